@@ -1,0 +1,27 @@
+#![doc = include_str!("../README.md")]
+
+mod cost;
+mod draw;
+mod error;
+pub mod fs;
+mod granularity;
+mod manifest;
+mod measurement;
+pub mod mix;
+mod plan;
+pub mod rng;
+mod space;
+mod spec;
+mod submodel;
+
+pub use cost::{CostTable, Costs, Resource};
+pub use draw::{Draw, StepDraw};
+pub use error::{Error, Result};
+pub use granularity::{Granularities, Granularity};
+pub use manifest::{Manifest, Provenance};
+pub use measurement::{Key, Measurement, Measurements};
+pub use mix::{curve, in_between, mix_n_match, neighbours};
+pub use plan::{Block, Plan, Unit, rings};
+pub use space::{DEFAULT_MULTIPLE, Space};
+pub use spec::{Budget, SubmodelSpec};
+pub use submodel::Submodel;

@@ -1,0 +1,213 @@
+//! `matformer.json`: what makes a model folder elastic.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Draw, Error, Granularities, Result, Space, fs};
+
+/// What a model folder says about itself beside its weights and configuration; written once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of this file's format: [`Manifest::VERSION`].
+    pub format_version: u64,
+    /// The kind of model: `matlm`.
+    pub kind: String,
+    /// Number of layers.
+    pub n_layers: usize,
+    /// Rows of the FFN matrices.
+    pub d_ff: usize,
+    /// What widths must be a multiple of.
+    pub multiple: usize,
+    /// The widths that training saw.
+    pub granularities: Granularities,
+    /// What it was trained with.
+    pub objective: Draw,
+    /// Where the weights come from.
+    pub provenance: Provenance,
+    /// SHA-256 of the weights in lowercase hexadecimal; measurements refer to it.
+    pub weights_sha256: String,
+}
+
+/// Where weights come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// Version of the program that wrote them.
+    pub version: String,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Training tokens (images for a vision model).
+    pub tokens: u64,
+    /// Hash of the training data.
+    pub data_hash: String,
+    /// Hash of the weights that these were made from, where they were.
+    #[serde(default)]
+    pub parent: Option<String>,
+}
+
+impl Manifest {
+    /// The file's name in a model folder.
+    pub const FILE: &str = "matformer.json";
+    /// The format version that this program reads and writes.
+    pub const VERSION: u64 = 1;
+
+    /// Reads the manifest of a model folder.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Json`], [`Error::FormatVersion`], or [`Error::Contents`] where the
+    /// numbers do not fit together.
+    pub fn load(folder: impl AsRef<Path>) -> Result<Self> {
+        let path = folder.as_ref().join(Self::FILE);
+        let bytes = fs::read(&path)?;
+        let json = |source| Error::Json { path: path.clone(), what: "a model's manifest", source };
+        // The version first: what a newer format holds beside it cannot be known.
+        let Version { format_version } = serde_json::from_slice(&bytes).map_err(json)?;
+        if format_version != Self::VERSION {
+            let (found, expected) = (format_version, Self::VERSION);
+            return Err(Error::FormatVersion { path, found, expected });
+        }
+        let manifest: Self = serde_json::from_slice(&bytes).map_err(json)?;
+        match manifest.validate() {
+            Ok(()) => Ok(manifest),
+            Err(error) => Err(Error::Contents { path, source: Box::new(error) }),
+        }
+    }
+
+    /// Writes the manifest into a model folder, whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Io`], or what [`load`](Manifest::load) would refuse.
+    pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
+        let path = folder.as_ref().join(Self::FILE);
+        self.validate()?;
+        let what = "a model's manifest";
+        let mut text = serde_json::to_string_pretty(self).map_err(|source| Error::Json {
+            path: path.clone(),
+            what,
+            source,
+        })?;
+        text.push('\n');
+        fs::write_atomic(&path, text.as_bytes())
+    }
+
+    /// What is runnable.
+    ///
+    /// # Errors
+    /// [`Error::Space`].
+    pub fn space(&self) -> Result<Space> {
+        Space::new(self.n_layers, self.d_ff, self.multiple, self.granularities.clone())
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.objective.validate(&self.space()?)?;
+        let hash = &self.weights_sha256;
+        let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if hash.len() == 64 && hash.bytes().all(is_hex) {
+            return Ok(());
+        }
+        Err(Error::Parse {
+            what: "weights_sha256",
+            found: hash.clone(),
+            expected: "64 lowercase hexadecimal digits".into(),
+        })
+    }
+}
+
+/// As much of a manifest as every version has.
+#[derive(Deserialize)]
+struct Version {
+    format_version: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn demo() -> Value {
+        json!({
+            "format_version": 1, "kind": "matlm", "n_layers": 5, "d_ff": 512, "multiple": 32,
+            "granularities": [{"name": "S", "width": 64}, {"name": "XL", "width": 512}],
+            "objective": "sampled",
+            "provenance": {
+                "version": "0.1.0", "seed": 1, "steps": 400, "tokens": 819200, "data_hash": "ab",
+                "parent": null
+            },
+            "weights_sha256": "0".repeat(64)
+        })
+    }
+
+    /// What loading a folder with this file says.
+    fn load(text: &str) -> Result<Manifest> {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write_atomic(dir.path().join(Manifest::FILE), text.as_bytes()).unwrap();
+        Manifest::load(dir.path())
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded() {
+        let manifest = load(&demo().to_string()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        manifest.save(dir.path()).unwrap();
+        assert_eq!(Manifest::load(dir.path()).unwrap(), manifest);
+        let file = fs::read(dir.path().join(Manifest::FILE)).unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&file).unwrap(), demo());
+        assert_eq!(manifest.space().unwrap().largest().to_string(), "512x5");
+    }
+
+    #[test]
+    fn a_newer_version_is_refused_whatever_else_it_holds() {
+        let error = load(r#"{"format_version": 2, "heads": []}"#).unwrap_err();
+        assert!(matches!(error, Error::FormatVersion { found: 2, expected: 1, .. }));
+        assert!(error.to_string().ends_with("matformer.json`: 2, expected 1"), "{error}");
+        assert!(error.hint().unwrap().contains("newer"));
+        assert!(matches!(load(r#"{"format_version": 0}"#), Err(Error::FormatVersion { .. })));
+    }
+
+    #[test]
+    fn every_malformation_is_refused() {
+        for text in ["", "{}", "[]", "{\"format_version\":\"1\"}", &demo().to_string()[..80]] {
+            assert!(matches!(load(text), Err(Error::Json { .. })), "{text}");
+        }
+        for key in demo().as_object().unwrap().keys() {
+            let mut without = demo();
+            without.as_object_mut().unwrap().remove(key);
+            assert!(matches!(load(&without.to_string()), Err(Error::Json { .. })), "{key}");
+        }
+        for (key, value) in [
+            ("n_layers", json!(0)),
+            ("n_layers", json!(-1)),
+            ("d_ff", json!(511)),
+            ("multiple", json!(0)),
+            ("granularities", json!([])),
+            ("granularities", json!([{"name": "S", "width": 0}])),
+            ("objective", json!("baseline:L")),
+            ("objective", json!({"kind": "sampled", "probabilities": [1.0]})),
+            ("provenance", json!({})),
+            ("weights_sha256", json!("ab")),
+            ("weights_sha256", json!("Z".repeat(64))),
+            ("extra", json!(1)),
+        ] {
+            let mut changed = demo();
+            changed[key] = value.clone();
+            let error = load(&changed.to_string()).unwrap_err();
+            let expected = matches!(error, Error::Json { .. } | Error::Contents { .. });
+            assert!(expected, "{key} {value}: {error}");
+        }
+        assert!(matches!(Manifest::load("no/such"), Err(Error::Io { .. })));
+    }
+
+    #[test]
+    fn nothing_is_saved_that_would_not_load() {
+        let mut manifest = load(&demo().to_string()).unwrap();
+        manifest.n_layers = 0;
+        let dir = tempfile::tempdir().unwrap();
+        assert!(manifest.save(dir.path()).is_err());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().len(), 0);
+    }
+}

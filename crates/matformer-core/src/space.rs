@@ -1,0 +1,172 @@
+//! The space of submodels that a model can run.
+
+use crate::{Error, Granularities, Result, Submodel};
+
+/// The multiple that widths have by default: what GGUF's quantized blocks ask for.
+pub const DEFAULT_MULTIPLE: usize = 32;
+
+/// What is runnable: layers, the full FFN width, the multiple that widths must have, and the
+/// granularities that were trained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Space {
+    /// Number of layers.
+    pub n_layers: usize,
+    /// Rows of the FFN matrices: the widest a layer can be.
+    pub d_ff: usize,
+    /// A width must be a multiple of this, or a granularity's.
+    pub multiple: usize,
+    /// The widths that training saw.
+    pub granularities: Granularities,
+}
+
+impl Space {
+    /// A space in which every granularity fits `d_ff`.
+    ///
+    /// # Errors
+    /// [`Error::Space`] if `n_layers` or `multiple` is 0 or a granularity is wider than `d_ff`.
+    pub fn new(
+        n_layers: usize,
+        d_ff: usize,
+        multiple: usize,
+        granularities: Granularities,
+    ) -> Result<Self> {
+        let refuse = |what, found, expected: String| Err(Error::Space { what, found, expected });
+        if n_layers == 0 {
+            return refuse("n_layers", 0, "at least 1".into());
+        }
+        if multiple == 0 {
+            return refuse("multiple", 0, "at least 1".into());
+        }
+        let widest = granularities.largest();
+        if widest.width > d_ff {
+            return refuse("widest granularity", widest.width, format!("at most d_ff {d_ff}"));
+        }
+        Ok(Self { n_layers, d_ff, multiple, granularities })
+    }
+
+    /// The widest granularity in all layers: `XL`.
+    pub fn largest(&self) -> Submodel {
+        Submodel::uniform(self.granularities.largest().width, self.n_layers)
+    }
+
+    /// The narrowest granularity in all layers: `S`.
+    pub fn smallest(&self) -> Submodel {
+        Submodel::uniform(self.granularities.smallest().width, self.n_layers)
+    }
+
+    /// The granularity of this name in all layers.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`], which lists the known ones.
+    pub fn uniform(&self, name: &str) -> Result<Submodel> {
+        match self.granularities.get(name) {
+            Some(granularity) => Ok(Submodel::uniform(granularity.width, self.n_layers)),
+            None => Err(Error::UnknownName {
+                name: name.to_owned(),
+                known: self.granularities.names().into_iter().map(String::from).collect(),
+            }),
+        }
+    }
+
+    /// One submodel per granularity, each the same in all layers, from the narrowest to the widest.
+    pub fn uniforms(&self) -> Vec<Submodel> {
+        let uniform = |width| Submodel::uniform(width, self.n_layers);
+        self.granularities.widths().into_iter().map(uniform).collect()
+    }
+
+    /// Whether a model of this space can run the submodel.
+    ///
+    /// # Errors
+    /// [`Error::LayerCount`] or [`Error::Width`].
+    pub fn check(&self, submodel: &Submodel) -> Result<()> {
+        if submodel.n_layers() != self.n_layers {
+            return Err(Error::LayerCount {
+                submodel: submodel.to_string(),
+                found: submodel.n_layers(),
+                expected: self.n_layers,
+            });
+        }
+        match submodel.widths().iter().find(|&&width| !self.runs_width(width)) {
+            None => Ok(()),
+            Some(&width) => Err(Error::Width {
+                submodel: submodel.to_string(),
+                width,
+                multiple: self.multiple,
+                d_ff: self.d_ff,
+            }),
+        }
+    }
+
+    /// What people read: a granularity's name (`S`) where all layers have its width, else the
+    /// runs (`64x1+128x4`).
+    pub fn label(&self, submodel: &Submodel) -> String {
+        let uniform = submodel.uniform_width().filter(|_| submodel.n_layers() == self.n_layers);
+        match uniform.and_then(|width| self.granularities.name_of(width)) {
+            Some(name) => name.to_owned(),
+            None => submodel.to_string(),
+        }
+    }
+
+    /// Whether training saw the width of every layer.
+    pub fn is_trained(&self, submodel: &Submodel) -> bool {
+        submodel.widths().iter().all(|&width| self.granularities.name_of(width).is_some())
+    }
+
+    fn runs_width(&self, width: usize) -> bool {
+        let aligned = width > 0 && width <= self.d_ff && width.is_multiple_of(self.multiple);
+        aligned || self.granularities.name_of(width).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn demo() -> Space {
+        Space::new(5, 512, 32, Granularities::default_for(512).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn names_and_labels_agree() {
+        let space = demo();
+        for name in space.granularities.names() {
+            assert_eq!(space.label(&space.uniform(name).unwrap()), name);
+        }
+        assert_eq!(space.label(&Submodel::uniform(96, 5)), "96x5");
+        assert_eq!(space.label(&Submodel::uniform(64, 4)), "64x4");
+        assert_eq!(space.label(&Submodel::new(vec![64, 128, 128, 128, 128])), "64x1+128x4");
+        assert_eq!(space.largest(), space.uniform("XL").unwrap());
+        assert_eq!(space.smallest(), space.uniform("S").unwrap());
+        let error = space.uniform("xs").unwrap_err().to_string();
+        assert_eq!(error, "unknown submodel: `xs`, expected one of `S`, `M`, `L`, `XL`");
+    }
+
+    #[test]
+    fn check_says_what_is_wrong() {
+        let space = demo();
+        assert!(space.check(&Submodel::uniform(96, 5)).is_ok());
+        assert!(!space.is_trained(&Submodel::uniform(96, 5)));
+        assert!(space.is_trained(&Submodel::new(vec![64, 512, 64, 64, 64])));
+        let error = |submodel| space.check(&submodel).unwrap_err().to_string();
+        assert_eq!(error(Submodel::uniform(64, 4)), "layers of submodel `64x4`: 4, expected 5");
+        for width in [0, 33, 544] {
+            let message = error(Submodel::new(vec![64, 64, width, 64, 64]));
+            assert!(message.contains(&format!("`{width}`")), "{message}");
+        }
+    }
+
+    #[test]
+    fn granularities_may_have_any_width() {
+        let space = Space::new(2, 20, 32, Granularities::new(&[3, 7]).unwrap()).unwrap();
+        assert!(space.check(&Submodel::new(vec![3, 7])).is_ok());
+        assert!(space.check(&Submodel::uniform(20, 2)).is_err());
+    }
+
+    #[test]
+    fn impossible_spaces_are_refused() {
+        let granularities = || Granularities::new(&[4, 8]).unwrap();
+        assert!(Space::new(0, 8, 1, granularities()).is_err());
+        assert!(Space::new(1, 8, 0, granularities()).is_err());
+        assert!(Space::new(1, 7, 1, granularities()).is_err());
+    }
+}

@@ -1,0 +1,56 @@
+//! Prepares a corpus list, files or folders and prints what came of it:
+//! `cargo run --release -p matformer-data --example prepare -- configs/corpus/rust.toml`
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use matformer_data::{BatchShape, Batches, DataConfig, Error, Progress, prepare};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let config = match paths.as_slice() {
+        [] => return Err("usage: prepare LIST.toml, or files and folders".into()),
+        [list] if list.extension().is_some_and(|suffix| suffix == "toml") => {
+            DataConfig { corpus: Some(list.clone()), ..DataConfig::default() }
+        }
+        _ => DataConfig { paths, ..DataConfig::default() },
+    };
+    let start = Instant::now();
+    let mut stage = None;
+    let mut report = |progress: Progress| {
+        if stage.replace(progress.stage) != Some(progress.stage) {
+            eprintln!("{:5.1} s  {:?}", start.elapsed().as_secs_f64(), progress.stage);
+        }
+    };
+    let prepared = match prepare(&config, Path::new("target/data"), &mut report) {
+        Ok(prepared) => prepared,
+        Err(error) => return Err(explain(&error).into()),
+    };
+    eprintln!("{:5.1} s  done", start.elapsed().as_secs_f64());
+    println!("{}{}", prepared.dir().display(), if prepared.reused { " (reused)" } else { "" });
+    println!("data {}  vocabulary {}", prepared.data_hash().short(), prepared.summary.vocab_size);
+    println!("train     {:?}", prepared.summary.train);
+    println!("held out  {:?}", prepared.summary.held_out);
+    println!("{:?}", prepared.summary.dropped);
+    let held_out = prepared.held_out()?.take(200_000);
+    println!(
+        "measured on {} tokens of {} documents",
+        held_out.tokens(),
+        held_out.documents().len()
+    );
+    let baselines = prepared.baselines(&held_out)?;
+    println!(
+        "bits per byte: byte unigram {:.3}, gzip -9 {:.3}",
+        baselines.byte_unigram, baselines.gzip
+    );
+    let batches = Batches::new(prepared.train()?, BatchShape { rows: 1, seq_len: 64 }, 0)?;
+    println!("a window: {:?}", prepared.tokenizer()?.decode(&batches.at(0, 0, 1).inputs)?);
+    Ok(())
+}
+
+fn explain(error: &Error) -> String {
+    match error.hint() {
+        Some(hint) => format!("{error}\nhint: {hint}"),
+        None => error.to_string(),
+    }
+}

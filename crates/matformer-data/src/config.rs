@@ -1,0 +1,134 @@
+//! The `[data]` table of a run file.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// Files of a corpus list above this size are generated code and left out, in bytes.
+pub const CORPUS_MAX_FILE_BYTES: usize = 256 * 1024;
+
+/// The smallest vocabulary: 256 bytes and the document separator.
+pub const MIN_VOCAB_SIZE: usize = 257;
+
+/// Which text is read, how it is split, and which tokenizer it gets.
+///
+/// Give either `corpus` or `paths`. Relative paths are relative to the working directory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataConfig {
+    /// A corpus list such as `configs/corpus/rust.toml`: names of locked dependencies, split by
+    /// name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub corpus: Option<PathBuf>,
+    /// Files or folders: text files (see [`TEXT_SUFFIXES`](crate::TEXT_SUFFIXES)) are one document
+    /// each, every row of a `.jsonl` file is one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<PathBuf>,
+    /// The field of a `.jsonl` row that holds its text. Default `text`.
+    pub field: String,
+    /// The fraction of the documents of `paths` that is held out, by a hash of the document's name.
+    /// Default 0.02.
+    pub held_out: f64,
+    /// The size of the vocabulary that is trained, with the document separator. Default 2048.
+    pub vocab_size: usize,
+    /// An existing `tokenizer.json`, used instead of training one; `vocab_size` then has no effect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<PathBuf>,
+    /// Documents above this size are dropped, in bytes. Default: 256 KiB for a corpus list, no
+    /// limit for `paths`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_file_bytes: Option<usize>,
+    /// Keys the split and the sample that the tokenizer is trained on. Default 0.
+    pub seed: u64,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            corpus: None,
+            paths: Vec::new(),
+            field: "text".into(),
+            held_out: 0.02,
+            vocab_size: 2048,
+            tokenizer: None,
+            max_file_bytes: None,
+            seed: 0,
+        }
+    }
+}
+
+impl DataConfig {
+    /// Checks every value that can be judged without reading a file.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the key, what was found and what is possible.
+    pub fn validate(&self) -> Result<()> {
+        let wrong = |key, found: String, expected| Err(Error::Config { key, found, expected });
+        match (&self.corpus, self.paths.as_slice()) {
+            (None, []) => return wrong("corpus", "nothing".into(), "`corpus` or `paths`"),
+            (Some(corpus), [_, ..]) => {
+                return wrong(
+                    "corpus",
+                    corpus.display().to_string(),
+                    "either `corpus` or `paths`, not both",
+                );
+            }
+            _ => {}
+        }
+        if !(self.held_out > 0.0 && self.held_out < 1.0) {
+            return wrong(
+                "held_out",
+                self.held_out.to_string(),
+                "a fraction between 0 and 1, both excluded",
+            );
+        }
+        if self.tokenizer.is_none() && self.vocab_size < MIN_VOCAB_SIZE {
+            return wrong(
+                "vocab_size",
+                self.vocab_size.to_string(),
+                "at least 257: 256 bytes and the separator",
+            );
+        }
+        if self.field.is_empty() {
+            return wrong("field", "an empty name".into(), "the name of a field");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(paths: &[&str]) -> DataConfig {
+        DataConfig { paths: paths.iter().map(PathBuf::from).collect(), ..DataConfig::default() }
+    }
+
+    #[test]
+    fn reads_a_table_and_refuses_unknown_keys() {
+        let config: DataConfig =
+            toml::from_str("corpus = \"rust.toml\"\nvocab_size = 512").unwrap();
+        assert_eq!(config.vocab_size, 512);
+        assert_eq!(config.held_out, 0.02);
+        config.validate().unwrap();
+        let error = toml::from_str::<DataConfig>("vocabsize = 512").unwrap_err();
+        assert!(error.to_string().contains("vocabsize"), "{error}");
+    }
+
+    #[test]
+    fn names_the_key_that_is_wrong() {
+        let key = |config: DataConfig| match config.validate() {
+            Err(Error::Config { key, .. }) => key,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(key(DataConfig::default()), "corpus");
+        assert_eq!(key(DataConfig { corpus: Some("a".into()), ..own(&["b"]) }), "corpus");
+        assert_eq!(key(DataConfig { held_out: 0.0, ..own(&["b"]) }), "held_out");
+        assert_eq!(key(DataConfig { held_out: f64::NAN, ..own(&["b"]) }), "held_out");
+        assert_eq!(key(DataConfig { vocab_size: 256, ..own(&["b"]) }), "vocab_size");
+        assert_eq!(key(DataConfig { field: String::new(), ..own(&["b"]) }), "field");
+        own(&["b"]).validate().unwrap();
+    }
+}

@@ -1,0 +1,344 @@
+//! From text to a folder with tokenizer and token shards, made once and reused.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use matformer_core::fs;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::baselines::{Baselines, ByteCounts, baselines};
+use crate::documents::{Document, Documents, Dropped};
+use crate::hash::Hasher;
+use crate::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
+use crate::{DataConfig, DocumentSpan, Error, Hash, HeldOut, Result, Shard, Tokenizer};
+
+/// Goes into the key: a folder of another version is never reused.
+const FORMAT_VERSION: u32 = 1;
+/// Written last before the folder is published.
+const SUMMARY: &str = "summary.json";
+const BYTE_COUNTS: &str = "train.bytes.json";
+/// Text that is tokenised between two reports of progress, in bytes.
+const CHUNK: usize = 1 << 20;
+
+/// What [`prepare`] is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Reading the documents.
+    Read,
+    /// Training the tokenizer.
+    Tokenizer,
+    /// Encoding the documents.
+    Encode,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "reading documents",
+            Self::Tokenizer => "training the tokenizer",
+            Self::Encode => "encoding documents",
+        })
+    }
+}
+
+/// How far [`prepare`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// What is being done.
+    pub stage: Stage,
+    /// Bytes of text that are done.
+    pub done: usize,
+    /// Bytes of text in all; 0 while that is unknown.
+    pub total: usize,
+}
+
+/// Sizes of one split.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitSize {
+    /// Documents.
+    pub documents: usize,
+    /// Tokens of text, without the separators.
+    pub tokens: usize,
+    /// Bytes of text.
+    pub bytes: usize,
+}
+
+/// What a prepared folder holds: `summary.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Summary {
+    /// Version of the folder's format.
+    pub format_version: u32,
+    /// Hash over the tokenizer and the names and texts of both splits. Losses are comparable at
+    /// equal hash only.
+    pub data_hash: Hash,
+    /// SHA-256 of `tokenizer.json`.
+    pub tokenizer_hash: Hash,
+    /// Tokens in the vocabulary.
+    pub vocab_size: usize,
+    /// The training documents.
+    pub train: SplitSize,
+    /// The held-out documents.
+    pub held_out: SplitSize,
+    /// What was left out.
+    pub dropped: Dropped,
+}
+
+/// A folder with `tokenizer.json`, `train.bin`, `held_out.bin`, their lists of documents, and
+/// `summary.json`.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    dir: PathBuf,
+    /// Whether the folder was there already.
+    pub reused: bool,
+    /// What the folder holds.
+    pub summary: Summary,
+}
+
+/// Reads the text that `config` names, trains or copies the tokenizer, and writes the token shards
+/// into a folder of `cache_dir` that is named by a hash of the text and of what `config` makes of
+/// it. What is there already is reused; what is not appears by one rename.
+///
+/// # Errors
+/// As [`Documents::read`], [`Tokenizer::train`] and [`Tokenizer::load`]; [`Error::Lossy`] for a
+/// given tokenizer that does not decode a held-out document to its text; [`Error::File`] for files
+/// that cannot be written.
+pub fn prepare(
+    config: &DataConfig,
+    cache_dir: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Prepared> {
+    progress(Progress { stage: Stage::Read, done: 0, total: 0 });
+    let documents = Documents::read(config)?;
+    let given = config.tokenizer.as_deref().map(Tokenizer::load).transpose()?;
+    let dir = cache_dir.join(key(config, &documents, given.as_ref()).short());
+    if dir.join(SUMMARY).is_file() {
+        return Ok(Prepared { reused: true, ..Prepared::open(&dir)? });
+    }
+    let scratch = fs::scratch_dir(&dir)?;
+    let tokenizer = match given {
+        Some(tokenizer) => copy(&tokenizer, scratch.path())?,
+        None => {
+            let total = size(&documents.train);
+            progress(Progress { stage: Stage::Tokenizer, done: 0, total });
+            Tokenizer::train(&documents.train, config.vocab_size, config.seed, scratch.path())?
+        }
+    };
+    write(&documents, &tokenizer, scratch.path(), progress)?;
+    match fs::publish_dir(scratch.path(), &dir) {
+        Ok(()) => {}
+        // Another process was first; the name says that it wrote the same.
+        Err(_) if dir.join(SUMMARY).is_file() => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(Prepared { reused: false, ..Prepared::open(&dir)? })
+}
+
+impl Prepared {
+    /// Opens a folder that [`prepare`] wrote.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it is not there, [`Error::Cache`] if its summary is of another format.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let path = dir.join(SUMMARY);
+        let summary: Summary = read_json(&path)?;
+        if summary.format_version != FORMAT_VERSION {
+            let reason =
+                format!("format version {}, expected: {FORMAT_VERSION}", summary.format_version);
+            return Err(Error::Cache { path, reason });
+        }
+        Ok(Self { dir: dir.into(), reused: true, summary })
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Hash over the tokenizer and the names and texts of both splits.
+    pub fn data_hash(&self) -> Hash {
+        self.summary.data_hash
+    }
+
+    /// The path of `tokenizer.json`.
+    pub fn tokenizer_path(&self) -> PathBuf {
+        self.dir.join(TOKENIZER_FILE)
+    }
+
+    /// The path of the `tokenizer_config.json` beside it; a given tokenizer may come without one.
+    pub fn tokenizer_config_path(&self) -> PathBuf {
+        self.dir.join(TOKENIZER_CONFIG_FILE)
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::load`].
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        Tokenizer::load(&self.tokenizer_path())
+    }
+
+    /// The training tokens, checked against the tokenizer.
+    ///
+    /// # Errors
+    /// As [`Shard::open_checked`].
+    pub fn train(&self) -> Result<Shard> {
+        Shard::open_checked(&self.dir.join("train.bin"), &self.tokenizer()?)
+    }
+
+    /// The held-out documents, checked against the tokenizer.
+    ///
+    /// # Errors
+    /// As [`Shard::open_checked`] and [`HeldOut::new`].
+    pub fn held_out(&self) -> Result<HeldOut> {
+        HeldOut::new(Shard::open_checked(&self.dir.join("held_out.bin"), &self.tokenizer()?)?)
+    }
+
+    /// What `held_out`, or a part of it, costs without a model.
+    ///
+    /// # Errors
+    /// As [`baselines`] and [`HeldOut::texts`].
+    pub fn baselines(&self, held_out: &HeldOut) -> Result<Baselines> {
+        let counts: ByteCounts = read_json(&self.dir.join(BYTE_COUNTS))?;
+        baselines(&counts, &held_out.texts(&self.tokenizer()?)?)
+    }
+}
+
+/// Names the folder: everything that its contents depend on.
+fn key(config: &DataConfig, documents: &Documents, tokenizer: Option<&Tokenizer>) -> Hash {
+    let mut hasher = Hasher::default();
+    hasher.part(FORMAT_VERSION.to_le_bytes());
+    match tokenizer {
+        Some(tokenizer) => hasher.part(tokenizer.hash().as_bytes()),
+        None => hasher.part(config.vocab_size.to_le_bytes()).part(config.seed.to_le_bytes()),
+    };
+    hash_documents(&mut hasher, documents);
+    let Dropped { too_large, duplicate, not_utf8, empty } = documents.dropped;
+    for count in [too_large, duplicate, not_utf8, empty] {
+        hasher.part(count.to_le_bytes());
+    }
+    hasher.finish()
+}
+
+fn hash_documents(hasher: &mut Hasher, documents: &Documents) {
+    for split in [&documents.train, &documents.held_out] {
+        hasher.part(split.len().to_le_bytes());
+        for document in split {
+            hasher.part(&document.name).part(&document.text);
+        }
+    }
+}
+
+/// Takes over a given tokenizer, with the configuration beside it where there is one.
+fn copy(tokenizer: &Tokenizer, folder: &Path) -> Result<Tokenizer> {
+    let path = folder.join(TOKENIZER_FILE);
+    fs::write_atomic(&path, &fs::read(tokenizer.path())?)?;
+    let config = tokenizer.path().with_file_name(TOKENIZER_CONFIG_FILE);
+    if config.is_file() {
+        fs::write_atomic(folder.join(TOKENIZER_CONFIG_FILE), &fs::read(config)?)?;
+    }
+    Tokenizer::load(&path)
+}
+
+/// Writes everything but the tokenizer.
+fn write(
+    documents: &Documents,
+    tokenizer: &Tokenizer,
+    folder: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<()> {
+    let total = size(&documents.train) + size(&documents.held_out);
+    let mut done = 0;
+    let mut report = |bytes: usize| {
+        done += bytes;
+        progress(Progress { stage: Stage::Encode, done, total });
+    };
+    report(0);
+    let train = encode(&documents.train, tokenizer, &folder.join("train.bin"), &mut report)?;
+    let held_out_path = folder.join("held_out.bin");
+    let held_out = encode(&documents.held_out, tokenizer, &held_out_path, &mut report)?;
+    let decoded = HeldOut::new(Shard::open(&held_out_path)?)?.texts(tokenizer)?;
+    if let Some((document, _)) =
+        documents.held_out.iter().zip(decoded).find(|(document, text)| document.text != *text)
+    {
+        return Err(Error::Lossy {
+            path: tokenizer.path().into(),
+            document: document.name.clone(),
+        });
+    }
+    let counts = ByteCounts::of(documents.train.iter().map(|document| document.text.as_str()));
+    write_json(&folder.join(BYTE_COUNTS), &counts)?;
+    let mut hasher = Hasher::default();
+    hasher.part(tokenizer.hash().as_bytes());
+    hash_documents(&mut hasher, documents);
+    let summary = Summary {
+        format_version: FORMAT_VERSION,
+        data_hash: hasher.finish(),
+        tokenizer_hash: tokenizer.hash(),
+        vocab_size: tokenizer.vocab_size(),
+        train,
+        held_out,
+        dropped: documents.dropped,
+    };
+    write_json(&folder.join(SUMMARY), &summary)
+}
+
+/// Encodes one split into a shard: each document as the separator and its tokens.
+fn encode(
+    documents: &[Document],
+    tokenizer: &Tokenizer,
+    path: &Path,
+    report: &mut dyn FnMut(usize),
+) -> Result<SplitSize> {
+    let (mut tokens, mut spans) = (Vec::new(), Vec::new());
+    let mut size = SplitSize { documents: documents.len(), ..SplitSize::default() };
+    for chunk in chunks(documents, CHUNK) {
+        let texts: Vec<&str> = chunk.iter().map(|document| document.text.as_str()).collect();
+        for (document, encoded) in chunk.iter().zip(tokenizer.encode_batch(&texts)?) {
+            spans.push(DocumentSpan {
+                name: document.name.clone(),
+                start: tokens.len(),
+                tokens: encoded.len(),
+                bytes: document.text.len(),
+            });
+            size.tokens += encoded.len();
+            size.bytes += document.text.len();
+            tokens.push(tokenizer.bos());
+            tokens.extend(encoded);
+        }
+        report(texts.iter().map(|text| text.len()).sum());
+    }
+    Shard::write(path, &tokens, tokenizer.hash(), tokenizer.vocab_size())?;
+    Shard::write_documents(path, &spans)?;
+    Ok(size)
+}
+
+/// Cuts `documents` into runs, each as short as it can be to hold `bytes` of text.
+fn chunks(documents: &[Document], bytes: usize) -> impl Iterator<Item = &[Document]> {
+    let mut held = 0;
+    documents.split_inclusive(move |document| {
+        held += document.text.len();
+        let full = held >= bytes;
+        if full {
+            held = 0;
+        }
+        full
+    })
+}
+
+fn size(documents: &[Document]) -> usize {
+    documents.iter().map(|document| document.text.len()).sum()
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    serde_json::from_slice(&fs::read(path)?)
+        .map_err(|error| Error::Cache { path: path.into(), reason: error.to_string() })
+}
+
+fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let mut json = serde_json::to_vec_pretty(value)
+        .map_err(|error| Error::Cache { path: path.into(), reason: error.to_string() })?;
+    json.push(b'\n');
+    Ok(fs::write_atomic(path, &json)?)
+}

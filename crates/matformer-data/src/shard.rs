@@ -1,0 +1,378 @@
+//! Token shards: one split as a stream of tokens in a memory-mapped file.
+//!
+//! Everything is little-endian:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 0..8 | magic, `MFTOKENS` |
+//! | 8..12 | format version, u32: 1 |
+//! | 12..16 | bytes of a token, u32: 2 or 4 |
+//! | 16..24 | number of tokens, u64 |
+//! | 24..56 | SHA-256 of the tokenizer's file |
+//! | 56.. | the tokens, u16 or u32 |
+//!
+//! Nothing follows the last token. Beside `NAME.bin` lies `NAME.docs.jsonl`: a row `{"name",
+//! "start", "tokens", "bytes"}` per document, in the order of the stream.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use matformer_core::fs;
+use memmap2::Mmap;
+use serde::{Deserialize, Serialize};
+
+use crate::error::ShardFault;
+use crate::{Error, Hash, Result, Tokenizer};
+
+const MAGIC: [u8; 8] = *b"MFTOKENS";
+const VERSION: u32 = 1;
+const HEADER: usize = 56;
+
+/// A stream of tokens on disk. Clones share the mapping.
+#[derive(Debug, Clone)]
+pub struct Shard {
+    path: PathBuf,
+    map: Arc<Mmap>,
+    tokens: usize,
+    width: usize,
+    tokenizer: Hash,
+}
+
+/// Where a document lies in its shard: the separator at `start`, then `tokens` tokens of `bytes`
+/// bytes of text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DocumentSpan {
+    /// The document's name.
+    pub name: String,
+    /// Position of the separator in front of it.
+    pub start: usize,
+    /// Tokens of its text, without the separator.
+    pub tokens: usize,
+    /// Bytes of its text.
+    pub bytes: usize,
+}
+
+impl DocumentSpan {
+    /// The tokens of the text, without the separator.
+    pub fn text(&self) -> Range<usize> {
+        self.start + 1..self.start + 1 + self.tokens
+    }
+}
+
+impl Shard {
+    /// Opens a shard and checks its header and length.
+    ///
+    /// # Errors
+    /// [`Error::File`], or [`Error::Shard`] with the malformation.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = fs::open(path)?;
+        // SAFETY: shards are published whole by a rename and never written again; as with every
+        // mapped file, a program that truncates one while it is open ends this process.
+        let map = unsafe { Mmap::map(&file) }.map_err(fs::error(path, "map"))?;
+        let (tokens, width, tokenizer) =
+            parse(&map).map_err(|fault| Error::Shard { path: path.into(), fault })?;
+        Ok(Self { path: path.into(), map: Arc::new(map), tokens, width, tokenizer })
+    }
+
+    /// Opens a shard, and checks that `tokenizer` made it and that every token is in the
+    /// vocabulary.
+    ///
+    /// # Errors
+    /// As [`Shard::open`].
+    pub fn open_checked(path: &Path, tokenizer: &Tokenizer) -> Result<Self> {
+        let shard = Self::open(path)?;
+        shard.check(tokenizer.hash(), tokenizer.vocab_size())?;
+        Ok(shard)
+    }
+
+    fn check(&self, tokenizer: Hash, vocab_size: usize) -> Result<()> {
+        let wrong = |fault| Error::Shard { path: self.path.clone(), fault };
+        if self.tokenizer != tokenizer {
+            return Err(wrong(ShardFault::TokenizerHash {
+                found: self.tokenizer,
+                expected: tokenizer,
+            }));
+        }
+        match self.iter(0..self.tokens).enumerate().find(|&(_, token)| token as usize >= vocab_size)
+        {
+            Some((position, found)) => {
+                Err(wrong(ShardFault::Token { found, position, vocab_size }))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Writes a shard; u16 where the vocabulary allows it.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it cannot be written.
+    pub fn write(path: &Path, tokens: &[u32], tokenizer: Hash, vocab_size: usize) -> Result<()> {
+        let width = if vocab_size <= 1 << 16 { 2 } else { 4 };
+        let mut bytes = Vec::with_capacity(HEADER + tokens.len() * width);
+        bytes.extend(MAGIC);
+        bytes.extend(VERSION.to_le_bytes());
+        bytes.extend((width as u32).to_le_bytes());
+        bytes.extend((tokens.len() as u64).to_le_bytes());
+        bytes.extend(tokenizer.as_bytes());
+        for (position, token) in tokens.iter().enumerate() {
+            if *token as usize >= vocab_size {
+                let fault = ShardFault::Token { found: *token, position, vocab_size };
+                return Err(Error::Shard { path: path.into(), fault });
+            }
+            bytes.extend(token.to_le_bytes().iter().take(width));
+        }
+        Ok(fs::write_atomic(path, &bytes)?)
+    }
+
+    /// The number of tokens, separators included.
+    pub fn len(&self) -> usize {
+        self.tokens
+    }
+
+    /// Whether it holds no token.
+    pub fn is_empty(&self) -> bool {
+        self.tokens == 0
+    }
+
+    /// The hash of the tokenizer that made it.
+    pub fn tokenizer_hash(&self) -> Hash {
+        self.tokenizer
+    }
+
+    /// The tokens at `range`, as far as the shard has them.
+    pub fn iter(&self, range: Range<usize>) -> impl Iterator<Item = u32> + '_ {
+        let byte = |token: usize| HEADER + token.min(self.tokens) * self.width;
+        let bytes = self.map.get(byte(range.start)..byte(range.end)).unwrap_or_default();
+        bytes.chunks_exact(self.width).map(|token| {
+            let mut word = [0; 4];
+            word.iter_mut().zip(token).for_each(|(word, byte)| *word = *byte);
+            u32::from_le_bytes(word)
+        })
+    }
+
+    /// Reads the list of documents beside the shard and checks that they follow each other and fill
+    /// it.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it cannot be read, [`Error::Documents`] with the line.
+    pub fn documents(&self) -> Result<Vec<DocumentSpan>> {
+        let path = list_path(&self.path);
+        let wrong = |line, reason| Error::Documents { path: path.clone(), line, reason };
+        let mut documents = Vec::new();
+        let mut end = 0_usize;
+        for (index, row) in fs::read_to_string(&path)?.lines().enumerate() {
+            let line = index + 1;
+            let document: DocumentSpan =
+                serde_json::from_str(row).map_err(|error| wrong(line, error.to_string()))?;
+            if document.start != end {
+                return Err(wrong(line, format!("starts at {}, expected: {end}", document.start)));
+            }
+            end = end
+                .checked_add(1)
+                .and_then(|end| end.checked_add(document.tokens))
+                .unwrap_or(usize::MAX);
+            documents.push(document);
+        }
+        if end != self.tokens {
+            let reason = format!("documents end at token {end}, expected: {}", self.tokens);
+            return Err(wrong(documents.len(), reason));
+        }
+        Ok(documents)
+    }
+
+    /// Writes the list of documents of the shard at `shard`.
+    pub(crate) fn write_documents(shard: &Path, documents: &[DocumentSpan]) -> Result<()> {
+        let path = list_path(shard);
+        let mut text = String::new();
+        for document in documents {
+            let row = serde_json::to_string(document)
+                .map_err(|error| Error::Cache { path: path.clone(), reason: error.to_string() })?;
+            text.push_str(&row);
+            text.push('\n');
+        }
+        Ok(fs::write_atomic(&path, text.as_bytes())?)
+    }
+}
+
+fn list_path(shard: &Path) -> PathBuf {
+    shard.with_extension("docs.jsonl")
+}
+
+/// The header of a whole file: number of tokens, bytes of each, hash of the tokenizer.
+fn parse(bytes: &[u8]) -> Result<(usize, usize, Hash), ShardFault> {
+    let short = || ShardFault::Short { found: bytes.len(), expected: HEADER };
+    let (magic, rest) = bytes.split_first_chunk().ok_or_else(short)?;
+    let (version, rest) = rest.split_first_chunk().ok_or_else(short)?;
+    let (width, rest) = rest.split_first_chunk().ok_or_else(short)?;
+    let (count, rest) = rest.split_first_chunk().ok_or_else(short)?;
+    let (tokenizer, tokens) = rest.split_first_chunk().ok_or_else(short)?;
+    if *magic != MAGIC {
+        return Err(ShardFault::Magic { found: *magic, expected: MAGIC });
+    }
+    let version = u32::from_le_bytes(*version);
+    if version != VERSION {
+        return Err(ShardFault::Version { found: version, expected: VERSION });
+    }
+    let width = u32::from_le_bytes(*width);
+    if width != 2 && width != 4 {
+        return Err(ShardFault::Dtype { found: width });
+    }
+    let count = u64::from_le_bytes(*count);
+    let expected = u128::from(count) * u128::from(width);
+    if tokens.len() as u128 != expected {
+        return Err(ShardFault::Length { found: tokens.len(), expected: expected.to_string() });
+    }
+    Ok((tokens.len() / width as usize, width as usize, Hash::from_bytes(*tokenizer)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const VOCAB: usize = 300;
+
+    fn tokenizer() -> Hash {
+        Hash::of(b"tokenizer")
+    }
+
+    /// A good shard of four tokens, damaged by `change`, opened and checked.
+    fn open_damaged(change: impl FnOnce(&mut Vec<u8>)) -> ShardFault {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("train.bin");
+        Shard::write(&path, &[0, 1, 299, 2], tokenizer(), VOCAB).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        change(&mut bytes);
+        std::fs::write(&path, bytes).unwrap();
+        match Shard::open(&path).and_then(|shard| shard.check(tokenizer(), VOCAB)) {
+            Err(Error::Shard { fault, .. }) => fault,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn shorter_than_its_header() {
+        for length in [0, 7, 8, 55] {
+            let fault = open_damaged(|bytes| bytes.truncate(length));
+            assert_eq!(fault, ShardFault::Short { found: length, expected: HEADER });
+        }
+    }
+
+    #[test]
+    fn other_magic() {
+        assert!(matches!(open_damaged(|bytes| bytes[0] = b'X'), ShardFault::Magic { .. }));
+    }
+
+    #[test]
+    fn other_version() {
+        assert_eq!(
+            open_damaged(|bytes| bytes[8] = 9),
+            ShardFault::Version { found: 9, expected: VERSION }
+        );
+    }
+
+    #[test]
+    fn unknown_token_width() {
+        for width in [0, 1, 3, 8] {
+            assert_eq!(
+                open_damaged(|bytes| bytes[12] = width),
+                ShardFault::Dtype { found: width.into() }
+            );
+        }
+    }
+
+    #[test]
+    fn count_against_length() {
+        let length =
+            |found, expected: &str| ShardFault::Length { found, expected: expected.into() };
+        assert_eq!(open_damaged(|bytes| bytes[16] = 5), length(8, "10"));
+        assert_eq!(open_damaged(|bytes| bytes.truncate(63)), length(7, "8"));
+        assert_eq!(open_damaged(|bytes| bytes.push(0)), length(9, "8"));
+        assert_eq!(
+            open_damaged(|bytes| bytes[16..24].fill(255)),
+            length(8, "36893488147419103230")
+        );
+    }
+
+    #[test]
+    fn other_tokenizer() {
+        assert!(matches!(open_damaged(|bytes| bytes[24] ^= 1), ShardFault::TokenizerHash { .. }));
+    }
+
+    #[test]
+    fn token_outside_the_vocabulary() {
+        let expected = ShardFault::Token { found: 300, position: 2, vocab_size: VOCAB };
+        assert_eq!(
+            open_damaged(
+                |bytes| bytes[HEADER + 4..HEADER + 6].copy_from_slice(&300_u16.to_le_bytes())
+            ),
+            expected
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let written = Shard::write(&folder.path().join("a.bin"), &[300], tokenizer(), VOCAB);
+        assert!(matches!(
+            written,
+            Err(Error::Shard { fault: ShardFault::Token { found: 300, .. }, .. })
+        ));
+    }
+
+    #[test]
+    fn documents_must_follow_each_other_and_fill_the_shard() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("train.bin");
+        Shard::write(&path, &[0, 5, 6, 0, 7], tokenizer(), VOCAB).unwrap();
+        let shard = Shard::open(&path).unwrap();
+        let span =
+            |name: &str, start, tokens| DocumentSpan { name: name.into(), start, tokens, bytes: 2 };
+        let good = vec![span("a", 0, 2), span("b", 3, 1)];
+        Shard::write_documents(&path, &good).unwrap();
+        assert_eq!(shard.documents().unwrap(), good);
+        assert_eq!(good[1].text(), 4..5);
+
+        let line = |spans: &[DocumentSpan]| {
+            Shard::write_documents(&path, spans).unwrap();
+            match shard.documents() {
+                Err(Error::Documents { line, .. }) => line,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(line(&[span("a", 1, 2), span("b", 4, 1)]), 1);
+        assert_eq!(line(&[span("a", 0, 2), span("b", 2, 1)]), 2);
+        assert_eq!(line(&[span("a", 0, usize::MAX)]), 1);
+        assert_eq!(line(&[span("a", 0, 2)]), 1);
+        std::fs::write(folder.path().join("train.docs.jsonl"), "{\"name\":\"a\"}\n").unwrap();
+        assert!(matches!(shard.documents(), Err(Error::Documents { line: 1, .. })));
+    }
+
+    proptest! {
+        // Every case writes and syncs files.
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn tokens_round_trip_in_both_widths(
+            tokens in prop::collection::vec(0_u32..60_000, 0..50),
+            wide: bool,
+            from in 0_usize..60,
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("train.bin");
+            let vocab = if wide { 100_000 } else { 60_000 };
+            Shard::write(&path, &tokens, tokenizer(), vocab).unwrap();
+            let shard = Shard::open(&path).unwrap();
+            shard.check(tokenizer(), vocab).unwrap();
+            prop_assert_eq!(shard.len(), tokens.len());
+            let read: Vec<u32> = shard.iter(from..usize::MAX).collect();
+            prop_assert_eq!(read, tokens.get(from..).unwrap_or_default());
+        }
+
+        #[test]
+        fn any_bytes_are_a_shard_or_a_fault(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            if let Ok((tokens, width, _)) = parse(&bytes) {
+                prop_assert_eq!(HEADER + tokens * width, bytes.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! Byte-level BPE: trained, saved, loaded and used through the `tokenizers` crate.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use matformer_core::{fs, rng};
+use serde_json::{Value, json};
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, TokenizerBuilder};
+
+use crate::{Document, Error, Hash, Result};
+
+/// The token that begins a text, ends one, and separates documents; id 0 in the tokenizers that we
+/// train.
+pub const END_OF_TEXT: &str = "<|endoftext|>";
+
+/// A tokenizer is trained on at most this much text, in bytes: whole documents, drawn by the seed.
+pub const TRAINING_SAMPLE_BYTES: usize = 24 << 20;
+
+/// The name of a tokenizer's file in a model folder.
+pub const TOKENIZER_FILE: &str = "tokenizer.json";
+
+/// The name of the file that Hugging Face transformers reads beside it.
+pub const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
+
+/// A tokenizer with its separator and the hash of its file.
+///
+/// Text is data: the separator's spelling inside a text is encoded as ordinary text, never as the
+/// separator.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    path: PathBuf,
+    hash: Hash,
+    bos: u32,
+    eos: u32,
+}
+
+/// A token and the bytes of the text that it covers. A character cut into several tokens is covered
+/// by each of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenSpan {
+    /// The token.
+    pub id: u32,
+    /// Bytes of the encoded text.
+    pub bytes: Range<usize>,
+}
+
+impl Tokenizer {
+    /// Loads a `tokenizer.json`. Its begin and end tokens are those of the `tokenizer_config.json`
+    /// beside it, else [`END_OF_TEXT`] is both.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it cannot be read, [`Error::Tokenizer`] if it is not a tokenizer or has
+    /// no end token.
+    pub fn load(path: &Path) -> Result<Self> {
+        let wrong = |reason: String| Error::Tokenizer { path: path.into(), reason };
+        let bytes = fs::read(path)?;
+        let mut inner =
+            tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| wrong(error.to_string()))?;
+        // A file may ask for padding or truncation of its own; a text is encoded whole.
+        inner.with_truncation(None).map_err(|error| wrong(error.to_string()))?.with_padding(None);
+        inner.set_encode_special_tokens(true);
+        let config = path.with_file_name(TOKENIZER_CONFIG_FILE);
+        let config: Value = if config.is_file() {
+            serde_json::from_slice(&fs::read(&config)?)
+                .map_err(|error| Error::Tokenizer { path: config, reason: error.to_string() })?
+        } else {
+            Value::Null
+        };
+        let id = |token: &str| {
+            inner.token_to_id(token).ok_or_else(|| wrong(format!("has no token `{token}`")))
+        };
+        let eos = id(special(&config, "eos_token").unwrap_or(END_OF_TEXT))?;
+        let bos = special(&config, "bos_token").map_or(Ok(eos), id)?;
+        Ok(Self { hash: Hash::of(&bytes), path: path.into(), inner, bos, eos })
+    }
+
+    /// Trains a byte-level BPE vocabulary of `vocab_size` tokens on `documents` and writes
+    /// `tokenizer.json` and `tokenizer_config.json` into `folder`. Of more than
+    /// [`TRAINING_SAMPLE_BYTES`] a sample is used, drawn by `seed`. The same documents, size and
+    /// seed give the same bytes. A small text may give fewer tokens than asked for.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if training fails, [`Error::File`] if a file cannot be written.
+    pub fn train(
+        documents: &[Document],
+        vocab_size: usize,
+        seed: u64,
+        folder: &Path,
+    ) -> Result<Self> {
+        let path = folder.join(TOKENIZER_FILE);
+        let json = train(documents, vocab_size, seed)
+            .map_err(|error| Error::Tokenizer { path: path.clone(), reason: error.to_string() })?;
+        fs::write_atomic(&path, json.as_bytes())?;
+        let config = json!({
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": END_OF_TEXT,
+            "eos_token": END_OF_TEXT,
+            "pad_token": END_OF_TEXT,
+            "clean_up_tokenization_spaces": false,
+        });
+        fs::write_atomic(folder.join(TOKENIZER_CONFIG_FILE), format!("{config:#}\n").as_bytes())?;
+        Self::load(&path)
+    }
+
+    /// The tokens of `text`, without begin or end token.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if the tokenizer cannot encode it; byte-level ones can encode
+    /// everything.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, false).map_err(|error| self.failed(error))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The tokens of `text`, each with the bytes that it covers.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_with_offsets(&self, text: &str) -> Result<Vec<TokenSpan>> {
+        let encoding = self.inner.encode(text, false).map_err(|error| self.failed(error))?;
+        let spans = encoding.get_ids().iter().zip(encoding.get_offsets());
+        Ok(spans.map(|(&id, &(start, end))| TokenSpan { id, bytes: start..end }).collect())
+    }
+
+    /// The tokens of many texts, on all cores.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_batch(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>> {
+        let encodings = self
+            .inner
+            .encode_batch_fast(texts.to_vec(), false)
+            .map_err(|error| self.failed(error))?;
+        Ok(encodings.iter().map(|encoding| encoding.get_ids().to_vec()).collect())
+    }
+
+    /// The text of `tokens`. Begin and end tokens are spelt out; bytes that are no UTF-8 become
+    /// U+FFFD.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if the tokenizer cannot decode them.
+    pub fn decode(&self, tokens: &[u32]) -> Result<String> {
+        self.inner.decode(tokens, false).map_err(|error| self.failed(error))
+    }
+
+    /// How the vocabulary spells token `id` (`Ġfn` for ` fn`), or `None` outside the vocabulary.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// The number of tokens, with the added ones.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// The token that begins a text: the first input of every document.
+    pub fn bos(&self) -> u32 {
+        self.bos
+    }
+
+    /// The token that ends a text and separates documents.
+    pub fn eos(&self) -> u32 {
+        self.eos
+    }
+
+    /// SHA-256 of `tokenizer.json`.
+    pub fn hash(&self) -> Hash {
+        self.hash
+    }
+
+    /// The file that it was loaded from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn failed(&self, error: tokenizers::Error) -> Error {
+        Error::Tokenizer { path: self.path.clone(), reason: error.to_string() }
+    }
+}
+
+/// A special token of `tokenizer_config.json`: a string, or an object with `content`.
+fn special<'a>(config: &'a Value, key: &str) -> Option<&'a str> {
+    let token = config.get(key)?;
+    token.as_str().or_else(|| token.get("content")?.as_str())
+}
+
+/// The `tokenizer.json` of a vocabulary trained on a sample of `documents`.
+fn train(documents: &[Document], vocab_size: usize, seed: u64) -> tokenizers::Result<String> {
+    let byte_level = ByteLevel::new(false, true, true);
+    let separator = AddedToken::from(END_OF_TEXT, true);
+    let mut trainer = BpeTrainer::builder()
+        .vocab_size(vocab_size)
+        .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+        .special_tokens(vec![separator.clone()])
+        .show_progress(false)
+        .build();
+    let mut tokenizer = TokenizerBuilder::new()
+        .with_model(BPE::default())
+        .with_normalizer(None::<tokenizers::NormalizerWrapper>)
+        .with_pre_tokenizer(Some(byte_level))
+        .with_post_processor(None::<tokenizers::PostProcessorWrapper>)
+        .with_decoder(Some(byte_level))
+        .build()?;
+    tokenizer.train(&mut trainer, sample(documents, seed, TRAINING_SAMPLE_BYTES).into_iter())?;
+    tokenizer.to_string(true)
+}
+
+/// Documents in an order drawn by `seed`, until they hold `limit` bytes.
+fn sample(documents: &[Document], seed: u64, limit: usize) -> Vec<&str> {
+    let mut order: Vec<usize> = (0..documents.len()).collect();
+    let mut random = rng::keyed(seed, "tokenizer", 0);
+    for at in (1..order.len()).rev() {
+        order.swap(at, rng::index(&mut random, at + 1));
+    }
+    let mut bytes = 0;
+    order
+        .into_iter()
+        .filter_map(|index| documents.get(index).map(|document| document.text.as_str()))
+        .take_while(|text| {
+            let fits = bytes < limit;
+            bytes += text.len();
+            fits
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn documents() -> Vec<Document> {
+        let text = |index: usize| {
+            format!("fn f{index}(x: u32) -> u32 {{\n    x + {index}\n}}\n").repeat(5)
+        };
+        (0..40).map(|index| Document { name: index.to_string(), text: text(index) }).collect()
+    }
+
+    fn trained(vocab_size: usize) -> (tempfile::TempDir, Tokenizer) {
+        let folder = tempfile::tempdir().unwrap();
+        let tokenizer = Tokenizer::train(&documents(), vocab_size, 0, folder.path()).unwrap();
+        (folder, tokenizer)
+    }
+
+    #[test]
+    fn training_twice_gives_the_same_bytes() {
+        let (one, tokenizer) = trained(320);
+        let (two, _) = trained(320);
+        for file in [TOKENIZER_FILE, TOKENIZER_CONFIG_FILE] {
+            assert_eq!(
+                fs::read(one.path().join(file)).unwrap(),
+                fs::read(two.path().join(file)).unwrap()
+            );
+        }
+        assert_eq!(tokenizer.hash(), Hash::of(&fs::read(tokenizer.path()).unwrap()));
+        assert_ne!(tokenizer.hash(), trained(319).1.hash());
+    }
+
+    #[test]
+    fn the_vocabulary_is_the_separator_the_bytes_and_merges() {
+        let (_folder, tokenizer) = trained(320);
+        assert_eq!(tokenizer.vocab_size(), 320);
+        assert_eq!((tokenizer.bos(), tokenizer.eos()), (0, 0));
+        assert_eq!(tokenizer.token(0).as_deref(), Some(END_OF_TEXT));
+        assert_eq!(tokenizer.token(320), None);
+        let text = "fn f1(x: u32)";
+        let tokens = tokenizer.encode(text).unwrap();
+        assert!(tokens.len() < text.len(), "{tokens:?}");
+        assert_eq!(tokenizer.decode(&[0]).unwrap(), END_OF_TEXT);
+    }
+
+    #[test]
+    fn the_spelling_of_the_separator_is_text() {
+        let (_folder, tokenizer) = trained(320);
+        let text = "a<|endoftext|>b";
+        let tokens = tokenizer.encode(text).unwrap();
+        assert!(!tokens.contains(&tokenizer.eos()), "{tokens:?}");
+        assert_eq!(tokenizer.decode(&tokens).unwrap(), text);
+        assert_eq!(tokenizer.encode_batch(&[text, ""]).unwrap(), [tokens, vec![]]);
+    }
+
+    #[test]
+    fn offsets_cover_the_text() {
+        let (_folder, tokenizer) = trained(320);
+        let text = "fn  naïve(x)\t{}\r\n";
+        let spans = tokenizer.encode_with_offsets(text).unwrap();
+        assert_eq!(
+            spans.iter().map(|span| span.id).collect::<Vec<_>>(),
+            tokenizer.encode(text).unwrap()
+        );
+        assert_eq!((spans[0].bytes.start, spans[spans.len() - 1].bytes.end), (0, text.len()));
+        for pair in spans.windows(2) {
+            let (a, b) = (&pair[0].bytes, &pair[1].bytes);
+            assert!(a.end == b.start || a == b, "{a:?} {b:?}");
+        }
+    }
+
+    #[test]
+    fn a_sample_is_drawn_by_the_seed_and_stops_at_its_limit() {
+        let documents = documents();
+        let one = sample(&documents, 1, 1000);
+        let bytes: usize = one.iter().map(|text| text.len()).sum();
+        assert!((1000..1400).contains(&bytes), "{bytes}");
+        assert_eq!(one, sample(&documents, 1, 1000));
+        assert_ne!(one, sample(&documents, 2, 1000));
+        assert_eq!(sample(&documents, 1, usize::MAX).len(), documents.len());
+    }
+
+    #[test]
+    fn begin_and_end_come_from_the_configuration_beside_the_file() {
+        let (folder, tokenizer) = trained(320);
+        let config = folder.path().join(TOKENIZER_CONFIG_FILE);
+        let load = |json: &str| {
+            std::fs::write(&config, json).unwrap();
+            Tokenizer::load(tokenizer.path())
+        };
+        let loaded = load(r#"{"eos_token": {"content": "f"}, "bos_token": "x"}"#).unwrap();
+        let id = |text: &str| tokenizer.encode(text).unwrap()[0];
+        assert_eq!((loaded.bos(), loaded.eos()), (id("x"), id("f")));
+        assert!(load(r#"{"eos_token": "</s>"}"#).unwrap_err().to_string().contains("</s>"));
+        assert!(load("{").is_err());
+        std::fs::write(tokenizer.path(), "{}").unwrap();
+        assert!(matches!(load("{}"), Err(Error::Tokenizer { .. })));
+    }
+
+    #[test]
+    fn padding_and_truncation_of_a_file_are_ignored() {
+        let (_folder, tokenizer) = trained(320);
+        let text = "fn main() {}\n";
+        let mut json: Value = serde_json::from_slice(&fs::read(tokenizer.path()).unwrap()).unwrap();
+        json["truncation"] =
+            json!({"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0});
+        std::fs::write(tokenizer.path(), json.to_string()).unwrap();
+        let loaded = Tokenizer::load(tokenizer.path()).unwrap();
+        assert_eq!(loaded.encode(text).unwrap(), tokenizer.encode(text).unwrap());
+    }
+
+    #[test]
+    fn every_text_comes_back() {
+        let (_folder, tokenizer) = trained(320);
+        let odd = [
+            "",
+            " ",
+            "\0\u{1}\u{7f}",
+            "\r\n\t  \n",
+            "ß ﬁ é e\u{301} 漢字 🦀👩‍🔬",
+            "\u{feff}x",
+            "\u{a0}\u{2028}",
+            "a  b",
+        ];
+        for text in odd {
+            assert_eq!(tokenizer.decode(&tokenizer.encode(text).unwrap()).unwrap(), text);
+        }
+        let strategy = prop_oneof![any::<String>(), "[ \\t\\r\\n<|>a-f0-9'é🦀]{0,40}"];
+        proptest!(|(text in strategy)| {
+            let tokens = tokenizer.encode(&text).unwrap();
+            let ordinary = 1..tokenizer.vocab_size() as u32;
+            prop_assert!(tokens.iter().all(|token| ordinary.contains(token)));
+            prop_assert_eq!(tokenizer.decode(&tokens).unwrap(), text);
+        });
+    }
+}

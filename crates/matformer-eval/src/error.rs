@@ -1,0 +1,100 @@
+//! What can go wrong in this crate.
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong between held-out text and a page about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// From submodels, costs or files.
+    #[error(transparent)]
+    Core(#[from] matformer_core::Error),
+    /// From the held-out data.
+    #[error(transparent)]
+    Data(#[from] matformer_data::Error),
+    /// From the walk.
+    #[error(transparent)]
+    Nn(#[from] matformer_nn::Error),
+    /// From the language model.
+    #[error(transparent)]
+    Lm(#[from] matformer_lm::Error),
+    /// An option that must not be zero.
+    #[error("`{option}` is 0, expected: at least 1")]
+    Zero {
+        /// The option.
+        option: &'static str,
+    },
+    /// A mean over nothing.
+    #[error("{unit} in the held-out documents: none, expected at least one")]
+    Nothing {
+        /// What would be counted: `tokens`, `bytes`.
+        unit: &'static str,
+    },
+    /// Two submodels that were not measured on the same documents.
+    #[error(
+        "paired difference: {found} documents with {found_tokens} tokens, expected the other \
+         submodel's {expected} with {expected_tokens}, one by one"
+    )]
+    Unpaired {
+        /// Documents of the one.
+        found: usize,
+        /// Tokens of the one.
+        found_tokens: usize,
+        /// Documents of the other.
+        expected: usize,
+        /// Tokens of the other.
+        expected_tokens: usize,
+    },
+    /// A submodel that was asked for and not measured.
+    #[error("submodel `{submodel}` was not evaluated, expected one of {}", evaluated.join(", "))]
+    NotEvaluated {
+        /// What was asked for.
+        submodel: String,
+        /// The submodels that were, in backticks.
+        evaluated: Vec<String>,
+    },
+    /// A loss that is no number.
+    #[error(
+        "loss of submodel `{submodel}` on document `{document}`: {found}, expected a finite number"
+    )]
+    NotFinite {
+        /// The submodel's text form.
+        submodel: String,
+        /// The document's name.
+        document: String,
+        /// NaN or infinite.
+        found: f64,
+    },
+    /// A plot that could not be drawn.
+    #[error("cannot draw the plot `{plot}`: {message}")]
+    Plot {
+        /// Its name.
+        plot: &'static str,
+        /// What the plotting library said.
+        message: String,
+    },
+    /// The page could not be put together; the source says why.
+    #[error("cannot put the report together")]
+    Page(#[from] askama::Error),
+}
+
+impl Error {
+    /// What to do about it, where there is something to do: a sentence without a full stop.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Core(error) => error.hint(),
+            Self::Data(error) => error.hint(),
+            Self::Nn(error) => error.hint(),
+            Self::Lm(error) => error.hint(),
+            Self::Nothing { .. } => Some("give more text, or a larger share held out".into()),
+            Self::NotEvaluated { .. } => Some("add it to the list of submodels".into()),
+            Self::NotFinite { .. } => Some(
+                "the weights hold numbers that are not finite or overflow: go back to an earlier \
+                 checkpoint"
+                    .into(),
+            ),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,12 @@
+#![doc = include_str!("../README.md")]
+
+mod error;
+mod held_out;
+pub mod report;
+mod results;
+pub mod stats;
+
+pub use error::{Error, Result};
+pub use held_out::{EvaluateOptions, Evaluation, SubmodelLosses, TokenModel, evaluate};
+pub use results::{DataFacts, EvalResults, Paired, ParamCounts, SubmodelResult, measurements};
+pub use stats::{DocumentLoss, Estimate};

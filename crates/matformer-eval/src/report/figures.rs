@@ -1,0 +1,179 @@
+//! The figures of the report, as marks.
+
+use std::collections::BTreeMap;
+
+use super::plots::{Frame, Ink, Mark, Point, draw, range};
+use super::{HeldOutPoint, TrainPoint};
+use crate::{Result, SubmodelResult};
+
+/// Points of a training curve at most; each is the mean of what lies between two of them.
+const BINS: u64 = 50;
+
+/// Held-out loss against non-embedding parameters: granularities as large points, joined and
+/// labelled; other submodels as small ones; bars of two standard errors to each side.
+///
+/// `results` ascend in parameters.
+pub(super) fn accuracy_cost(
+    results: &[&SubmodelResult],
+    granularities: &[String],
+) -> Result<String> {
+    let at = |r: &SubmodelResult| (r.params.non_embedding as f64, r.loss);
+    let half = |r: &SubmodelResult| 2.0 * r.stderr.unwrap_or(0.0);
+    let drawn = results.iter().filter(|r| r.loss.is_finite() && half(r).is_finite());
+    let place = |r: &SubmodelResult| granularities.iter().position(|name| *name == r.submodel);
+    let ends = drawn.clone().flat_map(|r| [r.loss - half(r), r.loss + half(r)]);
+    let frame = Frame {
+        name: "loss against parameters",
+        x: range(drawn.clone().map(|r| at(r).0), 0.08),
+        y: range(ends, 0.12), // the labels' room
+        x_title: "non-embedding parameters",
+        y_title: "held-out loss, nats per token",
+    };
+    let joined = drawn.clone().filter(|r| place(r).is_some()).map(|r| at(r));
+    let mut marks = vec![Mark::Line(Ink::Muted, joined.collect())];
+    let (large, small): (Vec<_>, Vec<_>) = drawn.partition(|r| place(r).is_some());
+    for r in small {
+        marks.push(Mark::ErrorBar(Ink::Muted, at(r), half(r)));
+        marks.push(Mark::Dot(Ink::Muted, at(r), 8));
+    }
+    for r in large {
+        let ink = place(r).map_or(Ink::Muted, Ink::Series);
+        marks.push(Mark::ErrorBar(ink, at(r), half(r)));
+        marks.push(Mark::Dot(ink, at(r), 14));
+        let top = r.loss + half(r);
+        marks.push(Mark::Label((at(r).0, top), r.submodel.clone()));
+    }
+    draw(&frame, &marks)
+}
+
+/// The figure of a run's training.
+pub(super) struct Training {
+    /// The plot.
+    pub svg: String,
+    /// Steps that a point of a curve is the mean of.
+    pub bin: u64,
+    /// Whether some of the drawn submodels were no granularities.
+    pub mixed: bool,
+}
+
+/// Training loss of each granularity as a line, its held-out losses as points. What is not a
+/// granularity makes one line together. `None` where there is nothing to draw.
+pub(super) fn training(
+    train: &[TrainPoint],
+    held_out: &[HeldOutPoint],
+    granularities: &[String],
+) -> Result<Option<Training>> {
+    let steps = train.iter().map(|p| p.step);
+    let last = steps.chain(held_out.iter().map(|p| p.step)).max();
+    let Some(last) = last else {
+        return Ok(None);
+    };
+    let bin = last.div_ceil(BINS).max(1);
+    let place = |label: &str| granularities.iter().position(|name| name == label);
+    let of = |series: Option<usize>| move |p: &&TrainPoint| place(&p.label) == series;
+    let mut marks = Vec::new();
+    let places = (0..granularities.len()).map(Some);
+    for series in std::iter::once(None).chain(places) {
+        let curve = means(train.iter().filter(of(series)), bin);
+        marks.push(Mark::Line(series.map_or(Ink::Muted, Ink::Series), curve));
+    }
+    for p in held_out.iter().filter(|p| p.loss.is_finite()) {
+        let ink = place(&p.name).map_or(Ink::Muted, Ink::Series);
+        marks.push(Mark::Dot(ink, (p.step as f64, p.loss), 9));
+    }
+    let frame = Frame {
+        name: "loss during training",
+        x: 0.0..1.02 * last.max(1) as f64,
+        y: heights(&marks, last),
+        x_title: "training steps",
+        y_title: "loss, nats per token",
+    };
+    marks.retain_mut(|mark| keep_below(mark, frame.y.end));
+    Ok(Some(Training {
+        svg: draw(&frame, &marks)?,
+        bin,
+        mixed: train.iter().any(|p| place(&p.label).is_none()),
+    }))
+}
+
+/// Means of steps and losses over stretches of `bin` steps.
+fn means<'a>(points: impl Iterator<Item = &'a TrainPoint>, bin: u64) -> Vec<Point> {
+    let mut bins: BTreeMap<u64, (f64, f64, f64)> = BTreeMap::new();
+    for p in points.filter(|p| p.loss.is_finite()) {
+        let (n, step, loss) = bins.entry(p.step.saturating_sub(1) / bin).or_default();
+        *n += 1.0;
+        *step += p.step as f64;
+        *loss += p.loss;
+    }
+    bins.into_values().map(|(n, step, loss)| (step / n, loss / n)).collect()
+}
+
+/// The losses that the figure shows: what came after the first tenth of the steps, because the
+/// fall from the first loss would leave no room for the differences that matter.
+fn heights(marks: &[Mark], last: u64) -> std::ops::Range<f64> {
+    let points = || marks.iter().flat_map(points);
+    let late = |&(step, _): &Point| step >= 0.1 * last as f64;
+    range(points().filter(late).map(|(_, loss)| loss), 0.05)
+}
+
+fn points(mark: &Mark) -> Vec<Point> {
+    match mark {
+        Mark::Line(_, points) => points.clone(),
+        Mark::Dot(_, at, _) | Mark::ErrorBar(_, at, _) | Mark::Label(at, _) => vec![*at],
+    }
+}
+
+/// Leaves out points above the frame, and marks without points.
+fn keep_below(mark: &mut Mark, top: f64) -> bool {
+    if let Mark::Line(_, points) = mark {
+        points.retain(|(_, loss)| *loss <= top);
+    }
+    points(mark).iter().any(|(_, loss)| *loss <= top)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn train(step: u64, label: &str, loss: f64) -> TrainPoint {
+        TrainPoint { step, label: label.into(), loss }
+    }
+
+    #[test]
+    fn curves_are_means_of_stretches() {
+        let points = [(1, 6.0), (2, 4.0), (3, f64::NAN), (5, 2.0)];
+        let points = points.map(|(step, loss)| train(step, "S", loss));
+        assert_eq!(means(points.iter(), 3), [(1.5, 5.0), (5.0, 2.0)]);
+        assert_eq!(means(points.iter(), 1).len(), 3);
+    }
+
+    #[test]
+    fn the_first_fall_is_cut_off() {
+        let names = ["S".to_owned(), "XL".to_owned()];
+        let label = |step| if step % 2 == 0 { "S" } else { "XL" };
+        let loss = |step: u64| if step < 50 { 1000.0 } else { 2.0 };
+        let points: Vec<_> = (1..=1000).map(|step| train(step, label(step), loss(step))).collect();
+        let found = training(&points, &[], &names).unwrap().unwrap();
+        assert_eq!((found.bin, found.mixed), (20, false));
+        assert!(!found.svg.contains("1000.0"));
+        assert_eq!(found.svg.matches("stroke=\"#1010").count(), 2);
+    }
+
+    #[test]
+    fn what_is_no_granularity_makes_one_line() {
+        let points = [train(1, "8x1+16x1", 3.0), train(2, "16x1+8x1", 2.0)];
+        let found = training(&points, &[], &["S".into()]).unwrap().unwrap();
+        assert!(found.mixed);
+        assert!(!found.svg.contains("#1010"));
+        assert!(training(&[], &[], &[]).unwrap().is_none());
+    }
+
+    #[test]
+    fn odd_numbers_are_no_obstacle() {
+        let losses = [f64::NAN, f64::INFINITY, f64::MAX, -1.0];
+        let points: Vec<_> = losses.map(|loss| train(u64::MAX, "S", loss)).to_vec();
+        assert!(training(&points, &[], &["S".into()]).is_ok());
+        assert!(training(&[train(0, "S", 1.0)], &[], &["S".into()]).is_ok());
+        assert!(accuracy_cost(&[], &[]).is_ok());
+    }
+}

@@ -1,0 +1,77 @@
+//! Numbers as people read them.
+
+/// `1,234,567`.
+pub(super) fn thousands(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A tick of an axis that counts: `0`, `250`, `1.5k`, `2M`.
+pub(super) fn short(count: f64) -> String {
+    let scales = [(1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")];
+    let found = scales.into_iter().find(|(scale, _)| count.abs() >= *scale);
+    let (scale, letter) = found.unwrap_or((1.0, ""));
+    let text = format!("{:.3}", count / scale);
+    let number = text.trim_end_matches('0').trim_end_matches('.');
+    format!("{number}{letter}")
+}
+
+/// Decimals that tell the ticks of an axis of this span apart.
+pub(super) fn decimals(span: f64) -> usize {
+    let places = (-(span / 10.0).log10()).ceil();
+    places.clamp(1.0, 6.0) as usize // NaN becomes 0
+}
+
+/// A loss to four places and its standard error, where there is one: `3.0121 ± 0.0123`.
+pub(super) fn with_error(value: f64, stderr: Option<f64>) -> String {
+    match stderr {
+        Some(stderr) => format!("{value:.4} ± {stderr:.4}"),
+        None => format!("{value:.4}"),
+    }
+}
+
+/// A difference, with its sign: `+0.0121 ± 0.0023`, `−0.0121`.
+pub(super) fn difference(value: f64, stderr: Option<f64>) -> String {
+    let sign = if value < 0.0 { '−' } else { '+' };
+    format!("{sign}{}", with_error(value.abs(), stderr))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts() {
+        for (count, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (12_345_678, "12,345,678")] {
+            assert_eq!(thousands(count), text);
+        }
+        for (count, text) in [
+            (0.0, "0"),
+            (250.0, "250"),
+            (1500.0, "1.5k"),
+            (600_000.0, "600k"),
+            (1.25e6, "1.25M"),
+            (2e9, "2B"),
+        ] {
+            assert_eq!(short(count), text);
+        }
+    }
+
+    #[test]
+    fn losses() {
+        assert_eq!(with_error(3.01214, Some(0.01)), "3.0121 ± 0.0100");
+        assert_eq!(with_error(3.0, None), "3.0000");
+        assert_eq!(difference(-0.5, Some(0.25)), "−0.5000 ± 0.2500");
+        assert_eq!(difference(0.5, None), "+0.5000");
+        for (span, places) in [(20.0, 1), (5.0, 1), (0.6, 2), (0.05, 3), (f64::NAN, 0)] {
+            assert_eq!(decimals(span), places, "{span}");
+        }
+    }
+}

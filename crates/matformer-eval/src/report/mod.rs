@@ -1,0 +1,165 @@
+//! The report: one HTML page about a model's accuracy-cost curve.
+//!
+//! It needs no network and no scripts, and follows the reader's choice of light or dark.
+
+mod figures;
+mod format;
+mod plots;
+
+use askama::Template;
+use matformer_core::Submodel;
+use matformer_data::Baselines;
+
+use crate::{EvalResults, Result, SubmodelResult};
+
+/// All that a report says. Text may hold anything: it is escaped.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReportData {
+    /// Heading of the page.
+    pub title: String,
+    /// Facts of the run as (name, value): shape, tokens trained, draw, machine.
+    pub facts: Vec<(String, String)>,
+    /// What the submodels were measured at.
+    pub results: EvalResults,
+    /// Labels of the granularities, from the narrowest to the widest.
+    pub granularities: Vec<String>,
+    /// Training losses, from the run's metrics; may be empty.
+    pub train: Vec<TrainPoint>,
+    /// Held-out losses during training, from the run's metrics; may be empty.
+    pub held_out: Vec<HeldOutPoint>,
+    /// What the same text costs without a model.
+    pub baselines: Option<Baselines>,
+    /// What a submodel makes of a prompt.
+    pub sample: Option<Sample>,
+}
+
+/// Training loss of one step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainPoint {
+    /// Steps made, this one included.
+    pub step: u64,
+    /// Label of the submodel that was drawn.
+    pub label: String,
+    /// Nats per token.
+    pub loss: f64,
+}
+
+/// Held-out loss at one step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeldOutPoint {
+    /// Steps made.
+    pub step: u64,
+    /// Name of the granularity.
+    pub name: String,
+    /// Nats per token.
+    pub loss: f64,
+}
+
+/// What a submodel makes of a prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// Label of the submodel.
+    pub submodel: String,
+    /// What it was given.
+    pub prompt: String,
+    /// How it went on.
+    pub text: String,
+}
+
+/// The page.
+///
+/// # Errors
+/// [`Error::Plot`](crate::Error::Plot) or [`Error::Page`](crate::Error::Page); neither depends on
+/// what text the data holds.
+pub fn render(data: &ReportData) -> Result<String> {
+    let mut sorted: Vec<&SubmodelResult> = data.results.results.iter().collect();
+    sorted.sort_by_key(|result| result.params.non_embedding);
+    let reference = sorted.iter().find_map(|r| r.paired.as_ref()).map(|p| &p.to);
+    let page = Page {
+        data,
+        held_out: format!(
+            "{} tokens of {} documents",
+            format::thousands(data.results.data.tokens as u64),
+            format::thousands(data.results.data.documents as u64)
+        ),
+        accuracy_cost: figures::accuracy_cost(&sorted, &data.granularities)?,
+        training: figures::training(&data.train, &data.held_out, &data.granularities)?,
+        legend: data.granularities.iter().enumerate().map(key).collect(),
+        reference: reference.map(String::as_str),
+        rows: sorted.iter().map(|r| Row::new(r, data)).collect(),
+        baselines: data.baselines.map(|b| compare(&b, &sorted)),
+    };
+    Ok(page.render()?)
+}
+
+/// What the template is filled from.
+#[derive(Template)]
+#[template(path = "report.html")]
+struct Page<'a> {
+    data: &'a ReportData,
+    held_out: String,
+    accuracy_cost: String,
+    training: Option<figures::Training>,
+    legend: Vec<(usize, &'a str)>,
+    reference: Option<&'a str>,
+    rows: Vec<Row<'a>>,
+    baselines: Option<String>,
+}
+
+/// The color and the label of a series.
+fn key((i, label): (usize, &String)) -> (usize, &str) {
+    (i % usize::from(plots::COLORS), label)
+}
+
+/// A line of the table.
+struct Row<'a> {
+    is_granularity: bool,
+    name: &'a str,
+    widths: String,
+    total: String,
+    non_embedding: String,
+    loss: String,
+    bits_per_byte: String,
+    difference: String,
+}
+
+impl<'a> Row<'a> {
+    fn new(result: &'a SubmodelResult, data: &ReportData) -> Self {
+        let runs = Submodel::new(result.widths.clone()).runs();
+        let run = |(width, layers): (usize, usize)| format!("{width} × {layers}");
+        Self {
+            is_granularity: data.granularities.contains(&result.submodel),
+            name: &result.submodel,
+            widths: runs.into_iter().map(run).collect::<Vec<_>>().join(", "),
+            total: format::thousands(result.params.total),
+            non_embedding: format::thousands(result.params.non_embedding),
+            loss: format::with_error(result.loss, result.stderr),
+            bits_per_byte: format!("{:.3}", result.bits_per_byte),
+            difference: match &result.paired {
+                Some(paired) => format::difference(paired.diff, paired.stderr),
+                None => "–".into(),
+            },
+        }
+    }
+}
+
+/// The baselines, and whether the best submodel beats gzip, in a sentence or two.
+fn compare(baselines: &Baselines, results: &[&SubmodelResult]) -> String {
+    let Baselines { byte_unigram, gzip } = baselines;
+    let text = format!(
+        "Without a model, the same text takes {byte_unigram:.3} bits per byte under the byte \
+         frequencies of the training text, and {gzip:.3} by gzip -9, each document on its own."
+    );
+    let best = results.iter().min_by(|a, b| a.bits_per_byte.total_cmp(&b.bits_per_byte));
+    let Some(SubmodelResult { submodel, bits_per_byte: ours, .. }) = best else {
+        return text;
+    };
+    if ours < gzip {
+        format!("{text} {submodel} takes {ours:.3}: less than gzip.")
+    } else {
+        format!("{text} gzip wins: the best submodel here, {submodel}, takes {ours:.3}.")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,318 @@
+//! What an evaluation found, as numbers for machines.
+
+use matformer_core::{Costs, Measurement, Resource, Space, Submodel};
+use serde::{Deserialize, Serialize};
+
+use crate::{Estimate, Evaluation, Result, stats};
+
+/// The JSON that `matformer eval --json` prints.
+///
+/// This form is stable: fields are added, none is removed, renamed or given another meaning.
+///
+/// ```json
+/// {
+///   "model": "runs/demo",
+///   "data": { "hash": "9f2c…", "tokens": 33012, "documents": 120 },
+///   "results": [
+///     {
+///       "submodel": "S",
+///       "widths": [64, 64, 64, 64, 64],
+///       "params": { "total": 632192, "non_embedding": 370048, "ffn": 122880 },
+///       "loss": 3.1, "stderr": 0.02, "perplexity": 22.2, "bits_per_byte": 1.9,
+///       "paired": { "to": "XL", "diff": 0.31, "stderr": 0.004 }
+///     }
+///   ]
+/// }
+/// ```
+///
+/// Losses are comparable at equal `data.hash` only; of the data that it names, `data.tokens` tokens
+/// in `data.documents` documents were read. Standard errors are clustered by document and `null`
+/// with fewer than two.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvalResults {
+    /// What was evaluated: a path or a name.
+    pub model: String,
+    /// What it was evaluated on.
+    pub data: DataFacts,
+    /// One entry per submodel, in the order in which they were asked for.
+    pub results: Vec<SubmodelResult>,
+}
+
+/// Held-out data that was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataFacts {
+    /// Hash of the whole data set.
+    pub hash: String,
+    /// Tokens that were predicted.
+    pub tokens: usize,
+    /// Documents that they are from.
+    pub documents: usize,
+}
+
+/// What was found of one submodel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SubmodelResult {
+    /// Its label: `S`, `64x1+128x4`.
+    pub submodel: String,
+    /// Its FFN widths, one per layer.
+    pub widths: Vec<usize>,
+    /// What it costs.
+    pub params: ParamCounts,
+    /// Held-out loss in nats per token.
+    pub loss: f64,
+    /// Standard error of the loss.
+    pub stderr: Option<f64>,
+    /// e to the power of the loss.
+    pub perplexity: f64,
+    /// Bits per byte of text.
+    pub bits_per_byte: f64,
+    /// Difference to the reference; `null` for the reference itself, or without one.
+    pub paired: Option<Paired>,
+}
+
+/// Parameters of a submodel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParamCounts {
+    /// All parameters, a tied embedding once.
+    pub total: u64,
+    /// All but the embeddings.
+    pub non_embedding: u64,
+    /// Those of the FFN matrices.
+    pub ffn: u64,
+}
+
+/// Difference of two submodels on the same documents.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Paired {
+    /// Label of the reference.
+    pub to: String,
+    /// Loss minus the reference's loss, in nats per token: positive is worse.
+    pub diff: f64,
+    /// Standard error of the difference, paired by document.
+    pub stderr: Option<f64>,
+}
+
+impl EvalResults {
+    /// Results of all submodels of `evaluation`, with differences to `reference` if there is one.
+    ///
+    /// # Errors
+    /// [`Error::NotEvaluated`](crate::Error::NotEvaluated) if the reference is not among them,
+    /// [`Error::Core`](crate::Error::Core) if `costs` lack parameters or do not fit.
+    pub fn new(
+        model: &str,
+        data_hash: &str,
+        evaluation: &Evaluation,
+        space: &Space,
+        costs: &Costs,
+        reference: Option<&Submodel>,
+    ) -> Result<Self> {
+        let to = reference
+            .map(|reference| Ok::<_, crate::Error>((reference, evaluation.losses(reference)?)))
+            .transpose()?;
+        let mut results = Vec::with_capacity(evaluation.submodels.len());
+        for losses in &evaluation.submodels {
+            let (submodel, documents) = (&losses.submodel, &losses.documents);
+            let Estimate { value, stderr } = stats::loss(documents)?;
+            let paired = match to {
+                Some((reference, theirs)) if reference != submodel => {
+                    let difference = stats::difference(documents, theirs)?;
+                    Some(Paired {
+                        to: space.label(reference),
+                        diff: difference.value,
+                        stderr: difference.stderr,
+                    })
+                }
+                _ => None,
+            };
+            results.push(SubmodelResult {
+                submodel: space.label(submodel),
+                widths: submodel.widths().to_vec(),
+                params: ParamCounts::of(submodel, costs)?,
+                loss: value,
+                stderr,
+                perplexity: stats::perplexity(documents)?.value,
+                bits_per_byte: stats::bits_per_byte(documents)?.value,
+                paired,
+            });
+        }
+        Ok(Self {
+            model: model.to_owned(),
+            data: DataFacts {
+                hash: data_hash.to_owned(),
+                tokens: evaluation.tokens(),
+                documents: evaluation.n_documents(),
+            },
+            results,
+        })
+    }
+}
+
+impl ParamCounts {
+    /// Parameters of a submodel by its cost tables.
+    ///
+    /// # Errors
+    /// [`Error::Core`](crate::Error::Core) if `costs` lack parameters or do not fit.
+    pub fn of(submodel: &Submodel, costs: &Costs) -> Result<Self> {
+        // Parameter tables hold whole numbers.
+        let count = |resource| -> Result<u64> { Ok(costs.get(resource)?.cost(submodel)? as u64) };
+        Ok(Self {
+            total: count(Resource::Params)?,
+            non_embedding: count(Resource::NonEmbedding)?,
+            ffn: count(Resource::Ffn)?,
+        })
+    }
+}
+
+/// The evaluation as lines of `measurements.jsonl`: `loss` and `bits_per_byte` of each submodel.
+///
+/// Where only a part of the held-out documents was read, the data is named `HASH:TOKENS`, so that
+/// its numbers are never taken for those of the whole.
+///
+/// # Errors
+/// [`Error::Nothing`](crate::Error::Nothing) if the documents hold no text.
+pub fn measurements(
+    evaluation: &Evaluation,
+    space: &Space,
+    weights_hash: &str,
+    data_hash: &str,
+) -> Result<Vec<Measurement>> {
+    let tokens = evaluation.tokens();
+    let data = match evaluation.whole {
+        true => data_hash.to_owned(),
+        false => format!("{data_hash}:{tokens}"),
+    };
+    let mut all = Vec::with_capacity(2 * evaluation.submodels.len());
+    for losses in &evaluation.submodels {
+        let metrics = [
+            ("loss", stats::loss(&losses.documents)?),
+            ("bits_per_byte", stats::bits_per_byte(&losses.documents)?),
+        ];
+        all.extend(metrics.map(|(metric, Estimate { value, stderr })| Measurement {
+            weights: weights_hash.to_owned(),
+            data: data.clone(),
+            submodel: space.label(&losses.submodel),
+            widths: losses.submodel.widths().to_vec(),
+            metric: metric.to_owned(),
+            value,
+            n: tokens as u64,
+            stderr,
+            seed: 0,
+        }));
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::f64::consts::LN_2;
+
+    use matformer_core::{CostTable, Granularities};
+
+    use super::*;
+    use crate::{DocumentLoss, Error, SubmodelLosses};
+
+    fn space() -> Space {
+        Space::new(2, 64, 8, Granularities::default_for(64).unwrap()).unwrap()
+    }
+
+    fn costs() -> Costs {
+        let table = |resource, constant, fixed| {
+            CostTable::affine(resource, constant, &[(fixed, 3.0); 2], 64)
+        };
+        Costs::new(vec![
+            table(Resource::Params, 1000.0, 10.0),
+            table(Resource::NonEmbedding, 4.0, 10.0),
+            table(Resource::Ffn, 0.0, 0.0),
+        ])
+    }
+
+    /// XL, and a submodel that is worse by 1 and 2 nats on documents of 2 tokens.
+    fn evaluation(n_documents: usize) -> Evaluation {
+        let losses = |submodel, nats: [f64; 2]| SubmodelLosses {
+            submodel,
+            documents: nats
+                .map(|nats| DocumentLoss { nats, tokens: 2, bytes: 8 })
+                .into_iter()
+                .take(n_documents)
+                .collect(),
+        };
+        Evaluation {
+            submodels: vec![
+                losses(Submodel::new(vec![8, 16]), [5.0, 4.0]),
+                losses(space().largest(), [4.0, 2.0]),
+            ],
+            whole: true,
+        }
+    }
+
+    fn results(evaluation: &Evaluation, reference: Option<&Submodel>) -> Result<EvalResults> {
+        EvalResults::new("runs/x", "abc", evaluation, &space(), &costs(), reference)
+    }
+
+    #[test]
+    fn json_has_the_promised_form() {
+        let found = results(&evaluation(2), Some(&space().largest())).unwrap();
+        let json = serde_json::to_value(&found).unwrap();
+        let expected = serde_json::json!({
+            "model": "runs/x",
+            "data": {"hash": "abc", "tokens": 4, "documents": 2},
+            "results": [
+                {
+                    "submodel": "8x1+16x1",
+                    "widths": [8, 16],
+                    "params": {"total": 1092, "non_embedding": 96, "ffn": 72},
+                    "loss": 2.25,
+                    "stderr": 0.25,
+                    "perplexity": 2.25_f64.exp(),
+                    "bits_per_byte": (5.0 / LN_2 + 4.0 / LN_2) / 16.0,
+                    "paired": {"to": "XL", "diff": 0.75, "stderr": 0.25},
+                },
+                {
+                    "submodel": "XL",
+                    "widths": [64, 64],
+                    "params": {"total": 1404, "non_embedding": 408, "ffn": 384},
+                    "loss": 1.5,
+                    "stderr": 0.5,
+                    "perplexity": 1.5_f64.exp(),
+                    "bits_per_byte": (4.0 / LN_2 + 2.0 / LN_2) / 16.0,
+                    "paired": null,
+                },
+            ],
+        });
+        assert_eq!(json, expected);
+        let text = serde_json::to_string(&found).unwrap();
+        assert_eq!(serde_json::from_str::<EvalResults>(&text).unwrap(), found);
+    }
+
+    #[test]
+    fn references_must_be_there_and_one_document_has_no_error() {
+        let error = results(&evaluation(2), Some(&space().smallest())).unwrap_err();
+        assert!(matches!(error, Error::NotEvaluated { .. }));
+        assert!(error.hint().unwrap().contains("list of submodels"));
+        let one = results(&evaluation(1), None).unwrap();
+        assert_eq!((one.results[0].stderr, &one.results[0].paired), (None, &None));
+        let none = EvalResults::new("", "", &evaluation(2), &space(), &Costs::default(), None);
+        assert!(matches!(none, Err(Error::Core(_))));
+    }
+
+    #[test]
+    fn measurements_name_metric_data_and_submodel() {
+        let mut evaluation = evaluation(2);
+        let all = measurements(&evaluation, &space(), "w", "abc").unwrap();
+        let found: Vec<_> =
+            all.iter().map(|m| (m.submodel.as_str(), m.metric.as_str(), m.value, m.n)).collect();
+        assert_eq!(
+            found,
+            [
+                ("8x1+16x1", "loss", 2.25, 4),
+                ("8x1+16x1", "bits_per_byte", (5.0 / LN_2 + 4.0 / LN_2) / 16.0, 4),
+                ("XL", "loss", 1.5, 4),
+                ("XL", "bits_per_byte", (4.0 / LN_2 + 2.0 / LN_2) / 16.0, 4),
+            ]
+        );
+        assert_eq!((all[0].data.as_str(), all[0].stderr), ("abc", Some(0.25)));
+        evaluation.whole = false;
+        let part = measurements(&evaluation, &space(), "w", "abc").unwrap();
+        assert_eq!(part[0].data, "abc:4");
+    }
+}

@@ -1,0 +1,91 @@
+//! What can go wrong in this crate.
+
+/// Result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong with a language model's configuration or input.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// From the ops, the walk or a folder.
+    #[error(transparent)]
+    Nn(#[from] matformer_nn::Error),
+    /// From granularities, submodels or files.
+    #[error(transparent)]
+    Core(#[from] matformer_core::Error),
+    /// A preset that does not exist.
+    #[error("unknown preset `{found}`; there are: {known}")]
+    Preset {
+        /// What was asked for.
+        found: String,
+        /// The presets that exist.
+        known: String,
+    },
+    /// A value of the configuration that does not make a model.
+    #[error("`{field}` is {found}; expected {expected}")]
+    Config {
+        /// Field of the configuration.
+        field: &'static str,
+        /// What it holds.
+        found: String,
+        /// What it may hold.
+        expected: String,
+    },
+    /// A token that is not in the vocabulary.
+    #[error("token {token} at position {position}; the vocabulary has {vocab_size}")]
+    Token {
+        /// The token.
+        token: u32,
+        /// Where it stands.
+        position: usize,
+        /// Size of the vocabulary.
+        vocab_size: usize,
+    },
+    /// Tokens that do not form a batch.
+    #[error("{found} tokens do not form {rows} rows of equal length")]
+    Batch {
+        /// How many tokens were given.
+        found: usize,
+        /// How many rows they should form.
+        rows: usize,
+    },
+    /// A prompt that leaves no room.
+    #[error("prompt has {found} tokens; the context holds {context}")]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        found: usize,
+        /// Positions of the context.
+        context: usize,
+    },
+    /// Nothing to score or go on from.
+    #[error("no tokens: at least one is needed")]
+    Empty,
+    /// One submodel per prompt was expected.
+    #[error("{found} submodels for {prompts} prompts")]
+    Submodels {
+        /// How many submodels were given.
+        found: usize,
+        /// How many prompts there are.
+        prompts: usize,
+    },
+    /// A sampling option out of its range.
+    #[error("`{option}` is {found}; expected {expected}")]
+    Option {
+        /// Name of the option.
+        option: &'static str,
+        /// What it holds.
+        found: String,
+        /// What it may hold.
+        expected: &'static str,
+    },
+}
+
+impl Error {
+    /// What to do about it, where there is something to do.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Nn(e) => e.hint(),
+            Self::Core(e) => e.hint(),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,19 @@
+#![doc = include_str!("../README.md")]
+
+mod config;
+mod costs;
+mod error;
+mod folder;
+mod generate;
+mod model;
+mod preset;
+mod score;
+
+pub use config::MatLmConfig;
+pub use costs::costs;
+pub use error::{Error, Result};
+pub use folder::extract;
+pub use generate::{GenerateOptions, Generated, generate};
+pub use model::{LmTarget, MatLm, Tokens};
+pub use preset::{PAPER_TABLE, PaperModel, Preset};
+pub use score::score;

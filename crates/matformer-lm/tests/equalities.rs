@@ -1,0 +1,223 @@
+//! A submodel is the same model seen narrower: plans, caches, costs and gradients agree.
+
+use burn::tensor::Tensor;
+use matformer_core::{Plan, Resource, Submodel};
+use matformer_lm::{GenerateOptions, MatLm, MatLmConfig, Preset, costs, extract, generate, score};
+use matformer_nn::{Elastic, State, params, row_losses, walk};
+use proptest::prelude::*;
+
+use crate::support::{config, device, distance, gradients, ids, logits, model, one, values, worst};
+
+/// Widths that are no granularities too.
+fn submodels() -> impl Strategy<Value = Submodel> {
+    prop::collection::vec((1usize..=8).prop_map(|n| 8 * n), 3).prop_map(Submodel::new)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_plan_of_one_is_the_extracted_model_to_the_bit(submodel in submodels(), seed in 0usize..99) {
+        let model = model(&device());
+        let ids = ids(2 * 9, 50, seed);
+        let standalone = extract(&model, &submodel).unwrap();
+        prop_assert_eq!(one(&model, &submodel, 2, &ids), one(&standalone, &submodel, 2, &ids));
+    }
+
+    #[test]
+    fn merged_and_row_plans_equal_separate_walks(
+        submodels in prop::collection::vec(submodels(), 1..5),
+        seed in 0usize..99,
+    ) {
+        let (model, n) = (model(&device()), submodels.len());
+        let batch = ids(2 * 9, 50, seed);
+        let merged = logits(&model, &Plan::merged(&submodels).unwrap(), 2, &batch);
+        let rows = ids(n * 9, 50, seed);
+        let by_row = logits(&model, &Plan::rows(&submodels).unwrap(), n, &rows);
+        for (i, submodel) in submodels.iter().enumerate() {
+            prop_assert!(worst(&merged[i], &one(&model, submodel, 2, &batch)) < 1e-5);
+            let row = one(&model, submodel, 1, &rows[i * 9..(i + 1) * 9]);
+            prop_assert!(worst(&by_row[i], &row) < 1e-5);
+        }
+    }
+
+    #[test]
+    fn costs_of_submodels_are_counted_elements(submodel in submodels(), tied in any::<bool>()) {
+        let config = MatLmConfig { tied_embeddings: tied, ..config() };
+        let model = MatLm::new(&config, 0, &device()).unwrap();
+        let counted: Vec<(String, usize)> = params::shapes(&extract(&model, &submodel).unwrap())
+            .into_iter()
+            .map(|(path, shape)| (path, shape.iter().product()))
+            .collect();
+        let sum = |keep: &dyn Fn(&str) -> bool| -> f64 {
+            counted.iter().filter(|(path, _)| keep(path)).map(|(_, n)| *n as f64).sum()
+        };
+        let costs = costs(&config);
+        let cost = |r| costs.get(r).unwrap().cost(&submodel).unwrap();
+        prop_assert_eq!(cost(Resource::Params), sum(&|_| true));
+        prop_assert_eq!(cost(Resource::NonEmbedding), sum(&|p| p != "embed" && p != "head"));
+        prop_assert_eq!(cost(Resource::Ffn), sum(&|p| params::nested_layer(p).is_some()));
+    }
+}
+
+#[test]
+fn costs_of_every_preset_are_counted_elements() {
+    for preset in Preset::all() {
+        // The vocabulary is cut: the largest embeddings alone would fill a small machine.
+        let config = MatLmConfig { vocab_size: 100, ..preset.config() };
+        let small = config.d_model <= 256;
+        let config = if small { config } else { MatLmConfig { n_layers: 1, ..config } };
+        let model = MatLm::new(&config, 0, &device()).unwrap();
+        let counted: usize =
+            params::shapes(&model).iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+        let cost = costs(&config).get(Resource::Params).unwrap().cost(&model.space().largest());
+        assert_eq!(cost.unwrap(), counted as f64, "{}", preset.name());
+    }
+}
+
+#[test]
+fn the_joint_step_has_the_gradients_of_separate_passes() {
+    let model = model(&device().autodiff());
+    let space = model.space();
+    let submodels: Vec<Submodel> =
+        ["S", "M", "L", "XL"].map(|name| space.uniform(name).unwrap()).to_vec();
+    let (input, target) = (ids(2 * 12, 50, 1), ids(2 * 12, 50, 2));
+    let loss = |plan: &Plan| -> Tensor<1> {
+        let tokens = model.tokens(2, &input).unwrap();
+        let walked = walk(&model, &tokens, plan, &mut State::new()).unwrap();
+        let target = model.targets(2, &target, None).unwrap();
+        let losses = row_losses(&model, &walked, &target);
+        losses.into_iter().map(|l| l.nats.sum()).reduce(|a, b| a + b).unwrap()
+    };
+    let joint = gradients(&model, &loss(&Plan::merged(&submodels).unwrap()).backward());
+    let mut separate = joint.clone();
+    separate.values_mut().for_each(|g| g.fill(0.0));
+    for submodel in &submodels {
+        for (path, grad) in gradients(&model, &loss(&Plan::one(submodel)).backward()) {
+            separate.get_mut(&path).unwrap().iter_mut().zip(grad).for_each(|(s, g)| *s += g);
+        }
+    }
+    for (path, grad) in joint {
+        let off = distance(&grad, &separate[&path]);
+        assert!(off < 1e-5, "{path}: {off}");
+    }
+}
+
+#[test]
+fn a_narrow_step_leaves_the_outer_rows_at_zero() {
+    let model = model(&device().autodiff());
+    let submodel = Submodel::new(vec![8, 16, 64]);
+    let tokens = model.tokens(1, &ids(9, 50, 1)).unwrap();
+    let walked = walk(&model, &tokens, &Plan::one(&submodel), &mut State::new()).unwrap();
+    let target = model.targets(1, &ids(9, 50, 2), None).unwrap();
+    let grads = row_losses(&model, &walked, &target).remove(0).nats.sum().backward();
+    for (path, grad) in gradients(&model, &grads) {
+        let Some(layer) = params::nested_layer(&path) else { continue };
+        let (inner, outer) = grad.split_at(submodel.widths()[layer] * 32);
+        assert!(inner.iter().all(|g| *g != 0.0), "{path}");
+        assert!(outer.iter().all(|g| *g == 0.0), "{path}");
+    }
+}
+
+#[test]
+fn decoding_with_the_cache_equals_the_full_walk() {
+    let model = model(&device());
+    let mut sizes: Vec<Submodel> = model.space().uniforms();
+    sizes.push(Submodel::new(vec![8, 64, 24]));
+    let text = ids(16, 50, 3);
+    for submodel in &sizes {
+        let full = one(&model, submodel, 1, &text);
+        let mut state = State::with_cache(1, 16);
+        let mut found = Vec::new();
+        // A prompt, then token by token.
+        for part in [&text[..5]].into_iter().chain(text[5..].chunks(1)) {
+            let tokens = model.tokens(1, part).unwrap();
+            let walked = walk(&model, &tokens, &Plan::one(submodel), &mut state).unwrap();
+            found.extend(values(model.head(walked.hidden())));
+        }
+        assert!(worst(&found, &full) < 1e-4, "{submodel}");
+    }
+}
+
+#[test]
+fn a_row_may_change_its_size_mid_way() {
+    // What must hold: the cache after S is what S wrote, and XL goes on from it exactly as it
+    // does when it is given S's keys and values by any other way of filling the cache.
+    let model = model(&device());
+    let (small, large) = (model.space().uniform("S").unwrap(), model.space().largest());
+    let text = ids(12, 50, 4);
+    let step = |state: &mut State, submodel: &Submodel, part: &[u32]| {
+        let tokens = model.tokens(1, part).unwrap();
+        let walked = walk(&model, &tokens, &Plan::one(submodel), state).unwrap();
+        values(model.head(walked.hidden()))
+    };
+    let (mut by_token, mut at_once) = (State::with_cache(1, 12), State::with_cache(1, 12));
+    text[..8].iter().for_each(|id| {
+        step(&mut by_token, &small, &[*id]);
+    });
+    step(&mut at_once, &small, &text[..8]);
+    let a: Vec<f32> = text[8..].iter().flat_map(|id| step(&mut by_token, &large, &[*id])).collect();
+    let b = step(&mut at_once, &large, &text[8..]);
+    assert!(worst(&a, &b) < 1e-4);
+    // And a cache that is truncated goes on as if the rest had never been.
+    by_token.cache_mut().unwrap().truncate(0, 8);
+    let c = step(&mut by_token, &large, &text[8..]);
+    assert!(worst(&c, &b) < 1e-4);
+}
+
+#[test]
+fn prompts_of_unequal_length_and_size_generate_as_alone() {
+    let model = model(&device());
+    let prompts = [ids(3, 50, 1), ids(7, 50, 2), ids(5, 50, 3)];
+    let sizes = [
+        model.space().uniform("S").unwrap(),
+        model.space().largest(),
+        Submodel::new(vec![8, 64, 16]),
+    ];
+    let options = GenerateOptions { max_new_tokens: 9, ..Default::default() };
+    let mut heard = vec![Vec::new(); 3];
+    let together =
+        generate(&model, &prompts, &sizes, &options, |row, token| heard[row].push(token)).unwrap();
+    for i in 0..3 {
+        let alone = generate(&model, &prompts[i..=i], &sizes[i..=i], &options, |_, _| {}).unwrap();
+        assert_eq!(together[i], alone[0]);
+        assert_eq!(heard[i], alone[0].tokens);
+        assert_eq!(alone[0].tokens.len(), 9);
+    }
+}
+
+#[test]
+fn generation_ends_with_the_context_and_refuses_what_does_not_fit() {
+    let model = model(&device());
+    let large = [model.space().largest()];
+    let options = GenerateOptions { max_new_tokens: 1000, ..Default::default() };
+    let result = generate(&model, &[ids(20, 50, 1)], &large, &options, |_, _| {}).unwrap();
+    assert_eq!(result[0].tokens.len(), 4);
+    let error = generate(&model, &[ids(24, 50, 1)], &large, &options, |_, _| {}).unwrap_err();
+    assert_eq!(error.to_string(), "prompt has 24 tokens; the context holds 24");
+    let error = model.tokens(1, &[3, 50]).unwrap_err();
+    assert_eq!(error.to_string(), "token 50 at position 1; the vocabulary has 50");
+}
+
+#[test]
+fn a_long_text_is_scored_in_rolling_windows() {
+    let model = model(&device());
+    let large = model.space().largest();
+    let text = ids(70, 50, 5);
+    let scores = score(&model, &large, &text).unwrap();
+    assert_eq!(scores.len(), 70);
+    assert!(scores[0].is_none() && scores[1..].iter().all(Option::is_some));
+    // The first window is what the whole context gives; later tokens see at least half of one.
+    let first = score(&model, &large, &text[..25]).unwrap();
+    assert_eq!(scores[..25], first[..]);
+    let log_softmax = |logits: &[f32], id: u32| {
+        let max = logits.iter().copied().fold(f32::MIN, f32::max);
+        let sum: f32 = logits.iter().map(|l| (l - max).exp()).sum();
+        logits[id as usize] - max - sum.ln()
+    };
+    let logits = one(&model, &large, 1, &text[..24]);
+    for (i, row) in logits.chunks(50).enumerate() {
+        let expected = log_softmax(row, text[i + 1]);
+        assert!((scores[i + 1].unwrap() - expected).abs() < 1e-4);
+    }
+}

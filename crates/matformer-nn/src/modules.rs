@@ -1,0 +1,213 @@
+//! The two halves of a layer that models share: nested feed-forward block and attention.
+
+use burn::{
+    module::{Module, Param},
+    nn::{Linear, LinearConfig},
+    tensor::{Device, Tensor},
+};
+use matformer_core::Block;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    State,
+    ops::{AttentionSpec, FfnWeights, RopeTable, attention, nested_ffn},
+};
+
+/// What a feed-forward block does between its matrices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// Three matrices: `down(silu(gate(x)) · up(x))`, as in Llama.
+    #[default]
+    SwiGlu,
+    /// Two matrices: `down(gelu(up(x)))`, exact GELU, the paper's form.
+    Gelu,
+}
+
+/// Configuration of a [`NestedFfn`].
+#[derive(Clone, Debug)]
+pub struct NestedFfnConfig {
+    /// Size of the hidden state.
+    pub d_model: usize,
+    /// Widest width.
+    pub d_ff: usize,
+    /// Gated or plain.
+    pub activation: Activation,
+    /// Biases on both matrices (plain form only; the second is whole at every width).
+    pub bias: bool,
+}
+
+/// A feed-forward block of which every width is a prefix of the same rows.
+///
+/// The matrices are `[d_ff, d_model]` each, so a width is a row prefix: a view on every backend.
+#[derive(Module, Debug)]
+pub struct NestedFfn {
+    /// `[d_ff, d_model]`
+    pub up: Param<Tensor<2>>,
+    /// `[d_ff, d_model]`, gated form only
+    pub gate: Option<Param<Tensor<2>>>,
+    /// `[d_ff, d_model]`: the transpose of what Hugging Face stores
+    pub down: Param<Tensor<2>>,
+    /// `[d_ff]`
+    pub up_bias: Option<Param<Tensor<1>>>,
+    /// `[d_model]`
+    pub down_bias: Option<Param<Tensor<1>>>,
+}
+
+impl NestedFfnConfig {
+    /// The block with all parameters zero; [`init`](crate::init::init) or a file fills them.
+    pub fn init(&self, device: &Device) -> NestedFfn {
+        let matrix = || Param::from_tensor(Tensor::zeros([self.d_ff, self.d_model], device));
+        let bias = |n| self.bias.then(|| Param::from_tensor(Tensor::zeros([n], device)));
+        NestedFfn {
+            up: matrix(),
+            gate: (self.activation == Activation::SwiGlu).then(matrix),
+            down: matrix(),
+            up_bias: bias(self.d_ff),
+            down_bias: bias(self.d_model),
+        }
+    }
+}
+
+impl NestedFfn {
+    /// Widest width.
+    pub fn d_ff(&self) -> usize {
+        self.up.lazy_shape()[0]
+    }
+
+    /// Each block's rows of x at the block's width, without a residual.
+    ///
+    /// # Shapes
+    /// - x: `[rows, d_model]`
+    /// - output: `[Σ block rows, d_model]`, stacked in the order of the blocks
+    pub fn forward(&self, x: Tensor<2>, blocks: &[Block]) -> Tensor<2> {
+        let device = x.device();
+        let (up, down) = (self.up.val(), self.down.val());
+        let weights = match &self.gate {
+            Some(gate) => FfnWeights::Gated { up, gate: gate.val(), down },
+            None => {
+                let no_bias = || Tensor::zeros([self.d_ff()], &device);
+                let bias = self.up_bias.as_ref().map_or_else(no_bias, Param::val);
+                FfnWeights::Plain { up, bias, down }
+            }
+        };
+        let y = nested_ffn(x, weights, blocks);
+        match &self.down_bias {
+            Some(bias) => y + bias.val().unsqueeze(),
+            None => y,
+        }
+    }
+}
+
+/// Configuration of an [`Attention`].
+#[derive(Clone, Debug)]
+pub struct AttentionConfig {
+    /// Size of the hidden state.
+    pub d_model: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; `heads` is a multiple of it.
+    pub kv_heads: usize,
+    /// Size of a head.
+    pub head_dim: usize,
+    /// Biases on all four projections.
+    pub bias: bool,
+    /// Whether a query sees only the keys up to its own position.
+    pub causal: bool,
+}
+
+/// Grouped-query attention over a per-row cache.
+#[derive(Module, Debug)]
+pub struct Attention {
+    /// `[d_model, heads·head_dim]`
+    pub q: Linear,
+    /// `[d_model, kv_heads·head_dim]`
+    pub k: Linear,
+    /// `[d_model, kv_heads·head_dim]`
+    pub v: Linear,
+    /// `[heads·head_dim, d_model]`
+    pub o: Linear,
+    #[module(skip)]
+    heads: usize,
+    #[module(skip)]
+    kv_heads: usize,
+    #[module(skip)]
+    causal: bool,
+}
+
+/// Where the tokens of one walk stand: the same for all layers.
+#[derive(Clone, Debug)]
+pub struct Positions {
+    /// Position of the first token of each row; one entry if it is the same for all.
+    pub starts: Vec<usize>,
+    /// Tokens of each row.
+    pub seq: usize,
+    /// Rotary embedding of these positions, if the model has one.
+    pub rope: Option<RopeTable>,
+}
+
+impl AttentionConfig {
+    /// The module with weights to be filled by [`init`](crate::init::init) or from a file.
+    pub fn init(&self, device: &Device) -> Attention {
+        let linear = |n_in, n_out| LinearConfig::new(n_in, n_out).with_bias(self.bias).init(device);
+        let (q_dim, kv_dim) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        Attention {
+            q: linear(self.d_model, q_dim),
+            k: linear(self.d_model, kv_dim),
+            v: linear(self.d_model, kv_dim),
+            o: linear(q_dim, self.d_model),
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            causal: self.causal,
+        }
+    }
+}
+
+impl Attention {
+    /// Attention of one layer, without a residual. With a cache in `state`, the new keys and
+    /// values go behind those of the layer's earlier tokens.
+    ///
+    /// # Shapes
+    /// - x: `[rows·seq, d_model]`, rows a multiple of the batch's rows
+    /// - output: as x
+    pub fn forward(
+        &self,
+        layer: usize,
+        x: Tensor<2>,
+        positions: &Positions,
+        state: &mut State,
+    ) -> Tensor<2> {
+        let seq = positions.seq;
+        let mut q = self.q.forward(x.clone()); // [rows·seq, heads·head_dim]
+        let mut k = self.k.forward(x.clone()); // [rows·seq, kv_heads·head_dim]
+        let v = self.v.forward(x);
+        if let Some(rope) = &positions.rope {
+            q = rope.rotate(q, self.heads);
+            k = rope.rotate(k, self.kv_heads);
+        }
+        let [n, q_dim] = q.dims();
+        let rows = n / seq;
+        let (k, v, kv_len) = match state.cache_mut() {
+            Some(cache) => cache.append(layer, k, v, seq),
+            None => (k, v, seq),
+        };
+        let spec = AttentionSpec {
+            rows,
+            q_len: seq,
+            kv_len,
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head_dim: q_dim / self.heads,
+            causal: self.causal.then(|| repeat_starts(&positions.starts, rows)),
+        };
+        self.o.forward(attention(q, k, v, spec))
+    }
+}
+
+/// One entry for all rows, or one per row: a merged plan holds the batch several times.
+fn repeat_starts(starts: &[usize], rows: usize) -> Vec<usize> {
+    match starts.len() {
+        1 => starts.to_vec(),
+        n => (0..rows).map(|row| starts[row % n]).collect(),
+    }
+}

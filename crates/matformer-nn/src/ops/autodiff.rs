@@ -1,0 +1,189 @@
+//! One handwritten gradient per op, for every backend: each calls the backend's own backward.
+
+use burn::backend::AutodiffBackend;
+use burn::backend::{
+    autodiff::{
+        Autodiff,
+        checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+        grads::Gradients,
+        ops::{Backward, Ops, OpsKind},
+    },
+    tensor::{FloatTensor, IntTensor},
+};
+
+use super::{AttentionSpec, FfnSpec, NnBackend};
+
+/// Hands each parent that wants one its gradient.
+macro_rules! register {
+    ($backend:ty, $parents:expr, $grads:expr, [$($found:expr),+]) => {
+        for (parent, grad) in $parents.into_iter().zip([$($found),+]) {
+            if let Some(node) = parent {
+                $grads.register::<$backend>(node.id, grad);
+            }
+        }
+    };
+}
+
+/// Puts `$op` on the tape: `$result` is tracked, `$state` is kept for its backward pass.
+macro_rules! track {
+    ($op:expr, $checkpoint:ty, $nodes:expr, $result:expr, $state:expr) => {
+        match $op.prepare::<$checkpoint>($nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish($state, $result),
+            OpsKind::UnTracked(prep) => prep.finish($result),
+        }
+    };
+}
+
+/// A backward op without a backward of its own: gradients are first order.
+macro_rules! first_order {
+    ($($name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)*) => {
+        $(
+            #[allow(clippy::too_many_arguments)]
+            fn $name($($arg: $ty),*) -> $out {
+                $(let _ = $arg;)*
+                unreachable!("gradients of this op are first order only")
+            }
+        )*
+    };
+}
+
+#[derive(Debug)]
+struct AttentionOp;
+
+impl<B: NnBackend> Backward<B, 3> for AttentionOp {
+    /// q, k, v, out, lse, spec
+    type State = ([FloatTensor<B>; 3], FloatTensor<B>, FloatTensor<B>, AttentionSpec);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let ([q, k, v], out, lse, spec) = ops.state;
+        let (dq, dk, dv) = B::gqa_backward(q, k, v, out, lse, grad, spec);
+        register!(B, ops.parents, grads, [dq, dk, dv]);
+    }
+}
+
+#[derive(Debug)]
+struct CrossEntropyOp;
+
+impl<B: NnBackend> Backward<B, 2> for CrossEntropyOp {
+    /// hidden, weight, targets, lse
+    type State = (FloatTensor<B>, FloatTensor<B>, IntTensor<B>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let (hidden, weight, targets, lse) = ops.state;
+        let (dh, dw) = B::cross_entropy_backward(hidden, weight, targets, lse, grad);
+        register!(B, ops.parents, grads, [dh, dw]);
+    }
+}
+
+#[derive(Debug)]
+struct GatedFfnOp;
+
+impl<B: NnBackend> Backward<B, 4> for GatedFfnOp {
+    /// x, up, gate, down, saved up, saved gate
+    type State = ([FloatTensor<B>; 6], FfnSpec);
+
+    fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let ([x, up, gate, down, saved_up, saved_gate], spec) = ops.state;
+        let (dx, du, dg, dd) =
+            B::gated_ffn_backward(x, up, gate, down, saved_up, saved_gate, grad, spec);
+        register!(B, ops.parents, grads, [dx, du, dg, dd]);
+    }
+}
+
+#[derive(Debug)]
+struct PlainFfnOp;
+
+impl<B: NnBackend> Backward<B, 4> for PlainFfnOp {
+    /// x, up, bias, down, saved up
+    type State = ([FloatTensor<B>; 5], FfnSpec);
+
+    fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let ([x, up, bias, down, saved_up], spec) = ops.state;
+        let (dx, du, db, dd) = B::plain_ffn_backward(x, up, bias, down, saved_up, grad, spec);
+        register!(B, ops.parents, grads, [dx, du, db, dd]);
+    }
+}
+
+impl<B: NnBackend, C: CheckpointStrategy> NnBackend for Autodiff<B, C> {
+    fn gqa(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        spec: AttentionSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let nodes = [q.node(), k.node(), v.node()];
+        let qkv = [q.into_primitive(), k.into_primitive(), v.into_primitive()];
+        let [q, k, v] = qkv.clone();
+        let (out, lse) = B::gqa(q, k, v, spec.clone());
+        let lse_out = Self::from_inner(lse.clone());
+        let state = (qkv, out.clone(), lse, spec);
+        (track!(AttentionOp, C, nodes, out, state), lse_out)
+    }
+
+    fn cross_entropy(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let nodes = [hidden.node(), weight.node()];
+        let (hidden, weight) = (hidden.into_primitive(), weight.into_primitive());
+        let (nats, lse) = B::cross_entropy(hidden.clone(), weight.clone(), targets.clone());
+        let lse_out = Self::from_inner(lse.clone());
+        (track!(CrossEntropyOp, C, nodes, nats, (hidden, weight, targets, lse)), lse_out)
+    }
+
+    fn gated_ffn(
+        x: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        gate: FloatTensor<Self>,
+        down: FloatTensor<Self>,
+        spec: FfnSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let nodes = [x.node(), up.node(), gate.node(), down.node()];
+        let [x, up, gate, down] = [x, up, gate, down].map(|t| t.into_primitive());
+        let (y, u, g) =
+            B::gated_ffn(x.clone(), up.clone(), gate.clone(), down.clone(), spec.clone());
+        let saved = (Self::from_inner(u.clone()), Self::from_inner(g.clone()));
+        (track!(GatedFfnOp, C, nodes, y, ([x, up, gate, down, u, g], spec)), saved.0, saved.1)
+    }
+
+    fn plain_ffn(
+        x: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        down: FloatTensor<Self>,
+        spec: FfnSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let nodes = [x.node(), up.node(), bias.node(), down.node()];
+        let [x, up, bias, down] = [x, up, bias, down].map(|t| t.into_primitive());
+        let (y, u) = B::plain_ffn(x.clone(), up.clone(), bias.clone(), down.clone(), spec.clone());
+        let saved = Self::from_inner(u.clone());
+        (track!(PlainFfnOp, C, nodes, y, ([x, up, bias, down, u], spec)), saved)
+    }
+
+    first_order! {
+        gqa_backward(
+            q: FloatTensor<Self>, k: FloatTensor<Self>, v: FloatTensor<Self>,
+            out: FloatTensor<Self>, lse: FloatTensor<Self>, grad: FloatTensor<Self>,
+            spec: AttentionSpec
+        ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+        cross_entropy_backward(
+            hidden: FloatTensor<Self>, weight: FloatTensor<Self>, targets: IntTensor<Self>,
+            lse: FloatTensor<Self>, grad: FloatTensor<Self>
+        ) -> (FloatTensor<Self>, FloatTensor<Self>);
+        gated_ffn_backward(
+            x: FloatTensor<Self>, up: FloatTensor<Self>, gate: FloatTensor<Self>,
+            down: FloatTensor<Self>, saved_up: FloatTensor<Self>, saved_gate: FloatTensor<Self>,
+            grad: FloatTensor<Self>, spec: FfnSpec
+        ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+        plain_ffn_backward(
+            x: FloatTensor<Self>, up: FloatTensor<Self>, bias: FloatTensor<Self>,
+            down: FloatTensor<Self>, saved_up: FloatTensor<Self>, grad: FloatTensor<Self>,
+            spec: FfnSpec
+        ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+    }
+}

@@ -1,0 +1,134 @@
+//! The backend extension behind the ops: one trait, composed default bodies.
+
+use burn::backend::{
+    Backend, backend_extension,
+    tensor::{FloatTensor, IntTensor},
+};
+
+use super::{AttentionSpec, FfnSpec, attention, cross_entropy, nested_ffn};
+
+/// The operations that this crate adds to a Burn backend.
+///
+/// Shapes and meaning are those of the functions of [`ops`](super) with the same names; each
+/// forward method returns what its backward method needs beside its result.
+#[backend_extension(
+    Flex: cfg(feature = "flex"),
+    Cube: cfg(any(feature = "wgpu", feature = "cuda")),
+    Fusion: cfg(any(feature = "wgpu", feature = "cuda")),
+    Autodiff
+)]
+pub trait NnBackend: Backend {
+    /// [`attention`](super::attention()): the output `[rows·q_len, heads·head_dim]` and the log
+    /// of each query's sum of exponentials `[rows, kv_heads, group·q_len, 1]`.
+    #[cfg_attr(any(feature = "wgpu", feature = "cuda"), fusion(default))]
+    fn gqa(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        spec: AttentionSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        attention::forward::<Self>(q, k, v, &spec)
+    }
+
+    /// Gradients of [`NnBackend::gqa`] with respect to q, k and v.
+    #[cfg_attr(any(feature = "wgpu", feature = "cuda"), fusion(default))]
+    fn gqa_backward(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        out: FloatTensor<Self>,
+        lse: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        spec: AttentionSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        attention::backward::<Self>([q, k, v], out, lse, grad, &spec)
+    }
+
+    /// [`cross_entropy`](super::cross_entropy()): nats per token `[tokens]` and the log of each
+    /// token's sum of exponentials `[tokens, 1]`.
+    #[cfg_attr(any(feature = "wgpu", feature = "cuda"), fusion(default))]
+    fn cross_entropy(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        cross_entropy::forward::<Self>(hidden, weight, targets)
+    }
+
+    /// Gradients of [`NnBackend::cross_entropy`] with respect to hidden and weight.
+    #[cfg_attr(any(feature = "wgpu", feature = "cuda"), fusion(default))]
+    fn cross_entropy_backward(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        lse: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        cross_entropy::backward::<Self>(hidden, weight, targets, lse, grad)
+    }
+
+    /// [`nested_ffn`](super::nested_ffn()) with a gate: `down(silu(gate(x)) · up(x))`, ring by
+    /// ring: outputs stacked in the order of the blocks, then what `up` and `gate` gave, as one
+    /// `[inputs, ring width]` matrix per ring, flattened.
+    #[cfg_attr(any(feature = "wgpu", feature = "cuda"), fusion(default))]
+    fn gated_ffn(
+        x: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        gate: FloatTensor<Self>,
+        down: FloatTensor<Self>,
+        spec: FfnSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        nested_ffn::gated_forward::<Self>(x, up, gate, down, &spec)
+    }
+
+    /// Gradients of [`NnBackend::gated_ffn`] with respect to x, up, gate and down; rows of the
+    /// matrices beyond the widest block get exactly zero.
+    #[cfg_attr(any(feature = "wgpu", feature = "cuda"), fusion(default))]
+    #[allow(clippy::too_many_arguments)] // The macro takes tensors one by one.
+    fn gated_ffn_backward(
+        x: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        gate: FloatTensor<Self>,
+        down: FloatTensor<Self>,
+        saved_up: FloatTensor<Self>,
+        saved_gate: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        spec: FfnSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        nested_ffn::gated_backward::<Self>(x, [up, gate, down], [saved_up, saved_gate], grad, &spec)
+    }
+
+    /// [`nested_ffn`](super::nested_ffn()) without a gate: `down(gelu(up(x) + bias))` (exact
+    /// GELU); the second bias, whole at every width, is the caller's to add. Then what `up` and
+    /// its bias gave, flattened ring by ring.
+    #[cfg_attr(any(feature = "wgpu", feature = "cuda"), fusion(default))]
+    fn plain_ffn(
+        x: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        down: FloatTensor<Self>,
+        spec: FfnSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        nested_ffn::plain_forward::<Self>(x, up, bias, down, &spec)
+    }
+
+    /// Gradients of [`NnBackend::plain_ffn`] with respect to x, up, bias and down.
+    #[cfg_attr(any(feature = "wgpu", feature = "cuda"), fusion(default))]
+    fn plain_ffn_backward(
+        x: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        down: FloatTensor<Self>,
+        saved_up: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        spec: FfnSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        nested_ffn::plain_backward::<Self>(x, [up, bias, down], saved_up, grad, &spec)
+    }
+}
+
+#[cfg(feature = "flex")]
+impl NnBackend for burn::backend::Flex {}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+impl NnBackend for burn::backend::wgpu::CubeBackend {}

@@ -1,0 +1,21 @@
+//! The operations that a profile of an elastic transformer is made of.
+//!
+//! Each is a function over [`Tensor`](burn::tensor::Tensor)s in front of a method of
+//! [`NnBackend`], whose default body is composed of the backend's own operations and serves as
+//! the reference. A backend overrides a method where a kernel of its own is faster; gradients
+//! are handwritten once for all backends.
+
+mod attention;
+mod autodiff;
+mod backend;
+mod cross_entropy;
+mod nested_ffn;
+mod rope;
+#[cfg(test)]
+mod tests;
+
+pub use attention::{AttentionSpec, attention};
+pub use backend::NnBackend;
+pub use cross_entropy::cross_entropy;
+pub use nested_ffn::{FfnSpec, FfnWeights, nested_ffn, stack_rows};
+pub use rope::RopeTable;

@@ -1,0 +1,265 @@
+//! Every op against a plain composition of Burn's own ops, forward and gradient by gradient.
+
+use burn::tensor::{Device, Int, Tensor, TensorData, activation};
+use matformer_core::Block;
+use proptest::prelude::*;
+
+use super::*;
+use crate::DeviceSpec;
+
+fn device() -> Device {
+    DeviceSpec::from_env().and_then(DeviceSpec::resolve).unwrap().autodiff()
+}
+
+/// Values that depend on the seed only, not on Burn's global generator.
+fn random<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tensor<D> {
+    let mut rng = matformer_core::rng::keyed(seed, "test", D as u64);
+    let values: Vec<f32> = (0..shape.iter().product())
+        .map(|_| (matformer_core::rng::unit(&mut rng) * 2.0 - 1.0) as f32)
+        .collect();
+    Tensor::from_data(TensorData::new(values, shape), device).require_grad()
+}
+
+fn values<const D: usize>(t: &Tensor<D>) -> Vec<f32> {
+    t.clone().inner().try_into_vec_as().unwrap()
+}
+
+/// ‖a − b‖ / ‖b‖
+fn distance(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let square = |v: f64| v * v;
+    let off: f64 = a.iter().zip(b).map(|(a, b)| square(f64::from(*a) - f64::from(*b))).sum();
+    let size: f64 = b.iter().map(|b| square(f64::from(*b))).sum();
+    (off / size.max(1e-30)).sqrt()
+}
+
+/// Compares two results and their gradients with respect to `inputs`; the loss weighs elements
+/// unevenly, so that a transposed or shifted gradient shows.
+fn assert_same<const D: usize>(ours: Tensor<D>, theirs: Tensor<D>, inputs: &[Input]) {
+    assert!(distance(&values(&ours), &values(&theirs)) < 1e-5);
+    let weights = random(ours.dims(), 99, &ours.device()).detach();
+    let grads = |out: Tensor<D>| {
+        let grads = (out * weights.clone()).sum().backward();
+        inputs.iter().map(|input| input.grad(&grads)).collect::<Vec<_>>()
+    };
+    for (i, (a, b)) in grads(ours).iter().zip(grads(theirs)).enumerate() {
+        assert!(distance(a, &b) < 1e-4, "gradient {i}: {}", distance(a, &b));
+    }
+}
+
+enum Input {
+    One(Tensor<1>),
+    Two(Tensor<2>),
+}
+
+impl Input {
+    fn grad(&self, grads: &burn::tensor::Gradients) -> Vec<f32> {
+        match self {
+            Self::One(t) => t.grad(grads).unwrap().try_into_vec_as().unwrap(),
+            Self::Two(t) => t.grad(grads).unwrap().try_into_vec_as().unwrap(),
+        }
+    }
+}
+
+/// The definition: every block on its own, by slicing the full matrices.
+fn plain_blocks(x: Tensor<2>, weights: &FfnWeights, blocks: &[Block]) -> Tensor<2> {
+    let parts = blocks.iter().map(|b| {
+        let x = x.clone().slice([b.start..b.end]);
+        let rows = |t: &Tensor<2>| t.clone().slice([0..b.width]);
+        match weights {
+            FfnWeights::Gated { up, gate, down } => {
+                let gate = activation::silu(x.clone().matmul(rows(gate).transpose()));
+                (gate * x.matmul(rows(up).transpose())).matmul(rows(down))
+            }
+            FfnWeights::Plain { up, bias, down } => {
+                let bias = bias.clone().slice([0..b.width]).unsqueeze();
+                let u = x.matmul(rows(up).transpose()) + bias;
+                // Exact GELU; Burn's own has the tanh form's gradient.
+                let h = u.clone() * ((u / 2f64.sqrt()).erf() + 1.0) / 2.0;
+                h.matmul(rows(down))
+            }
+        }
+    });
+    Tensor::cat(parts.collect(), 0)
+}
+
+/// Blocks as plans make them: of one input, of shared inputs, of rows.
+fn block_lists(rows: usize, d_ff: usize) -> impl Strategy<Value = Vec<Block>> {
+    let block = (0..rows, 1..=rows, 1..=d_ff).prop_map(move |(start, len, width)| Block {
+        start,
+        end: (start + len).min(rows),
+        width,
+    });
+    prop::collection::vec(block, 1..5)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nested_ffn_equals_its_definition(
+        (rows, d_ff, blocks) in (1usize..7, 1usize..12)
+            .prop_flat_map(|(rows, d_ff)| (Just(rows), Just(d_ff), block_lists(rows, d_ff))),
+        d_model in 1usize..6,
+        seed in 0u64..1000,
+    ) {
+        let device = device();
+        let x = random([rows, d_model], seed, &device);
+        let [up, gate, down] =
+            [1, 2, 3].map(|i| random([d_ff, d_model], seed + 1000 * i, &device));
+        let bias = random([d_ff], seed, &device);
+        let gated = FfnWeights::Gated { up: up.clone(), gate: gate.clone(), down: down.clone() };
+        let inputs = [&x, &up, &gate, &down].map(|t| Input::Two(t.clone()));
+        assert_same(
+            nested_ffn(x.clone(), gated.clone(), &blocks),
+            plain_blocks(x.clone(), &gated, &blocks),
+            &inputs,
+        );
+        let plain = FfnWeights::Plain { up: up.clone(), bias: bias.clone(), down: down.clone() };
+        let inputs = [Input::Two(x.clone()), Input::Two(up), Input::One(bias), Input::Two(down)];
+        assert_same(
+            nested_ffn(x.clone(), plain.clone(), &blocks),
+            plain_blocks(x, &plain, &blocks),
+            &inputs,
+        );
+    }
+
+    #[test]
+    fn attention_equals_its_definition(
+        rows in 1usize..4,
+        q_len in 1usize..6,
+        earlier in 0usize..4,
+        kv_heads in 1usize..3,
+        group in 1usize..3,
+        causal in any::<bool>(),
+        seed in 0u64..1000,
+    ) {
+        let (device, head_dim, heads) = (device(), 4, kv_heads * group);
+        let kv_len = q_len + earlier;
+        // Rows that stand at different positions, the last at the end of the keys.
+        let starts: Vec<usize> = (0..rows).map(|r| earlier.min(r + earlier.saturating_sub(rows - 1))).collect();
+        let spec = AttentionSpec {
+            rows, q_len, kv_len, heads, kv_heads, head_dim,
+            causal: causal.then(|| starts.clone()),
+        };
+        let q = random([rows * q_len, heads * head_dim], seed, &device);
+        let k = random([rows * kv_len, kv_heads * head_dim], seed + 1000, &device);
+        let v = random([rows * kv_len, kv_heads * head_dim], seed + 2000, &device);
+        let mut outs = Vec::new();
+        for r in 0..rows {
+            let mut heads_out = Vec::new();
+            for h in 0..heads {
+                let kv = (h / group) * head_dim;
+                let q = q.clone().slice([r * q_len..(r + 1) * q_len, h * head_dim..(h + 1) * head_dim]);
+                let k = k.clone().slice([r * kv_len..(r + 1) * kv_len, kv..kv + head_dim]);
+                let v = v.clone().slice([r * kv_len..(r + 1) * kv_len, kv..kv + head_dim]);
+                let mut scores = q.matmul(k.transpose()) / (head_dim as f64).sqrt();
+                if causal {
+                    let bias: Vec<f32> = (0..q_len)
+                        .flat_map(|i| (0..kv_len).map(move |j| (i, j)))
+                        .map(|(i, j)| if j > starts[r] + i { -1e9 } else { 0.0 })
+                        .collect();
+                    scores = scores + Tensor::from_data(TensorData::new(bias, [q_len, kv_len]), &device);
+                }
+                heads_out.push(activation::softmax(scores, 1).matmul(v));
+            }
+            outs.push(Tensor::cat(heads_out, 1));
+        }
+        let inputs = [&q, &k, &v].map(|t| Input::Two(t.clone()));
+        assert_same(attention(q.clone(), k, v, spec), Tensor::cat(outs, 0), &inputs);
+    }
+
+    #[test]
+    fn cross_entropy_equals_its_definition(
+        tokens in 1usize..40,
+        vocab in 1usize..20,
+        d_model in 1usize..6,
+        seed in 0u64..1000,
+    ) {
+        let device = device();
+        let hidden = random([tokens, d_model], seed, &device);
+        let weight = random([vocab, d_model], seed + 1000, &device);
+        let ids: Vec<i32> = (0..tokens).map(|i| ((i * 7 + seed as usize) % vocab) as i32).collect();
+        let targets = Tensor::<1, Int>::from_data(TensorData::new(ids, [tokens]), &device);
+        let logits = hidden.clone().matmul(weight.clone().transpose());
+        let picked = activation::log_softmax(logits, 1).gather(1, targets.clone().unsqueeze_dim(1));
+        // Relative errors of a sum that may be near 0 say nothing: compare with 1 added.
+        let theirs = -picked.reshape([tokens]) + 1.0;
+        let inputs = [&hidden, &weight].map(|t| Input::Two(t.clone()));
+        let ours = cross_entropy(hidden.clone(), weight.clone(), targets) + 1.0;
+        if vocab == 1 {
+            assert!(distance(&values(&ours), &values(&theirs)) < 1e-5);
+        } else {
+            assert_same(ours, theirs, &inputs);
+        }
+    }
+}
+
+#[test]
+fn cross_entropy_in_several_chunks_is_that_in_one() {
+    // 40 rows at this vocabulary are three chunks of at least 16.
+    let (device, tokens, vocab) = (device(), 40, 200_000);
+    let hidden = random([tokens, 2], 1, &device);
+    let weight = random([vocab, 2], 2, &device);
+    let ids: Vec<i32> = (0..tokens).map(|i| (i * 4999) as i32).collect();
+    let targets = Tensor::<1, Int>::from_data(TensorData::new(ids, [tokens]), &device);
+    let logits = hidden.clone().matmul(weight.clone().transpose());
+    let picked = activation::log_softmax(logits, 1).gather(1, targets.clone().unsqueeze_dim(1));
+    let inputs = [&hidden, &weight].map(|t| Input::Two(t.clone()));
+    assert_same(
+        cross_entropy(hidden.clone(), weight.clone(), targets),
+        -picked.reshape([tokens]),
+        &inputs,
+    );
+}
+
+#[test]
+fn rows_beyond_the_widest_block_have_gradient_zero() {
+    let device = device();
+    let x = random([3, 4], 1, &device);
+    let [up, gate, down] = [1, 2, 3].map(|i| random([8, 4], i, &device));
+    let weights = FfnWeights::Gated { up: up.clone(), gate: gate.clone(), down: down.clone() };
+    let block = |width| Block { start: 0, end: 3, width };
+    let grads = nested_ffn(x, weights, &[block(2), block(5)]).sum().backward();
+    for matrix in [up, gate, down] {
+        let grad: Vec<f32> = matrix.grad(&grads).unwrap().try_into_vec_as().unwrap();
+        assert!(grad[..5 * 4].iter().all(|g| *g != 0.0));
+        assert!(grad[5 * 4..].iter().all(|g| *g == 0.0));
+    }
+}
+
+#[test]
+fn nan_comes_through() {
+    let device = device().inner();
+    let x = Tensor::<2>::from_data([[1.0, f32::NAN]], &device);
+    let w = Tensor::<2>::from_data([[1.0, 1.0], [0.5, -1.0]], &device);
+    let weights = FfnWeights::Gated { up: w.clone(), gate: w.clone(), down: w.clone() };
+    let y = nested_ffn(x.clone(), weights, &[Block { start: 0, end: 1, width: 2 }]);
+    assert!(values_of(&y).iter().all(|v| v.is_nan()));
+    let targets = Tensor::<1, Int>::from_data([0], &device);
+    assert!(cross_entropy(x, w, targets).into_scalar::<f32>().is_nan());
+}
+
+fn values_of(t: &Tensor<2>) -> Vec<f32> {
+    t.clone().try_into_vec_as().unwrap()
+}
+
+#[test]
+fn rotation_is_that_of_complex_numbers_and_goes_on_from_its_start() {
+    let device = device().inner();
+    let head_dim = 4;
+    let table = RopeTable::new(&[3], 2, head_dim, 10_000.0, &device);
+    let x = Tensor::<2>::from_data([[1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0]], &device);
+    let rotated: Vec<f32> = table.rotate(x, 1).try_into_vec_as().unwrap();
+    for (row, position) in [3.0f64, 4.0].iter().enumerate() {
+        for pair in 0..2 {
+            let angle = position * 10_000f64.powf(-2.0 * pair as f64 / 4.0);
+            let (a, b) = ([1.0, 2.0][pair], [3.0, 4.0][pair]);
+            let expected = [a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()];
+            let found = [rotated[row * 4 + pair], rotated[row * 4 + 2 + pair]];
+            for (e, f) in expected.iter().zip(found) {
+                assert!((e - f64::from(f)).abs() < 1e-5, "{expected:?} {found:?}");
+            }
+        }
+    }
+}

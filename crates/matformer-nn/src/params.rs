@@ -1,0 +1,188 @@
+//! Parameters by path: one way to fill them, one way to read them.
+//!
+//! A path joins the field names of the module tree with dots: `layers.0.mlp.up`. Weights files,
+//! initialisation and optimizer state all key by it, so nothing depends on Burn's parameter ids,
+//! which are random per process.
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Gradients, Tensor, TensorData};
+
+use crate::{Error, Result};
+
+/// Replaces every float parameter by what `value(path, shape)` returns (f32, of that shape), on
+/// the parameter's device and with its gradient setting.
+///
+/// # Errors
+/// The first error that `value` returns.
+pub fn fill<M: Module, E>(
+    module: M,
+    value: impl FnMut(&str, &[usize]) -> std::result::Result<TensorData, E>,
+) -> std::result::Result<M, E> {
+    struct Fill<F, E> {
+        path: Vec<String>,
+        value: F,
+        error: Option<E>,
+    }
+    impl<F, E> ModuleMapper for Fill<F, E>
+    where
+        F: FnMut(&str, &[usize]) -> std::result::Result<TensorData, E>,
+    {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.push(name.to_owned());
+        }
+
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            if self.error.is_some() {
+                return param;
+            }
+            match (self.value)(&self.path.join("."), &param.lazy_shape().to_vec()) {
+                Ok(data) => param.map(|old| {
+                    let dtype = old.dtype();
+                    Tensor::from_data(data, (&old.device(), dtype))
+                        .set_require_grad(old.is_require_grad())
+                }),
+                Err(e) => {
+                    self.error = Some(e);
+                    param
+                }
+            }
+        }
+    }
+    let mut fill = Fill { path: Vec::new(), value, error: None };
+    let module = module.map(&mut fill);
+    match fill.error {
+        Some(e) => Err(e),
+        None => Ok(module),
+    }
+}
+
+/// Calls `see(path, values)` for every float parameter, in the module's order.
+///
+/// # Errors
+/// [`Error::Read`] when a device does not give a tensor back, or what `see` returns.
+pub fn read<M: Module>(module: &M, see: impl FnMut(&str, TensorData) -> Result<()>) -> Result<()> {
+    struct Read<F> {
+        path: Vec<String>,
+        see: F,
+        result: Result<()>,
+    }
+    impl<F: FnMut(&str, TensorData) -> Result<()>> ModuleVisitor for Read<F> {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.push(name.to_owned());
+        }
+
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if self.result.is_ok() {
+                self.result = see_tensor(&self.path.join("."), &param.val(), &mut self.see);
+            }
+        }
+    }
+    let mut read = Read { path: Vec::new(), see, result: Ok(()) };
+    module.visit(&mut read);
+    read.result
+}
+
+/// Calls `see(path, gradient)` for every float parameter that `grads` has one for.
+///
+/// # Errors
+/// [`Error::Read`] when a device does not give a tensor back, or what `see` returns.
+pub fn read_gradients<M: Module>(
+    module: &M,
+    grads: &Gradients,
+    see: impl FnMut(&str, TensorData) -> Result<()>,
+) -> Result<()> {
+    struct Read<'a, F> {
+        path: Vec<String>,
+        grads: &'a Gradients,
+        see: F,
+        result: Result<()>,
+    }
+    impl<F: FnMut(&str, TensorData) -> Result<()>> ModuleVisitor for Read<'_, F> {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.push(name.to_owned());
+        }
+
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let Some(grad) = param.val().grad(self.grads) else {
+                return;
+            };
+            if self.result.is_ok() {
+                self.result = see_tensor(&self.path.join("."), &grad, &mut self.see);
+            }
+        }
+    }
+    let mut read = Read { path: Vec::new(), grads, see, result: Ok(()) };
+    module.visit(&mut read);
+    read.result
+}
+
+fn see_tensor<const D: usize>(
+    path: &str,
+    tensor: &Tensor<D>,
+    see: &mut impl FnMut(&str, TensorData) -> Result<()>,
+) -> Result<()> {
+    let data = tensor
+        .try_to_data()
+        .map_err(|e| Error::Read { tensor: path.to_owned(), message: e.to_string() })?;
+    see(path, data)
+}
+
+/// Paths and shapes of all float parameters, in the module's order.
+pub fn shapes<M: Module>(module: &M) -> Vec<(String, Vec<usize>)> {
+    #[derive(Default)]
+    struct Shapes {
+        path: Vec<String>,
+        found: Vec<(String, Vec<usize>)>,
+    }
+    impl ModuleVisitor for Shapes {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.push(name.to_owned());
+        }
+
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.found.push((self.path.join("."), param.lazy_shape().to_vec()));
+        }
+    }
+    let mut shapes = Shapes::default();
+    module.visit(&mut shapes);
+    shapes.found
+}
+
+/// The layer whose drawn width cuts the rows of the parameter at `path`, if there is one: `up`,
+/// `gate`, `down` and `up_bias` of a [`NestedFfn`](crate::NestedFfn) somewhere under `layers.N`.
+pub fn nested_layer(path: &str) -> Option<usize> {
+    let parts: Vec<&str> = path.split('.').collect();
+    let nested = matches!(parts.last(), Some(&("up" | "gate" | "down" | "up_bias")));
+    let at = parts.iter().position(|part| *part == "layers")?;
+    nested.then(|| parts.get(at + 1)?.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nested_layer;
+
+    #[test]
+    fn nested_parameters_are_known_by_path() {
+        assert_eq!(nested_layer("layers.12.ffn.gate"), Some(12));
+        assert_eq!(nested_layer("encoder.layers.0.mlp.up_bias"), Some(0));
+        for path in ["layers.1.ffn.down_bias", "layers.1.attention.q.weight", "up", "embed"] {
+            assert_eq!(nested_layer(path), None, "{path}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The `[train]` table of a run file.
+
+use matformer_core::{Draw, Space};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// How the learning rate goes after warm-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    /// Half a cosine down to `min_lr` of the peak.
+    #[default]
+    Cosine,
+    /// Warm-up, stable, decay: constant, then linear over the last `decay` of the steps.
+    Wsd,
+}
+
+/// What happens to the rows of the matrices beyond the widths drawn in a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outer {
+    /// Their gradient is zero and the optimizer goes on: moments fade, weights decay. What the
+    /// published MatFormer codes do.
+    #[default]
+    Decay,
+    /// They are left alone: no moments, no decay, no step counted.
+    Skip,
+}
+
+/// How a run trains.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Seed of weights, draws and batches.
+    pub seed: u64,
+    /// Targets of one optimizer step: the batch size that learning rates go with.
+    pub tokens_per_step: usize,
+    /// Rows of the batch that one forward pass takes; accumulation makes up the rest. As many as
+    /// `tokens_per_step` needs if absent: lower it when memory runs out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_rows: Option<usize>,
+    /// Which submodels a step trains: `sampled`, `sampled-xl-heavy`, `joint`, `joint-separate`,
+    /// `sandwich`, `per-layer`, `baseline:NAME`.
+    pub draw: Draw,
+    /// Rows beyond the drawn widths: `decay` or `skip`.
+    pub outer: Outer,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// `cosine` or `wsd`.
+    pub schedule: Schedule,
+    /// Steps of linear warm-up.
+    pub warmup: u64,
+    /// Last learning rate, as a share of the peak.
+    pub min_lr: f64,
+    /// Share of the steps in which `wsd` decays.
+    pub decay: f64,
+    /// Decoupled weight decay of matrices and embeddings; norms and biases have none.
+    pub weight_decay: f64,
+    /// Decay rates of AdamW's moments.
+    pub betas: [f64; 2],
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Largest global norm of the gradient; 0: no clipping.
+    pub clip: f64,
+    /// Steps between two evaluations on held-out data.
+    pub eval_every: u64,
+    /// Held-out targets of such an evaluation.
+    pub eval_tokens: usize,
+    /// Steps between two checkpoints.
+    pub checkpoint_every: u64,
+    /// Checkpoints kept: this many last ones, and the best.
+    pub keep: usize,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            steps: 1000,
+            seed: 0,
+            tokens_per_step: 2048,
+            batch_rows: None,
+            draw: Draw::Sampled { probabilities: None },
+            outer: Outer::Decay,
+            learning_rate: 3e-3,
+            schedule: Schedule::Cosine,
+            warmup: 100,
+            min_lr: 0.1,
+            decay: 0.2,
+            weight_decay: 0.1,
+            betas: [0.9, 0.95],
+            eps: 1e-8,
+            clip: 1.0,
+            eval_every: 200,
+            eval_tokens: 16_384,
+            checkpoint_every: 200,
+            keep: 3,
+        }
+    }
+}
+
+impl TrainConfig {
+    /// Checks every setting, and the draw against the model's widths.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the first that does not fit.
+    pub fn validate(&self, space: &Space) -> Result<()> {
+        let counts = [
+            ("steps", self.steps),
+            ("tokens_per_step", self.tokens_per_step as u64),
+            ("eval_every", self.eval_every),
+            ("eval_tokens", self.eval_tokens as u64),
+            ("checkpoint_every", self.checkpoint_every),
+            ("keep", self.keep as u64),
+            ("batch_rows", self.batch_rows.unwrap_or(1) as u64),
+        ];
+        if let Some((field, _)) = counts.into_iter().find(|(_, n)| *n == 0) {
+            return wrong(field, 0, "at least 1");
+        }
+        let shares = [("min_lr", self.min_lr), ("decay", self.decay)];
+        if let Some((field, v)) = shares.into_iter().find(|(_, v)| !(0.0..=1.0).contains(v)) {
+            return wrong(field, v, "a share from 0 to 1");
+        }
+        let amounts = [("weight_decay", self.weight_decay), ("clip", self.clip), ("eps", self.eps)];
+        if let Some((field, v)) = amounts.into_iter().find(|(_, v)| !(*v >= 0.0 && v.is_finite())) {
+            return wrong(field, v, "0 or more");
+        }
+        if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
+            return wrong("learning_rate", self.learning_rate, "above 0");
+        }
+        if let Some(beta) = self.betas.iter().find(|b| !(0.0..1.0).contains(*b)) {
+            return wrong("betas", beta, "two rates from 0 to below 1");
+        }
+        self.draw.validate(space)?;
+        Ok(())
+    }
+
+    /// Rows of one forward pass and forward passes of one step, for rows of `context` targets.
+    ///
+    /// # Errors
+    /// When `tokens_per_step` is not made of whole batches.
+    pub fn batch(&self, context: usize) -> Result<(usize, u64)> {
+        let rows = self.batch_rows.unwrap_or_else(|| (self.tokens_per_step / context).max(1));
+        let targets = rows * context;
+        if !self.tokens_per_step.is_multiple_of(targets) {
+            let expected = format!("a multiple of {targets}: {rows} rows of {context} tokens");
+            return wrong("tokens_per_step", self.tokens_per_step, &expected);
+        }
+        Ok((rows, (self.tokens_per_step / targets) as u64))
+    }
+}
+
+fn wrong<T>(field: &'static str, found: impl ToString, expected: &str) -> Result<T> {
+    Err(Error::Config { field, found: found.to_string(), expected: expected.to_owned() })
+}

@@ -1,0 +1,183 @@
+//! `metrics.jsonl`: what a run measured, one line per step and per evaluation.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use matformer_core::fs;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// One line of `metrics.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum MetricsLine {
+    /// A training step.
+    Train(TrainLine),
+    /// An evaluation on held-out data.
+    HeldOut(HeldOut),
+}
+
+/// A training step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainLine {
+    /// Steps made, this one included.
+    pub step: u64,
+    /// Targets seen so far.
+    pub tokens: u64,
+    /// Nats per target of each drawn submodel, by label.
+    pub loss: BTreeMap<String, f64>,
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Global norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Targets per second of this step.
+    pub tokens_per_second: f64,
+}
+
+/// An evaluation on held-out data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HeldOut {
+    /// Steps made.
+    pub step: u64,
+    /// Nats per target of every granularity, by name.
+    pub held_out: BTreeMap<String, f64>,
+}
+
+impl HeldOut {
+    /// Mean over the granularities: what "best" goes by.
+    pub fn mean(&self) -> f64 {
+        self.held_out.values().sum::<f64>() / self.held_out.len().max(1) as f64
+    }
+}
+
+impl MetricsLine {
+    /// Steps made when the line was written.
+    pub fn step(&self) -> u64 {
+        match self {
+            Self::Train(line) => line.step,
+            Self::HeldOut(line) => line.step,
+        }
+    }
+}
+
+/// A run's `metrics.jsonl`.
+#[derive(Debug)]
+pub struct MetricsLog {
+    path: PathBuf,
+    waiting: String,
+}
+
+impl MetricsLog {
+    /// Name of the file in a run folder.
+    pub const FILE: &'static str = "metrics.jsonl";
+
+    /// The log of a run that goes on after `step` steps: later lines, of a run that went further
+    /// than its last checkpoint, are dropped.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn open(run: &Path, step: u64) -> Result<Self> {
+        let path = run.join(Self::FILE);
+        let kept: String = match path.exists() {
+            true => {
+                Self::read(run)?.iter().filter(|line| line.step() <= step).map(line_of).collect()
+            }
+            false => String::new(),
+        };
+        fs::write_atomic(&path, kept.as_bytes())?;
+        Ok(Self { path, waiting: String::new() })
+    }
+
+    /// All lines of a run's log. A torn last line (the run was killed while writing) is left out.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or another line is malformed.
+    pub fn read(run: &Path) -> Result<Vec<MetricsLine>> {
+        let path = run.join(Self::FILE);
+        let text = fs::read_to_string(&path)?;
+        let lines: Vec<&str> = text.lines().collect();
+        let mut out = Vec::with_capacity(lines.len());
+        for (i, line) in lines.iter().enumerate() {
+            match serde_json::from_str(line) {
+                Ok(parsed) => out.push(parsed),
+                Err(_) if i + 1 == lines.len() => {}
+                Err(e) => {
+                    return Err(Error::Checkpoint {
+                        path,
+                        found: format!("line {}: {e}", i + 1),
+                        expected: "a line of metrics".to_owned(),
+                    });
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// Adds a line; it reaches the file with the next [`flush`](Self::flush).
+    pub fn push(&mut self, line: MetricsLine) {
+        self.waiting.push_str(&line_of(&line));
+    }
+
+    /// Writes what waits.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn flush(&mut self) -> Result<()> {
+        if !self.waiting.is_empty() {
+            fs::append(&self.path, self.waiting.as_bytes())?;
+            self.waiting.clear();
+        }
+        Ok(())
+    }
+}
+
+fn line_of(line: &MetricsLine) -> String {
+    // A struct of numbers and strings always has a JSON form.
+    serde_json::to_string(line).map(|text| text + "\n").unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn train(step: u64) -> MetricsLine {
+        MetricsLine::Train(TrainLine {
+            step,
+            tokens: 10 * step,
+            loss: [("S".to_owned(), 2.5)].into(),
+            learning_rate: 1e-3,
+            grad_norm: 1.0,
+            tokens_per_second: 100.0,
+        })
+    }
+
+    #[test]
+    fn lines_beyond_the_checkpoint_and_a_torn_one_are_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = MetricsLog::open(dir.path(), 0).unwrap();
+        let held_out = HeldOut { step: 2, held_out: [("S".to_owned(), 2.0)].into() };
+        for line in [train(1), train(2), MetricsLine::HeldOut(held_out), train(3)] {
+            log.push(line);
+        }
+        log.flush().unwrap();
+        let path = dir.path().join(MetricsLog::FILE);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text + "{\"step\":4,\"tok").unwrap();
+        MetricsLog::open(dir.path(), 2).unwrap();
+        let steps: Vec<u64> =
+            MetricsLog::read(dir.path()).unwrap().iter().map(MetricsLine::step).collect();
+        assert_eq!(steps, [1, 2, 2]);
+    }
+
+    #[test]
+    fn a_malformed_line_in_the_middle_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let lines = format!("{}oops\n{}", line_of(&train(1)), line_of(&train(2)));
+        std::fs::write(dir.path().join(MetricsLog::FILE), lines).unwrap();
+        let message = MetricsLog::read(dir.path()).unwrap_err().to_string();
+        assert!(message.contains("metrics.jsonl: line 2"), "{message}");
+    }
+}

@@ -1,0 +1,316 @@
+//! AdamW over parameters by path, aware of the rows that a step did not draw.
+
+use std::collections::BTreeMap;
+
+use burn::{
+    module::{Module, ModuleMapper, ModuleVisitor, Param},
+    optim::GradientsParams,
+    tensor::{Device, Tensor, TensorData},
+};
+use matformer_core::Submodel;
+use matformer_nn::Elastic;
+
+use crate::{Error, Outer, Result, TrainConfig};
+
+/// AdamW (Loshchilov and Hutter 2019) with PyTorch's meaning of its settings, after a clip of
+/// the gradient's global norm.
+///
+/// State is keyed by parameter path, so it fits the model in any process.
+#[derive(Debug)]
+pub struct AdamW {
+    betas: [f64; 2],
+    eps: f64,
+    weight_decay: f64,
+    clip: f64,
+    outer: Outer,
+    moments: BTreeMap<String, Moments>,
+}
+
+/// Moments of one parameter, flat.
+#[derive(Debug)]
+struct Moments {
+    first: Tensor<1>,
+    second: Tensor<1>,
+    /// (end, steps): elements up to `end` (from the previous end) have made so many steps. Steps
+    /// always take a prefix, so later pieces have made fewer.
+    pieces: Vec<(usize, u64)>,
+}
+
+/// Moments of one parameter on the host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SavedMoments {
+    /// First moments, flat.
+    pub first: Vec<f32>,
+    /// Second moments, flat.
+    pub second: Vec<f32>,
+    /// (end, steps) of each piece.
+    pub pieces: Vec<(usize, u64)>,
+}
+
+impl AdamW {
+    /// An optimizer that has made no step.
+    pub fn new(config: &TrainConfig) -> Self {
+        Self {
+            betas: config.betas,
+            eps: config.eps,
+            weight_decay: config.weight_decay,
+            clip: config.clip,
+            outer: config.outer,
+            moments: BTreeMap::new(),
+        }
+    }
+
+    /// One step. `drawn` are the submodels that the gradient came through.
+    pub fn step<M: Elastic>(
+        &mut self,
+        model: M,
+        grads: GradientsParams,
+        norm: f64,
+        learning_rate: f64,
+        drawn: &[Submodel],
+    ) -> M {
+        let scale = match self.clip > 0.0 && norm > self.clip {
+            true => self.clip / (norm + 1e-6),
+            false => 1.0,
+        };
+        let prefix = match self.outer {
+            Outer::Decay => Prefix::All,
+            Outer::Skip => Prefix::Drawn(widest(drawn)),
+        };
+        model.map(&mut Update { adam: self, path: Vec::new(), grads, scale, learning_rate, prefix })
+    }
+
+    /// The state on the host, by parameter path.
+    ///
+    /// # Errors
+    /// When a tensor cannot be read from its device.
+    pub fn save(&self) -> Result<BTreeMap<String, SavedMoments>> {
+        let read = |path: &str, t: &Tensor<1>| {
+            t.try_to_vec_as::<f32>().map_err(|e| {
+                Error::from(matformer_nn::Error::Read {
+                    tensor: format!("moments of {path}"),
+                    message: e.to_string(),
+                })
+            })
+        };
+        self.moments
+            .iter()
+            .map(|(path, m)| {
+                let saved = SavedMoments {
+                    first: read(path, &m.first)?,
+                    second: read(path, &m.second)?,
+                    pieces: m.pieces.clone(),
+                };
+                Ok((path.clone(), saved))
+            })
+            .collect()
+    }
+
+    /// Takes over a saved state; `device` is one without gradients.
+    pub fn load(&mut self, saved: BTreeMap<String, SavedMoments>, device: &Device) {
+        let tensor = |values: Vec<f32>| {
+            let n = values.len();
+            Tensor::from_data(TensorData::new(values, [n]), device)
+        };
+        self.moments = saved
+            .into_iter()
+            .map(|(path, m)| {
+                let (first, second) = (tensor(m.first), tensor(m.second));
+                (path, Moments { first, second, pieces: m.pieces })
+            })
+            .collect();
+    }
+
+    /// New values of a flat parameter of which the first `prefix` elements make a step.
+    fn update(
+        &mut self,
+        path: &str,
+        values: Tensor<1>,
+        grad: Tensor<1>,
+        rate: &Rate,
+        prefix: usize,
+    ) -> Tensor<1> {
+        let n = values.dims()[0];
+        let mut held = self.moments.remove(path).unwrap_or_else(|| Moments {
+            first: values.zeros_like(),
+            second: values.zeros_like(),
+            pieces: vec![(n, 0)],
+        });
+        split_at(&mut held.pieces, prefix);
+        let (mut out, mut first, mut second) = (Vec::new(), Vec::new(), Vec::new());
+        let mut start = 0;
+        let Moments { first: m, second: v, pieces } = held;
+        let single = pieces.len() == 1;
+        // A whole tensor is handed on, not sliced: unshared, it is updated in place.
+        let (mut whole, mut pieces) = (Some([values, grad, m, v]), pieces);
+        for (end, steps) in &mut pieces {
+            let [p, g, m, v] = match (&whole, single) {
+                (Some(_), true) => whole.take(),
+                (Some(all), false) => Some(all.clone().map(|t| t.slice([start..*end]))),
+                (None, _) => None,
+            }
+            .unwrap_or_else(|| unreachable!("a single piece is taken once"));
+            let (p, m, v) = match *end <= prefix {
+                true => {
+                    *steps += 1;
+                    self.advance([p, g, m, v], rate, *steps)
+                }
+                false => (p, m, v),
+            };
+            out.push(p);
+            first.push(m);
+            second.push(v);
+            start = *end;
+        }
+        merge(&mut pieces);
+        let moments = Moments { first: join(first), second: join(second), pieces };
+        self.moments.insert(path.to_owned(), moments);
+        join(out)
+    }
+
+    fn advance(
+        &self,
+        [p, g, m, v]: [Tensor<1>; 4],
+        rate: &Rate,
+        steps: u64,
+    ) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
+        let [beta1, beta2] = self.betas;
+        let g = match rate.scale == 1.0 {
+            true => g,
+            false => g * rate.scale,
+        };
+        let m = m * beta1 + g.clone() * (1.0 - beta1);
+        let v = v * beta2 + g.square() * (1.0 - beta2);
+        let correction = |beta: f64| 1.0 - beta.powf(steps as f64);
+        let root = (v.clone() / correction(beta2)).sqrt() + self.eps;
+        let p = p * (1.0 - rate.learning_rate * rate.weight_decay)
+            - (m.clone() / root) * (rate.learning_rate / correction(beta1));
+        (p, m, v)
+    }
+}
+
+/// What one parameter's step is scaled by.
+struct Rate {
+    scale: f64,
+    learning_rate: f64,
+    weight_decay: f64,
+}
+
+/// Which rows of nested matrices make a step.
+enum Prefix {
+    All,
+    /// Widest drawn width of each layer.
+    Drawn(Vec<usize>),
+}
+
+fn widest(drawn: &[Submodel]) -> Vec<usize> {
+    let n_layers = drawn.first().map_or(0, Submodel::n_layers);
+    (0..n_layers).map(|layer| drawn.iter().map(|s| s.widths()[layer]).max().unwrap_or(0)).collect()
+}
+
+/// Makes a piece end at `at`.
+fn split_at(pieces: &mut Vec<(usize, u64)>, at: usize) {
+    if at == 0 || pieces.iter().any(|(end, _)| *end == at) {
+        return;
+    }
+    if let Some(i) = pieces.iter().position(|(end, _)| *end > at) {
+        let steps = pieces[i].1;
+        pieces.insert(i, (at, steps));
+    }
+}
+
+/// Joins neighbouring pieces that have made the same number of steps.
+fn merge(pieces: &mut Vec<(usize, u64)>) {
+    pieces.dedup_by(|next, before| {
+        let same = next.1 == before.1;
+        if same {
+            before.0 = next.0;
+        }
+        same
+    });
+}
+
+fn join(mut parts: Vec<Tensor<1>>) -> Tensor<1> {
+    match parts.len() {
+        1 => parts.remove(0),
+        _ => Tensor::cat(parts, 0),
+    }
+}
+
+struct Update<'a> {
+    adam: &'a mut AdamW,
+    path: Vec<String>,
+    grads: GradientsParams,
+    scale: f64,
+    learning_rate: f64,
+    prefix: Prefix,
+}
+
+impl ModuleMapper for Update<'_> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(grad) = self.grads.remove::<D>(param.id) else {
+            return param;
+        };
+        let path = self.path.join(".");
+        let rate = Rate {
+            scale: self.scale,
+            learning_rate: self.learning_rate,
+            weight_decay: if D >= 2 { self.adam.weight_decay } else { 0.0 },
+        };
+        param.map(|old| {
+            let require_grad = old.is_require_grad();
+            let autodiff = old.is_autodiff();
+            let shape = old.dims();
+            let n: usize = shape.iter().product();
+            let row = n / shape[0].max(1);
+            let prefix = match (&self.prefix, matformer_nn::nested_layer(&path)) {
+                (Prefix::Drawn(widths), Some(layer)) => {
+                    widths.get(layer).map_or(n, |width| (width * row).min(n))
+                }
+                _ => n,
+            };
+            let values = old.inner().reshape([n]);
+            let new = self.adam.update(&path, values, grad.reshape([n]), &rate, prefix);
+            let new = new.reshape(shape);
+            match autodiff {
+                true => new.autodiff().set_require_grad(require_grad),
+                false => new,
+            }
+        })
+    }
+}
+
+/// Global norm of a gradient, in double precision over the parameters' sums of squares.
+///
+/// # Errors
+/// When the sums cannot be read from their device.
+pub fn global_norm<M: Module>(model: &M, grads: &GradientsParams) -> Result<f64> {
+    struct Squares<'a> {
+        grads: &'a GradientsParams,
+        sums: Vec<Tensor<1>>,
+    }
+    impl ModuleVisitor for Squares<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(grad) = self.grads.get::<D>(param.id) {
+                self.sums.push(grad.square().sum());
+            }
+        }
+    }
+    let mut squares = Squares { grads, sums: Vec::new() };
+    model.visit(&mut squares);
+    if squares.sums.is_empty() {
+        return Ok(0.0);
+    }
+    let sums: Vec<f32> = Tensor::cat(squares.sums, 0).try_into_vec_as().map_err(|e| {
+        matformer_nn::Error::Read { tensor: "gradient norm".to_owned(), message: e.to_string() }
+    })?;
+    Ok(sums.into_iter().map(f64::from).sum::<f64>().sqrt())
+}

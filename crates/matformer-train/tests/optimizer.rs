@@ -1,0 +1,124 @@
+//! AdamW against its definition, and what it does to rows that a step did not draw.
+
+use matformer_lm::MatLm;
+use matformer_nn::params::nested_layer;
+use matformer_train::{Outer, TrainConfig, Trainer};
+
+use crate::support::{Counting, ROWS, model, train_config, weights};
+
+fn floats(model: &MatLm) -> Vec<(String, Vec<f32>)> {
+    weights(model)
+        .into_iter()
+        .map(|(path, bits)| (path, bits.into_iter().map(f32::from_bits).collect()))
+        .collect()
+}
+
+fn trainer(config: &TrainConfig, batches: u64) -> Trainer<MatLm> {
+    Trainer::new(model(), config, batches)
+}
+
+fn counting(rows: usize) -> Counting {
+    Counting { rows, stop_at: None }
+}
+
+#[test]
+fn outer_rows_decay_or_are_left_alone() {
+    let base = TrainConfig {
+        draw: "baseline:S".parse().unwrap(),
+        warmup: 0,
+        weight_decay: 0.1,
+        learning_rate: 0.01,
+        ..train_config()
+    };
+    let before = floats(&model());
+    for outer in [Outer::Decay, Outer::Skip] {
+        let mut trainer = trainer(&TrainConfig { outer, ..base.clone() }, 1);
+        trainer.step(&counting(ROWS)).unwrap();
+        let mut nested = 0;
+        for ((path, after), (_, before)) in floats(trainer.model()).iter().zip(&before) {
+            if nested_layer(path).is_none() {
+                continue;
+            }
+            nested += 1;
+            let drawn = 4 * 16; // width S, d_model
+            assert!(after[..drawn].iter().zip(before).all(|(a, b)| a != b), "{path}");
+            for (a, b) in after[drawn..].iter().zip(&before[drawn..]) {
+                match outer {
+                    Outer::Skip => assert_eq!(a.to_bits(), b.to_bits(), "{path}"),
+                    // No gradient and no moment yet: weight decay alone.
+                    Outer::Decay => assert!((a - b * (1.0 - 0.01 * 0.1)).abs() <= 1e-6 * b.abs()),
+                }
+            }
+        }
+        assert_eq!(nested, 6);
+        let saved = trainer.optimizer().save().unwrap();
+        let pieces = &saved["layers.0.ffn.up"].pieces;
+        match outer {
+            Outer::Decay => assert_eq!(pieces, &[(32 * 16, 1)]),
+            Outer::Skip => assert_eq!(pieces, &[(4 * 16, 1), (32 * 16, 0)]),
+        }
+        assert_eq!(saved["embed"].pieces, [(20 * 16, 1)]);
+    }
+}
+
+#[test]
+fn with_one_width_both_rules_are_the_same() {
+    let config = TrainConfig { draw: "baseline:XL".parse().unwrap(), ..train_config() };
+    let run = |outer| {
+        let mut trainer = trainer(&TrainConfig { outer, ..config.clone() }, 1);
+        (0..3).for_each(|_| {
+            trainer.step(&counting(ROWS)).unwrap();
+        });
+        weights(trainer.model())
+    };
+    assert_eq!(run(Outer::Decay), run(Outer::Skip));
+}
+
+#[test]
+fn steps_are_those_of_the_definition() {
+    // Two steps of the joint draw, replayed in double precision from the gradients' moments.
+    let config = TrainConfig { draw: "joint".parse().unwrap(), clip: 0.0, ..train_config() };
+    let mut trainer = trainer(&config, 1);
+    let mut expected = floats(trainer.model());
+    let mut first_before: Vec<Vec<f64>> =
+        expected.iter().map(|(_, v)| vec![0.0; v.len()]).collect();
+    let mut second: Vec<Vec<f64>> = first_before.clone();
+    for step in 1..=2i32 {
+        let report = trainer.step(&counting(ROWS)).unwrap();
+        let saved = trainer.optimizer().save().unwrap();
+        let [beta1, beta2] = config.betas;
+        for (i, (path, values)) in expected.iter_mut().enumerate() {
+            let decay = if path.ends_with("gamma") { 0.0 } else { config.weight_decay };
+            for (j, value) in values.iter_mut().enumerate() {
+                let m = f64::from(saved[path].first[j]);
+                let grad = (m - beta1 * first_before[i][j]) / (1.0 - beta1);
+                first_before[i][j] = m;
+                second[i][j] = beta2 * second[i][j] + (1.0 - beta2) * grad * grad;
+                let v = f64::from(saved[path].second[j]);
+                assert!((v - second[i][j]).abs() <= 1e-3 * v.abs() + 1e-12, "{path} {j}");
+                let (m, v) = (m / (1.0 - beta1.powi(step)), v / (1.0 - beta2.powi(step)));
+                let rate = report.learning_rate;
+                *value = (f64::from(*value) * (1.0 - rate * decay)
+                    - rate * m / (v.sqrt() + config.eps)) as f32;
+            }
+        }
+        for ((path, a), (_, b)) in floats(trainer.model()).iter().zip(&expected) {
+            for (a, b) in a.iter().zip(b) {
+                assert!((a - b).abs() <= 1e-5 * b.abs().max(0.1), "{path}: {a} against {b}");
+            }
+        }
+    }
+}
+
+#[test]
+fn accumulated_batches_are_one_batch() {
+    // Two batches of one row against one of two rows, the same tokens.
+    let config = TrainConfig { draw: "joint".parse().unwrap(), ..train_config() };
+    let (mut whole, mut parts) = (trainer(&config, 1), trainer(&config, 2));
+    let (a, b) = (whole.step(&counting(2)).unwrap(), parts.step(&counting(1)).unwrap());
+    assert!((a.grad_norm - b.grad_norm).abs() < 1e-5 * a.grad_norm);
+    for ((label, nats, n), (_, other, m)) in a.terms.iter().zip(&b.terms) {
+        assert_eq!(n, m);
+        assert!((nats - other).abs() < 1e-4 * nats, "{label}");
+    }
+}

@@ -1,0 +1,155 @@
+//! A small model, a source of batches, and runs in temporary folders.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use matformer_core::{Draw, Manifest, Provenance};
+use matformer_lm::{MatLm, MatLmConfig};
+use matformer_nn::{DeviceSpec, Elastic, Folder, params};
+use matformer_train::{
+    Batch, Batches, BoxError, Interrupter, Outcome, Progress, Result, RunOptions, TrainConfig, run,
+};
+
+pub const ROWS: usize = 2;
+pub const SEQ: usize = 8;
+
+pub fn config() -> MatLmConfig {
+    MatLmConfig {
+        vocab_size: 20,
+        d_model: 16,
+        n_layers: 2,
+        n_heads: 2,
+        n_kv_heads: 1,
+        d_ff: 32,
+        granularities: Some(vec![4, 8, 16, 32]),
+        width_multiple: 4,
+        context: SEQ,
+        ..MatLmConfig::default()
+    }
+}
+
+pub fn model() -> MatLm {
+    let device = DeviceSpec::from_env().and_then(DeviceSpec::resolve).unwrap().autodiff();
+    MatLm::new(&config(), 3, &device).unwrap()
+}
+
+pub fn train_config() -> TrainConfig {
+    TrainConfig {
+        steps: 12,
+        tokens_per_step: ROWS * SEQ,
+        warmup: 2,
+        learning_rate: 1e-2,
+        eval_every: 5,
+        checkpoint_every: 4,
+        ..TrainConfig::default()
+    }
+}
+
+/// Sequences that count up by a stride: easy to learn, a pure function of the index.
+pub struct Counting {
+    pub rows: usize,
+    /// Stops the run when this batch is asked for.
+    pub stop_at: Option<(u64, Interrupter)>,
+}
+
+impl Counting {
+    fn batch(&self, model: &MatLm, index: u64) -> Result<Batch<MatLm>, BoxError> {
+        let row = |r: usize| {
+            let start = index as usize * self.rows + r;
+            (0..=SEQ)
+                .map(move |i| ((start * 5 + i * (1 + start % 3)) % 20) as u32)
+                .collect::<Vec<_>>()
+        };
+        let rows: Vec<Vec<u32>> = (0..self.rows).map(row).collect();
+        let part = |from: usize, to: usize| -> Vec<u32> {
+            rows.iter().flat_map(|r| r[from..to].to_vec()).collect()
+        };
+        Ok(Batch {
+            input: model.tokens(self.rows, &part(0, SEQ))?,
+            target: model.targets(self.rows, &part(1, SEQ + 1), None)?,
+        })
+    }
+}
+
+impl Batches<MatLm> for Counting {
+    fn train(&self, model: &MatLm, index: u64) -> Result<Batch<MatLm>, BoxError> {
+        if let Some((at, interrupter)) = &self.stop_at
+            && index >= *at
+        {
+            interrupter.stop(None);
+        }
+        self.batch(model, index)
+    }
+
+    fn targets_per_batch(&self) -> usize {
+        self.rows * SEQ
+    }
+
+    fn held_out_len(&self) -> usize {
+        2
+    }
+
+    fn held_out(&self, model: &MatLm, index: usize) -> Result<Batch<MatLm>, BoxError> {
+        self.batch(model, 1_000_000 + index as u64)
+    }
+}
+
+/// Runs, or goes on, in `dir`; stops when batch `stop_at` is asked for.
+pub fn train(dir: &Path, config: &TrainConfig, stop_at: Option<u64>) -> Result<Outcome> {
+    let (model, interrupter) = (model(), Interrupter::new());
+    let space = model.space().clone();
+    let options = RunOptions {
+        dir: dir.to_owned(),
+        config: config.clone(),
+        batches_per_step: 1,
+        manifest: Manifest {
+            format_version: Manifest::VERSION,
+            kind: MatLm::KIND.to_owned(),
+            n_layers: space.n_layers,
+            d_ff: space.d_ff,
+            multiple: space.multiple,
+            granularities: space.granularities,
+            objective: config.draw.clone(),
+            provenance: Provenance {
+                version: "test".to_owned(),
+                seed: config.seed,
+                steps: 0,
+                tokens: 0,
+                data_hash: "0".repeat(64),
+                parent: None,
+            },
+            weights_sha256: "0".repeat(64),
+        },
+        files: vec![("tokenizer.json".to_owned(), b"{}".to_vec())],
+        progress: Progress::Silent,
+        interrupter: interrupter.clone(),
+    };
+    let batches = Counting { rows: ROWS, stop_at: stop_at.map(|at| (at, interrupter)) };
+    run(model, Arc::new(batches), options)
+}
+
+/// Bits of every parameter, by path.
+pub fn weights(model: &MatLm) -> BTreeMap<String, Vec<u32>> {
+    let mut found = BTreeMap::new();
+    params::read(model, |path, data| {
+        let values: Vec<f32> = data.try_into_vec().unwrap();
+        found.insert(path.to_owned(), values.into_iter().map(f32::to_bits).collect());
+        Ok(())
+    })
+    .unwrap();
+    found
+}
+
+pub fn draws() -> Vec<Draw> {
+    [
+        "sampled",
+        "sampled-xl-heavy",
+        "joint",
+        "joint-separate",
+        "sandwich",
+        "per-layer",
+        "baseline:M",
+    ]
+    .iter()
+    .map(|name| name.parse().unwrap())
+    .collect()
+}

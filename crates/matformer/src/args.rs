@@ -1,0 +1,152 @@
+//! Arguments as typed.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use matformer::{core::SubmodelSpec, nn::DeviceSpec};
+
+/// Train one elastic transformer, cut out hundreds.
+#[derive(Debug, Parser)]
+#[command(name = "matformer", version, about, max_term_width = 100)]
+pub struct Args {
+    /// Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default: MATFORMER_DEVICE, or auto]
+    #[arg(long, global = true, value_name = "DEVICE")]
+    pub device: Option<DeviceSpec>,
+    /// One JSON document on standard output, everything else on standard error
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train the model that a run file describes
+    Train(TrainArgs),
+    /// Held-out loss of any submodels, with standard errors
+    Eval(EvalArgs),
+    /// Log-probabilities of a text, token by token
+    Score(ScoreArgs),
+    /// Go on from a prompt
+    Generate(GenerateArgs),
+    /// Shapes and costs of a model, or of a preset
+    Info(InfoArgs),
+    /// Cut a submodel out into a model folder of its own
+    Slice(SliceArgs),
+    /// Measure the whole accuracy-cost curve and write it on one HTML page
+    Report(ReportArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct TrainArgs {
+    /// Run file (TOML), or the folder of a run to resume
+    #[arg(value_name = "CONFIG|RUN")]
+    pub config: PathBuf,
+    /// Override a key of the run file, such as `train.steps=100`; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+    /// Run folder [default: runs/<name of the run file>]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Go on from the last checkpoint of the run folder
+    #[arg(long)]
+    pub resume: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct EvalArgs {
+    /// Model folder
+    pub model: PathBuf,
+    /// Submodels, separated by commas: `S`, `60%`, `64x1+128x4`, … [default: every granularity]
+    #[arg(long, value_name = "LIST")]
+    pub submodels: Option<String>,
+    /// Submodel that the others are compared with [default: the largest]
+    #[arg(long, value_name = "SUBMODEL")]
+    pub paired_to: Option<SubmodelSpec>,
+    /// Run file or run folder whose `[data]` to measure on [default: the model's own run]
+    #[arg(long, value_name = "CONFIG|RUN")]
+    pub data: Option<PathBuf>,
+    /// Held-out tokens, whole documents [default: all]
+    #[arg(long, value_name = "N")]
+    pub tokens: Option<usize>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ScoreArgs {
+    /// Model folder
+    pub model: PathBuf,
+    /// Submodel: `S`, `60%`, `64x1+128x4`, … [default: the largest]
+    #[arg(long, value_name = "SUBMODEL")]
+    pub submodel: Option<SubmodelSpec>,
+    /// The text
+    #[arg(long, allow_hyphen_values = true)]
+    pub text: String,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct GenerateArgs {
+    /// Model folder
+    pub model: PathBuf,
+    /// Submodel: `S`, `60%`, `64x1+128x4`, … [default: the largest]
+    #[arg(long, value_name = "SUBMODEL")]
+    pub submodel: Option<SubmodelSpec>,
+    /// What to go on from
+    #[arg(long, allow_hyphen_values = true)]
+    pub prompt: String,
+    /// Most new tokens; the context bounds them too
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub max_tokens: usize,
+    /// 0: always the most likely token
+    #[arg(long, default_value_t = 0.0, value_name = "T")]
+    pub temperature: f64,
+    /// Sample among the K most likely tokens only; 0: among all
+    #[arg(long, default_value_t = 0, value_name = "K")]
+    pub top_k: usize,
+    /// Sample among the most likely tokens that together have this probability
+    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    pub top_p: f64,
+    /// Seed of the sampling
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["model", "preset"]))]
+pub struct InfoArgs {
+    /// Model folder
+    pub model: Option<PathBuf>,
+    /// A preset's costs; without a name, the paper's model table beside ours
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
+    pub preset: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct SliceArgs {
+    /// Model folder
+    pub model: PathBuf,
+    /// Submodel: `S`, `60%`, `128`, …
+    #[arg(long, value_name = "SUBMODEL")]
+    pub submodel: SubmodelSpec,
+    /// Folder to write; it must not exist
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ReportArgs {
+    /// Run folder
+    pub run: PathBuf,
+    /// Held-out tokens, whole documents [default: all]
+    #[arg(long, value_name = "N")]
+    pub tokens: Option<usize>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn arguments_are_consistent() {
+        super::Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,115 @@
+//! `matformer eval`
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use matformer::{
+    core::{Measurements, Submodel, SubmodelSpec},
+    data::Prepared,
+    eval::{EvalResults, EvaluateOptions, Evaluation, evaluate, measurements},
+};
+
+use super::{Context, count, print_json};
+use crate::{
+    args::EvalArgs,
+    failure::OrBadInput,
+    folder::{ModelFolder, progress_bar},
+};
+
+pub fn run(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
+    let folder = ModelFolder::load(&args.model, &context.device)?;
+    let mut submodels = match &args.submodels {
+        None => folder.space().uniforms(),
+        Some(list) => SubmodelSpec::parse_list(list)
+            .bad_input()?
+            .iter()
+            .map(|spec| folder.submodel(Some(spec)))
+            .collect::<Result<_>>()?,
+    };
+    let reference = folder.submodel(args.paired_to.as_ref())?;
+    let shown = submodels.len();
+    // The reference is measured with the others, and shown if it was asked for.
+    let hidden = !submodels.contains(&reference);
+    if hidden {
+        submodels.push(reference.clone());
+    }
+    let prepared = folder.data(args.data.as_deref())?;
+    let evaluation = measure(&folder, &prepared, &submodels, args.tokens)?;
+    let mut results = EvalResults::new(
+        &args.model.display().to_string(),
+        &prepared.data_hash().to_string(),
+        &evaluation,
+        folder.space(),
+        &folder.costs,
+        Some(&reference),
+    )?;
+    results.results.truncate(shown);
+    if context.json {
+        return print_json(&results);
+    }
+    print(&results);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Measures submodels in one walk per batch, and keeps what was measured.
+pub fn measure(
+    folder: &ModelFolder,
+    prepared: &Prepared,
+    submodels: &[Submodel],
+    tokens: Option<usize>,
+) -> Result<Evaluation> {
+    let trained_on = &folder.manifest.provenance.data_hash;
+    let data_hash = prepared.data_hash().to_string();
+    if data_hash != *trained_on {
+        eprintln!("note: other data than the model was trained on; losses compare at equal hash only");
+    }
+    let held_out = prepared.held_out()?;
+    let bar = progress_bar("measuring");
+    let evaluation = evaluate(
+        &folder.model,
+        &held_out,
+        submodels,
+        EvaluateOptions { tokens, ..Default::default() },
+        &mut |done, total| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        },
+    );
+    bar.finish_and_clear();
+    let evaluation = evaluation.bad_input()?;
+    let lines =
+        measurements(&evaluation, folder.space(), &folder.manifest.weights_sha256, &data_hash)?;
+    Measurements::append(&folder.dir, &lines)?;
+    Ok(evaluation)
+}
+
+pub fn print(results: &EvalResults) {
+    let d = &results.data;
+    println!(
+        "held-out: {} tokens of {} documents, data {}",
+        count(d.tokens as f64),
+        d.documents,
+        d.hash.get(..16).unwrap_or(&d.hash)
+    );
+    let reference = results.results.iter().find_map(|r| r.paired.as_ref()).map(|p| p.to.as_str());
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    let to = reference.map_or(String::new(), |to| format!("loss above {to}"));
+    table.set_header(["submodel", "params", "non-emb.", "loss", "bits/byte", &to]);
+    let plus_minus = |value: f64, stderr: Option<f64>| match stderr {
+        Some(stderr) => format!("{value:.4} ± {stderr:.4}"),
+        None => format!("{value:.4}"),
+    };
+    for r in &results.results {
+        table.add_row([
+            r.submodel.clone(),
+            count(r.params.total as f64),
+            count(r.params.non_embedding as f64),
+            plus_minus(r.loss, r.stderr),
+            format!("{:.4}", r.bits_per_byte),
+            r.paired.as_ref().map_or(String::new(), |p| plus_minus(p.diff, p.stderr)),
+        ]);
+    }
+    println!("{table}");
+    println!("± one standard error, clustered by document; differences are paired by document");
+}

@@ -1,0 +1,63 @@
+//! One file per command: resolve what was typed, call the crates, print.
+
+mod eval;
+mod generate;
+mod info;
+mod report;
+mod score;
+mod slice;
+mod train;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use matformer::nn::DeviceSpec;
+use serde::Serialize;
+
+use crate::args::{Args, Command};
+use crate::failure::OrBadInput;
+
+/// What every command knows.
+pub struct Context {
+    /// The device, without gradients.
+    pub device: burn::tensor::Device,
+    /// Whether standard output is for one JSON document.
+    pub json: bool,
+}
+
+pub fn run(args: Args) -> Result<ExitCode> {
+    if let Command::Info(info) = &args.command
+        && info.preset.is_some()
+    {
+        // Needs no device.
+        return info::preset(info, args.json);
+    }
+    let spec = args.device.map_or_else(DeviceSpec::from_env, Ok).bad_input()?;
+    let context = Context { device: spec.resolve().bad_input()?, json: args.json };
+    match args.command {
+        Command::Train(args) => train::run(&args, &context),
+        Command::Eval(args) => eval::run(&args, &context),
+        Command::Score(args) => score::run(&args, &context),
+        Command::Generate(args) => generate::run(&args, &context),
+        Command::Info(args) => info::run(&args, &context),
+        Command::Slice(args) => slice::run(&args, &context),
+        Command::Report(args) => report::run(&args, &context),
+    }
+}
+
+/// Prints a JSON document.
+fn print_json(value: &impl Serialize) -> Result<ExitCode> {
+    println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A number of parameters or FLOPs as people write it.
+fn count(n: f64) -> String {
+    match n {
+        n if n >= 1e12 => format!("{:.2}T", n / 1e12),
+        n if n >= 1e9 => format!("{:.2}G", n / 1e9),
+        n if n >= 1e6 => format!("{:.2}M", n / 1e6),
+        n if n >= 1e3 => format!("{:.1}k", n / 1e3),
+        n => format!("{n:.0}"),
+    }
+}

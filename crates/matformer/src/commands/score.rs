@@ -1,0 +1,46 @@
+//! `matformer score`
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use matformer::lm;
+use serde::Serialize;
+
+use super::{Context, print_json};
+use crate::{args::ScoreArgs, failure::OrBadInput, folder::ModelFolder};
+
+/// `score --json`: stable.
+#[derive(Serialize)]
+struct Scored {
+    submodel: String,
+    /// `<|endoftext|>`, then the text.
+    tokens: Vec<u32>,
+    /// Natural log-probability of each token given the ones before it; null for the first.
+    logprobs: Vec<Option<f32>>,
+}
+
+pub fn run(args: &ScoreArgs, context: &Context) -> Result<ExitCode> {
+    let folder = ModelFolder::load(&args.model, &context.device)?;
+    let submodel = folder.submodel(args.submodel.as_ref())?;
+    let tokenizer = folder.tokenizer()?;
+    let mut tokens = vec![tokenizer.bos()];
+    tokens.extend(tokenizer.encode(&args.text)?);
+    let logprobs = lm::score(&folder.model, &submodel, &tokens).bad_input()?;
+    let label = folder.space().label(&submodel);
+    if context.json {
+        return print_json(&Scored { submodel: label, tokens, logprobs });
+    }
+    println!("{:>10}  token", "logprob");
+    for (token, logprob) in tokens.iter().zip(&logprobs) {
+        let logprob = logprob.map_or("-".to_owned(), |l| format!("{l:.4}"));
+        println!("{logprob:>10}  {:?}", tokenizer.decode(&[*token])?);
+    }
+    let nats: f64 = logprobs.iter().flatten().map(|l| -f64::from(*l)).sum();
+    let scored = logprobs.iter().flatten().count();
+    println!("{label}: {scored} tokens, {nats:.3} nats",);
+    if !args.text.is_empty() {
+        let bits = nats / std::f64::consts::LN_2 / args.text.len() as f64;
+        println!("{:.4} nats per token, {bits:.4} bits per byte", nats / scored.max(1) as f64);
+    }
+    Ok(ExitCode::SUCCESS)
+}

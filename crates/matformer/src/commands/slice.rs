@@ -1,0 +1,78 @@
+//! `matformer slice`
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use matformer::{
+    core::{Granularities, Manifest, Provenance, fs},
+    lm::extract,
+    nn::{Elastic, folder},
+};
+use serde_json::json;
+
+use super::{Context, count, print_json};
+use crate::{
+    args::SliceArgs,
+    failure::{Hinted, OrBadInput},
+    folder::ModelFolder,
+};
+
+pub fn run(args: &SliceArgs, context: &Context) -> Result<ExitCode> {
+    let source = ModelFolder::load(&args.model, &context.device)?;
+    let submodel = source.submodel(Some(&args.submodel))?;
+    let label = source.space().label(&submodel);
+    if submodel.uniform_width().is_none() {
+        return Err(Hinted {
+            message: format!("submodel `{label}` has unequal widths: a Llama folder has one"),
+            hint: format!(
+                "slice a uniform width, such as {}; unequal submodels run from the model folder \
+                 with --submodel",
+                source.space().granularities.names().join(", ")
+            ),
+        })
+        .bad_input();
+    }
+    if args.out.exists() {
+        return Err(Hinted {
+            message: format!("{}: exists", args.out.display()),
+            hint: "choose another --out, or remove it".to_owned(),
+        })
+        .bad_input();
+    }
+    let slim = extract(&source.model, &submodel)?;
+    let granularities: Vec<_> = source
+        .space()
+        .granularities
+        .iter()
+        .filter(|g| g.width <= slim.config().d_ff)
+        .cloned()
+        .collect();
+    let granularities = match granularities.last().map(|g| g.width) == Some(slim.config().d_ff) {
+        true => Granularities::try_from(granularities)?,
+        false => slim.space().granularities.clone(),
+    };
+    let manifest = Manifest {
+        d_ff: slim.config().d_ff,
+        granularities,
+        provenance: Provenance {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            parent: Some(source.manifest.weights_sha256.clone()),
+            ..source.manifest.provenance.clone()
+        },
+        ..source.manifest.clone()
+    };
+    let scratch = fs::scratch_dir(&args.out)?;
+    for (name, bytes) in source.tokenizer_files()? {
+        fs::write_atomic(scratch.path().join(name), &bytes)?;
+    }
+    folder::save(&slim, &manifest, scratch.path())?;
+    fs::publish_dir(scratch.path(), &args.out)?;
+    let params = burn::module::Module::num_params(&slim);
+    if context.json {
+        return print_json(&json!({
+            "model": args.out, "submodel": label, "widths": submodel.widths(), "params": params,
+        }));
+    }
+    println!("{}: submodel {label}, {} parameters", args.out.display(), count(params as f64));
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,82 @@
+//! From an error to what a person reads and the exit code.
+
+use std::{fmt, process::ExitCode};
+
+/// Exit code of input that cannot be worked with.
+const BAD_INPUT: u8 = 2;
+/// Exit code of everything else that fails.
+const FAILURE: u8 = 1;
+/// Exit code of a run that was interrupted and saved.
+pub const INTERRUPTED: u8 = 130;
+
+/// Marks an error as bad input: nothing was written, and the same call will fail again.
+#[derive(Debug)]
+pub struct BadInput(anyhow::Error);
+
+impl fmt::Display for BadInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for BadInput {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+/// Marks errors of a result as bad input.
+pub trait OrBadInput<T> {
+    /// The same result, whose error makes the process exit with 2.
+    fn bad_input(self) -> anyhow::Result<T>;
+}
+
+impl<T, E: Into<anyhow::Error>> OrBadInput<T> for Result<T, E> {
+    fn bad_input(self) -> anyhow::Result<T> {
+        self.map_err(|e| BadInput(e.into()).into())
+    }
+}
+
+/// An error with nothing but a message and a hint.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Hinted {
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// Prints an error, its causes and its hints; returns the exit code.
+pub fn report(error: &anyhow::Error) -> ExitCode {
+    let bad_input = error.downcast_ref::<BadInput>();
+    let inner = bad_input.map_or(error, |b| &b.0);
+    eprintln!("error: {inner:#}");
+    if let Some(hint) = inner.chain().find_map(hint) {
+        eprintln!("hint: {hint}");
+    }
+    ExitCode::from(match bad_input {
+        Some(_) => BAD_INPUT,
+        None => FAILURE,
+    })
+}
+
+fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    macro_rules! hint_of {
+        ($($error:ty),*) => {
+            $(if let Some(e) = cause.downcast_ref::<$error>() {
+                return e.hint();
+            })*
+        };
+    }
+    hint_of!(
+        matformer::core::Error,
+        matformer::data::Error,
+        matformer::nn::Error,
+        matformer::lm::Error,
+        matformer::train::Error,
+        matformer::eval::Error,
+        matformer::run_file::Error
+    );
+    cause.downcast_ref::<Hinted>().map(|h| h.hint.clone())
+}

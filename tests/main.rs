@@ -1,0 +1,1 @@
+fn main_placeholder() {}

@@ -1,0 +1,123 @@
+//! What must hold in the repository, as tests.
+
+use std::{collections::BTreeMap, path::PathBuf, process::Command};
+
+use serde_json::Value;
+
+/// The layers: each crate with the crates of ours that it may depend on, directly. Every arrow
+/// points down.
+const LAYERS: [(&str, &[&str]); 7] = [
+    ("matformer-core", &[]),
+    ("matformer-data", &["matformer-core"]),
+    ("matformer-nn", &["matformer-core"]),
+    ("matformer-lm", &["matformer-core", "matformer-nn"]),
+    ("matformer-train", &["matformer-core", "matformer-nn"]),
+    ("matformer-eval", &["matformer-core", "matformer-data", "matformer-lm", "matformer-nn"]),
+    (
+        "matformer",
+        &[
+            "matformer-core",
+            "matformer-data",
+            "matformer-eval",
+            "matformer-lm",
+            "matformer-nn",
+            "matformer-train",
+        ],
+    ),
+];
+
+/// Crates that must build without Burn, whatever they depend on.
+const WITHOUT_BURN: [&str; 2] = ["matformer-core", "matformer-data"];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Normal and build dependencies of every crate of the workspace.
+fn dependencies() -> BTreeMap<String, Vec<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps", "--locked"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|package| {
+            let dependencies = package["dependencies"].as_array().unwrap().iter();
+            let names = dependencies.filter(|d| d["kind"] != "dev").map(|d| text(&d["name"]));
+            (text(&package["name"]), names.collect())
+        })
+        .collect()
+}
+
+#[test]
+fn every_arrow_points_down() {
+    let found = dependencies();
+    let crates: Vec<&str> = found.keys().map(String::as_str).filter(|n| *n != "xtask").collect();
+    let mut known: Vec<&str> = LAYERS.iter().map(|(name, _)| *name).collect();
+    known.sort_unstable();
+    assert_eq!(crates, known, "every crate has its place in the layers");
+    for (name, may) in LAYERS {
+        for dependency in found[name].iter().filter(|d| d.starts_with("matformer")) {
+            assert!(may.contains(&dependency.as_str()), "{name} must not know {dependency}");
+        }
+    }
+    assert!(
+        found["xtask"].iter().all(|d| !d.starts_with("matformer")),
+        "xtask depends on no crate of ours"
+    );
+}
+
+#[test]
+fn core_and_data_know_no_burn() {
+    let found = dependencies();
+    for name in WITHOUT_BURN {
+        let burn = found[name].iter().find(|d| d.starts_with("burn"));
+        assert!(burn.is_none(), "{name} depends on {burn:?}");
+    }
+}
+
+#[test]
+fn every_crate_has_a_readme_and_an_example() {
+    for (name, _) in LAYERS {
+        let dir = root().join("crates").join(name);
+        let readme = std::fs::read_to_string(dir.join("README.md")).unwrap();
+        assert!(readme.lines().count() > 10, "{name}: README.md says too little");
+        let examples = std::fs::read_dir(dir.join("examples"));
+        assert!(examples.is_ok_and(|e| e.count() > 0), "{name}: no example");
+    }
+}
+
+#[test]
+fn library_code_names_no_backend() {
+    // Only device choice and the kernels' trait may.
+    let allowed = ["matformer-nn/src/device.rs", "matformer-nn/src/ops/backend.rs"];
+    for name in ["matformer-nn", "matformer-lm", "matformer-train", "matformer-eval"] {
+        for file in sources(&root().join("crates").join(name).join("src")) {
+            let path = file.to_string_lossy().replace('\\', "/");
+            if allowed.iter().any(|a| path.ends_with(a)) {
+                continue;
+            }
+            let text = std::fs::read_to_string(&file).unwrap();
+            for backend in ["Flex", "CubeBackend", "Wgpu", "Cuda"] {
+                assert!(!text.contains(backend), "{path} names {backend}");
+            }
+        }
+    }
+}
+
+fn sources(dir: &PathBuf) -> Vec<PathBuf> {
+    std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .flat_map(|path| match path.is_dir() {
+            true => sources(&path),
+            false => vec![path],
+        })
+        .filter(|path| path.extension().is_some_and(|e| e == "rs"))
+        .collect()
+}
