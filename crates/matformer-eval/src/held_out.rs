@@ -406,4 +406,19 @@ mod tests {
         let message = evaluation.losses(&model.space().smallest()).unwrap_err();
         assert_eq!(message.to_string(), "submodel `4x6` was not evaluated, expected one of `32x6`");
     }
+
+    #[test]
+    fn a_loss_that_is_no_number_names_its_document() {
+        let (_folder, held_out) = held_out(&[1, 1]);
+        let mut sums = vec![vec![DocumentLoss::default(); 2]];
+        let submodels = [Submodel::uniform(4, 6)];
+        assert!(check_finite(&held_out, &submodels, &sums).is_ok());
+        sums[0][1].nats = f64::NAN;
+        let error = check_finite(&held_out, &submodels, &sums).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "loss of submodel `4x6` on document `d1`: NaN, expected a finite number"
+        );
+        assert!(error.hint().is_some());
+    }
 }

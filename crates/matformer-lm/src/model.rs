@@ -10,7 +10,7 @@ use matformer_nn::{
     Attention, AttentionConfig, Elastic, Hidden, NestedFfn, NestedFfnConfig, Positions, RowLoss,
     State,
     init::{self, Init},
-    ops::{RopeTable, cross_entropy, stack_rows},
+    ops::{RopeTable, cross_entropy, rms_norm, stack_rows},
 };
 
 use crate::{Error, MatLmConfig, Result};
@@ -81,9 +81,9 @@ impl MatLm {
         config.validate()?;
         let c = config;
         let embedding = || Param::from_tensor(Tensor::zeros([c.vocab_size, c.d_model], device));
-        let norm = || RmsNormConfig::new(c.d_model).with_epsilon(c.norm_eps).init(device);
+        let new_norm = || RmsNormConfig::new(c.d_model).with_epsilon(c.norm_eps).init(device);
         let layer = |i| Layer {
-            attention_norm: norm(),
+            attention_norm: new_norm(),
             attention: AttentionConfig {
                 d_model: c.d_model,
                 heads: c.n_heads,
@@ -93,7 +93,7 @@ impl MatLm {
                 causal: true,
             }
             .init(device),
-            ffn_norm: norm(),
+            ffn_norm: new_norm(),
             ffn: NestedFfnConfig {
                 d_model: c.d_model,
                 d_ff: c.d_ff_of(i),
@@ -105,7 +105,7 @@ impl MatLm {
         Ok(Self {
             embed: embedding(),
             layers: (0..c.n_layers).map(layer).collect(),
-            norm: norm(),
+            norm: new_norm(),
             head: (!c.tied_embeddings).then(embedding),
             space: c.space()?,
             config: c.clone(),
@@ -164,7 +164,7 @@ impl MatLm {
     /// - hidden: `[rows·seq, d_model]`, as the last layer left it
     /// - output: `[rows·seq]`
     pub fn token_nats(&self, hidden: Tensor<2>, target: &LmTarget) -> Tensor<1> {
-        let nats = cross_entropy(self.norm.forward(hidden), self.head_weight(), target.ids.clone());
+        let nats = cross_entropy(norm(&self.norm, hidden), self.head_weight(), target.ids.clone());
         match &target.mask {
             Some(mask) => nats * mask.clone(),
             None => nats,
@@ -175,6 +175,11 @@ impl MatLm {
     fn head_weight(&self) -> Tensor<2> {
         self.head.as_ref().unwrap_or(&self.embed).val()
     }
+}
+
+/// Burn's module, our op.
+fn norm(norm: &RmsNorm, x: Tensor<2>) -> Tensor<2> {
+    rms_norm(x, norm.gamma.val(), norm.epsilon)
 }
 
 impl Elastic for MatLm {
@@ -206,12 +211,12 @@ impl Elastic for MatLm {
 
     fn mix(&self, layer: usize, x: Tensor<2>, at: &Positions, state: &mut State) -> Tensor<2> {
         let l = &self.layers[layer];
-        l.attention.forward(layer, l.attention_norm.forward(x.clone()), at, state) + x
+        l.attention.forward(layer, norm(&l.attention_norm, x.clone()), at, state) + x
     }
 
     fn ffn(&self, layer: usize, x: Tensor<2>, blocks: &[Block]) -> Tensor<2> {
         let l = &self.layers[layer];
-        l.ffn.forward(l.ffn_norm.forward(x.clone()), blocks) + stack_rows(x, blocks)
+        l.ffn.forward(norm(&l.ffn_norm, x.clone()), blocks) + stack_rows(x, blocks)
     }
 
     fn loss(&self, hidden: Tensor<2>, target: &LmTarget) -> RowLoss {
@@ -225,6 +230,6 @@ impl Elastic for MatLm {
     }
 
     fn head(&self, hidden: Tensor<2>) -> Tensor<2> {
-        self.norm.forward(hidden).matmul(self.head_weight().transpose())
+        norm(&self.norm, hidden).matmul(self.head_weight().transpose())
     }
 }

@@ -51,7 +51,7 @@ pub struct Hinted {
 pub fn report(error: &anyhow::Error) -> ExitCode {
     let bad_input = error.downcast_ref::<BadInput>();
     let inner = bad_input.map_or(error, |b| &b.0);
-    eprintln!("error: {inner:#}");
+    eprintln!("error: {}", message(inner));
     if let Some(hint) = inner.chain().find_map(hint) {
         eprintln!("hint: {hint}");
     }
@@ -59,6 +59,17 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
         Some(_) => BAD_INPUT,
         None => FAILURE,
     })
+}
+
+/// The error and its causes, each said once: some errors say their cause themselves.
+fn message(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {

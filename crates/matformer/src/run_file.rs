@@ -18,8 +18,8 @@ pub enum Error {
     /// The file cannot be read.
     #[error(transparent)]
     Core(#[from] matformer_core::Error),
-    /// The model's shape or preset does not serve.
-    #[error("{path}: `model.lm`: {source}")]
+    /// A preset that does not exist.
+    #[error("{path}: `model.preset`: {source}")]
     Model {
         /// The run file.
         path: PathBuf,
@@ -39,6 +39,12 @@ pub enum Error {
     Set {
         /// What was given.
         found: String,
+    },
+    /// A `--set` with an unknown key, or a value of another type.
+    #[error("--set: {message}")]
+    SetValue {
+        /// The parser's message, with the key.
+        message: String,
     },
     /// A `--set` whose key goes through something that is not a table.
     #[error("--set {key}: `{part}` is not a table")]
@@ -111,17 +117,22 @@ impl RunFile {
     /// When the file is missing or malformed, or a key unknown.
     pub fn load(path: &Path, sets: &[String]) -> Result<Self> {
         let text = fs::read_to_string(path)?;
-        let malformed = |message: String| Error::Toml { path: path.to_owned(), message };
+        let malformed = |e: toml::de::Error| Error::Toml {
+            path: path.to_owned(),
+            message: e.to_string().trim_end().to_owned(),
+        };
         // The typed parse of the text first: its messages name line and column.
-        let _: Self = toml::from_str(&text).map_err(|e| malformed(e.to_string()))?;
-        let mut table: Table =
-            text.parse().map_err(|e: toml::de::Error| malformed(e.to_string()))?;
+        let _: Self = toml::from_str(&text).map_err(malformed)?;
+        let mut table: Table = text.parse().map_err(malformed)?;
         for set in sets {
             apply(&mut table, set)?;
         }
         resolve_preset(&mut table)
             .map_err(|source| Error::Model { path: path.to_owned(), source })?;
-        let mut run: Self = table.try_into().map_err(|e| malformed(e.to_string()))?;
+        // The file alone was fine.
+        let mut run: Self = table.try_into().map_err(|e: toml::de::Error| Error::SetValue {
+            message: e.to_string().trim_end().replace('\n', " "),
+        })?;
         run.model.preset = None;
         Ok(run)
     }

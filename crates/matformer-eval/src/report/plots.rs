@@ -125,7 +125,7 @@ fn draw_into(
     for mark in marks {
         match mark {
             Mark::Line(ink, points) => {
-                let style = ink.color().stroke_width(4);
+                let style = ink.color().mix(0.6).stroke_width(4);
                 chart.draw_series([PathElement::new(points.clone(), style)])?;
             }
             Mark::ErrorBar(ink, (x, y), half) => {

@@ -30,7 +30,7 @@ pub struct AttentionSpec {
 }
 
 impl AttentionSpec {
-    fn group(&self) -> usize {
+    pub(super) fn group(&self) -> usize {
         self.heads / self.kv_heads
     }
 

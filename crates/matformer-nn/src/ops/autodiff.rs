@@ -34,7 +34,7 @@ macro_rules! track {
     };
 }
 
-/// A backward op without a backward of its own: gradients are first order.
+/// Ops that only a forward or backward pass of another op calls: gradients are first order.
 macro_rules! first_order {
     ($($name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)*) => {
         $(
@@ -108,6 +108,21 @@ impl<B: NnBackend> Backward<B, 4> for PlainFfnOp {
     }
 }
 
+#[derive(Debug)]
+struct RmsNormOp;
+
+impl<B: NnBackend> Backward<B, 2> for RmsNormOp {
+    /// x, weight, scale
+    type State = [FloatTensor<B>; 3];
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let [x, weight, scale] = ops.state;
+        let (dx, dw) = B::rms_norm_backward(x, weight, scale, grad);
+        register!(B, ops.parents, grads, [dx, dw]);
+    }
+}
+
 impl<B: NnBackend, C: CheckpointStrategy> NnBackend for Autodiff<B, C> {
     fn gqa(
         q: FloatTensor<Self>,
@@ -165,7 +180,27 @@ impl<B: NnBackend, C: CheckpointStrategy> NnBackend for Autodiff<B, C> {
         (track!(PlainFfnOp, C, nodes, y, ([x, up, bias, down, u], spec)), saved)
     }
 
+    fn rms_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        eps: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let nodes = [x.node(), weight.node()];
+        let (x, weight) = (x.into_primitive(), weight.into_primitive());
+        let (y, scale) = B::rms_norm(x.clone(), weight.clone(), eps);
+        let scale_out = Self::from_inner(scale.clone());
+        (track!(RmsNormOp, C, nodes, y, [x, weight, scale]), scale_out)
+    }
+
     first_order! {
+        swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
+        swiglu_backward(
+            gate: FloatTensor<Self>, up: FloatTensor<Self>, grad: FloatTensor<Self>
+        ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+        rms_norm_backward(
+            x: FloatTensor<Self>, weight: FloatTensor<Self>, scale: FloatTensor<Self>,
+            grad: FloatTensor<Self>
+        ) -> (FloatTensor<Self>, FloatTensor<Self>);
         gqa_backward(
             q: FloatTensor<Self>, k: FloatTensor<Self>, v: FloatTensor<Self>,
             out: FloatTensor<Self>, lse: FloatTensor<Self>, grad: FloatTensor<Self>,

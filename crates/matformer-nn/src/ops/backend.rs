@@ -5,7 +5,7 @@ use burn::backend::{
     tensor::{FloatTensor, IntTensor},
 };
 
-use super::{AttentionSpec, FfnSpec, attention, cross_entropy, nested_ffn};
+use super::{AttentionSpec, FfnSpec, attention, cross_entropy, nested_ffn, rms_norm};
 
 /// The operations that this crate adds to a Burn backend.
 ///
@@ -125,10 +125,44 @@ pub trait NnBackend: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         nested_ffn::plain_backward::<Self>(x, [up, bias, down], saved_up, grad, &spec)
     }
-}
 
-#[cfg(feature = "flex")]
-impl NnBackend for burn::backend::Flex {}
+    /// The gated activation `silu(gate) · up`, elementwise.
+    #[cfg_attr(any(feature = "wgpu", feature = "cuda"), fusion(default))]
+    fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+        nested_ffn::swiglu::<Self>(gate, up)
+    }
+
+    /// Gradients of [`NnBackend::swiglu`] with respect to gate and up, and what it gave.
+    #[cfg_attr(any(feature = "wgpu", feature = "cuda"), fusion(default))]
+    fn swiglu_backward(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        nested_ffn::swiglu_backward::<Self>(gate, up, grad)
+    }
+
+    /// [`rms_norm`](super::rms_norm()): its result and each row's factor `[rows, 1]`.
+    #[cfg_attr(any(feature = "wgpu", feature = "cuda"), fusion(default))]
+    fn rms_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        eps: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        rms_norm::forward::<Self>(x, weight, eps)
+    }
+
+    /// Gradients of [`NnBackend::rms_norm`] with respect to x and weight.
+    #[cfg_attr(any(feature = "wgpu", feature = "cuda"), fusion(default))]
+    fn rms_norm_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        rms_norm::backward::<Self>(x, weight, scale, grad)
+    }
+}
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 impl NnBackend for burn::backend::wgpu::CubeBackend {}

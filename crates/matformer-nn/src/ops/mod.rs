@@ -9,7 +9,10 @@ mod attention;
 mod autodiff;
 mod backend;
 mod cross_entropy;
+#[cfg(feature = "flex")]
+mod flex;
 mod nested_ffn;
+mod rms_norm;
 mod rope;
 #[cfg(test)]
 mod tests;
@@ -18,4 +21,5 @@ pub use attention::{AttentionSpec, attention};
 pub use backend::NnBackend;
 pub use cross_entropy::cross_entropy;
 pub use nested_ffn::{FfnSpec, FfnWeights, nested_ffn, stack_rows};
+pub use rms_norm::rms_norm;
 pub use rope::RopeTable;

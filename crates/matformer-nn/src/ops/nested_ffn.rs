@@ -310,7 +310,27 @@ fn t_matmul<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>) -> FloatTensor<B> 
     B::float_matmul(B::float_transpose(a), b)
 }
 
-pub(super) fn gated_forward<B: Backend>(
+/// `silu(gate) · up`
+pub(super) fn swiglu<B: Backend>(gate: FloatTensor<B>, up: FloatTensor<B>) -> FloatTensor<B> {
+    B::float_mul(B::float_mul(B::sigmoid(gate.clone()), gate), up)
+}
+
+/// Gradients with respect to gate and up, and the activation itself.
+pub(super) fn swiglu_backward<B: Backend>(
+    gate: FloatTensor<B>,
+    up: FloatTensor<B>,
+    grad: FloatTensor<B>,
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let s = B::sigmoid(gate.clone());
+    let silu = B::float_mul(s.clone(), gate);
+    let h = B::float_mul(silu.clone(), up.clone());
+    // silu'(g) = s + g·s·(1 − s) = s + silu − silu·s
+    let slope = B::float_sub(B::float_add(silu.clone(), s.clone()), B::float_mul(s, silu.clone()));
+    let d_gate = B::float_mul(B::float_mul(slope, up), grad.clone());
+    (d_gate, B::float_mul(silu, grad), h)
+}
+
+pub(super) fn gated_forward<B: NnBackend>(
     x: FloatTensor<B>,
     up: FloatTensor<B>,
     gate: FloatTensor<B>,
@@ -323,7 +343,7 @@ pub(super) fn gated_forward<B: Backend>(
         let x_ring = gather::<B>(&x, &ring.inputs); // [n, d_model]
         let u = matmul_t::<B>(x_ring.clone(), rows_of::<B>(&up, &ring.rows)); // [n, width]
         let g = matmul_t::<B>(x_ring, rows_of::<B>(&gate, &ring.rows));
-        let h = B::float_mul(B::float_mul(B::sigmoid(g.clone()), g.clone()), u.clone());
+        let h = B::swiglu(g.clone(), u.clone());
         out.add(&ring, B::float_matmul(h, rows_of::<B>(&down, &ring.rows)));
         ups.push(u);
         gates.push(g);
@@ -332,7 +352,7 @@ pub(super) fn gated_forward<B: Backend>(
 }
 
 #[allow(clippy::type_complexity)]
-pub(super) fn gated_backward<B: Backend>(
+pub(super) fn gated_backward<B: NnBackend>(
     x: FloatTensor<B>,
     [up, gate, down]: [FloatTensor<B>; 3],
     [saved_up, saved_gate]: [FloatTensor<B>; 2],
@@ -348,14 +368,8 @@ pub(super) fn gated_backward<B: Backend>(
         let dy = ring_grad::<B>(&ring, spec, &grad); // [n, d_model]
         let dh = matmul_t::<B>(dy.clone(), rows_of::<B>(&down, &ring.rows)); // [n, width]
 
-        let s = B::sigmoid(g.clone());
-        let silu = B::float_mul(s.clone(), g.clone());
-        d_down.push(t_matmul::<B>(B::float_mul(silu.clone(), u.clone()), dy));
-        // silu'(g) = s + g·s·(1 − s) = s + silu − silu·s
-        let slope =
-            B::float_sub(B::float_add(silu.clone(), s.clone()), B::float_mul(s, silu.clone()));
-        let dg = B::float_mul(B::float_mul(slope, u), dh.clone());
-        let du = B::float_mul(silu, dh);
+        let (dg, du, h) = B::swiglu_backward(g, u, dh);
+        d_down.push(t_matmul::<B>(h, dy));
 
         d_up.push(t_matmul::<B>(du.clone(), x_ring.clone()));
         d_gate.push(t_matmul::<B>(dg.clone(), x_ring));

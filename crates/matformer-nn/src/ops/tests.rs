@@ -24,26 +24,26 @@ fn values<const D: usize>(t: &Tensor<D>) -> Vec<f32> {
     t.clone().inner().try_into_vec_as().unwrap()
 }
 
-/// ‖a − b‖ / ‖b‖
-fn distance(a: &[f32], b: &[f32]) -> f64 {
+/// Whether ‖a − b‖ ≤ limit·‖b‖, with room for rounding where b vanishes (a softmax over one key
+/// has no gradient).
+fn close(a: &[f32], b: &[f32], limit: f64) -> bool {
     assert_eq!(a.len(), b.len());
-    let square = |v: f64| v * v;
-    let off: f64 = a.iter().zip(b).map(|(a, b)| square(f64::from(*a) - f64::from(*b))).sum();
-    let size: f64 = b.iter().map(|b| square(f64::from(*b))).sum();
-    (off / size.max(1e-30)).sqrt()
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+    let off = norm(&mut a.iter().zip(b).map(|(a, b)| f64::from(*a) - f64::from(*b)));
+    off <= limit * norm(&mut b.iter().map(|b| f64::from(*b))) + 1e-6
 }
 
 /// Compares two results and their gradients with respect to `inputs`; the loss weighs elements
 /// unevenly, so that a transposed or shifted gradient shows.
 fn assert_same<const D: usize>(ours: Tensor<D>, theirs: Tensor<D>, inputs: &[Input]) {
-    assert!(distance(&values(&ours), &values(&theirs)) < 1e-5);
+    assert!(close(&values(&ours), &values(&theirs), 1e-5));
     let weights = random(ours.dims(), 99, &ours.device()).detach();
     let grads = |out: Tensor<D>| {
         let grads = (out * weights.clone()).sum().backward();
         inputs.iter().map(|input| input.grad(&grads)).collect::<Vec<_>>()
     };
     for (i, (a, b)) in grads(ours).iter().zip(grads(theirs)).enumerate() {
-        assert!(distance(a, &b) < 1e-4, "gradient {i}: {}", distance(a, &b));
+        assert!(close(a, &b, 1e-4), "gradient {i}: {a:?} against {b:?}");
     }
 }
 
@@ -81,6 +81,32 @@ fn plain_blocks(x: Tensor<2>, weights: &FfnWeights, blocks: &[Block]) -> Tensor<
         }
     });
     Tensor::cat(parts.collect(), 0)
+}
+
+/// The definition: row by row and head by head, with a mask of large negative numbers.
+fn plain_attention(q: &Tensor<2>, k: &Tensor<2>, v: &Tensor<2>, s: &AttentionSpec) -> Tensor<2> {
+    let (hd, group) = (s.head_dim, s.heads / s.kv_heads);
+    let rows = (0..s.rows).map(|r| {
+        let heads = (0..s.heads).map(|h| {
+            let part = |t: &Tensor<2>, len: usize, at: usize| {
+                t.clone().slice([r * len..(r + 1) * len, at * hd..(at + 1) * hd])
+            };
+            let (k, v) = (part(k, s.kv_len, h / group), part(v, s.kv_len, h / group));
+            let mut scores = part(q, s.q_len, h).matmul(k.transpose()) / (hd as f64).sqrt();
+            if let Some(starts) = &s.causal {
+                let start = starts[r % starts.len()];
+                let bias: Vec<f32> = (0..s.q_len)
+                    .flat_map(|i| (0..s.kv_len).map(move |j| (i, j)))
+                    .map(|(i, j)| if j > start + i { -1e9 } else { 0.0 })
+                    .collect();
+                let bias = TensorData::new(bias, [s.q_len, s.kv_len]);
+                scores = scores + Tensor::from_data(bias, &q.device());
+            }
+            activation::softmax(scores, 1).matmul(v)
+        });
+        Tensor::cat(heads.collect(), 1)
+    });
+    Tensor::cat(rows.collect(), 0)
 }
 
 /// Blocks as plans make them: of one input, of shared inputs, of rows.
@@ -145,28 +171,9 @@ proptest! {
         let q = random([rows * q_len, heads * head_dim], seed, &device);
         let k = random([rows * kv_len, kv_heads * head_dim], seed + 1000, &device);
         let v = random([rows * kv_len, kv_heads * head_dim], seed + 2000, &device);
-        let mut outs = Vec::new();
-        for r in 0..rows {
-            let mut heads_out = Vec::new();
-            for h in 0..heads {
-                let kv = (h / group) * head_dim;
-                let q = q.clone().slice([r * q_len..(r + 1) * q_len, h * head_dim..(h + 1) * head_dim]);
-                let k = k.clone().slice([r * kv_len..(r + 1) * kv_len, kv..kv + head_dim]);
-                let v = v.clone().slice([r * kv_len..(r + 1) * kv_len, kv..kv + head_dim]);
-                let mut scores = q.matmul(k.transpose()) / (head_dim as f64).sqrt();
-                if causal {
-                    let bias: Vec<f32> = (0..q_len)
-                        .flat_map(|i| (0..kv_len).map(move |j| (i, j)))
-                        .map(|(i, j)| if j > starts[r] + i { -1e9 } else { 0.0 })
-                        .collect();
-                    scores = scores + Tensor::from_data(TensorData::new(bias, [q_len, kv_len]), &device);
-                }
-                heads_out.push(activation::softmax(scores, 1).matmul(v));
-            }
-            outs.push(Tensor::cat(heads_out, 1));
-        }
+        let theirs = plain_attention(&q, &k, &v, &spec);
         let inputs = [&q, &k, &v].map(|t| Input::Two(t.clone()));
-        assert_same(attention(q.clone(), k, v, spec), Tensor::cat(outs, 0), &inputs);
+        assert_same(attention(q.clone(), k, v, spec), theirs, &inputs);
     }
 
     #[test]
@@ -188,10 +195,46 @@ proptest! {
         let inputs = [&hidden, &weight].map(|t| Input::Two(t.clone()));
         let ours = cross_entropy(hidden.clone(), weight.clone(), targets) + 1.0;
         if vocab == 1 {
-            assert!(distance(&values(&ours), &values(&theirs)) < 1e-5);
+            assert!(close(&values(&ours), &values(&theirs), 1e-5));
         } else {
             assert_same(ours, theirs, &inputs);
         }
+    }
+}
+
+#[test]
+fn attention_over_several_blocks_of_queries() {
+    // Blocks hold 64 queries: none, one and two borders, with and without earlier keys.
+    let device = device();
+    for (q_len, earlier, causal) in [(64, 0, true), (65, 3, true), (130, 0, true), (130, 7, false)]
+    {
+        let kv_len = q_len + earlier;
+        let spec = AttentionSpec {
+            rows: 2,
+            q_len,
+            kv_len,
+            heads: 2,
+            kv_heads: 1,
+            head_dim: 4,
+            causal: causal.then(|| vec![earlier]),
+        };
+        let q = random([2 * q_len, 8], 1, &device);
+        let [k, v] = [2, 3].map(|seed| random([2 * kv_len, 4], seed, &device));
+        let theirs = plain_attention(&q, &k, &v, &spec);
+        let inputs = [&q, &k, &v].map(|t| Input::Two(t.clone()));
+        assert_same(attention(q, k, v, spec), theirs, &inputs);
+    }
+}
+
+#[test]
+fn rms_norm_equals_its_definition() {
+    let device = device();
+    for (rows, d) in [(1, 1), (3, 7), (150, 16), (65, 40)] {
+        let (x, weight) = (random([rows, d], 1, &device), random([d], 2, &device));
+        let mean = x.clone().square().mean_dim(1);
+        let theirs = x.clone() / (mean + 1e-5).sqrt() * weight.clone().unsqueeze();
+        let inputs = [Input::Two(x.clone()), Input::One(weight.clone())];
+        assert_same(rms_norm(x, weight, 1e-5), theirs, &inputs);
     }
 }
 

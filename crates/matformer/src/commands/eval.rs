@@ -61,7 +61,9 @@ pub fn measure(
     let trained_on = &folder.manifest.provenance.data_hash;
     let data_hash = prepared.data_hash().to_string();
     if data_hash != *trained_on {
-        eprintln!("note: other data than the model was trained on; losses compare at equal hash only");
+        eprintln!(
+            "note: other data than the model was trained on; losses compare at equal hash only"
+        );
     }
     let held_out = prepared.held_out()?;
     let bar = progress_bar("measuring");

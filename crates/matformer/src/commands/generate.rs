@@ -35,17 +35,15 @@ pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
         seed: args.seed,
         stop: Some(tokenizer.eos()),
     };
-    // Text comes out as soon as it is whole: a character may take several tokens.
+    // Prompt and text come out as soon as they are whole: a character may take several tokens.
     let mut shown = String::new();
     let mut so_far: Vec<u32> = Vec::new();
     let stream = !context.json;
-    if stream {
-        print!("{}", args.prompt);
-    }
     let results =
         lm::generate(&folder.model, &[prompt], &[submodel.clone()], &options, |_, token| {
             so_far.push(token);
             let Ok(text) = tokenizer.decode(&so_far) else { return };
+            let text = args.prompt.clone() + &text;
             if !stream || text.ends_with('\u{fffd}') || !text.starts_with(&shown) {
                 return;
             }
@@ -66,6 +64,6 @@ pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
             finish_reason: if generated.stopped { "stop" } else { "length" },
         });
     }
-    println!("{}", text.strip_prefix(&shown).unwrap_or(""));
+    println!("{}", (args.prompt.clone() + &text).strip_prefix(&shown).unwrap_or(""));
     Ok(ExitCode::SUCCESS)
 }

@@ -75,7 +75,8 @@ pub fn run(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
 
 fn reusable(kept: &PathBuf, folder: &ModelFolder, tokens: Option<usize>) -> Option<Measured> {
     let measured: Measured = serde_json::from_slice(&fs::read(kept).ok()?).ok()?;
-    let same = measured.weights == folder.manifest.weights_sha256 && measured.tokens_asked == tokens;
+    let same =
+        measured.weights == folder.manifest.weights_sha256 && measured.tokens_asked == tokens;
     same.then_some(measured)
 }
 
@@ -183,7 +184,13 @@ fn report_data(folder: &ModelFolder, measured: &Measured) -> Result<ReportData> 
         title: format!("{}: accuracy against cost", folder.dir.display()),
         facts: facts.map(|(name, value)| (name.to_owned(), value)).to_vec(),
         results: measured.results.clone(),
-        granularities: folder.space().granularities.names().iter().map(|n| (*n).to_owned()).collect(),
+        granularities: folder
+            .space()
+            .granularities
+            .names()
+            .iter()
+            .map(|n| (*n).to_owned())
+            .collect(),
         train,
         held_out,
         baselines: Some(measured.baselines),

@@ -35,7 +35,7 @@ pub fn run(args: &ScoreArgs, context: &Context) -> Result<ExitCode> {
         let logprob = logprob.map_or("-".to_owned(), |l| format!("{l:.4}"));
         println!("{logprob:>10}  {:?}", tokenizer.decode(&[*token])?);
     }
-    let nats: f64 = logprobs.iter().flatten().map(|l| -f64::from(*l)).sum();
+    let nats = -logprobs.iter().flatten().copied().map(f64::from).sum::<f64>();
     let scored = logprobs.iter().flatten().count();
     println!("{label}: {scored} tokens, {nats:.3} nats",);
     if !args.text.is_empty() {

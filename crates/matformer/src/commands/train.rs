@@ -35,6 +35,7 @@ struct Target {
 
 pub fn run(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
     let target = resolve(args)?;
+    validate(&target.run)?;
     let checkpoints = Checkpoints::of(&target.dir);
     let latest = checkpoints.latest()?;
     let ended = target.resume && target.dir.join(Manifest::FILE).exists();
@@ -47,7 +48,6 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
     let run = target.run.with_vocabulary(&prepared)?;
     let device = context.device.clone().autodiff();
     let model = MatLm::new(&run.model.lm, run.train.seed, &device).bad_input()?;
-    run.train.validate(model.space()).bad_input()?;
     let options = options(&target, &run, &model, &prepared, context)?;
     let (rows, _) = run.train.batch(run.model.lm.context).bad_input()?;
     let batches = TextBatches::new(
@@ -60,7 +60,7 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
     .bad_input()?;
 
     // Everything was checked: from here on files are written.
-    fs::create_dir_all(&target.dir)?;
+    fs::create_dir_all(&target.dir).bad_input()?;
     let kept = target.dir.join(run_file::FILE);
     if !kept.exists() {
         fs::write_atomic(&kept, target.run.to_toml().as_bytes())?;
@@ -86,7 +86,15 @@ fn resolve(args: &TrainArgs) -> Result<Target> {
             })
             .bad_input();
         }
-        let run = RunFile::load(&args.config.join(run_file::FILE), &[]).bad_input()?;
+        let kept = args.config.join(run_file::FILE);
+        if !kept.exists() {
+            return Err(Hinted {
+                message: format!("{}: no such file", kept.display()),
+                hint: "expected the folder of a run that `matformer train` began".to_owned(),
+            })
+            .bad_input();
+        }
+        let run = RunFile::load(&kept, &[]).bad_input()?;
         return Ok(Target { run, dir: args.config.clone(), resume: true });
     }
     let run = RunFile::load(&args.config, &args.sets).bad_input()?;
@@ -104,8 +112,23 @@ fn resolve(args: &TrainArgs) -> Result<Target> {
         }
         let there = RunFile::load(&kept, &[]).bad_input()?;
         there.check_same(&kept, &run).bad_input()?;
+    } else if dir.join(Manifest::FILE).exists() {
+        return Err(Hinted {
+            message: format!("{}: a model of no run is there", dir.display()),
+            hint: "train into another folder (--out)".to_owned(),
+        })
+        .bad_input();
     }
     Ok(Target { run, dir, resume: args.resume })
+}
+
+/// Checks all that can be judged before the text is read.
+fn validate(run: &RunFile) -> Result<()> {
+    run.data.validate().bad_input()?;
+    run.model.lm.validate().bad_input()?;
+    run.train.validate(&run.model.lm.space().bad_input()?).bad_input()?;
+    run.train.batch(run.model.lm.context).bad_input()?;
+    Ok(())
 }
 
 /// The run with the tokenizer's vocabulary as the model's.

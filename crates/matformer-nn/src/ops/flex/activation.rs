@@ -1,0 +1,66 @@
+//! The gated activation and its gradient, one pass over memory each.
+
+use burn::backend::{TensorMetadata, flex::FlexTensor};
+use rayon::prelude::*;
+
+use super::kernel::{Values, exp, tensor, vectorised};
+
+/// Elements of one task.
+const CHUNK: usize = 1 << 14;
+
+vectorised! {
+    fn swiglu_chunk(gate: &[f32], up: &[f32], out: &mut [f32]) {
+        for ((out, g), u) in out.iter_mut().zip(gate).zip(up) {
+            *out = g / (1.0 + exp(-g)) * u;
+        }
+    }
+}
+
+vectorised! {
+    /// Writes dgate, dup and the activation itself.
+    fn swiglu_backward_chunk(inputs: [&[f32]; 3], outputs: [&mut [f32]; 3]) {
+        let [gate, up, grad] = inputs;
+        let [d_gate, d_up, h] = outputs;
+        let n = gate.len();
+        let (up, grad) = (&up[..n], &grad[..n]);
+        let (d_gate, d_up, h) = (&mut d_gate[..n], &mut d_up[..n], &mut h[..n]);
+        for i in 0..n {
+            let s = 1.0 / (1.0 + exp(-gate[i]));
+            let silu = gate[i] * s;
+            h[i] = silu * up[i];
+            d_up[i] = grad[i] * silu;
+            d_gate[i] = grad[i] * up[i] * (s + silu * (1.0 - s));
+        }
+    }
+}
+
+pub(super) fn swiglu(gate: FlexTensor, up: FlexTensor) -> FlexTensor {
+    let shape = gate.shape().to_vec();
+    let (gate, up) = (Values::of(gate), Values::of(up));
+    let mut out = vec![0.0; gate.get().len()];
+    out.par_chunks_mut(CHUNK)
+        .zip(gate.get().par_chunks(CHUNK).zip(up.get().par_chunks(CHUNK)))
+        .for_each(|(out, (gate, up))| swiglu_chunk(gate, up, out));
+    tensor(out, &shape)
+}
+
+pub(super) fn swiglu_backward(
+    gate: FlexTensor,
+    up: FlexTensor,
+    grad: FlexTensor,
+) -> (FlexTensor, FlexTensor, FlexTensor) {
+    let shape = gate.shape().to_vec();
+    let [gate, up, grad] = [gate, up, grad].map(Values::of);
+    let mut outputs = [(); 3].map(|()| vec![0.0; gate.get().len()]);
+    let [d_gate, d_up, h] = &mut outputs;
+    let inputs = gate.get().par_chunks(CHUNK).zip(up.get().par_chunks(CHUNK));
+    d_gate
+        .par_chunks_mut(CHUNK)
+        .zip(d_up.par_chunks_mut(CHUNK).zip(h.par_chunks_mut(CHUNK)))
+        .zip(inputs.zip(grad.get().par_chunks(CHUNK)))
+        .for_each(|((d_gate, (d_up, h)), ((gate, up), grad))| {
+            swiglu_backward_chunk([gate, up, grad], [d_gate, d_up, h]);
+        });
+    let [d_gate, d_up, h] = outputs.map(|values| tensor(values, &shape));
+    (d_gate, d_up, h)
+}

@@ -1,0 +1,278 @@
+//! What the kernels share: slices of tensors, strided products, vectorised loops.
+
+use burn::backend::flex::{FlexTensor, Layout};
+use burn::tensor::{Bytes, DType, Shape};
+use gemm::Parallelism;
+
+/// The values of a tensor, row-major; copies only what is not laid out so.
+pub(super) struct Values(FlexTensor);
+
+impl Values {
+    pub(super) fn of(t: FlexTensor) -> Self {
+        Self(match t.is_contiguous() {
+            true => t,
+            false => t.to_contiguous(),
+        })
+    }
+
+    pub(super) fn get(&self) -> &[f32] {
+        match self.0.as_slice() {
+            Some(values) => values,
+            None => unreachable!("a contiguous tensor is a slice"),
+        }
+    }
+}
+
+/// A tensor out of row-major values.
+pub(super) fn tensor(values: Vec<f32>, shape: &[usize]) -> FlexTensor {
+    let layout = Layout::contiguous(Shape::from(shape.to_vec()));
+    FlexTensor::new(Bytes::from_elems(values), layout, DType::F32)
+}
+
+/// A matrix inside a slice: element (i, j) lies at `i·row + j·col`.
+#[derive(Clone, Copy)]
+pub(super) struct Mat<'a> {
+    pub values: &'a [f32],
+    pub row: usize,
+    pub col: usize,
+}
+
+impl<'a> Mat<'a> {
+    /// Rows of `row` values each, of which the first columns are used.
+    pub(super) fn rows(values: &'a [f32], row: usize) -> Self {
+        Self { values, row, col: 1 }
+    }
+
+    pub(super) fn t(self) -> Self {
+        Self { row: self.col, col: self.row, ..self }
+    }
+
+    fn check(&self, rows: usize, cols: usize) {
+        let last = (rows.max(1) - 1) * self.row + (cols.max(1) - 1) * self.col;
+        assert!(rows * cols == 0 || last < self.values.len(), "matrix lies inside its slice");
+    }
+}
+
+/// Sizes of a product `[m, k] · [k, n]`.
+#[derive(Clone, Copy)]
+pub(super) struct Size {
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+}
+
+/// How a product is written.
+#[derive(Clone, Copy)]
+pub(super) struct Write {
+    /// Adds to what is there.
+    pub add: bool,
+    /// Factor on the product.
+    pub factor: f32,
+    /// On all cores, or on this one.
+    pub parallel: bool,
+}
+
+/// `dst = factor · a · b`, or adds it: dst has rows of `dst_row` values.
+pub(super) fn product(dst: &mut [f32], dst_row: usize, a: Mat<'_>, b: Mat<'_>, s: Size, w: Write) {
+    a.check(s.m, s.k);
+    b.check(s.k, s.n);
+    Mat::rows(dst, dst_row).check(s.m, s.n);
+    if s.m * s.n == 0 {
+        return;
+    }
+    let parallelism = match w.parallel {
+        true => Parallelism::Rayon(0),
+        false => Parallelism::None,
+    };
+    // SAFETY: the checks above keep every access inside the three slices; dst is exclusive.
+    unsafe {
+        gemm::gemm(
+            s.m,
+            s.n,
+            s.k,
+            dst.as_mut_ptr(),
+            1,
+            dst_row as isize,
+            w.add,
+            a.values.as_ptr(),
+            a.col as isize,
+            a.row as isize,
+            b.values.as_ptr(),
+            b.col as isize,
+            b.row as isize,
+            1.0,
+            w.factor,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+/// eˣ in single precision, within 2 units in the last place; compiles to vector code.
+///
+/// Range reduction to |r| ≤ ln 2 / 2, then the Taylor polynomial of degree 6.
+#[inline(always)]
+pub(super) fn exp(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0; // 1.5·2²³: adding it rounds to an integer
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let clamped = x.clamp(-87.0, 88.0);
+    let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
+    let k = shifted - ROUND;
+    let r = clamped - k * LN2_HIGH - k * LN2_LOW;
+    let mut p = 1.0 / 720.0;
+    for c in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+        p = p * r + c;
+    }
+    let power = (shifted.to_bits() as i32).wrapping_sub(0x4B40_0000 - 127) << 23;
+    let y = p * f32::from_bits(power as u32);
+    let y = if x < -87.0 { 0.0 } else { y };
+    if x > 88.0 { f32::INFINITY } else { y }
+}
+
+/// Defines a loop twice, for the baseline instruction set and for AVX2, and picks at run time.
+macro_rules! vectorised {
+    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$doc])*
+        pub(super) fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            fn plain($($arg: $ty),*) $(-> $ret)? $body
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2")]
+                fn wide($($arg: $ty),*) $(-> $ret)? {
+                    plain($($arg),*)
+                }
+                if std::arch::is_x86_feature_detected!("avx2") {
+                    // SAFETY: the processor has AVX2.
+                    return unsafe { wide($($arg),*) };
+                }
+            }
+            plain($($arg),*)
+        }
+    };
+}
+pub(super) use vectorised;
+
+/// Partial sums and maxima side by side: the compiler may then use vector registers, and the
+/// order of the sum is fixed.
+pub(super) const LANES: usize = 16;
+
+/// Sum in lanes.
+#[inline(always)]
+pub(super) fn lane_sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let chunks = values.chunks_exact(LANES);
+    let rest: f32 = chunks.remainder().iter().map(|v| f(*v)).sum();
+    for chunk in chunks {
+        for (lane, v) in lanes.iter_mut().zip(chunk) {
+            *lane += f(*v);
+        }
+    }
+    lanes.iter().sum::<f32>() + rest
+}
+
+/// Sum of products in lanes.
+#[inline(always)]
+pub(super) fn lane_dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let (ca, cb) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest: f32 = ca.remainder().iter().zip(cb.remainder()).map(|(a, b)| a * b).sum();
+    for (a, b) in ca.zip(cb) {
+        for (lane, (a, b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
+            *lane += a * b;
+        }
+    }
+    lanes.iter().sum::<f32>() + rest
+}
+
+/// Largest value; NaN if there is one.
+#[inline(always)]
+fn lane_max(values: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if a > b || a.is_nan() { a } else { b };
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let chunks = values.chunks_exact(LANES);
+    let rest = chunks.remainder().iter().fold(f32::NEG_INFINITY, |m, v| larger(m, *v));
+    for chunk in chunks {
+        for (lane, v) in lanes.iter_mut().zip(chunk) {
+            *lane = larger(*lane, *v);
+        }
+    }
+    lanes.into_iter().fold(rest, larger)
+}
+
+vectorised! {
+    /// Turns logits into `exp(logit − max)`; returns the maximum and the sum.
+    fn softmax_terms(row: &mut [f32]) -> (f32, f32) {
+        let max = lane_max(row);
+        for v in row.iter_mut() {
+            *v = exp(*v - max);
+        }
+        (max, lane_sum(row, |v| v))
+    }
+}
+
+vectorised! {
+    /// Turns logits into `exp(logit − lse)·factor`.
+    fn probabilities(row: &mut [f32], lse: f32, factor: f32) {
+        for v in row.iter_mut() {
+            *v = exp(*v - lse) * factor;
+        }
+    }
+}
+
+/// A pointer that several threads write through, each its own part.
+#[derive(Clone, Copy)]
+pub(super) struct Shared(*mut f32);
+
+// SAFETY: whoever calls `slice` promises that parts do not overlap.
+unsafe impl Send for Shared {}
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    pub(super) fn new(values: &mut [f32]) -> Self {
+        Self(values.as_mut_ptr())
+    }
+
+    /// # Safety
+    /// The range lies inside the slice that this was made of, which outlives the result, and no
+    /// other thread touches the elements that the caller writes.
+    pub(super) unsafe fn slice<'a>(self, start: usize, len: usize) -> &'a mut [f32] {
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(start), len) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_exp() {
+        for i in -8600..8800 {
+            let x = i as f32 / 100.0;
+            let (found, expected) = (f64::from(exp(x)), f64::from(x).exp());
+            assert!((found / expected - 1.0).abs() < 3e-7, "{x}: {found} against {expected}");
+        }
+        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+        assert_eq!(exp(f32::INFINITY), f32::INFINITY);
+        assert!(exp(f32::NAN).is_nan());
+        assert_eq!(exp(0.0), 1.0);
+    }
+
+    #[test]
+    fn lanes_see_every_element() {
+        for n in [0, 1, 15, 16, 17, 50] {
+            let values: Vec<f32> = (0..n).map(|i| i as f32).collect();
+            let sum: f32 = values.iter().sum();
+            assert_eq!(lane_sum(&values, |v| v), sum);
+            let squares: f32 = values.iter().map(|v| v * v).sum();
+            assert_eq!(lane_dot(&values, &values), squares);
+            assert_eq!(lane_max(&values), values.last().copied().unwrap_or(f32::NEG_INFINITY));
+        }
+        let mut values = [1.0; 40];
+        values[17] = f32::NAN;
+        assert!(lane_max(&values).is_nan());
+    }
+}

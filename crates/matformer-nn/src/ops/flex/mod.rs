@@ -1,0 +1,120 @@
+//! Kernels for Burn's CPU backend: what the composed bodies do in many passes over memory, done
+//! block by block on all cores. Each is tested against its composed reference.
+//!
+//! Results do not depend on the number of threads: blocks have fixed sizes, and what is summed is
+//! summed in a fixed order.
+
+mod activation;
+mod attention;
+mod cross_entropy;
+mod kernel;
+mod norm;
+
+use burn::backend::{
+    Flex,
+    flex::FlexTensor,
+    tensor::{FloatTensor, IntTensor},
+};
+use burn::tensor::DType;
+
+use super::{AttentionSpec, NnBackend};
+use crate::ops;
+
+/// Whether all tensors are f32: what the kernels are written for.
+fn all_f32(tensors: &[&FlexTensor]) -> bool {
+    tensors.iter().all(|t| t.dtype() == DType::F32)
+}
+
+impl NnBackend for Flex {
+    fn gqa(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        spec: AttentionSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        match all_f32(&[&q, &k, &v]) {
+            true => attention::forward([q, k, v], &spec),
+            false => ops::attention::forward::<Self>(q, k, v, &spec),
+        }
+    }
+
+    fn gqa_backward(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        out: FloatTensor<Self>,
+        lse: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        spec: AttentionSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        match all_f32(&[&q, &k, &v, &out, &grad]) {
+            true => attention::backward([q, k, v], out, lse, grad, &spec),
+            false => ops::attention::backward::<Self>([q, k, v], out, lse, grad, &spec),
+        }
+    }
+
+    fn cross_entropy(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        match all_f32(&[&hidden, &weight]) {
+            true => cross_entropy::forward(hidden, weight, targets),
+            false => ops::cross_entropy::forward::<Self>(hidden, weight, targets),
+        }
+    }
+
+    fn cross_entropy_backward(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        lse: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        match all_f32(&[&hidden, &weight, &grad]) {
+            true => cross_entropy::backward(hidden, weight, targets, lse, grad),
+            false => ops::cross_entropy::backward::<Self>(hidden, weight, targets, lse, grad),
+        }
+    }
+
+    fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+        match all_f32(&[&gate, &up]) {
+            true => activation::swiglu(gate, up),
+            false => ops::nested_ffn::swiglu::<Self>(gate, up),
+        }
+    }
+
+    fn swiglu_backward(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        match all_f32(&[&gate, &up, &grad]) {
+            true => activation::swiglu_backward(gate, up, grad),
+            false => ops::nested_ffn::swiglu_backward::<Self>(gate, up, grad),
+        }
+    }
+
+    fn rms_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        eps: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        match all_f32(&[&x, &weight]) {
+            true => norm::forward(x, weight, eps),
+            false => ops::rms_norm::forward::<Self>(x, weight, eps),
+        }
+    }
+
+    fn rms_norm_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        match all_f32(&[&x, &weight, &grad]) {
+            true => norm::backward(x, weight, scale, grad),
+            false => ops::rms_norm::backward::<Self>(x, weight, scale, grad),
+        }
+    }
+}

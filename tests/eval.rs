@@ -1,0 +1,146 @@
+//! `matformer eval`
+
+use serde_json::{Value, json};
+
+use crate::support::{GRANULARITIES, Place};
+
+const SUBMODELS: [&str; 2] = ["--submodels", "S,M,L,XL,60%,32x1+256x1"];
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+#[test]
+fn json_is_as_documented() {
+    let place = Place::trained();
+    let arguments = [&["eval", "run", "--json", "--paired-to", "S"], &SUBMODELS[..]].concat();
+    let json = place.matformer(&arguments).ok().json();
+    assert_eq!(keys(&json), ["model", "data", "results"]);
+    assert_eq!(json["model"], "run");
+    assert_eq!(keys(&json["data"]), ["hash", "tokens", "documents"]);
+    let manifest = place.read_json("run/matformer.json");
+    assert_eq!(json["data"]["hash"], manifest["provenance"]["data_hash"]);
+
+    let results = json["results"].as_array().unwrap();
+    let labels: Vec<&Value> = results.iter().map(|r| &r["submodel"]).collect();
+    assert_eq!(labels, ["S", "M", "L", "XL", "L", "32x1+256x1"], "60 % of XL is L");
+    let costs = place.matformer(&["info", "run", "--json"]).ok().json();
+    let (smallest, bits) = (number(&results[0]["loss"]), |r: &Value| number(&r["bits_per_byte"]));
+    for (i, r) in results.iter().enumerate() {
+        let expected = [
+            "submodel",
+            "widths",
+            "params",
+            "loss",
+            "stderr",
+            "perplexity",
+            "bits_per_byte",
+            "paired",
+        ];
+        assert_eq!(keys(r), expected);
+        assert_eq!(keys(&r["params"]), ["total", "non_embedding", "ffn"]);
+        if let Some((_, width)) = GRANULARITIES.get(i) {
+            assert_eq!(r["widths"], json!([width, width]));
+            assert_eq!(r["params"], costs["granularities"][i]["params"]);
+        }
+        let loss = number(&r["loss"]);
+        assert!(number(&r["stderr"]) > 0.0);
+        assert!((number(&r["perplexity"]) / loss.exp() - 1.0).abs() < 1e-9);
+        // All on the same bytes.
+        assert!((bits(r) / loss / (bits(&results[0]) / smallest) - 1.0).abs() < 1e-9);
+        match i {
+            0 => assert_eq!(r["paired"], Value::Null, "S with itself"),
+            _ => {
+                assert_eq!(keys(&r["paired"]), ["to", "diff", "stderr"]);
+                assert_eq!(r["paired"]["to"], "S");
+                assert!((number(&r["paired"]["diff"]) - (loss - smallest)).abs() < 1e-9);
+                assert!(number(&r["paired"]["stderr"]) > 0.0);
+            }
+        }
+    }
+    assert_eq!(results[5]["widths"], json!([32, 256]));
+    // Asked for twice, measured once.
+    assert_eq!(results[2], results[4]);
+}
+
+#[test]
+fn people_get_a_table() {
+    let place = Place::trained();
+    measured_snapshot!(place.matformer(&[&["eval", "run"], &SUBMODELS[..]].concat()), @"");
+}
+
+#[test]
+fn a_reference_outside_the_list_is_not_shown() {
+    let place = Place::trained();
+    let arguments = ["eval", "run", "--submodels", "S,M", "--paired-to", "32x1+64x1", "--json"];
+    let json = place.matformer(&arguments).ok().json();
+    let found: Vec<(&Value, &Value)> = json["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| (&r["submodel"], &r["paired"]["to"]))
+        .collect();
+    let to = json!("32x1+64x1");
+    assert_eq!(found, [(&json!("S"), &to), (&json!("M"), &to)]);
+}
+
+#[test]
+fn what_was_measured_is_kept() {
+    let place = Place::trained();
+    let eval = |more: &[&str]| {
+        let arguments = [&["eval", "run", "--submodels", "S,XL", "--json"], more].concat();
+        let json = place.matformer(&arguments).ok().json();
+        (json, place.read_lines("run/measurements.jsonl"))
+    };
+    let (json, lines) = eval(&[]);
+    let hash = &place.read_json("run/matformer.json")["weights_sha256"];
+    let mut expected = Vec::new();
+    for r in json["results"].as_array().unwrap() {
+        for metric in ["loss", "bits_per_byte"] {
+            expected.push((&r["submodel"], json!(metric), &r[metric], &json["data"]["hash"], hash));
+        }
+    }
+    let found: Vec<_> = lines
+        .iter()
+        .map(|l| (&l["submodel"], l["metric"].clone(), &l["value"], &l["data"], &l["weights"]))
+        .collect();
+    assert_eq!(found, expected);
+    // A part of the data has a name of its own, and lines are only ever added.
+    let (part, more) = eval(&["--tokens", "300"]);
+    assert_eq!(more[..4], lines[..]);
+    assert_eq!(more.len(), 8);
+    let tokens = part["data"]["tokens"].as_u64().unwrap();
+    assert!(tokens < json["data"]["tokens"].as_u64().unwrap());
+    let name = format!("{}:{tokens}", part["data"]["hash"].as_str().unwrap());
+    assert_eq!(more[4]["data"], name);
+}
+
+#[test]
+fn a_checkpoint_and_a_slice_are_measured_on_named_data() {
+    let place = Place::trained();
+    place.matformer(&["slice", "run", "--submodel", "M", "--out", "slim"]).ok();
+    let eval = |model: &str, submodels: &str, more: &[&str]| {
+        let arguments = [&["eval", model, "--json", "--submodels", submodels], more].concat();
+        let output = place.matformer(&arguments).ok();
+        assert!(!output.stderr.contains("note:"), "{output}");
+        let json = output.json();
+        (json["data"].clone(), json["results"][0]["loss"].clone())
+    };
+    let whole = eval("run", "M", &[]);
+    assert_eq!(eval("slim", "64", &["--data", "run"]), whole);
+    assert_eq!(eval("slim", "64", &["--data", "run.toml"]), whole);
+    assert_eq!(eval("run/checkpoints/step-000012", "M", &["--data", "run"]), whole);
+}
+
+#[test]
+fn other_data_than_it_was_trained_on_is_noted() {
+    let place = Place::trained();
+    let run = place.read("run.toml").replace("held_out = 0.2", "held_out = 0.4");
+    place.write("other.toml", run);
+    let arguments = ["eval", "run", "--data", "other.toml", "--submodels", "S"];
+    measured_snapshot!(place.matformer(&arguments), @"");
+}

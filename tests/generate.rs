@@ -1,0 +1,76 @@
+//! `matformer generate`
+
+use serde_json::Value;
+
+use crate::support::Place;
+
+const PROMPT: &str = "The fox";
+
+fn generate(place: &Place, more: &[&str]) -> Value {
+    let arguments = [&["generate", "run", "--prompt", PROMPT, "--json"], more].concat();
+    place.matformer(&arguments).ok().json()
+}
+
+#[test]
+fn greedy_is_deterministic_and_reads_the_same_as_json() {
+    let place = Place::trained();
+    let more = ["--max-tokens", "9", "--submodel", "32x1+64x1"];
+    let json = generate(&place, &more);
+    let keys: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys, ["submodel", "prompt", "text", "tokens", "finish_reason"]);
+    assert_eq!((&json["submodel"], &json["prompt"]), (&"32x1+64x1".into(), &PROMPT.into()));
+    assert_eq!(json["finish_reason"], "length");
+    assert_eq!(json["tokens"].as_array().unwrap().len(), 9);
+    assert_eq!(generate(&place, &more), json);
+    assert_eq!(
+        generate(&place, &[&more[..], &["--temperature", "3", "--top-k", "1"]].concat()),
+        json
+    );
+    let human =
+        place.matformer(&[&["generate", "run", "--prompt", PROMPT], &more[..]].concat()).ok();
+    assert_eq!(human.stdout, format!("{PROMPT}{}\n", json["text"].as_str().unwrap()));
+    assert_eq!(human.stderr, "");
+}
+
+#[test]
+fn greedy_takes_the_likeliest_token() {
+    let place = Place::trained();
+    let text = generate(&place, &["--max-tokens", "1"])["text"].as_str().unwrap().to_owned();
+    let last = |text: &str| {
+        let json = place.matformer(&["score", "run", "--json", "--text", text]).ok().json();
+        json["logprobs"].as_array().unwrap().last().unwrap().as_f64().unwrap()
+    };
+    let best = last(&format!("{PROMPT}{text}"));
+    for other in ["!", "7", "\n", " the", "Q"] {
+        assert!(best >= last(&format!("{PROMPT}{other}")), "{text:?} {other:?}");
+    }
+}
+
+#[test]
+fn samples_follow_their_seed() {
+    let place = Place::trained();
+    let sample = |seed: &str| {
+        generate(&place, &["--temperature", "1", "--max-tokens", "20", "--seed", seed])["tokens"]
+            .clone()
+    };
+    assert_eq!(sample("3"), sample("3"));
+    assert_ne!(sample("3"), sample("4"));
+}
+
+#[test]
+fn the_context_bounds_the_length() {
+    let place = Place::trained();
+    let score = place.matformer(&["score", "run", "--json", "--text", PROMPT]).ok().json();
+    let json = generate(&place, &["--max-tokens", "500"]);
+    let count = |json: &Value| json["tokens"].as_array().unwrap().len();
+    assert_eq!(count(&score) + count(&json), 32);
+    assert_eq!(generate(&place, &["--max-tokens", "0"])["text"], "");
+}
+
+#[test]
+fn a_prompt_may_be_empty() {
+    let place = Place::trained();
+    let arguments = ["generate", "run", "--prompt", "", "--max-tokens", "3", "--json"];
+    let json = place.matformer(&arguments).ok().json();
+    assert_eq!(json["tokens"].as_array().unwrap().len(), 3);
+}

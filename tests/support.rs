@@ -1,0 +1,251 @@
+//! The binary, a tiny corpus, and a run that was trained on it.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// What a process left behind.
+#[derive(Debug)]
+pub struct Output {
+    /// Exit code.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Output {
+    /// Reads what a finished process printed.
+    pub fn of(output: std::process::Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        Self {
+            code: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+
+    /// The same, of a process that succeeded.
+    pub fn ok(self) -> Self {
+        assert_eq!(self.code, Some(0), "{self}");
+        self
+    }
+
+    /// Standard output, which is one JSON document.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self}"))
+    }
+}
+
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.code {
+            Some(code) => writeln!(f, "exit code {code}")?,
+            None => writeln!(f, "killed")?,
+        }
+        for (name, text) in [("output", &self.stdout), ("error", &self.stderr)] {
+            if !text.is_empty() {
+                writeln!(f, "--- standard {name}")?;
+                text.lines().try_for_each(|line| writeln!(f, "{}", line.trim_end()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Compares an [`Output`] with the text that follows.
+macro_rules! snapshot {
+    ($output:expr, @$expected:literal) => {
+        insta::assert_snapshot!($output.to_string(), @$expected)
+    };
+}
+
+/// The same for an output with measured numbers, which differ between machines: they, times and
+/// hashes give way to a word, and columns that moved with them close up.
+macro_rules! measured_snapshot {
+    ($output:expr, @$expected:literal) => {
+        insta::with_settings!({ filters => $crate::support::MEASURED.to_vec() }, {
+            insta::assert_snapshot!($output.to_string(), @$expected)
+        })
+    };
+}
+
+/// Filters of `measured_snapshot!`.
+pub const MEASURED: &[(&str, &str)] = &[
+    (r"-?\d+\.\d{3,4}( ± \d+\.\d{4})?", "[number]"),
+    (r"norm \d+\.\d\d", "norm [number]"),
+    (r"\d+ tokens/s", "[rate] tokens/s"),
+    (r"(\d+[hm])*\d+[ms] left", "[time] left"),
+    (r"\b[0-9a-f]{16}\b", "[hash]"),
+    (r"(\S)  +", "$1  "),
+];
+
+/// Files below a folder, by relative path.
+pub type Tree = BTreeMap<PathBuf, Vec<u8>>;
+
+/// A folder to run the binary in: `text/`, `run.toml`, and what commands add. Removed at the end.
+pub struct Place {
+    dir: TempDir,
+}
+
+/// The run file of every place. It trains in less than a second.
+const RUN_FILE: &str = r#"
+[model.lm]
+d_model = 32
+n_layers = 2
+n_heads = 2
+n_kv_heads = 1
+d_ff = 256
+context = 32
+
+[data]
+paths = ["text"]
+held_out = 0.2
+vocab_size = 300
+
+[train]
+steps = 12
+tokens_per_step = 256
+learning_rate = 1e-2
+warmup = 2
+eval_every = 4
+eval_tokens = 512
+checkpoint_every = 4
+"#;
+
+/// Width of each granularity of that model.
+pub const GRANULARITIES: [(&str, u64); 4] = [("S", 32), ("M", 64), ("L", 128), ("XL", 256)];
+
+impl Place {
+    /// With text and run file only.
+    pub fn new() -> Self {
+        let place = Self { dir: tempfile::tempdir().unwrap() };
+        place.write("run.toml", RUN_FILE);
+        stories().for_each(|(name, text)| place.write(&format!("text/{name}"), text));
+        place
+    }
+
+    /// With the trained run in `run/`, and its data prepared.
+    pub fn trained() -> Self {
+        let place = Self { dir: tempfile::tempdir().unwrap() };
+        trained().1.iter().for_each(|(path, bytes)| place.write(path, bytes));
+        place
+    }
+
+    /// Path of something in here.
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes a file, with the folders above it.
+    pub fn write(&self, name: impl AsRef<Path>, text: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// Text of a file.
+    pub fn read(&self, name: impl AsRef<Path>) -> String {
+        let path = self.path(name);
+        std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    }
+
+    /// A file that holds JSON.
+    pub fn read_json(&self, name: impl AsRef<Path>) -> Value {
+        serde_json::from_str(&self.read(name)).unwrap()
+    }
+
+    /// A file that holds JSON in each line.
+    pub fn read_lines(&self, name: impl AsRef<Path>) -> Vec<Value> {
+        self.read(name).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Removes a file or a folder.
+    pub fn remove(&self, name: &str) {
+        let path = self.path(name);
+        match path.is_dir() {
+            true => std::fs::remove_dir_all(path).unwrap(),
+            false => std::fs::remove_file(path).unwrap(),
+        }
+    }
+
+    /// All files that are here.
+    pub fn tree(&self) -> Tree {
+        let mut tree = Tree::new();
+        let mut folders = vec![self.dir.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                match path.is_dir() {
+                    true => folders.push(path),
+                    false => {
+                        let name = path.strip_prefix(self.dir.path()).unwrap().to_owned();
+                        tree.insert(name, std::fs::read(path).unwrap());
+                    }
+                }
+            }
+        }
+        tree
+    }
+
+    /// The binary, not yet started, in here and deaf to the environment.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_matformer"));
+        command
+            .args(arguments)
+            .current_dir(self.dir.path())
+            .env("MATFORMER_CACHE", "cache")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        for name in ["MATFORMER_DEVICE", "MATFORMER_LOG", "COLUMNS", "RUST_BACKTRACE"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    /// Runs the binary in here.
+    pub fn matformer(&self, arguments: &[&str]) -> Output {
+        Output::of(self.command(arguments).output().unwrap())
+    }
+}
+
+/// The tiny run: what `train` printed, and all files after it. Made once.
+pub fn trained() -> &'static (Output, Tree) {
+    static TRAINED: OnceLock<(Output, Tree)> = OnceLock::new();
+    TRAINED.get_or_init(|| {
+        let place = Place::new();
+        let output = place.matformer(&["train", "run.toml", "--out", "run"]).ok();
+        (output, place.tree())
+    })
+}
+
+/// Sixty documents in which a little can be learnt, as (file name, text).
+fn stories() -> impl Iterator<Item = (String, String)> {
+    const WHO: [&str; 8] = ["fox", "hare", "owl", "wolf", "bear", "crow", "stag", "toad"];
+    const DOES: [&str; 5] = ["finds", "hides", "carries", "counts", "paints"];
+    const WHAT: [&str; 5] = ["a red stone", "the old key", "two coats", "a bell", "dry leaves"];
+    const WHERE: [&str; 4] = ["by the mill", "under the bridge", "behind the wall", "at home"];
+    let mut state = 1_u64;
+    let mut draw = move |n: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
+        (state >> 33) as usize % n
+    };
+    (0..60).map(move |i| {
+        let mut text = format!("Story {i}\n\n");
+        for _ in 0..12 + i % 5 {
+            let (who, does) = (WHO[draw(8)], DOES[draw(5)]);
+            let (what, place) = (WHAT[draw(5)], WHERE[draw(4)]);
+            text += &format!("The {who} {does} {what} {place}.\n");
+        }
+        (format!("story-{i:02}.txt"), text)
+    })
+}
