@@ -2,13 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{GRANULARITIES, Place};
+use crate::support::{GRANULARITIES, Place, keys};
 
 const SUBMODELS: [&str; 2] = ["--submodels", "S,M,L,XL,60%,32x1+256x1"];
-
-fn keys(value: &Value) -> Vec<&str> {
-    value.as_object().unwrap().keys().map(String::as_str).collect()
-}
 
 fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
@@ -70,7 +66,21 @@ fn json_is_as_documented() {
 #[test]
 fn people_get_a_table() {
     let place = Place::trained();
-    measured_snapshot!(place.matformer(&[&["eval", "run"], &SUBMODELS[..]].concat()), @"");
+    measured_snapshot!(place.matformer(&[&["eval", "run"], &SUBMODELS[..]].concat()), @"
+    exit code 0
+    --- standard output
+    held-out: 4.1k tokens of 15 documents, data [hash]
+     submodel  params  non-emb.  loss  bits/byte  loss above XL
+     S  22.0k  12.4k  [number]  [number]  [number]
+     M  28.2k  18.6k  [number]  [number]  [number]
+     L  40.5k  30.9k  [number]  [number]  [number]
+     XL  65.1k  55.5k  [number]  [number]
+     L  40.5k  30.9k  [number]  [number]  [number]
+     32x1+256x1  43.6k  34.0k  [number]  [number]  [number]
+    ± one standard error, clustered by document; differences are paired by document
+    --- standard error
+    reading documents
+    ");
 }
 
 #[test]
@@ -131,8 +141,8 @@ fn a_checkpoint_and_a_slice_are_measured_on_named_data() {
         (json["data"].clone(), json["results"][0]["loss"].clone())
     };
     let whole = eval("run", "M", &[]);
-    assert_eq!(eval("slim", "64", &["--data", "run"]), whole);
-    assert_eq!(eval("slim", "64", &["--data", "run.toml"]), whole);
+    assert_eq!(eval("slim", "M", &["--data", "run"]), whole);
+    assert_eq!(eval("slim", "M", &["--data", "run.toml"]), whole);
     assert_eq!(eval("run/checkpoints/step-000012", "M", &["--data", "run"]), whole);
 }
 
@@ -142,5 +152,16 @@ fn other_data_than_it_was_trained_on_is_noted() {
     let run = place.read("run.toml").replace("held_out = 0.2", "held_out = 0.4");
     place.write("other.toml", run);
     let arguments = ["eval", "run", "--data", "other.toml", "--submodels", "S"];
-    measured_snapshot!(place.matformer(&arguments), @"");
+    measured_snapshot!(place.matformer(&arguments), @"
+    exit code 0
+    --- standard output
+    held-out: 8.4k tokens of 30 documents, data [hash]
+     submodel  params  non-emb.  loss  bits/byte  loss above XL
+     S  22.0k  12.4k  [number]  [number]  [number]
+    ± one standard error, clustered by document; differences are paired by document
+    --- standard error
+    reading documents
+    encoding documents
+    note: other data than the model was trained on; losses compare at equal hash only
+    ");
 }

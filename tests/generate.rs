@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::Place;
+use crate::support::{Place, keys};
 
 const PROMPT: &str = "The fox";
 
@@ -16,8 +16,7 @@ fn greedy_is_deterministic_and_reads_the_same_as_json() {
     let place = Place::trained();
     let more = ["--max-tokens", "9", "--submodel", "32x1+64x1"];
     let json = generate(&place, &more);
-    let keys: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(keys, ["submodel", "prompt", "text", "tokens", "finish_reason"]);
+    assert_eq!(keys(&json), ["submodel", "prompt", "text", "tokens", "finish_reason"]);
     assert_eq!((&json["submodel"], &json["prompt"]), (&"32x1+64x1".into(), &PROMPT.into()));
     assert_eq!(json["finish_reason"], "length");
     assert_eq!(json["tokens"].as_array().unwrap().len(), 9);

@@ -8,7 +8,28 @@ fn help(arguments: &[&str]) -> String {
 
 #[test]
 fn program() {
-    snapshot!(help(&["--help"]), @"");
+    snapshot!(help(&["--help"]), @"
+    Train one elastic transformer, cut out hundreds.
+
+    Usage: matformer [OPTIONS] <COMMAND>
+
+    Commands:
+      train     Train the model that a run file describes
+      eval      Held-out loss of any submodels, with standard errors
+      score     Log-probabilities of a text, token by token
+      generate  Go on from a prompt
+      info      Shapes and costs of a model, or of a preset
+      slice     Cut a submodel out into a model folder of its own
+      report    Measure the whole accuracy-cost curve and write it on one HTML page
+      help      Print this message or the help of the given subcommand(s)
+
+    Options:
+          --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
+                             MATFORMER_DEVICE, or auto]
+          --json             One JSON document on standard output, everything else on standard error
+      -h, --help             Print help
+      -V, --version          Print version
+    ");
 }
 
 #[test]
@@ -18,37 +39,152 @@ fn version() {
 
 #[test]
 fn train() {
-    snapshot!(help(&["train", "--help"]), @"");
+    snapshot!(help(&["train", "--help"]), @"
+    Train the model that a run file describes
+
+    Usage: matformer train [OPTIONS] <CONFIG|RUN>
+
+    Arguments:
+      <CONFIG|RUN>  Run file (TOML), or the folder of a run to resume
+
+    Options:
+          --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
+                             MATFORMER_DEVICE, or auto]
+          --set <KEY=VALUE>  Override a key of the run file, such as `train.steps=100`; may be repeated
+          --json             One JSON document on standard output, everything else on standard error
+          --out <DIR>        Run folder [default: runs/<name of the run file>]
+          --resume           Go on from the last checkpoint of the run folder
+      -h, --help             Print help
+    ");
 }
 
 #[test]
 fn eval() {
-    snapshot!(help(&["eval", "--help"]), @"");
+    snapshot!(help(&["eval", "--help"]), @"
+    Held-out loss of any submodels, with standard errors
+
+    Usage: matformer eval [OPTIONS] <MODEL>
+
+    Arguments:
+      <MODEL>  Model folder
+
+    Options:
+          --device <DEVICE>       Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`
+                                  [default: MATFORMER_DEVICE, or auto]
+          --submodels <LIST>      Submodels, separated by commas: `S`, `60%`, `64x1+128x4`, … [default:
+                                  every granularity]
+          --json                  One JSON document on standard output, everything else on standard
+                                  error
+          --paired-to <SUBMODEL>  Submodel that the others are compared with [default: the largest]
+          --data <CONFIG|RUN>     Run file or run folder whose `[data]` to measure on [default: the
+                                  model's own run]
+          --tokens <N>            Held-out tokens, whole documents [default: all]
+      -h, --help                  Print help
+    ");
 }
 
 #[test]
 fn score() {
-    snapshot!(help(&["score", "--help"]), @"");
+    snapshot!(help(&["score", "--help"]), @"
+    Log-probabilities of a text, token by token
+
+    Usage: matformer score [OPTIONS] --text <TEXT> <MODEL>
+
+    Arguments:
+      <MODEL>  Model folder
+
+    Options:
+          --device <DEVICE>      Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`
+                                 [default: MATFORMER_DEVICE, or auto]
+          --submodel <SUBMODEL>  Submodel: `S`, `60%`, `64x1+128x4`, … [default: the largest]
+          --json                 One JSON document on standard output, everything else on standard error
+          --text <TEXT>          The text
+      -h, --help                 Print help
+    ");
 }
 
 #[test]
 fn generate() {
-    snapshot!(help(&["generate", "--help"]), @"");
+    snapshot!(help(&["generate", "--help"]), @"
+    Go on from a prompt
+
+    Usage: matformer generate [OPTIONS] --prompt <PROMPT> <MODEL>
+
+    Arguments:
+      <MODEL>  Model folder
+
+    Options:
+          --device <DEVICE>      Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`
+                                 [default: MATFORMER_DEVICE, or auto]
+          --submodel <SUBMODEL>  Submodel: `S`, `60%`, `64x1+128x4`, … [default: the largest]
+          --json                 One JSON document on standard output, everything else on standard error
+          --prompt <PROMPT>      What to go on from
+          --max-tokens <N>       Most new tokens; the context bounds them too [default: 64]
+          --temperature <T>      0: always the most likely token [default: 0]
+          --top-k <K>            Sample among the K most likely tokens only; 0: among all [default: 0]
+          --top-p <P>            Sample among the most likely tokens that together have this probability
+                                 [default: 1]
+          --seed <SEED>          Seed of the sampling [default: 0]
+      -h, --help                 Print help
+    ");
 }
 
 #[test]
 fn info() {
-    snapshot!(help(&["info", "--help"]), @"");
+    snapshot!(help(&["info", "--help"]), @"
+    Shapes and costs of a model, or of a preset
+
+    Usage: matformer info [OPTIONS] <MODEL|--preset [<NAME>]>
+
+    Arguments:
+      [MODEL]  Model folder
+
+    Options:
+          --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
+                             MATFORMER_DEVICE, or auto]
+          --preset [<NAME>]  A preset's costs; without a name, the paper's model table beside ours
+          --json             One JSON document on standard output, everything else on standard error
+      -h, --help             Print help
+    ");
 }
 
 #[test]
 fn slice() {
-    snapshot!(help(&["slice", "--help"]), @"");
+    snapshot!(help(&["slice", "--help"]), @"
+    Cut a submodel out into a model folder of its own
+
+    Usage: matformer slice [OPTIONS] --submodel <SUBMODEL> --out <DIR> <MODEL>
+
+    Arguments:
+      <MODEL>  Model folder
+
+    Options:
+          --device <DEVICE>      Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`
+                                 [default: MATFORMER_DEVICE, or auto]
+          --submodel <SUBMODEL>  Submodel: `S`, `60%`, `128`, …
+          --json                 One JSON document on standard output, everything else on standard error
+          --out <DIR>            Folder to write; it must not exist
+      -h, --help                 Print help
+    ");
 }
 
 #[test]
 fn report() {
-    snapshot!(help(&["report", "--help"]), @"");
+    snapshot!(help(&["report", "--help"]), @"
+    Measure the whole accuracy-cost curve and write it on one HTML page
+
+    Usage: matformer report [OPTIONS] <RUN>
+
+    Arguments:
+      <RUN>  Run folder
+
+    Options:
+          --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
+                             MATFORMER_DEVICE, or auto]
+          --tokens <N>       Held-out tokens, whole documents [default: all]
+          --json             One JSON document on standard output, everything else on standard error
+      -h, --help             Print help
+    ");
 }
 
 #[test]

@@ -26,18 +26,38 @@ fn killed_after_step_4() -> Place {
 fn a_complete_run_is_left_alone() {
     let place = Place::trained();
     let before = place.tree();
-    snapshot!(place.matformer(&["train", "run.toml", "--out", "run", "--resume"]), @"");
-    snapshot!(place.matformer(&["train", "run", "--resume", "--json"]), @"");
+    snapshot!(place.matformer(&["train", "run.toml", "--out", "run", "--resume"]), @"
+    exit code 0
+    --- standard error
+    run: complete, nothing to do
+    ");
+    snapshot!(place.matformer(&["train", "run", "--resume", "--json"]), @r#"
+    exit code 0
+    --- standard output
+    {
+      "run": "run",
+      "steps": 12,
+      "interrupted": false
+    }
+    --- standard error
+    run: complete, nothing to do
+    "#);
     assert_eq!(place.tree(), before);
 }
 
 #[test]
 fn another_configuration_is_refused_by_key() {
     let place = Place::trained();
-    let before = place.tree();
-    let arguments = ["train", "run.toml", "--out", "run", "--resume", "--set", "train.steps=24"];
-    snapshot!(place.matformer(&arguments), @"");
-    assert_eq!(place.tree(), before);
+    let with =
+        |set| place.refused(&["train", "run.toml", "--out", "run", "--resume", "--set", set]);
+    snapshot!(with("train.steps=24"), @"
+    error: run/run.toml: `train.steps` is 12 there, 24 here
+    hint: resume with the run folder alone (matformer train RUN --resume), or train into another folder (--out)
+    ");
+    snapshot!(with("model.lm.granularities=[64, 256]"), @"
+    error: run/run.toml: `model.lm.granularities` is absent there, [64, 256] here
+    hint: resume with the run folder alone (matformer train RUN --resume), or train into another folder (--out)
+    ");
 }
 
 #[test]
@@ -45,7 +65,24 @@ fn it_goes_on_from_the_last_checkpoint() {
     let expected = essence(&Place::trained(), "run");
     let place = killed_after_step_4();
     let output = place.matformer(&["train", "run", "--resume"]).ok();
-    measured_snapshot!(output, @"");
+    measured_snapshot!(output, @"
+    exit code 0
+    --- standard error
+    reading documents
+    data [hash]: 13.1k training tokens of 45 documents, 4.1k held-out tokens of 15 (prepared before)
+    resuming at step 4 from run/checkpoints/step-000004
+    step 5/12  loss S [number]  lr 9.14e-3  norm [number]  [rate] tokens/s  [time] left
+    step 6/12  loss S [number]  lr 8.15e-3  norm [number]  [rate] tokens/s  [time] left
+    step 7/12  loss S [number]  lr 6.89e-3  norm [number]  [rate] tokens/s  [time] left
+    step 8/12  loss S [number]  lr 5.50e-3  norm [number]  [rate] tokens/s  [time] left
+    step 8  held-out loss S [number]  M [number]  L [number]  XL [number]
+    step 9/12  loss M [number]  lr 4.11e-3  norm [number]  [rate] tokens/s  [time] left
+    step 10/12  loss S [number]  lr 2.85e-3  norm [number]  [rate] tokens/s  [time] left
+    step 11/12  loss L [number]  lr 1.86e-3  norm [number]  [rate] tokens/s  [time] left
+    step 12/12  loss S [number]  lr 1.22e-3  norm [number]  [rate] tokens/s  [time] left
+    step 12  held-out loss S [number]  M [number]  L [number]  XL [number]
+    run: trained 12 steps
+    ");
     assert_eq!(essence(&place, "run"), expected);
 }
 

@@ -2,13 +2,12 @@
 
 use serde_json::Value;
 
-use crate::support::Place;
+use crate::support::{Place, keys};
 
 fn score(place: &Place, submodel: &str, text: &str) -> (Vec<u64>, Vec<Option<f64>>) {
     let arguments = ["score", "run", "--submodel", submodel, "--text", text, "--json"];
     let json = place.matformer(&arguments).ok().json();
-    let keys: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(keys, ["submodel", "tokens", "logprobs"]);
+    assert_eq!(keys(&json), ["submodel", "tokens", "logprobs"]);
     assert_eq!(json["submodel"], submodel);
     let list = |key: &str| json[key].as_array().unwrap().clone();
     (
@@ -54,13 +53,30 @@ fn a_text_may_be_longer_than_the_context() {
 fn people_get_a_line_per_token() {
     let place = Place::trained();
     let arguments = ["score", "run", "--submodel", "60%", "--text", "The fox"];
-    measured_snapshot!(place.matformer(&arguments), @"");
+    measured_snapshot!(place.matformer(&arguments), @r#"
+    exit code 0
+    --- standard output
+       logprob  token
+             -  "<|endoftext|>"
+       [number]  "The"
+       [number]  " f"
+       [number]  "o"
+       [number]  "x"
+    L: 4 tokens, [number] nats
+    [number] nats per token, [number] bits per byte
+    "#);
 }
 
 #[test]
 fn any_text_has_a_score() {
     let place = Place::trained();
-    snapshot!(place.matformer(&["score", "run", "--text", ""]), @"");
+    snapshot!(place.matformer(&["score", "run", "--text", ""]), @r#"
+    exit code 0
+    --- standard output
+       logprob  token
+             -  "<|endoftext|>"
+    XL: 0 tokens, 0.000 nats
+    "#);
     let (tokens, _) = score(&place, "S", "naïve 数\u{1f98a}\r\n\t-");
     assert!(tokens.len() > 10, "bytes that no merge covers: {tokens:?}");
     let (tokens, _) = score(&place, "S", "--text");

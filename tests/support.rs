@@ -88,6 +88,11 @@ pub const MEASURED: &[(&str, &str)] = &[
     (r"(\S)  +", "$1  "),
 ];
 
+/// Keys of a JSON object, in their order.
+pub fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
 /// Files below a folder, by relative path.
 pub type Tree = BTreeMap<PathBuf, Vec<u8>>;
 
@@ -129,7 +134,7 @@ impl Place {
     pub fn new() -> Self {
         let place = Self { dir: tempfile::tempdir().unwrap() };
         place.write("run.toml", RUN_FILE);
-        stories().for_each(|(name, text)| place.write(&format!("text/{name}"), text));
+        stories().for_each(|(name, text)| place.write(format!("text/{name}"), text));
         place
     }
 
@@ -196,6 +201,13 @@ impl Place {
         tree
     }
 
+    /// Names of the files below a folder, one a line.
+    pub fn list(&self, folder: &str) -> String {
+        let tree = self.tree();
+        let names = tree.keys().filter_map(|path| path.strip_prefix(folder).ok());
+        names.map(|name| name.display().to_string()).collect::<Vec<_>>().join("\n")
+    }
+
     /// The binary, not yet started, in here and deaf to the environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_matformer"));
@@ -203,10 +215,11 @@ impl Place {
             .args(arguments)
             .current_dir(self.dir.path())
             .env("MATFORMER_CACHE", "cache")
+            .env("MATFORMER_DEVICE", "flex")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        for name in ["MATFORMER_DEVICE", "MATFORMER_LOG", "COLUMNS", "RUST_BACKTRACE"] {
+        for name in ["MATFORMER_LOG", "COLUMNS", "CLICOLOR_FORCE", "RUST_BACKTRACE"] {
             command.env_remove(name);
         }
         command
@@ -215,6 +228,17 @@ impl Place {
     /// Runs the binary in here.
     pub fn matformer(&self, arguments: &[&str]) -> Output {
         Output::of(self.command(arguments).output().unwrap())
+    }
+
+    /// Runs the binary in here, checks that it refused its input with nothing on standard output
+    /// and nothing written, and returns what it said.
+    pub fn refused(&self, arguments: &[&str]) -> String {
+        let before = self.tree();
+        let output = self.matformer(arguments);
+        assert_eq!(output.code, Some(2), "{output}");
+        assert_eq!(output.stdout, "", "{output}");
+        assert!(self.tree() == before, "something was written: {output}");
+        output.stderr
     }
 }
 

@@ -8,18 +8,69 @@ use crate::support::{GRANULARITIES, Place, trained};
 
 #[test]
 fn it_shows_how_far_it_is() {
-    measured_snapshot!(trained().0, @"");
+    measured_snapshot!(trained().0, @"
+    exit code 0
+    --- standard error
+    reading documents
+    training the tokenizer
+    encoding documents
+    data [hash]: 13.1k training tokens of 45 documents, 4.1k held-out tokens of 15
+    step 1/12  loss M [number]  lr 5.00e-3  norm [number]  [rate] tokens/s  [time] left
+    step 2/12  loss S [number]  lr 1.00e-2  norm [number]  [rate] tokens/s  [time] left
+    step 3/12  loss XL [number]  lr 1.00e-2  norm [number]  [rate] tokens/s  [time] left
+    step 4/12  loss M [number]  lr 9.78e-3  norm [number]  [rate] tokens/s  [time] left
+    step 4  held-out loss S [number]  M [number]  L [number]  XL [number]
+    step 5/12  loss S [number]  lr 9.14e-3  norm [number]  [rate] tokens/s  [time] left
+    step 6/12  loss S [number]  lr 8.15e-3  norm [number]  [rate] tokens/s  [time] left
+    step 7/12  loss S [number]  lr 6.89e-3  norm [number]  [rate] tokens/s  [time] left
+    step 8/12  loss S [number]  lr 5.50e-3  norm [number]  [rate] tokens/s  [time] left
+    step 8  held-out loss S [number]  M [number]  L [number]  XL [number]
+    step 9/12  loss M [number]  lr 4.11e-3  norm [number]  [rate] tokens/s  [time] left
+    step 10/12  loss S [number]  lr 2.85e-3  norm [number]  [rate] tokens/s  [time] left
+    step 11/12  loss L [number]  lr 1.86e-3  norm [number]  [rate] tokens/s  [time] left
+    step 12/12  loss S [number]  lr 1.22e-3  norm [number]  [rate] tokens/s  [time] left
+    step 12  held-out loss S [number]  M [number]  L [number]  XL [number]
+    run: trained 12 steps
+    ");
 }
 
 #[test]
 fn the_run_folder_has_all_that_commands_need() {
     let place = Place::trained();
-    let files: Vec<String> = place
-        .tree()
-        .keys()
-        .filter_map(|path| Some(path.strip_prefix("run").ok()?.display().to_string()))
-        .collect();
-    insta::assert_snapshot!(files.join("\n"), @"");
+    snapshot!(place.list("run"), @"
+    checkpoints/step-000004/config.json
+    checkpoints/step-000004/generation_config.json
+    checkpoints/step-000004/matformer.json
+    checkpoints/step-000004/model.safetensors
+    checkpoints/step-000004/tokenizer.json
+    checkpoints/step-000004/tokenizer_config.json
+    checkpoints/step-000004/train/optimizer.safetensors
+    checkpoints/step-000004/train/state.json
+    checkpoints/step-000008/config.json
+    checkpoints/step-000008/generation_config.json
+    checkpoints/step-000008/matformer.json
+    checkpoints/step-000008/model.safetensors
+    checkpoints/step-000008/tokenizer.json
+    checkpoints/step-000008/tokenizer_config.json
+    checkpoints/step-000008/train/optimizer.safetensors
+    checkpoints/step-000008/train/state.json
+    checkpoints/step-000012/config.json
+    checkpoints/step-000012/generation_config.json
+    checkpoints/step-000012/matformer.json
+    checkpoints/step-000012/model.safetensors
+    checkpoints/step-000012/tokenizer.json
+    checkpoints/step-000012/tokenizer_config.json
+    checkpoints/step-000012/train/optimizer.safetensors
+    checkpoints/step-000012/train/state.json
+    config.json
+    generation_config.json
+    matformer.json
+    metrics.jsonl
+    model.safetensors
+    run.toml
+    tokenizer.json
+    tokenizer_config.json
+    ");
     let manifest = place.read_json("run/matformer.json");
     let granularities = GRANULARITIES.map(|(name, width)| json!({ "name": name, "width": width }));
     assert_eq!(manifest["granularities"], json!(granularities));
@@ -60,20 +111,20 @@ fn every_step_and_evaluation_is_in_the_metrics() {
 #[test]
 fn a_run_is_not_overwritten() {
     let place = Place::trained();
-    let before = place.tree();
-    let output = place.matformer(&["train", "run.toml", "--out", "run"]);
-    snapshot!(output, @"");
-    assert_eq!(place.tree(), before);
+    snapshot!(place.refused(&["train", "run.toml", "--out", "run"]), @"
+    error: run: a run is there already
+    hint: go on with it (--resume), or train into another folder (--out)
+    ");
 }
 
 #[test]
 fn nor_is_a_model_of_no_run() {
     let place = Place::trained();
     place.matformer(&["slice", "run", "--submodel", "S", "--out", "slim"]).ok();
-    let before = place.tree();
-    let output = place.matformer(&["train", "run.toml", "--out", "slim"]);
-    snapshot!(output, @"");
-    assert_eq!(place.tree(), before);
+    snapshot!(place.refused(&["train", "run.toml", "--out", "slim"]), @"
+    error: slim: a model of no run is there
+    hint: train into another folder (--out)
+    ");
 }
 
 #[test]
@@ -101,6 +152,16 @@ fn json_is_one_document() {
     let output = place.matformer(&arguments).ok();
     assert_eq!(output.json(), json!({ "run": "short", "steps": 2, "interrupted": false }));
     assert!(output.stderr.contains("step 2/2  loss "), "{output}");
+}
+
+#[test]
+fn a_loss_that_is_no_number_ends_the_run() {
+    let place = Place::trained();
+    let sets = ["--set", "train.learning_rate=1e30", "--set", "train.clip=0"];
+    let output = place.matformer(&[&["train", "run.toml", "--out", "wild"], &sets[..]].concat());
+    assert_eq!((output.code, output.stdout.as_str()), (Some(1), ""), "{output}");
+    assert!(output.stderr.contains("last good checkpoint: none\nhint: "), "{output}");
+    assert!(!place.path("wild/matformer.json").exists());
 }
 
 #[test]

@@ -67,7 +67,10 @@ impl DataConfig {
     pub fn validate(&self) -> Result<()> {
         let wrong = |key, found: String, expected| Err(Error::Config { key, found, expected });
         match (&self.corpus, self.paths.as_slice()) {
-            (None, []) => return wrong("corpus", "nothing".into(), "`corpus` or `paths`"),
+            (None, []) => {
+                let expected = "text files or folders, or a corpus list in `data.corpus`";
+                return wrong("paths", "empty".into(), expected);
+            }
             (Some(corpus), [_, ..]) => {
                 return wrong(
                     "corpus",

@@ -59,9 +59,10 @@ pub struct EvaluateOptions {
 }
 
 impl Default for EvaluateOptions {
-    /// 8 rows, all documents.
+    /// 2 rows, all documents: a walk through 16 submodels then works on blocks that an allocator
+    /// keeps, not on pages that the system hands out anew each time.
     fn default() -> Self {
-        Self { batch_rows: 8, tokens: None }
+        Self { batch_rows: 2, tokens: None }
     }
 }
 
@@ -134,7 +135,7 @@ pub fn evaluate<M: TokenModel>(
         model.space().check(submodel)?;
     }
     let part = held_out.clone().take(options.tokens.unwrap_or(usize::MAX));
-    let batches = batches(&part, model.context(), options.batch_rows)?;
+    let batches = window_batches(&part, model.context(), options.batch_rows)?;
     // Sorted, so that submodels which share their first layers share a walk.
     let mut distinct = submodels.to_vec();
     distinct.sort();
@@ -144,9 +145,7 @@ pub fn evaluate<M: TokenModel>(
     let mut sums = vec![empty; distinct.len()];
     let (mut done, total) = (0, part.tokens() * plans.len());
     for batch in &batches {
-        let mask = batch.mask.as_deref();
-        let rows = batch.documents.len();
-        let (input, target) = model.batch(rows, &batch.inputs, &batch.targets, mask)?;
+        let (input, target) = batch.on(model)?;
         for (plan, sums) in plans.iter().zip(sums.chunks_mut(MAX_UNITS)) {
             let walked = walk(model, &input, plan, &mut State::new())?;
             let losses = row_losses(model, &walked, &target);
@@ -178,12 +177,12 @@ fn plans(submodels: &[Submodel]) -> Result<Vec<Plan>> {
 }
 
 /// Windows as rows of one length.
-#[derive(Debug, PartialEq)]
-struct Batch {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WindowBatch {
     /// Of each row, its document.
-    documents: Vec<usize>,
+    pub documents: Vec<usize>,
     /// Targets that count.
-    tokens: usize,
+    pub tokens: usize,
     /// Row-major; padded with token 0, which nothing before it sees.
     inputs: Vec<u32>,
     /// Row-major.
@@ -192,8 +191,22 @@ struct Batch {
     mask: Option<Vec<bool>>,
 }
 
-/// All windows, the longest first, `rows` to a batch.
-fn batches(held_out: &HeldOut, context: usize, rows: usize) -> Result<Vec<Batch>> {
+impl WindowBatch {
+    /// The batch on the model's device.
+    ///
+    /// # Errors
+    /// When a token is not in the model's vocabulary.
+    pub fn on<M: TokenModel>(&self, model: &M) -> Result<(M::Input, M::Target)> {
+        model.batch(self.documents.len(), &self.inputs, &self.targets, self.mask.as_deref())
+    }
+}
+
+/// All windows of at most `context` targets, the longest first (little is padded), `rows` to a
+/// batch.
+///
+/// # Errors
+/// [`Error::Zero`] for no rows or context, [`Error::Nothing`] for no windows.
+pub fn window_batches(held_out: &HeldOut, context: usize, rows: usize) -> Result<Vec<WindowBatch>> {
     if rows == 0 {
         return Err(Error::Zero { option: "batch_rows" });
     }
@@ -205,7 +218,7 @@ fn batches(held_out: &HeldOut, context: usize, rows: usize) -> Result<Vec<Batch>
     Ok(windows.chunks(rows).map(pad).collect())
 }
 
-fn pad(windows: &[Window]) -> Batch {
+fn pad(windows: &[Window]) -> WindowBatch {
     let len = |window: &Window| window.targets.len();
     let seq = windows.iter().map(len).max().unwrap_or(0);
     let padded = |tokens: &[u32]| {
@@ -215,7 +228,7 @@ fn pad(windows: &[Window]) -> Batch {
     };
     let counts = |window: &Window| (0..seq).map(move |at| at < len(window)).collect::<Vec<_>>();
     let tokens = windows.iter().map(len).sum();
-    Batch {
+    WindowBatch {
         documents: windows.iter().map(|window| window.document).collect(),
         tokens,
         inputs: windows.iter().flat_map(|w| padded(&w.inputs)).collect(),
@@ -377,7 +390,7 @@ mod tests {
     #[test]
     fn batches_pad_little_and_repeat() {
         let (_folder, held_out) = held_out(&[5, 2, 9, 2]);
-        let found = batches(&held_out, 4, 2).unwrap();
+        let found = window_batches(&held_out, 4, 2).unwrap();
         let shapes: Vec<_> = found
             .iter()
             .map(|batch| (batch.documents.clone(), batch.tokens, batch.inputs.len()))
@@ -389,7 +402,7 @@ mod tests {
         let masks: Vec<_> = found.iter().map(|batch| batch.mask.clone()).collect();
         let [t, f] = [true, false];
         assert_eq!(masks, [None, Some(vec![t, t, t, t, t, t, f, f]), Some(vec![t, t, t, f]), None]);
-        assert_eq!(found, batches(&held_out, 4, 2).unwrap());
+        assert_eq!(found, window_batches(&held_out, 4, 2).unwrap());
     }
 
     #[test]
@@ -401,7 +414,7 @@ mod tests {
         assert!(matches!(run(&model, &none, &submodels), Err(Error::Nothing { .. })));
         assert!(matches!(run(&model, &some, &[]), Err(Error::Core(_))));
         assert!(matches!(run(&model, &some, &[Submodel::uniform(3, 6)]), Err(Error::Core(_))));
-        assert!(matches!(batches(&some, 8, 0), Err(Error::Zero { option: "batch_rows" })));
+        assert!(matches!(window_batches(&some, 8, 0), Err(Error::Zero { option: "batch_rows" })));
         let evaluation = run(&model, &some, &submodels).unwrap();
         let message = evaluation.losses(&model.space().smallest()).unwrap_err();
         assert_eq!(message.to_string(), "submodel `4x6` was not evaluated, expected one of `32x6`");

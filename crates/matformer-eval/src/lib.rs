@@ -7,6 +7,8 @@ mod results;
 pub mod stats;
 
 pub use error::{Error, Result};
-pub use held_out::{EvaluateOptions, Evaluation, SubmodelLosses, TokenModel, evaluate};
+pub use held_out::{
+    EvaluateOptions, Evaluation, SubmodelLosses, TokenModel, WindowBatch, evaluate, window_batches,
+};
 pub use results::{DataFacts, EvalResults, Paired, ParamCounts, SubmodelResult, measurements};
 pub use stats::{DocumentLoss, Estimate};

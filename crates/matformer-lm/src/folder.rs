@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::{Device, TensorData};
-use matformer_core::{Manifest, Submodel, fs};
+use matformer_core::{Granularities, Granularity, Manifest, Submodel, fs};
 use matformer_nn::{Activation, Elastic, Error as NnError, Folder, folder::TensorName, params};
 use serde_json::{Map, Value, json};
 
@@ -27,10 +27,11 @@ impl Folder for MatLm {
             serde_json::from_str(&text).map_err(|e| malformed(e.to_string(), "a JSON object"))?;
         let config = from_hugging_face(&value, manifest)
             .map_err(|(found, expected)| malformed(found, &expected))?;
-        Self::zeros(&config, device).map_err(|e| match e {
+        let model = Self::zeros(&config, device).map_err(|e| match e {
             Error::Nn(e) => e,
             other => malformed(other.to_string(), "a configuration that makes a model"),
-        })
+        })?;
+        Ok(model.with_granularities(manifest.granularities.clone()))
     }
 
     fn config_files(&self) -> Vec<(String, String)> {
@@ -188,12 +189,17 @@ pub fn extract(model: &MatLm, submodel: &Submodel) -> Result<MatLm> {
     let space = model.space();
     space.check(submodel)?;
     let d_ff = submodel.max_width();
-    let mut widths: Vec<usize> =
-        space.granularities.widths().into_iter().filter(|w| *w < d_ff).collect();
-    widths.push(d_ff);
+    let kept: Vec<Granularity> =
+        space.granularities.iter().filter(|g| g.width <= d_ff).cloned().collect();
+    let granularities = match kept.last() {
+        Some(last) if last.width == d_ff => Granularities::try_from(kept)?,
+        _ => {
+            Granularities::new(&kept.iter().map(|g| g.width).chain([d_ff]).collect::<Vec<usize>>())?
+        }
+    };
     let config = MatLmConfig {
         d_ff,
-        granularities: Some(widths),
+        granularities: Some(granularities.widths()),
         layer_d_ff: submodel.uniform_width().is_none().then(|| submodel.widths().to_vec()),
         ..model.config().clone()
     };
@@ -202,7 +208,7 @@ pub fn extract(model: &MatLm, submodel: &Submodel) -> Result<MatLm> {
         values.insert(path.to_owned(), data);
         Ok(())
     })?;
-    let target = MatLm::zeros(&config, &model.device())?;
+    let target = MatLm::zeros(&config, &model.device())?.with_granularities(granularities);
     Ok(params::fill(target, |path, shape| {
         let data = values.remove(path).ok_or_else(|| missing(path, "no such parameter"))?;
         prefix(data, shape).ok_or_else(|| missing(path, "not a prefix"))

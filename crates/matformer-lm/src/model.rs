@@ -5,7 +5,7 @@ use burn::{
     nn::{RmsNorm, RmsNormConfig},
     tensor::{Device, Int, Tensor, TensorData},
 };
-use matformer_core::{Block, Space};
+use matformer_core::{Block, Granularities, Space};
 use matformer_nn::{
     Attention, AttentionConfig, Elastic, Hidden, NestedFfn, NestedFfnConfig, Positions, RowLoss,
     State,
@@ -110,6 +110,12 @@ impl MatLm {
             space: c.space()?,
             config: c.clone(),
         })
+    }
+
+    /// The same widths under other names: those of the folder that the model comes from.
+    pub(crate) fn with_granularities(mut self, granularities: Granularities) -> Self {
+        self.space.granularities = granularities;
+        self
     }
 
     /// The model's shape.

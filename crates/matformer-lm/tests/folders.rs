@@ -20,6 +20,8 @@ fn load(dir: &Path) -> Result<MatLm, String> {
 
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
+type Change = Box<dyn FnOnce(&mut Tensors)>;
+
 /// Rewrites the weights file after `change`.
 fn rewrite(dir: &Path, change: impl FnOnce(&mut Tensors)) {
     let path = dir.join(folder::WEIGHTS);
@@ -61,7 +63,7 @@ fn shards_with_an_index_are_read() {
 #[test]
 fn wrong_tensors_are_named() {
     let norm = "model.norm.weight";
-    let cases: [(Box<dyn FnOnce(&mut Tensors)>, &str); 5] = [
+    let cases: [(Change, &str); 5] = [
         (
             Box::new(|t| {
                 t.remove(norm);

@@ -32,24 +32,16 @@ pub fn model(device: &Device) -> MatLm {
 }
 
 pub fn manifest(config: &MatLmConfig) -> Manifest {
-    Manifest {
-        format_version: Manifest::VERSION,
-        kind: MatLm::KIND.to_owned(),
-        n_layers: config.n_layers,
-        d_ff: config.d_ff,
-        multiple: config.width_multiple,
-        granularities: config.space().unwrap().granularities,
-        objective: Draw::Joint,
-        provenance: Provenance {
-            version: "test".to_owned(),
-            seed: 0,
-            steps: 0,
-            tokens: 0,
-            data_hash: "0".repeat(64),
-            parent: None,
-        },
-        weights_sha256: "0".repeat(64),
-    }
+    let provenance = Provenance {
+        version: "test".to_owned(),
+        seed: 0,
+        steps: 0,
+        tokens: 0,
+        data_hash: "0".repeat(64),
+        parent: None,
+    };
+    let manifest = Manifest::new(MatLm::KIND, &config.space().unwrap(), Draw::Joint, provenance);
+    Manifest { weights_sha256: "0".repeat(64), ..manifest }
 }
 
 /// Token ids that look random and are the same everywhere.

@@ -57,11 +57,11 @@ pub trait Folder: Elastic + Sized {
 pub fn save<M: Folder>(model: &M, manifest: &Manifest, dir: &Path) -> Result<Manifest> {
     fs::create_dir_all(dir)?;
     for (name, text) in model.config_files() {
-        fs::write_atomic(&dir.join(name), text.as_bytes())?;
+        fs::write_atomic(dir.join(name), text.as_bytes())?;
     }
     save_weights(model, &dir.join(WEIGHTS), M::tensor_name)?;
     let mut manifest = manifest.clone();
-    manifest.weights_sha256 = fs::sha256_file(&dir.join(WEIGHTS))?;
+    manifest.weights_sha256 = fs::sha256_file(dir.join(WEIGHTS))?;
     manifest.save(dir)?;
     Ok(manifest)
 }

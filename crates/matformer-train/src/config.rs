@@ -137,18 +137,28 @@ impl TrainConfig {
         Ok(())
     }
 
-    /// Rows of one forward pass and forward passes of one step, for rows of `context` targets.
+    /// Rows of one forward pass, for rows of `context` targets.
     ///
     /// # Errors
     /// When `tokens_per_step` is not made of whole batches.
-    pub fn batch(&self, context: usize) -> Result<(usize, u64)> {
+    pub fn rows(&self, context: usize) -> Result<usize> {
         let rows = self.batch_rows.unwrap_or_else(|| (self.tokens_per_step / context).max(1));
-        let targets = rows * context;
-        if !self.tokens_per_step.is_multiple_of(targets) {
-            let expected = format!("a multiple of {targets}: {rows} rows of {context} tokens");
-            return wrong("tokens_per_step", self.tokens_per_step, &expected);
+        self.batches_per_step(rows * context)?;
+        Ok(rows)
+    }
+
+    /// Forward passes of one step, for batches of `targets` targets.
+    ///
+    /// # Errors
+    /// When `tokens_per_step` is not made of whole batches.
+    pub fn batches_per_step(&self, targets: usize) -> Result<u64> {
+        match self.tokens_per_step.is_multiple_of(targets) && self.tokens_per_step > 0 {
+            true => Ok((self.tokens_per_step / targets) as u64),
+            false => {
+                let expected = format!("a multiple of {targets}, the targets of one batch");
+                wrong("tokens_per_step", self.tokens_per_step, &expected)
+            }
         }
-        Ok((rows, (self.tokens_per_step / targets) as u64))
     }
 }
 

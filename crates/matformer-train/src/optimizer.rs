@@ -137,19 +137,20 @@ impl AdamW {
             pieces: vec![(n, 0)],
         });
         split_at(&mut held.pieces, prefix);
+        let Moments { first, second, mut pieces } = held;
+        let all = [values, grad, first, second];
+        let parts: Vec<[Tensor<1>; 4]> = match pieces.len() {
+            // Handed on, not sliced: what nobody shares is updated in place.
+            1 => vec![all],
+            _ => (0..pieces.len())
+                .map(|i| {
+                    let start = if i == 0 { 0 } else { pieces[i - 1].0 };
+                    all.clone().map(|t| t.narrow(0, start, pieces[i].0 - start))
+                })
+                .collect(),
+        };
         let (mut out, mut first, mut second) = (Vec::new(), Vec::new(), Vec::new());
-        let mut start = 0;
-        let Moments { first: m, second: v, pieces } = held;
-        let single = pieces.len() == 1;
-        // A whole tensor is handed on, not sliced: unshared, it is updated in place.
-        let (mut whole, mut pieces) = (Some([values, grad, m, v]), pieces);
-        for (end, steps) in &mut pieces {
-            let [p, g, m, v] = match (&whole, single) {
-                (Some(_), true) => whole.take(),
-                (Some(all), false) => Some(all.clone().map(|t| t.slice([start..*end]))),
-                (None, _) => None,
-            }
-            .unwrap_or_else(|| unreachable!("a single piece is taken once"));
+        for ((end, steps), [p, g, m, v]) in pieces.iter_mut().zip(parts) {
             let (p, m, v) = match *end <= prefix {
                 true => {
                     *steps += 1;
@@ -160,7 +161,6 @@ impl AdamW {
             out.push(p);
             first.push(m);
             second.push(v);
-            start = *end;
         }
         merge(&mut pieces);
         let moments = Moments { first: join(first), second: join(second), pieces };

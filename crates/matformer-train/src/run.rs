@@ -9,7 +9,7 @@ use std::{
 
 use burn::{
     data::dataloader::Progress as BurnProgress,
-    optim::{ModuleOptimizer, SgdConfig},
+    optim::SgdConfig,
     tensor::{Device, Tensor},
 };
 use burn_train::{
@@ -46,8 +46,6 @@ pub struct RunOptions {
     pub dir: PathBuf,
     /// The `[train]` table.
     pub config: TrainConfig,
-    /// Forward passes of one step.
-    pub batches_per_step: u64,
     /// What `matformer.json` will say, but for steps, tokens and hash.
     pub manifest: Manifest,
     /// Further files of every model folder (tokenizer), as (name, bytes).
@@ -81,7 +79,8 @@ pub fn run<M: Folder + 'static>(
 ) -> Result<Outcome> {
     options.config.validate(model.space())?;
     let device = model.device();
-    let mut trainer = Trainer::new(model, &options.config, options.batches_per_step);
+    let batches_per_step = options.config.batches_per_step(batches.targets_per_batch())?;
+    let mut trainer = Trainer::new(model, &options.config, batches_per_step);
     let checkpoints = Checkpoints::of(&options.dir);
     let mut held_out_mean = None;
     if let Some(latest) = checkpoints.latest()? {
@@ -138,7 +137,7 @@ impl<M: Folder + 'static> Loop<M> {
                 .renderer(renderer)
                 .with_training_strategy(TrainingStrategy::Custom(strategy.clone()));
         for name in space.granularities.names() {
-            let metric = Named::new(&loss_name(&name), false);
+            let metric = Named::new(&loss_name(name), false);
             training = training.metric_train_numeric(metric.clone()).metric_valid_numeric(metric);
         }
         for (name, higher_is_better) in [(SPEED, true), (RATE, false), (NORM, false)] {
@@ -149,7 +148,7 @@ impl<M: Folder + 'static> Loop<M> {
         }
         let learner = Learner::new(
             Shell::new(device),
-            ModuleOptimizer::from(SgdConfig::new().init()),
+            SgdConfig::new().init(),
             burn::optim::lr_scheduler::constant::ConstantLr::new(0.0),
         );
         let result = training.launch(learner);
@@ -358,8 +357,12 @@ impl<M: Folder + 'static> Loop<M> {
         {
             return;
         }
+        let names = self.trainer.model().space().granularities.names();
+        let place = |label: &str| names.iter().position(|n| *n == label).unwrap_or(names.len());
+        let mut losses: Vec<_> = line.loss.iter().collect();
+        losses.sort_by_key(|(label, _)| place(label));
         let losses: Vec<String> =
-            line.loss.iter().map(|(label, loss)| format!("{label} {loss:.3}")).collect();
+            losses.iter().map(|(label, loss)| format!("{label} {loss:.3}")).collect();
         eprintln!(
             "step {}/{steps}  loss {}  lr {:.2e}  norm {:.2}  {:.0} tokens/s  {} left",
             line.step,

@@ -128,10 +128,10 @@ fn settings_that_cannot_train_are_named() {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is written");
     }
     let odd = TrainConfig { tokens_per_step: 100, batch_rows: Some(3), ..train_config() };
-    let message = odd.batch(16).unwrap_err().to_string();
+    let message = odd.rows(16).unwrap_err().to_string();
     assert_eq!(
         message,
-        "`train.tokens_per_step` is 100; expected a multiple of 48: 3 rows of 16 tokens"
+        "`train.tokens_per_step` is 100; expected a multiple of 48, the targets of one batch"
     );
-    assert_eq!(TrainConfig { tokens_per_step: 96, ..odd }.batch(16).unwrap(), (3, 2));
+    assert_eq!(TrainConfig { tokens_per_step: 96, ..odd }.batches_per_step(48).unwrap(), 2);
 }

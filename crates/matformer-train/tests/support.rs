@@ -97,28 +97,18 @@ impl Batches<MatLm> for Counting {
 pub fn train(dir: &Path, config: &TrainConfig, stop_at: Option<u64>) -> Result<Outcome> {
     let (model, interrupter) = (model(), Interrupter::new());
     let space = model.space().clone();
+    let provenance = Provenance {
+        version: "test".to_owned(),
+        seed: config.seed,
+        steps: 0,
+        tokens: 0,
+        data_hash: "0".repeat(64),
+        parent: None,
+    };
     let options = RunOptions {
         dir: dir.to_owned(),
         config: config.clone(),
-        batches_per_step: 1,
-        manifest: Manifest {
-            format_version: Manifest::VERSION,
-            kind: MatLm::KIND.to_owned(),
-            n_layers: space.n_layers,
-            d_ff: space.d_ff,
-            multiple: space.multiple,
-            granularities: space.granularities,
-            objective: config.draw.clone(),
-            provenance: Provenance {
-                version: "test".to_owned(),
-                seed: config.seed,
-                steps: 0,
-                tokens: 0,
-                data_hash: "0".repeat(64),
-                parent: None,
-            },
-            weights_sha256: "0".repeat(64),
-        },
+        manifest: Manifest::new(MatLm::KIND, &space, config.draw.clone(), provenance),
         files: vec![("tokenizer.json".to_owned(), b"{}".to_vec())],
         progress: Progress::Silent,
         interrupter: interrupter.clone(),

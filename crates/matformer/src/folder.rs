@@ -44,7 +44,13 @@ impl ModelFolder {
     /// The submodel that a person asked for; the largest granularity if none.
     pub fn submodel(&self, spec: Option<&SubmodelSpec>) -> Result<Submodel> {
         match spec {
-            Some(spec) => spec.resolve(self.space(), &self.costs).bad_input(),
+            Some(spec) => {
+                let submodel = spec.resolve(self.space(), &self.costs).bad_input()?;
+                if !self.space().is_trained(&submodel) {
+                    eprintln!("note: `{submodel}` has widths that training never saw");
+                }
+                Ok(submodel)
+            }
             None => Ok(self.space().largest()),
         }
     }

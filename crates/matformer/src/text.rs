@@ -1,13 +1,14 @@
 //! Text for a MatLM: shards and windows of `matformer-data` as batches on the model's device.
 
-use matformer_data::{BatchShape, HeldOut, Prepared, Window};
+use matformer_data::{BatchShape, Prepared};
+use matformer_eval::{WindowBatch, window_batches};
 use matformer_lm::MatLm;
 use matformer_train::{Batch, Batches, BoxError};
 
 /// Batches of a prepared corpus.
 pub struct TextBatches {
     train: matformer_data::Batches,
-    held_out: Vec<Vec<Window>>,
+    held_out: Vec<WindowBatch>,
 }
 
 impl TextBatches {
@@ -22,14 +23,11 @@ impl TextBatches {
         seq_len: usize,
         held_out_tokens: usize,
         seed: u64,
-    ) -> matformer_data::Result<Self> {
+    ) -> matformer_eval::Result<Self> {
         let train =
             matformer_data::Batches::new(prepared.train()?, BatchShape { rows, seq_len }, seed)?;
-        let held_out: HeldOut = prepared.held_out()?.take(held_out_tokens);
-        let mut windows: Vec<Window> = held_out.windows(seq_len)?.collect();
-        // Rows of equal length together: less padding.
-        windows.sort_by_key(|w| w.targets.len());
-        Ok(Self { train, held_out: windows.chunks(rows).map(<[Window]>::to_vec).collect() })
+        let held_out = prepared.held_out()?.take(held_out_tokens);
+        Ok(Self { train, held_out: window_batches(&held_out, seq_len, rows)? })
     }
 }
 
@@ -52,20 +50,7 @@ impl Batches<MatLm> for TextBatches {
     }
 
     fn held_out(&self, model: &MatLm, index: usize) -> Result<Batch<MatLm>, BoxError> {
-        let windows = &self.held_out[index];
-        let seq_len = windows.iter().map(|w| w.targets.len()).max().unwrap_or(0);
-        let pad = |ids: &[u32]| {
-            let mut ids = ids.to_vec();
-            ids.resize(seq_len, 0);
-            ids
-        };
-        let inputs: Vec<u32> = windows.iter().flat_map(|w| pad(&w.inputs)).collect();
-        let targets: Vec<u32> = windows.iter().flat_map(|w| pad(&w.targets)).collect();
-        let mask: Vec<bool> =
-            windows.iter().flat_map(|w| (0..seq_len).map(move |i| i < w.targets.len())).collect();
-        Ok(Batch {
-            input: model.tokens(windows.len(), &inputs)?,
-            target: model.targets(windows.len(), &targets, Some(&mask))?,
-        })
+        let (input, target) = self.held_out[index].on(model)?;
+        Ok(Batch { input, target })
     }
 }

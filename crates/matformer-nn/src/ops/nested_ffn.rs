@@ -85,7 +85,7 @@ pub fn nested_ffn(x: Tensor<2>, weights: FfnWeights, blocks: &[Block]) -> Tensor
 pub fn stack_rows(x: Tensor<2>, blocks: &[Block]) -> Tensor<2> {
     let [rows, d_model] = x.dims();
     let ranges = coalesce(blocks.iter().map(|b| b.start..b.end));
-    if ranges == [0..rows] {
+    if is_all(&ranges, rows) {
         return x;
     }
     let parts = ranges.into_iter().map(|r| x.clone().slice([r, 0..d_model])).collect();
@@ -137,6 +137,11 @@ fn rings(spec: &FfnSpec) -> Vec<Ring> {
         })
         .filter(|ring| !ring.members.is_empty())
         .collect()
+}
+
+/// Whether the ranges are the one range of all `n` rows.
+fn is_all(ranges: &[Range<usize>], n: usize) -> bool {
+    matches!(ranges, [all] if *all == (0..n))
 }
 
 /// Joins neighbouring ranges that touch.
@@ -270,7 +275,7 @@ fn add_input_grad<B: Backend>(
     x: &FloatTensor<B>,
 ) -> FloatTensor<B> {
     let [n, d] = x.shape().dims();
-    if ring.inputs.as_slice() == [0..n] {
+    if is_all(&ring.inputs, n) {
         return match dx {
             Some(dx) => B::float_add(dx, part),
             None => part,

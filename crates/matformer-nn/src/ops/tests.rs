@@ -64,15 +64,15 @@ impl Input {
 /// The definition: every block on its own, by slicing the full matrices.
 fn plain_blocks(x: Tensor<2>, weights: &FfnWeights, blocks: &[Block]) -> Tensor<2> {
     let parts = blocks.iter().map(|b| {
-        let x = x.clone().slice([b.start..b.end]);
-        let rows = |t: &Tensor<2>| t.clone().slice([0..b.width]);
+        let x = x.clone().narrow(0, b.start, b.end - b.start);
+        let rows = |t: &Tensor<2>| t.clone().narrow(0, 0, b.width);
         match weights {
             FfnWeights::Gated { up, gate, down } => {
                 let gate = activation::silu(x.clone().matmul(rows(gate).transpose()));
                 (gate * x.matmul(rows(up).transpose())).matmul(rows(down))
             }
             FfnWeights::Plain { up, bias, down } => {
-                let bias = bias.clone().slice([0..b.width]).unsqueeze();
+                let bias = bias.clone().narrow(0, 0, b.width).unsqueeze();
                 let u = x.matmul(rows(up).transpose()) + bias;
                 // Exact GELU; Burn's own has the tanh form's gradient.
                 let h = u.clone() * ((u / 2f64.sqrt()).erf() + 1.0) / 2.0;

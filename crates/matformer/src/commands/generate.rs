@@ -39,8 +39,12 @@ pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
     let mut shown = String::new();
     let mut so_far: Vec<u32> = Vec::new();
     let stream = !context.json;
-    let results =
-        lm::generate(&folder.model, &[prompt], &[submodel.clone()], &options, |_, token| {
+    let results = lm::generate(
+        &folder.model,
+        &[prompt],
+        std::slice::from_ref(&submodel),
+        &options,
+        |_, token| {
             so_far.push(token);
             let Ok(text) = tokenizer.decode(&so_far) else { return };
             let text = args.prompt.clone() + &text;
@@ -51,8 +55,9 @@ pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
             // A reader that has gone away is noticed at the next line.
             let _ = std::io::stdout().flush();
             shown = text;
-        })
-        .bad_input()?;
+        },
+    )
+    .bad_input()?;
     let generated = results.into_iter().next().unwrap_or_default();
     let text = tokenizer.decode(&generated.tokens)?;
     if context.json {

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use matformer::{
-    core::{Granularities, Manifest, Provenance, fs},
-    lm::extract,
-    nn::{Elastic, folder},
+    core::{Manifest, Provenance, fs},
+    lm::{MatLm, extract},
+    nn::{Elastic, Folder, folder},
 };
 use serde_json::json;
 
@@ -40,28 +40,14 @@ pub fn run(args: &SliceArgs, context: &Context) -> Result<ExitCode> {
         .bad_input();
     }
     let slim = extract(&source.model, &submodel)?;
-    let granularities: Vec<_> = source
-        .space()
-        .granularities
-        .iter()
-        .filter(|g| g.width <= slim.config().d_ff)
-        .cloned()
-        .collect();
-    let granularities = match granularities.last().map(|g| g.width) == Some(slim.config().d_ff) {
-        true => Granularities::try_from(granularities)?,
-        false => slim.space().granularities.clone(),
+    let provenance = Provenance {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        parent: Some(source.manifest.weights_sha256.clone()),
+        ..source.manifest.provenance.clone()
     };
-    let manifest = Manifest {
-        d_ff: slim.config().d_ff,
-        granularities,
-        provenance: Provenance {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            parent: Some(source.manifest.weights_sha256.clone()),
-            ..source.manifest.provenance.clone()
-        },
-        ..source.manifest.clone()
-    };
-    let scratch = fs::scratch_dir(&args.out)?;
+    let manifest =
+        Manifest::new(MatLm::KIND, slim.space(), source.manifest.objective.clone(), provenance);
+    let scratch = fs::scratch_dir(&args.out).bad_input()?;
     for (name, bytes) in source.tokenizer_files()? {
         fs::write_atomic(scratch.path().join(name), &bytes)?;
     }

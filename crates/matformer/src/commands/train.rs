@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use matformer::{
     core::{Manifest, Provenance, fs},
     data::Prepared,
@@ -45,11 +45,11 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
     }
     let prepared = prepare(&target.run.data)?;
     say_data(&prepared);
-    let run = target.run.with_vocabulary(&prepared)?;
+    let run = with_vocabulary(&target.run, &prepared)?;
     let device = context.device.clone().autodiff();
     let model = MatLm::new(&run.model.lm, run.train.seed, &device).bad_input()?;
     let options = options(&target, &run, &model, &prepared, context)?;
-    let (rows, _) = run.train.batch(run.model.lm.context).bad_input()?;
+    let rows = run.train.rows(run.model.lm.context).bad_input()?;
     let batches = TextBatches::new(
         &prepared,
         rows,
@@ -125,23 +125,17 @@ fn resolve(args: &TrainArgs) -> Result<Target> {
 /// Checks all that can be judged before the text is read.
 fn validate(run: &RunFile) -> Result<()> {
     run.data.validate().bad_input()?;
-    run.model.lm.validate().bad_input()?;
-    run.train.validate(&run.model.lm.space().bad_input()?).bad_input()?;
-    run.train.batch(run.model.lm.context).bad_input()?;
+    run.model.lm.validate().context("`model.lm`").bad_input()?;
+    run.train.validate(&run.model.lm.space()?).bad_input()?;
+    run.train.rows(run.model.lm.context).bad_input()?;
     Ok(())
 }
 
 /// The run with the tokenizer's vocabulary as the model's.
-trait WithVocabulary {
-    fn with_vocabulary(&self, prepared: &Prepared) -> Result<RunFile>;
-}
-
-impl WithVocabulary for RunFile {
-    fn with_vocabulary(&self, prepared: &Prepared) -> Result<RunFile> {
-        let mut run = self.clone();
-        run.model.lm.vocab_size = prepared.tokenizer()?.vocab_size();
-        Ok(run)
-    }
+fn with_vocabulary(run: &RunFile, prepared: &Prepared) -> Result<RunFile> {
+    let mut run = run.clone();
+    run.model.lm.vocab_size = prepared.tokenizer()?.vocab_size();
+    Ok(run)
 }
 
 fn options(
@@ -151,26 +145,15 @@ fn options(
     prepared: &Prepared,
     context: &Context,
 ) -> Result<RunOptions> {
-    let (_, batches_per_step) = run.train.batch(run.model.lm.context).bad_input()?;
-    let space = model.space();
-    let manifest = Manifest {
-        format_version: Manifest::VERSION,
-        kind: MatLm::KIND.to_owned(),
-        n_layers: space.n_layers,
-        d_ff: space.d_ff,
-        multiple: space.multiple,
-        granularities: space.granularities.clone(),
-        objective: run.train.draw.clone(),
-        provenance: Provenance {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            seed: run.train.seed,
-            steps: 0,
-            tokens: 0,
-            data_hash: prepared.data_hash().to_string(),
-            parent: None,
-        },
-        weights_sha256: String::new(),
+    let provenance = Provenance {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        seed: run.train.seed,
+        steps: 0,
+        tokens: 0,
+        data_hash: prepared.data_hash().to_string(),
+        parent: None,
     };
+    let manifest = Manifest::new(MatLm::KIND, model.space(), run.train.draw.clone(), provenance);
     let files = [prepared.tokenizer_path(), prepared.tokenizer_config_path()]
         .into_iter()
         .filter(|path| path.exists())
@@ -183,7 +166,6 @@ fn options(
     Ok(RunOptions {
         dir: target.dir.clone(),
         config: run.train.clone(),
-        batches_per_step,
         manifest,
         files,
         progress: match terminal && !context.json {
