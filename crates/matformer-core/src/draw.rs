@@ -72,7 +72,7 @@ impl Draw {
     /// Whether the objective fits the granularities.
     ///
     /// # Errors
-    /// [`Error::Draw`], or [`Error::UnknownName`] for the baseline's granularity.
+    /// [`Error::Draw`].
     pub fn validate(&self, space: &Space) -> Result<()> {
         let n = space.granularities.len();
         let refuse = |found: String, expected: String| {
@@ -99,7 +99,12 @@ impl Draw {
                 format!("{n} granularities"),
                 format!("at least {}", random.saturating_add(2)),
             ),
-            Self::Baseline { granularity } => space.uniform(granularity).map(|_| ()),
+            Self::Baseline { granularity } if space.granularities.get(granularity).is_none() => {
+                refuse(
+                    format!("granularity `{granularity}`"),
+                    format!("one of {}", space.granularities.names().join(", ")),
+                )
+            }
             _ => Ok(()),
         }
     }

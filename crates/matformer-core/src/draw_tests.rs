@@ -77,7 +77,7 @@ fn misfits_are_refused() {
         ("sampled:NaN/1/0/0", "expected numbers from 0 to 1"),
         ("sandwich:3", "draw `sandwich:3`: 4 granularities, expected at least 5"),
         ("sandwich:18446744073709551615", "expected at least 18446744073709551615"),
-        ("baseline:XS", "unknown submodel: `XS`"),
+        ("baseline:XS", "draw `baseline:XS`: granularity `XS`, expected one of S, M, L, XL"),
     ] {
         let draw: Draw = draw.parse().unwrap();
         let message = draw.validate(&space).unwrap_err().to_string();

@@ -203,8 +203,7 @@ mod tests {
             ("multiple", json!(0)),
             ("granularities", json!([])),
             ("granularities", json!([{"name": "S", "width": 0}])),
-            ("objective", json!("baseline:L")),
-            ("objective", json!({"kind": "sampled", "probabilities": [1.0]})),
+            ("objective", json!("guess")),
             ("provenance", json!({})),
             ("weights_sha256", json!("ab")),
             ("weights_sha256", json!("Z".repeat(64))),
@@ -217,6 +216,17 @@ mod tests {
             assert!(expected, "{key} {value}: {error}");
         }
         assert!(matches!(Manifest::load("no/such"), Err(Error::Io { .. })));
+    }
+
+    #[test]
+    fn a_slice_keeps_the_objective_of_what_it_was_cut_from() {
+        let mut slice = demo();
+        slice["d_ff"] = json!(64);
+        slice["granularities"] = json!([{"name": "S", "width": 64}]);
+        for objective in ["baseline:XL", "sandwich", "sampled-xl-heavy"] {
+            slice["objective"] = json!(objective);
+            load(&slice.to_string()).unwrap();
+        }
     }
 
     #[test]

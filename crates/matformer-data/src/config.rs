@@ -126,7 +126,7 @@ mod tests {
             Err(Error::Config { key, .. }) => key,
             other => panic!("{other:?}"),
         };
-        assert_eq!(key(DataConfig::default()), "corpus");
+        assert_eq!(key(DataConfig::default()), "paths");
         assert_eq!(key(DataConfig { corpus: Some("a".into()), ..own(&["b"]) }), "corpus");
         assert_eq!(key(DataConfig { held_out: 0.0, ..own(&["b"]) }), "held_out");
         assert_eq!(key(DataConfig { held_out: f64::NAN, ..own(&["b"]) }), "held_out");

@@ -143,8 +143,10 @@ impl TrainConfig {
     /// When `tokens_per_step` is not made of whole batches.
     pub fn rows(&self, context: usize) -> Result<usize> {
         let rows = self.batch_rows.unwrap_or_else(|| (self.tokens_per_step / context).max(1));
-        self.batches_per_step(rows * context)?;
-        Ok(rows)
+        match rows.checked_mul(context) {
+            Some(targets) => self.batches_per_step(targets).map(|_| rows),
+            None => wrong("batch_rows", rows, "rows that fit a step"),
+        }
     }
 
     /// Forward passes of one step, for batches of `targets` targets.

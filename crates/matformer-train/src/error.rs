@@ -42,7 +42,7 @@ pub enum Error {
         what: &'static str,
         /// Its value.
         value: f64,
-        /// The step, which was not applied.
+        /// The step, from 1, which was not applied.
         step: u64,
         /// Where to go on from.
         checkpoint: String,
@@ -69,7 +69,7 @@ impl Error {
             Self::Nn(e) => e.hint(),
             Self::Core(e) => e.hint(),
             Self::NonFinite { .. } => Some(
-                "lower `train.learning_rate` or `train.clip`, then go on with `--resume`"
+                "train into another folder (--out) with a lower `train.learning_rate` or `train.clip`"
                     .to_owned(),
             ),
             _ => None,

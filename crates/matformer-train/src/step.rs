@@ -87,7 +87,7 @@ impl<M: Elastic> Trainer<M> {
         for (what, value) in [("loss", loss), ("gradient norm", grad_norm)] {
             if !value.is_finite() {
                 let checkpoint = String::new();
-                return Err(Error::NonFinite { what, value, step: self.step, checkpoint });
+                return Err(Error::NonFinite { what, value, step: self.step + 1, checkpoint });
             }
         }
         let rate = learning_rate(&self.config, self.step);

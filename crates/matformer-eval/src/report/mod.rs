@@ -92,6 +92,26 @@ pub fn render(data: &ReportData) -> Result<String> {
     Ok(page.render()?)
 }
 
+/// The plot of held-out loss against parameters as a picture of its own (SVG), light or dark as
+/// the reader has it.
+///
+/// # Errors
+/// [`Error::Plot`](crate::Error::Plot) or [`Error::Page`](crate::Error::Page).
+pub fn curve(data: &ReportData) -> Result<String> {
+    let mut sorted: Vec<&SubmodelResult> = data.results.results.iter().collect();
+    sorted.sort_by_key(|result| result.params.non_embedding);
+    let svg = figures::accuracy_cost(&sorted, &data.granularities)?;
+    let style = FigureStyle.render()?;
+    // Behind the opening tag of the picture.
+    let at = svg.find('>').map_or(0, |end| end + 1);
+    Ok(format!("{}{style}{}", &svg[..at], &svg[at..]))
+}
+
+/// Colors of a picture outside the page.
+#[derive(Template)]
+#[template(path = "figures.svg", escape = "none")]
+struct FigureStyle;
+
 /// What the template is filled from.
 #[derive(Template)]
 #[template(path = "report.html")]

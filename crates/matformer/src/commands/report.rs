@@ -8,7 +8,7 @@ use matformer::{
     data::Baselines,
     eval::{
         EvalResults, Evaluation,
-        report::{HeldOutPoint, ReportData, Sample, TrainPoint, render},
+        report::{HeldOutPoint, ReportData, Sample, TrainPoint, curve as curve_svg, render},
         stats,
     },
     lm::{GenerateOptions, generate},
@@ -62,10 +62,12 @@ pub fn run(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
         }
         None => measure(&folder, args.tokens)?,
     };
-    let html = render(&report_data(&folder, &measured)?)?;
+    let data = report_data(&folder, &measured)?;
+    let (html, curve) = (render(&data)?, curve_svg(&data)?);
     fs::create_dir_all(&dir)?;
     fs::write_atomic(&kept, serde_json::to_string_pretty(&measured)?.as_bytes())?;
     fs::write_atomic(&page, html.as_bytes())?;
+    fs::write_atomic(dir.join("curve.svg"), curve.as_bytes())?;
     if context.json {
         return print_json(&serde_json::json!({ "report": page, "measured": measured }));
     }
@@ -161,7 +163,6 @@ fn report_data(folder: &ModelFolder, measured: &Measured) -> Result<ReportData> 
         ("steps", manifest.provenance.steps.to_string()),
         ("training tokens", count(manifest.provenance.tokens as f64)),
         ("draw", manifest.objective.to_string()),
-        ("data", measured.results.data.hash.clone()),
         ("weights", manifest.weights_sha256.clone()),
     ];
     let (mut train, mut held_out) = (Vec::new(), Vec::new());
