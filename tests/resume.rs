@@ -153,3 +153,20 @@ fn an_interrupted_run_saves_and_goes_on_to_the_same_weights() {
     assert!(output.stderr.contains(&from), "{output}");
     assert_eq!(essence(&place, "parts"), essence(&place, "whole"));
 }
+
+#[test]
+fn other_text_or_another_shape_is_not_gone_on_with() {
+    let place = killed_after_step_4();
+    let run = place.read("run/run.toml");
+    place.write("run/run.toml", run.replace("d_model = 32", "d_model = 64"));
+    let output = place.matformer(&["train", "run", "--resume"]);
+    assert_eq!(output.code, Some(1));
+    assert!(output.stderr.contains("as the run's configuration says"), "{output}");
+
+    let place = killed_after_step_4();
+    place.write("text/one more.txt", "A text that was not there when the run began.");
+    let output = place.matformer(&["train", "run", "--resume"]);
+    assert_eq!(output.code, Some(2));
+    assert!(output.stderr.contains("the run's text is now data"), "{output}");
+    assert!(output.stderr.contains("hint: bring the old text back"), "{output}");
+}

@@ -141,12 +141,21 @@ fn from_hugging_face(
             return Err(missing(key, "false: a MatLM has no biases"));
         }
     }
-    let rope = value.get("rope_parameters").or_else(|| value.get("rope_scaling"));
-    if let Some(kind) = rope.and_then(|r| r.get("rope_type")).and_then(Value::as_str)
-        && kind != "default"
-    {
-        return Err((format!("rope type `{kind}`"), "`default`".to_owned()));
+    let act = match activation {
+        Activation::SwiGlu => "silu",
+        Activation::Gelu => "gelu",
+    };
+    if value.get("hidden_act").and_then(Value::as_str).is_some_and(|found| found != act) {
+        return Err(missing("hidden_act", &format!("`{act}`")));
     }
+    for key in ["rope_parameters", "rope_scaling"] {
+        let rope = value.get(key);
+        let kind = rope.and_then(|r| r.get("rope_type").or_else(|| r.get("type")));
+        if kind.and_then(Value::as_str).is_some_and(|kind| kind != "default") {
+            return Err(missing(key, "rope type `default`"));
+        }
+    }
+    let rope = value.get("rope_parameters");
     let rope_theta = rope
         .and_then(|r| r.get("rope_theta"))
         .or_else(|| value.get("rope_theta"))

@@ -103,7 +103,17 @@ fn wrong_tensors_are_named() {
 
 #[test]
 fn wrong_files_are_named() {
-    let cases: [(&str, &str, &str); 4] = [
+    let cases: [(&str, &str, &str); 6] = [
+        (
+            folder::CONFIG,
+            "{\"model_type\": \"llama\", \"hidden_act\": \"relu\"}",
+            "`hidden_act`: \"relu\"; expected `silu`",
+        ),
+        (
+            folder::CONFIG,
+            "{\"model_type\": \"llama\", \"rope_scaling\": {\"type\": \"linear\"}}",
+            "expected rope type `default`",
+        ),
         (folder::WEIGHTS, "not a header", "expected a safetensors file"),
         (folder::CONFIG, "{", "expected a JSON object"),
         (folder::CONFIG, "{\"model_type\": \"gpt2\"}", "expected `llama` or `matlm`"),

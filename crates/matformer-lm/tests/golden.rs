@@ -19,7 +19,7 @@ fn load(weights: &str, config_json: &str, activation: Activation) -> MatLm {
     std::fs::copy(fixture(weights), dir.path().join(folder::WEIGHTS)).unwrap();
     let mut text = std::fs::read_to_string(fixture(config_json)).unwrap();
     if activation == Activation::Gelu {
-        text = text.replace("\"model_type\": \"llama\"", "\"model_type\": \"matlm\"");
+        text = text.replace("\"llama\"", "\"matlm\"").replace("\"silu\"", "\"gelu\"");
     }
     std::fs::write(dir.path().join(folder::CONFIG), text).unwrap();
     let config = MatLmConfig {

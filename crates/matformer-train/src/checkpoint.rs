@@ -7,7 +7,7 @@ use std::{
 
 use burn::tensor::Device;
 use matformer_core::{Manifest, fs};
-use matformer_nn::{Folder, folder};
+use matformer_nn::{Folder, folder, params};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +46,22 @@ impl Checkpoints {
     /// The checkpoints of the run in `run`.
     pub fn of(run: &Path) -> Self {
         Self { dir: run.join("checkpoints") }
+    }
+
+    /// Removes what a killed process left half written.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed or a file not be removed.
+    pub fn sweep(&self) -> Result<()> {
+        if self.dir.exists() {
+            for path in fs::read_dir(&self.dir)? {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                if name.starts_with(".tmp-") && path.is_dir() {
+                    fs::remove_dir_all(&path)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// All published checkpoints, oldest first.
@@ -147,6 +163,22 @@ impl Checkpoint {
         })
     }
 
+    /// A checkpoint of another shape than the run's configuration asks for is not gone on with.
+    fn check_same_shape<M: Folder>(&self, found: &M, expected: &M) -> Result<()> {
+        let (ours, theirs) = (params::shapes(found), params::shapes(expected));
+        let differs = ours.iter().zip(&theirs).find(|(a, b)| a != b);
+        if differs.is_none() && ours.len() == theirs.len() && found.space() == expected.space() {
+            return Ok(());
+        }
+        let text = |(path, shape): &(String, Vec<usize>)| format!("`{path}` {shape:?}");
+        let (found, expected) = match differs {
+            Some((a, b)) => (text(a), text(b)),
+            None => (format!("{:?}", found.space()), format!("{:?}", expected.space())),
+        };
+        let expected = format!("{expected}, as the run's configuration says");
+        Err(Error::Checkpoint { path: self.dir.clone(), found, expected })
+    }
+
     /// Puts a trainer where the checkpoint left off; `device` is one with gradients.
     ///
     /// # Errors
@@ -159,6 +191,7 @@ impl Checkpoint {
     ) -> Result<Option<f64>> {
         let state = self.state()?;
         let (model, _) = folder::load::<M>(&self.dir, device)?;
+        self.check_same_shape(&model, trainer.model())?;
         let moments = read_optimizer(&self.dir.join(OPTIMIZER), &state.pieces)?;
         optimizer.load(moments, &device.clone().inner());
         trainer.restore(model, optimizer, state.step);

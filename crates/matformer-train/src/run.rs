@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::Write,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
@@ -82,6 +83,7 @@ pub fn run<M: Folder + 'static>(
     let batches_per_step = options.config.batches_per_step(batches.targets_per_batch())?;
     let mut trainer = Trainer::new(model, &options.config, batches_per_step);
     let checkpoints = Checkpoints::of(&options.dir);
+    checkpoints.sweep()?;
     let mut held_out_mean = None;
     if let Some(latest) = checkpoints.latest()? {
         held_out_mean = latest.restore(&mut trainer, AdamW::new(&options.config), &device)?;
@@ -363,7 +365,7 @@ impl<M: Folder + 'static> Loop<M> {
         losses.sort_by_key(|(label, _)| place(label));
         let losses: Vec<String> =
             losses.iter().map(|(label, loss)| format!("{label} {loss:.3}")).collect();
-        eprintln!(
+        say(format_args!(
             "step {}/{steps}  loss {}  lr {:.2e}  norm {:.2}  {:.0} tokens/s  {} left",
             line.step,
             losses.join(" "),
@@ -371,7 +373,7 @@ impl<M: Folder + 'static> Loop<M> {
             line.grad_norm,
             line.tokens_per_second,
             self.pace.left(line.step),
-        );
+        ));
     }
 
     fn say_held_out(&self, held_out: &HeldOut) {
@@ -385,7 +387,7 @@ impl<M: Folder + 'static> Loop<M> {
             .iter()
             .filter_map(|name| Some(format!("{name} {:.4}", held_out.held_out.get(*name)?)))
             .collect();
-        eprintln!("step {}  held-out loss {}", held_out.step, losses.join("  "));
+        say(format_args!("step {}  held-out loss {}", held_out.step, losses.join("  ")));
     }
 }
 
@@ -405,6 +407,11 @@ impl<M: Folder + 'static> SupervisedLearningStrategy<Shell> for Strategy<M> {
         }
         (learner.model(), events)
     }
+}
+
+/// A line on standard error; training goes on when nobody reads it any more.
+fn say(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn sum(nats: Tensor<1>) -> Result<f64> {

@@ -223,12 +223,18 @@ fn print(measured: &Measured, page: &std::path::Path) {
         .iter()
         .map(|g| {
             let stderr = g.stderr.map_or(String::new(), |s| format!(" ± {s:.4}"));
-            let verdict = if g.exceeds_two_errors() { "" } else { " (not above two errors)" };
+            let verdict = match g.stderr.is_none() || g.exceeds_two_errors() {
+                true => "",
+                false => " (not above two errors)",
+            };
             format!("{} − {} {:.4}{stderr}{verdict}", g.narrow, g.wide, g.diff)
         })
         .collect();
     println!("gaps: {}", gaps.join(", "));
     match &measured.outside[..] {
+        _ if measured.gaps.iter().any(|g| g.stderr.is_none()) => {
+            println!("one document gives no standard error: nothing is compared");
+        }
         [] => println!(
             "all {} in-between submodels lie between the granularities that they mix",
             measured.in_between

@@ -15,7 +15,7 @@ use matformer::{
     nn::{Elastic, Folder},
     run_file::{self, RunFile},
     text::TextBatches,
-    train::{Checkpoints, Interrupter, Outcome, Progress, RunOptions},
+    train::{Checkpoint, Checkpoints, Interrupter, Outcome, Progress, RunOptions},
 };
 use serde_json::json;
 
@@ -45,6 +45,9 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
     }
     let prepared = prepare(&target.run.data)?;
     say_data(&prepared);
+    if let Some(checkpoint) = &latest {
+        check_same_data(checkpoint, &prepared).bad_input()?;
+    }
     let run = with_vocabulary(&target.run, &prepared)?;
     let device = context.device.clone().autodiff();
     let model = MatLm::new(&run.model.lm, run.train.seed, &device).bad_input()?;
@@ -129,6 +132,26 @@ fn validate(run: &RunFile) -> Result<()> {
     run.train.validate(&run.model.lm.space()?).bad_input()?;
     run.train.rows(run.model.lm.context).bad_input()?;
     Ok(())
+}
+
+/// A run goes on with the text that it began with: another text has another tokenizer.
+fn check_same_data(checkpoint: &Checkpoint, prepared: &Prepared) -> Result<()> {
+    let began_with = Manifest::load(&checkpoint.dir)?.provenance.data_hash;
+    let now = prepared.data_hash().to_string();
+    if began_with == now {
+        return Ok(());
+    }
+    let short = |hash: &str| hash.get(..16).unwrap_or(hash).to_owned();
+    Err(Hinted {
+        message: format!(
+            "{}: trained on data {}, the run's text is now data {}",
+            checkpoint.dir.display(),
+            short(&began_with),
+            short(&now)
+        ),
+        hint: "bring the old text back, or train into another folder (--out)".to_owned(),
+    }
+    .into())
 }
 
 /// The run with the tokenizer's vocabulary as the model's.
