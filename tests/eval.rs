@@ -75,7 +75,7 @@ fn people_get_a_table() {
      M  28.2k  18.6k  [number]  [number]  [number]
      L  40.5k  30.9k  [number]  [number]  [number]
      XL  65.1k  55.5k  [number]  [number]
-     L  40.5k  30.9k  [number]  [number]  [number]
+     L (60%)  40.5k  30.9k  [number]  [number]  [number]
      32x1+256x1  43.6k  34.0k  [number]  [number]  [number]
     ± one standard error, clustered by document; differences are paired by document
     --- standard error

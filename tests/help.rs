@@ -21,12 +21,15 @@ fn program() {
       info      Shapes and costs of a model, or of a preset
       slice     Cut a submodel out into a model folder of its own
       report    Measure the whole accuracy-cost curve and write it on one HTML page
+      fetch     Bring a named source of text into the cache, or list those that there are
       help      Print this message or the help of the given subcommand(s)
 
     Options:
           --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
                              MATFORMER_DEVICE, or auto]
           --json             One JSON document on standard output, everything else on standard error
+      -q, --quiet            Only errors on standard error
+      -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
       -h, --help             Print help
       -V, --version          Print version
     ");
@@ -53,7 +56,11 @@ fn train() {
           --set <KEY=VALUE>  Override a key of the run file, such as `train.steps=100`; may be repeated
           --json             One JSON document on standard output, everything else on standard error
           --out <DIR>        Run folder [default: runs/<name of the run file>]
+          --init <DIR>       Start from the weights of a model folder: what `train.init` sets
+      -q, --quiet            Only errors on standard error
           --resume           Go on from the last checkpoint of the run folder
+      -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
+          --dry-run          Check everything and say what the run would cost, and write nothing
       -h, --help             Print help
     ");
 }
@@ -78,7 +85,9 @@ fn eval() {
           --paired-to <SUBMODEL>  Submodel that the others are compared with [default: the largest]
           --data <CONFIG|RUN>     Run file or run folder whose `[data]` to measure on [default: the
                                   model's own run]
+      -q, --quiet                 Only errors on standard error
           --tokens <N>            Held-out tokens, whole documents [default: all]
+      -v, --verbose...            More on standard error: `-v` what is done, `-vv` with details
       -h, --help                  Print help
     ");
 }
@@ -99,6 +108,8 @@ fn score() {
           --submodel <SUBMODEL>  Submodel: `S`, `60%`, `64x1+128x4`, … [default: the largest]
           --json                 One JSON document on standard output, everything else on standard error
           --text <TEXT>          The text
+      -q, --quiet                Only errors on standard error
+      -v, --verbose...           More on standard error: `-v` what is done, `-vv` with details
       -h, --help                 Print help
     ");
 }
@@ -120,7 +131,9 @@ fn generate() {
           --json                 One JSON document on standard output, everything else on standard error
           --prompt <PROMPT>      What to go on from
           --max-tokens <N>       Most new tokens; the context bounds them too [default: 64]
+      -q, --quiet                Only errors on standard error
           --temperature <T>      0: always the most likely token [default: 0]
+      -v, --verbose...           More on standard error: `-v` what is done, `-vv` with details
           --top-k <K>            Sample among the K most likely tokens only; 0: among all [default: 0]
           --top-p <P>            Sample among the most likely tokens that together have this probability
                                  [default: 1]
@@ -144,6 +157,8 @@ fn info() {
                              MATFORMER_DEVICE, or auto]
           --preset [<NAME>]  A preset's costs; without a name, the paper's model table beside ours
           --json             One JSON document on standard output, everything else on standard error
+      -q, --quiet            Only errors on standard error
+      -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
       -h, --help             Print help
     ");
 }
@@ -164,6 +179,8 @@ fn slice() {
           --submodel <SUBMODEL>  Submodel: `S`, `60%`, `128`, …
           --json                 One JSON document on standard output, everything else on standard error
           --out <DIR>            Folder to write; it must not exist
+      -q, --quiet                Only errors on standard error
+      -v, --verbose...           More on standard error: `-v` what is done, `-vv` with details
       -h, --help                 Print help
     ");
 }
@@ -183,6 +200,28 @@ fn report() {
                              MATFORMER_DEVICE, or auto]
           --tokens <N>       Held-out tokens, whole documents [default: all]
           --json             One JSON document on standard output, everything else on standard error
+      -q, --quiet            Only errors on standard error
+      -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
+      -h, --help             Print help
+    ");
+}
+
+#[test]
+fn fetch() {
+    snapshot!(help(&["fetch", "--help"]), @"
+    Bring a named source of text into the cache, or list those that there are
+
+    Usage: matformer fetch [OPTIONS] [NAME]
+
+    Arguments:
+      [NAME]  Source to fetch [default: list them]
+
+    Options:
+          --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
+                             MATFORMER_DEVICE, or auto]
+          --json             One JSON document on standard output, everything else on standard error
+      -q, --quiet            Only errors on standard error
+      -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
       -h, --help             Print help
     ");
 }

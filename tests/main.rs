@@ -7,11 +7,18 @@ mod support;
 
 mod bad_input;
 mod eval;
+#[cfg(unix)]
+mod fetch;
+mod full_disk;
 mod generate;
 mod help;
 mod info;
+mod kills;
+mod on_any_device;
+mod own_data;
 mod report;
 mod resume;
 mod score;
 mod slice;
 mod train;
+mod train_options;

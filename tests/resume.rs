@@ -155,18 +155,183 @@ fn an_interrupted_run_saves_and_goes_on_to_the_same_weights() {
 }
 
 #[test]
-fn other_text_or_another_shape_is_not_gone_on_with() {
-    let place = killed_after_step_4();
-    let run = place.read("run/run.toml");
-    place.write("run/run.toml", run.replace("d_model = 32", "d_model = 64"));
-    let output = place.matformer(&["train", "run", "--resume"]);
-    assert_eq!(output.code, Some(1));
-    assert!(output.stderr.contains("as the run's configuration says"), "{output}");
-
+fn other_text_is_not_gone_on_with() {
     let place = killed_after_step_4();
     place.write("text/one more.txt", "A text that was not there when the run began.");
     let output = place.matformer(&["train", "run", "--resume"]);
     assert_eq!(output.code, Some(2));
     assert!(output.stderr.contains("the run's text is now data"), "{output}");
     assert!(output.stderr.contains("hint: bring the old text back"), "{output}");
+}
+
+/// A run folder belongs to one process; to look at it is free.
+#[cfg(unix)]
+#[test]
+fn two_processes_do_not_train_into_one_folder() {
+    use std::io::{BufRead, BufReader};
+
+    use crate::support::Output;
+
+    let place = Place::trained();
+    let sets = ["train.steps=100000", "train.checkpoint_every=5", "train.keep=1000"];
+    let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    let arguments = [&["train", "run.toml", "--out", "long"], &sets[..]].concat();
+    let mut child = place.command(&arguments).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.starts_with("step 50/")), "it trains");
+
+    snapshot!(place.matformer(&["train", "long", "--resume"]), @"");
+    let checkpoint = "long/checkpoints/step-000005";
+    place.matformer(&["eval", checkpoint, "--data", "long", "--tokens", "200"]).ok();
+
+    // The lock goes with the process, however it ends.
+    child.kill().unwrap();
+    drop(lines);
+    child.wait().unwrap();
+    let mut child = place.command(&["train", "long", "--resume"]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.starts_with("resuming at step ")), "it goes on");
+    child.kill().unwrap();
+    let _ = Output::of(child.wait_with_output().unwrap());
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over() {
+    let expected = essence(&Place::trained(), "run");
+    let place = Place::trained();
+    for name in ["matformer.json", "checkpoints/step-000012"] {
+        place.remove(&format!("run/{name}"));
+    }
+    let damaged = "run/checkpoints/step-000008/train/optimizer.safetensors";
+    let bytes = place.tree().remove(std::path::Path::new(damaged)).unwrap();
+    place.write(damaged, &bytes[..bytes.len() - 1]);
+    let output = place.matformer(&["train", "run", "--resume"]).ok();
+    let lines: Vec<&str> = output.stderr.lines().skip(2).take(3).collect();
+    snapshot!(lines.join("\n"), @"");
+    assert_eq!(essence(&place, "run"), expected);
+    assert!(place.path("run/checkpoints/damaged-step-000008").is_dir());
+
+    // None is left: nothing is begun anew, and nothing thrown away.
+    let place = killed_after_step_4();
+    place.remove("run/checkpoints/step-000004/model.safetensors");
+    let output = place.matformer(&["train", "run", "--resume"]);
+    assert_eq!(output.code, Some(1), "{output}");
+    let lines: Vec<&str> = output.stderr.lines().skip(2).collect();
+    snapshot!(lines.join("\n"), @"");
+    assert!(place.path("run/checkpoints/step-000004").is_dir());
+}
+
+#[test]
+fn a_run_file_that_was_edited_may_change_what_is_still_to_come() {
+    let edited = |from: &str, to: &str| {
+        let place = killed_after_step_4();
+        let run = place.read("run/run.toml");
+        assert!(run.contains(from), "{run}");
+        place.write("run/run.toml", run.replace(from, to));
+        place
+    };
+    let refused = |from, to| edited(from, to).refused(&["train", "run", "--resume"]);
+    snapshot!(refused("learning_rate = 0.01", "learning_rate = 0.02"), @"");
+    snapshot!(refused("\nseed = 0\ntokens", "\nseed = 1\ntokens").lines().next().unwrap(), @"");
+    snapshot!(refused("draw = \"sampled\"", "draw = \"joint\"").lines().next().unwrap(), @"");
+    snapshot!(refused("d_model = 32", "d_model = 64").lines().next().unwrap(), @"");
+    snapshot!(refused("steps = 12", "steps = 6").lines().next().unwrap(), @"");
+    let place = edited("held_out = 0.2", "held_out = 0.3");
+    let output = place.matformer(&["train", "run", "--resume"]);
+    assert_eq!(output.code, Some(2), "{output}");
+    snapshot!(output.stderr.lines().find(|line| line.starts_with("error")).unwrap(), @"");
+
+    let place = edited("eval_every = 4", "eval_every = 3");
+    let output = place.matformer(&["train", "run", "--resume"]).ok();
+    assert!(output.stderr.contains("\nstep 6  held-out loss "), "{output}");
+
+    let place = edited("steps = 12", "steps = 16");
+    let output = place.matformer(&["train", "run", "--resume"]).ok();
+    let lines: Vec<&str> = output.stderr.lines().skip(2).take(2).collect();
+    snapshot!(lines.join("\n"), @"");
+    assert!(output.stderr.ends_with("run: trained 16 steps\n"), "{output}");
+    // A run that has ended goes on as well.
+    let run = place.read("run/run.toml").replace("steps = 16", "steps = 20");
+    place.write("run/run.toml", run);
+    let output = place.matformer(&["train", "run", "--resume"]).ok();
+    assert!(output.stderr.contains("\nresuming at step 16 from "), "{output}");
+    assert_eq!(place.read_json("run/matformer.json")["provenance"]["steps"], 20);
+}
+
+#[test]
+fn a_folder_of_something_else_is_not_trained_into() {
+    let place = Place::trained();
+    place.write("mine/letters/to-a-friend.txt", "Dear friend");
+    let expected = "error: mine: `letters` is there, and no `run.toml`; expected a new folder, an \
+                    empty one or a run's\nhint: train into another folder (--out)\n";
+    assert_eq!(place.refused(&["train", "run.toml", "--out", "mine"]), expected);
+    assert_eq!(place.refused(&["train", "run.toml", "--out", "mine", "--resume"]), expected);
+    // An empty one serves, and one whose process was killed before it began.
+    place.write("begun/.lock", "");
+    for out in ["begun", "empty"] {
+        std::fs::create_dir_all(place.path(out)).unwrap();
+        place.matformer(&["train", "run.toml", "--out", out, "--set", "train.steps=1"]).ok();
+    }
+}
+
+/// Ctrl-C before training, and twice while it saves.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_at_once_where_there_is_nothing_to_save() {
+    use std::{
+        io::{BufRead, BufReader},
+        process::Command,
+    };
+
+    use crate::support::Output;
+
+    let interrupt = |child: &std::process::Child| {
+        let id = child.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    };
+
+    // Much text, and a vocabulary that takes its time.
+    let place = Place::trained();
+    let mut state = 7_u64;
+    let mut words = String::new();
+    for _ in 0..600_000 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
+        words += &format!("{:x} ", state >> 36);
+    }
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        place.write(format!("much/{name}.txt"), format!("{name}{words}"));
+    }
+    let sets = ["data.paths=[\"much\"]", "data.vocab_size=30000"];
+    let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    let arguments = [&["train", "run.toml", "--out", "out"], &sets[..]].concat();
+    let mut child = place.command(&arguments).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line == "training the tokenizer"));
+    interrupt(&child);
+    assert_eq!(lines.next().unwrap(), "interrupted before training began: nothing was lost");
+    assert_eq!(lines.next(), None);
+    let output = Output::of(child.wait_with_output().unwrap());
+    assert_eq!((output.code, output.stdout.as_str()), (Some(130), ""), "{output}");
+    assert!(!place.path("out").exists());
+
+    // The second one does not wait for the checkpoint that the first asked for.
+    let arguments = ["train", "run.toml", "--out", "two", "--set", "train.steps=3000"];
+    let arguments = [&arguments[..], &["--set", "train.checkpoint_every=50"]].concat();
+    let mut child = place.command(&arguments).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.starts_with("step 100/")), "it trains");
+    interrupt(&child);
+    interrupt(&child);
+    let said: Vec<String> = lines.collect();
+    let output = Output::of(child.wait_with_output().unwrap());
+    assert_eq!(output.code, Some(130), "{said:?}");
+    let output = place.matformer(&["train", "two", "--resume", "--dry-run"]);
+    assert_eq!(output.code, Some(2), "a dry run begins at step 0: {output}");
+    let folders = place.list("two/checkpoints");
+    assert!(folders.contains("step-000050/") && folders.contains("step-000100/"), "{folders}");
+    let mut child = place.command(&["train", "two", "--resume"]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.starts_with("resuming at step ")), "it goes on");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

@@ -78,6 +78,15 @@ macro_rules! measured_snapshot {
     };
 }
 
+/// The same for an output that names whole hashes.
+macro_rules! hashed_snapshot {
+    ($output:expr, @$expected:literal) => {
+        insta::with_settings!({ filters => vec![(r"\b([0-9a-f]{16}|[0-9a-f]{64})\b", "[hash]")] }, {
+            insta::assert_snapshot!($output.to_string(), @$expected)
+        })
+    };
+}
+
 /// Filters of `measured_snapshot!`.
 pub const MEASURED: &[(&str, &str)] = &[
     (r"-?\d+\.\d{3,4}( ± \d+\.\d{4})?", "[number]"),

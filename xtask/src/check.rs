@@ -1,25 +1,149 @@
-//! `cargo xtask test` and `cargo xtask ci`.
+//! `cargo xtask test`, `cargo xtask check` and `cargo xtask ci`.
 
-use anyhow::Result;
-use xshell::cmd;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use xshell::{Shell, cmd};
 
 use crate::build;
 
-/// All tests of the workspace, doctests and examples' builds included.
-pub fn test(filter: Option<&str>) -> Result<()> {
+/// Which features are compiled in, and which device tests run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// The CPU, in pure Rust: the default features
+    Flex,
+    /// A GPU through wgpu, or a software Vulkan device
+    Wgpu,
+    /// An NVIDIA GPU
+    Cuda,
+}
+
+/// Kernels are compiled once per shape: property tests then try a fixed list of shapes.
+const SHAPES: [(&str, &str); 3] = [
+    ("PROPTEST_CASES", "12"),
+    ("PROPTEST_RNG_SEED", "1"),
+    // The first kernel of a family that runs, not the fastest.
+    ("CUBECL_AUTOTUNE_LEVEL", "minimal"),
+];
+
+/// All tests of the workspace, doctests and examples' builds included; for another backend than
+/// flex those that touch a device, beside flex in the same process, and then the command with that
+/// backend alone.
+pub fn test(backend: Backend, filter: Option<&str>) -> Result<()> {
     let shell = build::shell()?;
-    cmd!(shell, "cargo test --locked --workspace {filter...}").quiet().run()?;
+    let name = match backend {
+        Backend::Flex => {
+            return Ok(cmd!(shell, "cargo test --locked --workspace {filter...}").quiet().run()?);
+        }
+        Backend::Wgpu => {
+            check_vulkan(&shell)?;
+            "wgpu"
+        }
+        Backend::Cuda => "cuda",
+    };
+    let _device = shell.push_env("MATFORMER_DEVICE", name);
+    let _settings: Vec<_> =
+        SHAPES.iter().map(|(variable, value)| shell.push_env(variable, value)).collect();
+    // The command is selected so that Burn is built with the same features as for flex; of its own
+    // tests only those of its library run here. One process per test target, one after the other.
+    cmd!(
+        shell,
+        "cargo test --locked --package matformer --package matformer-nn --package matformer-lm
+         --package matformer-train --features {name} --lib --test lm --test train {filter...}"
+    )
+    .quiet()
+    .run()?;
+    if filter.is_none() {
+        // The command without any other backend.
+        cmd!(
+            shell,
+            "cargo test --locked --package matformer --no-default-features --features {name}
+             --test end_to_end on_any_device"
+        )
+        .quiet()
+        .run()?;
+    }
     Ok(())
 }
 
-/// Format, documentation, lints, tests: cheapest first, the tests' own summary last.
+/// Clippy over the features of a backend; for CUDA a build, because what can fail there is LLVM.
+pub fn check(backend: Backend) -> Result<()> {
+    let shell = build::shell()?;
+    match backend {
+        Backend::Flex => {
+            cmd!(shell, "cargo clippy --locked --workspace --all-targets -- -D warnings").run()?;
+        }
+        Backend::Wgpu => {
+            cmd!(
+                shell,
+                "cargo clippy --locked --workspace --all-targets --no-default-features
+                 --features wgpu -- -D warnings"
+            )
+            .run()?;
+        }
+        Backend::Cuda => build_cuda(&shell)?,
+    }
+    Ok(())
+}
+
+fn build_cuda(shell: &Shell) -> Result<()> {
+    let marker = llvm_marker()?;
+    if !marker.exists() {
+        eprintln!("no LLVM at {}: the build tries to download it", marker.display());
+    }
+    let built = cmd!(
+        shell,
+        "cargo build --locked --package matformer --no-default-features --features cuda"
+    )
+    .run();
+    if built.is_err() && !marker.exists() {
+        bail!(
+            "CUDA was not built: its compiler needs LLVM 23.1, which is not at {} and could not be \
+             downloaded",
+            marker.display()
+        );
+    }
+    Ok(built?)
+}
+
+/// Where the build looks for the LLVM that CUDA's kernels are compiled with.
+fn llvm_marker() -> Result<PathBuf> {
+    let data = match std::env::var_os("XDG_DATA_HOME") {
+        Some(dir) => PathBuf::from(dir),
+        None => {
+            PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".local/share")
+        }
+    };
+    Ok(data.join("tracel/tracel-llvm-23.1.0-4/.tracel-llvm-installed"))
+}
+
+/// On Linux, wgpu needs a Vulkan driver: say which package brings one where there is none.
+fn check_vulkan(shell: &Shell) -> Result<()> {
+    let folders = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
+    let named = std::env::var_os("VK_DRIVER_FILES").or(std::env::var_os("VK_ICD_FILENAMES"));
+    let found =
+        |folder: &&str| shell.read_dir(Path::new(folder)).is_ok_and(|drivers| !drivers.is_empty());
+    if cfg!(target_os = "linux") && named.is_none() && !folders.iter().any(|f| found(&f)) {
+        bail!(
+            "no Vulkan driver in {}; a software one is in Debian's and Ubuntu's package \
+             mesa-vulkan-drivers",
+            folders.join(" or ")
+        );
+    }
+    Ok(())
+}
+
+/// Format, lints, documentation, tests: cheapest first, the tests' own summary last.
 pub fn ci() -> Result<()> {
     let shell = build::shell()?;
     cmd!(shell, "cargo fmt --all --check").run()?;
-    cmd!(shell, "cargo clippy --locked --workspace --all-targets -- -D warnings").run()?;
+    check(Backend::Flex)?;
     {
         let _flags = shell.push_env("RUSTDOCFLAGS", "-D warnings");
         cmd!(shell, "cargo doc --locked --workspace --no-deps").run()?;
     }
-    test(None)
+    test(Backend::Flex, None)?;
+    check(Backend::Wgpu)?;
+    test(Backend::Wgpu, None)
 }

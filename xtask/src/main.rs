@@ -2,6 +2,7 @@
 //!
 //! Depends on no crate of the project: it builds the `matformer` binary and runs it.
 
+mod bench;
 mod build;
 mod check;
 mod demo;
@@ -11,6 +12,8 @@ mod repository;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+
+use check::Backend;
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "The project's workflows")]
@@ -27,10 +30,24 @@ enum Command {
         #[arg(long)]
         fresh: bool,
     },
-    /// Run all tests, doctests included
+    /// Run all tests, doctests included; or those that touch a device, on another backend
     Test {
+        /// Backend whose device the tests run on
+        #[arg(long, value_enum, default_value = "flex")]
+        backend: Backend,
         /// Only tests whose name contains this
         filter: Option<String>,
+    },
+    /// Lint with the features of a backend; for CUDA, build
+    Check {
+        /// Backend that is compiled in
+        #[arg(long, value_enum, default_value = "flex")]
+        backend: Backend,
+    },
+    /// Measure speed on this machine
+    Bench {
+        #[command(subcommand)]
+        what: What,
     },
     /// Everything that must hold before a change lands, cheapest first
     Ci,
@@ -38,6 +55,23 @@ enum Command {
     Parity {
         #[command(subcommand)]
         peer: Peer,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// A joint pass over four granularities against four passes of one granularity each
+    Joint {
+        /// Arguments of the benchmark: --preset, --tokens, --rounds, --device, --json
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// A training step at every width, beside the limit of the matrix products and PyTorch
+    Train {
+        /// Arguments of the benchmark: --shapes, --widths, --rounds, --python, --no-compile, --ops,
+        /// --device, --json
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
     },
 }
 
@@ -60,7 +94,10 @@ enum Peer {
 fn main() -> Result<()> {
     match Args::parse().command {
         Command::Demo { fresh } => demo::run(fresh),
-        Command::Test { filter } => check::test(filter.as_deref()),
+        Command::Test { backend, filter } => check::test(backend, filter.as_deref()),
+        Command::Check { backend } => check::check(backend),
+        Command::Bench { what: What::Joint { arguments } } => bench::run("joint", &arguments),
+        Command::Bench { what: What::Train { arguments } } => bench::run("train", &arguments),
         Command::Ci => check::ci(),
         Command::Parity { peer: Peer::Transformers { python, run, submodel } } => {
             parity::transformers(&python, &run, &submodel)

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, Submodel};
+use crate::{Error, Plan, Result, Submodel};
 
 /// What a cost counts. Prints, and stands in files, in `snake_case`; milliseconds are `ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -43,16 +43,28 @@ impl Resource {
         }
     }
 
-    /// A cost as people read it: `189M non-embedding parameters`, `8.25 ms`.
-    pub fn describe(self, cost: f64) -> String {
-        let unit = match self {
+    fn unit(self) -> &'static str {
+        match self {
             Self::Params => "parameters",
             Self::NonEmbedding => "non-embedding parameters",
             Self::Ffn => "FFN parameters",
             Self::Flops => "FLOPs",
             Self::KvBytes => "bytes of keys and values",
-            Self::Millis => return format!("{cost:.2} ms"),
-        };
+            Self::Millis => "ms",
+        }
+    }
+
+    /// A cost to the thousandth: `188743680 non-embedding parameters`.
+    pub(crate) fn describe_exactly(self, cost: f64) -> String {
+        format!("{} {}", (1000.0 * cost).round() / 1000.0, self.unit())
+    }
+
+    /// A cost as people read it: `189M non-embedding parameters`, `8.25 ms`.
+    pub fn describe(self, cost: f64) -> String {
+        let unit = self.unit();
+        if self == Self::Millis {
+            return format!("{cost:.2} {unit}");
+        }
         let giga = if matches!(self, Self::Flops | Self::KvBytes) { "G" } else { "B" };
         let scales = [(1e12, "T"), (1e9, giga), (1e6, "M"), (1e3, "k")];
         let number = match scales.into_iter().find(|(scale, _)| cost >= *scale) {
@@ -137,6 +149,39 @@ impl CostTable {
         Ok(total)
     }
 
+    /// Cost of a plan's walk, in units of its input: what submodels share is counted once.
+    ///
+    /// A layer costs its part that no width changes once per unit that enters it, and its widths
+    /// once per distinct input, at the widest block that reads it; the constant (the head) counts
+    /// once per unit that leaves. Exact for FLOPs; the table must start at width 0.
+    ///
+    /// # Errors
+    /// [`Error::LayerCount`] if the table has another number of layers, [`Error::OutsideTable`] if
+    /// it does not cover a width, 0 included.
+    pub fn plan(&self, plan: &Plan) -> Result<f64> {
+        if plan.n_layers() != self.layers.len() {
+            return Err(Error::LayerCount {
+                submodel: format!("a plan of {}", plan.submodels().len()),
+                found: plan.n_layers(),
+                expected: self.layers.len(),
+            });
+        }
+        let mut total = self.constant * plan.output_units() as f64;
+        for (layer, blocks) in plan.layers().iter().enumerate() {
+            let fixed = self.at(layer, 0)?;
+            total += fixed * plan.input_units(layer) as f64;
+            let mut widest: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+            for block in blocks {
+                let width = widest.entry((block.start, block.end)).or_default();
+                *width = block.width.max(*width);
+            }
+            for ((start, end), width) in widest {
+                total += (self.at(layer, width)? - fixed) * (end - start) as f64;
+            }
+        }
+        Ok(total)
+    }
+
     /// Cost of one layer at one width.
     ///
     /// # Errors
@@ -211,6 +256,27 @@ mod tests {
     }
 
     #[test]
+    fn a_plan_counts_what_its_submodels_share_once() {
+        let table = CostTable::affine(Resource::Flops, 100.0, &[(10.0, 1.0), (20.0, 2.0)], 64);
+        let submodel = |widths: [usize; 2]| Submodel::new(widths.to_vec());
+        let cost = |submodels: &[Submodel]| table.plan(&Plan::merged(submodels).unwrap()).unwrap();
+        let (small, large) = (submodel([8, 8]), submodel([64, 64]));
+        assert_eq!(cost(&[small.clone()]), table.cost(&small).unwrap());
+        // Layer 0 runs once, at its widest; the rest twice.
+        let separate = table.cost(&small).unwrap() + table.cost(&large).unwrap();
+        assert_eq!(cost(&[small.clone(), large.clone()]), separate - (10.0 + 8.0));
+        // Equal up to the last layer, which shares its input.
+        assert_eq!(
+            cost(&[submodel([8, 8]), submodel([8, 64])]),
+            (10.0 + 8.0) + (20.0 + 2.0 * 64.0) + 2.0 * 100.0
+        );
+        let rows = Plan::rows(&[small.clone(), large]).unwrap();
+        assert_eq!(table.plan(&rows).unwrap(), separate);
+        let short = Plan::one(&Submodel::uniform(8, 1));
+        assert!(matches!(table.plan(&short), Err(Error::LayerCount { .. })));
+    }
+
+    #[test]
     fn measured_tables_interpolate_and_end() {
         let table = CostTable {
             resource: Resource::Millis,
@@ -233,8 +299,11 @@ mod tests {
         let costs = Costs::new(vec![CostTable::affine(Resource::Ffn, 0.0, &[(0.0, 1.0)], 8)]);
         assert_eq!(costs.get(Resource::Ffn).unwrap().resource, Resource::Ffn);
         let error = costs.get(Resource::Millis).unwrap_err();
-        assert_eq!(error.to_string(), "no costs in `ms`, expected one of `ffn`");
-        assert!(error.hint().unwrap().contains("measured"));
+        assert_eq!(
+            error.to_string(),
+            "nothing was measured in `ms` for this model; known costs: `ffn`"
+        );
+        assert!(error.hint().unwrap().contains("no measurement"));
     }
 
     #[test]

@@ -74,12 +74,7 @@ pub enum Error {
         expected: String,
     },
     /// A budget that not even the smallest submodel meets.
-    #[error(
-        "budget: {} ({:.1} % of the largest submodel), the smallest submodel `{submodel}` costs {} \
-         ({:.1} %)",
-        resource.describe(*budget), 100.0 * budget / largest,
-        resource.describe(*cost), 100.0 * cost / largest
-    )]
+    #[error("{}", too_small(*resource, *budget, submodel, *cost, *largest))]
     BudgetTooSmall {
         /// What is counted.
         resource: Resource,
@@ -93,7 +88,7 @@ pub enum Error {
         largest: f64,
     },
     /// A resource without a cost table.
-    #[error("no costs in `{resource}`, expected one of {}", quoted(known))]
+    #[error("nothing was measured in `{resource}` for this model; known costs: {}", quoted(known))]
     UnknownCost {
         /// The resource that was asked for.
         resource: Resource,
@@ -198,11 +193,9 @@ impl Error {
                 let percent = (1000.0 * cost / largest).ceil() / 10.0;
                 Some(format!("`{}` is enough", Budget::Percent { percent, of: *of }))
             }
-            Self::UnknownCost { resource: Resource::Millis, .. } => Some(
-                "milliseconds must be measured on the device first; `60%` and `60%flops` need no \
-                 measurement"
-                    .into(),
-            ),
+            Self::UnknownCost { .. } => {
+                Some("`60%`, `60%flops` and `1.2B` need no measurement".into())
+            }
             Self::FormatVersion { found, expected, .. } if found > expected => {
                 Some("a newer version wrote it: update this program".into())
             }
@@ -211,6 +204,22 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// Numbers that differ are printed so that they do.
+fn too_small(of: Resource, budget: f64, submodel: &str, cost: f64, largest: f64) -> String {
+    let percent = |x: f64, decimals: usize| format!("{:.decimals$} %", 100.0 * x / largest);
+    let differ = (1..12).find(|n| percent(budget, *n) != percent(cost, *n)).unwrap_or(12);
+    let (mut given, mut needed) = (of.describe(budget), of.describe(cost));
+    if given == needed {
+        (given, needed) = (of.describe_exactly(budget), of.describe_exactly(cost));
+    }
+    format!(
+        "budget: {given} ({} of the largest submodel), the smallest submodel `{submodel}` costs \
+         {needed} ({})",
+        percent(budget, differ),
+        percent(cost, differ)
+    )
 }
 
 /// `` `a`, `b` ``, or `none`.

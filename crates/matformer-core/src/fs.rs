@@ -159,7 +159,14 @@ pub fn sha256_file(path: impl AsRef<Path>) -> Result<String> {
 
 /// SHA-256 of bytes in lowercase hexadecimal.
 pub fn sha256_bytes(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
+    sha256_parts([bytes])
+}
+
+/// SHA-256 of bytes that follow each other, in lowercase hexadecimal.
+pub fn sha256_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut hasher = Sha256::new();
+    parts.into_iter().for_each(|part| hasher.update(part));
+    hex(&hasher.finalize())
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -264,6 +271,7 @@ mod tests {
     fn hashes_are_those_of_the_standard() {
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(sha256_bytes(b"abc"), abc);
+        assert_eq!(sha256_parts([&b"a"[..], b"bc"]), abc);
         let file = tempfile::NamedTempFile::new().unwrap();
         append(file.path(), b"a").unwrap();
         append(file.path(), b"bc").unwrap();

@@ -28,6 +28,9 @@ pub struct Manifest {
     pub provenance: Provenance,
     /// SHA-256 of the weights in lowercase hexadecimal; measurements refer to it.
     pub weights_sha256: String,
+    /// SHA-256 of the `tokenizer.json` that goes with the weights, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer_sha256: Option<String>,
 }
 
 /// Where weights come from.
@@ -67,7 +70,13 @@ impl Manifest {
             objective,
             provenance,
             weights_sha256: String::new(),
+            tokenizer_sha256: None,
         }
+    }
+
+    /// The same, for weights that read and write tokens of the `tokenizer.json` with this hash.
+    pub fn with_tokenizer(self, sha256: impl Into<String>) -> Self {
+        Self { tokenizer_sha256: Some(sha256.into()), ..self }
     }
 
     /// Reads the manifest of a model folder.
@@ -121,17 +130,21 @@ impl Manifest {
         // The objective is what the weights were trained with: a slice keeps its parent's, whose
         // granularities it may not have.
         self.space()?;
-        let hash = &self.weights_sha256;
-        let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        if hash.len() == 64 && hash.bytes().all(is_hex) {
-            return Ok(());
+        check_hash("weights_sha256", &self.weights_sha256)?;
+        match &self.tokenizer_sha256 {
+            Some(hash) => check_hash("tokenizer_sha256", hash),
+            None => Ok(()),
         }
-        Err(Error::Parse {
-            what: "weights_sha256",
-            found: hash.clone(),
-            expected: "64 lowercase hexadecimal digits".into(),
-        })
     }
+}
+
+fn check_hash(what: &'static str, found: &str) -> Result<()> {
+    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    if found.len() == 64 && found.bytes().all(is_hex) {
+        return Ok(());
+    }
+    let expected = "64 lowercase hexadecimal digits".into();
+    Err(Error::Parse { what, found: found.to_owned(), expected })
 }
 
 /// As much of a manifest as every version has.
@@ -175,6 +188,9 @@ mod tests {
         let file = fs::read(dir.path().join(Manifest::FILE)).unwrap();
         assert_eq!(serde_json::from_slice::<Value>(&file).unwrap(), demo());
         assert_eq!(manifest.space().unwrap().largest().to_string(), "512x5");
+        let named = manifest.with_tokenizer("1".repeat(64));
+        named.save(dir.path()).unwrap();
+        assert_eq!(Manifest::load(dir.path()).unwrap(), named);
     }
 
     #[test]
@@ -207,6 +223,7 @@ mod tests {
             ("provenance", json!({})),
             ("weights_sha256", json!("ab")),
             ("weights_sha256", json!("Z".repeat(64))),
+            ("tokenizer_sha256", json!("ab")),
             ("extra", json!(1)),
         ] {
             let mut changed = demo();

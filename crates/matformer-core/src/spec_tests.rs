@@ -46,7 +46,10 @@ fn says_why_it_cannot_resolve() {
         ("65", "width in submodel `65x5`: `65`"),
         ("1024", "width in submodel `1024x5`: `1024`"),
         ("10%", "the smallest submodel `S` costs 820 non-embedding parameters (26.8 %)"),
-        ("8ms", "no costs in `ms`, expected one of `params`, `non_embedding`"),
+        (
+            "8ms",
+            "nothing was measured in `ms` for this model; known costs: `params`, `non_embedding`",
+        ),
     ] {
         let message = resolve(text).unwrap_err().to_string();
         assert!(message.contains(expected), "{text}: {message}");

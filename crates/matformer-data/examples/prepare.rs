@@ -1,19 +1,22 @@
 //! Prepares a corpus list, files or folders and prints what came of it:
 //! `cargo run --release -p matformer-data --example prepare -- configs/corpus/rust.toml`
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use matformer_data::{BatchShape, Batches, DataConfig, Error, Progress, prepare};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let config = match paths.as_slice() {
-        [] => return Err("usage: prepare LIST.toml, or files and folders".into()),
-        [list] if list.extension().is_some_and(|suffix| suffix == "toml") => {
-            DataConfig { corpus: Some(list.clone()), ..DataConfig::default() }
+    let sources: Vec<String> = std::env::args().skip(1).collect();
+    let config = match sources.as_slice() {
+        [] => return Err("usage: prepare LIST.toml, or files, folders and hub names".into()),
+        [list] if list.ends_with(".toml") => {
+            DataConfig { corpus: Some(list.into()), ..DataConfig::default() }
         }
-        _ => DataConfig { paths, ..DataConfig::default() },
+        sources => DataConfig {
+            paths: sources.iter().map(|source| source.parse()).collect::<Result<_, _>>()?,
+            ..DataConfig::default()
+        },
     };
     let start = Instant::now();
     let mut stage = None;

@@ -47,17 +47,18 @@ impl Batches {
     /// Batches of `shape` from `shard`.
     ///
     /// # Errors
-    /// [`Error::Zero`] if the shape is empty, [`Error::TooShort`] if the shard has fewer than
-    /// `seq_len + 1` tokens.
+    /// [`Error::Zero`] if the shape is empty, [`Error::TooShort`] if the shard has fewer tokens than
+    /// one batch: `rows * seq_len + 1`.
     pub fn new(shard: Shard, shape: BatchShape, seed: u64) -> Result<Self> {
         for (key, value) in [("rows", shape.rows), ("seq_len", shape.seq_len)] {
             if value == 0 {
                 return Err(Error::Zero { key });
             }
         }
-        let needed = shape.seq_len.saturating_add(1);
+        let needed = shape.rows.saturating_mul(shape.seq_len).saturating_add(1);
         if shard.len() < needed {
-            return Err(Error::TooShort { found: shard.len(), needed });
+            let BatchShape { rows, seq_len } = shape;
+            return Err(Error::TooShort { found: shard.len(), needed, rows, seq_len });
         }
         // The last window is given up where the offset needs its room.
         let windows = ((shard.len() - shape.seq_len) / shape.seq_len).max(1) as u64;
@@ -197,7 +198,8 @@ mod tests {
     fn too_short_and_empty_shapes_are_refused() {
         let (_folder, shard) = counting(10);
         let new = |rows, seq_len| Batches::new(shard.clone(), BatchShape { rows, seq_len }, 0);
-        assert!(matches!(new(1, 10), Err(Error::TooShort { found: 10, needed: 11 })));
+        assert!(matches!(new(1, 10), Err(Error::TooShort { found: 10, needed: 11, .. })));
+        assert!(matches!(new(3, 4), Err(Error::TooShort { needed: 13, rows: 3, .. })));
         assert!(matches!(new(0, 4), Err(Error::Zero { key: "rows" })));
         assert!(matches!(new(1, 0), Err(Error::Zero { key: "seq_len" })));
         assert!(matches!(new(1, usize::MAX), Err(Error::TooShort { .. })));

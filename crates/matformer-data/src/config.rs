@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::source::{self, Source};
 use crate::{Error, Result};
 
 /// Files of a corpus list above this size are generated code and left out, in bytes.
@@ -22,24 +23,33 @@ pub struct DataConfig {
     /// name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub corpus: Option<PathBuf>,
-    /// Files or folders: text files (see [`TEXT_SUFFIXES`](crate::TEXT_SUFFIXES)) are one document
-    /// each, every row of a `.jsonl` file is one.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub paths: Vec<PathBuf>,
-    /// The field of a `.jsonl` row that holds its text. Default `text`.
+    /// Files, folders and hub names: text files (see [`TEXT_SUFFIXES`](crate::TEXT_SUFFIXES)) are
+    /// one document each, every row of a `.jsonl` or `.parquet` file is one. Text and `.jsonl` may
+    /// be packed: `.gz`, `.zst`.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "source::list")]
+    pub paths: Vec<Source>,
+    /// The field of a `.jsonl` row, or the column of a `.parquet` file, that holds the text. Default
+    /// `text`.
     pub field: String,
     /// The fraction of the documents of `paths` that is held out, by a hash of the document's name.
     /// Default 0.02.
     pub held_out: f64,
     /// The size of the vocabulary that is trained, with the document separator. Default 2048.
     pub vocab_size: usize,
-    /// An existing `tokenizer.json`, used instead of training one; `vocab_size` then has no effect.
+    /// A tokenizer to use instead of training one: a `tokenizer.json`, a folder that has one, or the
+    /// hub name of a model (`owner/name` alone is one where no such path is). `vocab_size` then has
+    /// no effect.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub tokenizer: Option<PathBuf>,
+    pub tokenizer: Option<Source>,
     /// Documents above this size are dropped, in bytes. Default: 256 KiB for a corpus list, no
     /// limit for `paths`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_file_bytes: Option<usize>,
+    /// The largest share of rows and files that may be bad: malformed, not UTF-8, without `field`,
+    /// null. They are skipped and counted. Default 0.01.
+    pub max_bad_rows: f64,
+    /// Whether a single bad row is an error. Default false.
+    pub strict: bool,
     /// Keys the split and the sample that the tokenizer is trained on. Default 0.
     pub seed: u64,
 }
@@ -54,6 +64,8 @@ impl Default for DataConfig {
             vocab_size: 2048,
             tokenizer: None,
             max_file_bytes: None,
+            max_bad_rows: 0.01,
+            strict: false,
             seed: 0,
         }
     }
@@ -68,7 +80,7 @@ impl DataConfig {
         let wrong = |key, found: String, expected| Err(Error::Config { key, found, expected });
         match (&self.corpus, self.paths.as_slice()) {
             (None, []) => {
-                let expected = "text files or folders, or a corpus list in `data.corpus`";
+                let expected = "files, folders or hub names, or a corpus list in `data.corpus`";
                 return wrong("paths", "empty".into(), expected);
             }
             (Some(corpus), [_, ..]) => {
@@ -86,6 +98,9 @@ impl DataConfig {
                 self.held_out.to_string(),
                 "a fraction between 0 and 1, both excluded",
             );
+        }
+        if !(0.0..=1.0).contains(&self.max_bad_rows) {
+            return wrong("max_bad_rows", self.max_bad_rows.to_string(), "a share from 0 to 1");
         }
         if self.tokenizer.is_none() && self.vocab_size < MIN_VOCAB_SIZE {
             return wrong(
@@ -106,7 +121,10 @@ mod tests {
     use super::*;
 
     fn own(paths: &[&str]) -> DataConfig {
-        DataConfig { paths: paths.iter().map(PathBuf::from).collect(), ..DataConfig::default() }
+        DataConfig {
+            paths: paths.iter().map(|path| path.parse().unwrap()).collect(),
+            ..DataConfig::default()
+        }
     }
 
     #[test]
@@ -130,6 +148,8 @@ mod tests {
         assert_eq!(key(DataConfig { corpus: Some("a".into()), ..own(&["b"]) }), "corpus");
         assert_eq!(key(DataConfig { held_out: 0.0, ..own(&["b"]) }), "held_out");
         assert_eq!(key(DataConfig { held_out: f64::NAN, ..own(&["b"]) }), "held_out");
+        assert_eq!(key(DataConfig { max_bad_rows: 1.5, ..own(&["b"]) }), "max_bad_rows");
+        assert_eq!(key(DataConfig { max_bad_rows: f64::NAN, ..own(&["b"]) }), "max_bad_rows");
         assert_eq!(key(DataConfig { vocab_size: 256, ..own(&["b"]) }), "vocab_size");
         assert_eq!(key(DataConfig { field: String::new(), ..own(&["b"]) }), "field");
         own(&["b"]).validate().unwrap();

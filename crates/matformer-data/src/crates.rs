@@ -10,8 +10,9 @@ use cargo_metadata::semver::Version;
 use matformer_core::fs;
 use serde::Deserialize;
 
-use crate::documents::{Document, Reader};
-use crate::{Error, Result};
+use crate::format::{self, Format};
+use crate::reader::Input;
+use crate::{Error, Result, inputs};
 
 /// A corpus list: crates by name, split by name.
 #[derive(Debug, Deserialize)]
@@ -25,11 +26,14 @@ struct CorpusList {
     held_out: Vec<String>,
 }
 
-/// Reads the documents of both splits; a document is named `crate/path`.
-pub(crate) fn read(list: &Path, reader: &mut Reader) -> Result<(Vec<Document>, Vec<Document>)> {
+/// The files of both splits, named `crate/path`.
+///
+/// # Errors
+/// A list that cannot be read, a crate that is not there.
+pub(crate) fn find(list: &Path) -> Result<(Vec<Input>, Vec<Input>)> {
     let corpus = CorpusList::parse(&fs::read_to_string(list)?)
         .map_err(|reason| Error::CorpusList { path: list.into(), reason })?;
-    corpus.read(&workspace(list)?, reader)
+    corpus.find(&workspace(list)?)
 }
 
 impl CorpusList {
@@ -41,23 +45,23 @@ impl CorpusList {
         }
     }
 
-    fn read(
-        &self,
-        workspace: &Path,
-        reader: &mut Reader,
-    ) -> Result<(Vec<Document>, Vec<Document>)> {
+    fn find(&self, workspace: &Path) -> Result<(Vec<Input>, Vec<Input>)> {
         let folders = folders(workspace)?;
-        let mut split = |names: &[String]| -> Result<Vec<Document>> {
-            let mut documents = Vec::new();
+        // A suffix of the list is text, whatever it is.
+        let format = |path: &Path| {
+            let listed = self.suffixes.contains(&format::suffix(path));
+            listed.then(|| Format::of(path).unwrap_or(Format::TEXT))
+        };
+        let split = |names: &[String]| -> Result<Vec<Input>> {
+            let mut files = Vec::new();
             for name in names {
                 let folder =
                     folders.get(name).filter(|folder| folder.is_dir()).ok_or_else(|| {
                         Error::MissingCrate { name: name.clone(), workspace: workspace.into() }
                     })?;
-                let wanted = |suffix: &str| self.suffixes.iter().any(|known| known == suffix);
-                reader.folder(folder, name, wanted, &mut documents)?;
+                files.extend(inputs::folder(folder, name, &format)?);
             }
-            Ok(documents)
+            Ok(files)
         };
         Ok((split(&self.train)?, split(&self.held_out)?))
     }
@@ -118,27 +122,26 @@ fn host_triple(workspace: &Path) -> Result<String> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<(Vec<Document>, Vec<Document>)> {
+    fn find(text: &str) -> Result<(Vec<Input>, Vec<Input>)> {
         let here = workspace(&Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))?;
-        CorpusList::parse(text).unwrap().read(&here, &mut Reader::with_limit(1 << 18))
+        CorpusList::parse(text).unwrap().find(&here)
     }
 
     #[test]
-    fn reads_locked_crates_under_names_without_versions_or_paths() {
+    fn finds_locked_crates_under_names_without_versions_or_paths() {
         let (train, held_out) =
-            read("suffixes = [\"rs\"]\ntrain = [\"walkdir\"]\nheld_out = [\"memmap2\"]").unwrap();
-        assert!(train.iter().any(|document| document.name == "walkdir/src/lib.rs"));
-        assert!(train.iter().all(|document| document.name.ends_with(".rs")));
+            find("suffixes = [\"rs\"]\ntrain = [\"walkdir\"]\nheld_out = [\"memmap2\"]").unwrap();
+        assert!(train.iter().any(|file| file.name == "walkdir/src/lib.rs"));
+        assert!(train.iter().all(|file| file.name.ends_with(".rs")));
         assert!(
-            held_out.len() > 3
-                && held_out.iter().all(|document| document.name.starts_with("memmap2/"))
+            held_out.len() > 3 && held_out.iter().all(|file| file.name.starts_with("memmap2/"))
         );
     }
 
     #[test]
     fn names_a_crate_that_is_not_there() {
         let error =
-            read("suffixes = [\"rs\"]\ntrain = [\"walkdir\"]\nheld_out = [\"no-such-crate\"]")
+            find("suffixes = [\"rs\"]\ntrain = [\"walkdir\"]\nheld_out = [\"no-such-crate\"]")
                 .unwrap_err();
         assert!(error.to_string().contains("no-such-crate"), "{error}");
         assert!(error.hint().unwrap().contains("cargo fetch"));

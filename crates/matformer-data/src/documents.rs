@@ -1,49 +1,14 @@
-//! Text files, folders and `.jsonl` rows become named documents in two splits.
+//! The documents of a corpus, in two splits.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
-
-use matformer_core::fs;
-use serde::{Deserialize, Serialize};
-use walkdir::WalkDir;
+use std::path::Path;
 
 use crate::config::CORPUS_MAX_FILE_BYTES;
+use crate::error::Error;
 use crate::hash::Hasher;
-use crate::{DataConfig, Error, Hash, Result, crates};
-
-/// Suffixes of the files that are read as text, one document each. `.jsonl` files are read row by
-/// row.
-pub const TEXT_SUFFIXES: &[&str] = &[
-    "txt", "md", "rst", "tex", "org", // prose
-    "rs", "py", "c", "h", "cc", "cpp", "hpp", "cu", "cuh", "go", "java", "kt", "scala", "js",
-    "jsx", "ts", "tsx", "rb", "php", "swift", "cs", "hs", "ml", "jl", "lua", "pl", "r", "zig",
-    "sh", "sql", "wgsl", // source
-    "toml", "yaml", "yml", "json", "html", "css", "xml", // markup
-];
-
-/// One text with its name: `folder/path/in/it.rs`, `rows.jsonl:17`, or `crate/src/lib.rs`; no
-/// machine path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Document {
-    /// Unique within both splits.
-    pub name: String,
-    /// The text, as it was in the file.
-    pub text: String,
-}
-
-/// How many documents were left out, and why.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Dropped {
-    /// Larger than `max_file_bytes`.
-    pub too_large: usize,
-    /// The same text as an earlier document; the one in train stays.
-    pub duplicate: usize,
-    /// Not UTF-8.
-    pub not_utf8: usize,
-    /// No text at all.
-    pub empty: usize,
-}
+use crate::progress::{Progress, Stage};
+use crate::reader::{Document, Dropped, Input, Reader};
+use crate::{DataConfig, Hash, Result, crates, inputs};
 
 /// The documents of both splits, each sorted by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,61 +22,90 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// Reads what `config` names: drops what is too large, not UTF-8, empty or a duplicate, and
-    /// splits the rest.
+    /// Reads what `config` names, downloading what has a hub name and fetching named sources into
+    /// `cache_dir`: drops what is too large, empty, a bad row or a duplicate, and splits the rest.
+    /// Says how far it is.
     ///
     /// The texts are held in memory.
     ///
     /// # Errors
-    /// A file that cannot be read, a bad row, a crate that is not there, two documents of one name,
-    /// an empty split.
-    pub fn read(config: &DataConfig) -> Result<Self> {
+    /// A file that cannot be read, unpacked or downloaded, more bad rows than `config` allows, a
+    /// crate that is not there, two files of one name, an empty split.
+    pub fn read(
+        config: &DataConfig,
+        cache_dir: &Path,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Self> {
         config.validate()?;
         let limit = if config.corpus.is_some() { CORPUS_MAX_FILE_BYTES } else { usize::MAX };
-        let mut reader = Reader::with_limit(config.max_file_bytes.unwrap_or(limit));
+        let mut reader = Reader::new(&config.field, config.max_file_bytes.unwrap_or(limit));
         let (train, held_out) = match &config.corpus {
-            Some(corpus) => crates::read(corpus, &mut reader)?,
+            Some(corpus) => {
+                progress(Progress { stage: Stage::Read, done: 0, total: 0 });
+                let (train, held_out) = crates::find(corpus)?;
+                let total = size(&train) + size(&held_out);
+                let mut read =
+                    |inputs: &[Input], before| read(&mut reader, inputs, (before, total), progress);
+                (read(&train, 0)?, read(&held_out, size(&train))?)
+            }
             None => {
-                reader.field.clone_from(&config.field);
-                let mut documents = Vec::new();
-                for path in &config.paths {
-                    reader.path(path, &mut documents)?;
-                }
-                split(documents, config)
+                let inputs = inputs::find(&config.paths, cache_dir, progress)?;
+                let total = size(&inputs);
+                split(read(&mut reader, &inputs, (0, total), progress)?, config)
             }
         };
-        Self::assemble(train, held_out, reader.dropped)
+        Self::assemble(train, held_out, reader.finish(config)?)
     }
 
-    /// Sorts by name, drops duplicates (train first, so that a text in both splits stays in train),
-    /// and checks names.
+    /// Sorts by name and drops duplicates: train first, so that a text in both splits stays in
+    /// train.
     fn assemble(
         train: Vec<Document>,
         held_out: Vec<Document>,
         mut dropped: Dropped,
     ) -> Result<Self> {
-        let (mut names, mut texts) = (HashSet::new(), HashSet::new());
+        let mut texts = HashSet::new();
         let mut keep = |mut documents: Vec<Document>| {
             documents.sort_by(|a, b| a.name.cmp(&b.name));
-            for document in &documents {
-                if !names.insert(document.name.clone()) {
-                    return Err(Error::SameName { name: document.name.clone() });
-                }
-            }
             let before = documents.len();
             documents.retain(|document| texts.insert(Hash::of(document.text.as_bytes())));
             dropped.duplicate += before - documents.len();
-            Ok(documents)
+            documents
         };
-        let (train, held_out) = (keep(train)?, keep(held_out)?);
+        let (train, held_out) = (keep(train), keep(held_out));
         let documents = train.len() + held_out.len();
         for (split, kept) in [("train", &train), ("held_out", &held_out)] {
             if kept.is_empty() {
-                return Err(Error::EmptySplit { split, documents });
+                return Err(Error::EmptySplit { split, documents, dropped });
             }
         }
         Ok(Self { train, held_out, dropped })
     }
+}
+
+/// The documents of files, of which `before` bytes of `total` lie behind.
+fn read(
+    reader: &mut Reader<'_>,
+    inputs: &[Input],
+    (before, total): (usize, usize),
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Vec<Document>> {
+    let (mut documents, mut done) = (Vec::new(), before);
+    for input in inputs {
+        progress(Progress { stage: Stage::Read, done, total });
+        reader.read(input, &mut documents)?;
+        done += bytes(input);
+    }
+    Ok(documents)
+}
+
+fn size(inputs: &[Input]) -> usize {
+    inputs.iter().map(bytes).sum()
+}
+
+/// The size of a file as it lies there; what cannot be asked for its size fails when it is read.
+fn bytes(input: &Input) -> usize {
+    std::fs::metadata(&input.path).map_or(0, |file| file.len() as usize)
 }
 
 /// Splits by a hash of the name, keyed by the seed: a document stays where it is when others come
@@ -133,181 +127,63 @@ fn split(documents: Vec<Document>, config: &DataConfig) -> (Vec<Document>, Vec<D
     (train, held_out)
 }
 
-/// Reads files and counts what it leaves out.
-pub(crate) struct Reader {
-    max_bytes: usize,
-    field: String,
-    dropped: Dropped,
-}
-
-impl Reader {
-    /// A reader that leaves out documents of more than `max_bytes`.
-    pub(crate) fn with_limit(max_bytes: usize) -> Self {
-        Self { max_bytes, field: "text".into(), dropped: Dropped::default() }
-    }
-
-    /// A file or a folder that a person named.
-    fn path(&mut self, path: &Path, out: &mut Vec<Document>) -> Result<()> {
-        let name =
-            path.file_name().map_or_else(|| ".".into(), |name| name.to_string_lossy().into_owned());
-        let found = std::fs::metadata(path).map_err(fs::error(path, "read"))?;
-        if found.is_dir() {
-            let known = |suffix: &str| suffix == "jsonl" || TEXT_SUFFIXES.contains(&suffix);
-            return self.folder(path, &name, known, out);
-        }
-        match suffix(path).as_str() {
-            "jsonl" => self.rows(path, &name, out),
-            known if TEXT_SUFFIXES.contains(&known) => self.text(path, name, out),
-            _ => Err(Error::Suffix { path: path.into() }),
-        }
-    }
-
-    /// Every file below `root` with a wanted suffix; hidden entries and folders tagged as caches
-    /// (`CACHEDIR.TAG`, which Cargo puts into `target`) are passed over.
-    pub(crate) fn folder(
-        &mut self,
-        root: &Path,
-        name: &str,
-        wanted: impl Fn(&str) -> bool,
-        out: &mut Vec<Document>,
-    ) -> Result<()> {
-        let visible = |entry: &walkdir::DirEntry| {
-            let hidden = entry.file_name().to_string_lossy().starts_with('.');
-            let cache = entry.file_type().is_dir() && entry.path().join("CACHEDIR.TAG").is_file();
-            entry.depth() == 0 || !(hidden || cache)
-        };
-        for entry in WalkDir::new(root).sort_by_file_name().into_iter().filter_entry(visible) {
-            let entry = entry.map_err(|source| Error::Walk { path: root.into(), source })?;
-            let suffix = suffix(entry.path());
-            if !entry.file_type().is_file() || !wanted(&suffix) {
-                continue;
-            }
-            let inside = entry.path().strip_prefix(root).unwrap_or(entry.path());
-            let mut name = name.to_owned();
-            for part in inside.components() {
-                name.push('/');
-                name.push_str(&part.as_os_str().to_string_lossy());
-            }
-            match suffix.as_str() {
-                "jsonl" => self.rows(entry.path(), &name, out)?,
-                _ => self.text(entry.path(), name, out)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// A whole file as one document.
-    fn text(&mut self, path: &Path, name: String, out: &mut Vec<Document>) -> Result<()> {
-        match String::from_utf8(fs::read(path)?) {
-            Ok(text) => self.keep(name, text, out),
-            Err(_) => {
-                self.dropped.not_utf8 += 1;
-                tracing::warn!("`{}` is not UTF-8 and is left out", path.display());
-            }
-        }
-        Ok(())
-    }
-
-    /// Every row of a `.jsonl` file as one document.
-    fn rows(&mut self, path: &Path, name: &str, out: &mut Vec<Document>) -> Result<()> {
-        for (index, row) in fs::read(path)?.split(|&byte| byte == b'\n').enumerate() {
-            if row.trim_ascii().is_empty() {
-                continue;
-            }
-            let line = index + 1;
-            let text = self.row(row).map_err(|reason| Error::Row {
-                path: PathBuf::from(path),
-                line,
-                reason,
-            })?;
-            self.keep(format!("{name}:{line}"), text, out);
-        }
-        Ok(())
-    }
-
-    fn row(&self, row: &[u8]) -> Result<String, String> {
-        let mut value: serde_json::Value =
-            serde_json::from_slice(row).map_err(|error| error.to_string())?;
-        match value.get_mut(&self.field).map(serde_json::Value::take) {
-            Some(serde_json::Value::String(text)) => Ok(text),
-            Some(_) => Err(format!("field `{}` is not a string", self.field)),
-            None => Err(format!("no field `{}`", self.field)),
-        }
-    }
-
-    fn keep(&mut self, name: String, text: String, out: &mut Vec<Document>) {
-        if text.is_empty() {
-            self.dropped.empty += 1;
-        } else if text.len() > self.max_bytes {
-            self.dropped.too_large += 1;
-        } else {
-            out.push(Document { name, text });
-        }
-    }
-}
-
-/// The lower-case suffix of a file name, without its dot.
-fn suffix(path: &Path) -> String {
-    path.extension().map(|suffix| suffix.to_string_lossy().to_lowercase()).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
+    fn read(files: &[(&str, &[u8])], change: impl FnOnce(&mut DataConfig)) -> Result<Documents> {
+        let root = tempfile::tempdir().unwrap();
+        let data = root.path().join("data");
+        std::fs::create_dir_all(&data).unwrap();
         for (path, bytes) in files {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, bytes).unwrap();
+            std::fs::write(data.join(path), bytes).unwrap();
         }
-        folder
-    }
-
-    /// Everything below `root`, half of it held out; names without the temporary folder.
-    fn read(root: &Path, change: impl FnOnce(&mut DataConfig)) -> Result<Documents> {
-        let mut config =
-            DataConfig { paths: vec![root.join("data")], held_out: 0.5, ..DataConfig::default() };
+        let paths = vec![Path::new(&data).into()];
+        let mut config = DataConfig { paths, held_out: 0.5, ..DataConfig::default() };
         change(&mut config);
-        Documents::read(&config)
+        Documents::read(&config, root.path(), &mut |_| {})
     }
 
     fn names(documents: &Documents) -> Vec<&str> {
-        let mut names: Vec<_> = documents
-            .train
-            .iter()
-            .chain(&documents.held_out)
-            .map(|document| document.name.as_str())
-            .collect();
+        let both = documents.train.iter().chain(&documents.held_out);
+        let mut names: Vec<_> = both.map(|document| document.name.as_str()).collect();
         names.sort_unstable();
         names
     }
 
+    fn document(name: &str, text: &str) -> Document {
+        Document { name: name.into(), text: text.into() }
+    }
+
     #[test]
-    fn reads_text_and_passes_over_the_rest() {
-        let root = folder(&[
-            ("data/a.txt", b"a"),
-            ("data/sub/b.RS", b"b"),
-            ("data/image.png", b"x"),
-            ("data/.git/c.txt", b"x"),
-            ("data/target/CACHEDIR.TAG", b""),
-            ("data/target/d.rs", b"x"),
-            ("data/empty.md", b""),
-            ("data/latin1.md", b"\xe9"),
-            ("data/large.md", b"0123456789"),
-        ]);
-        let documents = read(root.path(), |config| config.max_file_bytes = Some(9)).unwrap();
-        assert_eq!(names(&documents), ["data/a.txt", "data/sub/b.RS"]);
-        let dropped = Dropped { too_large: 1, duplicate: 0, not_utf8: 1, empty: 1 };
+    fn what_is_no_text_is_counted() {
+        let files: [(&str, &[u8]); 6] = [
+            ("a.txt", b"a"),
+            ("b.rs", b"b"),
+            ("empty.md", b""),
+            ("latin1.md", b"\xe9"),
+            ("large.md", b"0123456789"),
+            ("rows.jsonl", b"{\"body\": \"c\", \"text\": 3}"),
+        ];
+        let documents = read(&files, |config| {
+            config.max_file_bytes = Some(9);
+            config.max_bad_rows = 0.5;
+        })
+        .unwrap();
+        assert_eq!(names(&documents), ["data/a.txt", "data/b.rs"]);
+        let dropped = Dropped { too_large: 1, duplicate: 0, empty: 1, bad_rows: 2 };
         assert_eq!(documents.dropped, dropped);
-        let all = read(root.path(), |_| {}).unwrap();
-        assert!(names(&all).contains(&"data/large.md"));
+        let by_body = |config: &mut DataConfig| {
+            config.field = "body".into();
+            config.max_bad_rows = 0.5;
+        };
+        let all = read(&files, by_body).unwrap();
+        assert_eq!(names(&all)[2..], ["data/large.md", "data/rows.jsonl:1"]);
+        let Err(Error::BadRows { bad: 2, read: 6, .. }) = read(&files, |_| {}) else { panic!() };
     }
 
     #[test]
     fn duplicates_are_dropped_and_train_keeps_its_copy() {
-        let document = |name: &str, text: &str| Document { name: name.into(), text: text.into() };
         let train = vec![document("z", "same"), document("y", "same"), document("x", "other")];
         let held_out = vec![document("a", "same"), document("b", "own")];
         let documents = Documents::assemble(train, held_out, Dropped::default()).unwrap();
@@ -317,68 +193,28 @@ mod tests {
     }
 
     #[test]
-    fn jsonl_rows_are_documents() {
-        let rows = "{\"text\": \"one\", \"id\": 1}\n\n{\"text\": \"two\"}\r\n{\"text\": \"three\"}";
-        let root = folder(&[("data/rows.jsonl", rows.as_bytes())]);
-        let documents = read(root.path(), |_| {}).unwrap();
-        assert_eq!(
-            names(&documents),
-            ["data/rows.jsonl:1", "data/rows.jsonl:3", "data/rows.jsonl:4"]
-        );
-        let file =
-            read(root.path(), |config| config.paths = vec![root.path().join("data/rows.jsonl")])
-                .unwrap();
-        assert_eq!(names(&file)[0], "rows.jsonl:1");
-    }
-
-    #[test]
-    fn a_bad_row_is_named() {
-        for (row, field, reason) in [
-            ("{\"body\": \"x\"}", "text", "no field `text`"),
-            ("{\"text\": 3}", "text", "field `text` is not a string"),
-            ("{\"text\": \"x\"}", "body", "no field `body`"),
-            ("[\"text\"]", "text", "no field `text`"),
-            ("{\"text\": ", "text", "EOF"),
-        ] {
-            let root = folder(&[("data/rows.jsonl", format!("\n{row}").as_bytes())]);
-            let error = read(root.path(), |config| config.field = field.into()).unwrap_err();
-            assert!(matches!(error, Error::Row { line: 2, .. }), "{error:?}");
-            assert!(error.to_string().contains(reason), "{error}");
-        }
-        let root = folder(&[("data/rows.jsonl", b"{\"text\": \"\xff\"}")]);
-        assert!(matches!(read(root.path(), |_| {}), Err(Error::Row { line: 1, .. })));
-        let root = folder(&[("data/rows.jsonl", b"{\"body\": \"a\"}\n{\"body\": \"b\"}")]);
-        assert_eq!(
-            names(&read(root.path(), |config| config.field = "body".into()).unwrap()).len(),
-            2
-        );
-    }
-
-    #[test]
-    fn unknown_missing_and_twice_named_files_are_errors() {
-        let root =
-            folder(&[("data/a.txt", b"a"), ("data/b.parquet", b"b"), ("more/data/a.txt", b"c")]);
-        let paths = |paths: &[&str]| {
-            let paths = paths.iter().map(|path| root.path().join(path)).collect();
-            read(root.path(), |config| config.paths = paths)
+    fn an_empty_split_says_what_was_dropped() {
+        let said = |files: &[(&str, &[u8])]| {
+            let error = read(files, |config| config.max_file_bytes = Some(9)).unwrap_err();
+            (error.to_string(), error.hint().unwrap_or_default())
         };
-        assert!(matches!(paths(&["data/b.parquet"]), Err(Error::Suffix { .. })));
-        assert!(paths(&["nowhere"]).unwrap_err().to_string().contains("nowhere"));
-        assert!(
-            matches!(paths(&["data", "more/data"]), Err(Error::SameName { name }) if name == "data/a.txt")
-        );
-        assert!(matches!(
-            paths(&["data/a.txt"]),
-            Err(Error::EmptySplit { split: "held_out", documents: 1 })
-        ));
+        let (error, hint) = said(&[("image.png", b"x")]);
+        assert_eq!(error, "no text: there is no row, and no file of a known format");
+        assert!(hint.contains("jsonl"));
+        let (error, hint) = said(&[("a.txt", b""), ("b.txt", b"0123456789")]);
+        assert_eq!(error, "no document is left; dropped: 1 empty, 1 too large");
+        assert!(hint.contains("max_file_bytes"));
+        let (error, _) = said(&[("a.txt", b"a"), ("b.txt", b"a")]);
+        assert_eq!(error, "no document is left for `held_out` out of 1; dropped: 1 duplicate");
+        let (error, hint) = said(&[("a.txt", b"a")]);
+        assert_eq!(error, "no document is left for `held_out` out of 1");
+        assert!(hint.contains("split by document"));
     }
 
     #[test]
     fn a_split_depends_on_names_and_seed_alone() {
         let documents = |count: usize| -> Vec<Document> {
-            (0..count)
-                .map(|index| Document { name: index.to_string(), text: index.to_string() })
-                .collect()
+            (0..count).map(|index| document(&index.to_string(), &index.to_string())).collect()
         };
         let held_out = |count, seed, held_out| {
             let (_, held) =

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::Hash;
+use crate::{BadRow, Dropped, Hash};
 
 /// The crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -32,35 +32,106 @@ pub enum Error {
         /// What it may hold.
         expected: &'static str,
     },
+    /// An entry of `data.paths` is empty.
+    #[error("an empty path")]
+    EmptySource,
+    /// What follows `hf:` is no hub name.
+    #[error(
+        "`hf:{found}` is no hub name, expected: `hf:owner/name`, `hf:owner/name:path/in/it`, \
+         `hf:owner/name@revision:path/in/it`"
+    )]
+    HubName {
+        /// What follows.
+        found: String,
+    },
+    /// What follows `fetch:` is no name.
+    #[error("`fetch:{found}` names no source, expected: `fetch:NAME`")]
+    SourceName {
+        /// What follows.
+        found: String,
+    },
     /// A named file is of no known text format.
-    #[error("`{}` is of no known text format", path.display())]
+    #[error("`{file}` is of no known text format")]
     Suffix {
         /// The file.
-        path: PathBuf,
+        file: String,
     },
-    /// A row of a `.jsonl` file could not be used.
-    #[error("`{}`, line {line}: {reason}", path.display())]
-    Row {
+    /// A packed or binary file is damaged.
+    #[error("`{file}` cannot be read as {format}: {reason}")]
+    Unreadable {
         /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// What is wrong with it.
+        file: String,
+        /// `gzip`, `zstd` or `parquet`.
+        format: &'static str,
+        /// What its reader says.
         reason: String,
     },
-    /// Two documents have the same name.
-    #[error("two documents are named `{name}`")]
+    /// A `.parquet` file has no such column.
+    #[error("`{file}` has no column of text `{field}`, there are: {}", known.join(", "))]
+    Column {
+        /// The file.
+        file: String,
+        /// The column.
+        field: String,
+        /// Its columns.
+        known: Vec<String>,
+    },
+    /// More rows are bad than may be.
+    #[error("{}", bad_rows(*bad, *read, *allowed, first))]
+    BadRows {
+        /// Bad rows and files.
+        bad: usize,
+        /// Rows and files in all.
+        read: usize,
+        /// The share that may be bad; under `data.strict` there is none.
+        allowed: Option<f64>,
+        /// The first of them.
+        first: Vec<BadRow>,
+    },
+    /// Two files give documents of the same name.
+    #[error("documents of `{}` and `{}` have the same name, `{name}`", files[0], files[1])]
     SameName {
         /// The name.
         name: String,
+        /// The files.
+        files: [String; 2],
     },
     /// A split holds no document.
-    #[error("no document is left for `{split}` out of {documents}")]
+    #[error("{}", empty_split(split, *documents, dropped))]
     EmptySplit {
         /// `train` or `held_out`.
         split: &'static str,
         /// Usable documents in both splits.
         documents: usize,
+        /// What was left out.
+        dropped: Dropped,
+    },
+    /// No folder for the hub's cache.
+    #[error("no home folder for the cache of hub files")]
+    NoHome,
+    /// A hub name could not be listed or downloaded.
+    #[error("`hf:{name}`: {reason}")]
+    Hub {
+        /// The name.
+        name: String,
+        /// What the server answered, if it answered.
+        status: Option<u16>,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A repository has no such file.
+    #[error("`hf:{name}` has no file that can be read")]
+    NoHubFile {
+        /// The name.
+        name: String,
+    },
+    /// A hub name is not in the cache, and nothing may be downloaded.
+    #[error("`hf:{name}` is not in the cache `{}`, and HF_HUB_OFFLINE is set", cache.display())]
+    Offline {
+        /// The name.
+        name: String,
+        /// The cache's folder.
+        cache: PathBuf,
     },
     /// A corpus list could not be read.
     #[error("corpus list `{}`: {reason}", path.display())]
@@ -92,6 +163,14 @@ pub enum Error {
         name: String,
         /// The workspace whose dependencies were looked at.
         workspace: PathBuf,
+    },
+    /// `data.tokenizer` names no tokenizer.
+    #[error("no tokenizer at `{found}`; tried: {}", tried.join(", "))]
+    NoTokenizer {
+        /// What it names.
+        found: String,
+        /// Where one could have been.
+        tried: Vec<String>,
     },
     /// A tokenizer could not be read, trained or used.
     #[error("tokenizer `{}`: {reason}", path.display())]
@@ -135,13 +214,19 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// A shard has fewer tokens than one window needs.
-    #[error("{found} tokens are fewer than one window needs: {needed}")]
+    /// A split has fewer tokens than one batch.
+    #[error(
+        "the training text has {found} tokens; one batch of {rows} rows of {seq_len} needs {needed}"
+    )]
     TooShort {
         /// Tokens in the shard.
         found: usize,
-        /// Tokens that one window needs.
+        /// Tokens that one batch needs.
         needed: usize,
+        /// Rows of a batch.
+        rows: usize,
+        /// Targets of a row.
+        seq_len: usize,
     },
     /// A batch or window of no tokens was asked for.
     #[error("`{key}` is 0, expected: at least 1")]
@@ -155,6 +240,47 @@ pub enum Error {
         /// The text.
         found: String,
     },
+    /// A table of sources does not serve.
+    #[error("table of sources `{}`: {reason}", path.display())]
+    SourceTable {
+        /// The table.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No source has the name.
+    #[error("no source is named `{name}`, there are: {}", known.join(", "))]
+    UnknownSource {
+        /// The name.
+        name: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// A part of a source can be had nowhere.
+    #[error("source `{name}`, part `{part}`: no place has it{}", lines(tried))]
+    Unavailable {
+        /// The source.
+        name: String,
+        /// The part.
+        part: String,
+        /// What was tried, in this order.
+        tried: Vec<crate::fetch::Attempt>,
+    },
+    /// A source in the cache is not what was fetched.
+    #[error("the files of `{}` have SHA-256 {found}, expected: {expected}", folder.display())]
+    Altered {
+        /// The folder of the part.
+        folder: PathBuf,
+        /// The hash of what it holds.
+        found: Hash,
+        /// The hash of what was fetched.
+        expected: Hash,
+    },
+}
+
+/// One indented line for each.
+fn lines<T: std::fmt::Display>(items: &[T]) -> String {
+    items.iter().map(|item| format!("\n  {item}")).collect()
 }
 
 /// What is malformed in a token shard.
@@ -170,7 +296,7 @@ pub enum ShardFault {
         expected: usize,
     },
     /// The file starts with something else.
-    #[error("starts with {found:?}, expected: {expected:?}")]
+    #[error("starts with `{}`, expected: `{}`", found.escape_ascii(), expected.escape_ascii())]
     Magic {
         /// The first bytes.
         found: [u8; 8],
@@ -220,19 +346,55 @@ pub enum ShardFault {
 }
 
 impl Error {
+    /// Whether the same call may succeed later: it was the network or a server that failed.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Hub { status, .. } => !matches!(status, Some(400..500)),
+            Self::Unavailable { .. } => true,
+            _ => false,
+        }
+    }
+
     /// What a person can do about it, where there is something.
     pub fn hint(&self) -> Option<String> {
         let text = match self {
-            Self::Suffix { .. } => {
-                format!("known suffixes are `jsonl` and: {}", crate::TEXT_SUFFIXES.join(", "))
+            Self::Suffix { .. } => known_suffixes(),
+            Self::Unreadable { .. } => "it is damaged, or not what its name says".into(),
+            Self::Column { .. } => "name the column of the text with `data.field`".into(),
+            Self::BadRows { allowed: None, .. } => {
+                "mend them, or remove `data.strict` to skip them".into()
             }
-            Self::Row { .. } => {
-                "every row is a JSON object; `data.field` names the field of its text".into()
+            Self::BadRows { .. } => {
+                "`data.field` names the field of the text; raise `data.max_bad_rows` to skip bad \
+                 rows"
+                    .into()
             }
-            Self::SameName { .. } => "rename one of the files or folders in `data.paths`".into(),
+            Self::SameName { .. } => {
+                "leave one of them out, or rename it or its folder in `data.paths`".into()
+            }
+            Self::EmptySplit { documents: 0, dropped, .. } => match *dropped {
+                Dropped { too_large: 1.., .. } => "raise `data.max_file_bytes`".into(),
+                dropped if dropped == Dropped::default() => known_suffixes(),
+                _ => return None,
+            },
             Self::EmptySplit { .. } => {
                 "data is split by document: give more files than one, or a `.jsonl` file with one \
                  document per row, or change `data.held_out`"
+                    .into()
+            }
+            Self::NoHome => "set HF_HOME to a folder".into(),
+            Self::Hub { status: Some(401 | 403 | 404), .. } => {
+                "check the name; a private or gated repository needs a token in HF_TOKEN".into()
+            }
+            Self::Hub { .. } => {
+                "the same call again goes on; HF_HUB_OFFLINE=1 reads what is in the cache".into()
+            }
+            Self::NoHubFile { .. } => known_suffixes(),
+            Self::Offline { .. } => {
+                "unset HF_HUB_OFFLINE to download it, or set HF_HOME to where the cache is".into()
+            }
+            Self::NoTokenizer { .. } => {
+                "name a `tokenizer.json`, a folder with one, or a model on the hub: `hf:owner/name`"
                     .into()
             }
             Self::NoWorkspace { .. } => {
@@ -245,12 +407,60 @@ impl Error {
             Self::Lossy { .. } => {
                 "use a byte-level tokenizer, or remove `data.tokenizer` to train one".into()
             }
-            Self::Shard { .. } | Self::Documents { .. } | Self::Cache { .. } => {
-                "remove the folder; it is prepared again from the text".into()
+            Self::Shard { path, .. } | Self::Documents { path, .. } | Self::Cache { path, .. } => {
+                let folder = path.parent().unwrap_or(path);
+                format!("remove `{}`; it is prepared again from the text", folder.display())
             }
-            Self::TooShort { .. } => "give more text, or a shorter context".into(),
+            Self::SourceName { .. } | Self::UnknownSource { .. } => {
+                "`matformer fetch` lists them".into()
+            }
+            Self::Unavailable { .. } => {
+                "once one of these serves, the same call goes on: what is complete is kept".into()
+            }
+            Self::Altered { folder, .. } => {
+                let source = folder.parent().and_then(|text| text.parent()).unwrap_or(folder);
+                format!("remove `{}`; it is fetched again", source.display())
+            }
+            Self::TooShort { .. } => "give more text, or a shorter context or fewer rows".into(),
             _ => return None,
         };
         Some(text)
     }
+}
+
+fn known_suffixes() -> String {
+    format!(
+        "known suffixes are `jsonl`, `parquet` and: {}; all but `parquet` also with `.gz` or `.zst`",
+        crate::TEXT_SUFFIXES.join(", ")
+    )
+}
+
+/// The message of [`Error::EmptySplit`].
+fn empty_split(split: &str, documents: usize, dropped: &Dropped) -> String {
+    let some = *dropped != Dropped::default();
+    match (documents, some) {
+        (0, false) => "no text: there is no row, and no file of a known format".into(),
+        (0, true) => format!("no document is left; dropped: {dropped}"),
+        (_, false) => format!("no document is left for `{split}` out of {documents}"),
+        (_, true) => {
+            format!("no document is left for `{split}` out of {documents}; dropped: {dropped}")
+        }
+    }
+}
+
+/// The message of [`Error::BadRows`], with the first of them below it.
+fn bad_rows(bad: usize, read: usize, allowed: Option<f64>, first: &[BadRow]) -> String {
+    let mut text = format!("{bad} of {read} rows and files are bad, ");
+    text.push_str(&match allowed {
+        Some(share) => format!("more than `data.max_bad_rows` = {share} allows:"),
+        None => "`data.strict` allows none:".into(),
+    });
+    for row in first {
+        text.push_str("\n  ");
+        text.push_str(&row.to_string());
+    }
+    if bad > first.len() {
+        text.push_str(&format!("\n  and {} more", bad - first.len()));
+    }
+    text
 }

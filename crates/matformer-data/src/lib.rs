@@ -2,25 +2,39 @@
 
 mod baselines;
 mod batches;
+mod cache;
 mod config;
 mod crates;
 mod documents;
 mod error;
+pub mod fetch;
+mod format;
 mod hash;
 mod held_out;
+mod hub;
+mod inputs;
+mod parquet;
 mod prepare;
+mod progress;
+mod reader;
 mod shard;
+mod source;
 mod tokenizer;
+mod tokenizer_source;
 
 pub use baselines::{Baselines, ByteCounts, baselines};
 pub use batches::{BatchShape, Batches, HostBatch};
 pub use config::{CORPUS_MAX_FILE_BYTES, DataConfig, MIN_VOCAB_SIZE};
-pub use documents::{Document, Documents, Dropped, TEXT_SUFFIXES};
+pub use documents::Documents;
 pub use error::{Error, Result, ShardFault};
+pub use format::TEXT_SUFFIXES;
 pub use hash::Hash;
 pub use held_out::{HeldOut, Window};
-pub use prepare::{Prepared, Progress, SplitSize, Stage, Summary, prepare};
+pub use prepare::{Prepared, SplitSize, Summary, prepare, prepare_into};
+pub use progress::{Progress, Stage};
+pub use reader::{BadRow, Document, Dropped};
 pub use shard::{DocumentSpan, Shard};
+pub use source::{HubName, Source};
 pub use tokenizer::{
     END_OF_TEXT, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, TRAINING_SAMPLE_BYTES, TokenSpan, Tokenizer,
 };

@@ -1,56 +1,39 @@
 //! From text to a folder with tokenizer and token shards, made once and reused.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use matformer_core::fs;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::baselines::{Baselines, ByteCounts, baselines};
-use crate::documents::{Document, Documents, Dropped};
+use crate::documents::Documents;
 use crate::hash::Hasher;
+use crate::hub::Hub;
+use crate::progress::{Progress, Stage};
+use crate::reader::{Document, Dropped};
 use crate::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
-use crate::{DataConfig, DocumentSpan, Error, Hash, HeldOut, Result, Shard, Tokenizer};
+use crate::{
+    DataConfig, DocumentSpan, Error, Hash, HeldOut, Result, Shard, Tokenizer, cache,
+    tokenizer_source,
+};
 
 /// Goes into the key: a folder of another version is never reused.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 /// Written last before the folder is published.
 const SUMMARY: &str = "summary.json";
 const BYTE_COUNTS: &str = "train.bytes.json";
+/// What every prepared folder has.
+const FILES: [&str; 7] = [
+    SUMMARY,
+    TOKENIZER_FILE,
+    "train.bin",
+    "train.docs.jsonl",
+    BYTE_COUNTS,
+    "held_out.bin",
+    "held_out.docs.jsonl",
+];
 /// Text that is tokenised between two reports of progress, in bytes.
 const CHUNK: usize = 1 << 20;
-
-/// What [`prepare`] is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// Reading the documents.
-    Read,
-    /// Training the tokenizer.
-    Tokenizer,
-    /// Encoding the documents.
-    Encode,
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Read => "reading documents",
-            Self::Tokenizer => "training the tokenizer",
-            Self::Encode => "encoding documents",
-        })
-    }
-}
-
-/// How far [`prepare`] is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// What is being done.
-    pub stage: Stage,
-    /// Bytes of text that are done.
-    pub done: usize,
-    /// Bytes of text in all; 0 while that is unknown.
-    pub total: usize,
-}
 
 /// Sizes of one split.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,26 +79,53 @@ pub struct Prepared {
     pub summary: Summary,
 }
 
-/// Reads the text that `config` names, trains or copies the tokenizer, and writes the token shards
-/// into a folder of `cache_dir` that is named by a hash of the text and of what `config` makes of
-/// it. What is there already is reused; what is not appears by one rename.
+/// Reads the text that `config` names, downloading what has a hub name, trains or copies the
+/// tokenizer, and writes the token shards into a folder of `cache_dir` that is named by a hash of
+/// the text and of what `config` makes of it. What is there already is reused; what is not appears
+/// by one rename, in place of a folder that lacks a file.
 ///
 /// # Errors
-/// As [`Documents::read`], [`Tokenizer::train`] and [`Tokenizer::load`]; [`Error::Lossy`] for a
-/// given tokenizer that does not decode a held-out document to its text; [`Error::File`] for files
-/// that cannot be written.
+/// As [`Documents::read`], [`Tokenizer::train`] and [`Tokenizer::load`]; [`Error::NoTokenizer`];
+/// [`Error::Lossy`] for a given tokenizer that does not decode a held-out document to its text;
+/// [`Error::File`] for files that cannot be written.
 pub fn prepare(
     config: &DataConfig,
     cache_dir: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Prepared> {
-    progress(Progress { stage: Stage::Read, done: 0, total: 0 });
-    let documents = Documents::read(config)?;
-    let given = config.tokenizer.as_deref().map(Tokenizer::load).transpose()?;
-    let dir = cache_dir.join(key(config, &documents, given.as_ref()).short());
-    if dir.join(SUMMARY).is_file() {
-        return Ok(Prepared { reused: true, ..Prepared::open(&dir)? });
+    prepare_into(config, cache_dir, cache_dir, progress)
+}
+
+/// As [`prepare`], but what is not in `cache_dir` yet is written into `folder`: the cache is read
+/// only.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_into(
+    config: &DataConfig,
+    cache_dir: &Path,
+    folder: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Prepared> {
+    config.validate()?;
+    let given = match &config.tokenizer {
+        Some(source) => {
+            Some(Tokenizer::load(&tokenizer_source::locate(source, &Hub::from_env, progress)?)?)
+        }
+        None => None,
+    };
+    let documents = Documents::read(config, cache_dir, progress)?;
+    let name = key(config, &documents, given.as_ref()).short();
+    let dir = cache_dir.join(&name);
+    match missing(&dir) {
+        None => return Ok(Prepared { reused: true, ..Prepared::open(&dir)? }),
+        Some(file) if dir.exists() => {
+            tracing::warn!("`{}` has no `{file}` and is prepared again", dir.display());
+        }
+        Some(_) => {}
     }
+    let dir = folder.join(name);
+    let _entered = cache::enter(folder)?;
     let scratch = fs::scratch_dir(&dir)?;
     let tokenizer = match given {
         Some(tokenizer) => copy(&tokenizer, scratch.path())?,
@@ -126,13 +136,27 @@ pub fn prepare(
         }
     };
     write(&documents, &tokenizer, scratch.path(), progress)?;
-    match fs::publish_dir(scratch.path(), &dir) {
-        Ok(()) => {}
-        // Another process was first; the name says that it wrote the same.
-        Err(_) if dir.join(SUMMARY).is_file() => {}
-        Err(error) => return Err(error.into()),
-    }
+    publish(scratch.path(), &dir)?;
     Ok(Prepared { reused: false, ..Prepared::open(&dir)? })
+}
+
+/// The first file that a prepared folder lacks.
+fn missing(dir: &Path) -> Option<&'static str> {
+    FILES.into_iter().find(|file| !dir.join(file).is_file())
+}
+
+/// Moves a finished folder to its place, from which one that lacks a file makes way.
+fn publish(scratch: &Path, dir: &Path) -> Result<()> {
+    if dir.exists() && missing(dir).is_some() {
+        let aside = fs::scratch_dir(dir)?;
+        std::fs::rename(dir, aside.path().join("damaged")).map_err(fs::error(dir, "move"))?;
+    }
+    match fs::publish_dir(scratch, dir) {
+        Ok(()) => Ok(()),
+        // Another process was first; the name says that it wrote the same.
+        Err(_) if missing(dir).is_none() => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 impl Prepared {
@@ -214,8 +238,8 @@ fn key(config: &DataConfig, documents: &Documents, tokenizer: Option<&Tokenizer>
         None => hasher.part(config.vocab_size.to_le_bytes()).part(config.seed.to_le_bytes()),
     };
     hash_documents(&mut hasher, documents);
-    let Dropped { too_large, duplicate, not_utf8, empty } = documents.dropped;
-    for count in [too_large, duplicate, not_utf8, empty] {
+    let Dropped { too_large, duplicate, empty, bad_rows } = documents.dropped;
+    for count in [too_large, duplicate, empty, bad_rows] {
         hasher.part(count.to_le_bytes());
     }
     hasher.finish()

@@ -15,7 +15,7 @@ fn corpus(root: &Path) -> DataConfig {
             .repeat(1 + index % 7);
         std::fs::write(data.join(format!("{index}.rs")), text).unwrap();
     }
-    DataConfig { paths: vec![data], held_out: 0.2, vocab_size: 300, ..DataConfig::default() }
+    DataConfig { paths: vec![data.into()], held_out: 0.2, vocab_size: 300, ..DataConfig::default() }
 }
 
 fn quietly(config: &DataConfig, cache: &Path) -> Prepared {
@@ -112,7 +112,7 @@ fn a_given_tokenizer_is_taken_over_unless_it_loses_text() {
     let cache = root.path().join("cache");
     let config = corpus(root.path());
     let own = quietly(&config, &cache);
-    let given = DataConfig { tokenizer: Some(own.tokenizer_path()), ..config };
+    let given = DataConfig { tokenizer: Some(own.tokenizer_path().into()), ..config };
     let prepared = quietly(&given, &cache);
     // Where the tokenizer comes from is no part of the data.
     assert_eq!(prepared.data_hash(), own.data_hash());
@@ -125,7 +125,7 @@ fn a_given_tokenizer_is_taken_over_unless_it_loses_text() {
     std::fs::write(&path, json.to_string()).unwrap();
     assert!(Tokenizer::load(&path).is_ok());
     std::fs::write(root.path().join("data/upper.rs"), "// UPPER").unwrap();
-    let lossy = DataConfig { tokenizer: Some(path), held_out: 0.99, ..given };
+    let lossy = DataConfig { tokenizer: Some(path.into()), held_out: 0.99, ..given };
     assert!(matches!(prepare(&lossy, &cache, &mut |_| {}), Err(Error::Lossy { .. })));
 }
 
@@ -141,9 +141,51 @@ fn a_damaged_folder_is_an_error_with_a_hint() {
     };
     edit("tokenizer.json", "\"truncation\": null,", "");
     assert!(matches!(prepared.train(), Err(Error::Shard { .. })));
-    edit("summary.json", "\"format_version\": 1", "\"format_version\": 99");
+    edit("summary.json", "\"format_version\": 2", "\"format_version\": 99");
     let error = Prepared::open(prepared.dir()).unwrap_err();
     assert!(error.to_string().contains("99"), "{error}");
-    assert!(error.hint().unwrap().contains("remove the folder"));
+    let folder = prepared.dir().display();
+    assert!(error.hint().unwrap().starts_with(&format!("remove `{folder}`; ")));
     assert!(matches!(Prepared::open(root.path()), Err(Error::File(_))));
+}
+
+#[test]
+fn a_folder_that_lacks_a_file_is_prepared_again() {
+    let root = tempfile::tempdir().unwrap();
+    let (cache, config) = (root.path().join("cache"), corpus(root.path()));
+    let first = quietly(&config, &cache);
+    let files: Vec<_> =
+        std::fs::read_dir(first.dir()).unwrap().map(|e| e.unwrap().path()).collect();
+    let whole: Vec<_> = files.iter().map(|file| std::fs::read(file).unwrap()).collect();
+    // Transformers' file may be missing: not every tokenizer comes with one.
+    for file in files.iter().filter(|file| !file.ends_with("tokenizer_config.json")) {
+        std::fs::remove_file(file).unwrap();
+        // What a killed process left goes at the same time.
+        std::fs::create_dir_all(cache.join(".tmp-killed/sub")).unwrap();
+        let again = quietly(&config, &cache);
+        assert!(!again.reused, "{file:?}");
+        assert_eq!((again.dir(), &again.summary), (first.dir(), &first.summary));
+        for (file, bytes) in files.iter().zip(&whole) {
+            assert!(std::fs::read(file).unwrap() == *bytes, "{file:?}");
+        }
+        assert_eq!(std::fs::read_dir(&cache).unwrap().count(), 1, "{file:?}");
+    }
+    std::fs::remove_dir_all(first.dir()).unwrap();
+    std::fs::write(first.dir(), "a file").unwrap();
+    assert_eq!(quietly(&config, &cache).summary, first.summary);
+}
+
+#[test]
+fn bad_rows_are_in_the_summary() {
+    let root = tempfile::tempdir().unwrap();
+    let config = corpus(root.path());
+    let good = quietly(&config, &root.path().join("cache"));
+    std::fs::write(root.path().join("data/rows.jsonl"), "[]\n{\"text\": \"x\"}\n").unwrap();
+    let config = DataConfig { max_bad_rows: 0.1, ..config };
+    let prepared = quietly(&config, &root.path().join("cache"));
+    assert_eq!(prepared.summary.dropped.bad_rows, 1);
+    assert_ne!(prepared.data_hash(), good.data_hash());
+    let strict = DataConfig { strict: true, ..config };
+    let error = prepare(&strict, &root.path().join("cache"), &mut |_| {}).unwrap_err();
+    assert!(matches!(error, Error::BadRows { bad: 1, read: 42, .. }), "{error}");
 }

@@ -47,6 +47,11 @@ pub struct MatLmConfig {
     pub layer_d_ff: Option<Vec<usize>>,
 }
 
+/// The largest size of anything: products of two sizes stay far within 64 bits.
+const MAX_SIZE: usize = 1 << 24;
+/// The most layers.
+const MAX_LAYERS: usize = 10_000;
+
 impl Default for MatLmConfig {
     fn default() -> Self {
         Self {
@@ -92,6 +97,32 @@ impl MatLmConfig {
         Ok(Space::new(self.n_layers, self.d_ff, self.width_multiple, granularities)?)
     }
 
+    /// The first key in which two configurations differ so that the weights of one are none of the
+    /// other, with what each holds. Granularities, context and constants may differ.
+    pub fn other_weights(&self, other: &Self) -> Option<(&'static str, String, String)> {
+        const KEYS: [&str; 10] = [
+            "vocab_size",
+            "d_model",
+            "n_layers",
+            "n_heads",
+            "n_kv_heads",
+            "head_dim",
+            "d_ff",
+            "tied_embeddings",
+            "activation",
+            "layer_d_ff",
+        ];
+        let values = |c: &Self| {
+            let whole = Self { head_dim: Some(c.head_dim()), ..c.clone() };
+            serde_json::to_value(whole).unwrap_or_default()
+        };
+        let (ours, theirs) = (values(self), values(other));
+        let text = |v: Option<&serde_json::Value>| v.map_or("absent".to_owned(), |v| v.to_string());
+        KEYS.into_iter()
+            .find(|key| ours.get(key) != theirs.get(key))
+            .map(|key| (key, text(ours.get(key)), text(theirs.get(key))))
+    }
+
     /// Checks everything that building relies on.
     ///
     /// # Errors
@@ -112,6 +143,12 @@ impl MatLmConfig {
         if let Some((field, _)) = positive.iter().find(|(_, n)| *n == 0) {
             return wrong(field, "0".to_owned(), "at least 1".to_owned());
         }
+        if let Some((field, n)) = positive.iter().find(|(_, n)| *n > MAX_SIZE) {
+            return wrong(field, n.to_string(), format!("at most {MAX_SIZE}"));
+        }
+        if self.n_layers > MAX_LAYERS {
+            return wrong("n_layers", self.n_layers.to_string(), format!("at most {MAX_LAYERS}"));
+        }
         if self.head_dim.is_none() && !self.d_model.is_multiple_of(self.n_heads) {
             let expected = format!("a divisor of `d_model` {}", self.d_model);
             return wrong("n_heads", self.n_heads.to_string(), expected);
@@ -124,11 +161,17 @@ impl MatLmConfig {
             let expected = "an even number: rotary embedding turns pairs".to_owned();
             return wrong("head_dim", self.head_dim().to_string(), expected);
         }
-        if !(self.norm_eps > 0.0 && self.norm_eps.is_finite()) {
-            return wrong("norm_eps", self.norm_eps.to_string(), "above 0".to_owned());
+        if self.head_dim() > MAX_SIZE / self.n_heads {
+            let expected = format!("at most {MAX_SIZE} in {} heads together", self.n_heads);
+            return wrong("head_dim", self.head_dim().to_string(), expected);
         }
-        if !(self.rope_theta > 0.0 && self.rope_theta.is_finite()) {
-            return wrong("rope_theta", self.rope_theta.to_string(), "above 0".to_owned());
+        // In single precision: less is 0, more leaves nothing of the hidden state.
+        if !(1e-30..=1.0).contains(&self.norm_eps) {
+            return wrong("norm_eps", self.norm_eps.to_string(), "from 1e-30 to 1".to_owned());
+        }
+        // A base below 1 turns faster with each pair, soon by more than there are numbers for.
+        if !(1.0..=1e30).contains(&self.rope_theta) {
+            return wrong("rope_theta", self.rope_theta.to_string(), "from 1 to 1e30".to_owned());
         }
         if let Some(widths) = &self.layer_d_ff
             && (widths.len() != self.n_layers || widths.iter().any(|w| *w == 0 || *w > self.d_ff))
@@ -137,5 +180,61 @@ impl MatLmConfig {
             return wrong("layer_d_ff", format!("{widths:?}"), expected);
         }
         self.space().map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absurd_sizes_are_refused_by_name() {
+        let refused = |config: MatLmConfig| config.validate().unwrap_err().to_string();
+        let base = MatLmConfig::default;
+        assert_eq!(
+            refused(MatLmConfig { d_model: 100_000_000, ..base() }),
+            "`d_model` is 100000000; expected at most 16777216"
+        );
+        for huge in [MAX_SIZE + 1, usize::MAX] {
+            for config in [
+                MatLmConfig { vocab_size: huge, ..base() },
+                MatLmConfig { d_ff: huge, ..base() },
+                MatLmConfig { n_heads: huge, ..base() },
+                MatLmConfig { context: huge, ..base() },
+                MatLmConfig { n_layers: huge, ..base() },
+                MatLmConfig { width_multiple: huge, ..base() },
+            ] {
+                assert!(refused(config).contains("; expected at most "));
+            }
+        }
+        let layers = refused(MatLmConfig { n_layers: 10_001, ..base() });
+        assert_eq!(layers, "`n_layers` is 10001; expected at most 10000");
+        let heads = refused(MatLmConfig { head_dim: Some(1 << 23), ..base() });
+        assert_eq!(heads, "`head_dim` is 8388608; expected at most 16777216 in 4 heads together");
+    }
+
+    #[test]
+    fn weights_fit_where_only_granularities_context_and_constants_differ() {
+        let base = MatLmConfig::default();
+        let same = MatLmConfig {
+            granularities: Some(vec![32, 512]),
+            context: 1024,
+            head_dim: Some(32),
+            rope_theta: 5e5,
+            width_multiple: 64,
+            ..base.clone()
+        };
+        assert_eq!(base.other_weights(&same), None);
+        let found = |config: MatLmConfig| base.other_weights(&config);
+        let text = |key, a: &str, b: &str| Some((key, a.to_owned(), b.to_owned()));
+        assert_eq!(found(MatLmConfig { d_ff: 1024, ..base.clone() }), text("d_ff", "512", "1024"));
+        assert_eq!(
+            found(MatLmConfig { activation: matformer_nn::Activation::Gelu, ..base.clone() }),
+            text("activation", "\"swi_glu\"", "\"gelu\"")
+        );
+        assert_eq!(
+            found(MatLmConfig { tied_embeddings: false, ..base.clone() }),
+            text("tied_embeddings", "true", "false")
+        );
     }
 }

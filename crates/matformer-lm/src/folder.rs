@@ -29,6 +29,9 @@ impl Folder for MatLm {
             .map_err(|(found, expected)| malformed(found, &expected))?;
         let model = Self::zeros(&config, device).map_err(|e| match e {
             Error::Nn(e) => e,
+            Error::Config { field, found, expected } => {
+                malformed(format!("`{}` is {found}", hugging_face_key(field)), &expected)
+            }
             other => malformed(other.to_string(), "a configuration that makes a model"),
         })?;
         Ok(model.with_granularities(manifest.granularities.clone()))
@@ -114,6 +117,20 @@ fn to_hugging_face(c: &MatLmConfig) -> Map<String, Value> {
     }
 }
 
+/// What `config.json` calls a field of ours.
+fn hugging_face_key(field: &str) -> &str {
+    match field {
+        "d_model" => "hidden_size",
+        "n_layers" => "num_hidden_layers",
+        "n_heads" => "num_attention_heads",
+        "n_kv_heads" => "num_key_value_heads",
+        "d_ff" => "intermediate_size",
+        "context" => "max_position_embeddings",
+        "norm_eps" => "rms_norm_eps",
+        same => same,
+    }
+}
+
 /// The way back; widths and granularities come from the manifest.
 ///
 /// The error is (what was found, what was expected).
@@ -125,11 +142,12 @@ fn from_hugging_face(
         (format!("`{key}`: {}", value.get(key).unwrap_or(&Value::Null)), expected.to_owned())
     };
     let number = |key: &str| {
-        value
-            .get(key)
-            .and_then(Value::as_u64)
-            .map(|n| n as usize)
-            .ok_or_else(|| missing(key, "a number"))
+        let number = value.get(key).and_then(Value::as_u64);
+        number.map(|n| n as usize).ok_or_else(|| missing(key, "a whole number"))
+    };
+    let optional = |key: &str| match value.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(_) => number(key).map(Some),
     };
     let activation = match value.get("model_type").and_then(Value::as_str) {
         Some("llama") => Activation::SwiGlu,
@@ -166,8 +184,11 @@ fn from_hugging_face(
         d_model: number("hidden_size")?,
         n_layers: number("num_hidden_layers")?,
         n_heads: number("num_attention_heads")?,
-        n_kv_heads: number("num_key_value_heads").or_else(|_| number("num_attention_heads"))?,
-        head_dim: value.get("head_dim").and_then(Value::as_u64).map(|n| n as usize),
+        n_kv_heads: match optional("num_key_value_heads")? {
+            Some(n) => n,
+            None => number("num_attention_heads")?,
+        },
+        head_dim: optional("head_dim")?,
         d_ff: number("intermediate_size")?,
         granularities: Some(manifest.granularities.widths()),
         width_multiple: manifest.multiple,
@@ -190,7 +211,8 @@ fn from_hugging_face(
 }
 
 /// The standalone model of one submodel: the same weights, cut by prefix, every layer exactly as
-/// wide as the submodel. Granularities that are no wider than it stay available in it.
+/// wide as the submodel. Granularities that are no wider than it keep their names in it; a width
+/// that is none becomes the largest, named after itself: `w96`.
 ///
 /// # Errors
 /// When the submodel does not fit the model, or a tensor cannot be read from its device.
@@ -198,26 +220,44 @@ pub fn extract(model: &MatLm, submodel: &Submodel) -> Result<MatLm> {
     let space = model.space();
     space.check(submodel)?;
     let d_ff = submodel.max_width();
-    let kept: Vec<Granularity> =
+    let mut kept: Vec<Granularity> =
         space.granularities.iter().filter(|g| g.width <= d_ff).cloned().collect();
-    let granularities = match kept.last() {
-        Some(last) if last.width == d_ff => Granularities::try_from(kept)?,
-        _ => {
-            Granularities::new(&kept.iter().map(|g| g.width).chain([d_ff]).collect::<Vec<usize>>())?
-        }
-    };
+    if kept.last().is_none_or(|last| last.width < d_ff) {
+        kept.push(Granularity { name: format!("w{d_ff}"), width: d_ff });
+    }
+    let granularities = Granularities::try_from(kept)?;
     let config = MatLmConfig {
         d_ff,
         granularities: Some(granularities.widths()),
         layer_d_ff: submodel.uniform_width().is_none().then(|| submodel.widths().to_vec()),
         ..model.config().clone()
     };
+    let target = MatLm::zeros(&config, &model.device())?.with_granularities(granularities);
+    refill(model, target)
+}
+
+/// The same weights in a model of another configuration, whose granularities, context and
+/// constants may be others.
+///
+/// # Errors
+/// [`Error::Config`] names the first key that other weights would be needed for.
+pub fn with_config(model: &MatLm, config: &MatLmConfig) -> Result<MatLm> {
+    match config.other_weights(model.config()) {
+        None => refill(model, MatLm::zeros(config, &model.device())?),
+        Some((field, found, expected)) => {
+            let expected = format!("{expected}, as in the weights");
+            Err(Error::Config { field, found, expected })
+        }
+    }
+}
+
+/// Fills a model whose matrices are those of another, or prefixes of them.
+fn refill(model: &MatLm, target: MatLm) -> Result<MatLm> {
     let mut values = std::collections::HashMap::new();
     params::read(model, |path, data| {
         values.insert(path.to_owned(), data);
         Ok(())
     })?;
-    let target = MatLm::zeros(&config, &model.device())?.with_granularities(granularities);
     Ok(params::fill(target, |path, shape| {
         let data = values.remove(path).ok_or_else(|| missing(path, "no such parameter"))?;
         prefix(data, shape).ok_or_else(|| missing(path, "not a prefix"))

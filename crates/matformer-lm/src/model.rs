@@ -11,6 +11,7 @@ use matformer_nn::{
     State,
     init::{self, Init},
     ops::{RopeTable, cross_entropy, rms_norm, stack_rows},
+    params,
 };
 
 use crate::{Error, MatLmConfig, Result};
@@ -76,11 +77,11 @@ impl MatLm {
         }))
     }
 
-    /// A model whose parameters wait to be filled.
+    /// A model whose parameters wait to be filled, and take no memory until then.
     pub(crate) fn zeros(config: &MatLmConfig, device: &Device) -> Result<Self> {
         config.validate()?;
         let c = config;
-        let embedding = || Param::from_tensor(Tensor::zeros([c.vocab_size, c.d_model], device));
+        let embedding = || params::unset([c.vocab_size, c.d_model], device);
         let new_norm = || RmsNormConfig::new(c.d_model).with_epsilon(c.norm_eps).init(device);
         let layer = |i| Layer {
             attention_norm: new_norm(),
@@ -233,6 +234,10 @@ impl Elastic for MatLm {
             nats: nats.reshape([rows, seq]).sum_dim(1).reshape([rows]),
             counts: target.counts.clone(),
         }
+    }
+
+    fn counted(&self, target: &LmTarget) -> Option<Tensor<1>> {
+        target.mask.clone()
     }
 
     fn head(&self, hidden: Tensor<2>) -> Tensor<2> {

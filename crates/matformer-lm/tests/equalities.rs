@@ -76,6 +76,23 @@ fn costs_of_every_preset_are_counted_elements() {
 }
 
 #[test]
+fn a_cache_grows_past_its_first_room() {
+    let config = MatLmConfig { context: 700, n_layers: 1, ..config() };
+    let model = MatLm::new(&config, 7, &device()).unwrap();
+    let (large, text) = (model.space().largest(), ids(610, 50, 3));
+    // Parts that end in the first room, at its end, and beyond what it doubles to.
+    let mut state = State::with_cache(1, 700);
+    let mut last = Vec::new();
+    for part in [0..10, 10..266, 266..267, 267..610] {
+        let tokens = model.tokens(1, &text[part.clone()]).unwrap();
+        let walked = walk(&model, &tokens, &Plan::one(&large), &mut state).unwrap();
+        last = values(model.head(walked.of(0).narrow(0, part.len() - 1, 1)));
+    }
+    let whole = one(&model, &large, 1, &text);
+    assert!(worst(&last, &whole[whole.len() - 50..]) < 1e-4);
+}
+
+#[test]
 fn the_joint_step_has_the_gradients_of_separate_passes() {
     let model = model(&device().autodiff());
     let space = model.space();

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use matformer_lm::MatLm;
+use matformer_core::{Manifest, Plan, Submodel};
+use matformer_lm::{MatLm, MatLmConfig, extract, with_config};
 use matformer_nn::{Elastic, folder};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
-use crate::support::{config, device, ids, manifest, model, one};
+use crate::support::{config, device, ids, logits, manifest, model, one};
 
 fn saved() -> (tempfile::TempDir, MatLm) {
     let (dir, model) = (tempfile::tempdir().unwrap(), model(&device()));
@@ -58,6 +59,71 @@ fn shards_with_an_index_are_read() {
     let index = format!("{{\"weight_map\": {{\"model.norm.weight\": \"{name}\"}}}}");
     std::fs::write(dir.path().join("model.safetensors.index.json"), index).unwrap();
     load(dir.path()).unwrap();
+}
+
+#[test]
+fn weights_that_were_changed_are_refused() {
+    let (dir, _) = saved();
+    rewrite(dir.path(), |t| t.get_mut("model.norm.weight").unwrap().2[3] ^= 1);
+    let message = load(dir.path()).unwrap_err();
+    let written = Manifest::load(dir.path()).unwrap().weights_sha256;
+    assert!(
+        message.contains(&format!("expected {written}, as `matformer.json` says")),
+        "{message}"
+    );
+}
+
+#[test]
+fn an_index_names_files_beside_it() {
+    for (map, expected) in [
+        ("{}", "an empty `weight_map`"),
+        (r#"{"a": "../model.safetensors"}"#, "file `../model.safetensors`"),
+        (r#"{"a": "/etc/passwd"}"#, "file `/etc/passwd`"),
+        (r#"{"a": ".."}"#, "file `..`"),
+    ] {
+        let (dir, _) = saved();
+        let index = dir.path().join("model.safetensors.index.json");
+        std::fs::write(index, format!("{{\"weight_map\": {map}}}")).unwrap();
+        let message = load(dir.path()).unwrap_err();
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn a_tensor_stands_in_one_file() {
+    let (dir, _) = saved();
+    let path = dir.path().join(folder::WEIGHTS);
+    std::fs::copy(&path, dir.path().join("again.safetensors")).unwrap();
+    let map = r#"{"weight_map": {"a": "again.safetensors", "b": "model.safetensors"}}"#;
+    std::fs::write(dir.path().join("model.safetensors.index.json"), map).unwrap();
+    let message = load(dir.path()).unwrap_err();
+    assert!(
+        message.contains("model.safetensors: tensor `") && message.contains("also in"),
+        "{message}"
+    );
+}
+
+#[test]
+fn names_survive_a_slice_between_two_granularities() {
+    let (_, model) = saved();
+    let slice = |width: usize| extract(&model, &Submodel::uniform(width, 3)).unwrap();
+    let names = |width| {
+        let slice = slice(width);
+        let list = slice.space().granularities.iter().map(|g| format!("{}={}", g.name, g.width));
+        list.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(names(32), "S=8 M=16 L=32");
+    assert_eq!(names(24), "S=8 M=16 w24=24");
+    assert_eq!(names(48), "S=8 M=16 L=32 w48=48");
+    // It reads back as it was.
+    let (dir, slice) = (tempfile::tempdir().unwrap(), slice(48));
+    let written = Manifest {
+        d_ff: 48,
+        granularities: slice.space().granularities.clone(),
+        ..manifest(&config())
+    };
+    folder::save(&slice, &written, dir.path()).unwrap();
+    assert_eq!(load(dir.path()).unwrap().space(), slice.space());
 }
 
 #[test]
@@ -120,7 +186,7 @@ fn wrong_files_are_named() {
         (
             folder::CONFIG,
             "{\"model_type\": \"llama\", \"vocab_size\": \"many\"}",
-            "`vocab_size`: \"many\"; expected a number",
+            "`vocab_size`: \"many\"; expected a whole number",
         ),
     ];
     for (name, text, expected) in cases {
@@ -129,4 +195,22 @@ fn wrong_files_are_named() {
         let message = load(dir.path()).unwrap_err();
         assert!(message.contains(expected) && message.contains(name), "{message}");
     }
+}
+
+#[test]
+fn weights_go_into_other_granularities_and_another_context() {
+    let model = model(&device());
+    let longer = MatLmConfig {
+        granularities: Some(vec![16, 64]),
+        context: 2 * config().context,
+        ..config()
+    };
+    let other = with_config(&model, &longer).unwrap();
+    assert_eq!(other.space().granularities.widths(), [16, 64]);
+    let (text, large) = (ids(9, 50, 1), model.space().largest());
+    assert_eq!(one(&other, &large, 1, &text), one(&model, &large, 1, &text));
+    assert!(logits(&other, &Plan::one(&large), 1, &ids(40, 50, 1)).len() == 1, "a longer context");
+    let wider = MatLmConfig { d_ff: 128, ..config() };
+    let message = with_config(&model, &wider).unwrap_err().to_string();
+    assert_eq!(message, "`d_ff` is 128; expected 64, as in the weights");
 }

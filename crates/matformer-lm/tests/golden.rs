@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use matformer_core::{Plan, Submodel, SubmodelSpec};
+use matformer_core::{Manifest, Plan, Submodel, SubmodelSpec, fs};
 use matformer_lm::{MatLm, MatLmConfig, costs};
 use matformer_nn::{Activation, Elastic, Folder, State, folder, row_losses, walk};
 use safetensors::SafeTensors;
@@ -29,7 +29,8 @@ fn load(weights: &str, config_json: &str, activation: Activation) -> MatLm {
         width_multiple: 16,
         ..MatLmConfig::default()
     };
-    manifest(&config).save(dir.path()).unwrap();
+    let weights_sha256 = fs::sha256_file(dir.path().join(folder::WEIGHTS)).unwrap();
+    Manifest { weights_sha256, ..manifest(&config) }.save(dir.path()).unwrap();
     folder::load(dir.path(), &device().autodiff()).unwrap().0
 }
 

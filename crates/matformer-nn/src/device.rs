@@ -10,7 +10,7 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceSpec {
     /// The fastest that this build and this machine have: CUDA, then a GPU through wgpu, then
-    /// the CPU. Never one that is not there.
+    /// the CPU, then a software adapter of wgpu. Never one that is not there.
     #[default]
     Auto,
     /// The CPU, through Burn's pure-Rust backend.
@@ -75,6 +75,7 @@ impl DeviceSpec {
                 .found()
                 .or_else(|| gpus().into_iter().next())
                 .or_else(|| Self::Flex.found())
+                .or_else(|| Self::Wgpu(0).found())
                 .ok_or_else(|| self.missing("this build has no backend for this machine")),
             _ => self.found().ok_or_else(|| self.missing("not in this build or on this machine")),
         }
@@ -106,6 +107,11 @@ pub fn available() -> String {
     }
 }
 
+/// Whether a device computes in the memory of this machine: the CPU, behind whatever backend.
+pub fn in_host_memory(device: &Device) -> bool {
+    flex().as_ref() == Some(device) || (wgpu().contains(device) && !gpus().contains(device))
+}
+
 fn flex() -> Option<Device> {
     #[cfg(feature = "flex")]
     return Some(Device::flex());
@@ -132,7 +138,7 @@ fn gpus() -> Vec<Device> {
     #[cfg(feature = "wgpu")]
     return wgpu()
         .into_iter()
-        .filter(|device| *device != Device::from(burn_wgpu::WgpuDevice::Cpu))
+        .filter(|device| *device != Device::wgpu(burn::tensor::DeviceKind::Cpu))
         .collect();
     #[cfg(not(feature = "wgpu"))]
     Vec::new()

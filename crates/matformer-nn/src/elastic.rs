@@ -78,6 +78,14 @@ pub trait Elastic: Module {
     /// - output: `[n, vocab or classes]`
     fn head(&self, hidden: Tensor<2>) -> Tensor<2>;
 
+    /// Which hidden rows the loss counts: 1 where it does, 0 where it does not; all if `None`.
+    ///
+    /// # Shapes
+    /// - output: `[rows·seq]`
+    fn counted(&self, _: &Self::Target) -> Option<Tensor<1>> {
+        None
+    }
+
     /// The device that holds the weights.
     fn device(&self) -> Device {
         self.devices().into_iter().next().unwrap_or_default()

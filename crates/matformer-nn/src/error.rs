@@ -75,6 +75,18 @@ pub enum Error {
         /// What was expected.
         expected: String,
     },
+    /// A file that is not the one that the manifest was written for.
+    #[error("{path}: SHA-256 {found}; expected {expected}, as `matformer.json` says")]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// Its hash.
+        found: String,
+        /// The hash in the manifest.
+        expected: String,
+        /// Where the manifest has it.
+        key: &'static str,
+    },
     /// A tensor that a checkpoint lacks, has too much, or has in another shape.
     #[error("{path}: tensor `{tensor}`: {found}; expected {expected}")]
     Tensor {
@@ -105,6 +117,10 @@ impl Error {
             Self::Device { .. } => Some(
                 "build with `--features wgpu` or `--features cuda` to add a backend".to_owned(),
             ),
+            Self::Changed { key, .. } => Some(format!(
+                "it was changed or damaged after it was written: bring the old file back; a change \
+                 that is meant needs its new hash in `matformer.json`, as `{key}`"
+            )),
             _ => None,
         }
     }

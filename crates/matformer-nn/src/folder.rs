@@ -36,7 +36,8 @@ pub trait Folder: Elastic + Sized {
     /// What `matformer.json` and `info` call this kind of model.
     const KIND: &'static str;
 
-    /// The model that a folder's `config.json` and manifest describe, its weights not yet read.
+    /// The model that a folder's `config.json` and manifest describe, its weights not yet read:
+    /// [`params::unset`] makes parameters that take no memory until they are.
     ///
     /// # Errors
     /// When the configuration cannot be read or built.
@@ -66,21 +67,42 @@ pub fn save<M: Folder>(model: &M, manifest: &Manifest, dir: &Path) -> Result<Man
     Ok(manifest)
 }
 
-/// Reads a model and its manifest from `dir`.
+/// Reads a model and its manifest from `dir`, and checks the weights against the hash that the
+/// manifest names. Nothing is allocated for a shape that the weights file does not hold, where
+/// [`Folder::build`] leaves its parameters unset ([`params::unset`]).
 ///
 /// # Errors
-/// When a file is missing or malformed, or a tensor is missing, unexpected or of another shape.
+/// When a file is missing, malformed or changed, or a tensor is missing, unexpected or of another
+/// shape.
 pub fn load<M: Folder>(dir: &Path, device: &Device) -> Result<(M, Manifest)> {
     let manifest = Manifest::load(dir)?;
+    let wrong = |found: String, expected: String| {
+        Err(Error::File { path: dir.join(Manifest::FILE), found, expected })
+    };
     if manifest.kind != M::KIND {
-        return Err(Error::File {
-            path: dir.join(Manifest::FILE),
-            found: format!("kind `{}`", manifest.kind),
-            expected: format!("`{}`", M::KIND),
-        });
+        return wrong(format!("kind `{}`", manifest.kind), format!("`{}`", M::KIND));
     }
-    let model = M::build(dir, &manifest, device)?;
-    let model = load_weights(model, dir, M::tensor_name)?;
+    let files = WeightFiles::open(dir)?;
+    let tensors = files.tensors()?;
+    if manifest.n_layers > tensors.len() {
+        let expected = format!("at most {}, the tensors of the weights", tensors.len());
+        return wrong(format!("`n_layers` is {}", manifest.n_layers), expected);
+    }
+    let model = std::thread::scope(|scope| {
+        let hash = scope.spawn(|| files.hash());
+        let model = fill(M::build(dir, &manifest, device)?, &tensors, M::tensor_name)?;
+        // Last: a tensor that is wrong says more than a hash that is.
+        let found = hash.join().unwrap_or_default();
+        match found == manifest.weights_sha256 {
+            true => Ok(model),
+            false => Err(Error::Changed {
+                path: files.paths[0].clone(),
+                found,
+                expected: manifest.weights_sha256.clone(),
+                key: "weights_sha256",
+            }),
+        }
+    })?;
     Ok((model, manifest))
 }
 
@@ -126,32 +148,64 @@ pub fn save_weights<M: burn::module::Module>(
     Ok(())
 }
 
-/// Fills every float parameter of `model` from the weights in `dir`.
-///
-/// # Errors
-/// When a tensor is missing, unexpected, of another shape, or not a float.
-pub fn load_weights<M: burn::module::Module>(
+/// The weights files of a folder, mapped: one, or those that its index names, in the order of
+/// their names.
+struct WeightFiles {
+    paths: Vec<PathBuf>, // at least one
+    maps: Vec<Mmap>,
+}
+
+/// Tensors by name, each with the file that it is in.
+type Tensors<'a> = BTreeMap<String, (&'a Path, TensorView<'a>)>;
+
+impl WeightFiles {
+    fn open(dir: &Path) -> Result<Self> {
+        let paths = shards(dir)?;
+        let maps = paths.iter().map(|path| map(path)).collect::<Result<_>>()?;
+        Ok(Self { paths, maps })
+    }
+
+    fn tensors(&self) -> Result<Tensors<'_>> {
+        let mut found = Tensors::new();
+        for (path, bytes) in self.paths.iter().zip(&self.maps) {
+            let file = SafeTensors::deserialize(bytes).map_err(|e| Error::File {
+                path: path.clone(),
+                found: e.to_string(),
+                expected: "a safetensors file".to_owned(),
+            })?;
+            for (name, view) in file.tensors() {
+                if let Some((first, _)) = found.insert(name.clone(), (path, view)) {
+                    return Err(Error::Tensor {
+                        path: path.clone(),
+                        tensor: name,
+                        found: format!("also in `{}`", first.display()),
+                        expected: "each tensor once".to_owned(),
+                    });
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// SHA-256 over the files, one after the other.
+    fn hash(&self) -> String {
+        fs::sha256_parts(self.maps.iter().map(|map| &map[..]))
+    }
+}
+
+/// Fills every float parameter of `model` from the tensors of its files.
+fn fill<M: burn::module::Module>(
     model: M,
-    dir: &Path,
+    tensors: &Tensors<'_>,
     name: impl Fn(&str) -> TensorName,
 ) -> Result<M> {
-    let shards = shards(dir)?;
-    let maps = shards.iter().map(|path| map(path)).collect::<Result<Vec<_>>>()?;
-    let mut found: BTreeMap<String, (&Path, TensorView<'_>)> = BTreeMap::new();
-    for (path, bytes) in shards.iter().zip(&maps) {
-        let file = SafeTensors::deserialize(bytes).map_err(|e| Error::File {
-            path: path.clone(),
-            found: e.to_string(),
-            expected: "a safetensors file".to_owned(),
-        })?;
-        found.extend(file.tensors().into_iter().map(|(name, view)| (name, (path.as_path(), view))));
-    }
-    let weights = &shards[0];
+    let first = tensors.values().next().map(|(path, _)| *path);
+    let path = || first.unwrap_or(Path::new(WEIGHTS)).to_owned();
     let expected: BTreeSet<String> =
         params::shapes(&model).iter().map(|(path, _)| name(path).name).collect();
-    if let Some(extra) = found.keys().find(|name| !expected.contains(*name)) {
+    if let Some((extra, (path, _))) = tensors.iter().find(|(name, _)| !expected.contains(*name)) {
         return Err(Error::Tensor {
-            path: weights.clone(),
+            path: (*path).to_owned(),
             tensor: extra.clone(),
             found: "a tensor that the model does not have".to_owned(),
             expected: format!("the model's {} tensors only", expected.len()),
@@ -159,16 +213,24 @@ pub fn load_weights<M: burn::module::Module>(
     }
     params::fill(model, |param, shape| {
         let stored = name(param);
-        let Some((path, view)) = found.get(&stored.name) else {
+        let Some((path, view)) = tensors.get(&stored.name) else {
             return Err(Error::Tensor {
-                path: weights.clone(),
-                tensor: stored.name,
+                path: path(),
                 found: "nothing".to_owned(),
-                expected: format!("shape {shape:?}"),
+                expected: format!("shape {:?}", on_disk(&stored, shape)),
+                tensor: stored.name,
             });
         };
         tensor_data(path, &stored, view, shape)
     })
+}
+
+/// Shape of a parameter in its file.
+fn on_disk(stored: &TensorName, shape: &[usize]) -> Vec<usize> {
+    match stored.transposed {
+        true => shape.iter().rev().copied().collect(),
+        false => shape.to_vec(),
+    }
 }
 
 /// Values of a stored tensor in the parameter's shape.
@@ -178,10 +240,7 @@ fn tensor_data(
     view: &TensorView<'_>,
     shape: &[usize],
 ) -> Result<TensorData> {
-    let on_disk = match stored.transposed {
-        true => shape.iter().rev().copied().collect(),
-        false => shape.to_vec(),
-    };
+    let on_disk = on_disk(stored, shape);
     let wrong = |found: String, expected: String| Error::Tensor {
         path: path.to_owned(),
         tensor: stored.name.clone(),
@@ -246,14 +305,18 @@ fn shards(dir: &Path) -> Result<Vec<PathBuf>> {
             expected: "an index with a `weight_map`".to_owned(),
         })?;
     let names: BTreeSet<String> = parsed.weight_map.into_values().collect();
-    match names.is_empty() {
-        true => Err(Error::File {
-            path: index,
-            found: "an empty `weight_map`".to_owned(),
-            expected: "at least one file".to_owned(),
-        }),
-        false => Ok(names.into_iter().map(|name| dir.join(name)).collect()),
+    let malformed = |found: String, expected: &str| {
+        Err(Error::File { path: index.clone(), found, expected: expected.to_owned() })
+    };
+    if names.is_empty() {
+        return malformed("an empty `weight_map`".to_owned(), "at least one file");
     }
+    // Beside the index, not anywhere on this machine.
+    let plain = |name: &&String| Path::new(name).file_name().is_some_and(|n| n == name.as_str());
+    if let Some(other) = names.iter().find(|name| !plain(name)) {
+        return malformed(format!("file `{other}`"), "the name of a file in the same folder");
+    }
+    Ok(names.into_iter().map(|name| dir.join(name)).collect())
 }
 
 fn map(path: &Path) -> Result<Mmap> {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     State,
     ops::{AttentionSpec, FfnWeights, RopeTable, attention, nested_ffn},
+    params,
 };
 
 /// What a feed-forward block does between its matrices.
@@ -55,10 +56,10 @@ pub struct NestedFfn {
 }
 
 impl NestedFfnConfig {
-    /// The block with all parameters zero; [`init`](crate::init::init) or a file fills them.
+    /// The block with parameters that wait for [`init`](crate::init::init) or a file; else zero.
     pub fn init(&self, device: &Device) -> NestedFfn {
-        let matrix = || Param::from_tensor(Tensor::zeros([self.d_ff, self.d_model], device));
-        let bias = |n| self.bias.then(|| Param::from_tensor(Tensor::zeros([n], device)));
+        let matrix = || params::unset([self.d_ff, self.d_model], device);
+        let bias = |n| self.bias.then(|| params::unset([n], device));
         NestedFfn {
             up: matrix(),
             gate: (self.activation == Activation::SwiGlu).then(matrix),
@@ -182,8 +183,8 @@ impl Attention {
         let mut k = self.k.forward(x.clone()); // [rows·seq, kv_heads·head_dim]
         let v = self.v.forward(x);
         if let Some(rope) = &positions.rope {
-            q = rope.rotate(q, self.heads);
-            k = rope.rotate(k, self.kv_heads);
+            q = rope.rotate(q);
+            k = rope.rotate(k);
         }
         let [n, q_dim] = q.dims();
         let rows = n / seq;

@@ -4,10 +4,19 @@
 //! initialisation and optimizer state all key by it, so nothing depends on Burn's parameter ids,
 //! which are random per process.
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Gradients, Tensor, TensorData};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
 use crate::{Error, Result};
+
+/// A float parameter of this shape that waits to be filled, and takes no memory until then. Zero
+/// if it never is.
+pub fn unset<const D: usize>(shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
+    let zeros = move |device: &Device, require_grad| {
+        Tensor::zeros(shape, device).set_require_grad(require_grad)
+    };
+    Param::uninitialized(ParamId::new(), zeros, device.clone(), true, shape.into())
+}
 
 /// Replaces every float parameter by what `value(path, shape)` returns (f32, of that shape), on
 /// the parameter's device and with its gradient setting.
@@ -40,11 +49,11 @@ pub fn fill<M: Module, E>(
                 return param;
             }
             match (self.value)(&self.path.join("."), &param.lazy_shape().to_vec()) {
-                Ok(data) => param.map(|old| {
-                    let dtype = old.dtype();
-                    Tensor::from_data(data, (&old.device(), dtype))
-                        .set_require_grad(old.is_require_grad())
-                }),
+                Ok(data) => {
+                    // What was there before is not brought into being for this.
+                    let (id, tensor) = (param.id, Tensor::from_data(data, &param.lazy_device()));
+                    param.transform_for_load(tensor, id)
+                }
                 Err(e) => {
                     self.error = Some(e);
                     param

@@ -16,7 +16,7 @@ impl State {
         Self::default()
     }
 
-    /// With room for `capacity` positions in each of `rows` rows (generation).
+    /// With a memory of at most `capacity` positions in each of `rows` rows (generation).
     pub fn with_cache(rows: usize, capacity: usize) -> Self {
         Self { cache: Some(KvCache::new(rows, capacity)) }
     }
@@ -41,7 +41,7 @@ impl State {
     }
 }
 
-/// Keys and values of a batch, preallocated, each row with a length of its own.
+/// Keys and values of a batch, each row with a length of its own. Memory grows with what is held.
 ///
 /// Its content does not depend on FFN widths' shapes: a row may change its submodel between two
 /// walks and go on with the same cache.
@@ -49,8 +49,11 @@ impl State {
 pub struct KvCache {
     capacity: usize,
     lens: Vec<usize>,
-    layers: Vec<Option<[Tensor<3>; 2]>>, // keys, values: [rows, capacity, kv_heads·head_dim]
+    layers: Vec<Option<[Tensor<3>; 2]>>, // keys, values: [rows, room, kv_heads·head_dim]
 }
+
+/// Positions that there is room for at first, beyond the prompt's.
+const FIRST_ROOM: usize = 256;
 
 impl KvCache {
     fn new(rows: usize, capacity: usize) -> Self {
@@ -113,12 +116,23 @@ impl KvCache {
         if self.layers.len() <= layer {
             self.layers.resize(layer + 1, None);
         }
-        let held = self.layers[layer].take().unwrap_or_else(|| {
-            let empty = || Tensor::zeros([rows, self.capacity, d], (&k.device(), k.dtype()));
-            [empty(), empty()]
-        });
-        let new = [k, v].map(|t| t.reshape([rows, seq, d]));
         let kv_len = self.lens.iter().max().copied().unwrap_or(0) + seq;
+        let empty = |room: usize| Tensor::zeros([rows, room, d], (&k.device(), k.dtype()));
+        let held = match self.layers[layer].take() {
+            None => {
+                let room = (kv_len + FIRST_ROOM).min(self.capacity);
+                [empty(room), empty(room)]
+            }
+            Some(held) => held.map(|old| {
+                let [_, room, _] = old.dims();
+                match kv_len <= room {
+                    true => old,
+                    false => empty((2 * kv_len).min(self.capacity))
+                        .slice_assign([0..rows, 0..room, 0..d], old),
+                }
+            }),
+        };
+        let new = [k, v].map(|t| t.reshape([rows, seq, d]));
         let mut pairs = held.into_iter().zip(new);
         let held = [(); 2].map(|()| match pairs.next() {
             Some((held, new)) => self.write(held, new, rows, seq),

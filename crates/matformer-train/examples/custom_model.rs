@@ -136,7 +136,8 @@ impl Folder for MeanMixer {
 /// Learns from the trainer's own source, and is measured on this file.
 struct Sources;
 
-const TRAIN: &str = concat!(include_str!("../src/run.rs"), include_str!("../src/optimizer.rs"));
+const TRAIN: &str =
+    concat!(include_str!("../src/run/steps.rs"), include_str!("../src/optimizer.rs"));
 const HELD_OUT: &str = include_str!("custom_model.rs");
 
 /// The rows of `text` that begin at `starts`.
@@ -171,6 +172,7 @@ impl Batches<MeanMixer> for Sources {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt().init(); // shows how the run goes
     let device = DeviceSpec::from_env()?.resolve()?;
     let space = Space::new(2, 256, 32, Granularities::default_for(256)?)?;
     let zeros = MeanMixer::zeros(64, space.clone(), &device.clone().autodiff());
@@ -196,6 +198,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         files: Vec::new(),
         progress: Progress::Lines,
         interrupter: Interrupter::new(),
+        configured: serde_json::Value::Null,
+        lock: None,
     };
     let outcome = matformer_train::run(model, Arc::new(Sources), options)?;
     let losses = outcome.held_out.ok_or("nothing was measured")?.held_out;

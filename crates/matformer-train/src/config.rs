@@ -1,9 +1,11 @@
 //! The `[train]` table of a run file.
 
+use std::path::PathBuf;
+
 use matformer_core::{Draw, Space};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{Distill, Error, Result, Spike};
 
 /// How the learning rate goes after warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +75,20 @@ pub struct TrainConfig {
     pub checkpoint_every: u64,
     /// Checkpoints kept: this many last ones, and the best.
     pub keep: usize,
+    /// Model folder whose weights the run starts from; drawn from `seed` if absent. Who calls
+    /// [`run`](crate::run) reads them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
+    /// When a step is left out because its loss fits nothing before it: a number of nats (0:
+    /// never), or a table.
+    pub spike: Spike,
+    /// Narrow submodels also learn the outputs of a wide one. Off if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distill: Option<Distill>,
+    /// A self-test: trains on the first so many batches of one forward pass only, and evaluates
+    /// on them. Off if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overfit: Option<u64>,
 }
 
 impl Default for TrainConfig {
@@ -97,6 +113,10 @@ impl Default for TrainConfig {
             eval_tokens: 16_384,
             checkpoint_every: 200,
             keep: 3,
+            init: None,
+            spike: Spike::default(),
+            distill: None,
+            overfit: None,
         }
     }
 }
@@ -115,25 +135,55 @@ impl TrainConfig {
             ("checkpoint_every", self.checkpoint_every),
             ("keep", self.keep as u64),
             ("batch_rows", self.batch_rows.unwrap_or(1) as u64),
+            ("spike.in_a_row", self.spike.in_a_row),
+            ("overfit", self.overfit.unwrap_or(1)),
         ];
         if let Some((field, _)) = counts.into_iter().find(|(_, n)| *n == 0) {
             return wrong(field, 0, "at least 1");
+        }
+        if self.steps.checked_mul(self.tokens_per_step as u64).is_none() {
+            let expected = format!("at most {} tokens in all", u64::MAX);
+            return wrong("steps", self.steps, &expected);
         }
         let shares = [("min_lr", self.min_lr), ("decay", self.decay)];
         if let Some((field, v)) = shares.into_iter().find(|(_, v)| !(0.0..=1.0).contains(v)) {
             return wrong(field, v, "a share from 0 to 1");
         }
-        let amounts = [("weight_decay", self.weight_decay), ("clip", self.clip), ("eps", self.eps)];
+        let amounts = [
+            ("weight_decay", self.weight_decay),
+            ("clip", self.clip),
+            ("spike.nats", self.spike.nats),
+            ("spike.deviations", self.spike.deviations),
+        ];
         if let Some((field, v)) = amounts.into_iter().find(|(_, v)| !(*v >= 0.0 && v.is_finite())) {
             return wrong(field, v, "0 or more");
         }
-        if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
-            return wrong("learning_rate", self.learning_rate, "above 0");
+        self.validate_optimizer()?;
+        self.draw.validate(space)?;
+        self.distill.as_ref().map_or(Ok(()), |distill| validate_distill(distill, space))
+    }
+
+    /// Settings that end in numbers that are none.
+    fn validate_optimizer(&self) -> Result<()> {
+        // AdamW moves each weight by up to the rate, however small its gradient.
+        if !(self.learning_rate > 0.0 && self.learning_rate <= 1.0) {
+            return wrong("learning_rate", self.learning_rate, "above 0, at most 1");
+        }
+        if self.weight_decay * self.learning_rate >= 1.0 {
+            let most = 1.0 / self.learning_rate;
+            let expected = format!(
+                "below {most}: `learning_rate` times it is the share of each weight that a step \
+                 takes away"
+            );
+            return wrong("weight_decay", self.weight_decay, &expected);
         }
         if let Some(beta) = self.betas.iter().find(|b| !(0.0..1.0).contains(*b)) {
             return wrong("betas", beta, "two rates from 0 to below 1");
         }
-        self.draw.validate(space)?;
+        // Below, it is 0 in single precision: a weight without a gradient would become 0/0.
+        if !(self.eps >= 1e-30 && self.eps <= 1.0) {
+            return wrong("eps", self.eps, "from 1e-30 to 1");
+        }
         Ok(())
     }
 
@@ -162,6 +212,23 @@ impl TrainConfig {
             }
         }
     }
+}
+
+fn validate_distill(distill: &Distill, space: &Space) -> Result<()> {
+    if let Some(name) = &distill.from
+        && space.granularities.get(name).is_none()
+    {
+        let expected = format!("one of {}", space.granularities.names().join(", "));
+        return wrong("distill.from", name, &expected);
+    }
+    if !(distill.weight >= 0.0 && distill.weight.is_finite()) {
+        return wrong("distill.weight", distill.weight, "0 or more");
+    }
+    // Logits are divided by it.
+    if !(0.01..=100.0).contains(&distill.temperature) {
+        return wrong("distill.temperature", distill.temperature, "from 0.01 to 100");
+    }
+    Ok(())
 }
 
 fn wrong<T>(field: &'static str, found: impl ToString, expected: &str) -> Result<T> {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::BoxError;
+use crate::{BoxError, Outlier};
 
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -47,6 +47,38 @@ pub enum Error {
         /// Where to go on from.
         checkpoint: String,
     },
+    /// Several steps in a row were left out: the run has diverged.
+    #[error(
+        "{} left out, at step {step} because the {outlier}; last good \
+         checkpoint: {checkpoint}",
+        steps_in_a_row(*in_a_row)
+    )]
+    Diverged {
+        /// How many.
+        in_a_row: u64,
+        /// The last of them, from 1.
+        step: u64,
+        /// What kept it from being applied.
+        outlier: Outlier,
+        /// Where to go on from.
+        checkpoint: String,
+    },
+    /// Another process trains into the run folder.
+    #[error("{dir}: another process is training into it")]
+    Locked {
+        /// The run folder.
+        dir: PathBuf,
+    },
+    /// Every checkpoint of a run is damaged.
+    #[error("{dir}: {}: {newest}", none_is_whole(*count))]
+    NoCheckpoint {
+        /// The folder of the checkpoints.
+        dir: PathBuf,
+        /// How many there are.
+        count: usize,
+        /// What is wrong with the newest.
+        newest: Box<Error>,
+    },
     /// A checkpoint that does not hold what it should.
     #[error("{path}: {found}; expected {expected}")]
     Checkpoint {
@@ -72,7 +104,33 @@ impl Error {
                 "train into another folder (--out) with a lower `train.learning_rate` or `train.clip`"
                     .to_owned(),
             ),
+            Self::Diverged { .. } => Some(
+                "train into another folder (--out) with a lower `train.learning_rate` or \
+                 `train.clip`; `train.spike = 0` applies every step"
+                    .to_owned(),
+            ),
+            Self::Locked { .. } => Some(
+                "wait until it has ended, or train into another folder (--out)".to_owned(),
+            ),
+            Self::NoCheckpoint { dir, .. } => Some(format!(
+                "remove `{}` to start at step 0, or train into another folder (--out)",
+                dir.display()
+            )),
             _ => None,
         }
+    }
+}
+
+fn steps_in_a_row(n: u64) -> String {
+    match n {
+        1 => "1 step".to_owned(),
+        n => format!("{n} steps in a row"),
+    }
+}
+
+fn none_is_whole(count: usize) -> String {
+    match count {
+        1 => "the only checkpoint is damaged".to_owned(),
+        n => format!("all {n} checkpoints are damaged; the newest"),
     }
 }

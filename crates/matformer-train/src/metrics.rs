@@ -18,6 +18,8 @@ pub enum MetricsLine {
     Train(TrainLine),
     /// An evaluation on held-out data.
     HeldOut(HeldOut),
+    /// A training step that was left out.
+    Skipped(SkippedLine),
 }
 
 /// A training step.
@@ -29,12 +31,30 @@ pub struct TrainLine {
     pub tokens: u64,
     /// Nats per target of each drawn submodel, by label.
     pub loss: BTreeMap<String, f64>,
+    /// What each of them that learnt from a teacher added to its loss, before `distill.weight`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub distill: BTreeMap<String, f64>,
     /// Learning rate.
     pub learning_rate: f64,
     /// Global norm of the gradient before clipping.
     pub grad_norm: f64,
     /// Targets per second of this step.
     pub tokens_per_second: f64,
+}
+
+/// A training step that was not applied: its batch is gone, its schedule went on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SkippedLine {
+    /// Steps made, this one included.
+    pub step: u64,
+    /// What kept it from being applied: `loss of S`, `gradient norm`.
+    pub skipped: String,
+    /// Its value; absent where it is not finite.
+    #[serde(default)]
+    pub value: Option<f64>,
+    /// The most that would have been applied.
+    #[serde(default)]
+    pub limit: Option<f64>,
 }
 
 /// An evaluation on held-out data.
@@ -59,6 +79,7 @@ impl MetricsLine {
         match self {
             Self::Train(line) => line.step,
             Self::HeldOut(line) => line.step,
+            Self::Skipped(line) => line.step,
         }
     }
 }
@@ -148,6 +169,7 @@ mod tests {
             step,
             tokens: 10 * step,
             loss: [("S".to_owned(), 2.5)].into(),
+            distill: BTreeMap::new(),
             learning_rate: 1e-3,
             grad_norm: 1.0,
             tokens_per_second: 100.0,
@@ -159,7 +181,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut log = MetricsLog::open(dir.path(), 0).unwrap();
         let held_out = HeldOut { step: 2, held_out: [("S".to_owned(), 2.0)].into() };
-        for line in [train(1), train(2), MetricsLine::HeldOut(held_out), train(3)] {
+        let skipped =
+            SkippedLine { step: 2, skipped: "gradient norm".to_owned(), value: None, limit: None };
+        let between = [MetricsLine::HeldOut(held_out), MetricsLine::Skipped(skipped)];
+        for line in [train(1)].into_iter().chain(between.clone()).chain([train(3)]) {
             log.push(line);
         }
         log.flush().unwrap();
@@ -167,9 +192,7 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, text + "{\"step\":4,\"tok").unwrap();
         MetricsLog::open(dir.path(), 2).unwrap();
-        let steps: Vec<u64> =
-            MetricsLog::read(dir.path()).unwrap().iter().map(MetricsLine::step).collect();
-        assert_eq!(steps, [1, 2, 2]);
+        assert_eq!(MetricsLog::read(dir.path()).unwrap()[1..], between);
     }
 
     #[test]

@@ -8,7 +8,10 @@ use burn::{
     tensor::{Device, Tensor, TensorData},
 };
 use matformer_core::Submodel;
-use matformer_nn::Elastic;
+use matformer_nn::{
+    Elastic,
+    ops::{AdamWStep, adamw, sum_of_squares},
+};
 
 use crate::{Error, Outer, Result, TrainConfig};
 
@@ -127,7 +130,7 @@ impl AdamW {
         path: &str,
         values: Tensor<1>,
         grad: Tensor<1>,
-        rate: &Rate,
+        rate: &AdamWStep,
         prefix: usize,
     ) -> Tensor<1> {
         let n = values.dims()[0];
@@ -151,12 +154,12 @@ impl AdamW {
         };
         let (mut out, mut first, mut second) = (Vec::new(), Vec::new(), Vec::new());
         for ((end, steps), [p, g, m, v]) in pieces.iter_mut().zip(parts) {
-            let (p, m, v) = match *end <= prefix {
+            let [p, m, v] = match *end <= prefix {
                 true => {
                     *steps += 1;
-                    self.advance([p, g, m, v], rate, *steps)
+                    adamw(p, g, m, v, AdamWStep { steps: *steps, ..*rate })
                 }
-                false => (p, m, v),
+                false => [p, m, v],
             };
             out.push(p);
             first.push(m);
@@ -167,33 +170,6 @@ impl AdamW {
         self.moments.insert(path.to_owned(), moments);
         join(out)
     }
-
-    fn advance(
-        &self,
-        [p, g, m, v]: [Tensor<1>; 4],
-        rate: &Rate,
-        steps: u64,
-    ) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
-        let [beta1, beta2] = self.betas;
-        let g = match rate.scale == 1.0 {
-            true => g,
-            false => g * rate.scale,
-        };
-        let m = m * beta1 + g.clone() * (1.0 - beta1);
-        let v = v * beta2 + g.square() * (1.0 - beta2);
-        let correction = |beta: f64| 1.0 - beta.powf(steps as f64);
-        let root = (v.clone() / correction(beta2)).sqrt() + self.eps;
-        let p = p * (1.0 - rate.learning_rate * rate.weight_decay)
-            - (m.clone() / root) * (rate.learning_rate / correction(beta1));
-        (p, m, v)
-    }
-}
-
-/// What one parameter's step is scaled by.
-struct Rate {
-    scale: f64,
-    learning_rate: f64,
-    weight_decay: f64,
 }
 
 /// Which rows of nested matrices make a step.
@@ -260,10 +236,13 @@ impl ModuleMapper for Update<'_> {
             return param;
         };
         let path = self.path.join(".");
-        let rate = Rate {
+        let rate = AdamWStep {
             scale: self.scale,
+            betas: self.adam.betas,
+            eps: self.adam.eps,
             learning_rate: self.learning_rate,
             weight_decay: if D >= 2 { self.adam.weight_decay } else { 0.0 },
+            steps: 0,
         };
         param.map(|old| {
             let require_grad = old.is_require_grad();
@@ -300,7 +279,7 @@ pub fn global_norm<M: Module>(model: &M, grads: &GradientsParams) -> Result<f64>
     impl ModuleVisitor for Squares<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if let Some(grad) = self.grads.get::<D>(param.id) {
-                self.sums.push(grad.square().sum());
+                self.sums.push(sum_of_squares(grad));
             }
         }
     }

@@ -18,7 +18,7 @@ fn trainer(config: &TrainConfig, batches: u64) -> Trainer<MatLm> {
 }
 
 fn counting(rows: usize) -> Counting {
-    Counting { rows, stop_at: None }
+    Counting { rows, wrong: 0..0, stop_at: None }
 }
 
 #[test]

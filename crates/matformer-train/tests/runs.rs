@@ -1,11 +1,12 @@
 //! Whole runs: stop and resume, checkpoints, metrics, guards.
 
+use burn::tensor::TensorData;
 use matformer_core::{Manifest, rng};
 use matformer_lm::MatLm;
-use matformer_nn::{DeviceSpec, folder};
-use matformer_train::{Checkpoints, Error, MetricsLine, MetricsLog, TrainConfig};
+use matformer_nn::{DeviceSpec, folder, params};
+use matformer_train::{Checkpoints, Distill, Error, MetricsLine, MetricsLog, Spike, TrainConfig};
 
-use crate::support::{draws, train, train_config, weights};
+use crate::support::{draws, model, train, train_config, train_model, weights};
 
 fn load(dir: &std::path::Path) -> MatLm {
     let device = DeviceSpec::from_env().and_then(DeviceSpec::resolve).unwrap();
@@ -37,6 +38,7 @@ fn stopped_and_resumed_is_bit_for_bit_the_same() {
             let key = |line| match line {
                 MetricsLine::Train(t) => (t.step, format!("{:?} {}", t.loss, t.grad_norm)),
                 MetricsLine::HeldOut(h) => (h.step, format!("{:?}", h.held_out)),
+                MetricsLine::Skipped(s) => (s.step, format!("{s:?}")),
             };
             lines.map(key).collect()
         };
@@ -80,7 +82,7 @@ fn the_last_checkpoints_and_the_best_are_kept() {
         .into_iter()
         .filter_map(|line| match line {
             MetricsLine::HeldOut(h) => Some((h.step, h.mean())),
-            MetricsLine::Train(_) => None,
+            MetricsLine::Train(_) | MetricsLine::Skipped(_) => None,
         })
         .collect();
     let best = means.iter().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap().0;
@@ -92,24 +94,43 @@ fn the_last_checkpoints_and_the_best_are_kept() {
     load(&kept[0].dir);
 }
 
+/// The model with all weights the same.
+fn all(value: f32) -> MatLm {
+    let fill = params::fill(model(), |_, shape| {
+        let n: usize = shape.iter().product();
+        Ok::<_, Error>(TensorData::new(vec![value; n], shape.to_vec()))
+    });
+    fill.unwrap()
+}
+
 #[test]
-fn a_loss_that_is_no_number_stops_the_run_and_names_the_checkpoint() {
+fn a_loss_that_is_no_number_stops_the_run() {
     let dir = tempfile::tempdir().unwrap();
-    let config = TrainConfig {
-        learning_rate: 1e30,
-        warmup: 0,
-        eval_every: 1,
-        checkpoint_every: 1,
-        ..train_config()
-    };
-    let error = train(dir.path(), &config, None).unwrap_err();
-    assert!(matches!(error, Error::NonFinite { step: 1.., .. }), "{error}");
+    let error = train_model(all(f32::NAN), dir.path(), &train_config(), None).unwrap_err();
+    assert!(matches!(error, Error::NonFinite { what: "loss", step: 1, .. }), "{error}");
     let message = error.to_string();
-    assert!(
-        message.contains("last good checkpoint: ") && message.contains("step-0000"),
-        "{message}"
-    );
+    assert!(message.ends_with("at step 1; last good checkpoint: none"), "{message}");
     assert!(error.hint().unwrap().contains("train.learning_rate"));
+    assert!(Checkpoints::of(dir.path()).all().unwrap().is_empty());
+}
+
+#[test]
+fn a_gradient_that_is_no_number_is_left_out_until_there_are_several() {
+    // Finite weights whose squares are not.
+    let dir = tempfile::tempdir().unwrap();
+    let error = train_model(all(1e30), dir.path(), &train_config(), None).unwrap_err();
+    assert!(matches!(error, Error::Diverged { in_a_row: 5, step: 5, .. }), "{error}");
+    assert!(error.to_string().contains("because the gradient norm is NaN"), "{error}");
+    let skipped = MetricsLog::read(dir.path()).unwrap();
+    assert_eq!(skipped.len(), 5);
+    let without_value =
+        |line: &MetricsLine| matches!(line, MetricsLine::Skipped(s) if s.value.is_none());
+    assert!(skipped.iter().all(without_value), "{skipped:?}");
+    // Without the guard the first ends the run.
+    let dir = tempfile::tempdir().unwrap();
+    let off = TrainConfig { spike: Spike { nats: 0.0, ..Spike::default() }, ..train_config() };
+    let error = train_model(all(1e30), dir.path(), &off, None).unwrap_err();
+    assert!(matches!(error, Error::NonFinite { what: "gradient norm", step: 1, .. }), "{error}");
 }
 
 #[test]
@@ -118,7 +139,50 @@ fn settings_that_cannot_train_are_named() {
         (TrainConfig { steps: 0, ..train_config() }, "`train.steps` is 0; expected at least 1"),
         (TrainConfig { betas: [0.9, 1.0], ..train_config() }, "`train.betas` is 1"),
         (TrainConfig { min_lr: 2.0, ..train_config() }, "`train.min_lr` is 2; expected a share"),
+        (
+            TrainConfig { spike: Spike { nats: -1.0, ..Spike::default() }, ..train_config() },
+            "`train.spike.nats` is -1",
+        ),
+        (
+            TrainConfig { spike: Spike { in_a_row: 0, ..Spike::default() }, ..train_config() },
+            "`train.spike.in_a_row` is 0; expected at least 1",
+        ),
         (TrainConfig { learning_rate: f64::NAN, ..train_config() }, "`train.learning_rate` is NaN"),
+        (TrainConfig { learning_rate: 3.0, ..train_config() }, "is 3; expected above 0, at most 1"),
+        (
+            TrainConfig { weight_decay: 1e9, ..train_config() },
+            "`train.weight_decay` is 1000000000; expected below 100: ",
+        ),
+        (TrainConfig { eps: 0.0, ..train_config() }, "`train.eps` is 0; expected from 1e-30 to 1"),
+        (
+            TrainConfig { overfit: Some(0), ..train_config() },
+            "`train.overfit` is 0; expected at least 1",
+        ),
+        (
+            TrainConfig { steps: u64::MAX, ..train_config() },
+            "`train.steps` is 18446744073709551615",
+        ),
+        (
+            TrainConfig {
+                distill: Some(Distill { from: Some("Q".into()), ..Distill::default() }),
+                ..train_config()
+            },
+            "`train.distill.from` is Q; expected one of S, M, L, XL",
+        ),
+        (
+            TrainConfig {
+                distill: Some(Distill { weight: -1.0, ..Distill::default() }),
+                ..train_config()
+            },
+            "`train.distill.weight` is -1",
+        ),
+        (
+            TrainConfig {
+                distill: Some(Distill { temperature: 0.0, ..Distill::default() }),
+                ..train_config()
+            },
+            "`train.distill.temperature` is 0; expected from 0.01 to 100",
+        ),
         (TrainConfig { draw: "baseline:Q".parse().unwrap(), ..train_config() }, "`Q`"),
     ];
     for (config, expected) in cases {

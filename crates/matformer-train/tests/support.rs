@@ -1,7 +1,8 @@
 //! A small model, a source of batches, and runs in temporary folders.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, path::Path, sync::Arc};
 
+use burn::tensor::Device;
 use matformer_core::{Draw, Manifest, Provenance};
 use matformer_lm::{MatLm, MatLmConfig};
 use matformer_nn::{DeviceSpec, Elastic, Folder, params};
@@ -27,9 +28,13 @@ pub fn config() -> MatLmConfig {
     }
 }
 
+/// The device that the environment names.
+pub fn device() -> Device {
+    DeviceSpec::from_env().and_then(DeviceSpec::resolve).unwrap()
+}
+
 pub fn model() -> MatLm {
-    let device = DeviceSpec::from_env().and_then(DeviceSpec::resolve).unwrap().autodiff();
-    MatLm::new(&config(), 3, &device).unwrap()
+    MatLm::new(&config(), 3, &device().autodiff()).unwrap()
 }
 
 pub fn train_config() -> TrainConfig {
@@ -47,6 +52,8 @@ pub fn train_config() -> TrainConfig {
 /// Sequences that count up by a stride: easy to learn, a pure function of the index.
 pub struct Counting {
     pub rows: usize,
+    /// Batches whose targets are wrong: nothing could have taught them.
+    pub wrong: Range<u64>,
     /// Stops the run when this batch is asked for.
     pub stop_at: Option<(u64, Interrupter)>,
 }
@@ -63,9 +70,11 @@ impl Counting {
         let part = |from: usize, to: usize| -> Vec<u32> {
             rows.iter().flat_map(|r| r[from..to].to_vec()).collect()
         };
+        let off = if self.wrong.contains(&index) { 7 } else { 0 };
+        let targets: Vec<u32> = part(1, SEQ + 1).iter().map(|t| (t + off) % 20).collect();
         Ok(Batch {
             input: model.tokens(self.rows, &part(0, SEQ))?,
-            target: model.targets(self.rows, &part(1, SEQ + 1), None)?,
+            target: model.targets(self.rows, &targets, None)?,
         })
     }
 }
@@ -95,7 +104,29 @@ impl Batches<MatLm> for Counting {
 
 /// Runs, or goes on, in `dir`; stops when batch `stop_at` is asked for.
 pub fn train(dir: &Path, config: &TrainConfig, stop_at: Option<u64>) -> Result<Outcome> {
-    let (model, interrupter) = (model(), Interrupter::new());
+    train_model(model(), dir, config, stop_at)
+}
+
+/// The same with a model that may lie on another device.
+pub fn train_model(
+    model: MatLm,
+    dir: &Path,
+    config: &TrainConfig,
+    stop_at: Option<u64>,
+) -> Result<Outcome> {
+    let interrupter = Interrupter::new();
+    let stop_at = stop_at.map(|at| (at, interrupter.clone()));
+    train_on(Counting { rows: ROWS, wrong: 0..0, stop_at }, interrupter, model, dir, config)
+}
+
+/// The same on given batches, which may have the interrupter.
+pub fn train_on(
+    batches: Counting,
+    interrupter: Interrupter,
+    model: MatLm,
+    dir: &Path,
+    config: &TrainConfig,
+) -> Result<Outcome> {
     let space = model.space().clone();
     let provenance = Provenance {
         version: "test".to_owned(),
@@ -111,9 +142,10 @@ pub fn train(dir: &Path, config: &TrainConfig, stop_at: Option<u64>) -> Result<O
         manifest: Manifest::new(MatLm::KIND, &space, config.draw.clone(), provenance),
         files: vec![("tokenizer.json".to_owned(), b"{}".to_vec())],
         progress: Progress::Silent,
-        interrupter: interrupter.clone(),
+        interrupter,
+        configured: serde_json::json!({ "seed": config.seed }),
+        lock: None,
     };
-    let batches = Counting { rows: ROWS, stop_at: stop_at.map(|at| (at, interrupter)) };
     run(model, Arc::new(batches), options)
 }
 

@@ -1,6 +1,6 @@
 //! Arguments as typed.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use matformer::{core::SubmodelSpec, nn::DeviceSpec};
@@ -15,6 +15,12 @@ pub struct Args {
     /// One JSON document on standard output, everything else on standard error
     #[arg(long, global = true)]
     pub json: bool,
+    /// Only errors on standard error
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// More on standard error: `-v` what is done, `-vv` with details
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -35,6 +41,8 @@ pub enum Command {
     Slice(SliceArgs),
     /// Measure the whole accuracy-cost curve and write it on one HTML page
     Report(ReportArgs),
+    /// Bring a named source of text into the cache, or list those that there are
+    Fetch(FetchArgs),
 }
 
 #[derive(Debug, ClapArgs)]
@@ -48,9 +56,15 @@ pub struct TrainArgs {
     /// Run folder [default: runs/<name of the run file>]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Start from the weights of a model folder: what `train.init` sets
+    #[arg(long, value_name = "DIR")]
+    pub init: Option<String>,
     /// Go on from the last checkpoint of the run folder
     #[arg(long)]
     pub resume: bool,
+    /// Check everything and say what the run would cost, and write nothing
+    #[arg(long, conflicts_with = "resume")]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -67,7 +81,7 @@ pub struct EvalArgs {
     #[arg(long, value_name = "CONFIG|RUN")]
     pub data: Option<PathBuf>,
     /// Held-out tokens, whole documents [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub tokens: Option<usize>,
 }
 
@@ -95,18 +109,22 @@ pub struct GenerateArgs {
     pub prompt: String,
     /// Most new tokens; the context bounds them too
     #[arg(long, default_value_t = 64, value_name = "N")]
+    #[arg(value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub max_tokens: usize,
     /// 0: always the most likely token
     #[arg(long, default_value_t = 0.0, value_name = "T")]
+    #[arg(value_parser = temperature, allow_negative_numbers = true)]
     pub temperature: f64,
     /// Sample among the K most likely tokens only; 0: among all
     #[arg(long, default_value_t = 0, value_name = "K")]
+    #[arg(value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub top_k: usize,
     /// Sample among the most likely tokens that together have this probability
     #[arg(long, default_value_t = 1.0, value_name = "P")]
+    #[arg(value_parser = probability, allow_negative_numbers = true)]
     pub top_p: f64,
     /// Seed of the sampling
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = whole::<u64>, allow_negative_numbers = true)]
     pub seed: u64,
 }
 
@@ -137,8 +155,31 @@ pub struct ReportArgs {
     /// Run folder
     pub run: PathBuf,
     /// Held-out tokens, whole documents [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub tokens: Option<usize>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct FetchArgs {
+    /// Source to fetch [default: list them]
+    pub name: Option<String>,
+}
+
+fn whole<T: FromStr>(text: &str) -> Result<T, &'static str> {
+    text.parse().map_err(|_| "expected a whole number, 0 or more")
+}
+
+fn at_least_one(text: &str) -> Result<usize, &'static str> {
+    text.parse().ok().filter(|n| *n > 0).ok_or("expected a whole number, 1 or more")
+}
+
+fn temperature(text: &str) -> Result<f64, &'static str> {
+    let fits = |t: &f64| *t >= 0.0 && t.is_finite();
+    text.parse().ok().filter(fits).ok_or("expected a number, 0 or more")
+}
+
+fn probability(text: &str) -> Result<f64, &'static str> {
+    text.parse().ok().filter(|p| *p > 0.0 && *p <= 1.0).ok_or("expected above 0, at most 1")
 }
 
 #[cfg(test)]

@@ -1,6 +1,12 @@
 //! From an error to what a person reads and the exit code.
 
-use std::{fmt, process::ExitCode};
+use std::{
+    fmt,
+    io::{ErrorKind, Write},
+    process::ExitCode,
+};
+
+use crate::logging::SAID;
 
 /// Exit code of input that cannot be worked with.
 const BAD_INPUT: u8 = 2;
@@ -47,18 +53,31 @@ pub struct Hinted {
     pub hint: String,
 }
 
-/// Prints an error, its causes and its hints; returns the exit code.
+/// Says an error, its causes and its hint; returns the exit code.
 pub fn report(error: &anyhow::Error) -> ExitCode {
     let bad_input = error.downcast_ref::<BadInput>();
     let inner = bad_input.map_or(error, |b| &b.0);
-    eprintln!("error: {}", message(inner));
+    let mut text = format!("error: {}", message(inner));
     if let Some(hint) = inner.chain().find_map(hint) {
-        eprintln!("hint: {hint}");
+        text += &format!("\nhint: {hint}");
+    }
+    match tracing::enabled!(target: SAID, tracing::Level::ERROR) {
+        true => tracing::error!(target: SAID, "{text}"),
+        // Before anything else was set up.
+        false => drop(writeln!(std::io::stderr(), "{text}")),
     }
     ExitCode::from(match bad_input {
-        Some(_) => BAD_INPUT,
-        None => FAILURE,
+        Some(_) if !out_of_space(inner) => BAD_INPUT,
+        _ => FAILURE,
     })
+}
+
+/// A full disk is not the input's fault, whatever was being done.
+fn out_of_space(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|e| matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
 }
 
 /// The error and its causes, each said once: some errors say their cause themselves.

@@ -123,6 +123,20 @@ impl<B: NnBackend> Backward<B, 2> for RmsNormOp {
     }
 }
 
+#[derive(Debug)]
+struct RopeOp;
+
+impl<B: NnBackend> Backward<B, 1> for RopeOp {
+    /// cos, sin, back
+    type State = ([FloatTensor<B>; 2], bool);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let ([cos, sin], back) = ops.state;
+        register!(B, ops.parents, grads, [B::rope(grad, cos, sin, !back)]);
+    }
+}
+
 impl<B: NnBackend, C: CheckpointStrategy> NnBackend for Autodiff<B, C> {
     fn gqa(
         q: FloatTensor<Self>,
@@ -190,6 +204,18 @@ impl<B: NnBackend, C: CheckpointStrategy> NnBackend for Autodiff<B, C> {
         let (y, scale) = B::rms_norm(x.clone(), weight.clone(), eps);
         let scale_out = Self::from_inner(scale.clone());
         (track!(RmsNormOp, C, nodes, y, [x, weight, scale]), scale_out)
+    }
+
+    fn rope(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        back: bool,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node()];
+        let [x, cos, sin] = [x, cos, sin].map(|t| t.into_primitive());
+        let y = B::rope(x, cos.clone(), sin.clone(), back);
+        track!(RopeOp, C, nodes, y, ([cos, sin], back))
     }
 
     first_order! {

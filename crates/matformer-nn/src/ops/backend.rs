@@ -5,7 +5,9 @@ use burn::backend::{
     tensor::{FloatTensor, IntTensor},
 };
 
-use super::{AttentionSpec, FfnSpec, attention, cross_entropy, nested_ffn, rms_norm};
+use super::{
+    AdamWStep, AttentionSpec, FfnSpec, adamw, attention, cross_entropy, nested_ffn, rms_norm, rope,
+};
 
 /// The operations that this crate adds to a Burn backend.
 ///
@@ -20,7 +22,7 @@ use super::{AttentionSpec, FfnSpec, attention, cross_entropy, nested_ffn, rms_no
 pub trait NnBackend: Backend {
     /// [`attention`](super::attention()): the output `[rows·q_len, heads·head_dim]` and the log
     /// of each query's sum of exponentials `[rows, kv_heads, group·q_len, 1]`.
-    #[cfg_attr(any(feature = "wgpu", feature = "cuda"), fusion(default))]
+    #[fusion(default)]
     fn gqa(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
@@ -31,7 +33,7 @@ pub trait NnBackend: Backend {
     }
 
     /// Gradients of [`NnBackend::gqa`] with respect to q, k and v.
-    #[cfg_attr(any(feature = "wgpu", feature = "cuda"), fusion(default))]
+    #[fusion(default)]
     fn gqa_backward(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
@@ -46,7 +48,7 @@ pub trait NnBackend: Backend {
 
     /// [`cross_entropy`](super::cross_entropy()): nats per token `[tokens]` and the log of each
     /// token's sum of exponentials `[tokens, 1]`.
-    #[cfg_attr(any(feature = "wgpu", feature = "cuda"), fusion(default))]
+    #[fusion(default)]
     fn cross_entropy(
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -56,7 +58,7 @@ pub trait NnBackend: Backend {
     }
 
     /// Gradients of [`NnBackend::cross_entropy`] with respect to hidden and weight.
-    #[cfg_attr(any(feature = "wgpu", feature = "cuda"), fusion(default))]
+    #[fusion(default)]
     fn cross_entropy_backward(
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -68,9 +70,9 @@ pub trait NnBackend: Backend {
     }
 
     /// [`nested_ffn`](super::nested_ffn()) with a gate: `down(silu(gate(x)) · up(x))`, ring by
-    /// ring: outputs stacked in the order of the blocks, then what `up` and `gate` gave, as one
-    /// `[inputs, ring width]` matrix per ring, flattened.
-    #[cfg_attr(any(feature = "wgpu", feature = "cuda"), fusion(default))]
+    /// ring: outputs stacked in the order of the blocks, then what `up` and `gate` gave, flattened
+    /// in the order in which the same backend's backward reads it.
+    #[fusion(default)]
     fn gated_ffn(
         x: FloatTensor<Self>,
         up: FloatTensor<Self>,
@@ -83,7 +85,7 @@ pub trait NnBackend: Backend {
 
     /// Gradients of [`NnBackend::gated_ffn`] with respect to x, up, gate and down; rows of the
     /// matrices beyond the widest block get exactly zero.
-    #[cfg_attr(any(feature = "wgpu", feature = "cuda"), fusion(default))]
+    #[fusion(default)]
     #[allow(clippy::too_many_arguments)] // The macro takes tensors one by one.
     fn gated_ffn_backward(
         x: FloatTensor<Self>,
@@ -101,7 +103,7 @@ pub trait NnBackend: Backend {
     /// [`nested_ffn`](super::nested_ffn()) without a gate: `down(gelu(up(x) + bias))` (exact
     /// GELU); the second bias, whole at every width, is the caller's to add. Then what `up` and
     /// its bias gave, flattened ring by ring.
-    #[cfg_attr(any(feature = "wgpu", feature = "cuda"), fusion(default))]
+    #[fusion(default)]
     fn plain_ffn(
         x: FloatTensor<Self>,
         up: FloatTensor<Self>,
@@ -113,7 +115,7 @@ pub trait NnBackend: Backend {
     }
 
     /// Gradients of [`NnBackend::plain_ffn`] with respect to x, up, bias and down.
-    #[cfg_attr(any(feature = "wgpu", feature = "cuda"), fusion(default))]
+    #[fusion(default)]
     fn plain_ffn_backward(
         x: FloatTensor<Self>,
         up: FloatTensor<Self>,
@@ -127,13 +129,13 @@ pub trait NnBackend: Backend {
     }
 
     /// The gated activation `silu(gate) · up`, elementwise.
-    #[cfg_attr(any(feature = "wgpu", feature = "cuda"), fusion(default))]
+    #[fusion(default)]
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
         nested_ffn::swiglu::<Self>(gate, up)
     }
 
     /// Gradients of [`NnBackend::swiglu`] with respect to gate and up, and what it gave.
-    #[cfg_attr(any(feature = "wgpu", feature = "cuda"), fusion(default))]
+    #[fusion(default)]
     fn swiglu_backward(
         gate: FloatTensor<Self>,
         up: FloatTensor<Self>,
@@ -143,7 +145,7 @@ pub trait NnBackend: Backend {
     }
 
     /// [`rms_norm`](super::rms_norm()): its result and each row's factor `[rows, 1]`.
-    #[cfg_attr(any(feature = "wgpu", feature = "cuda"), fusion(default))]
+    #[fusion(default)]
     fn rms_norm(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -153,7 +155,7 @@ pub trait NnBackend: Backend {
     }
 
     /// Gradients of [`NnBackend::rms_norm`] with respect to x and weight.
-    #[cfg_attr(any(feature = "wgpu", feature = "cuda"), fusion(default))]
+    #[fusion(default)]
     fn rms_norm_backward(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -162,7 +164,55 @@ pub trait NnBackend: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         rms_norm::backward::<Self>(x, weight, scale, grad)
     }
+
+    /// [`RopeTable::rotate`](super::RopeTable::rotate) by angles with cosines and sines
+    /// `[table rows, head_dim / 2]`, which repeat down the rows of x; or back again, which is its
+    /// gradient.
+    #[fusion(default)]
+    fn rope(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        back: bool,
+    ) -> FloatTensor<Self> {
+        rope::rotate::<Self>(x, cos, sin, back)
+    }
 }
 
+/// Operations of the optimizer's step, which have no gradients.
+#[backend_extension(
+    Flex: cfg(feature = "flex"),
+    Cube: cfg(any(feature = "wgpu", feature = "cuda")),
+    Fusion: cfg(any(feature = "wgpu", feature = "cuda"))
+)]
+pub trait StepBackend: Backend {
+    /// [`adamw`](super::adamw()): values, first and second moments after the step.
+    #[fusion(default)]
+    fn adamw(
+        values: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        step: AdamWStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        adamw::composed_step::<Self>(values, grad, first, second, &step)
+    }
+
+    /// [`sum_of_squares`](super::sum_of_squares()): `[1]`.
+    #[fusion(default)]
+    fn sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        adamw::composed_sum_of_squares::<Self>(x)
+    }
+}
+
+// One backend behind wgpu and CUDA: the device says which.
+#[cfg(all(feature = "cuda", not(feature = "wgpu")))]
+use burn_cuda::CubeBackend;
+#[cfg(feature = "wgpu")]
+use burn_wgpu::CubeBackend;
+
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
-impl NnBackend for burn::backend::wgpu::CubeBackend {}
+impl NnBackend for CubeBackend {}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+impl StepBackend for CubeBackend {}

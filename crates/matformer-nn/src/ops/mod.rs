@@ -5,6 +5,7 @@
 //! the reference. A backend overrides a method where a kernel of its own is faster; gradients
 //! are handwritten once for all backends.
 
+mod adamw;
 mod attention;
 mod autodiff;
 mod backend;
@@ -17,8 +18,9 @@ mod rope;
 #[cfg(test)]
 mod tests;
 
+pub use adamw::{AdamWStep, adamw, sum_of_squares};
 pub use attention::{AttentionSpec, attention};
-pub use backend::NnBackend;
+pub use backend::{NnBackend, StepBackend};
 pub use cross_entropy::cross_entropy;
 pub use nested_ffn::{FfnSpec, FfnWeights, nested_ffn, stack_rows};
 pub use rms_norm::rms_norm;

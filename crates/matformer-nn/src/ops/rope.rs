@@ -1,12 +1,15 @@
 //! Rotary position embedding, half-split as in Hugging Face's Llama.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::backend::{Backend, Dispatch, TensorMetadata, tensor::FloatTensor};
+use burn::tensor::{Device, Shape, Slice, Tensor, TensorData};
+
+use super::NnBackend;
 
 /// Cosines and sines of the positions of a batch, for one forward walk.
 #[derive(Clone, Debug)]
 pub struct RopeTable {
-    cos: Tensor<4>, // [rows or 1, seq, 1, head_dim / 2]
-    sin: Tensor<4>,
+    cos: Tensor<2>, // [rows or 1 · seq, head_dim / 2]
+    sin: Tensor<2>,
 }
 
 impl RopeTable {
@@ -23,7 +26,7 @@ impl RopeTable {
             .collect();
         let table = |f: fn(f64) -> f64| {
             let values: Vec<f32> = angles.iter().map(|a| f(*a) as f32).collect();
-            Tensor::from_data(TensorData::new(values, [starts.len(), seq, 1, half]), device)
+            Tensor::from_data(TensorData::new(values, [starts.len() * seq, half]), device)
         };
         Self { cos: table(f64::cos), sin: table(f64::sin) }
     }
@@ -34,20 +37,31 @@ impl RopeTable {
     /// - x: `[rows·seq, heads·head_dim]`, where rows is a multiple of the table's rows: rows of
     ///   the table repeat
     /// - output: as x
-    pub fn rotate(&self, x: Tensor<2>, heads: usize) -> Tensor<2> {
-        let [n, d] = x.dims();
-        let [table_rows, seq, _, half] = self.cos.dims();
-        let rows = n / seq;
-        let x = x.reshape([rows, seq, heads, 2 * half]);
-        let a = x.clone().narrow(3, 0, half);
-        let b = x.narrow(3, half, half);
-        let (mut cos, mut sin) = (self.cos.clone(), self.sin.clone());
-        if table_rows > 1 && rows > table_rows {
-            cos = cos.repeat_dim(0, rows / table_rows);
-            sin = sin.repeat_dim(0, rows / table_rows);
-        }
-        let left = a.clone() * cos.clone() - b.clone() * sin.clone();
-        let right = b * cos + a * sin;
-        Tensor::cat(vec![left, right], 3).reshape([n, d])
+    pub fn rotate(&self, x: Tensor<2>) -> Tensor<2> {
+        let [cos, sin] = [&self.cos, &self.sin].map(|t| t.clone().into_dispatch());
+        Tensor::from_dispatch(<Dispatch as NnBackend>::rope(x.into_dispatch(), cos, sin, false))
     }
+}
+
+pub(super) fn rotate<B: Backend>(
+    x: FloatTensor<B>,
+    cos: FloatTensor<B>,
+    sin: FloatTensor<B>,
+    back: bool,
+) -> FloatTensor<B> {
+    let ([n, d], [table, half]) = (x.shape().dims(), cos.shape().dims());
+    let heads = d / (2 * half);
+    let x = B::float_reshape(x, Shape::new([n / table, table, heads, 2 * half]));
+    let part = |from: usize| {
+        let all = |len: usize| Slice::from(0..len);
+        let slices = [all(n / table), all(table), all(heads), Slice::from(from..from + half)];
+        B::float_slice(x.clone(), &slices)
+    };
+    let [cos, sin] = [cos, sin].map(|t| B::float_reshape(t, Shape::new([1, table, 1, half])));
+    let sin = if back { B::float_neg(sin) } else { sin };
+    let (a, b) = (part(0), part(half));
+    let product = |x: &FloatTensor<B>, t: &FloatTensor<B>| B::float_mul(x.clone(), t.clone());
+    let left = B::float_sub(product(&a, &cos), product(&b, &sin));
+    let right = B::float_add(product(&b, &cos), product(&a, &sin));
+    B::float_reshape(B::float_cat(vec![left, right], 3), Shape::new([n, d]))
 }

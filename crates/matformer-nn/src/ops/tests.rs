@@ -288,12 +288,35 @@ fn values_of(t: &Tensor<2>) -> Vec<f32> {
 }
 
 #[test]
+fn the_gated_block_in_pieces_is_that_in_one() {
+    // More rows and width than a piece has; one block, one input for several, several inputs.
+    let (device, rows, d_model, d_ff) = (device(), 300, 5, 600);
+    let x = random([rows, d_model], 1, &device);
+    let [up, gate, down] = [2, 3, 4].map(|i| random([d_ff, d_model], i, &device));
+    let weights = FfnWeights::Gated { up: up.clone(), gate: gate.clone(), down: down.clone() };
+    let block = |start, end, width| Block { start, end, width };
+    for blocks in [
+        vec![block(0, 300, 600)],
+        vec![block(0, 300, 70)],
+        vec![block(0, 300, 600), block(0, 300, 30), block(0, 300, 300), block(0, 300, 300)],
+        vec![block(0, 150, 300), block(150, 300, 513), block(100, 200, 40)],
+    ] {
+        let inputs = [&x, &up, &gate, &down].map(|t| Input::Two(t.clone()));
+        assert_same(
+            nested_ffn(x.clone(), weights.clone(), &blocks),
+            plain_blocks(x.clone(), &weights, &blocks),
+            &inputs,
+        );
+    }
+}
+
+#[test]
 fn rotation_is_that_of_complex_numbers_and_goes_on_from_its_start() {
     let device = device().inner();
     let head_dim = 4;
     let table = RopeTable::new(&[3], 2, head_dim, 10_000.0, &device);
     let x = Tensor::<2>::from_data([[1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0]], &device);
-    let rotated: Vec<f32> = table.rotate(x, 1).try_into_vec_as().unwrap();
+    let rotated: Vec<f32> = table.rotate(x).try_into_vec_as().unwrap();
     for (row, position) in [3.0f64, 4.0].iter().enumerate() {
         for pair in 0..2 {
             let angle = position * 10_000f64.powf(-2.0 * pair as f64 / 4.0);
@@ -304,5 +327,70 @@ fn rotation_is_that_of_complex_numbers_and_goes_on_from_its_start() {
                 assert!((e - f64::from(f)).abs() < 1e-5, "{expected:?} {found:?}");
             }
         }
+    }
+}
+
+#[test]
+fn rotation_by_table_is_that_by_parts_with_its_gradient() {
+    let device = device();
+    // Two rows of the batch for each of the table's, heads of 6.
+    for (starts, rows, seq, heads) in [(vec![0], 3, 5, 2), (vec![0, 4], 4, 70, 1)] {
+        let table = RopeTable::new(&starts, seq, 6, 100.0, &device);
+        let x = random([rows * seq, heads * 6], 1, &device);
+        let parts = (0..rows * seq).map(|row| {
+            let position = (starts[row / seq % starts.len()] + row % seq) as f64;
+            let heads = (0..heads).map(|head| {
+                let pair =
+                    |at: usize, i: usize| x.clone().slice([row..row + 1, at + i..at + i + 1]);
+                let (a, b) = (head * 6, head * 6 + 3);
+                let angle = |i: usize| position * 100f64.powf(-2.0 * i as f64 / 6.0);
+                let left = |i| pair(a, i) * angle(i).cos() - pair(b, i) * angle(i).sin();
+                let right = |i| pair(b, i) * angle(i).cos() + pair(a, i) * angle(i).sin();
+                Tensor::cat((0..3).map(left).chain((0..3).map(right)).collect(), 1)
+            });
+            Tensor::cat(heads.collect(), 1)
+        });
+        let theirs = Tensor::cat(parts.collect(), 0);
+        assert_same(table.rotate(x.clone()), theirs, &[Input::Two(x)]);
+    }
+}
+
+#[test]
+fn a_step_of_adamw_is_its_definition_and_leaves_what_others_hold() {
+    let device = device();
+    for n in [1, 17, 40_000] {
+        let [p, g, m, v] = [1, 2, 3, 4].map(|seed| random([n], seed, &device).inner());
+        let v = v.square();
+        let step = AdamWStep {
+            scale: 0.5,
+            betas: [0.9, 0.95],
+            eps: 1e-3,
+            learning_rate: 0.1,
+            weight_decay: 0.2,
+            steps: 3,
+        };
+        let before = [&p, &g, &m, &v].map(|t| t.clone().try_into_vec_as::<f32>().unwrap());
+        let ours = adamw(p.clone(), g.clone(), m.clone(), v.clone(), step);
+        let ours = ours.map(|t| t.try_into_vec_as::<f32>().unwrap());
+        let after = [&p, &g, &m, &v].map(|t| t.clone().try_into_vec_as::<f32>().unwrap());
+        assert_eq!(before, after);
+        let [p, g, m, v] = before;
+        for i in 0..n {
+            let [p, g, m, v] = [p[i], g[i] * 0.5, m[i], v[i]].map(f64::from);
+            let (m, v) = (0.9 * m + 0.1 * g, 0.95 * v + 0.05 * g * g);
+            let root = (v / (1.0 - 0.95f64.powi(3))).sqrt() + 1e-3;
+            let p = p * (1.0 - 0.1 * 0.2) - 0.1 / (1.0 - 0.9f64.powi(3)) * m / root;
+            for (found, expected) in ours.iter().zip([p, m, v]) {
+                let off = (f64::from(found[i]) - expected).abs();
+                assert!(off < 1e-5, "{n}, {i}: {} against {expected}", found[i]);
+            }
+        }
+        let sum: f64 = g.iter().map(|g| f64::from(*g).powi(2)).sum();
+        let found: f32 = sum_of_squares(Tensor::<1>::from_data(
+            TensorData::new(g, [n]),
+            &device.clone().inner(),
+        ))
+        .into_scalar();
+        assert!((f64::from(found) / sum - 1.0).abs() < 1e-5);
     }
 }

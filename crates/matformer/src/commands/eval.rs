@@ -14,17 +14,19 @@ use crate::{
     args::EvalArgs,
     failure::OrBadInput,
     folder::{ModelFolder, progress_bar},
+    logging::say,
+    output::out,
 };
 
 pub fn run(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
     let folder = ModelFolder::load(&args.model, &context.device)?;
-    let mut submodels = match &args.submodels {
-        None => folder.space().uniforms(),
-        Some(list) => SubmodelSpec::parse_list(list)
-            .bad_input()?
-            .iter()
-            .map(|spec| folder.submodel(Some(spec)))
-            .collect::<Result<_>>()?,
+    let asked = match &args.submodels {
+        None => Vec::new(),
+        Some(list) => SubmodelSpec::parse_list(list).bad_input()?,
+    };
+    let mut submodels = match &asked[..] {
+        [] => folder.space().uniforms(),
+        asked => asked.iter().map(|spec| folder.submodel(Some(spec))).collect::<Result<_>>()?,
     };
     let reference = folder.submodel(args.paired_to.as_ref())?;
     let shown = submodels.len();
@@ -33,7 +35,10 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
     if hidden {
         submodels.push(reference.clone());
     }
-    let prepared = folder.data(args.data.as_deref())?;
+    let prepared = match &args.data {
+        Some(from) => folder.data_of(from)?,
+        None => folder.own_data(DATA_HINT)?,
+    };
     let evaluation = measure(&folder, &prepared, &submodels, args.tokens)?;
     let mut results = EvalResults::new(
         &args.model.display().to_string(),
@@ -47,9 +52,14 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
     if context.json {
         return print_json(&results);
     }
-    print(&results);
+    let asked: Vec<String> = asked.iter().map(SubmodelSpec::to_string).collect();
+    print(&results, &asked)?;
     Ok(ExitCode::SUCCESS)
 }
+
+/// What to do with a folder that names no data.
+const DATA_HINT: &str = "name the data with --data RUN: a run file, or the folder of the run that \
+                         this model comes from";
 
 /// Measures submodels in one walk per batch, and keeps what was measured.
 pub fn measure(
@@ -61,11 +71,9 @@ pub fn measure(
     let trained_on = &folder.manifest.provenance.data_hash;
     let data_hash = prepared.data_hash().to_string();
     if data_hash != *trained_on {
-        eprintln!(
-            "note: other data than the model was trained on; losses compare at equal hash only"
-        );
+        say!("note: other data than the model was trained on; losses compare at equal hash only");
     }
-    let held_out = prepared.held_out()?;
+    let held_out = prepared.held_out().bad_input()?;
     let bar = progress_bar("measuring");
     let evaluation = evaluate(
         &folder.model,
@@ -83,19 +91,20 @@ pub fn measure(
         measurements(&evaluation, folder.space(), &folder.manifest.weights_sha256, &data_hash)?;
     // A folder that cannot be written to does not cost the result.
     if let Err(error) = Measurements::append(&folder.dir, &lines) {
-        eprintln!("note: not kept: {:#}", anyhow::Error::from(error));
+        say!("note: not kept: {:#}", anyhow::Error::from(error));
     }
     Ok(evaluation)
 }
 
-pub fn print(results: &EvalResults) {
+/// The results as a table; `asked` is what was typed for each of them, if anything.
+pub fn print(results: &EvalResults, asked: &[String]) -> Result<()> {
     let d = &results.data;
-    println!(
+    out!(
         "held-out: {} tokens of {} documents, data {}",
         count(d.tokens as f64),
         d.documents,
         d.hash.get(..16).unwrap_or(&d.hash)
-    );
+    )?;
     let reference = results.results.iter().find_map(|r| r.paired.as_ref()).map(|p| p.to.as_str());
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
@@ -105,9 +114,13 @@ pub fn print(results: &EvalResults) {
         Some(stderr) => format!("{value:.4} ± {stderr:.4}"),
         None => format!("{value:.4}"),
     };
-    for r in &results.results {
+    for (i, r) in results.results.iter().enumerate() {
+        let submodel = match asked.get(i) {
+            Some(asked) if *asked != r.submodel => format!("{} ({asked})", r.submodel),
+            _ => r.submodel.clone(),
+        };
         table.add_row([
-            r.submodel.clone(),
+            submodel,
             count(r.params.total as f64),
             count(r.params.non_embedding as f64),
             plus_minus(r.loss, r.stderr),
@@ -115,6 +128,6 @@ pub fn print(results: &EvalResults) {
             r.paired.as_ref().map_or(String::new(), |p| plus_minus(p.diff, p.stderr)),
         ]);
     }
-    println!("{table}");
-    println!("± one standard error, clustered by document; differences are paired by document");
+    out!("{table}")?;
+    out!("± one standard error, clustered by document; differences are paired by document")
 }

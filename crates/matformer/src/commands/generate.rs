@@ -1,13 +1,18 @@
 //! `matformer generate`
 
-use std::{io::Write, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use matformer::lm::{self, GenerateOptions};
 use serde::Serialize;
 
 use super::{Context, print_json};
-use crate::{args::GenerateArgs, failure::OrBadInput, folder::ModelFolder};
+use crate::{
+    args::GenerateArgs,
+    failure::{Hinted, OrBadInput},
+    folder::ModelFolder,
+    output::{self, out},
+};
 
 /// `generate --json`.
 #[derive(Serialize)]
@@ -25,8 +30,21 @@ pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
     let folder = ModelFolder::load(&args.model, &context.device)?;
     let submodel = folder.submodel(args.submodel.as_ref())?;
     let tokenizer = folder.tokenizer()?;
-    let mut prompt = vec![tokenizer.bos()];
-    prompt.extend(tokenizer.encode(&args.prompt)?);
+    let typed = tokenizer.encode(&args.prompt)?;
+    let context_len = folder.model.config().context;
+    // The separator in front, and at least one new token.
+    let room = context_len.saturating_sub(2);
+    if typed.len() > room {
+        return Err(Hinted {
+            message: format!(
+                "--prompt: {} tokens, expected at most {room}: the context holds {context_len}",
+                typed.len()
+            ),
+            hint: "with the separator in front of the prompt and a first new token".to_owned(),
+        })
+        .bad_input();
+    }
+    let prompt = [vec![tokenizer.bos()], typed].concat();
     let options = GenerateOptions {
         max_new_tokens: args.max_tokens,
         temperature: args.temperature,
@@ -38,6 +56,7 @@ pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
     // Prompt and text come out as soon as they are whole: a character may take several tokens.
     let mut shown = String::new();
     let mut so_far: Vec<u32> = Vec::new();
+    let mut printed = Ok(());
     let stream = !context.json;
     let results = lm::generate(
         &folder.model,
@@ -48,16 +67,16 @@ pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
             so_far.push(token);
             let Ok(text) = tokenizer.decode(&so_far) else { return };
             let text = args.prompt.clone() + &text;
-            if !stream || text.ends_with('\u{fffd}') || !text.starts_with(&shown) {
+            let Some(new) = text.strip_prefix(&shown) else { return };
+            if !stream || text.ends_with('\u{fffd}') || printed.is_err() {
                 return;
             }
-            print!("{}", &text[shown.len()..]);
-            // A reader that has gone away is noticed at the next line.
-            let _ = std::io::stdout().flush();
+            printed = output::text(new);
             shown = text;
         },
     )
     .bad_input()?;
+    printed?;
     let generated = results.into_iter().next().unwrap_or_default();
     let text = tokenizer.decode(&generated.tokens)?;
     if context.json {
@@ -69,6 +88,6 @@ pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
             finish_reason: if generated.stopped { "stop" } else { "length" },
         });
     }
-    println!("{}", (args.prompt.clone() + &text).strip_prefix(&shown).unwrap_or(""));
+    out!("{}", (args.prompt.clone() + &text).strip_prefix(&shown).unwrap_or(""))?;
     Ok(ExitCode::SUCCESS)
 }

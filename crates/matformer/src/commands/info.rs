@@ -11,7 +11,7 @@ use matformer::{
 use serde::Serialize;
 
 use super::{Context, count, print_json};
-use crate::{args::InfoArgs, failure::OrBadInput, folder::ModelFolder};
+use crate::{args::InfoArgs, failure::OrBadInput, folder::ModelFolder, output::out};
 
 #[derive(Serialize)]
 struct GranularityInfo {
@@ -54,17 +54,16 @@ pub fn run(args: &InfoArgs, context: &Context) -> Result<ExitCode> {
         return print_json(&info);
     }
     let provenance = &folder.manifest.provenance;
-    println!("{}", dir.display());
-    println!(
+    out!("{}", dir.display())?;
+    out!(
         "trained {} steps, {} tokens of data {}, draw {}, seed {}",
         provenance.steps,
         count(provenance.tokens as f64),
         &provenance.data_hash.get(..16).unwrap_or(&provenance.data_hash),
         folder.manifest.objective,
         provenance.seed
-    );
-    print(&info);
-    Ok(ExitCode::SUCCESS)
+    )?;
+    print(&info)
 }
 
 /// `info --preset [NAME]`: needs no device.
@@ -84,9 +83,8 @@ pub fn preset(args: &InfoArgs, json: bool) -> Result<ExitCode> {
     if json {
         return print_json(&info);
     }
-    println!("preset {name}");
-    print(&info);
-    Ok(ExitCode::SUCCESS)
+    out!("preset {name}")?;
+    print(&info)
 }
 
 fn granularities(config: &MatLmConfig, space: &Space) -> Result<Vec<GranularityInfo>> {
@@ -118,12 +116,18 @@ fn exports(width: usize) -> Vec<&'static str> {
     routes
 }
 
-fn print(info: &Info<'_>) {
+fn print(info: &Info<'_>) -> Result<ExitCode> {
     let c = info.shape;
-    println!(
+    out!(
         "d_model {}, {} layers, {} heads ({} for keys and values), d_ff {}, vocabulary {}, context {}",
-        c.d_model, c.n_layers, c.n_heads, c.n_kv_heads, c.d_ff, c.vocab_size, c.context
-    );
+        c.d_model,
+        c.n_layers,
+        c.n_heads,
+        c.n_kv_heads,
+        c.d_ff,
+        c.vocab_size,
+        c.context
+    )?;
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header([
@@ -148,7 +152,8 @@ fn print(info: &Info<'_>) {
             g.exports.join(", "),
         ]);
     }
-    println!("{table}");
+    out!("{table}")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The paper's Table 4 beside ours: millions of parameters.
@@ -201,11 +206,11 @@ fn paper_table(json: bool) -> Result<ExitCode> {
         }
         table.add_row(cells);
     }
-    println!("Parameters of the paper's models (arXiv 2310.07707, Table 4)\n{table}");
-    println!(
+    out!("Parameters of the paper's models (arXiv 2310.07707, Table 4)\n{table}")?;
+    out!(
         "\n`NAME-paper` is the paper's form: two feed-forward matrices, GELU. Ours differs because \
          SwiGLU has a third matrix:\nat equal d_ff the feed-forward part is half as large again. \
          Other presets: demo, small."
-    );
+    )?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,7 @@
 //! One file per command: resolve what was typed, call the crates, print.
 
 mod eval;
+mod fetch;
 mod generate;
 mod info;
 mod report;
@@ -14,8 +15,11 @@ use anyhow::Result;
 use matformer::nn::DeviceSpec;
 use serde::Serialize;
 
-use crate::args::{Args, Command};
-use crate::failure::OrBadInput;
+use crate::{
+    args::{Args, Command},
+    failure::OrBadInput,
+    output::out,
+};
 
 /// What every command knows.
 pub struct Context {
@@ -26,28 +30,29 @@ pub struct Context {
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
-    if let Command::Info(info) = &args.command
-        && info.preset.is_some()
-    {
-        // Needs no device.
-        return info::preset(info, args.json);
-    }
-    let spec = args.device.map_or_else(DeviceSpec::from_env, Ok).bad_input()?;
-    let context = Context { device: spec.resolve().bad_input()?, json: args.json };
+    let json = args.json;
+    let context = || -> Result<Context> {
+        let spec = args.device.map_or_else(DeviceSpec::from_env, Ok).bad_input()?;
+        let device = spec.resolve().bad_input()?;
+        tracing::debug!("device {device:?}");
+        Ok(Context { device, json })
+    };
     match args.command {
-        Command::Train(args) => train::run(&args, &context),
-        Command::Eval(args) => eval::run(&args, &context),
-        Command::Score(args) => score::run(&args, &context),
-        Command::Generate(args) => generate::run(&args, &context),
-        Command::Info(args) => info::run(&args, &context),
-        Command::Slice(args) => slice::run(&args, &context),
-        Command::Report(args) => report::run(&args, &context),
+        Command::Train(args) => train::run(&args, &context()?),
+        Command::Eval(args) => eval::run(&args, &context()?),
+        Command::Score(args) => score::run(&args, &context()?),
+        Command::Generate(args) => generate::run(&args, &context()?),
+        Command::Info(args) if args.preset.is_some() => info::preset(&args, json),
+        Command::Info(args) => info::run(&args, &context()?),
+        Command::Slice(args) => slice::run(&args, &context()?),
+        Command::Report(args) => report::run(&args, &context()?),
+        Command::Fetch(args) => fetch::run(&args, json),
     }
 }
 
 /// Prints a JSON document.
 fn print_json(value: &impl Serialize) -> Result<ExitCode> {
-    println!("{}", serde_json::to_string_pretty(value)?);
+    out!("{}", serde_json::to_string_pretty(value)?)?;
     Ok(ExitCode::SUCCESS)
 }
 

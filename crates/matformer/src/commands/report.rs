@@ -17,7 +17,9 @@ use matformer::{
 use serde::{Deserialize, Serialize};
 
 use super::{Context, count, eval, print_json};
-use crate::{args::ReportArgs, failure::OrBadInput, folder::ModelFolder};
+use crate::{
+    args::ReportArgs, failure::OrBadInput, folder::ModelFolder, logging::say, output::out,
+};
 
 /// What the page is made of, kept beside it: measured once for the same weights and tokens.
 #[derive(Serialize, Deserialize)]
@@ -50,6 +52,10 @@ impl Gap {
 
 const PROMPT: &str = "fn main() {";
 
+/// What to do with a folder that names no data.
+const DATA_HINT: &str = "report needs the folder of a run; `matformer eval` measures any model \
+                         folder, with the data that --data names";
+
 pub fn run(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
     let folder = ModelFolder::load(&args.run, &context.device)?;
     let dir = args.run.join("report");
@@ -57,7 +63,7 @@ pub fn run(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
     let page = dir.join("index.html");
     let measured = match reusable(&kept, &folder, args.tokens) {
         Some(measured) => {
-            eprintln!("{}: measured before, reused", kept.display());
+            say!("{}: measured before, reused", kept.display());
             measured
         }
         None => measure(&folder, args.tokens)?,
@@ -71,7 +77,7 @@ pub fn run(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
     if context.json {
         return print_json(&serde_json::json!({ "report": page, "measured": measured }));
     }
-    print(&measured, &page);
+    print(&measured, &page)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -84,7 +90,7 @@ fn reusable(kept: &PathBuf, folder: &ModelFolder, tokens: Option<usize>) -> Opti
 
 /// The whole Mix'n'Match curve on held-out text.
 fn measure(folder: &ModelFolder, tokens: Option<usize>) -> Result<Measured> {
-    let prepared = folder.data(None)?;
+    let prepared = folder.own_data(DATA_HINT)?;
     let space = folder.space();
     let evaluation = eval::measure(folder, &prepared, &curve(space), tokens)?;
     let results = EvalResults::new(
@@ -116,7 +122,7 @@ fn measure(folder: &ModelFolder, tokens: Option<usize>) -> Result<Measured> {
             outside.push(space.label(submodel));
         }
     }
-    let held_out = prepared.held_out()?;
+    let held_out = prepared.held_out().bad_input()?;
     let held_out = match tokens {
         Some(tokens) => held_out.take(tokens),
         None => held_out,
@@ -180,6 +186,7 @@ fn report_data(folder: &ModelFolder, measured: &Measured) -> Result<ReportData> 
                 let point = |(name, loss)| HeldOutPoint { step: h.step, name, loss };
                 held_out.extend(h.held_out.into_iter().map(point));
             }
+            MetricsLine::Skipped(_) => {}
         }
     }
     Ok(ReportData {
@@ -216,8 +223,8 @@ fn sample(folder: &ModelFolder) -> Result<Sample> {
     })
 }
 
-fn print(measured: &Measured, page: &std::path::Path) {
-    eval::print(&measured.results);
+fn print(measured: &Measured, page: &std::path::Path) -> Result<()> {
+    eval::print(&measured.results, &[])?;
     let gaps: Vec<String> = measured
         .gaps
         .iter()
@@ -230,27 +237,27 @@ fn print(measured: &Measured, page: &std::path::Path) {
             format!("{} − {} {:.4}{stderr}{verdict}", g.narrow, g.wide, g.diff)
         })
         .collect();
-    println!("gaps: {}", gaps.join(", "));
+    out!("gaps: {}", gaps.join(", "))?;
     match &measured.outside[..] {
         _ if measured.gaps.iter().any(|g| g.stderr.is_none()) => {
-            println!("one document gives no standard error: nothing is compared");
+            out!("one document gives no standard error: nothing is compared")?;
         }
-        [] => println!(
+        [] => out!(
             "all {} in-between submodels lie between the granularities that they mix",
             measured.in_between
-        ),
-        outside => println!(
+        )?,
+        outside => out!(
             "outside the granularities that they mix by more than two errors: {}",
             outside.join(", ")
-        ),
+        )?,
     }
     let b = &measured.baselines;
     let best = measured.results.results.iter().map(|r| r.bits_per_byte).fold(f64::MAX, f64::min);
-    println!(
+    out!(
         "bits per byte of the same text: byte unigram {:.3}, gzip -9 per file {:.3}, best submodel {best:.3}{}",
         b.byte_unigram,
         b.gzip,
         if b.gzip < best { ": gzip wins" } else { "" }
-    );
-    println!("report: {}", page.display());
+    )?;
+    out!("report: {}", page.display())
 }

@@ -7,7 +7,7 @@ use matformer::lm;
 use serde::Serialize;
 
 use super::{Context, print_json};
-use crate::{args::ScoreArgs, failure::OrBadInput, folder::ModelFolder};
+use crate::{args::ScoreArgs, failure::OrBadInput, folder::ModelFolder, output::out};
 
 /// `score --json`: stable.
 #[derive(Serialize)]
@@ -30,17 +30,17 @@ pub fn run(args: &ScoreArgs, context: &Context) -> Result<ExitCode> {
     if context.json {
         return print_json(&Scored { submodel: label, tokens, logprobs });
     }
-    println!("{:>10}  token", "logprob");
+    out!("{:>10}  token", "logprob")?;
     for (token, logprob) in tokens.iter().zip(&logprobs) {
         let logprob = logprob.map_or("-".to_owned(), |l| format!("{l:.4}"));
-        println!("{logprob:>10}  {:?}", tokenizer.decode(&[*token])?);
+        out!("{logprob:>10}  {:?}", tokenizer.decode(&[*token])?)?;
     }
     let nats = -logprobs.iter().flatten().copied().map(f64::from).sum::<f64>();
     let scored = logprobs.iter().flatten().count();
-    println!("{label}: {scored} tokens, {nats:.3} nats",);
+    out!("{label}: {scored} tokens, {nats:.3} nats")?;
     if !args.text.is_empty() {
         let bits = nats / std::f64::consts::LN_2 / args.text.len() as f64;
-        println!("{:.4} nats per token, {bits:.4} bits per byte", nats / scored.max(1) as f64);
+        out!("{:.4} nats per token, {bits:.4} bits per byte", nats / scored.max(1) as f64)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -15,6 +15,7 @@ use crate::{
     args::SliceArgs,
     failure::{Hinted, OrBadInput},
     folder::ModelFolder,
+    output::out,
 };
 
 pub fn run(args: &SliceArgs, context: &Context) -> Result<ExitCode> {
@@ -46,9 +47,11 @@ pub fn run(args: &SliceArgs, context: &Context) -> Result<ExitCode> {
         ..source.manifest.provenance.clone()
     };
     let manifest =
-        Manifest::new(MatLm::KIND, slim.space(), source.manifest.objective.clone(), provenance);
+        Manifest::new(MatLm::KIND, slim.space(), source.manifest.objective.clone(), provenance)
+            .with_tokenizer(source.tokenizer()?.hash());
+    let tokenizer_files = source.tokenizer_files()?;
     let scratch = fs::scratch_dir(&args.out).bad_input()?;
-    for (name, bytes) in source.tokenizer_files()? {
+    for (name, bytes) in tokenizer_files {
         fs::write_atomic(scratch.path().join(name), &bytes)?;
     }
     folder::save(&slim, &manifest, scratch.path())?;
@@ -59,6 +62,6 @@ pub fn run(args: &SliceArgs, context: &Context) -> Result<ExitCode> {
             "model": args.out, "submodel": label, "widths": submodel.widths(), "params": params,
         }));
     }
-    println!("{}: submodel {label}, {} parameters", args.out.display(), count(params as f64));
+    out!("{}: submodel {label}, {} parameters", args.out.display(), count(params as f64))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -9,9 +9,26 @@ use super::kernel::{Values, exp, tensor, vectorised};
 const CHUNK: usize = 1 << 14;
 
 vectorised! {
+    /// `silu(gate)·up`
     fn swiglu_chunk(gate: &[f32], up: &[f32], out: &mut [f32]) {
         for ((out, g), u) in out.iter_mut().zip(gate).zip(up) {
             *out = g / (1.0 + exp(-g)) * u;
+        }
+    }
+}
+
+vectorised! {
+    /// Gate and up become their gradients; the gradient of the activation becomes the activation.
+    fn swiglu_backward_in_place(gate: &mut [f32], up: &mut [f32], grad: &mut [f32]) {
+        let n = gate.len();
+        let (up, grad) = (&mut up[..n], &mut grad[..n]);
+        for i in 0..n {
+            let s = 1.0 / (1.0 + exp(-gate[i]));
+            let silu = gate[i] * s;
+            let (u, dh) = (up[i], grad[i]);
+            grad[i] = silu * u;
+            up[i] = dh * silu;
+            gate[i] = dh * u * (s + silu * (1.0 - s));
         }
     }
 }

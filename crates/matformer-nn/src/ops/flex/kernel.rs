@@ -1,6 +1,9 @@
 //! What the kernels share: slices of tensors, strided products, vectorised loops.
 
-use burn::backend::flex::{FlexTensor, Layout};
+use burn::backend::{
+    TensorMetadata,
+    flex::{FlexTensor, Layout},
+};
 use burn::tensor::{Bytes, DType, Shape};
 use gemm::Parallelism;
 
@@ -21,6 +24,17 @@ impl Values {
             None => unreachable!("a contiguous tensor is a slice"),
         }
     }
+}
+
+/// The values of a tensor, row-major, to be changed; copies what somebody else holds too, or what
+/// is not laid out so.
+pub(super) fn values_mut(t: &mut FlexTensor) -> &mut [f32] {
+    let n = t.shape().num_elements();
+    if !t.is_contiguous() || t.layout().start_offset() != 0 || t.storage::<f32>().len() != n {
+        // Also where it is a part of a larger one.
+        *t = tensor(Values::of(t.clone()).get().to_vec(), &t.shape().to_vec());
+    }
+    t.storage_mut()
 }
 
 /// A tensor out of row-major values.

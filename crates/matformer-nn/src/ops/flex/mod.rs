@@ -5,10 +5,13 @@
 //! summed in a fixed order.
 
 mod activation;
+mod adamw;
 mod attention;
 mod cross_entropy;
+mod gated_ffn;
 mod kernel;
 mod norm;
+mod rope;
 
 use burn::backend::{
     Flex,
@@ -17,7 +20,7 @@ use burn::backend::{
 };
 use burn::tensor::DType;
 
-use super::{AttentionSpec, NnBackend};
+use super::{AdamWStep, AttentionSpec, FfnSpec, NnBackend, StepBackend};
 use crate::ops;
 
 /// Whether all tensors are f32: what the kernels are written for.
@@ -77,6 +80,37 @@ impl NnBackend for Flex {
         }
     }
 
+    fn gated_ffn(
+        x: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        gate: FloatTensor<Self>,
+        down: FloatTensor<Self>,
+        spec: FfnSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        match all_f32(&[&x, &up, &gate, &down]) && gated_ffn::fits(&spec) {
+            true => gated_ffn::forward(x, up, gate, down, &spec),
+            false => ops::nested_ffn::gated_forward::<Self>(x, up, gate, down, &spec),
+        }
+    }
+
+    fn gated_ffn_backward(
+        x: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        gate: FloatTensor<Self>,
+        down: FloatTensor<Self>,
+        saved_up: FloatTensor<Self>,
+        saved_gate: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        spec: FfnSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let (weights, saved) = ([up, gate, down], [saved_up, saved_gate]);
+        let [up, gate, down] = &weights;
+        match all_f32(&[&x, up, gate, down, &grad]) && gated_ffn::fits(&spec) {
+            true => gated_ffn::backward(x, weights, saved, grad, &spec),
+            false => ops::nested_ffn::gated_backward::<Self>(x, weights, saved, grad, &spec),
+        }
+    }
+
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
         match all_f32(&[&gate, &up]) {
             true => activation::swiglu(gate, up),
@@ -115,6 +149,40 @@ impl NnBackend for Flex {
         match all_f32(&[&x, &weight, &grad]) {
             true => norm::backward(x, weight, scale, grad),
             false => ops::rms_norm::backward::<Self>(x, weight, scale, grad),
+        }
+    }
+
+    fn rope(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        back: bool,
+    ) -> FloatTensor<Self> {
+        match all_f32(&[&x, &cos, &sin]) {
+            true => rope::rotate(x, cos, sin, back),
+            false => ops::rope::rotate::<Self>(x, cos, sin, back),
+        }
+    }
+}
+
+impl StepBackend for Flex {
+    fn adamw(
+        values: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        step: AdamWStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        match all_f32(&[&values, &grad, &first, &second]) {
+            true => adamw::step(values, grad, first, second, &step),
+            false => ops::adamw::composed_step::<Self>(values, grad, first, second, &step),
+        }
+    }
+
+    fn sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        match all_f32(&[&x]) {
+            true => adamw::sum_of_squares(x),
+            false => ops::adamw::composed_sum_of_squares::<Self>(x),
         }
     }
 }

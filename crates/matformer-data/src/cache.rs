@@ -1,0 +1,70 @@
+//! The folder of prepared corpora: what a killed process left in it is swept away.
+
+use std::fs::{File, TryLockError};
+use std::path::Path;
+
+use matformer_core::fs;
+
+use crate::Result;
+
+/// Makes the folder, removes the scratch folders of processes that are gone, and says that one may
+/// now be made in it, for as long as what is returned lives.
+///
+/// Who has a scratch folder holds a shared lock on `folder`, which the system lets go when its
+/// process ends, however it ends. Where the lock can be had alone, nobody's scratch folder is in
+/// use. Where folders cannot be locked nothing is swept.
+///
+/// # Errors
+/// [`Error::File`](crate::Error::File) if the folder cannot be made or listed.
+pub(crate) fn enter(folder: &Path) -> Result<Option<File>> {
+    fs::create_dir_all(folder)?;
+    let Ok(lock) = File::open(folder) else {
+        return Ok(None);
+    };
+    match lock.try_lock() {
+        Ok(()) => {
+            sweep(folder)?;
+            // Another process may sweep in between: ours has made nothing yet.
+            let shared = lock.unlock().and_then(|()| lock.lock_shared());
+            Ok(shared.is_ok().then_some(lock))
+        }
+        Err(TryLockError::WouldBlock) => Ok(lock.lock_shared().is_ok().then_some(lock)),
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
+}
+
+/// Removes the scratch folders in `folder`; the caller knows that they are nobody's.
+pub(crate) fn sweep(folder: &Path) -> Result<()> {
+    for path in fs::read_dir(folder)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with(".tmp-") && path.is_dir() {
+            fs::remove_dir_all(&path)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scratch_folders_of_nobody_are_swept() {
+        let cache = tempfile::tempdir().unwrap();
+        let folder = cache.path().join("data");
+        let there = |name: &str| folder.join(name).exists();
+        let make = |name: &str| std::fs::create_dir_all(folder.join(name).join("sub")).unwrap();
+        make(".tmp-killed");
+        make("0123456789abcdef");
+        let first = enter(&folder).unwrap();
+        assert!(first.is_some() && !there(".tmp-killed") && there("0123456789abcdef"));
+        make(".tmp-first");
+        let second = enter(&folder).unwrap();
+        assert!(second.is_some() && there(".tmp-first"), "somebody is at work");
+        drop(first);
+        assert!(enter(&folder).unwrap().is_some() && there(".tmp-first"), "the second is there");
+        drop(second);
+        enter(&folder).unwrap();
+        assert!(!there(".tmp-first"));
+    }
+}

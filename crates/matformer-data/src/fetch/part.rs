@@ -1,0 +1,139 @@
+//! Getting one part of a source: from the cache, or from the first place that has it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use matformer_core::fs;
+
+use super::archive::{Selection, unpack};
+use super::table::Place;
+use super::{Files, Part, Progress, Source, Sources, https};
+use crate::{Error, Hash, Result};
+
+/// A place that was tried, and why it did not serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// As a person would type it.
+    pub place: String,
+    /// Why it did not serve.
+    pub reason: String,
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.reason)
+    }
+}
+
+/// Complete parts of sources that are not there yet.
+pub(super) fn kept(home: &Path) -> PathBuf {
+    home.join(".parts")
+}
+
+/// Downloads under way.
+pub(super) fn downloads(home: &Path) -> PathBuf {
+    home.join(".downloads")
+}
+
+/// What it takes to get a part.
+pub(super) struct Getter<'a> {
+    pub(super) sources: &'a Sources,
+    pub(super) source: &'a Source,
+    pub(super) part: &'a Part,
+    /// The folder of all sources in the cache.
+    pub(super) home: &'a Path,
+}
+
+impl Getter<'_> {
+    /// The texts of the part, which are kept until the source is published.
+    pub(super) fn get(&self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Files> {
+        if let Some(files) = self.cached()? {
+            return Ok(files);
+        }
+        let mut tried = vec![Attempt { place: "the cache".into(), reason: "not there".into() }];
+        for place in self.part.places() {
+            let shown = place.to_string();
+            let mut report = |done, total| {
+                progress(Progress { part: &self.part.name, place: &shown, done, total });
+            };
+            report(0, 0);
+            match self.try_place(&place, &mut report)? {
+                Ok(files) => {
+                    self.keep(&files)?;
+                    return Ok(files);
+                }
+                Err(reason) => {
+                    tracing::info!("{shown}: {reason}");
+                    tried.push(Attempt { place: shown, reason });
+                }
+            }
+        }
+        Err(Error::Unavailable {
+            name: self.source.name.clone(),
+            part: self.part.name.clone(),
+            tried,
+        })
+    }
+
+    /// What an earlier fetch kept, or a source with the same part has.
+    fn cached(&self) -> Result<Option<Files>> {
+        let others = self.sources.iter().map(|other| self.home.join(&other.name).join("text"));
+        for folder in std::iter::once(kept(self.home)).chain(others) {
+            let folder = folder.join(&self.part.name);
+            if folder.is_dir() {
+                let files = Files::read(&folder)?;
+                if files.hash() == self.part.text_sha256 {
+                    return Ok(Some(files));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The outer error ends the fetch, the inner one sends it to the next place.
+    fn try_place(&self, place: &Place, report: https::Report<'_>) -> Result<Result<Files, String>> {
+        match place {
+            Place::Client(client) => {
+                let folder = fs::scratch_dir(kept(self.home).join("package"))?;
+                Ok(client.run(folder.path()).and_then(|package| self.open(&package)))
+            }
+            Place::Https(url) => {
+                let folder = downloads(self.home);
+                fs::create_dir_all(&folder)?;
+                let name = format!("{}-{}.part", self.part.name, Hash::of(url.as_bytes()).short());
+                let file = folder.join(name);
+                let package = match https::download(url, &file, report) {
+                    Ok(package) => package,
+                    Err(reason) => return Ok(Err(reason)),
+                };
+                let texts = self.open(&package);
+                // Its texts are kept now, or what came is not to be gone on with.
+                std::fs::remove_file(&file).map_err(fs::error(&file, "remove"))?;
+                Ok(texts)
+            }
+        }
+    }
+
+    /// The texts in a package, which must be what the table says.
+    fn open(&self, package: &[u8]) -> Result<Files, String> {
+        let Part { root, suffixes, sha256, text_sha256, decode, .. } = self.part;
+        let check = |files: Files, what: &str, expected: Hash| match files.hash() {
+            found if found == expected => Ok(files),
+            found => Err(format!("its {what} have SHA-256 {found}, expected: {expected}")),
+        };
+        let files = check(unpack(package, Selection { root, suffixes })?, "files", *sha256)?;
+        check(decode.decode(files)?, "texts", *text_sha256)
+    }
+
+    /// Publishes the texts, so that the next fetch finds them if this one does not end.
+    fn keep(&self, files: &Files) -> Result<()> {
+        let target = kept(self.home).join(&self.part.name);
+        if target.exists() {
+            // Of another version.
+            fs::remove_dir_all(&target)?;
+        }
+        let scratch = fs::scratch_dir(&target)?;
+        files.write(scratch.path())?;
+        Ok(fs::publish_dir(scratch.path(), &target)?)
+    }
+}

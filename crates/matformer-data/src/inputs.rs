@@ -1,0 +1,195 @@
+//! From the sources of a corpus to the files to read, each with the name of its documents.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use matformer_core::fs;
+use walkdir::WalkDir;
+
+use crate::format::Format;
+use crate::hub::{self, Hub};
+use crate::progress::{Progress, Stage};
+use crate::reader::Input;
+use crate::source::{HubName, Source};
+use crate::{Error, Result, fetch};
+
+/// Files of a dataset repository that are about it, not of it; read if they are named.
+const ABOUT: [&str; 2] = ["README.md", "dataset_infos.json"];
+
+/// The files that `sources` name, in their order; hub names are downloaded, named sources are fetched
+/// into `cache_dir`.
+///
+/// # Errors
+/// A path that is not there or of no known format, a folder that cannot be walked, a hub name that
+/// cannot be had, two files of one name.
+pub(crate) fn find(
+    sources: &[Source],
+    cache_dir: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Vec<Input>> {
+    let mut found = Vec::new();
+    for source in sources {
+        if !matches!(source, Source::Hub(_)) {
+            progress(Progress { stage: Stage::Read, done: 0, total: 0 });
+        }
+        match source {
+            Source::Path(path) => found.extend(at(path)?),
+            Source::Hub(name) => found.extend(of_hub(&Hub::from_env()?, name, progress)?),
+            Source::Fetched(name) => {
+                let root = fetch::folder(cache_dir, name, progress)?;
+                found.extend(folder(&root, name, &Format::of)?);
+            }
+        }
+    }
+    check_names(&found)?;
+    Ok(found)
+}
+
+/// A file, or all files of a folder.
+fn at(path: &Path) -> Result<Vec<Input>> {
+    let name =
+        path.file_name().map_or_else(|| ".".into(), |name| name.to_string_lossy().into_owned());
+    if std::fs::metadata(path).map_err(fs::error(path, "read"))?.is_dir() {
+        return folder(path, &name, &Format::of);
+    }
+    let format =
+        Format::of(path).ok_or_else(|| Error::Suffix { file: path.display().to_string() })?;
+    Ok(vec![Input::new(path, name, path.display().to_string(), format)])
+}
+
+/// Every file below `root` of which `format` knows what it holds; hidden entries and folders tagged
+/// as caches (`CACHEDIR.TAG`, which Cargo puts into `target`) are passed over.
+///
+/// # Errors
+/// [`Error::Walk`].
+pub(crate) fn folder(
+    root: &Path,
+    name: &str,
+    format: &dyn Fn(&Path) -> Option<Format>,
+) -> Result<Vec<Input>> {
+    let visible = |entry: &walkdir::DirEntry| {
+        let hidden = entry.file_name().to_string_lossy().starts_with('.');
+        let cache = entry.file_type().is_dir() && entry.path().join("CACHEDIR.TAG").is_file();
+        entry.depth() == 0 || !(hidden || cache)
+    };
+    let mut found = Vec::new();
+    for entry in WalkDir::new(root).sort_by_file_name().into_iter().filter_entry(visible) {
+        let entry = entry.map_err(|source| Error::Walk { path: root.into(), source })?;
+        let path = entry.path();
+        let Some(format) = format(path).filter(|_| entry.file_type().is_file()) else {
+            continue;
+        };
+        let mut name = name.to_owned();
+        for part in path.strip_prefix(root).unwrap_or(path).components() {
+            name.push('/');
+            name.push_str(&part.as_os_str().to_string_lossy());
+        }
+        found.push(Input::new(path, name, path.display().to_string(), format));
+    }
+    Ok(found)
+}
+
+/// The files of a dataset repository, named `owner/name/path`.
+fn of_hub(hub: &Hub, name: &HubName, progress: &mut dyn FnMut(Progress)) -> Result<Vec<Input>> {
+    let wanted = |inside: &str| {
+        let hidden = inside.split('/').any(|part| part.starts_with('.'));
+        !hidden && !ABOUT.contains(&inside) && Format::of(Path::new(inside)).is_some()
+    };
+    let files = hub.files(hub::Kind::Dataset, name, &wanted, progress)?;
+    if hub.offline && files.iter().any(|file| name.path.as_ref() != Some(&file.inside)) {
+        tracing::warn!(
+            "HF_HUB_OFFLINE is set: of `hf:{name}` what the cache holds is read, files: {}",
+            files.len()
+        );
+    }
+    let input = |file: hub::HubFile| {
+        let label = HubName { path: Some(file.inside.clone()), ..name.clone() };
+        let label = Source::Hub(label).to_string();
+        let format = Format::of(Path::new(&file.inside))
+            .ok_or_else(|| Error::Suffix { file: label.clone() })?;
+        let name = format!("{}/{}", name.repository, file.inside);
+        Ok(Input::new(&file.path, name, label, format))
+    };
+    files.into_iter().map(input).collect()
+}
+
+/// Documents have the names of their files: no two files may have the same.
+///
+/// # Errors
+/// [`Error::SameName`].
+pub(crate) fn check_names(inputs: &[Input]) -> Result<()> {
+    let mut labels = HashMap::new();
+    for input in inputs {
+        if let Some(first) = labels.insert(&input.name, &input.label) {
+            return Err(Error::SameName {
+                name: input.name.clone(),
+                files: [first.clone(), input.label.clone()],
+            });
+        }
+    }
+    Ok(())
+}
+
+impl Input {
+    fn new(path: &Path, name: String, label: String, format: Format) -> Self {
+        let name = format.unpacked_name(&name).to_owned();
+        Self { path: path.into(), name, label, format }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(files: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for path in files {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, b"x").unwrap();
+        }
+        folder
+    }
+
+    fn found(root: &Path, paths: &[&str]) -> Result<Vec<String>> {
+        let sources: Vec<Source> = paths.iter().map(|path| root.join(path).into()).collect();
+        Ok(find(&sources, root, &mut |_| {})?.into_iter().map(|input| input.name).collect())
+    }
+
+    #[test]
+    fn folders_give_what_can_be_read() {
+        let root = made(&[
+            "data/a.txt",
+            "data/sub/b.RS",
+            "data/c.jsonl.gz",
+            "data/d.parquet",
+            "data/image.png",
+            "data/.git/c.txt",
+            "data/target/CACHEDIR.TAG",
+            "data/target/d.rs",
+        ]);
+        let names = found(root.path(), &["data"]).unwrap();
+        assert_eq!(names, ["data/a.txt", "data/c.jsonl", "data/d.parquet", "data/sub/b.RS"]);
+        assert_eq!(found(root.path(), &["data/c.jsonl.gz"]).unwrap(), ["c.jsonl"]);
+    }
+
+    #[test]
+    fn a_source_of_no_known_name_is_refused_before_anything_is_fetched() {
+        let root = made(&[]);
+        let error = find(&["fetch:poems".parse().unwrap()], root.path(), &mut |_| {}).unwrap_err();
+        assert!(matches!(error, Error::UnknownSource { .. }), "{error}");
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn unknown_missing_and_twice_named_files_are_errors() {
+        let root = made(&["data/a.txt", "data/b.parquet.gz", "more/data/a.txt.zst"]);
+        let paths = |paths: &[&str]| found(root.path(), paths).unwrap_err();
+        assert!(matches!(paths(&["data/b.parquet.gz"]), Error::Suffix { .. }));
+        assert!(paths(&["nowhere"]).to_string().contains("nowhere"));
+        let Error::SameName { name, files } = paths(&["data", "more/data"]) else { panic!() };
+        assert_eq!(name, "data/a.txt");
+        let path = |path: &str| root.path().join(path).display().to_string();
+        assert_eq!(files, [path("data/a.txt"), path("more/data/a.txt.zst")]);
+    }
+}

@@ -1,0 +1,196 @@
+//! Step-level checkpoints: each a model folder plus what training needs to go on.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use matformer_core::{Manifest, fs};
+use matformer_nn::{Folder, folder};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Guard, Result, Trainer};
+
+mod moments;
+mod restore;
+
+pub(crate) use restore::Restored;
+
+/// The checkpoints of a run folder.
+#[derive(Clone, Debug)]
+pub struct Checkpoints {
+    dir: PathBuf,
+}
+
+/// One published checkpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// Its folder: a model folder, and `train/`.
+    pub dir: PathBuf,
+    /// Steps made.
+    pub step: u64,
+}
+
+/// `train/state.json`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TrainState {
+    step: u64,
+    /// Mean held-out loss of the granularities when it was last measured.
+    held_out: Option<f64>,
+    /// Steps that pieces of each parameter have made: (end, steps).
+    pieces: BTreeMap<String, Vec<(usize, u64)>>,
+    /// Absent before there was a guard.
+    #[serde(default)]
+    guard: Guard,
+    /// What the run was configured with; absent in older checkpoints.
+    #[serde(default)]
+    run: Option<serde_json::Value>,
+}
+
+/// What goes into a checkpoint beside model, optimizer and guard.
+#[derive(Clone, Copy, Debug)]
+pub struct Saved<'a> {
+    /// Its `matformer.json`.
+    pub manifest: &'a Manifest,
+    /// Further files of the folder (tokenizer), as (name, bytes).
+    pub files: &'a [(String, Vec<u8>)],
+    /// Mean held-out loss of the granularities when it was last measured.
+    pub held_out: Option<f64>,
+    /// What the run was configured with, as [`Checkpoints::configured`] gives it back.
+    pub run: &'a serde_json::Value,
+}
+
+const STATE: &str = "train/state.json";
+const OPTIMIZER: &str = "train/optimizer.safetensors";
+
+impl Checkpoints {
+    /// The checkpoints of the run in `run`.
+    pub fn of(run: &Path) -> Self {
+        Self { dir: run.join("checkpoints") }
+    }
+
+    /// Removes what a killed process left half written.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed or a file not be removed.
+    pub fn sweep(&self) -> Result<()> {
+        if self.dir.exists() {
+            for path in fs::read_dir(&self.dir)? {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                if name.starts_with(".tmp-") && path.is_dir() {
+                    fs::remove_dir_all(&path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All published checkpoints, oldest first.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn all(&self) -> Result<Vec<Checkpoint>> {
+        if !self.dir.exists() {
+            return Ok(Vec::new());
+        }
+        let mut found: Vec<Checkpoint> = fs::read_dir(&self.dir)?
+            .into_iter()
+            .filter_map(|dir| {
+                let step = dir.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()?;
+                Some(Checkpoint { dir, step })
+            })
+            .collect();
+        found.sort_by_key(|c| c.step);
+        Ok(found)
+    }
+
+    /// The newest checkpoint.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn latest(&self) -> Result<Option<Checkpoint>> {
+        Ok(self.all()?.pop())
+    }
+
+    /// What the run was configured with when the newest checkpoint that can be read was saved; none
+    /// where there is no checkpoint, or only older ones that do not say.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn configured(&self) -> Result<Option<serde_json::Value>> {
+        Ok(self.all()?.iter().rev().find_map(|c| c.state().ok()).and_then(|state| state.run))
+    }
+
+    /// Publishes a checkpoint with one rename, then drops those that `keep` does not cover: the
+    /// last `keep`, and the best by held-out loss, stay.
+    ///
+    /// # Errors
+    /// When a file cannot be written or a tensor not be read from its device.
+    pub fn save<M: Folder>(
+        &self,
+        trainer: &Trainer<M>,
+        saved: Saved<'_>,
+        keep: usize,
+    ) -> Result<Checkpoint> {
+        let step = trainer.steps_done();
+        let target = self.dir.join(format!("step-{step:06}"));
+        let scratch = fs::scratch_dir(&target)?;
+        save_model(trainer.model(), saved.manifest, saved.files, scratch.path())?;
+        let held_out = saved.held_out;
+        fs::create_dir_all(scratch.path().join("train"))?;
+        let moments = trainer.optimizer().save()?;
+        let pieces = moments.iter().map(|(path, m)| (path.clone(), m.pieces.clone())).collect();
+        moments::write(&moments, &scratch.path().join(OPTIMIZER))?;
+        let guard = trainer.guard().clone();
+        let run = Some(saved.run.clone());
+        let state =
+            serde_json::to_string_pretty(&TrainState { step, held_out, pieces, guard, run })
+                .unwrap_or_else(|_| unreachable!("numbers and strings have a JSON form"));
+        fs::write_atomic(scratch.path().join(STATE), state.as_bytes())?;
+        fs::publish_dir(scratch.path(), &target)?;
+        self.prune(keep)?;
+        Ok(Checkpoint { dir: target, step })
+    }
+
+    fn prune(&self, keep: usize) -> Result<()> {
+        let all = self.all()?;
+        let losses: Vec<Option<f64>> =
+            all.iter().map(|c| c.state().ok().and_then(|s| s.held_out)).collect();
+        let best =
+            (0..all.len()).filter(|i| losses[*i].is_some_and(f64::is_finite)).min_by(|a, b| {
+                losses[*a].partial_cmp(&losses[*b]).unwrap_or(std::cmp::Ordering::Equal)
+            });
+        for (i, checkpoint) in all.iter().enumerate() {
+            if i + keep < all.len() && Some(i) != best {
+                fs::remove_dir_all(&checkpoint.dir)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes a model folder: the model's own files, its manifest, and `others`.
+pub(crate) fn save_model<M: Folder>(
+    model: &M,
+    manifest: &Manifest,
+    others: &[(String, Vec<u8>)],
+    dir: &Path,
+) -> Result<Manifest> {
+    fs::create_dir_all(dir)?;
+    for (name, bytes) in others {
+        fs::write_atomic(dir.join(name), bytes)?;
+    }
+    Ok(folder::save(model, manifest, dir)?)
+}
+
+impl Checkpoint {
+    fn state(&self) -> Result<TrainState> {
+        let path = self.dir.join(STATE);
+        serde_json::from_slice(&fs::read(&path)?).map_err(|e| Error::Checkpoint {
+            path,
+            found: e.to_string(),
+            expected: "the state of a training run".to_owned(),
+        })
+    }
+}

@@ -1,0 +1,102 @@
+//! AdamW's moments in a checkpoint.
+
+use std::{borrow::Cow, collections::BTreeMap, path::Path};
+
+use matformer_core::fs;
+use safetensors::{Dtype, SafeTensors, View};
+
+use crate::{Error, Result, optimizer::SavedMoments};
+
+/// Floats as a tensor of one dimension, turned into bytes when they are written.
+struct Floats<'a> {
+    values: &'a [f32],
+    shape: [usize; 1],
+}
+
+impl View for &Floats<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>().into()
+    }
+
+    fn data_len(&self) -> usize {
+        size_of_val(self.values)
+    }
+}
+
+/// Writes `first.PATH` and `second.PATH` of every parameter, one tensor after the other. Not
+/// atomic: the folder around it is.
+pub(super) fn write(moments: &BTreeMap<String, SavedMoments>, path: &Path) -> Result<()> {
+    let tensors: Vec<(String, Floats<'_>)> = moments
+        .iter()
+        .flat_map(|(name, m)| {
+            [(format!("first.{name}"), &m.first), (format!("second.{name}"), &m.second)]
+        })
+        .map(|(name, values)| (name, Floats { values, shape: [values.len()] }))
+        .collect();
+    let views = tensors.iter().map(|(name, floats)| (name.as_str(), floats));
+    safetensors::serialize_to_file(views, None, path).map_err(|e| match e {
+        safetensors::SafeTensorError::IoError(e) => fs::error(path, "write")(e).into(),
+        other => Error::Checkpoint {
+            path: path.to_owned(),
+            found: other.to_string(),
+            expected: "tensors that fit the safetensors format".to_owned(),
+        },
+    })
+}
+
+/// Reads the moments of the parameters whose `pieces` `state.json` has; `elements` says how many
+/// values a parameter of the model has.
+pub(super) fn read(
+    path: &Path,
+    pieces: &BTreeMap<String, Vec<(usize, u64)>>,
+    elements: impl Fn(&str) -> Option<usize>,
+) -> Result<BTreeMap<String, SavedMoments>> {
+    let malformed = |found: String| Error::Checkpoint {
+        path: path.to_owned(),
+        found,
+        expected: "the moments of every parameter in `state.json`, as finite F32".to_owned(),
+    };
+    let bytes = fs::read(path)?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| malformed(e.to_string()))?;
+    let values = |name: String| -> Result<Vec<f32>> {
+        let view = file.tensor(&name).map_err(|e| malformed(format!("`{name}`: {e}")))?;
+        if view.dtype() != Dtype::F32 {
+            return Err(malformed(format!("`{name}`: dtype {:?}", view.dtype())));
+        }
+        let chunks = view.data().chunks_exact(4);
+        let values: Vec<f32> =
+            chunks.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        match values.iter().find(|v| !v.is_finite()) {
+            Some(bad) => Err(malformed(format!("`{name}`: {bad}"))),
+            None => Ok(values),
+        }
+    };
+    pieces
+        .iter()
+        .map(|(name, pieces)| {
+            let (first, second) =
+                (values(format!("first.{name}"))?, values(format!("second.{name}"))?);
+            let n = elements(name);
+            if n != Some(first.len()) || n != Some(second.len()) {
+                let found = format!("`{name}`: {} and {} values", first.len(), second.len());
+                return Err(malformed(found));
+            }
+            let ascending = pieces.is_sorted_by(|(a, _), (b, _)| a < b);
+            if !ascending || pieces.first().is_none_or(|(end, _)| *end == 0) {
+                return Err(malformed(format!("`{name}`: pieces {pieces:?}")));
+            }
+            if pieces.last().map(|(end, _)| *end) != n {
+                return Err(malformed(format!("`{name}`: pieces {pieces:?} of {n:?} values")));
+            }
+            Ok((name.clone(), SavedMoments { first, second, pieces: pieces.clone() }))
+        })
+        .collect()
+}

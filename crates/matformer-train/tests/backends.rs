@@ -1,0 +1,47 @@
+//! Training on another backend follows flex step by step.
+
+use std::collections::BTreeMap;
+
+use matformer_lm::MatLm;
+use matformer_nn::DeviceSpec;
+use matformer_train::{MetricsLine, MetricsLog, TrainConfig};
+
+use crate::support::{config, device, train_config, train_model};
+
+/// Loss of every submodel that was drawn, by step.
+fn losses(on: &burn::tensor::Device, draw: &str) -> Vec<(u64, BTreeMap<String, f64>)> {
+    let dir = tempfile::tempdir().unwrap();
+    let config = TrainConfig { steps: 20, draw: draw.parse().unwrap(), ..train_config() };
+    let model = MatLm::new(&crate::support::config(), 3, &on.clone().autodiff()).unwrap();
+    train_model(model, dir.path(), &config, None).unwrap();
+    MetricsLog::read(dir.path())
+        .unwrap()
+        .into_iter()
+        .map(|line| match line {
+            MetricsLine::Train(line) => (line.step, line.loss),
+            MetricsLine::HeldOut(line) => (line.step, line.held_out),
+            MetricsLine::Skipped(line) => panic!("{line:?}"),
+        })
+        .collect()
+}
+
+#[test]
+fn twenty_steps_follow_flex() {
+    let flex = DeviceSpec::Flex.resolve().unwrap();
+    for draw in ["sampled", "joint"] {
+        let (ours, reference) = (losses(&device(), draw), losses(&flex, draw));
+        assert_eq!(ours.len(), reference.len());
+        for ((step, ours), (_, reference)) in ours.iter().zip(&reference) {
+            for (label, expected) in reference {
+                let found = ours[label];
+                let off = (found - expected).abs() / expected;
+                assert!(off < 1e-3, "{draw}, step {step}, {label}: {found}, flex: {expected}");
+            }
+        }
+        // It is training that is compared: the loss moved.
+        let mean =
+            |losses: &BTreeMap<String, f64>| losses.values().sum::<f64>() / losses.len() as f64;
+        let (first, last) = (mean(&reference[0].1), mean(&reference[reference.len() - 1].1));
+        assert!(last < 0.8 * first, "{first} to {last}; vocabulary {}", config().vocab_size);
+    }
+}

@@ -1,0 +1,198 @@
+//! In-place distillation against its definition.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Tensor, activation::log_softmax};
+use matformer_core::{Plan, Submodel};
+use matformer_lm::MatLm;
+use matformer_nn::{Elastic, State, params, walk};
+use matformer_train::{
+    Batch, Batches, BoxError, Distill, MetricsLine, MetricsLog, TrainConfig, Trainer,
+};
+
+use crate::support::{Counting, ROWS, SEQ, model, train, train_config, weights};
+
+/// Batches of which the first half of every row does not count.
+struct HalfMasked(Counting);
+
+impl Batches<MatLm> for HalfMasked {
+    fn train(&self, model: &MatLm, index: u64) -> Result<Batch<MatLm>, BoxError> {
+        let batch = self.0.train(model, index)?;
+        let ids: Vec<u32> = (0..ROWS * SEQ).map(|i| ((i * 7 + 3) % 20) as u32).collect();
+        let mask: Vec<bool> = (0..ROWS * SEQ).map(|i| i % SEQ >= SEQ / 2).collect();
+        Ok(Batch { target: model.targets(ROWS, &ids, Some(&mask))?, ..batch })
+    }
+
+    fn targets_per_batch(&self) -> usize {
+        ROWS * SEQ / 2
+    }
+
+    fn held_out_len(&self) -> usize {
+        0
+    }
+
+    fn held_out(&self, model: &MatLm, index: usize) -> Result<Batch<MatLm>, BoxError> {
+        self.train(model, index as u64)
+    }
+}
+
+fn masked() -> HalfMasked {
+    HalfMasked(Counting { rows: ROWS, wrong: 0..0, stop_at: None })
+}
+
+fn config(draw: &str, distill: Option<Distill>) -> TrainConfig {
+    let draw = draw.parse().unwrap();
+    TrainConfig { draw, distill, clip: 0.0, tokens_per_step: ROWS * SEQ / 2, ..train_config() }
+}
+
+type Gradients = BTreeMap<String, Vec<f32>>;
+
+/// Gradient of the first step, from the moments that it left, and what it reported.
+fn of_step(config: &TrainConfig) -> (Gradients, Vec<(String, f64)>, Vec<(String, f64)>) {
+    let mut trainer = Trainer::new(model(), config, 1);
+    let report = trainer.step(&masked()).unwrap();
+    let share = 1.0 - config.betas[0] as f32;
+    let moments = trainer.optimizer().save().unwrap().into_iter();
+    let gradients =
+        moments.map(|(path, m)| (path, m.first.into_iter().map(|v| v / share).collect()));
+    (gradients.collect(), report.losses(), report.divergences())
+}
+
+/// The same composed by hand: a walk for each submodel, all logits at once.
+fn by_hand(submodels: &[Submodel], distill: &Distill) -> (Gradients, Vec<f64>) {
+    let model = model();
+    let batch = masked().train(&model, 0).unwrap();
+    let logits = |submodel: &Submodel| {
+        let walked = walk(&model, &batch.input, &Plan::one(submodel), &mut State::new()).unwrap();
+        model.head(walked.of(0))
+    };
+    let loss = |submodel: &Submodel| {
+        let walked = walk(&model, &batch.input, &Plan::one(submodel), &mut State::new()).unwrap();
+        model.loss(walked.of(0), &batch.target).nats.sum()
+    };
+    let teacher = distill.teacher(model.space()).unwrap();
+    let taught = log_softmax(logits(&teacher).detach() / distill.temperature, 1);
+    let counted = model.counted(&batch.target).unwrap().reshape([ROWS * SEQ, 1]);
+    let targets = (ROWS * SEQ / 2) as f64;
+    let (mut total, mut divergences): (Option<Tensor<1>>, Vec<f64>) = (None, Vec::new());
+    for submodel in submodels {
+        let mut term = loss(submodel);
+        if *submodel != teacher {
+            let student = log_softmax(logits(submodel) / distill.temperature, 1);
+            let divergence = taught.clone().exp() * (taught.clone() - student) * counted.clone();
+            let divergence = divergence.sum() * distill.temperature.powi(2);
+            divergences.push(divergence.clone().into_scalar::<f64>() / targets);
+            term = term + divergence * distill.weight;
+        }
+        let term = term / (targets * submodels.len() as f64);
+        total = Some(match total {
+            None => term,
+            Some(sum) => sum + term,
+        });
+    }
+    let grads = total.unwrap().backward();
+    let mut found = Gradients::new();
+    params::read_gradients(&model, &grads, |path, data| {
+        found.insert(path.to_owned(), data.try_into_vec().unwrap());
+        Ok(())
+    })
+    .unwrap();
+    (found, divergences)
+}
+
+fn assert_close(found: &Gradients, expected: &Gradients) {
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    for (path, expected) in expected {
+        let largest = expected.iter().fold(0f32, |a, v| a.max(v.abs()));
+        for (a, b) in found[path].iter().zip(expected) {
+            assert!((a - b).abs() <= 1e-4 * largest + 1e-7, "{path}: {a} against {b}");
+        }
+    }
+}
+
+#[test]
+fn the_gradient_is_that_of_the_definition() {
+    let space = model().space().clone();
+    let distill = Distill { from: None, weight: 0.7, temperature: 2.0 };
+    let (found, _, divergences) = of_step(&config("joint", Some(distill.clone())));
+    let (expected, by_hand_divergences) = by_hand(&space.uniforms(), &distill);
+    assert_close(&found, &expected);
+    let mut labels: Vec<(&str, f64)> =
+        ["S", "M", "L"].into_iter().zip(by_hand_divergences).collect();
+    labels.sort_by_key(|(label, _)| *label);
+    assert_eq!(divergences.len(), 3);
+    for ((label, found), (expected_label, expected)) in divergences.iter().zip(labels) {
+        assert_eq!(label, expected_label);
+        assert!((found - expected).abs() <= 1e-3 * expected + 1e-6, "{label}: {found}, {expected}");
+    }
+    // Any granularity may teach, wider ones too.
+    let distill = Distill { from: Some("M".to_owned()), ..distill };
+    let (found, _, divergences) = of_step(&config("joint", Some(distill.clone())));
+    assert_close(&found, &by_hand(&space.uniforms(), &distill).0);
+    let labels: Vec<&str> = divergences.iter().map(|(label, _)| label.as_str()).collect();
+    assert_eq!(labels, ["L", "S", "XL"]);
+}
+
+#[test]
+fn a_teacher_that_was_not_drawn_walks_without_gradients() {
+    let space = model().space().clone();
+    let distill = Distill { from: None, weight: 0.7, temperature: 0.5 };
+    let (found, losses, _) = of_step(&config("baseline:S", Some(distill.clone())));
+    let small = space.smallest();
+    assert_close(&found, &by_hand(std::slice::from_ref(&small), &distill).0);
+    for (path, values) in &found {
+        if params::nested_layer(path).is_some() {
+            let beyond = small.widths()[0] * 16; // d_model
+            assert!(values[beyond..].iter().all(|v| *v == 0.0), "{path}: only S learns");
+        }
+    }
+    // What is reported is the cross-entropy, as without a teacher.
+    assert_eq!(losses, of_step(&config("baseline:S", None)).1);
+    // The teacher alone learns what it always learns.
+    let teacher = |distill| of_step(&config("baseline:XL", distill));
+    assert_eq!(teacher(Some(distill)), teacher(None));
+}
+
+#[test]
+fn the_teacher_takes_no_gradient_of_the_divergence() {
+    // Joint with a teacher, minus joint without: what is left comes through the students only. The
+    // rows that only XL has must be untouched.
+    let with = of_step(&config("joint", Some(Distill::default()))).0;
+    let without = of_step(&config("joint", None)).0;
+    let mut changed = 0;
+    for (path, with) in &with {
+        if params::nested_layer(path).is_none() {
+            continue;
+        }
+        let narrower = 16 * 16; // width L, d_model
+        let differ = |range: std::ops::Range<usize>| {
+            with[range.clone()].iter().zip(&without[path][range]).any(|(a, b)| a != b)
+        };
+        assert!(!differ(narrower..with.len()), "{path}");
+        changed += usize::from(differ(0..narrower));
+    }
+    assert_eq!(changed, 6, "the students' rows learn from it");
+}
+
+#[test]
+fn weight_0_is_off_to_the_bit() {
+    let run = |distill: Option<Distill>| {
+        let dir = tempfile::tempdir().unwrap();
+        let config = TrainConfig { draw: "sandwich".parse().unwrap(), distill, ..train_config() };
+        train(dir.path(), &config, None).unwrap();
+        let last = matformer_train::Checkpoints::of(dir.path()).latest().unwrap().unwrap();
+        let lines = MetricsLog::read(dir.path()).unwrap();
+        let terms = lines.iter().filter_map(|line| match line {
+            MetricsLine::Train(line) => Some(line.distill.keys().cloned().collect::<Vec<_>>()),
+            _ => None,
+        });
+        let (model, _) = matformer_nn::folder::load(&last.dir, &crate::support::device()).unwrap();
+        (weights(&model), terms.collect::<Vec<_>>())
+    };
+    let (off, on) = (run(None), run(Some(Distill::default())));
+    assert_eq!(run(Some(Distill { weight: 0.0, ..Distill::default() })), off);
+    assert_ne!(on.0, off.0);
+    // The smallest and the one between learn from XL.
+    assert!(off.1.iter().all(Vec::is_empty));
+    assert!(on.1.iter().all(|labels| labels.len() == 2 && labels.contains(&"S".to_owned())));
+}

@@ -1,0 +1,40 @@
+//! How long things take: `cargo xtask bench <what>`. Numbers are of this machine and this run.
+
+mod batch;
+mod joint;
+mod machine;
+mod ops;
+mod peer;
+mod train;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "speed", about = "Timings, beside what the arithmetic predicts")]
+struct Args {
+    #[command(subcommand)]
+    what: What,
+    /// One JSON document on standard output
+    #[arg(long, global = true)]
+    json: bool,
+    // What `cargo bench` adds.
+    #[arg(long, hide = true, global = true)]
+    bench: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// A joint pass over four granularities against four passes of one granularity each
+    Joint(joint::JointArgs),
+    /// A training step at every width, beside the limit of the matrix products and PyTorch
+    Train(train::TrainArgs),
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    match args.what {
+        What::Joint(joint) => joint::run(&joint, args.json),
+        What::Train(train) => train::run(&train, args.json),
+    }
+}

@@ -1,0 +1,222 @@
+//! `train --dry-run`: what a run would be, with nothing written.
+
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use matformer::{
+    core::{CostTable, Plan, Resource, Space, fs, rng},
+    data::Prepared,
+    lm::{MatLm, costs},
+    nn::Elastic,
+    run_file::RunFile,
+    train::{Batch, Batches, BoxError, TrainConfig, Trainer, duration, run_flops, step_flops},
+};
+use serde::Serialize;
+
+use super::{
+    fit::{Need, bytes},
+    model, say_data,
+    target::Target,
+    with_vocabulary,
+};
+use crate::{
+    commands::{Context, count, print_json},
+    folder::prepare_into,
+    output::out,
+};
+
+/// Steps that are timed, and for how long.
+const STEPS: u64 = 20;
+const TIME: Duration = Duration::from_secs(10);
+
+/// What `train --dry-run --json` prints.
+#[derive(Serialize)]
+struct DryRun {
+    granularities: Vec<Size>,
+    steps: u64,
+    tokens: u64,
+    /// How often each training token is seen.
+    epochs: f64,
+    flops: f64,
+    /// Seconds that the run takes by the steps that were timed.
+    seconds: f64,
+    timed_steps: u64,
+    seconds_per_step: f64,
+    memory: Memory,
+}
+
+#[derive(Serialize)]
+struct Size {
+    name: String,
+    width: usize,
+    params: f64,
+    non_embedding: f64,
+}
+
+/// Bytes, expected.
+#[derive(Serialize)]
+struct Memory {
+    peak: f64,
+    #[serde(flatten)]
+    parts: matformer::lm::TrainingMemory,
+    /// In this machine; `null` where it does not say.
+    available: Option<u64>,
+}
+
+pub fn run(target: &Target, context: &Context) -> Result<ExitCode> {
+    // Removed at the end: what is not prepared yet stays so.
+    let scratch = fs::scratch_dir(std::env::temp_dir().join("matformer"))?;
+    let prepared = prepare_into(&target.run.data, scratch.path())?;
+    say_data(&prepared);
+    target.check_data(&prepared)?;
+    let run = with_vocabulary(&target.run, &prepared);
+    let need = Need::of(&run, run.model.lm.vocab_size, context)?;
+    need.check(&run)?;
+    super::batches(&run, &prepared)?;
+    let model = model(&run, target.init.as_ref(), context)?;
+    let found = measure(&run, &prepared, model, need)?;
+    match context.json {
+        true => print_json(&found),
+        false => print(&run, &found),
+    }
+}
+
+fn measure(run: &RunFile, prepared: &Prepared, model: MatLm, need: Need) -> Result<DryRun> {
+    let (train, space) = (&run.train, model.space().clone());
+    let costs = costs(&run.model.lm);
+    let table = |resource| costs.get(resource);
+    let granularities = space
+        .granularities
+        .iter()
+        .map(|g| {
+            let submodel = space.uniform(&g.name)?;
+            let cost = |resource| table(resource)?.cost(&submodel);
+            Ok(Size {
+                name: g.name.clone(),
+                width: g.width,
+                params: cost(Resource::Params)?,
+                non_embedding: cost(Resource::NonEmbedding)?,
+            })
+        })
+        .collect::<Result<_>>()?;
+    let forward = table(Resource::Flops)?;
+    let flops = run_flops(train, &space, forward)?;
+    let pace = pace(run, &space, forward, model)?;
+    let evaluations = train.steps.div_ceil(train.eval_every) as f64;
+    let held_out = prepared.summary.held_out.tokens.min(train.eval_tokens) as f64;
+    let evaluation = forward.plan(&Plan::merged(&space.uniforms())?)? * held_out;
+    let seen = prepared.summary.train.tokens.max(1) as f64;
+    let tokens = train.steps * train.tokens_per_step as u64;
+    Ok(DryRun {
+        granularities,
+        steps: train.steps,
+        tokens,
+        epochs: tokens as f64 / seen,
+        flops,
+        seconds: (flops + evaluations * evaluation) / pace.flops_per_second,
+        timed_steps: pace.steps,
+        seconds_per_step: flops / pace.flops_per_second / train.steps as f64,
+        memory: Memory { peak: need.peak, parts: need.memory, available: need.available },
+    })
+}
+
+/// How fast the first steps were.
+struct Pace {
+    steps: u64,
+    flops_per_second: f64,
+}
+
+/// Times a few of the run's own steps, on random tokens; the first, which warms up, does not count.
+fn pace(run: &RunFile, space: &Space, forward: &CostTable, model: MatLm) -> Result<Pace> {
+    // What is left out, or learnt, does not matter here.
+    let train = TrainConfig { overfit: None, ..run.train.clone() };
+    let context = run.model.lm.context;
+    let rows = train.rows(context)?;
+    let batches = Random { rows, context, vocab_size: run.model.lm.vocab_size };
+    let mut trainer = Trainer::new(model, &train, train.batches_per_step(rows * context)?);
+    trainer.step(&batches)?;
+    let (started, mut steps, mut flops) = (Instant::now(), 0, 0.0);
+    while steps < STEPS && (steps == 0 || started.elapsed() < TIME) {
+        let report = trainer.step(&batches)?;
+        flops += step_flops(&train, space, forward, report.step)?;
+        steps += 1;
+    }
+    Ok(Pace { steps, flops_per_second: flops / started.elapsed().as_secs_f64() })
+}
+
+/// Tokens that were drawn, in batches of the run's shape.
+struct Random {
+    rows: usize,
+    context: usize,
+    vocab_size: usize,
+}
+
+impl Batches<MatLm> for Random {
+    fn train(&self, model: &MatLm, index: u64) -> Result<Batch<MatLm>, BoxError> {
+        let mut random = rng::keyed(0, "dry run", index);
+        let mut row = || rng::index(&mut random, self.vocab_size) as u32;
+        let n = self.rows * self.context;
+        let inputs: Vec<u32> = (0..n).map(|_| row()).collect();
+        let targets: Vec<u32> = (0..n).map(|_| row()).collect();
+        Ok(Batch {
+            input: model.tokens(self.rows, &inputs)?,
+            target: model.targets(self.rows, &targets, None)?,
+        })
+    }
+
+    fn targets_per_batch(&self) -> usize {
+        self.rows * self.context
+    }
+
+    fn held_out_len(&self) -> usize {
+        0
+    }
+
+    fn held_out(&self, model: &MatLm, index: usize) -> Result<Batch<MatLm>, BoxError> {
+        self.train(model, index as u64)
+    }
+}
+
+fn print(run: &RunFile, found: &DryRun) -> Result<ExitCode> {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(["", "width", "params", "non-embedding"]);
+    for size in &found.granularities {
+        let numbers = [size.width.to_string(), count(size.params), count(size.non_embedding)];
+        table.add_row([vec![size.name.clone()], numbers.to_vec()].concat());
+    }
+    out!("{table}")?;
+    let DryRun { memory, .. } = found;
+    let parts = [
+        ("weights", memory.parts.weights),
+        ("gradients", memory.parts.gradients),
+        ("moments", memory.parts.moments),
+        ("activations", memory.parts.activations),
+        ("logits", memory.parts.logits),
+    ];
+    let parts: Vec<String> =
+        parts.iter().map(|(name, n)| format!("{name} {}", bytes(*n))).collect();
+    let available = match memory.available {
+        Some(n) => format!("; {} are available", bytes(n as f64)),
+        None => String::new(),
+    };
+    out!(
+        "tokens   {} in {}, {:.2} epochs",
+        count(found.tokens as f64),
+        super::outcome::steps(found.steps),
+        found.epochs
+    )?;
+    out!("FLOPs    {} with draw {}", count(found.flops), run.train.draw)?;
+    out!(
+        "time     about {}: {:.3} s a step, by {} timed, and evaluations",
+        duration(found.seconds),
+        found.seconds_per_step,
+        found.timed_steps
+    )?;
+    out!("memory   about {}: {}{available}", bytes(memory.peak), parts.join(", "))?;
+    out!("nothing was written")?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,122 @@
+//! Whether a run fits the machine's memory.
+
+use anyhow::Result;
+use matformer::{
+    core::Plan,
+    lm::{MatLmConfig, TrainingMemory},
+    nn::device::in_host_memory,
+    run_file::RunFile,
+    train::passes,
+};
+
+use crate::{
+    commands::Context,
+    failure::{Hinted, OrBadInput},
+    logging::say,
+    machine::available_memory,
+};
+
+/// Steps whose draws are looked at for the largest.
+const DRAWS: u64 = 64;
+
+/// What a run needs, and what there is.
+pub struct Need {
+    /// By what it is for.
+    pub memory: TrainingMemory,
+    /// Bytes at the peak, on the device.
+    pub peak: f64,
+    /// Bytes that the process may still take; `None` where the system does not say.
+    pub available: Option<u64>,
+    /// Whether the device computes in this machine's memory. What another one has is not known.
+    pub on_host: bool,
+    rows: usize,
+}
+
+impl Need {
+    /// The need of a valid run whose model has a vocabulary of `vocab_size`.
+    pub fn of(run: &RunFile, vocab_size: usize, context: &Context) -> Result<Self> {
+        let (train, space) = (&run.train, run.model.lm.space()?);
+        let config = MatLmConfig { vocab_size, ..run.model.lm.clone() };
+        let rows = train.rows(config.context).bad_input()?;
+        let accumulates = rows as f64 * (config.context as f64) < train.tokens_per_step as f64;
+        let mut largest: Option<TrainingMemory> = None;
+        for step in 0..train.steps.min(DRAWS) {
+            for submodels in passes(train, &space, step) {
+                let plan = Plan::merged(&submodels)?;
+                let memory = TrainingMemory::of(&config, rows, &plan, accumulates)?;
+                if largest.is_none_or(|largest| memory.peak() > largest.peak()) {
+                    largest = Some(memory);
+                }
+            }
+        }
+        let Some(mut memory) = largest else {
+            anyhow::bail!("`train.draw` draws nothing");
+        };
+        if train.distill.is_some() {
+            // A chunk of the teacher's, its logarithm, and the student's.
+            memory.logits *= 4.0;
+        }
+        let on_host = in_host_memory(&context.device);
+        let peak = memory.peak();
+        Ok(Self { memory, peak, available: available_memory(), on_host, rows })
+    }
+
+    /// Refuses what does not fit.
+    pub fn check(&self, run: &RunFile) -> Result<()> {
+        let Some(available) = self.available else {
+            return Ok(());
+        };
+        let needed = if self.on_host { self.peak } else { self.memory.host() };
+        if needed <= available as f64 {
+            return Ok(());
+        }
+        let message = format!(
+            "training needs about {} of memory; {} are available",
+            bytes(needed),
+            bytes(available as f64)
+        );
+        // Nobody knows to the byte: a little too much may yet fit.
+        if needed <= 1.2 * available as f64 {
+            say!("note: {message}");
+            return Ok(());
+        }
+        let without = needed - if self.on_host { self.memory.activations } else { 0.0 };
+        let hint = match self.rows {
+            2.. if without < available as f64 => {
+                let share = (available as f64 - without) / self.memory.activations;
+                let rows = ((self.rows as f64 * share) as usize).max(1);
+                let targets = rows * run.model.lm.context;
+                format!(
+                    "lower `train.batch_rows`, which is {}: {rows} rows of {} targets would fit, \
+                     {targets} targets a pass; a step then has several passes",
+                    self.rows, run.model.lm.context
+                )
+            }
+            _ => "a smaller model needs less: `model.lm.d_model`, `n_layers`, `d_ff`, or the \
+                  vocabulary"
+                .to_owned(),
+        };
+        Err(Hinted { message, hint }).bad_input()
+    }
+}
+
+/// `512 B`, `3.20 GB`.
+pub fn bytes(n: f64) -> String {
+    let scales = [(1e18, "EB"), (1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
+    match scales.into_iter().find(|(scale, _)| n >= *scale) {
+        Some((scale, unit)) => format!("{:.2} {unit}", n / scale),
+        None => format!("{n:.0} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn bytes_are_readable() {
+        assert_eq!(bytes(512.0), "512 B");
+        assert_eq!(bytes(3.2e9), "3.20 GB");
+        assert_eq!(bytes(4e21), "4000.00 EB");
+    }
+}

@@ -1,0 +1,245 @@
+//! What is trained and where: a run file with its overrides, or a run to go on with.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use matformer::{
+    core::{Manifest, fs},
+    data::Prepared,
+    lm::MatLmConfig,
+    run_file::{self, Draft, RunFile},
+    train::{Checkpoints, RunLock},
+};
+
+use super::init::Init;
+use crate::{
+    args::TrainArgs,
+    failure::{Hinted, OrBadInput},
+};
+
+/// A run and where it goes.
+pub struct Target {
+    pub run: RunFile,
+    pub dir: PathBuf,
+    pub resume: bool,
+    /// What the weights of step 0 are read from; none where a checkpoint has them.
+    pub init: Option<Init>,
+    /// What the run's checkpoints were trained with.
+    configured: Option<RunFile>,
+}
+
+impl Target {
+    /// What was typed, opened.
+    pub fn resolve(args: &TrainArgs, device: &burn::tensor::Device) -> Result<Self> {
+        match args.config.is_dir() {
+            true => Self::of_folder(args, device),
+            false => Self::of_file(args, device),
+        }
+    }
+
+    /// `train RUN --resume`
+    fn of_folder(args: &TrainArgs, device: &burn::tensor::Device) -> Result<Self> {
+        let alone = args.out.is_none() && args.sets.is_empty() && args.init.is_none();
+        if !args.resume || !alone {
+            return Err(Hinted {
+                message: format!("{}: a folder; expected a run file", args.config.display()),
+                hint: "to go on with a run, give its folder and --resume alone".to_owned(),
+            })
+            .bad_input();
+        }
+        let kept = args.config.join(run_file::FILE);
+        if !kept.exists() {
+            return Err(Hinted {
+                message: format!("{}: no such file", kept.display()),
+                hint: "expected the folder of a run that `matformer train` began".to_owned(),
+            })
+            .bad_input();
+        }
+        Self::of_run(&kept, args.config.clone(), device)
+    }
+
+    /// `train CONFIG`, in a new folder or in the run's own.
+    fn of_file(args: &TrainArgs, device: &burn::tensor::Device) -> Result<Self> {
+        let mut draft = Draft::read(&args.config, &args.sets).bad_input()?;
+        if let Some(init) = &args.init {
+            draft.set_init(init);
+        }
+        let dir: PathBuf = args.out.clone().unwrap_or_else(|| {
+            Path::new("runs").join(args.config.file_stem().unwrap_or(args.config.as_os_str()))
+        });
+        let kept = dir.join(run_file::FILE);
+        if kept.exists() && args.resume {
+            let there = Self::of_run(&kept, dir, device)?;
+            // Where the run started from a folder, its run file took shape and tokenizer from it.
+            let from_folder = draft.init().is_some();
+            if from_folder {
+                draft.lay_below(&there.run.model.lm);
+            }
+            let mut run = draft.resolve().bad_input()?;
+            if from_folder && run.data.tokenizer.is_none() {
+                run.data.tokenizer = there.run.data.tokenizer.clone();
+            }
+            there.run.check_same(&kept, &run).bad_input()?;
+            return Ok(there);
+        }
+        if dir.exists() && !dir.is_dir() {
+            // Says why it cannot be.
+            fs::create_dir_all(&dir).bad_input()?;
+        }
+        let init = Init::open(&mut draft, device)?;
+        let mut run = draft.resolve().bad_input()?;
+        if let Some(init) = &init {
+            init.check(&mut run)?;
+        }
+        let target = Self { run, dir, resume: args.resume, init, configured: None };
+        target.check_folder().bad_input()?;
+        Ok(target)
+    }
+
+    /// The run whose file is `kept`.
+    fn of_run(kept: &Path, dir: PathBuf, device: &burn::tensor::Device) -> Result<Self> {
+        let mut draft = Draft::read(kept, &[]).bad_input()?;
+        let checkpoints = Checkpoints::of(&dir);
+        let init = match checkpoints.all()?.is_empty() {
+            true => Init::open(&mut draft, device)?,
+            false => None,
+        };
+        let mut run = draft.resolve().bad_input()?;
+        if let Some(init) = &init {
+            init.check(&mut run)?;
+        }
+        // What a newer version wrote cannot be compared; the shape of the weights is, later.
+        let configured = checkpoints.configured()?.and_then(|v| serde_json::from_value(v).ok());
+        if let Some(configured) = &configured {
+            run.check_goes_on(kept, configured).bad_input()?;
+        }
+        Ok(Self { run, dir, resume: true, init, configured })
+    }
+
+    /// Checks all that can be judged before the text is read.
+    pub fn validate(&self) -> Result<()> {
+        let run = &self.run;
+        run.data.validate().bad_input()?;
+        run.model.lm.validate().context("`model.lm`").bad_input()?;
+        check_widths(&run.model.lm).bad_input()?;
+        run.train.validate(&run.model.lm.space()?).bad_input()?;
+        run.train.rows(run.model.lm.context).bad_input()?;
+        Ok(())
+    }
+
+    /// Whether the folder holds the model of the last step.
+    pub fn is_complete(&self) -> bool {
+        let made = || Some(Manifest::load(&self.dir).ok()?.provenance.steps);
+        self.resume && made().is_some_and(|made| made >= self.run.train.steps)
+    }
+
+    /// A run has a folder of its own.
+    pub fn check_folder(&self) -> Result<(), Hinted> {
+        let dir = &self.dir;
+        let hinted = |message: String, hint: &str| Err(Hinted { message, hint: hint.to_owned() });
+        if dir.join(run_file::FILE).exists() {
+            return match self.resume {
+                true => Ok(()),
+                false => hinted(
+                    format!("{}: a run is there already", dir.display()),
+                    "go on with it (--resume), or train into another folder (--out)",
+                ),
+            };
+        }
+        let elsewhere = "train into another folder (--out)";
+        if dir.join(Manifest::FILE).exists() {
+            return hinted(format!("{}: a model of no run is there", dir.display()), elsewhere);
+        }
+        let others = match dir.exists() {
+            true => fs::read_dir(dir).unwrap_or_default(),
+            false => Vec::new(),
+        };
+        // A run that was killed before it wrote its first file left these.
+        let ours = |name: &str| name == RunLock::FILE || name.starts_with(".tmp-");
+        let names = others.iter().filter_map(|path| path.file_name()?.to_str());
+        match names.into_iter().find(|name| !ours(name)) {
+            None => Ok(()),
+            Some(name) => hinted(
+                format!(
+                    "{}: `{name}` is there, and no `{}`; expected a new folder, an empty one or a \
+                     run's",
+                    dir.display(),
+                    run_file::FILE
+                ),
+                elsewhere,
+            ),
+        }
+    }
+
+    /// A run goes on with the text that it began with: another text has another tokenizer.
+    pub fn check_data(&self, prepared: &Prepared) -> Result<()> {
+        if let Some(init) = &self.init {
+            init.check_tokenizer(prepared)?;
+        }
+        let Some((dir, began_with)) = self.trained_on() else {
+            return Ok(());
+        };
+        let now = prepared.data_hash().to_string();
+        if began_with == now {
+            return Ok(());
+        }
+        // A key that was changed says more than two hashes.
+        if let Some(configured) = &self.configured {
+            let path = self.dir.join(run_file::FILE);
+            self.run.check_same_data(&path, configured).bad_input()?;
+        }
+        let short = |hash: &str| hash.get(..16).unwrap_or(hash).to_owned();
+        Err(Hinted {
+            message: format!(
+                "{}: trained on data {}, the run's text is now data {}",
+                dir.display(),
+                short(&began_with),
+                short(&now)
+            ),
+            hint: "bring the old text back, or train into another folder (--out)".to_owned(),
+        })
+        .bad_input()
+    }
+
+    /// The newest checkpoint that can be read, and the hash of its data.
+    fn trained_on(&self) -> Option<(PathBuf, String)> {
+        let all = Checkpoints::of(&self.dir).all().ok()?;
+        all.into_iter().rev().find_map(|checkpoint| {
+            let manifest = Manifest::load(&checkpoint.dir).ok()?;
+            Some((checkpoint.dir, manifest.provenance.data_hash))
+        })
+    }
+
+    /// Hash of the weights that the run started from.
+    pub fn parent(&self) -> Option<String> {
+        let all = Checkpoints::of(&self.dir).all().unwrap_or_default();
+        let kept = all.iter().rev().find_map(|c| Manifest::load(&c.dir).ok());
+        match (&self.init, kept) {
+            (Some(init), _) => Some(init.weights().to_owned()),
+            (None, Some(manifest)) => manifest.provenance.parent,
+            (None, None) => None,
+        }
+    }
+
+    /// How many steps the run was to have before it was made longer.
+    pub fn longer_than(&self) -> Option<u64> {
+        let was = self.configured.as_ref()?.train.steps;
+        (was < self.run.train.steps).then_some(was)
+    }
+}
+
+/// A width that is trained is one that can be named and exported: a multiple.
+fn check_widths(lm: &MatLmConfig) -> Result<()> {
+    let multiple = lm.width_multiple;
+    match lm.space()?.granularities.widths().into_iter().find(|w| !w.is_multiple_of(multiple)) {
+        None => Ok(()),
+        Some(width) => Err(Hinted {
+            message: format!(
+                "`model.lm.granularities`: width {width}, expected multiples of \
+                 `model.lm.width_multiple` {multiple}"
+            ),
+            hint: "widths are d_ff/8, /4, /2 and /1 if none are given".to_owned(),
+        }
+        .into()),
+    }
+}

@@ -1,0 +1,119 @@
+//! What can be wrong with a run file.
+
+use std::path::PathBuf;
+
+use super::keys;
+
+/// Result with this module's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can be wrong with a run file or a `--set`.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error(transparent)]
+    Core(#[from] matformer_core::Error),
+    /// A preset that does not exist.
+    #[error("{path}: `model.preset`: {source}")]
+    Model {
+        /// The run file.
+        path: PathBuf,
+        /// What is wrong.
+        source: matformer_lm::Error,
+    },
+    /// Not TOML, an unknown key, or a value of another type.
+    #[error("{path}: {message}")]
+    Toml {
+        /// The run file.
+        path: PathBuf,
+        /// The parser's message, with line and column.
+        message: String,
+    },
+    /// A `--set` that is not `key=value`.
+    #[error("--set {found}: expected key=value, such as train.steps=100")]
+    Set {
+        /// What was given.
+        found: String,
+    },
+    /// A `--set` with an unknown key, or a value of another type.
+    #[error("--set: {message}")]
+    SetValue {
+        /// The parser's message, with the key.
+        message: String,
+    },
+    /// A `--set` whose key goes through something that is not a table.
+    #[error("--set {key}: `{part}` is not a table")]
+    SetPath {
+        /// The key.
+        key: String,
+        /// The part that is not a table.
+        part: String,
+    },
+    /// A `--set` that puts a value in a table's place.
+    #[error(
+        "--set {key}: `{found}` is not a table; expected one of its keys, such as {key}.{example}"
+    )]
+    SetTable {
+        /// The key.
+        key: String,
+        /// The value.
+        found: String,
+        /// A key of the table.
+        example: String,
+    },
+    /// A `--set` with a number that TOML cannot hold.
+    #[error("--set {key}: {found}; expected a whole number from {} to {}", i64::MIN, i64::MAX)]
+    SetNumber {
+        /// The key.
+        key: String,
+        /// The value.
+        found: String,
+    },
+    /// A run that is resumed with another configuration.
+    #[error("{run}: `{key}` is {found} there, {given} here")]
+    Differs {
+        /// The run's file.
+        run: PathBuf,
+        /// First key that differs.
+        key: String,
+        /// Its value in the run.
+        found: String,
+        /// Its value in what was given.
+        given: String,
+    },
+    /// A run file that was edited so that it no longer describes what was trained.
+    #[error("{path}: `{key}` is {found}; the run was trained with {trained}")]
+    Changed {
+        /// The run file.
+        path: PathBuf,
+        /// First key that must not change.
+        key: String,
+        /// Its value now.
+        found: String,
+        /// Its value in the checkpoints.
+        trained: String,
+    },
+}
+
+impl Error {
+    /// What to do about it, where there is something to do.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Core(e) => e.hint(),
+            Self::Model { source, .. } => source.hint(),
+            Self::Toml { message, .. } | Self::SetValue { message } => keys::meant(message),
+            Self::Differs { .. } => Some(
+                "resume with the run folder alone (matformer train RUN --resume), or train into \
+                 another folder (--out)"
+                    .to_owned(),
+            ),
+            Self::Changed { .. } => Some(
+                "set it back, or train into another folder (--out); `train.steps` may grow, and \
+                 `batch_rows`, `eval_every`, `eval_tokens`, `checkpoint_every`, `keep` and `spike` \
+                 may change"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+}

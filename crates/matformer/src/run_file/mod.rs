@@ -1,0 +1,306 @@
+//! Run files: what `matformer train` reads, and what a run folder keeps as `run.toml`.
+
+mod error;
+mod keys;
+mod table;
+
+use std::path::{Path, PathBuf};
+
+use matformer_core::fs;
+use matformer_data::DataConfig;
+use matformer_lm::MatLmConfig;
+use matformer_train::TrainConfig;
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+pub use error::{Error, Result};
+
+/// A run: model, data, training.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunFile {
+    /// What is trained.
+    pub model: ModelTable,
+    /// On what.
+    pub data: DataConfig,
+    /// How.
+    pub train: TrainConfig,
+}
+
+/// The `[model]` table.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelTable {
+    /// A named shape, which `lm` then overrides key by key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
+    /// Shape of a MatLM.
+    pub lm: MatLmConfig,
+}
+
+/// Name of the file in a run folder.
+pub const FILE: &str = "run.toml";
+
+/// A run file as typed, its keys and types checked: a model may be laid below what it says of one.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    path: PathBuf,
+    table: Table,
+}
+
+impl Draft {
+    /// Reads a run file and applies `sets` (`key=value`, TOML values).
+    ///
+    /// # Errors
+    /// When the file is missing or malformed, or a key unknown.
+    pub fn read(path: &Path, sets: &[String]) -> Result<Self> {
+        let text = fs::read_to_string(path)?;
+        let malformed = |e: toml::de::Error| Error::Toml {
+            path: path.to_owned(),
+            message: e.to_string().trim_end().to_owned(),
+        };
+        // The typed parse of the text first: its messages name line and column.
+        let _: RunFile = toml::from_str(&text).map_err(malformed)?;
+        let mut table: Table = text.parse().map_err(malformed)?;
+        for set in sets {
+            table::apply(&mut table, set)?;
+        }
+        // The file alone was fine. Before presets, which would hide what is no table.
+        typed(&table)?;
+        table::resolve_preset(&mut table)
+            .map_err(|source| Error::Model { path: path.to_owned(), source })?;
+        Ok(Self { path: path.to_owned(), table })
+    }
+
+    /// Sets `train.init`.
+    pub fn set_init(&mut self, dir: &str) {
+        let train = self.table.entry("train").or_insert_with(|| Value::Table(Table::new()));
+        if let Some(train) = train.as_table_mut() {
+            train.insert("init".to_owned(), Value::String(dir.to_owned()));
+        }
+    }
+
+    /// The folder that the run starts from.
+    pub fn init(&self) -> Option<&Path> {
+        Some(Path::new(self.table.get("train")?.get("init")?.as_str()?))
+    }
+
+    /// Takes `shape` where the file is silent on a key of the model's.
+    pub fn lay_below(&mut self, shape: &MatLmConfig) {
+        table::lay_below(&mut self.table, shape);
+    }
+
+    /// The run: what is still absent has its default.
+    ///
+    /// # Errors
+    /// When a value has another type than its key.
+    pub fn resolve(&self) -> Result<RunFile> {
+        typed(&self.table)
+    }
+
+    /// The file that it was read from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl RunFile {
+    /// Reads a run file, applies `sets` (`key=value`, TOML values) and resolves the preset.
+    ///
+    /// # Errors
+    /// When the file is missing or malformed, or a key unknown.
+    pub fn load(path: &Path, sets: &[String]) -> Result<Self> {
+        Draft::read(path, sets)?.resolve()
+    }
+
+    /// The file's text.
+    ///
+    /// # Errors
+    /// When a number is larger than TOML's.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(self)
+    }
+
+    /// Checks that a run that was begun as `configured` may go on as `self`, which was read from
+    /// `path`. `steps` may grow, and what does not touch the steps that were made may change:
+    /// `batch_rows`, `eval_every`, `eval_tokens`, `checkpoint_every`, `keep`, `spike`. The `[data]`
+    /// table may, as long as the text is the same ([`check_same_data`](Self::check_same_data)).
+    ///
+    /// # Errors
+    /// [`Error::Changed`] names the first key that must not change.
+    pub fn check_goes_on(&self, path: &Path, configured: &Self) -> Result<()> {
+        let (was, mut now) = (&configured.train, self.clone());
+        let train = &mut now.train;
+        train.steps = if train.steps > was.steps { was.steps } else { train.steps };
+        train.batch_rows = was.batch_rows;
+        (train.eval_every, train.eval_tokens) = (was.eval_every, was.eval_tokens);
+        (train.checkpoint_every, train.keep) = (was.checkpoint_every, was.keep);
+        train.spike = was.spike;
+        now.data = configured.data.clone();
+        now.check_unchanged(path, configured)
+    }
+
+    /// Names the key of `[data]` that makes the text of `self`, which was read from `path`, another
+    /// than that of `configured`.
+    ///
+    /// # Errors
+    /// [`Error::Changed`].
+    pub fn check_same_data(&self, path: &Path, configured: &Self) -> Result<()> {
+        let now = Self { data: self.data.clone(), ..configured.clone() };
+        now.check_unchanged(path, configured)
+    }
+
+    fn check_unchanged(&self, path: &Path, configured: &Self) -> Result<()> {
+        match self.difference(configured) {
+            None => Ok(()),
+            Some((key, found, trained)) => {
+                Err(Error::Changed { path: path.to_owned(), key, found, trained })
+            }
+        }
+    }
+
+    /// # Errors
+    /// [`Error::Differs`] names the first key in which `given` differs from `self`, which was
+    /// read from `path`.
+    pub fn check_same(&self, path: &Path, given: &Self) -> Result<()> {
+        match self.difference(given) {
+            None => Ok(()),
+            Some((key, found, given)) => {
+                Err(Error::Differs { run: path.to_owned(), key, found, given })
+            }
+        }
+    }
+
+    /// The first key in which two runs differ, and what they hold there.
+    fn difference(&self, other: &Self) -> Option<(String, String, String)> {
+        let (ours, theirs) = (Table::try_from(self).ok()?, Table::try_from(other).ok()?);
+        table::difference("", &Value::Table(ours), &Value::Table(theirs))
+    }
+}
+
+fn typed(table: &Table) -> Result<RunFile> {
+    table.clone().try_into().map_err(|e: toml::de::Error| Error::SetValue {
+        message: e.to_string().trim_end().replace('\n', " "),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, sets: &[&str]) -> Result<RunFile> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.toml");
+        std::fs::write(&path, text).unwrap();
+        RunFile::load(&path, &sets.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn presets_and_sets_are_layers() {
+        let run = load(
+            "[model]\npreset = \"small\"\n[model.lm]\nd_ff = 512\n[train]\nsteps = 7\n",
+            &["train.seed=3", "data.paths=[\"a.txt\"]", "train.draw=joint"],
+        )
+        .unwrap();
+        assert_eq!((run.model.lm.d_model, run.model.lm.d_ff), (256, 512));
+        assert_eq!((run.train.steps, run.train.seed), (7, 3));
+        assert_eq!(run.data.paths, [Path::new("a.txt").into()]);
+        assert_eq!(run.train.draw, matformer_core::Draw::Joint);
+        // What is kept reads back as it was.
+        let again: RunFile = toml::from_str(&run.to_toml().unwrap()).unwrap();
+        assert_eq!(again, run);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let message = load("[train]\nstepz = 7\n", &[]).unwrap_err().to_string();
+        assert!(message.contains("line 2") && message.contains("stepz"), "{message}");
+        let message = load("", &["train.stepz=7"]).unwrap_err().to_string();
+        assert!(message.contains("stepz"), "{message}");
+        let message = load("", &["steps"]).unwrap_err().to_string();
+        assert!(message.contains("--set steps"), "{message}");
+        let message = load("[model]\npreset = \"huge\"\n", &[]).unwrap_err().to_string();
+        assert!(message.contains("unknown preset `huge`"), "{message}");
+        let message = load("[train]\nsteps = -1\n", &[]).unwrap_err().to_string();
+        assert!(message.contains("line 2"), "{message}");
+        assert_eq!(load("[train]\nstepz = 7\n", &[]).unwrap_err().hint().unwrap(), MEANT);
+        assert_eq!(load("", &["train.stepz=7"]).unwrap_err().hint().unwrap(), MEANT);
+    }
+
+    const MEANT: &str = "did you mean `steps`?";
+
+    #[test]
+    fn a_value_is_no_table_and_a_number_has_an_end() {
+        let preset = "[model]\npreset = \"small\"\n";
+        for file in ["", preset] {
+            let message = load(file, &["model.lm=5"]).unwrap_err().to_string();
+            assert_eq!(
+                message,
+                "--set model.lm: `5` is not a table; expected one of its keys, such as \
+                 model.lm.vocab_size"
+            );
+        }
+        for set in ["model=small", "train=5", "data=[1]"] {
+            assert!(matches!(load(preset, &[set]), Err(Error::SetTable { .. })), "{set}");
+        }
+        assert_eq!(load("", &["train={steps=3}"]).unwrap().train.steps, 3);
+        let largest = i64::MAX;
+        let run = load("", &[&format!("train.seed={largest}")]).unwrap();
+        assert_eq!(run.train.seed, largest as u64);
+        let message = load("", &["train.seed=9223372036854775808"]).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "--set train.seed: 9223372036854775808; expected a whole number from \
+             -9223372036854775808 to 9223372036854775807"
+        );
+        let twice = load("", &["train.steps=3", "train.steps=4"]).unwrap();
+        assert_eq!(twice.train.steps, 4, "the last one wins");
+    }
+
+    #[test]
+    fn a_different_key_is_named() {
+        let (a, b) = (load("", &[]).unwrap(), load("", &["train.steps=5"]).unwrap());
+        let message = a.check_same(Path::new("run.toml"), &b).unwrap_err().to_string();
+        assert_eq!(message, "run.toml: `train.steps` is 1000 there, 5 here");
+        a.check_same(Path::new("run.toml"), &a.clone()).unwrap();
+    }
+
+    #[test]
+    fn a_run_goes_on_with_what_does_not_touch_the_steps_it_made() {
+        let path = Path::new("run.toml");
+        let was = load("", &["train.steps=100"]).unwrap();
+        let sets = ["train.steps=200", "train.eval_every=7", "train.keep=1", "train.spike=0"];
+        let more = ["train.checkpoint_every=9", "train.eval_tokens=99", "train.batch_rows=4"];
+        load("", &[&sets[..], &more].concat()).unwrap().check_goes_on(path, &was).unwrap();
+        load("", &["train.steps=100", "data.paths=[\"b\"]"])
+            .unwrap()
+            .check_goes_on(path, &was)
+            .unwrap();
+        let refused = |set: &str| {
+            let now = load("", &["train.steps=100", set]).unwrap();
+            now.check_goes_on(path, &was).unwrap_err().to_string()
+        };
+        assert_eq!(
+            refused("train.seed=3"),
+            "run.toml: `train.seed` is 3; the run was trained with 0"
+        );
+        assert_eq!(
+            refused("train.steps=99"),
+            "run.toml: `train.steps` is 99; the run was trained with 100"
+        );
+        for set in [
+            "train.draw=joint",
+            "train.learning_rate=0.1",
+            "train.weight_decay=0",
+            "train.overfit=1",
+            "train.distill.weight=0.1",
+            "model.lm.context=128",
+        ] {
+            let key = set.split('=').next().unwrap().trim_end_matches(".weight");
+            assert!(refused(set).contains(&format!("`{key}` is ")), "{set}: {}", refused(set));
+        }
+        let other = load("", &["data.held_out=0.5"]).unwrap();
+        let message = other.check_same_data(path, &was).unwrap_err().to_string();
+        assert_eq!(message, "run.toml: `data.held_out` is 0.5; the run was trained with 0.02");
+    }
+}

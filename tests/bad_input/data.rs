@@ -1,0 +1,139 @@
+//! Text and prepared data.
+
+use super::train;
+use crate::support::Place;
+
+#[test]
+fn text_that_is_not_there() {
+    let place = Place::trained();
+    place.write("other/notes.pdf", "");
+    let with = |set: &str| place.refused(&["train", "run.toml", "--out", "out", "--set", set]);
+    snapshot!(with("data.paths=[\"nothing\"]"), @"
+    reading documents
+    error: cannot read `nothing`: No such file or directory (os error 2)
+    ");
+    snapshot!(with("data.paths=[\"other\"]"), @"
+    reading documents
+    error: no text: there is no row, and no file of a known format
+    hint: known suffixes are `jsonl`, `parquet` and: txt, md, rst, tex, org, rs, py, c, h, cc, cpp, hpp, cu, cuh, go, java, kt, scala, js, jsx, ts, tsx, rb, php, swift, cs, hs, ml, jl, lua, pl, r, zig, sh, sql, wgsl, toml, yaml, yml, json, html, css, xml; all but `parquet` also with `.gz` or `.zst`
+    ");
+    snapshot!(with("data.paths=[\"text/story-00.txt\"]"), @"
+    reading documents
+    error: no document is left for `held_out` out of 1
+    hint: data is split by document: give more files than one, or a `.jsonl` file with one document per row, or change `data.held_out`
+    ");
+    snapshot!(with("data.paths=[\"other/notes.pdf\"]"), @"
+    reading documents
+    error: `other/notes.pdf` is of no known text format
+    hint: known suffixes are `jsonl`, `parquet` and: txt, md, rst, tex, org, rs, py, c, h, cc, cpp, hpp, cu, cuh, go, java, kt, scala, js, jsx, ts, tsx, rb, php, swift, cs, hs, ml, jl, lua, pl, r, zig, sh, sql, wgsl, toml, yaml, yml, json, html, css, xml; all but `parquet` also with `.gz` or `.zst`
+    ");
+    snapshot!(train("", &[]), @"error: `data.paths` is empty, expected: files, folders or hub names, or a corpus list in `data.corpus`");
+}
+
+#[test]
+fn too_little_text() {
+    let place = Place::trained();
+    place.write("short.jsonl", "{\"text\": \"a b\"}\n{\"text\": \"c d\"}\n{\"text\": \"e f\"}\n");
+    // Judged by tokens: the text is prepared first, and stays so.
+    let arguments = ["train", "run.toml", "--out", "out", "--set", "data.held_out=0.5"];
+    let output =
+        place.matformer(&[&arguments[..], &["--set", "data.paths=[\"short.jsonl\"]"]].concat());
+    assert!(!place.path("out").exists());
+    measured_snapshot!(output, @"
+    exit code 2
+    --- standard error
+    reading documents
+    training the tokenizer
+    encoding documents
+    data [hash]: 4 training tokens of 2 documents, 3 held-out tokens of 1
+    error: the training text has 6 tokens; one batch of 8 rows of 32 needs 257
+    hint: give more text, or a shorter context or fewer rows
+    ");
+}
+
+#[test]
+fn no_text_at_all() {
+    let place = Place::trained();
+    place.write("empty.jsonl", "");
+    place.write("blank/a.txt", " \n");
+    let with = |set: &str| place.refused(&["train", "run.toml", "--out", "out", "--set", set]);
+    snapshot!(with("data.paths=[\"empty.jsonl\"]"), @"
+    reading documents
+    error: no text: there is no row, and no file of a known format
+    hint: known suffixes are `jsonl`, `parquet` and: txt, md, rst, tex, org, rs, py, c, h, cc, cpp, hpp, cu, cuh, go, java, kt, scala, js, jsx, ts, tsx, rb, php, swift, cs, hs, ml, jl, lua, pl, r, zig, sh, sql, wgsl, toml, yaml, yml, json, html, css, xml; all but `parquet` also with `.gz` or `.zst`
+    ");
+    snapshot!(with("data.paths=[\"blank\"]"), @"
+    reading documents
+    error: no document is left for `held_out` out of 1
+    hint: data is split by document: give more files than one, or a `.jsonl` file with one document per row, or change `data.held_out`
+    ");
+}
+
+/// What `train` and `eval` say after bytes of a prepared shard were changed.
+fn shard(name: &str, change: impl Fn(&mut Vec<u8>)) -> [String; 2] {
+    let place = Place::trained();
+    let path = place.tree().into_keys().find(|path| path.ends_with(name)).unwrap();
+    let mut bytes = std::fs::read(place.path(&path)).unwrap();
+    change(&mut bytes);
+    place.write(&path, bytes);
+    let last_two = |said: String| {
+        let lines: Vec<&str> = said.lines().collect();
+        lines[lines.len() - 2..].join("\n")
+    };
+    [&["train", "run.toml", "--out", "out"][..], &["eval", "run"]]
+        .map(|arguments| last_two(place.refused(arguments)))
+}
+
+#[test]
+fn shards_that_are_damaged() {
+    let both = |[train, eval]: [String; 2]| {
+        assert_eq!(train, eval);
+        train
+    };
+    hashed_snapshot!(both(shard("held_out.bin", |b| b[24] ^= 1)), @"
+    error: token shard `cache/[hash]/held_out.bin`: made by tokenizer [hash], expected: [hash]
+    hint: remove `cache/[hash]`; it is prepared again from the text
+    ");
+    hashed_snapshot!(both(shard("held_out.bin", |b| b.truncate(b.len() - 1))), @"
+    error: token shard `cache/[hash]/held_out.bin`: 8317 bytes of tokens, expected: 8318 (the header's count)
+    hint: remove `cache/[hash]`; it is prepared again from the text
+    ");
+    hashed_snapshot!(both(shard("held_out.bin", |b| b.truncate(20))), @"
+    error: token shard `cache/[hash]/held_out.bin`: 20 bytes are shorter than the header: 56
+    hint: remove `cache/[hash]`; it is prepared again from the text
+    ");
+    hashed_snapshot!(both(shard("held_out.bin", |b| b[0] = b'X')), @"
+    error: token shard `cache/[hash]/held_out.bin`: starts with `XFTOKENS`, expected: `MFTOKENS`
+    hint: remove `cache/[hash]`; it is prepared again from the text
+    ");
+    hashed_snapshot!(both(shard("held_out.bin", |b| b[8] = 7)), @"
+    error: token shard `cache/[hash]/held_out.bin`: format version 7, expected: 1
+    hint: remove `cache/[hash]`; it is prepared again from the text
+    ");
+    hashed_snapshot!(both(shard("held_out.bin", |b| b[59] = 255)), @"");
+    hashed_snapshot!(both(shard("held_out.docs.jsonl", |b| b.truncate(b.len() - 20))), @"");
+    let train = |change: fn(&mut Vec<u8>)| {
+        let place = Place::trained();
+        let path = place.tree().into_keys().find(|path| path.ends_with("train.bin")).unwrap();
+        let mut bytes = std::fs::read(place.path(&path)).unwrap();
+        change(&mut bytes);
+        place.write(&path, bytes);
+        place.refused(&["train", "run.toml", "--out", "out"])
+    };
+    hashed_snapshot!(train(|b| b[24] ^= 1), @"");
+    hashed_snapshot!(train(|b| b.truncate(b.len() / 2)), @"");
+}
+
+#[test]
+fn data_that_nothing_names() {
+    let place = Place::trained();
+    place.matformer(&["slice", "run", "--submodel", "S", "--out", "slim"]).ok();
+    snapshot!(place.refused(&["eval", "slim"]), @"
+    error: slim/run.toml: no such file
+    hint: name the data with --data RUN: a run file, or the folder of the run that this model comes from
+    ");
+    snapshot!(place.refused(&["report", "slim"]), @"
+    error: slim/run.toml: no such file
+    hint: report needs the folder of a run; `matformer eval` measures any model folder, with the data that --data names
+    ");
+}

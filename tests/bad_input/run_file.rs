@@ -1,0 +1,93 @@
+//! Run files and `--set`.
+
+use super::{FILE, train};
+
+#[test]
+fn unknown_key() {
+    snapshot!(train("[train]\nstepz = 3\n", &[]), @"
+    error: bad.toml: TOML parse error at line 2, column 1
+      |
+    2 | stepz = 3
+      | ^^^^^
+    unknown field `stepz`, expected one of `steps`, `seed`, `tokens_per_step`, `batch_rows`, `draw`, `outer`, `learning_rate`, `schedule`, `warmup`, `min_lr`, `decay`, `weight_decay`, `betas`, `eps`, `clip`, `eval_every`, `eval_tokens`, `checkpoint_every`, `keep`, `init`, `spike`, `distill`, `overfit`
+    hint: did you mean `steps`?
+    ");
+    snapshot!(train(FILE, &["train.stepz=3"]), @"
+    error: --set: unknown field `stepz`, expected one of `steps`, `seed`, `tokens_per_step`, `batch_rows`, `draw`, `outer`, `learning_rate`, `schedule`, `warmup`, `min_lr`, `decay`, `weight_decay`, `betas`, `eps`, `clip`, `eval_every`, `eval_tokens`, `checkpoint_every`, `keep`, `init`, `spike`, `distill`, `overfit` in `train`
+    hint: did you mean `steps`?
+    ");
+}
+
+#[test]
+fn wrong_type() {
+    snapshot!(train("[model.lm]\nd_ff = \"wide\"\n", &[]), @r#"
+    error: bad.toml: TOML parse error at line 2, column 8
+      |
+    2 | d_ff = "wide"
+      |        ^^^^^^
+    invalid type: string "wide", expected usize
+    "#);
+    snapshot!(train(FILE, &["train.steps=many"]), @r#"error: --set: invalid type: string "many", expected u64 in `train.steps`"#);
+}
+
+#[test]
+fn negative_numbers() {
+    snapshot!(train("[train]\nsteps = -3\n", &[]), @"
+    error: bad.toml: TOML parse error at line 2, column 9
+      |
+    2 | steps = -3
+      |         ^^
+    invalid value: integer `-3`, expected u64
+    ");
+    snapshot!(train(FILE, &["train.steps=-3"]), @"error: --set: invalid value: integer `-3`, expected u64 in `train.steps`");
+    snapshot!(train(FILE, &["train.learning_rate=-0.1"]), @"error: `train.learning_rate` is -0.1; expected above 0, at most 1");
+}
+
+#[test]
+fn widths_that_do_not_serve() {
+    snapshot!(train(FILE, &["model.lm.granularities=[128, 64]"]), @"error: `model.lm`: granularities: `g1=128,g2=64`, expected strictly ascending widths");
+    snapshot!(train(FILE, &["model.lm.granularities=[64, 64]"]), @"error: `model.lm`: granularities: `g1=64,g2=64`, expected strictly ascending widths");
+    snapshot!(train(FILE, &["model.lm.granularities=[]"]), @"error: `model.lm`: granularities: ``, expected at least one width, all above 0");
+    snapshot!(train(FILE, &["model.lm.granularities=[64, 1024]"]), @"error: `model.lm`: widest granularity: `1024`, expected at most d_ff 512");
+    snapshot!(train(FILE, &["model.lm.granularities=[48, 512]"]), @"
+    error: `model.lm.granularities`: width 48, expected multiples of `model.lm.width_multiple` 32
+    hint: widths are d_ff/8, /4, /2 and /1 if none are given
+    ");
+    snapshot!(train(FILE, &["model.lm.d_ff=128"]), @"
+    error: `model.lm.granularities`: width 16, expected multiples of `model.lm.width_multiple` 32
+    hint: widths are d_ff/8, /4, /2 and /1 if none are given
+    ");
+    snapshot!(train(FILE, &["model.lm.d_ff=500"]), @"error: `model.lm`: granularities: `d_ff 500`, expected a d_ff that 8 divides, for the widths d_ff/8, /4, /2, /1");
+}
+
+#[test]
+fn heads_that_do_not_divide() {
+    snapshot!(train(FILE, &["model.lm.n_heads=3"]), @"error: `model.lm`: `n_heads` is 3; expected a divisor of `d_model` 128");
+    snapshot!(train(FILE, &["model.lm.n_kv_heads=3"]), @"error: `model.lm`: `n_kv_heads` is 3; expected a divisor of `n_heads` 4");
+    snapshot!(train(FILE, &["model.lm.head_dim=7"]), @"error: `model.lm`: `head_dim` is 7; expected an even number: rotary embedding turns pairs");
+}
+
+#[test]
+fn not_toml() {
+    snapshot!(train("[train\n", &[]), @"
+    error: bad.toml: TOML parse error at line 1, column 7
+      |
+    1 | [train
+      |       ^
+    unclosed table, expected `]`
+    ");
+}
+
+#[test]
+fn set_without_a_value() {
+    snapshot!(train(FILE, &["train.steps"]), @"error: --set train.steps: expected key=value, such as train.steps=100");
+    snapshot!(train(FILE, &["train.steps.more=1"]), @"error: --set: invalid type: map, expected u64 in `train.steps`");
+}
+
+#[test]
+fn values_that_do_not_serve() {
+    snapshot!(train(FILE, &["train.steps=0"]), @"error: `train.steps` is 0; expected at least 1");
+    snapshot!(train(FILE, &["train.draw=often"]), @"error: --set: draw: `often`, expected `sampled`, `sampled:0.1/0.2/0.3/0.4`, `sampled-xl-heavy`, `joint`, `joint-separate`, `sandwich`, `sandwich:2`, `per-layer` or `baseline:S` in `train.draw`");
+    snapshot!(train(FILE, &["train.tokens_per_step=100"]), @"error: `train.tokens_per_step` is 100; expected a multiple of 256, the targets of one batch");
+    snapshot!(train(FILE, &["data.held_out=1"]), @"error: `data.held_out` is 1, expected: a fraction between 0 and 1, both excluded");
+}
