@@ -147,6 +147,28 @@ fn a_checkpoint_and_a_slice_are_measured_on_named_data() {
 }
 
 #[test]
+fn text_that_has_changed_is_read_with_the_models_tokenizer() {
+    let place = Place::trained();
+    // Another text trains another tokenizer, whose tokens the model does not know.
+    for i in 0..20 {
+        place
+            .write(format!("text/more-{i}.txt"), "zyx wvu tsr qpo nml kji hgf edc ba\n".repeat(20));
+    }
+    let eval = |more: &[&str]| {
+        let arguments = [&["eval", "run", "--submodels", "S", "--json"], more].concat();
+        let output = place.matformer(&arguments).ok();
+        assert!(output.stderr.contains("note: other data"), "{output}");
+        output.json()
+    };
+    let own = eval(&[]);
+    assert_eq!(own, eval(&["--data", "run.toml"]));
+    assert_ne!(
+        own["data"]["hash"],
+        place.read_json("run/matformer.json")["provenance"]["data_hash"]
+    );
+}
+
+#[test]
 fn other_data_than_it_was_trained_on_is_noted() {
     let place = Place::trained();
     let run = place.read("run.toml").replace("held_out = 0.2", "held_out = 0.4");

@@ -4,6 +4,7 @@ use std::{
     io::{BufRead, BufReader, Cursor, Write},
     net::TcpListener,
     path::Path,
+    process::Command,
 };
 
 use matformer::data::fetch::Files;
@@ -104,13 +105,17 @@ impl Shop {
         );
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.place.command(arguments);
         command.env("PATH", self.place.path("bin")).env("MATFORMER_SOURCES", "sources.toml");
         for proxy in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
             command.env_remove(proxy);
         }
-        Output::of(command.output().unwrap())
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        Output::of(self.command(arguments).output().unwrap())
     }
 }
 
@@ -343,6 +348,26 @@ fn training_fetches_what_it_names() {
 }
 
 #[test]
+fn of_two_fetches_at_once_the_second_waits() {
+    let shop = Shop::new();
+    shop.client_with("pip", "songs.whl");
+    let (log, package) = (shop.place.path("calls"), shop.place.path("tales.tgz"));
+    let script =
+        format!("echo npm >> {}\n/bin/sleep 0.5\n/bin/cp {} .", log.display(), package.display());
+    shop.client("npm", &script);
+    let fetches = ["tales", "more"].map(|name| shop.command(&["fetch", name]).spawn().unwrap());
+    for fetch in fetches {
+        Output::of(fetch.wait_with_output().unwrap()).ok();
+    }
+    // The second found what the first had brought.
+    let calls = shop.place.read("calls");
+    assert_eq!(calls.lines().filter(|call| call.starts_with("npm")).count(), 1, "{calls}");
+    for part in ["tales/text/tales", "more/text/tales"] {
+        assert_eq!(shop.place.read(format!("cache/sources/{part}/fox.txt")), tales()[0].1);
+    }
+}
+
+#[test]
 fn a_source_of_no_name_and_a_table_that_does_not_serve() {
     let shop = Shop::new();
     snapshot!(shop.run(&["fetch", "tale"]), @"
@@ -423,13 +448,7 @@ fn a_fetch_that_is_killed_repeats_only_what_was_under_way() {
     // The second part takes for ever; the process dies in it.
     let asked = shop.place.path("asked");
     shop.client("pip", &format!("echo $$ > {}\nexec /bin/sleep 60", asked.display()));
-    let mut child = shop
-        .place
-        .command(&["fetch", "more"])
-        .env("PATH", shop.place.path("bin"))
-        .env("MATFORMER_SOURCES", "sources.toml")
-        .spawn()
-        .unwrap();
+    let mut child = shop.command(&["fetch", "more"]).spawn().unwrap();
     let pip = loop {
         match std::fs::read_to_string(&asked) {
             Ok(pid) if pid.ends_with('\n') => break pid,
@@ -438,7 +457,8 @@ fn a_fetch_that_is_killed_repeats_only_what_was_under_way() {
     };
     child.kill().unwrap();
     child.wait().unwrap();
-    std::process::Command::new("/bin/kill").arg(pip.trim()).status().unwrap();
+    let kill = format!("kill {pip}");
+    Command::new("/bin/sh").args(["-c", &kill]).status().unwrap();
     assert!(!shop.place.path("cache/sources/more").exists());
 
     shop.client_with("pip", "songs.whl");

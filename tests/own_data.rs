@@ -339,7 +339,7 @@ fn names_on_the_hub() {
     --- standard error
     downloading
     error: `hf:owner/other:a.txt`: not there, or not open to you (HTTP 404)
-    hint: check the name; a private or gated repository needs a token in HF_TOKEN
+    hint: check the name: text is in dataset repositories, a tokenizer in one of a model; a private or gated one needs a token in HF_TOKEN
     ");
     let tokenizer = arguments(paths, "out", &["data.tokenizer=owner/model"]);
     let output = Output::of(on_hub(&place, &server, true, &tokenizer).output().unwrap());

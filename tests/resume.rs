@@ -180,7 +180,12 @@ fn two_processes_do_not_train_into_one_folder() {
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     assert!(lines.any(|line| line.starts_with("step 50/")), "it trains");
 
-    snapshot!(place.matformer(&["train", "long", "--resume"]), @"");
+    snapshot!(place.matformer(&["train", "long", "--resume"]), @"
+    exit code 1
+    --- standard error
+    error: long: another process is training into it
+    hint: wait until it has ended, or train into another folder (--out)
+    ");
     let checkpoint = "long/checkpoints/step-000005";
     place.matformer(&["eval", checkpoint, "--data", "long", "--tokens", "200"]).ok();
 
@@ -206,8 +211,11 @@ fn a_damaged_checkpoint_is_passed_over() {
     let bytes = place.tree().remove(std::path::Path::new(damaged)).unwrap();
     place.write(damaged, &bytes[..bytes.len() - 1]);
     let output = place.matformer(&["train", "run", "--resume"]).ok();
-    let lines: Vec<&str> = output.stderr.lines().skip(2).take(3).collect();
-    snapshot!(lines.join("\n"), @"");
+    let lines: Vec<&str> = output.stderr.lines().skip(2).take(2).collect();
+    snapshot!(lines.join("\n"), @"
+    checkpoint of step 8 is damaged, put aside: run/checkpoints/step-000008/train/optimizer.safetensors: incomplete metadata, file not fully covered; expected the moments of every parameter in `state.json`, as finite F32
+    resuming at step 4 from run/checkpoints/step-000004
+    ");
     assert_eq!(essence(&place, "run"), expected);
     assert!(place.path("run/checkpoints/damaged-step-000008").is_dir());
 
@@ -217,7 +225,10 @@ fn a_damaged_checkpoint_is_passed_over() {
     let output = place.matformer(&["train", "run", "--resume"]);
     assert_eq!(output.code, Some(1), "{output}");
     let lines: Vec<&str> = output.stderr.lines().skip(2).collect();
-    snapshot!(lines.join("\n"), @"");
+    snapshot!(lines.join("\n"), @"
+    error: run/checkpoints: the only checkpoint is damaged: cannot open `run/checkpoints/step-000004/model.safetensors`: No such file or directory (os error 2)
+    hint: remove `run/checkpoints` to start at step 0, or train into another folder (--out)
+    ");
     assert!(place.path("run/checkpoints/step-000004").is_dir());
 }
 
@@ -231,15 +242,18 @@ fn a_run_file_that_was_edited_may_change_what_is_still_to_come() {
         place
     };
     let refused = |from, to| edited(from, to).refused(&["train", "run", "--resume"]);
-    snapshot!(refused("learning_rate = 0.01", "learning_rate = 0.02"), @"");
-    snapshot!(refused("\nseed = 0\ntokens", "\nseed = 1\ntokens").lines().next().unwrap(), @"");
-    snapshot!(refused("draw = \"sampled\"", "draw = \"joint\"").lines().next().unwrap(), @"");
-    snapshot!(refused("d_model = 32", "d_model = 64").lines().next().unwrap(), @"");
-    snapshot!(refused("steps = 12", "steps = 6").lines().next().unwrap(), @"");
+    snapshot!(refused("learning_rate = 0.01", "learning_rate = 0.02"), @"
+    error: run/run.toml: `train.learning_rate` is 0.02; the run was trained with 0.01
+    hint: set it back, or train into another folder (--out); `train.steps` may grow, and `batch_rows`, `eval_every`, `eval_tokens`, `checkpoint_every`, `keep` and `spike` may change
+    ");
+    snapshot!(refused("\nseed = 0\ntokens", "\nseed = 1\ntokens").lines().next().unwrap(), @"error: run/run.toml: `train.seed` is 1; the run was trained with 0");
+    snapshot!(refused("draw = \"sampled\"", "draw = \"joint\"").lines().next().unwrap(), @r#"error: run/run.toml: `train.draw` is "joint"; the run was trained with "sampled""#);
+    snapshot!(refused("d_model = 32", "d_model = 64").lines().next().unwrap(), @"error: run/run.toml: `model.lm.d_model` is 64; the run was trained with 32");
+    snapshot!(refused("steps = 12", "steps = 6").lines().next().unwrap(), @"error: run/run.toml: `train.steps` is 6; the run was trained with 12");
     let place = edited("held_out = 0.2", "held_out = 0.3");
     let output = place.matformer(&["train", "run", "--resume"]);
     assert_eq!(output.code, Some(2), "{output}");
-    snapshot!(output.stderr.lines().find(|line| line.starts_with("error")).unwrap(), @"");
+    snapshot!(output.stderr.lines().find(|line| line.starts_with("error")).unwrap(), @"error: run/run.toml: `data.held_out` is 0.3; the run was trained with 0.2");
 
     let place = edited("eval_every = 4", "eval_every = 3");
     let output = place.matformer(&["train", "run", "--resume"]).ok();
@@ -248,7 +262,10 @@ fn a_run_file_that_was_edited_may_change_what_is_still_to_come() {
     let place = edited("steps = 12", "steps = 16");
     let output = place.matformer(&["train", "run", "--resume"]).ok();
     let lines: Vec<&str> = output.stderr.lines().skip(2).take(2).collect();
-    snapshot!(lines.join("\n"), @"");
+    snapshot!(lines.join("\n"), @"
+    12 steps became 16: the learning rate goes on at 9.55e-3, not 9.14e-3
+    resuming at step 4 from run/checkpoints/step-000004
+    ");
     assert!(output.stderr.ends_with("run: trained 16 steps\n"), "{output}");
     // A run that has ended goes on as well.
     let run = place.read("run/run.toml").replace("steps = 16", "steps = 20");
@@ -325,10 +342,8 @@ fn ctrl_c_ends_at_once_where_there_is_nothing_to_save() {
     let said: Vec<String> = lines.collect();
     let output = Output::of(child.wait_with_output().unwrap());
     assert_eq!(output.code, Some(130), "{said:?}");
-    let output = place.matformer(&["train", "two", "--resume", "--dry-run"]);
-    assert_eq!(output.code, Some(2), "a dry run begins at step 0: {output}");
     let folders = place.list("two/checkpoints");
-    assert!(folders.contains("step-000050/") && folders.contains("step-000100/"), "{folders}");
+    assert!(folders.contains("step-000050/train/state.json"), "{folders}");
     let mut child = place.command(&["train", "two", "--resume"]).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     assert!(lines.any(|line| line.starts_with("resuming at step ")), "it goes on");

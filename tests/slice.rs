@@ -39,6 +39,11 @@ fn a_width_that_training_never_saw_is_noted() {
         place.matformer(&arguments).ok().json()["logprobs"].clone()
     };
     assert_eq!(score("slim"), score("run"));
+    // Those that training saw keep their names, and it gets one of its own.
+    let granularities = &place.read_json("slim/matformer.json")["granularities"];
+    let expected = [("S", 32), ("M", 64), ("w96", 96)];
+    let expected = expected.map(|(name, width)| json!({ "name": name, "width": width }));
+    assert_eq!(*granularities, json!(expected));
 }
 
 #[test]

@@ -110,8 +110,14 @@ fn shards_that_are_damaged() {
     error: token shard `cache/[hash]/held_out.bin`: format version 7, expected: 1
     hint: remove `cache/[hash]`; it is prepared again from the text
     ");
-    hashed_snapshot!(both(shard("held_out.bin", |b| b[59] = 255)), @"");
-    hashed_snapshot!(both(shard("held_out.docs.jsonl", |b| b.truncate(b.len() - 20))), @"");
+    hashed_snapshot!(both(shard("held_out.bin", |b| b[59] = 255)), @"
+    error: token shard `cache/[hash]/held_out.bin`: token 65331 at position 1, expected: below 300
+    hint: remove `cache/[hash]`; it is prepared again from the text
+    ");
+    hashed_snapshot!(both(shard("held_out.docs.jsonl", |b| b.truncate(b.len() - 20))), @"
+    error: document list `cache/[hash]/held_out.docs.jsonl`, line 15: EOF while parsing a string at line 1 column 47
+    hint: remove `cache/[hash]`; it is prepared again from the text
+    ");
     let train = |change: fn(&mut Vec<u8>)| {
         let place = Place::trained();
         let path = place.tree().into_keys().find(|path| path.ends_with("train.bin")).unwrap();
@@ -120,8 +126,18 @@ fn shards_that_are_damaged() {
         place.write(&path, bytes);
         place.refused(&["train", "run.toml", "--out", "out"])
     };
-    hashed_snapshot!(train(|b| b[24] ^= 1), @"");
-    hashed_snapshot!(train(|b| b.truncate(b.len() / 2)), @"");
+    hashed_snapshot!(train(|b| b[24] ^= 1), @"
+    reading documents
+    data [hash]: 13.1k training tokens of 45 documents, 4.1k held-out tokens of 15 (prepared before)
+    error: token shard `cache/[hash]/train.bin`: made by tokenizer [hash], expected: [hash]
+    hint: remove `cache/[hash]`; it is prepared again from the text
+    ");
+    hashed_snapshot!(train(|b| b.truncate(b.len() / 2)), @"
+    reading documents
+    data [hash]: 13.1k training tokens of 45 documents, 4.1k held-out tokens of 15 (prepared before)
+    error: token shard `cache/[hash]/train.bin`: 13074 bytes of tokens, expected: 26204 (the header's count)
+    hint: remove `cache/[hash]`; it is prepared again from the text
+    ");
 }
 
 #[test]

@@ -78,7 +78,8 @@ fn a_run_keeps_a_log() {
     for (log, said) in [
         (first.as_str(), "INFO step 12/12  loss S "),
         (&first, "INFO encoding documents"),
-        (&first, "DEBUG "),
+        (&first, "DEBUG device "),
+        (&first, "INFO checkpoint run/checkpoints/step-000004"),
         (second, "INFO resuming at step 4 from run/checkpoints/step-000004"),
         (second, "INFO run: trained 12 steps"),
     ] {

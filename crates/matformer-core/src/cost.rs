@@ -261,7 +261,7 @@ mod tests {
         let submodel = |widths: [usize; 2]| Submodel::new(widths.to_vec());
         let cost = |submodels: &[Submodel]| table.plan(&Plan::merged(submodels).unwrap()).unwrap();
         let (small, large) = (submodel([8, 8]), submodel([64, 64]));
-        assert_eq!(cost(&[small.clone()]), table.cost(&small).unwrap());
+        assert_eq!(cost(std::slice::from_ref(&small)), table.cost(&small).unwrap());
         // Layer 0 runs once, at its widest; the rest twice.
         let separate = table.cost(&small).unwrap() + table.cost(&large).unwrap();
         assert_eq!(cost(&[small.clone(), large.clone()]), separate - (10.0 + 8.0));

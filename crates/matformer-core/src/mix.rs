@@ -145,8 +145,8 @@ mod tests {
         let message = mix_n_match(&space, &table, 188_743_679.0).unwrap_err().to_string();
         assert_eq!(
             message,
-            "budget: 188743679 non-embedding parameters (41.6666664 % of the largest submodel), \
-             the smallest submodel `S` costs 188743680 non-embedding parameters (41.6666667 %)"
+            "budget: 188743679 non-embedding parameters (41.666666 % of the largest submodel), \
+             the smallest submodel `S` costs 188743680 non-embedding parameters (41.666667 %)"
         );
         let enough = 0.417 * table.cost(&space.largest()).unwrap();
         assert_eq!(mix_n_match(&space, &table, enough).unwrap(), space.smallest());

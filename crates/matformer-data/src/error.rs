@@ -384,7 +384,9 @@ impl Error {
             }
             Self::NoHome => "set HF_HOME to a folder".into(),
             Self::Hub { status: Some(401 | 403 | 404), .. } => {
-                "check the name; a private or gated repository needs a token in HF_TOKEN".into()
+                "check the name: text is in dataset repositories, a tokenizer in one of a model; a \
+                 private or gated one needs a token in HF_TOKEN"
+                    .into()
             }
             Self::Hub { .. } => {
                 "the same call again goes on; HF_HUB_OFFLINE=1 reads what is in the cache".into()

@@ -83,12 +83,17 @@ fn read(path: &Path, label: &str, field: &str, row: &mut dyn FnMut(Option<&[u8]>
 
 /// Whether a column holds text, one per row: strings, or bytes that say nothing of themselves.
 fn is_text(column: &ColumnDescriptor) -> bool {
-    let said = match (column.logical_type_ref(), column.converted_type()) {
-        (Some(LogicalType::String | LogicalType::Json | LogicalType::Enum), _) => true,
-        (None, ConvertedType::UTF8 | ConvertedType::JSON | ConvertedType::ENUM) => true,
-        (None, ConvertedType::NONE) => true,
-        _ => false,
-    };
+    let said = matches!(
+        (column.logical_type_ref(), column.converted_type()),
+        (Some(LogicalType::String | LogicalType::Json | LogicalType::Enum), _)
+            | (
+                None,
+                ConvertedType::UTF8
+                    | ConvertedType::JSON
+                    | ConvertedType::ENUM
+                    | ConvertedType::NONE
+            )
+    );
     said && column.physical_type() == Type::BYTE_ARRAY && column.max_rep_level() == 0
 }
 

@@ -187,6 +187,29 @@ impl TrainConfig {
         Ok(())
     }
 
+    /// What to change where the loss went astray: settings out of the usual first.
+    pub(crate) fn suspects(&self) -> String {
+        let mut changes = Vec::new();
+        let mut suspect = |far: bool, text: String| {
+            if far {
+                changes.push(text);
+            }
+        };
+        suspect(self.clip == 0.0, "`train.clip` 1 (0 is no clipping)".to_owned());
+        suspect(self.clip > 10.0, format!("a lower `train.clip` (it is {})", self.clip));
+        suspect(self.eps < 1e-12, format!("a higher `train.eps` (it is {})", self.eps));
+        let decay = self.weight_decay * self.learning_rate;
+        suspect(
+            decay > 0.01,
+            format!("a lower `train.weight_decay` (it is {})", self.weight_decay),
+        );
+        suspect(self.betas[1] < 0.9, format!("a higher `train.betas` (they are {:?})", self.betas));
+        let few = self.warmup < self.steps / 100;
+        suspect(few, format!("a longer `train.warmup` (it is {})", self.warmup));
+        changes.push(format!("a lower `train.learning_rate` (it is {})", self.learning_rate));
+        changes.join(", ")
+    }
+
     /// Rows of one forward pass, for rows of `context` targets.
     ///
     /// # Errors

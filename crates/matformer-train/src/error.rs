@@ -46,6 +46,8 @@ pub enum Error {
         step: u64,
         /// Where to go on from.
         checkpoint: String,
+        /// Settings that may be the cause.
+        suspects: String,
     },
     /// Several steps in a row were left out: the run has diverged.
     #[error(
@@ -62,6 +64,8 @@ pub enum Error {
         outlier: Outlier,
         /// Where to go on from.
         checkpoint: String,
+        /// Settings that may be the cause.
+        suspects: String,
     },
     /// Another process trains into the run folder.
     #[error("{dir}: another process is training into it")]
@@ -70,7 +74,7 @@ pub enum Error {
         dir: PathBuf,
     },
     /// Every checkpoint of a run is damaged.
-    #[error("{dir}: {}: {newest}", none_is_whole(*count))]
+    #[error("{dir}: {}: {}", none_is_whole(*count), newest.whole())]
     NoCheckpoint {
         /// The folder of the checkpoints.
         dir: PathBuf,
@@ -95,23 +99,34 @@ pub enum Error {
 }
 
 impl Error {
+    /// The error and its causes in one line, each said once: some say their cause themselves.
+    pub(crate) fn whole(&self) -> String {
+        let (mut text, mut cause) = (self.to_string(), std::error::Error::source(self));
+        while let Some(source) = cause {
+            let said = source.to_string();
+            if !text.ends_with(&said) {
+                text = format!("{text}: {said}");
+            }
+            cause = source.source();
+        }
+        text
+    }
+
     /// What to do about it, where there is something to do.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Nn(e) => e.hint(),
             Self::Core(e) => e.hint(),
-            Self::NonFinite { .. } => Some(
-                "train into another folder (--out) with a lower `train.learning_rate` or `train.clip`"
-                    .to_owned(),
-            ),
-            Self::Diverged { .. } => Some(
-                "train into another folder (--out) with a lower `train.learning_rate` or \
-                 `train.clip`; `train.spike = 0` applies every step"
-                    .to_owned(),
-            ),
-            Self::Locked { .. } => Some(
-                "wait until it has ended, or train into another folder (--out)".to_owned(),
-            ),
+            Self::NonFinite { suspects, .. } => {
+                Some(format!("train into another folder (--out) with {suspects}"))
+            }
+            Self::Diverged { suspects, .. } => Some(format!(
+                "train into another folder (--out) with {suspects}; `train.spike = 0` applies \
+                 every step"
+            )),
+            Self::Locked { .. } => {
+                Some("wait until it has ended, or train into another folder (--out)".to_owned())
+            }
             Self::NoCheckpoint { dir, .. } => Some(format!(
                 "remove `{}` to start at step 0, or train into another folder (--out)",
                 dir.display()

@@ -153,8 +153,13 @@ impl<M: Elastic> Trainer<M> {
         }
         for (what, value) in [("loss", loss), ("gradient norm", norm)] {
             if !value.is_finite() {
-                let checkpoint = String::new();
-                return Err(Error::NonFinite { what, value, step: self.step + 1, checkpoint });
+                return Err(Error::NonFinite {
+                    what,
+                    value,
+                    step: self.step + 1,
+                    checkpoint: "none".to_owned(),
+                    suspects: self.config.suspects(),
+                });
             }
         }
         match self.step < self.config.warmup {

@@ -13,7 +13,10 @@ fn stopped(at: u64) -> tempfile::TempDir {
     dir
 }
 
-fn ended(dir: &Path) -> (std::collections::BTreeMap<String, Vec<u32>>, Vec<(u64, String)>) {
+/// Bits of the weights by path, and what was measured by step.
+type Ended = (std::collections::BTreeMap<String, Vec<u32>>, Vec<(u64, String)>);
+
+fn ended(dir: &Path) -> Ended {
     let (model, _) = folder::load(dir, &device()).unwrap();
     let lines = MetricsLog::read(dir).unwrap().into_iter();
     let lines = lines.map(|line| match line {
@@ -148,6 +151,19 @@ fn a_run_that_has_ended_goes_on_to_more_steps() {
     assert_eq!(train(dir.path(), &longer, None).unwrap().steps, 20);
     assert_eq!(steps(), 20);
     folder::load::<matformer_lm::MatLm>(dir.path(), &device()).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn all_files_of_a_checkpoint_are_readable_to_the_same() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let dir = stopped(5);
+    let last = Checkpoints::of(dir.path()).latest().unwrap().unwrap().dir;
+    let mode = |name: &str| std::fs::metadata(last.join(name)).unwrap().permissions().mode();
+    for name in ["train/optimizer.safetensors", "train/state.json", "model.safetensors"] {
+        assert_eq!(mode(name), mode("matformer.json"), "{name}");
+    }
 }
 
 #[test]

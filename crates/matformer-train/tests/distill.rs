@@ -46,9 +46,10 @@ fn config(draw: &str, distill: Option<Distill>) -> TrainConfig {
 }
 
 type Gradients = BTreeMap<String, Vec<f32>>;
+type Labelled = Vec<(String, f64)>;
 
 /// Gradient of the first step, from the moments that it left, and what it reported.
-fn of_step(config: &TrainConfig) -> (Gradients, Vec<(String, f64)>, Vec<(String, f64)>) {
+fn of_step(config: &TrainConfig) -> (Gradients, Labelled, Labelled) {
     let mut trainer = Trainer::new(model(), config, 1);
     let report = trainer.step(&masked()).unwrap();
     let share = 1.0 - config.betas[0] as f32;

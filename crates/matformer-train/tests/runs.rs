@@ -110,7 +110,10 @@ fn a_loss_that_is_no_number_stops_the_run() {
     assert!(matches!(error, Error::NonFinite { what: "loss", step: 1, .. }), "{error}");
     let message = error.to_string();
     assert!(message.ends_with("at step 1; last good checkpoint: none"), "{message}");
-    assert!(error.hint().unwrap().contains("train.learning_rate"));
+    assert_eq!(
+        error.hint().unwrap(),
+        "train into another folder (--out) with a lower `train.learning_rate` (it is 0.01)"
+    );
     assert!(Checkpoints::of(dir.path()).all().unwrap().is_empty());
 }
 
@@ -128,9 +131,12 @@ fn a_gradient_that_is_no_number_is_left_out_until_there_are_several() {
     assert!(skipped.iter().all(without_value), "{skipped:?}");
     // Without the guard the first ends the run.
     let dir = tempfile::tempdir().unwrap();
-    let off = TrainConfig { spike: Spike { nats: 0.0, ..Spike::default() }, ..train_config() };
+    let spike = Spike { nats: 0.0, ..Spike::default() };
+    let off = TrainConfig { spike, clip: 0.0, eps: 1e-20, ..train_config() };
     let error = train_model(all(1e30), dir.path(), &off, None).unwrap_err();
     assert!(matches!(error, Error::NonFinite { what: "gradient norm", step: 1, .. }), "{error}");
+    let hint = error.hint().unwrap();
+    assert!(hint.contains("`train.clip` 1 (0 is no clipping), a higher `train.eps`"), "{hint}");
 }
 
 #[test]

@@ -103,12 +103,16 @@ fn levels(text: &str) -> Result<Targets, Hinted> {
             Some((target, level)) => (Some(target), level),
             None => (None, part),
         };
-        let level: LevelFilter = level.parse().map_err(|_| Hinted {
-            message: format!(
-                "{ENV}: `{part}`, expected `off`, `error`, `warn`, `info`, `debug` or `trace`"
-            ),
-            hint: "levels may be given by module: `warn,matformer_data=debug`".to_owned(),
-        })?;
+        // An empty level would parse, too.
+        let parsed = Some(level).filter(|level| !level.is_empty()).map(str::parse::<LevelFilter>);
+        let Some(Ok(level)) = parsed else {
+            return Err(Hinted {
+                message: format!(
+                    "{ENV}: `{part}`, expected `off`, `error`, `warn`, `info`, `debug` or `trace`"
+                ),
+                hint: "levels may be given by module: `warn,matformer_data=debug`".to_owned(),
+            });
+        };
         targets = match target {
             Some(target) => targets.with_target(target, level),
             None => targets.with_default(level),

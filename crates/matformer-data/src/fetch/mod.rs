@@ -179,11 +179,7 @@ pub fn fetch(
         fs::remove_dir_all(&target)?;
     }
     fs::publish_dir(scratch.path(), &target)?;
-    for folder in [part::kept(&home), part::downloads(&home)] {
-        if folder.exists() {
-            fs::remove_dir_all(folder)?;
-        }
-    }
+    sources.parts(source).try_for_each(|part| part::forget(&home, part))?;
     Ok(Fetched { dir: target.join("text"), reused: false, record })
 }
 

@@ -30,9 +30,25 @@ pub(super) fn kept(home: &Path) -> PathBuf {
     home.join(".parts")
 }
 
-/// Downloads under way.
-pub(super) fn downloads(home: &Path) -> PathBuf {
-    home.join(".downloads")
+/// Where a download of a part is kept while it is under way.
+fn download(home: &Path, part: &Part, url: &str) -> PathBuf {
+    let name = format!("{}-{}.part", part.name, Hash::of(url.as_bytes()).short());
+    home.join(".downloads").join(name)
+}
+
+/// Removes what was kept of a part whose source is there.
+pub(super) fn forget(home: &Path, part: &Part) -> Result<()> {
+    let folder = kept(home).join(&part.name);
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    for url in &part.https {
+        let file = download(home, part, url);
+        if file.exists() {
+            std::fs::remove_file(&file).map_err(fs::error(&file, "remove"))?;
+        }
+    }
+    Ok(())
 }
 
 /// What it takes to get a part.
@@ -98,16 +114,14 @@ impl Getter<'_> {
                 Ok(client.run(folder.path()).and_then(|package| self.open(&package)))
             }
             Place::Https(url) => {
-                let folder = downloads(self.home);
-                fs::create_dir_all(&folder)?;
-                let name = format!("{}-{}.part", self.part.name, Hash::of(url.as_bytes()).short());
-                let file = folder.join(name);
+                let file = download(self.home, self.part, url);
+                fs::create_dir_all(file.parent().unwrap_or(self.home))?;
                 let package = match https::download(url, &file, report) {
                     Ok(package) => package,
                     Err(reason) => return Ok(Err(reason)),
                 };
                 let texts = self.open(&package);
-                // Its texts are kept now, or what came is not to be gone on with.
+                // It is whole: it serves, or it is not to be gone on with.
                 std::fs::remove_file(&file).map_err(fs::error(&file, "remove"))?;
                 Ok(texts)
             }

@@ -141,7 +141,11 @@ impl Checkpoints {
         fs::create_dir_all(scratch.path().join("train"))?;
         let moments = trainer.optimizer().save()?;
         let pieces = moments.iter().map(|(path, m)| (path.clone(), m.pieces.clone())).collect();
-        moments::write(&moments, &scratch.path().join(OPTIMIZER))?;
+        moments::write(
+            &moments,
+            &scratch.path().join(OPTIMIZER),
+            &scratch.path().join(Manifest::FILE),
+        )?;
         let guard = trainer.guard().clone();
         let run = Some(saved.run.clone());
         let state =

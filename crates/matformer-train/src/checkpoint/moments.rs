@@ -31,9 +31,13 @@ impl View for &Floats<'_> {
     }
 }
 
-/// Writes `first.PATH` and `second.PATH` of every parameter, one tensor after the other. Not
-/// atomic: the folder around it is.
-pub(super) fn write(moments: &BTreeMap<String, SavedMoments>, path: &Path) -> Result<()> {
+/// Writes `first.PATH` and `second.PATH` of every parameter, one tensor after the other, readable to
+/// whom the file `like` is. The sync is left to whoever publishes the folder.
+pub(super) fn write(
+    moments: &BTreeMap<String, SavedMoments>,
+    path: &Path,
+    like: &Path,
+) -> Result<()> {
     let tensors: Vec<(String, Floats<'_>)> = moments
         .iter()
         .flat_map(|(name, m)| {
@@ -49,7 +53,9 @@ pub(super) fn write(moments: &BTreeMap<String, SavedMoments>, path: &Path) -> Re
             found: other.to_string(),
             expected: "tensors that fit the safetensors format".to_owned(),
         },
-    })
+    })?;
+    let share = || std::fs::set_permissions(path, std::fs::metadata(like)?.permissions());
+    Ok(share().map_err(fs::error(path, "write"))?)
 }
 
 /// Reads the moments of the parameters whose `pieces` `state.json` has; `elements` says how many

@@ -68,8 +68,13 @@ impl<M: Folder + 'static> Loop<M> {
         }
         let step = self.trainer.steps_done();
         if let Some((_, value)) = losses.iter().find(|(_, loss)| !loss.is_finite()) {
-            let (what, checkpoint) = ("held-out loss", String::new());
-            let error = Error::NonFinite { what, value: *value, step, checkpoint };
+            let error = Error::NonFinite {
+                what: "held-out loss",
+                value: *value,
+                step,
+                checkpoint: "none".to_owned(),
+                suspects: self.options.config.suspects(),
+            };
             return Err(self.with_checkpoint(error));
         }
         let held_out = HeldOut { step, held_out: losses.into_iter().collect() };

@@ -54,10 +54,12 @@ impl<M: Folder + 'static> Loop<M> {
     }
 }
 
-/// Where a run goes on, and what is wrong with newer checkpoints.
+/// Where a run goes on, and what is wrong with newer checkpoints: also where a dashboard follows.
 pub(super) fn say_restored(progress: Progress, restored: &Restored) {
+    let progress = if progress == Progress::Dashboard { Progress::Lines } else { progress };
     for (checkpoint, error) in &restored.damaged {
         let step = checkpoint.step;
+        let error = error.whole();
         say(progress, format_args!("checkpoint of step {step} is damaged, put aside: {error}"));
     }
     if let Some(Checkpoint { dir, step }) = &restored.from {

@@ -94,7 +94,8 @@ impl<M: Folder + 'static> Loop<M> {
                     in_a_row,
                     step: report.step + 1,
                     outlier: outlier.clone(),
-                    checkpoint: String::new(),
+                    checkpoint: "none".to_owned(),
+                    suspects: self.options.config.suspects(),
                 })),
             };
         }
@@ -137,7 +138,8 @@ impl<M: Folder + 'static> Loop<M> {
             held_out: self.held_out_mean,
             run: &self.options.configured,
         };
-        self.checkpoints.save(&self.trainer, saved, config.keep)?;
+        let checkpoint = self.checkpoints.save(&self.trainer, saved, config.keep)?;
+        tracing::info!("checkpoint {}", checkpoint.dir.display());
         Ok(())
     }
 

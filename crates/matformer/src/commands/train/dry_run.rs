@@ -191,6 +191,7 @@ fn print(run: &RunFile, found: &DryRun) -> Result<ExitCode> {
     out!("{table}")?;
     let DryRun { memory, .. } = found;
     let parts = [
+        ("program", memory.parts.program),
         ("weights", memory.parts.weights),
         ("gradients", memory.parts.gradients),
         ("moments", memory.parts.moments),

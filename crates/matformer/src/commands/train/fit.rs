@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use matformer::{
-    core::Plan,
+    core::{Plan, Submodel},
     lm::{MatLmConfig, TrainingMemory},
     nn::device::in_host_memory,
     run_file::RunFile,
@@ -39,14 +39,18 @@ impl Need {
         let config = MatLmConfig { vocab_size, ..run.model.lm.clone() };
         let rows = train.rows(config.context).bad_input()?;
         let accumulates = rows as f64 * (config.context as f64) < train.tokens_per_step as f64;
-        let mut largest: Option<TrainingMemory> = None;
+        let (mut largest, mut seen): (Option<TrainingMemory>, Vec<Vec<Submodel>>) = (None, vec![]);
         for step in 0..train.steps.min(DRAWS) {
             for submodels in passes(train, &space, step) {
+                if seen.contains(&submodels) {
+                    continue;
+                }
                 let plan = Plan::merged(&submodels)?;
                 let memory = TrainingMemory::of(&config, rows, &plan, accumulates)?;
                 if largest.is_none_or(|largest| memory.peak() > largest.peak()) {
                     largest = Some(memory);
                 }
+                seen.push(submodels);
             }
         }
         let Some(mut memory) = largest else {

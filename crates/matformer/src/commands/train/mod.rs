@@ -42,6 +42,9 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
     if args.dry_run {
         return dry_run::run(&target, context);
     }
+    // Of a run that is there: its text may take long to read.
+    let begun = target.dir.join(run_file::FILE).exists();
+    let lock = begun.then(|| RunLock::take(&target.dir)).transpose()?;
     let prepared = prepare(&target.run.data)?;
     say_data(&prepared);
     target.check_data(&prepared)?;
@@ -52,7 +55,10 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
 
     // Everything was checked: from here on files are written.
     fs::create_dir_all(&target.dir).bad_input()?;
-    let lock = RunLock::take(&target.dir)?;
+    let lock = match lock {
+        Some(lock) => lock,
+        None => RunLock::take(&target.dir)?,
+    };
     target.check_folder().bad_input()?;
     let kept = target.dir.join(run_file::FILE);
     if !kept.exists() {
