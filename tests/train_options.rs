@@ -188,7 +188,7 @@ fn spikes_in_a_row_end_the_run() {
     assert!(lines[2].contains("  left out: loss of S is "), "{output}");
     assert!(lines[1].starts_with("error: 1 step left out, at step "), "{output}");
     assert!(lines[1].contains("last good checkpoint: wild/checkpoints/step-0000"), "{output}");
-    assert!(lines[0].starts_with("hint: train into another folder (--out) with a longer `train.w"));
+    assert!(lines[0].starts_with("hint: train into another folder (--out) with a lower `train.l"));
     let last = place.read_lines("wild/metrics.jsonl").pop().unwrap();
     assert_eq!(keys(&last), ["step", "skipped", "value", "limit"]);
     assert_eq!(last["skipped"], "loss of S");

@@ -43,6 +43,10 @@ pub fn test(backend: Backend, filter: Option<&str>) -> Result<()> {
         Backend::Cuda => "cuda",
     };
     let _device = shell.push_env("MATFORMER_DEVICE", name);
+    // Mesa complains about its absence on standard error, test by test.
+    let runtime =
+        std::env::var_os("XDG_RUNTIME_DIR").unwrap_or_else(|| std::env::temp_dir().into());
+    let _runtime = shell.push_env("XDG_RUNTIME_DIR", runtime);
     let _settings: Vec<_> =
         SHAPES.iter().map(|(variable, value)| shell.push_env(variable, value)).collect();
     // The command is selected so that Burn is built with the same features as for flex; of its own

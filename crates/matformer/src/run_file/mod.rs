@@ -4,7 +4,7 @@ mod error;
 mod keys;
 mod table;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use matformer_core::fs;
 use matformer_data::DataConfig;
@@ -44,7 +44,6 @@ pub const FILE: &str = "run.toml";
 /// A run file as typed, its keys and types checked: a model may be laid below what it says of one.
 #[derive(Clone, Debug)]
 pub struct Draft {
-    path: PathBuf,
     table: Table,
 }
 
@@ -69,7 +68,7 @@ impl Draft {
         typed(&table)?;
         table::resolve_preset(&mut table)
             .map_err(|source| Error::Model { path: path.to_owned(), source })?;
-        Ok(Self { path: path.to_owned(), table })
+        Ok(Self { table })
     }
 
     /// Sets `train.init`.
@@ -96,11 +95,6 @@ impl Draft {
     /// When a value has another type than its key.
     pub fn resolve(&self) -> Result<RunFile> {
         typed(&self.table)
-    }
-
-    /// The file that it was read from.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 }
 
