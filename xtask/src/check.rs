@@ -128,7 +128,7 @@ fn check_vulkan(shell: &Shell) -> Result<()> {
     let named = std::env::var_os("VK_DRIVER_FILES").or(std::env::var_os("VK_ICD_FILENAMES"));
     let found =
         |folder: &&str| shell.read_dir(Path::new(folder)).is_ok_and(|drivers| !drivers.is_empty());
-    if cfg!(target_os = "linux") && named.is_none() && !folders.iter().any(|f| found(f)) {
+    if cfg!(target_os = "linux") && named.is_none() && !folders.iter().any(found) {
         bail!(
             "no Vulkan driver in {}; a software one is in Debian's and Ubuntu's package \
              mesa-vulkan-drivers",
