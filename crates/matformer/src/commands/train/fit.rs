@@ -88,12 +88,16 @@ impl Need {
         let hint = match self.rows {
             2.. if without < available as f64 => {
                 let share = (available as f64 - without) / self.memory.activations;
-                let rows = ((self.rows as f64 * share) as usize).max(1);
-                let targets = rows * run.model.lm.context;
+                let most = ((self.rows as f64 * share) as usize).max(1);
+                // A step is made of whole passes.
+                let all = run.train.tokens_per_step / run.model.lm.context;
+                let rows = (1..=most).rev().find(|rows| all.is_multiple_of(*rows)).unwrap_or(1);
                 format!(
-                    "lower `train.batch_rows`, which is {}: {rows} rows of {} targets would fit, \
-                     {targets} targets a pass; a step then has several passes",
-                    self.rows, run.model.lm.context
+                    "lower `train.batch_rows`, which is {}: {rows} rows of {} targets fit; a step \
+                     then has {} passes",
+                    self.rows,
+                    run.model.lm.context,
+                    all / rows
                 )
             }
             _ => "a smaller model needs less: `model.lm.d_model`, `n_layers`, `d_ff`, or the \
