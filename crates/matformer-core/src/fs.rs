@@ -71,6 +71,36 @@ pub fn remove_dir_all(path: impl AsRef<Path>) -> Result<()> {
     std::fs::remove_dir_all(&path).map_err(error(path, "remove"))
 }
 
+/// What the names of folders start with that are not, or no longer, published.
+const SCRATCH: &str = ".tmp-";
+
+/// Takes back a published folder: it disappears by one rename, then its files go. What a kill leaves
+/// of it is a scratch folder, which [`sweep`] removes.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn withdraw_dir(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let scratch = path.with_file_name(format!("{SCRATCH}{name}"));
+    std::fs::rename(path, &scratch).map_err(error(path, "remove"))?;
+    remove_dir_all(scratch)
+}
+
+/// Removes the scratch folders in `folder`; the caller knows that they are nobody's.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn sweep(folder: impl AsRef<Path>) -> Result<()> {
+    for path in read_dir(folder)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with(SCRATCH) && path.is_dir() {
+            remove_dir_all(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes a file that appears whole or not at all, in place of one that is there.
 ///
 /// # Errors
@@ -184,7 +214,7 @@ fn folder_of(path: &Path) -> &Path {
 /// Scratch files and folders: hidden, and readable by others as far as the umask lets them.
 fn scratch(mode: u32) -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".tmp-");
+    builder.prefix(SCRATCH);
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
     #[cfg(not(unix))]
@@ -251,6 +281,23 @@ mod tests {
         let folder = scratch_dir(dir.path().join("folder")).unwrap();
         assert_eq!(mode(folder.path()) & 0o600, 0o600);
         assert_eq!(mode(folder.path()) & 0o044, mode(&plain) & 0o044);
+    }
+
+    #[test]
+    fn folders_are_withdrawn_whole_and_scratch_is_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str| create_dir_all(dir.path().join(name).join("sub")).unwrap();
+        make("one");
+        make("two");
+        withdraw_dir(dir.path().join("one")).unwrap();
+        assert_eq!(read_dir(dir.path()).unwrap(), [dir.path().join("two")]);
+        // What a kill between the rename and the end leaves, as `withdraw_dir` names it.
+        std::fs::rename(dir.path().join("two"), dir.path().join(".tmp-two")).unwrap();
+        make("three");
+        sweep(dir.path()).unwrap();
+        assert_eq!(read_dir(dir.path()).unwrap(), [dir.path().join("three")]);
+        let error = withdraw_dir(dir.path().join("four")).unwrap_err();
+        assert!(error.to_string().contains("four"), "{error}");
     }
 
     #[test]

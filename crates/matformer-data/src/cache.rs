@@ -23,7 +23,7 @@ pub(crate) fn enter(folder: &Path) -> Result<Option<File>> {
     };
     match lock.try_lock() {
         Ok(()) => {
-            sweep(folder)?;
+            fs::sweep(folder)?;
             // Another process may sweep in between: ours has made nothing yet.
             let shared = lock.unlock().and_then(|()| lock.lock_shared());
             Ok(shared.is_ok().then_some(lock))
@@ -31,17 +31,6 @@ pub(crate) fn enter(folder: &Path) -> Result<Option<File>> {
         Err(TryLockError::WouldBlock) => Ok(lock.lock_shared().is_ok().then_some(lock)),
         Err(TryLockError::Error(_)) => Ok(None),
     }
-}
-
-/// Removes the scratch folders in `folder`; the caller knows that they are nobody's.
-pub(crate) fn sweep(folder: &Path) -> Result<()> {
-    for path in fs::read_dir(folder)? {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.starts_with(".tmp-") && path.is_dir() {
-            fs::remove_dir_all(&path)?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

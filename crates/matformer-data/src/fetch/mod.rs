@@ -27,7 +27,6 @@ pub use files::Files;
 pub use part::Attempt;
 pub use table::{Part, Source, Sources};
 
-use crate::cache::sweep;
 use crate::{Error, Hash, Result};
 
 const FORMAT_VERSION: u32 = 1;
@@ -161,7 +160,7 @@ pub fn fetch(
     if lock.is_some() {
         for folder in [home.clone(), part::kept(&home)] {
             fs::create_dir_all(&folder)?;
-            sweep(&folder)?;
+            fs::sweep(&folder)?;
         }
     }
     let target = home.join(name);
@@ -176,7 +175,7 @@ pub fn fetch(
     fs::write_atomic(scratch.path().join(RECORD), &json)?;
     if target.exists() {
         // Of another version, or without its record.
-        fs::remove_dir_all(&target)?;
+        fs::withdraw_dir(&target)?;
     }
     fs::publish_dir(scratch.path(), &target)?;
     sources.parts(source).try_for_each(|part| part::forget(&home, part))?;

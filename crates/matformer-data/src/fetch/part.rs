@@ -144,7 +144,7 @@ impl Getter<'_> {
         let target = kept(self.home).join(&self.part.name);
         if target.exists() {
             // Of another version.
-            fs::remove_dir_all(&target)?;
+            fs::withdraw_dir(&target)?;
         }
         let scratch = fs::scratch_dir(&target)?;
         files.write(scratch.path())?;

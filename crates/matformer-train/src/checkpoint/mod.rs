@@ -70,18 +70,13 @@ impl Checkpoints {
         Self { dir: run.join("checkpoints") }
     }
 
-    /// Removes what a killed process left half written.
+    /// Removes what a killed process left half written, or half removed.
     ///
     /// # Errors
     /// When the folder cannot be listed or a file not be removed.
     pub fn sweep(&self) -> Result<()> {
         if self.dir.exists() {
-            for path in fs::read_dir(&self.dir)? {
-                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                if name.starts_with(".tmp-") && path.is_dir() {
-                    fs::remove_dir_all(&path)?;
-                }
-            }
+            fs::sweep(&self.dir)?;
         }
         Ok(())
     }
@@ -167,7 +162,7 @@ impl Checkpoints {
             });
         for (i, checkpoint) in all.iter().enumerate() {
             if i + keep < all.len() && Some(i) != best {
-                fs::remove_dir_all(&checkpoint.dir)?;
+                fs::withdraw_dir(&checkpoint.dir)?;
             }
         }
         Ok(())
