@@ -167,16 +167,11 @@ impl CostTable {
             });
         }
         let mut total = self.constant * plan.output_units() as f64;
-        for (layer, blocks) in plan.layers().iter().enumerate() {
+        for layer in 0..plan.n_layers() {
             let fixed = self.at(layer, 0)?;
             total += fixed * plan.input_units(layer) as f64;
-            let mut widest: BTreeMap<(usize, usize), usize> = BTreeMap::new();
-            for block in blocks {
-                let width = widest.entry((block.start, block.end)).or_default();
-                *width = block.width.max(*width);
-            }
-            for ((start, end), width) in widest {
-                total += (self.at(layer, width)? - fixed) * (end - start) as f64;
+            for block in plan.widest(layer) {
+                total += (self.at(layer, block.width)? - fixed) * block.units() as f64;
             }
         }
         Ok(total)

@@ -168,6 +168,19 @@ impl Plan {
         blocks.map(|block| block.width).max().unwrap_or(0)
     }
 
+    /// The distinct inputs of a layer's blocks, each as the widest block that reads it: what the
+    /// layer's widths cost. None for a layer past the last.
+    pub fn widest(&self, layer: usize) -> Vec<Block> {
+        let mut widest: Vec<Block> = Vec::new();
+        for block in self.layers.get(layer).into_iter().flatten() {
+            match widest.iter_mut().find(|w| (w.start, w.end) == (block.start, block.end)) {
+                Some(w) => w.width = w.width.max(block.width),
+                None => widest.push(*block),
+            }
+        }
+        widest
+    }
+
     /// Whether every layer is one block: the ordinary forward.
     pub fn is_single(&self) -> bool {
         self.layers.iter().all(|blocks| blocks.len() == 1)

@@ -58,19 +58,11 @@ impl TrainingMemory {
         };
         // Floats per token: what each layer keeps, and the most that one works with.
         let (mut kept, mut working) = (2.0 * d, 0.0_f64);
-        for (layer, blocks) in plan.layers().iter().enumerate() {
+        for layer in 0..plan.n_layers() {
             let (entering, leaving) =
                 (plan.input_units(layer) as f64, plan.input_units(layer + 1) as f64);
             // Blocks with a common input keep the widest one's hidden values only.
-            let mut inputs: Vec<(usize, usize)> = blocks.iter().map(|b| (b.start, b.end)).collect();
-            inputs.dedup();
-            let wide: usize = inputs
-                .iter()
-                .map(|input| {
-                    let of = blocks.iter().filter(|b| (b.start, b.end) == *input);
-                    of.map(|b| b.width).max().unwrap_or(0)
-                })
-                .sum();
+            let wide: usize = plan.widest(layer).iter().map(|b| b.width * b.units()).sum();
             kept += entering * (3.0 * d + 2.0 * q_dim + 2.0 * kv_dim) + leaving * d;
             kept += hidden * wide as f64;
             let widest = plan.max_width(layer) as f64;
