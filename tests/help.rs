@@ -190,10 +190,10 @@ fn report() {
     snapshot!(help(&["report", "--help"]), @"
     Measure the whole accuracy-cost curve and write it on one HTML page
 
-    Usage: matformer report [OPTIONS] <RUN>
+    Usage: matformer report [OPTIONS] <RUN>...
 
     Arguments:
-      <RUN>  Run folder
+      <RUN>...  Run folder; several are laid over each other on one page, compared with the first
 
     Options:
           --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:

@@ -46,3 +46,66 @@ fn json_has_the_curve() {
         assert!(json["measured"]["baselines"][baseline].as_f64().unwrap() > 0.0);
     }
 }
+
+#[test]
+fn two_runs_lie_over_each_other_on_one_page() {
+    let place = Place::trained();
+    let other = ["train", "run.toml", "--out", "other", "--set", "train.draw=joint"];
+    place.matformer(&other).ok();
+    let found = place.matformer(&["report", "run", "other"]).ok();
+    measured_snapshot!(found, @"
+    exit code 0
+    --- standard output
+     run  submodel  non-emb.  loss  bits/byte  loss above run
+     run  S  12.4k  [number]  [number]
+     run  M  18.6k  [number]  [number]
+     run  L  30.9k  [number]  [number]
+     run  XL  55.5k  [number]  [number]
+     other  S  12.4k  [number]  [number]  [number]
+     other  M  18.6k  [number]  [number]  [number]
+     other  L  30.9k  [number]  [number]  [number]
+     other  XL  55.5k  [number]  [number]  [number]
+    ± one standard error, clustered by document; differences are paired by document
+    report: run/report/run+other.html
+    --- standard error
+    reading documents
+    reading documents
+    ");
+    let page = place.read("run/report/run+other.html");
+    assert_eq!(page.matches("<svg").count(), 2, "curves and training");
+    for run in ["run", "other"] {
+        assert!(page.contains(&format!("</span>{run}\n")), "{run}");
+    }
+    assert!(!page.contains("cannot be compared"));
+    // Both are measured once; the page of one run is not touched.
+    let json = place.matformer(&["report", "other", "run", "--json"]).ok();
+    assert_eq!(json.stderr.matches("measured before, reused").count(), 2, "{json}");
+    let json = json.json();
+    assert_eq!(json["report"], "other/report/other+run.html");
+    assert_eq!(json["same_data"], true);
+    assert!(json["runs"][0]["above_first"].as_object().unwrap().is_empty());
+    let above = json["runs"][1]["above_first"].as_object().unwrap();
+    assert_eq!(above.keys().collect::<Vec<_>>(), ["L", "M", "S", "XL"]);
+    let difference =
+        |run: usize, i: usize| json["runs"][run]["results"]["results"][i]["loss"].as_f64().unwrap();
+    let found = above["S"]["diff"].as_f64().unwrap();
+    assert!((found - (difference(1, 0) - difference(0, 0))).abs() < 1e-9, "{json}");
+    assert!(above["S"]["stderr"].as_f64().unwrap() > 0.0);
+    assert!(!place.tree().keys().any(|path| path.ends_with("report/index.html")));
+}
+
+#[test]
+fn other_text_is_said_to_be_no_comparison() {
+    let place = Place::trained();
+    place.matformer(&["report", "run", "--tokens", "300"]).ok();
+    let other = ["train", "run.toml", "--out", "other", "--set", "data.seed=7"];
+    place.matformer(&other).ok();
+    let found = place.matformer(&["report", "run", "other", "--json"]).ok();
+    assert!(found.stderr.contains("note: measured on different held-out text"), "{found}");
+    assert_eq!(found.json()["same_data"], false);
+    assert!(place.read("run/report/run+other.html").contains("cannot be compared"));
+    snapshot!(place.refused(&["report", "run", "./run"]), @"
+    error: ./run: named twice
+    hint: expected different runs; the first is what the others are compared with
+    ");
+}

@@ -14,7 +14,7 @@ fn text_that_is_not_there() {
     ");
     snapshot!(with("data.paths=[\"other\"]"), @"
     reading documents
-    error: no text: there is no row, and no file of a known format
+    error: no text: there is no file of a known format
     hint: known suffixes are `jsonl`, `parquet` and: txt, md, rst, tex, org, rs, py, c, h, cc, cpp, hpp, cu, cuh, go, java, kt, scala, js, jsx, ts, tsx, rb, php, swift, cs, hs, ml, jl, lua, pl, r, zig, sh, sql, wgsl, toml, yaml, yml, json, html, css, xml; all but `parquet` also with `.gz` or `.zst`
     ");
     snapshot!(with("data.paths=[\"text/story-00.txt\"]"), @"
@@ -59,8 +59,7 @@ fn no_text_at_all() {
     let with = |set: &str| place.refused(&["train", "run.toml", "--out", "out", "--set", set]);
     snapshot!(with("data.paths=[\"empty.jsonl\"]"), @"
     reading documents
-    error: no text: there is no row, and no file of a known format
-    hint: known suffixes are `jsonl`, `parquet` and: txt, md, rst, tex, org, rs, py, c, h, cc, cpp, hpp, cu, cuh, go, java, kt, scala, js, jsx, ts, tsx, rb, php, swift, cs, hs, ml, jl, lua, pl, r, zig, sh, sql, wgsl, toml, yaml, yml, json, html, css, xml; all but `parquet` also with `.gz` or `.zst`
+    error: no text: there is no row in any file
     ");
     snapshot!(with("data.paths=[\"blank\"]"), @"
     reading documents

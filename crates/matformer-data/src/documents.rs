@@ -50,6 +50,9 @@ impl Documents {
             }
             None => {
                 let inputs = inputs::find(&config.paths, cache_dir, progress)?;
+                if inputs.is_empty() {
+                    return Err(Error::NoFile);
+                }
                 let total = size(&inputs);
                 split(read(&mut reader, &inputs, (0, total), progress)?, config)
             }
@@ -199,8 +202,10 @@ mod tests {
             (error.to_string(), error.hint().unwrap_or_default())
         };
         let (error, hint) = said(&[("image.png", b"x")]);
-        assert_eq!(error, "no text: there is no row, and no file of a known format");
+        assert_eq!(error, "no text: there is no file of a known format");
         assert!(hint.contains("jsonl"));
+        let (error, _) = said(&[("a.jsonl", b"")]);
+        assert_eq!(error, "no text: there is no row in any file");
         let (error, hint) = said(&[("a.txt", b""), ("b.txt", b"0123456789")]);
         assert_eq!(error, "no document is left; dropped: 1 empty, 1 too large");
         assert!(hint.contains("max_file_bytes"));

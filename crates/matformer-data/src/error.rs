@@ -96,6 +96,9 @@ pub enum Error {
         /// The files.
         files: [String; 2],
     },
+    /// Nothing to read.
+    #[error("no text: there is no file of a known format")]
+    NoFile,
     /// A split holds no document.
     #[error("{}", empty_split(split, *documents, dropped))]
     EmptySplit {
@@ -372,9 +375,9 @@ impl Error {
             Self::SameName { .. } => {
                 "leave one of them out, or rename it or its folder in `data.paths`".into()
             }
+            Self::NoFile => known_suffixes(),
             Self::EmptySplit { documents: 0, dropped, .. } => match *dropped {
                 Dropped { too_large: 1.., .. } => "raise `data.max_file_bytes`".into(),
-                dropped if dropped == Dropped::default() => known_suffixes(),
                 _ => return None,
             },
             Self::EmptySplit { .. } => {
@@ -441,7 +444,7 @@ fn known_suffixes() -> String {
 fn empty_split(split: &str, documents: usize, dropped: &Dropped) -> String {
     let some = *dropped != Dropped::default();
     match (documents, some) {
-        (0, false) => "no text: there is no row, and no file of a known format".into(),
+        (0, false) => "no text: there is no row in any file".into(),
         (0, true) => format!("no document is left; dropped: {dropped}"),
         (_, false) => format!("no document is left for `{split}` out of {documents}"),
         (_, true) => {

@@ -8,10 +8,12 @@
 
 use std::f64::consts::LN_2;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Error, Result};
 
 /// Loss of one submodel on one document, as a sum and counts.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct DocumentLoss {
     /// Sum of the negative log-likelihoods of the document's tokens, in nats.
     pub nats: f64,

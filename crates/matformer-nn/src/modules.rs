@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     State,
-    ops::{AttentionSpec, FfnWeights, RopeTable, attention, nested_ffn},
+    ops::{AttentionSpec, FfnWeights, RopeTable, attention, linear, nested_ffn},
     params,
 };
 
@@ -179,9 +179,9 @@ impl Attention {
         state: &mut State,
     ) -> Tensor<2> {
         let seq = positions.seq;
-        let mut q = self.q.forward(x.clone()); // [rows·seq, heads·head_dim]
-        let mut k = self.k.forward(x.clone()); // [rows·seq, kv_heads·head_dim]
-        let v = self.v.forward(x);
+        let mut q = project(&self.q, x.clone()); // [rows·seq, heads·head_dim]
+        let mut k = project(&self.k, x.clone()); // [rows·seq, kv_heads·head_dim]
+        let v = project(&self.v, x);
         if let Some(rope) = &positions.rope {
             q = rope.rotate(q);
             k = rope.rotate(k);
@@ -201,7 +201,16 @@ impl Attention {
             head_dim: q_dim / self.heads,
             causal: self.causal.then(|| repeat_starts(&positions.starts, rows)),
         };
-        self.o.forward(attention(q, k, v, spec))
+        project(&self.o, attention(q, k, v, spec))
+    }
+}
+
+/// The module's own forward, with the product that has a kernel.
+fn project(layer: &Linear, x: Tensor<2>) -> Tensor<2> {
+    let y = linear(x, layer.weight.val());
+    match &layer.bias {
+        Some(bias) => y + bias.val().unsqueeze(),
+        None => y,
     }
 }
 

@@ -152,8 +152,9 @@ pub struct SliceArgs {
 
 #[derive(Debug, ClapArgs)]
 pub struct ReportArgs {
-    /// Run folder
-    pub run: PathBuf,
+    /// Run folder; several are laid over each other on one page, compared with the first
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
     /// Held-out tokens, whole documents [default: all]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub tokens: Option<usize>,

@@ -17,33 +17,68 @@ pub(super) fn accuracy_cost(
     results: &[&SubmodelResult],
     granularities: &[String],
 ) -> Result<String> {
-    let at = |r: &SubmodelResult| (r.params.non_embedding as f64, r.loss);
-    let half = |r: &SubmodelResult| 2.0 * r.stderr.unwrap_or(0.0);
-    let drawn = results.iter().filter(|r| r.loss.is_finite() && half(r).is_finite());
-    let place = |r: &SubmodelResult| granularities.iter().position(|name| *name == r.submodel);
-    let ends = drawn.clone().flat_map(|r| [r.loss - half(r), r.loss + half(r)]);
-    let frame = Frame {
+    let mut marks = Vec::new();
+    curve(&mut marks, results, granularities, Ink::Muted, Ink::Series);
+    draw(&cost_frame(&[results]), &marks)
+}
+
+/// The same for several runs, each (results, granularities) in a color of its own.
+pub(super) fn overlaid(runs: &[(&[&SubmodelResult], &[String])]) -> Result<String> {
+    let mut marks = Vec::new();
+    for (i, (results, granularities)) in runs.iter().enumerate() {
+        let ink = Ink::Series(i);
+        curve(&mut marks, results, granularities, ink, |_| ink);
+    }
+    let results: Vec<_> = runs.iter().map(|(results, _)| *results).collect();
+    draw(&cost_frame(&results), &marks)
+}
+
+fn two_errors(r: &SubmodelResult) -> f64 {
+    2.0 * r.stderr.unwrap_or(0.0)
+}
+
+/// What can be drawn.
+fn finite<'a>(results: &[&'a SubmodelResult]) -> Vec<&'a SubmodelResult> {
+    let drawn = |r: &&SubmodelResult| r.loss.is_finite() && two_errors(r).is_finite();
+    results.iter().copied().filter(drawn).collect()
+}
+
+fn cost_frame(runs: &[&[&SubmodelResult]]) -> Frame {
+    let drawn: Vec<_> = runs.iter().flat_map(|results| finite(results)).collect();
+    let ends = drawn.iter().flat_map(|r| [r.loss - two_errors(r), r.loss + two_errors(r)]);
+    Frame {
         name: "loss against parameters",
-        x: range(drawn.clone().map(|r| at(r).0), 0.08),
+        x: range(drawn.iter().map(|r| r.params.non_embedding as f64), 0.08),
         y: range(ends, 0.12), // the labels' room
         x_title: "non-embedding parameters",
         y_title: "held-out loss, nats per token",
-    };
-    let joined = drawn.clone().filter(|r| place(r).is_some()).map(|r| at(r));
-    let mut marks = vec![Mark::Line(Ink::Muted, joined.collect())];
-    let (large, small): (Vec<_>, Vec<_>) = drawn.partition(|r| place(r).is_some());
+    }
+}
+
+/// One accuracy-cost curve: its line and small points in `ink`, granularities by their place.
+fn curve(
+    marks: &mut Vec<Mark>,
+    results: &[&SubmodelResult],
+    granularities: &[String],
+    ink: Ink,
+    granularity: impl Fn(usize) -> Ink,
+) {
+    let at = |r: &SubmodelResult| (r.params.non_embedding as f64, r.loss);
+    let place = |r: &SubmodelResult| granularities.iter().position(|name| *name == r.submodel);
+    let drawn = finite(results);
+    let joined = drawn.iter().filter(|r| place(r).is_some()).map(|r| at(r));
+    marks.push(Mark::Line(ink, joined.collect()));
+    let (large, small): (Vec<_>, Vec<_>) = drawn.into_iter().partition(|r| place(r).is_some());
     for r in small {
-        marks.push(Mark::ErrorBar(Ink::Muted, at(r), half(r)));
-        marks.push(Mark::Dot(Ink::Muted, at(r), 8));
+        marks.push(Mark::ErrorBar(ink, at(r), two_errors(r)));
+        marks.push(Mark::Dot(ink, at(r), 8));
     }
     for r in large {
-        let ink = place(r).map_or(Ink::Muted, Ink::Series);
-        marks.push(Mark::ErrorBar(ink, at(r), half(r)));
+        let ink = place(r).map_or(ink, &granularity);
+        marks.push(Mark::ErrorBar(ink, at(r), two_errors(r)));
         marks.push(Mark::Dot(ink, at(r), 14));
-        let top = r.loss + half(r);
-        marks.push(Mark::Label((at(r).0, top), r.submodel.clone()));
+        marks.push(Mark::Label((at(r).0, r.loss + two_errors(r)), r.submodel.clone()));
     }
-    draw(&frame, &marks)
 }
 
 /// The figure of a run's training.
@@ -94,6 +129,36 @@ pub(super) fn training(
         bin,
         mixed: train.iter().any(|p| place(&p.label).is_none()),
     }))
+}
+
+/// Held-out losses of several runs, each in a color of its own, a line per granularity, at tokens
+/// trained on. `None` where there is nothing to draw.
+pub(super) fn training_overlaid(runs: &[&[HeldOutPoint]]) -> Result<Option<String>> {
+    let last = runs.iter().flat_map(|points| points.iter().map(|p| p.step)).max();
+    let Some(last) = last else {
+        return Ok(None);
+    };
+    let mut marks = Vec::new();
+    for (i, points) in runs.iter().enumerate() {
+        let mut lines: BTreeMap<&str, Vec<Point>> = BTreeMap::new();
+        for p in points.iter().filter(|p| p.loss.is_finite()) {
+            lines.entry(&p.name).or_default().push((p.step as f64, p.loss));
+        }
+        let ink = Ink::Series(i);
+        for line in lines.into_values() {
+            marks.extend(line.iter().map(|at| Mark::Dot(ink, *at, 5)));
+            marks.push(Mark::Line(ink, line));
+        }
+    }
+    let frame = Frame {
+        name: "loss during training",
+        x: 0.0..1.02 * last.max(1) as f64,
+        y: heights(&marks, last),
+        x_title: "training tokens",
+        y_title: "held-out loss, nats per token",
+    };
+    marks.retain_mut(|mark| keep_below(mark, frame.y.end));
+    Ok(Some(draw(&frame, &marks)?))
 }
 
 /// Means of steps and losses over stretches of `bin` steps.

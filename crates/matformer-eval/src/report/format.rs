@@ -1,5 +1,21 @@
 //! Numbers as people read them.
 
+use matformer_core::Submodel;
+
+use crate::DataFacts;
+
+/// Which widths how many layers have: `64 × 3, 128 × 2`.
+pub(super) fn widths(submodel: &Submodel) -> String {
+    let run = |(width, layers): (usize, usize)| format!("{width} × {layers}");
+    submodel.runs().into_iter().map(run).collect::<Vec<_>>().join(", ")
+}
+
+/// `33,012 tokens of 120 documents`.
+pub(super) fn held_out(data: &DataFacts) -> String {
+    let (tokens, documents) = (thousands(data.tokens as u64), thousands(data.documents as u64));
+    format!("{tokens} tokens of {documents} documents")
+}
+
 /// `1,234,567`.
 pub(super) fn thousands(count: u64) -> String {
     let digits = count.to_string();

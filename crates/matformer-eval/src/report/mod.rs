@@ -1,9 +1,10 @@
-//! The report: one HTML page about a model's accuracy-cost curve.
+//! The report: one HTML page about a model's accuracy-cost curve, or about those of several runs.
 //!
 //! It needs no network and no scripts, and follows the reader's choice of light or dark.
 
 mod figures;
 mod format;
+mod overlay;
 mod plots;
 
 use askama::Template;
@@ -11,6 +12,8 @@ use matformer_core::Submodel;
 use matformer_data::Baselines;
 
 use crate::{EvalResults, Result, SubmodelResult};
+
+pub use overlay::{OverlayData, OverlayRun, render_overlay};
 
 /// All that a report says. Text may hold anything: it is escaped.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,11 +80,7 @@ pub fn render(data: &ReportData) -> Result<String> {
     let reference = sorted.iter().find_map(|r| r.paired.as_ref()).map(|p| &p.to);
     let page = Page {
         data,
-        held_out: format!(
-            "{} tokens of {} documents",
-            format::thousands(data.results.data.tokens as u64),
-            format::thousands(data.results.data.documents as u64)
-        ),
+        held_out: format::held_out(&data.results.data),
         accuracy_cost: figures::accuracy_cost(&sorted, &data.granularities)?,
         training: figures::training(&data.train, &data.held_out, &data.granularities)?,
         legend: data.granularities.iter().enumerate().map(key).collect(),
@@ -145,12 +144,10 @@ struct Row<'a> {
 
 impl<'a> Row<'a> {
     fn new(result: &'a SubmodelResult, data: &ReportData) -> Self {
-        let runs = Submodel::new(result.widths.clone()).runs();
-        let run = |(width, layers): (usize, usize)| format!("{width} × {layers}");
         Self {
             is_granularity: data.granularities.contains(&result.submodel),
             name: &result.submodel,
-            widths: runs.into_iter().map(run).collect::<Vec<_>>().join(", "),
+            widths: format::widths(&Submodel::new(result.widths.clone())),
             total: format::thousands(result.params.total),
             non_embedding: format::thousands(result.params.non_embedding),
             loss: format::with_error(result.loss, result.stderr),

@@ -66,13 +66,22 @@ impl<B: NnBackend> Backward<B, 3> for AttentionOp {
 struct CrossEntropyOp;
 
 impl<B: NnBackend> Backward<B, 2> for CrossEntropyOp {
-    /// hidden, weight, targets, lse
-    type State = (FloatTensor<B>, FloatTensor<B>, IntTensor<B>, FloatTensor<B>);
+    /// hidden, weight, targets, lse, and what the backend made ahead
+    type State = ([FloatTensor<B>; 2], IntTensor<B>, FloatTensor<B>, Vec<FloatTensor<B>>);
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
-        let (hidden, weight, targets, lse) = ops.state;
-        let (dh, dw) = B::cross_entropy_backward(hidden, weight, targets, lse, grad);
+        let ([hidden, weight], targets, lse, mut ahead) = ops.state;
+        let scaled = match (ahead.pop(), ahead.pop()) {
+            (Some(d_weight), Some(d_hidden)) => {
+                B::cross_entropy_scaled(d_hidden, d_weight, grad.clone())
+            }
+            _ => Vec::new(),
+        };
+        let (dh, dw) = match <[_; 2]>::try_from(scaled) {
+            Ok([dh, dw]) => (dh, dw),
+            Err(_) => B::cross_entropy_backward(hidden, weight, targets, lse, grad),
+        };
         register!(B, ops.parents, grads, [dh, dw]);
     }
 }
@@ -124,6 +133,21 @@ impl<B: NnBackend> Backward<B, 2> for RmsNormOp {
 }
 
 #[derive(Debug)]
+struct LinearOp;
+
+impl<B: NnBackend> Backward<B, 2> for LinearOp {
+    /// x, weight
+    type State = [FloatTensor<B>; 2];
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let [x, weight] = ops.state;
+        let (dx, dw) = B::linear_backward(x, weight, grad);
+        register!(B, ops.parents, grads, [dx, dw]);
+    }
+}
+
+#[derive(Debug)]
 struct RopeOp;
 
 impl<B: NnBackend> Backward<B, 1> for RopeOp {
@@ -160,9 +184,23 @@ impl<B: NnBackend, C: CheckpointStrategy> NnBackend for Autodiff<B, C> {
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let nodes = [hidden.node(), weight.node()];
         let (hidden, weight) = (hidden.into_primitive(), weight.into_primitive());
-        let (nats, lse) = B::cross_entropy(hidden.clone(), weight.clone(), targets.clone());
-        let lse_out = Self::from_inner(lse.clone());
-        (track!(CrossEntropyOp, C, nodes, nats, (hidden, weight, targets, lse)), lse_out)
+        match CrossEntropyOp.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::UnTracked(prep) => {
+                let (nats, lse) = B::cross_entropy(hidden, weight, targets);
+                (prep.finish(nats), Self::from_inner(lse))
+            }
+            OpsKind::Tracked(prep) => {
+                let (h, w) = (hidden.clone(), weight.clone());
+                let mut ahead = B::cross_entropy_ahead(h, w, targets.clone());
+                let gradients = ahead.split_off(2);
+                let [nats, lse] = match <[_; 2]>::try_from(ahead) {
+                    Ok(both) => both,
+                    Err(_) => unreachable!("nats and log-sum-exp come first"),
+                };
+                let state = ([hidden, weight], targets, lse.clone(), gradients);
+                (prep.finish(state, nats), Self::from_inner(lse))
+            }
+        }
     }
 
     fn gated_ffn(
@@ -206,6 +244,13 @@ impl<B: NnBackend, C: CheckpointStrategy> NnBackend for Autodiff<B, C> {
         (track!(RmsNormOp, C, nodes, y, [x, weight, scale]), scale_out)
     }
 
+    fn linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        let nodes = [x.node(), weight.node()];
+        let [x, weight] = [x, weight].map(|t| t.into_primitive());
+        let y = B::linear(x.clone(), weight.clone());
+        track!(LinearOp, C, nodes, y, [x, weight])
+    }
+
     fn rope(
         x: FloatTensor<Self>,
         cos: FloatTensor<Self>,
@@ -223,6 +268,9 @@ impl<B: NnBackend, C: CheckpointStrategy> NnBackend for Autodiff<B, C> {
         swiglu_backward(
             gate: FloatTensor<Self>, up: FloatTensor<Self>, grad: FloatTensor<Self>
         ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+        linear_backward(
+            x: FloatTensor<Self>, weight: FloatTensor<Self>, grad: FloatTensor<Self>
+        ) -> (FloatTensor<Self>, FloatTensor<Self>);
         rms_norm_backward(
             x: FloatTensor<Self>, weight: FloatTensor<Self>, scale: FloatTensor<Self>,
             grad: FloatTensor<Self>
@@ -232,6 +280,12 @@ impl<B: NnBackend, C: CheckpointStrategy> NnBackend for Autodiff<B, C> {
             out: FloatTensor<Self>, lse: FloatTensor<Self>, grad: FloatTensor<Self>,
             spec: AttentionSpec
         ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+        cross_entropy_ahead(
+            hidden: FloatTensor<Self>, weight: FloatTensor<Self>, targets: IntTensor<Self>
+        ) -> Vec<FloatTensor<Self>>;
+        cross_entropy_scaled(
+            d_hidden: FloatTensor<Self>, d_weight: FloatTensor<Self>, grad: FloatTensor<Self>
+        ) -> Vec<FloatTensor<Self>>;
         cross_entropy_backward(
             hidden: FloatTensor<Self>, weight: FloatTensor<Self>, targets: IntTensor<Self>,
             lse: FloatTensor<Self>, grad: FloatTensor<Self>

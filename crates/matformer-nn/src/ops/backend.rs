@@ -6,7 +6,8 @@ use burn::backend::{
 };
 
 use super::{
-    AdamWStep, AttentionSpec, FfnSpec, adamw, attention, cross_entropy, nested_ffn, rms_norm, rope,
+    AdamWStep, AttentionSpec, FfnSpec, adamw, attention, cross_entropy, linear, nested_ffn,
+    rms_norm, rope,
 };
 
 /// The operations that this crate adds to a Burn backend.
@@ -55,6 +56,31 @@ pub trait NnBackend: Backend {
         targets: IntTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         cross_entropy::forward::<Self>(hidden, weight, targets)
+    }
+
+    /// [`NnBackend::cross_entropy`] where gradients will be asked for: its two results, and from a
+    /// backend that would otherwise make the logits twice, the gradients of hidden and weight for
+    /// a gradient of one at every token.
+    #[fusion(default)]
+    fn cross_entropy_ahead(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+    ) -> Vec<FloatTensor<Self>> {
+        let (nats, lse) = cross_entropy::forward::<Self>(hidden, weight, targets);
+        vec![nats, lse]
+    }
+
+    /// The gradients that [`NnBackend::cross_entropy_ahead`] gave, for a gradient that is the same
+    /// at every token; nothing for another.
+    #[fusion(default)]
+    fn cross_entropy_scaled(
+        d_hidden: FloatTensor<Self>,
+        d_weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> Vec<FloatTensor<Self>> {
+        let _ = (d_hidden, d_weight, grad);
+        Vec::new()
     }
 
     /// Gradients of [`NnBackend::cross_entropy`] with respect to hidden and weight.
@@ -144,6 +170,22 @@ pub trait NnBackend: Backend {
         nested_ffn::swiglu_backward::<Self>(gate, up, grad)
     }
 
+    /// [`linear`](super::linear()).
+    #[fusion(default)]
+    fn linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        linear::forward::<Self>(x, weight)
+    }
+
+    /// Gradients of [`NnBackend::linear`] with respect to x and weight.
+    #[fusion(default)]
+    fn linear_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        linear::backward::<Self>(x, weight, grad)
+    }
+
     /// [`rms_norm`](super::rms_norm()): its result and each row's factor `[rows, 1]`.
     #[fusion(default)]
     fn rms_norm(
@@ -206,10 +248,8 @@ pub trait StepBackend: Backend {
 }
 
 // One backend behind wgpu and CUDA: the device says which.
-#[cfg(all(feature = "cuda", not(feature = "wgpu")))]
-use burn_cuda::CubeBackend;
-#[cfg(feature = "wgpu")]
-use burn_wgpu::CubeBackend;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+use burn_cubecl::CubeBackend;
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 impl NnBackend for CubeBackend {}

@@ -12,6 +12,7 @@ mod backend;
 mod cross_entropy;
 #[cfg(feature = "flex")]
 mod flex;
+mod linear;
 mod nested_ffn;
 mod rms_norm;
 mod rope;
@@ -22,6 +23,7 @@ pub use adamw::{AdamWStep, adamw, sum_of_squares};
 pub use attention::{AttentionSpec, attention};
 pub use backend::{NnBackend, StepBackend};
 pub use cross_entropy::cross_entropy;
+pub use linear::linear;
 pub use nested_ffn::{FfnSpec, FfnWeights, nested_ffn, stack_rows};
 pub use rms_norm::rms_norm;
 pub use rope::RopeTable;

@@ -109,6 +109,12 @@ fn plain_attention(q: &Tensor<2>, k: &Tensor<2>, v: &Tensor<2>, s: &AttentionSpe
     Tensor::cat(rows.collect(), 0)
 }
 
+/// The definition: all logits at once.
+fn plain_cross_entropy(h: &Tensor<2>, w: &Tensor<2>, targets: &Tensor<1, Int>) -> Tensor<1> {
+    let logits = h.clone().matmul(w.clone().transpose());
+    -activation::log_softmax(logits, 1).gather(1, targets.clone().unsqueeze_dim(1)).squeeze_dim(1)
+}
+
 /// Blocks as plans make them: of one input, of shared inputs, of rows.
 fn block_lists(rows: usize, d_ff: usize) -> impl Strategy<Value = Vec<Block>> {
     let block = (0..rows, 1..=rows, 1..=d_ff).prop_map(move |(start, len, width)| Block {
@@ -189,16 +195,16 @@ proptest! {
         let weight = random([vocab, d_model], seed + 1000, &device);
         let ids: Vec<i32> = (0..tokens).map(|i| ((i * 7 + seed as usize) % vocab) as i32).collect();
         let targets = Tensor::<1, Int>::from_data(TensorData::new(ids, [tokens]), &device);
-        let logits = hidden.clone().matmul(weight.clone().transpose());
-        let picked = activation::log_softmax(logits, 1).gather(1, targets.clone().unsqueeze_dim(1));
         // Relative errors of a sum that may be near 0 say nothing: compare with 1 added.
-        let theirs = -picked.reshape([tokens]) + 1.0;
+        let theirs = || plain_cross_entropy(&hidden, &weight, &targets) + 1.0;
         let inputs = [&hidden, &weight].map(|t| Input::Two(t.clone()));
-        let ours = cross_entropy(hidden.clone(), weight.clone(), targets) + 1.0;
+        let ours = || cross_entropy(hidden.clone(), weight.clone(), targets.clone()) + 1.0;
         if vocab == 1 {
-            assert!(close(&values(&ours), &values(&theirs), 1e-5));
+            assert!(close(&values(&ours()), &values(&theirs()), 1e-5));
         } else {
-            assert_same(ours, theirs, &inputs);
+            // With another gradient for each token, and with one for all.
+            assert_same(ours(), theirs(), &inputs);
+            assert_same(ours().mean(), theirs().mean(), &inputs);
         }
     }
 }
@@ -240,6 +246,19 @@ fn rms_norm_equals_its_definition() {
 }
 
 #[test]
+fn linear_equals_its_definition() {
+    let device = device();
+    // Fewer and more rows and columns than one task writes.
+    for [rows, d_in, d_out] in [[1, 3, 2], [16, 1, 1], [40, 17, 300], [300, 5, 7], [129, 130, 129]]
+    {
+        let (x, weight) = (random([rows, d_in], 1, &device), random([d_in, d_out], 2, &device));
+        let inputs = [&x, &weight].map(|t| Input::Two(t.clone()));
+        let theirs = x.clone().matmul(weight.clone());
+        assert_same(linear(x, weight), theirs, &inputs);
+    }
+}
+
+#[test]
 fn cross_entropy_in_several_chunks_is_that_in_one() {
     // 40 rows at this vocabulary are three chunks of at least 16.
     let (device, tokens, vocab) = (device(), 40, 200_000);
@@ -247,14 +266,11 @@ fn cross_entropy_in_several_chunks_is_that_in_one() {
     let weight = random([vocab, 2], 2, &device);
     let ids: Vec<i32> = (0..tokens).map(|i| (i * 4999) as i32).collect();
     let targets = Tensor::<1, Int>::from_data(TensorData::new(ids, [tokens]), &device);
-    let logits = hidden.clone().matmul(weight.clone().transpose());
-    let picked = activation::log_softmax(logits, 1).gather(1, targets.clone().unsqueeze_dim(1));
     let inputs = [&hidden, &weight].map(|t| Input::Two(t.clone()));
-    assert_same(
-        cross_entropy(hidden.clone(), weight.clone(), targets),
-        -picked.reshape([tokens]),
-        &inputs,
-    );
+    let ours = || cross_entropy(hidden.clone(), weight.clone(), targets.clone());
+    let theirs = || plain_cross_entropy(&hidden, &weight, &targets);
+    assert_same(ours(), theirs(), &inputs);
+    assert_same(ours().mean(), theirs().mean(), &inputs);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use matformer::{
         Elastic,
         ops::{
             AdamWStep, AttentionSpec, FfnWeights, RopeTable, adamw, attention, cross_entropy,
-            nested_ffn, rms_norm, sum_of_squares,
+            linear, nested_ffn, rms_norm, sum_of_squares,
         },
     },
 };
@@ -104,7 +104,7 @@ fn ops(c: &MatLmConfig, rows: usize, width: usize, device: &Device) -> Vec<Op> {
     list.push(op(
         "projections",
         4 * layers,
-        Box::new(move || Some(input.clone().matmul(weight.clone()))),
+        Box::new(move || Some(linear(input.clone(), weight.clone()))),
     ));
     let table = RopeTable::new(&[0], c.context, c.head_dim(), c.rope_theta, &autodiff);
     let input = x.clone();

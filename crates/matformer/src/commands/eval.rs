@@ -96,6 +96,14 @@ pub fn measure(
     Ok(evaluation)
 }
 
+/// A number and its standard error, where there is one.
+pub fn plus_minus(value: f64, stderr: Option<f64>) -> String {
+    match stderr {
+        Some(stderr) => format!("{value:.4} ± {stderr:.4}"),
+        None => format!("{value:.4}"),
+    }
+}
+
 /// The results as a table; `asked` is what was typed for each of them, if anything.
 pub fn print(results: &EvalResults, asked: &[String]) -> Result<()> {
     let d = &results.data;
@@ -110,10 +118,6 @@ pub fn print(results: &EvalResults, asked: &[String]) -> Result<()> {
     table.load_style(comfy_table::presets::NOTHING);
     let to = reference.map_or(String::new(), |to| format!("loss above {to}"));
     table.set_header(["submodel", "params", "non-emb.", "loss", "bits/byte", &to]);
-    let plus_minus = |value: f64, stderr: Option<f64>| match stderr {
-        Some(stderr) => format!("{value:.4} ± {stderr:.4}"),
-        None => format!("{value:.4}"),
-    };
     for (i, r) in results.results.iter().enumerate() {
         let submodel = match asked.get(i) {
             Some(asked) if *asked != r.submodel => format!("{} ({asked})", r.submodel),

@@ -4,8 +4,8 @@ use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::kernel::{
-    Mat, Shared, Size, Values, Write, lane_dot, probabilities, product, softmax_terms, tensor,
-    vectorised,
+    Mat, Shared, Size, Values, Write, lane_dot, probabilities, product, scale_by, softmax_terms,
+    tensor, vectorised,
 };
 use crate::ops::AttentionSpec;
 
@@ -61,14 +61,6 @@ vectorised! {
     }
 }
 
-vectorised! {
-    fn scale_row(row: &mut [f32], factor: f32) {
-        for v in row.iter_mut() {
-            *v *= factor;
-        }
-    }
-}
-
 pub(super) fn forward(qkv: [FlexTensor; 3], s: &AttentionSpec) -> (FlexTensor, FlexTensor) {
     let [q, k, v] = qkv.map(Values::of);
     let (q, k, v) = (q.get(), k.get(), v.get());
@@ -103,7 +95,7 @@ pub(super) fn forward(qkv: [FlexTensor; 3], s: &AttentionSpec) -> (FlexTensor, F
             let p = Mat::rows(&scores, b.keys);
             product(out, q_dim, p, Mat::rows(&v[kv..], kv_dim), size, ALONE);
             for (i, sum) in sums.into_iter().enumerate() {
-                scale_row(&mut out[i * q_dim..i * q_dim + hd], 1.0 / sum);
+                scale_by(&mut out[i * q_dim..i * q_dim + hd], 1.0 / sum);
             }
         }
     });

@@ -4,10 +4,15 @@ use burn::backend::Flex;
 use burn::backend::{TensorMetadata, flex::FlexTensor, ops::IntTensorOps};
 use rayon::prelude::*;
 
-use super::kernel::{Mat, Size, Values, Write, probabilities, product, softmax_terms, tensor};
+use super::kernel::{
+    Mat, Size, Values, Write, probabilities, product, scale_by, softmax_terms, tensor, values_mut,
+};
 
 /// Rows of one chunk: small enough that its logits stay in the cache, large enough for products.
 const CHUNK: usize = 128;
+
+/// Values that one task scales.
+const SCALED: usize = 1 << 16;
 
 const PARALLEL: Write = Write { add: false, factor: 1.0, parallel: true };
 
@@ -19,20 +24,67 @@ fn ids(targets: FlexTensor) -> Vec<usize> {
     }
 }
 
+/// What one pass over the logits finds: nats and log of the sum of exponentials of each token, and
+/// for a gradient of one at every token those of hidden and weight, if they are wanted.
+struct Pass {
+    nats: Vec<f32>,
+    lse: Vec<f32>,
+    gradients: Option<[Vec<f32>; 2]>,
+}
+
 pub(super) fn forward(
     hidden: FlexTensor,
     weight: FlexTensor,
     targets: FlexTensor,
 ) -> (FlexTensor, FlexTensor) {
+    let tokens = targets.shape().num_elements();
+    let Pass { nats, lse, .. } = pass(hidden, weight, targets, false);
+    (tensor(nats, &[tokens]), tensor(lse, &[tokens, 1]))
+}
+
+/// Nats, log of the sum of exponentials, and the gradients of hidden and weight for a gradient of
+/// one at every token: logits are made once a step instead of twice.
+pub(super) fn ahead(
+    hidden: FlexTensor,
+    weight: FlexTensor,
+    targets: FlexTensor,
+) -> Vec<FlexTensor> {
+    let (shapes, tokens) = ([hidden.shape(), weight.shape()], targets.shape().num_elements());
+    let Pass { nats, lse, gradients } = pass(hidden, weight, targets, true);
+    let mut found = vec![tensor(nats, &[tokens]), tensor(lse, &[tokens, 1])];
+    for (values, shape) in gradients.into_iter().flatten().zip(shapes) {
+        found.push(tensor(values, &shape.to_vec()));
+    }
+    found
+}
+
+/// The gradients of [`ahead`] for a gradient that is the same at every token; nothing for another.
+pub(super) fn scaled(gradients: [FlexTensor; 2], grad: FlexTensor) -> Vec<FlexTensor> {
+    let grad = Values::of(grad);
+    let Some(factor) = grad.get().first().copied() else {
+        return gradients.into();
+    };
+    if grad.get().iter().any(|g| *g != factor) {
+        return Vec::new();
+    }
+    let scale = |mut t: FlexTensor| {
+        values_mut(&mut t).par_chunks_mut(SCALED).for_each(|part| scale_by(part, factor));
+        t
+    };
+    gradients.map(scale).into()
+}
+
+fn pass(hidden: FlexTensor, weight: FlexTensor, targets: FlexTensor, gradients: bool) -> Pass {
     let ([tokens, d], [vocab, _]) = (hidden.shape().dims(), weight.shape().dims());
     let (hidden, weight, ids) = (Values::of(hidden), Values::of(weight), ids(targets));
     let (mut nats, mut lse) = (vec![0.0; tokens], vec![0.0; tokens]);
+    let mut found = gradients.then(|| [vec![0.0; tokens * d], vec![0.0; vocab * d]]);
     let mut logits = vec![0.0; CHUNK.min(tokens) * vocab];
     for first in (0..tokens).step_by(CHUNK) {
         let rows = CHUNK.min(tokens - first);
-        let h = Mat::rows(&hidden.get()[first * d..], d);
+        let (h, w) = (Mat::rows(&hidden.get()[first * d..], d), Mat::rows(weight.get(), d));
         let size = Size { m: rows, n: vocab, k: d };
-        product(&mut logits, vocab, h, Mat::rows(weight.get(), d).t(), size, PARALLEL);
+        product(&mut logits, vocab, h, w.t(), size, PARALLEL);
         logits[..rows * vocab]
             .par_chunks_mut(vocab)
             .zip(&ids[first..first + rows])
@@ -42,9 +94,31 @@ pub(super) fn forward(
                 let (max, sum) = softmax_terms(logits);
                 *lse = max + sum.ln();
                 *nats = *lse - picked;
+                if gradients {
+                    scale_by(logits, 1.0 / sum);
+                    logits[*id] -= 1.0;
+                }
             });
+        if let Some([d_hidden, d_weight]) = &mut found {
+            chunk_gradients(&logits, h, w, [rows, vocab, d], &mut d_hidden[first * d..], d_weight);
+        }
     }
-    (tensor(nats, &[tokens]), tensor(lse, &[tokens, 1]))
+    Pass { nats, lse, gradients: found }
+}
+
+/// From the gradient of a chunk's logits to those of its hidden states and its part of weight's.
+fn chunk_gradients(
+    d_logits: &[f32],
+    hidden: Mat<'_>,
+    weight: Mat<'_>,
+    [rows, vocab, d]: [usize; 3],
+    d_hidden: &mut [f32],
+    d_weight: &mut [f32],
+) {
+    let d_logits = Mat::rows(d_logits, vocab);
+    product(d_hidden, d, d_logits, weight, Size { m: rows, n: d, k: vocab }, PARALLEL);
+    let size = Size { m: vocab, n: d, k: rows };
+    product(d_weight, d, d_logits.t(), hidden, size, Write { add: true, ..PARALLEL });
 }
 
 pub(super) fn backward(
@@ -62,8 +136,7 @@ pub(super) fn backward(
     for first in (0..tokens).step_by(CHUNK) {
         let rows = CHUNK.min(tokens - first);
         let range = first..first + rows;
-        let h = Mat::rows(&hidden.get()[first * d..], d);
-        let w = Mat::rows(weight.get(), d);
+        let (h, w) = (Mat::rows(&hidden.get()[first * d..], d), Mat::rows(weight.get(), d));
         let size = Size { m: rows, n: vocab, k: d };
         product(&mut logits, vocab, h, w.t(), size, PARALLEL);
         // dlogits = (softmax − onehot)·grad
@@ -75,11 +148,7 @@ pub(super) fn backward(
                 probabilities(logits, *lse, *grad);
                 logits[*id] -= grad;
             });
-        let d_logits = Mat::rows(&logits, vocab);
-        let size = Size { m: rows, n: d, k: vocab };
-        product(&mut d_hidden[first * d..], d, d_logits, w, size, PARALLEL);
-        let size = Size { m: vocab, n: d, k: rows };
-        product(&mut d_weight, d, d_logits.t(), h, size, Write { add: true, ..PARALLEL });
+        chunk_gradients(&logits, h, w, [rows, vocab, d], &mut d_hidden[first * d..], &mut d_weight);
     }
     (tensor(d_hidden, &[tokens, d]), tensor(d_weight, &[vocab, d]))
 }

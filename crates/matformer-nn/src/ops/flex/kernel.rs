@@ -5,7 +5,8 @@ use burn::backend::{
     flex::{FlexTensor, Layout},
 };
 use burn::tensor::{Bytes, DType, Shape};
-use gemm::Parallelism;
+use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
+use rayon::prelude::*;
 
 /// The values of a tensor, row-major; copies only what is not laid out so.
 pub(super) struct Values(FlexTensor);
@@ -61,6 +62,11 @@ impl<'a> Mat<'a> {
         Self { row: self.col, col: self.row, ..self }
     }
 
+    /// Without what lies before element `start` of its slice.
+    fn skip(self, start: usize) -> Self {
+        Self { values: &self.values[start..], ..self }
+    }
+
     fn check(&self, rows: usize, cols: usize) {
         let last = (rows.max(1) - 1) * self.row + (cols.max(1) - 1) * self.col;
         assert!(rows * cols == 0 || last < self.values.len(), "matrix lies inside its slice");
@@ -86,6 +92,9 @@ pub(super) struct Write {
     pub parallel: bool,
 }
 
+/// Rows or columns of a shared product that one task writes.
+const PART: usize = 128;
+
 /// `dst = factor · a · b`, or adds it: dst has rows of `dst_row` values.
 pub(super) fn product(dst: &mut [f32], dst_row: usize, a: Mat<'_>, b: Mat<'_>, s: Size, w: Write) {
     a.check(s.m, s.k);
@@ -94,34 +103,73 @@ pub(super) fn product(dst: &mut [f32], dst_row: usize, a: Mat<'_>, b: Mat<'_>, s
     if s.m * s.n == 0 {
         return;
     }
-    let parallelism = match w.parallel {
-        true => Parallelism::Rayon(0),
-        false => Parallelism::None,
+    let dst = Shared::new(dst);
+    // SAFETY: the checks above keep every access inside the three slices; dst is exclusive, and
+    // parts do not overlap.
+    let part = |start, a, b, size| unsafe { one_core(dst.at(start), dst_row, a, b, size, w) };
+    let parts = |n: usize| {
+        let ranges = (0..n.div_ceil(PART)).into_par_iter();
+        ranges.map(move |i| (i * PART, PART.min(n - i * PART)))
     };
-    // SAFETY: the checks above keep every access inside the three slices; dst is exclusive.
-    unsafe {
-        gemm::gemm(
-            s.m,
-            s.n,
-            s.k,
-            dst.as_mut_ptr(),
-            1,
-            dst_row as isize,
-            w.add,
-            a.values.as_ptr(),
-            a.col as isize,
-            a.row as isize,
-            b.values.as_ptr(),
-            b.col as isize,
-            b.row as isize,
-            1.0,
-            w.factor,
-            false,
-            false,
-            false,
-            parallelism,
-        );
+    match (w.parallel, s.m > s.n) {
+        (false, _) => part(0, a, b, s),
+        (true, true) => parts(s.m).for_each(|(first, m)| {
+            part(first * dst_row, a.skip(first * a.row), b, Size { m, ..s });
+        }),
+        (true, false) => parts(s.n).for_each(|(first, n)| {
+            part(first, a, b.skip(first * b.col), Size { n, ..s });
+        }),
     }
+}
+
+/// The product on this core, by the library that is faster at its layout: faer has the quicker
+/// loops (AVX-512 where there is), gemm the quicker way to bring a transposed left factor into
+/// order.
+///
+/// # Safety
+/// All accesses that follow from strides and sizes are valid, and nobody else touches dst.
+unsafe fn one_core(dst: *mut f32, dst_row: usize, a: Mat<'_>, b: Mat<'_>, s: Size, w: Write) {
+    let Size { m, n, k } = s;
+    let (a_ptr, b_ptr) = (a.values.as_ptr(), b.values.as_ptr());
+    let [dst_row, a_row, a_col, b_row, b_col] =
+        [dst_row, a.row, a.col, b.row, b.col].map(|stride| stride as isize);
+    if a.row < a.col {
+        // SAFETY: the caller's promise.
+        unsafe {
+            gemm::gemm(
+                m,
+                n,
+                k,
+                dst,
+                1,
+                dst_row,
+                w.add,
+                a_ptr,
+                a_col,
+                a_row,
+                b_ptr,
+                b_col,
+                b_row,
+                1.0,
+                w.factor,
+                false,
+                false,
+                false,
+                gemm::Parallelism::None,
+            );
+        }
+        return;
+    }
+    // SAFETY: the caller's promise.
+    let (dst, a, b) = unsafe {
+        (
+            MatMut::from_raw_parts_mut(dst, m, n, dst_row, 1),
+            MatRef::from_raw_parts(a_ptr, m, k, a_row, a_col),
+            MatRef::from_raw_parts(b_ptr, k, n, b_row, b_col),
+        )
+    };
+    let accumulate = if w.add { Accum::Add } else { Accum::Replace };
+    matmul(dst, accumulate, a, b, w.factor, Par::Seq);
 }
 
 /// eˣ in single precision, within 2 units in the last place; compiles to vector code.
@@ -237,6 +285,14 @@ vectorised! {
     }
 }
 
+vectorised! {
+    fn scale_by(values: &mut [f32], factor: f32) {
+        for v in values.iter_mut() {
+            *v *= factor;
+        }
+    }
+}
+
 /// A pointer that several threads write through, each its own part.
 #[derive(Clone, Copy)]
 pub(super) struct Shared(*mut f32);
@@ -248,6 +304,11 @@ unsafe impl Sync for Shared {}
 impl Shared {
     pub(super) fn new(values: &mut [f32]) -> Self {
         Self(values.as_mut_ptr())
+    }
+
+    /// Where an element lies.
+    fn at(self, start: usize) -> *mut f32 {
+        self.0.wrapping_add(start)
     }
 
     /// # Safety

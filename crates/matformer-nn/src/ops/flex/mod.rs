@@ -10,6 +10,7 @@ mod attention;
 mod cross_entropy;
 mod gated_ffn;
 mod kernel;
+mod linear;
 mod norm;
 mod rope;
 
@@ -65,6 +66,28 @@ impl NnBackend for Flex {
             true => cross_entropy::forward(hidden, weight, targets),
             false => ops::cross_entropy::forward::<Self>(hidden, weight, targets),
         }
+    }
+
+    fn cross_entropy_ahead(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+    ) -> Vec<FloatTensor<Self>> {
+        match all_f32(&[&hidden, &weight]) {
+            true => cross_entropy::ahead(hidden, weight, targets),
+            false => {
+                let (nats, lse) = ops::cross_entropy::forward::<Self>(hidden, weight, targets);
+                vec![nats, lse]
+            }
+        }
+    }
+
+    fn cross_entropy_scaled(
+        d_hidden: FloatTensor<Self>,
+        d_weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> Vec<FloatTensor<Self>> {
+        cross_entropy::scaled([d_hidden, d_weight], grad)
     }
 
     fn cross_entropy_backward(
@@ -126,6 +149,24 @@ impl NnBackend for Flex {
         match all_f32(&[&gate, &up, &grad]) {
             true => activation::swiglu_backward(gate, up, grad),
             false => ops::nested_ffn::swiglu_backward::<Self>(gate, up, grad),
+        }
+    }
+
+    fn linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        match all_f32(&[&x, &weight]) && linear::fits(&x) {
+            true => linear::forward(x, weight),
+            false => ops::linear::forward::<Self>(x, weight),
+        }
+    }
+
+    fn linear_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        match all_f32(&[&x, &weight, &grad]) {
+            true => linear::backward(x, weight, grad),
+            false => ops::linear::backward::<Self>(x, weight, grad),
         }
     }
 

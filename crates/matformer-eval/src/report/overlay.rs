@@ -1,0 +1,158 @@
+//! Several runs on one page.
+
+use askama::Template;
+use matformer_core::Submodel;
+
+use super::{HeldOutPoint, figures, format, plots};
+use crate::{Estimate, EvalResults, Result, SubmodelResult};
+
+/// All that a page about several runs says. Text may hold anything: it is escaped.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OverlayData {
+    /// Heading of the page.
+    pub title: String,
+    /// The runs; differences are to the first of them.
+    pub runs: Vec<OverlayRun>,
+}
+
+/// One of the runs of a page.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OverlayRun {
+    /// What tells it from the others.
+    pub name: String,
+    /// Facts as (name, value), the same names in every run.
+    pub facts: Vec<(String, String)>,
+    /// What its submodels were measured at.
+    pub results: EvalResults,
+    /// Labels of the granularities, from the narrowest to the widest.
+    pub granularities: Vec<String>,
+    /// Held-out losses during training: at tokens instead of steps, which runs differ in the size
+    /// of; may be empty.
+    pub held_out: Vec<HeldOutPoint>,
+    /// Loss of a granularity (its label) minus that of the first run's of the same name, where both
+    /// were measured on the same documents.
+    pub differences: Vec<(String, Estimate)>,
+}
+
+impl OverlayData {
+    /// Whether all runs were measured on the same text: only then do their losses compare.
+    pub fn same_data(&self) -> bool {
+        self.runs.windows(2).all(|pair| pair[0].results.data == pair[1].results.data)
+    }
+}
+
+/// The page.
+///
+/// # Errors
+/// [`Error::Plot`](crate::Error::Plot) or [`Error::Page`](crate::Error::Page); neither depends on
+/// what text the data holds.
+pub fn render_overlay(data: &OverlayData) -> Result<String> {
+    let sorted: Vec<Vec<&SubmodelResult>> = data.runs.iter().map(ascending).collect();
+    let series: Vec<_> = sorted
+        .iter()
+        .zip(&data.runs)
+        .map(|(results, run)| (results.as_slice(), run.granularities.as_slice()))
+        .collect();
+    let curves: Vec<_> = data.runs.iter().map(|run| run.held_out.as_slice()).collect();
+    let page = Page {
+        data,
+        fact_names: data
+            .runs
+            .first()
+            .map_or(Vec::new(), |run| run.facts.iter().map(|(name, _)| name.as_str()).collect()),
+        runs: data.runs.iter().enumerate().map(Head::new).collect(),
+        same_data: data.same_data(),
+        accuracy_cost: figures::overlaid(&series)?,
+        training: figures::training_overlaid(&curves)?,
+        rows: rows(data, &sorted),
+    };
+    Ok(page.render()?)
+}
+
+fn ascending(run: &OverlayRun) -> Vec<&SubmodelResult> {
+    let mut sorted: Vec<_> = run.results.results.iter().collect();
+    sorted.sort_by_key(|result| result.params.non_embedding);
+    sorted
+}
+
+fn color(run: usize) -> usize {
+    run % usize::from(plots::COLORS)
+}
+
+/// What the template is filled from.
+#[derive(Template)]
+#[template(path = "overlay.html")]
+struct Page<'a> {
+    data: &'a OverlayData,
+    fact_names: Vec<&'a str>,
+    runs: Vec<Head<'a>>,
+    same_data: bool,
+    accuracy_cost: String,
+    training: Option<String>,
+    rows: Vec<Row<'a>>,
+}
+
+/// A run's line of the first table.
+struct Head<'a> {
+    color: usize,
+    name: &'a str,
+    facts: Vec<&'a str>,
+    held_out: String,
+    data: &'a str,
+}
+
+impl<'a> Head<'a> {
+    fn new((i, run): (usize, &'a OverlayRun)) -> Self {
+        let data = &run.results.data;
+        Self {
+            color: color(i),
+            name: &run.name,
+            facts: run.facts.iter().map(|(_, value)| value.as_str()).collect(),
+            held_out: format::held_out(data),
+            data: data.hash.get(..16).unwrap_or(&data.hash),
+        }
+    }
+}
+
+/// A line of the table of submodels.
+struct Row<'a> {
+    is_granularity: bool,
+    color: usize,
+    name: &'a str,
+    run: &'a str,
+    widths: String,
+    total: String,
+    non_embedding: String,
+    loss: String,
+    bits_per_byte: String,
+    difference: String,
+}
+
+/// All submodels of all runs, those of one size next to each other.
+fn rows<'a>(data: &'a OverlayData, sorted: &[Vec<&'a SubmodelResult>]) -> Vec<Row<'a>> {
+    let mut all: Vec<(usize, &SubmodelResult)> = Vec::new();
+    for (i, results) in sorted.iter().enumerate() {
+        all.extend(results.iter().map(|result| (i, *result)));
+    }
+    all.sort_by_key(|(i, result)| (result.params.non_embedding, *i));
+    let row = |(i, result): (usize, &'a SubmodelResult)| {
+        let run = &data.runs[i];
+        let paired = run.differences.iter().find(|(label, _)| *label == result.submodel);
+        Row {
+            is_granularity: run.granularities.contains(&result.submodel),
+            color: color(i),
+            name: &result.submodel,
+            run: &run.name,
+            widths: format::widths(&Submodel::new(result.widths.clone())),
+            total: format::thousands(result.params.total),
+            non_embedding: format::thousands(result.params.non_embedding),
+            loss: format::with_error(result.loss, result.stderr),
+            bits_per_byte: format!("{:.3}", result.bits_per_byte),
+            difference: match paired {
+                Some((_, difference)) => format::difference(difference.value, difference.stderr),
+                None => "–".into(),
+            },
+        }
+    };
+    all.into_iter().map(row).collect()
+}

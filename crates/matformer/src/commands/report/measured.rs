@@ -1,0 +1,144 @@
+//! What a report is made of: the whole curve, measured once for the same weights and tokens.
+
+use std::{collections::BTreeMap, path::Path};
+
+use anyhow::Result;
+use matformer::{
+    core::{Submodel, curve, fs, mix},
+    data::Baselines,
+    eval::{DocumentLoss, EvalResults, Evaluation, stats},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{commands::eval, failure::OrBadInput, folder::ModelFolder, logging::say};
+
+/// Its file in the folder of the report.
+const KEPT: &str = "measured.json";
+
+/// What to do with a folder that names no data.
+const DATA_HINT: &str = "report needs the folder of a run; `matformer eval` measures any model \
+                         folder, with the data that --data names";
+
+/// What the page is made of, kept beside it: measured once for the same weights and tokens.
+#[derive(Serialize, Deserialize)]
+pub struct Measured {
+    weights: String,
+    tokens_asked: Option<usize>,
+    pub results: EvalResults,
+    pub gaps: Vec<Gap>,
+    /// In-between submodels that lie outside the two granularities that they mix by more than
+    /// two paired standard errors.
+    pub outside: Vec<String>,
+    pub in_between: usize,
+    pub baselines: Baselines,
+    /// Losses of the granularities, by label, document by document: another run's are compared with
+    /// them.
+    pub documents: BTreeMap<String, Vec<DocumentLoss>>,
+}
+
+/// Loss of a granularity above that of the next wider one, paired by document.
+#[derive(Serialize, Deserialize)]
+pub struct Gap {
+    pub narrow: String,
+    pub wide: String,
+    pub diff: f64,
+    pub stderr: Option<f64>,
+}
+
+impl Gap {
+    pub fn exceeds_two_errors(&self) -> bool {
+        self.stderr.is_some_and(|stderr| self.diff > 2.0 * stderr)
+    }
+}
+
+/// What is kept of an earlier measurement of the same, or a new one.
+pub fn measured(folder: &ModelFolder, tokens: Option<usize>) -> Result<Measured> {
+    let kept = folder.dir.join("report").join(KEPT);
+    if let Some(measured) = reusable(&kept, folder, tokens) {
+        say!("{}: measured before, reused", kept.display());
+        return Ok(measured);
+    }
+    let measured = measure(folder, tokens)?;
+    fs::create_dir_all(folder.dir.join("report"))?;
+    fs::write_atomic(&kept, serde_json::to_string(&measured)?.as_bytes())?;
+    Ok(measured)
+}
+
+fn reusable(kept: &Path, folder: &ModelFolder, tokens: Option<usize>) -> Option<Measured> {
+    let measured: Measured = serde_json::from_slice(&fs::read(kept).ok()?).ok()?;
+    let same =
+        measured.weights == folder.manifest.weights_sha256 && measured.tokens_asked == tokens;
+    same.then_some(measured)
+}
+
+/// The whole Mix'n'Match curve on held-out text.
+fn measure(folder: &ModelFolder, tokens: Option<usize>) -> Result<Measured> {
+    let prepared = folder.own_data(DATA_HINT)?;
+    let space = folder.space();
+    let evaluation = eval::measure(folder, &prepared, &curve(space), tokens)?;
+    let results = EvalResults::new(
+        &folder.dir.display().to_string(),
+        &prepared.data_hash().to_string(),
+        &evaluation,
+        space,
+        &folder.costs,
+        Some(&space.largest()),
+    )?;
+    let uniforms = space.uniforms();
+    let gaps = uniforms
+        .windows(2)
+        .map(|pair| {
+            let difference =
+                stats::difference(evaluation.losses(&pair[0])?, evaluation.losses(&pair[1])?)?;
+            Ok(Gap {
+                narrow: space.label(&pair[0]),
+                wide: space.label(&pair[1]),
+                diff: difference.value,
+                stderr: difference.stderr,
+            })
+        })
+        .collect::<Result<_>>()?;
+    let in_between = mix::in_between(space);
+    let mut outside = Vec::new();
+    for submodel in &in_between {
+        if !lies_between(&evaluation, space, submodel)? {
+            outside.push(space.label(submodel));
+        }
+    }
+    let held_out = prepared.held_out().bad_input()?;
+    let held_out = match tokens {
+        Some(tokens) => held_out.take(tokens),
+        None => held_out,
+    };
+    Ok(Measured {
+        weights: folder.manifest.weights_sha256.clone(),
+        tokens_asked: tokens,
+        results,
+        gaps,
+        outside,
+        in_between: in_between.len(),
+        baselines: prepared.baselines(&held_out)?,
+        documents: uniforms
+            .iter()
+            .map(|uniform| Ok((space.label(uniform), evaluation.losses(uniform)?.to_vec())))
+            .collect::<Result<_>>()?,
+    })
+}
+
+/// Whether a submodel's loss is between those of the granularities that it mixes, within two
+/// paired standard errors.
+fn lies_between(
+    evaluation: &Evaluation,
+    space: &matformer::core::Space,
+    submodel: &Submodel,
+) -> Result<bool> {
+    let Some((narrow, wide)) = mix::neighbours(space, submodel) else {
+        return Ok(true);
+    };
+    let ours = evaluation.losses(submodel)?;
+    let above_wide = stats::difference(ours, evaluation.losses(&wide)?)?;
+    let below_narrow = stats::difference(evaluation.losses(&narrow)?, ours)?;
+    // A single document gives no error to judge by.
+    let fits = |d: &stats::Estimate| d.stderr.is_none_or(|stderr| d.value > -2.0 * stderr);
+    Ok(fits(&above_wide) && fits(&below_narrow))
+}

@@ -1,0 +1,156 @@
+//! `matformer report A B …`: several runs on one page.
+
+use std::{collections::BTreeSet, path::Path, process::ExitCode};
+
+use anyhow::Result;
+use matformer::{
+    core::fs,
+    eval::{
+        Estimate,
+        report::{HeldOutPoint, OverlayData, OverlayRun, render_overlay},
+        stats,
+    },
+    train::MetricsLine,
+};
+
+use super::{Measured, facts, granularities, measured, metrics};
+use crate::{
+    args::ReportArgs,
+    commands::{Context, count, eval::plus_minus, print_json},
+    failure::{Hinted, OrBadInput},
+    folder::ModelFolder,
+    logging::say,
+    output::out,
+};
+
+pub fn run(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
+    let names = names(&args.runs.iter().map(|run| run.as_path()).collect::<Vec<_>>())?;
+    let mut first = None;
+    let mut runs = Vec::new();
+    for (run, name) in args.runs.iter().zip(&names) {
+        // One after the other: models need not fit into memory together.
+        let folder = ModelFolder::load(run, &context.device)?;
+        let ours = measured(&folder, args.tokens)?;
+        runs.push(overlay_run(name, &folder, &ours, first.as_ref())?);
+        first.get_or_insert(ours);
+    }
+    let data = OverlayData { title: format!("{}: accuracy against cost", names.join(", ")), runs };
+    let page = args.runs[0].join("report").join(format!("{}.html", names.join("+")));
+    fs::write_atomic(&page, render_overlay(&data)?.as_bytes())?;
+    if !data.same_data() {
+        say!("note: measured on different held-out text: these losses cannot be compared");
+    }
+    if context.json {
+        return print_json(&json(&data, &page));
+    }
+    print(&data, &page)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What tells the runs apart: the last parts of their paths, as many as it takes.
+fn names(runs: &[&Path]) -> Result<Vec<String>> {
+    let full: Vec<_> =
+        runs.iter().map(|run| run.canonicalize().unwrap_or_else(|_| run.to_path_buf())).collect();
+    if let Some(run) = (1..full.len()).find(|i| full[..*i].contains(&full[*i])) {
+        let message = format!("{}: named twice", runs[run].display());
+        let hint = "expected different runs; the first is what the others are compared with";
+        return Err(Hinted { message, hint: hint.to_owned() }).bad_input();
+    }
+    let longest = full.iter().map(|run| run.components().count()).max().unwrap_or(0);
+    for parts in 1..=longest {
+        let names: Vec<String> = full.iter().map(|run| last_parts(run, parts)).collect();
+        if names.iter().collect::<BTreeSet<_>>().len() == names.len() {
+            return Ok(names);
+        }
+    }
+    Ok(full.iter().map(|run| last_parts(run, longest)).collect())
+}
+
+fn last_parts(path: &Path, n: usize) -> String {
+    let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
+    let kept = &parts[parts.len().saturating_sub(n)..];
+    kept.iter().map(|part| part.trim_matches('/')).collect::<Vec<_>>().join("-")
+}
+
+fn overlay_run(
+    name: &str,
+    folder: &ModelFolder,
+    ours: &Measured,
+    first: Option<&Measured>,
+) -> Result<OverlayRun> {
+    let mut differences = Vec::new();
+    let comparable = first.filter(|first| first.results.data == ours.results.data);
+    for (label, documents) in comparable.iter().flat_map(|first| &first.documents) {
+        if let Some(own) = ours.documents.get(label) {
+            differences.push((label.clone(), stats::difference(own, documents)?));
+        }
+    }
+    let mut tokens = 0;
+    let mut held_out = Vec::new();
+    for line in metrics(folder)? {
+        match line {
+            MetricsLine::Train(line) => tokens = line.tokens,
+            MetricsLine::HeldOut(line) => {
+                held_out.extend(line.held_out.into_iter().map(|(name, loss)| HeldOutPoint {
+                    step: tokens,
+                    name,
+                    loss,
+                }))
+            }
+            MetricsLine::Skipped(_) => {}
+        }
+    }
+    Ok(OverlayRun {
+        name: name.to_owned(),
+        facts: facts(folder),
+        results: ours.results.clone(),
+        granularities: granularities(folder),
+        held_out,
+        differences,
+    })
+}
+
+fn json(data: &OverlayData, page: &Path) -> serde_json::Value {
+    let differences = |run: &OverlayRun| -> serde_json::Value {
+        let of = |(label, Estimate { value, stderr }): &(String, Estimate)| {
+            (label.clone(), serde_json::json!({ "diff": value, "stderr": stderr }))
+        };
+        run.differences.iter().map(of).collect::<serde_json::Map<_, _>>().into()
+    };
+    let run = |run: &OverlayRun| {
+        serde_json::json!({
+            "name": run.name, "results": run.results, "above_first": differences(run),
+        })
+    };
+    serde_json::json!({
+        "report": page,
+        "same_data": data.same_data(),
+        "runs": data.runs.iter().map(run).collect::<Vec<_>>(),
+    })
+}
+
+fn print(data: &OverlayData, page: &Path) -> Result<()> {
+    let first = &data.runs[0].name;
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    let above = format!("loss above {first}");
+    table.set_header(["run", "submodel", "non-emb.", "loss", "bits/byte", &above]);
+    for run in &data.runs {
+        let of =
+            |r: &&_| run.granularities.contains(&(r as &matformer::eval::SubmodelResult).submodel);
+        for r in run.results.results.iter().filter(of) {
+            let difference = run.differences.iter().find(|(label, _)| *label == r.submodel);
+            table.add_row([
+                run.name.clone(),
+                r.submodel.clone(),
+                count(r.params.non_embedding as f64),
+                plus_minus(r.loss, r.stderr),
+                format!("{:.4}", r.bits_per_byte),
+                difference.map_or(String::new(), |(_, d)| plus_minus(d.value, d.stderr)),
+            ]);
+        }
+    }
+    out!("{table}")?;
+    out!("± one standard error, clustered by document; differences are paired by document")?;
+    out!("report: {}", page.display())
+}
