@@ -142,7 +142,7 @@ impl<B: NnBackend> Backward<B, 2> for LinearOp {
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
         let [x, weight] = ops.state;
-        let (dx, dw) = B::linear_backward(x, weight, grad);
+        let (dx, dw) = B::project_backward(x, weight, grad);
         register!(B, ops.parents, grads, [dx, dw]);
     }
 }
@@ -244,10 +244,10 @@ impl<B: NnBackend, C: CheckpointStrategy> NnBackend for Autodiff<B, C> {
         (track!(RmsNormOp, C, nodes, y, [x, weight, scale]), scale_out)
     }
 
-    fn linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         let nodes = [x.node(), weight.node()];
         let [x, weight] = [x, weight].map(|t| t.into_primitive());
-        let y = B::linear(x.clone(), weight.clone());
+        let y = B::project(x.clone(), weight.clone());
         track!(LinearOp, C, nodes, y, [x, weight])
     }
 
@@ -268,7 +268,7 @@ impl<B: NnBackend, C: CheckpointStrategy> NnBackend for Autodiff<B, C> {
         swiglu_backward(
             gate: FloatTensor<Self>, up: FloatTensor<Self>, grad: FloatTensor<Self>
         ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
-        linear_backward(
+        project_backward(
             x: FloatTensor<Self>, weight: FloatTensor<Self>, grad: FloatTensor<Self>
         ) -> (FloatTensor<Self>, FloatTensor<Self>);
         rms_norm_backward(

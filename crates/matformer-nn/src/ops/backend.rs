@@ -172,13 +172,13 @@ pub trait NnBackend: Backend {
 
     /// [`linear`](super::linear()).
     #[fusion(default)]
-    fn linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         linear::forward::<Self>(x, weight)
     }
 
     /// Gradients of [`NnBackend::linear`] with respect to x and weight.
     #[fusion(default)]
-    fn linear_backward(
+    fn project_backward(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         grad: FloatTensor<Self>,

@@ -12,7 +12,7 @@ use super::NnBackend;
 /// - weight: `[d_in, d_out]`
 /// - output: `[rows, d_out]`
 pub fn linear(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-    let y = <Dispatch as NnBackend>::linear(x.into_dispatch(), weight.into_dispatch());
+    let y = <Dispatch as NnBackend>::project(x.into_dispatch(), weight.into_dispatch());
     Tensor::from_dispatch(y)
 }
 

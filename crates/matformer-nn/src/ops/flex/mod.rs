@@ -152,14 +152,14 @@ impl NnBackend for Flex {
         }
     }
 
-    fn linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         match all_f32(&[&x, &weight]) && linear::fits(&x) {
             true => linear::forward(x, weight),
             false => ops::linear::forward::<Self>(x, weight),
         }
     }
 
-    fn linear_backward(
+    fn project_backward(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         grad: FloatTensor<Self>,
