@@ -3,7 +3,9 @@
 A line is a JSON object: {"d_model", "n_layers", "n_heads", "d_ff", "vocab", "rows", "seq",
 "widths": [...], "compile": bool}; several widths are a joint step over prefixes of one set of
 matrices. The answer is {"forward", "backward", "optimizer"} in milliseconds; the first answer for
-an object comes after warming up. {"product": [m, n, k]} times one matrix product instead.
+an object comes after warming up. {"product": [m, n, k]} times one matrix product instead, and
+{"memory": {...}, "steps": n} gives the peak of resident memory in the first n steps above that before
+them, in MB.
 """
 
 import json
@@ -64,13 +66,14 @@ class Decoder(nn.Module):
 class Step:
     """A model with its batch, its optimizer, and a training step in three timed parts."""
 
-    def __init__(self, c):
+    def __init__(self, c, fused=None):
         torch.manual_seed(0)
         self.widths = c["widths"]
         self.model = Decoder(c)
         self.loss = torch.compile(self.model) if c["compile"] else self.model
         self.ids, self.targets = (torch.randint(c["vocab"], (c["rows"], c["seq"])) for _ in range(2))
-        self.optimizer = min((self.adamw(fused) for fused in (False, True)), key=self.cost)
+        choices = (False, True) if fused is None else (fused,)
+        self.optimizer = min((self.adamw(fused) for fused in choices), key=self.cost if fused is None else id)
 
     def adamw(self, fused):
         kind = {"fused": True} if fused else {"foreach": True}
@@ -101,6 +104,21 @@ def product(m, n, k):
     return {"product": (time.perf_counter() - start) * 1e3}
 
 
+def resident(field):
+    with open("/proc/self/status") as status:
+        return next(float(line.split()[1]) / 1e3 for line in status if line.startswith(field))
+
+
+def memory(request, steps):
+    step = Step(request, fused=True)
+    with open("/proc/self/clear_refs", "w") as peak:
+        peak.write("5")  # Forgets the peak.
+    before = resident("VmRSS:")
+    for _ in range(steps):
+        step.run()
+    return {"memory": resident("VmHWM:") - before}
+
+
 def main():
     torch.set_num_threads(int(sys.argv[1]))
     print(json.dumps({"torch": torch.__version__}), flush=True)
@@ -110,6 +128,8 @@ def main():
         try:
             if "product" in request:
                 answer = product(*request["product"])
+            elif "memory" in request:
+                answer = memory(request["memory"], request["steps"])
             else:
                 if line not in steps:
                     steps[line] = Step(request)

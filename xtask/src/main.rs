@@ -73,6 +73,12 @@ enum What {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Peak memory of a training step, beside PyTorch's
+    Memory {
+        /// Arguments of the benchmark: --width, --python, --json
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -98,6 +104,7 @@ fn main() -> Result<()> {
         Command::Check { backend } => check::check(backend),
         Command::Bench { what: What::Joint { arguments } } => bench::run("joint", &arguments),
         Command::Bench { what: What::Train { arguments } } => bench::run("train", &arguments),
+        Command::Bench { what: What::Memory { arguments } } => bench::run("memory", &arguments),
         Command::Ci => check::ci(),
         Command::Parity { peer: Peer::Transformers { python, run, submodel } } => {
             parity::transformers(&python, &run, &submodel)

@@ -376,10 +376,10 @@ impl Error {
                 "leave one of them out, or rename it or its folder in `data.paths`".into()
             }
             Self::NoFile => known_suffixes(),
-            Self::EmptySplit { documents: 0, dropped, .. } => match *dropped {
-                Dropped { too_large: 1.., .. } => "raise `data.max_file_bytes`".into(),
-                _ => return None,
-            },
+            Self::EmptySplit { documents: 0, dropped: Dropped { too_large: 1.., .. }, .. } => {
+                "raise `data.max_file_bytes`".into()
+            }
+            Self::EmptySplit { documents: 0, .. } => return None,
             Self::EmptySplit { .. } => {
                 "data is split by document: give more files than one, or a `.jsonl` file with one \
                  document per row, or change `data.held_out`"

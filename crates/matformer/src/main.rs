@@ -14,6 +14,7 @@ use anyhow::Result;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    matformer::memory::keep();
     let result = match args::Args::try_parse() {
         Ok(args) => logging::init(&args).and_then(|()| run(args)),
         Err(error) if error.use_stderr() => error.exit(),

@@ -288,20 +288,91 @@ fn rows_beyond_the_widest_block_have_gradient_zero() {
     }
 }
 
-#[test]
-fn nan_comes_through() {
-    let device = device().inner();
-    let x = Tensor::<2>::from_data([[1.0, f32::NAN]], &device);
-    let w = Tensor::<2>::from_data([[1.0, 1.0], [0.5, -1.0]], &device);
-    let weights = FfnWeights::Gated { up: w.clone(), gate: w.clone(), down: w.clone() };
-    let y = nested_ffn(x.clone(), weights, &[Block { start: 0, end: 1, width: 2 }]);
-    assert!(values_of(&y).iter().all(|v| v.is_nan()));
-    let targets = Tensor::<1, Int>::from_data([0], &device);
-    assert!(cross_entropy(x, w, targets).into_scalar::<f32>().is_nan());
+/// What each element is, apart from its value: a number, NaN, or which infinity.
+#[cfg(feature = "flex")]
+fn kinds(values: &[f32]) -> Vec<&'static str> {
+    let kind = |v: &f32| match (v.is_nan(), *v == f32::INFINITY, *v == f32::NEG_INFINITY) {
+        (true, ..) => "NaN",
+        (_, true, _) => "+inf",
+        (_, _, true) => "-inf",
+        _ => "number",
+    };
+    values.iter().map(kind).collect()
 }
 
-fn values_of(t: &Tensor<2>) -> Vec<f32> {
-    t.clone().try_into_vec_as().unwrap()
+/// Compares what is no number in two results and in their gradients.
+#[cfg(feature = "flex")]
+fn assert_same_kinds<const D: usize>(ours: Tensor<D>, theirs: Tensor<D>, inputs: &[Input]) {
+    assert_eq!(kinds(&values(&ours)), kinds(&values(&theirs)));
+    assert!(kinds(&values(&ours)).contains(&"NaN"), "something to come through");
+    let grads = |out: Tensor<D>| {
+        let grads = out.sum().backward();
+        inputs.iter().map(|input| kinds(&input.grad(&grads))).collect::<Vec<_>>()
+    };
+    for (i, (a, b)) in grads(ours).into_iter().zip(grads(theirs)).enumerate() {
+        assert!(a == b, "gradient {i}: {a:?} against {b:?}");
+    }
+}
+
+// Other devices may take all numbers for finite.
+#[cfg(feature = "flex")]
+#[test]
+fn what_is_no_number_comes_through_as_in_the_definition() {
+    let device = DeviceSpec::Flex.resolve().unwrap().autodiff();
+    // Enough rows for the kernels; NaN and infinity in one row each.
+    let (rows, d) = (300, 6);
+    let spoilt = |seed| {
+        let mut values = values(&random([rows, d], seed, &device));
+        (values[2 * d], values[150 * d + 1]) = (f32::NAN, f32::INFINITY);
+        Tensor::<2>::from_data(TensorData::new(values, [rows, d]), &device).require_grad()
+    };
+    let x = spoilt(1);
+    let [up, gate, down] = [2, 3, 4].map(|seed| random([9, d], seed, &device));
+    let weights = FfnWeights::Gated { up: up.clone(), gate: gate.clone(), down: down.clone() };
+    let blocks = [4, 9].map(|width| Block { start: 0, end: rows, width });
+    assert_same_kinds(
+        nested_ffn(x.clone(), weights.clone(), &blocks),
+        plain_blocks(x.clone(), &weights, &blocks),
+        &[&x, &up, &gate, &down].map(|t| Input::Two(t.clone())),
+    );
+
+    let weight = random([d, 5], 5, &device);
+    assert_same_kinds(
+        linear(x.clone(), weight.clone()),
+        x.clone().matmul(weight.clone()),
+        &[&x, &weight].map(|t| Input::Two(t.clone())),
+    );
+
+    let weight = random([d], 6, &device);
+    let mean = x.clone().square().mean_dim(1);
+    assert_same_kinds(
+        rms_norm(x.clone(), weight.clone(), 1e-5),
+        x.clone() / (mean + 1e-5).sqrt() * weight.clone().unsqueeze(),
+        &[Input::Two(x.clone()), Input::One(weight)],
+    );
+
+    let weight = random([7, d], 7, &device);
+    let targets = Tensor::<1, Int>::zeros([rows], &device);
+    assert_same_kinds(
+        cross_entropy(x.clone(), weight.clone(), targets.clone()),
+        plain_cross_entropy(&x, &weight, &targets),
+        &[&x, &weight].map(|t| Input::Two(t.clone())),
+    );
+
+    // Queries that are none.
+    let spec = AttentionSpec {
+        rows: 1,
+        q_len: rows,
+        kv_len: rows,
+        heads: 1,
+        kv_heads: 1,
+        head_dim: d,
+        causal: Some(vec![0]),
+    };
+    let (k, v) = (random([rows, d], 8, &device), random([rows, d], 9, &device));
+    let inputs = [&x, &k, &v].map(|t| Input::Two(t.clone()));
+    let theirs = plain_attention(&x, &k, &v, &spec);
+    assert_same_kinds(attention(x, k, v, spec), theirs, &inputs);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod batch;
 mod joint;
 mod machine;
+mod memory;
 mod ops;
 mod peer;
 mod train;
@@ -29,12 +30,17 @@ enum What {
     Joint(joint::JointArgs),
     /// A training step at every width, beside the limit of the matrix products and PyTorch
     Train(train::TrainArgs),
+    /// Peak memory of a training step, beside PyTorch's
+    Memory(memory::MemoryArgs),
 }
 
 fn main() -> Result<()> {
+    // As the command does.
+    matformer::memory::keep();
     let args = Args::parse();
     match args.what {
         What::Joint(joint) => joint::run(&joint, args.json),
         What::Train(train) => train::run(&train, args.json),
+        What::Memory(memory) => memory::run(&memory, args.json),
     }
 }

@@ -48,29 +48,41 @@ pub struct TrainArgs {
 }
 
 /// A model and the rows of its batch.
-struct Shape {
-    name: &'static str,
-    rows: usize,
-    config: MatLmConfig,
+pub struct Shape {
+    /// What the tables call it.
+    pub name: &'static str,
+    /// Rows of the batch.
+    pub rows: usize,
+    /// The model.
+    pub config: MatLmConfig,
 }
 
 fn shapes() -> Vec<Shape> {
-    let shape = |name, d_model, n_layers, vocab_size, rows| Shape {
-        name,
-        rows,
-        config: MatLmConfig {
+    vec![Shape::new("d256", 256, 6, 4096, [8, 256]), Shape::new("d512", 512, 8, 8192, [4, 256])]
+}
+
+impl Shape {
+    /// Heads of 32, d_ff of four times d_model, a batch of so many rows of so many tokens.
+    pub fn new(
+        name: &'static str,
+        d_model: usize,
+        n_layers: usize,
+        vocab_size: usize,
+        [rows, context]: [usize; 2],
+    ) -> Self {
+        let config = MatLmConfig {
             vocab_size,
             d_model,
             n_layers,
             n_heads: d_model / 32,
             n_kv_heads: d_model / 32,
             d_ff: 4 * d_model,
-            context: 256,
+            context,
             tied_embeddings: true,
             ..MatLmConfig::default()
-        },
-    };
-    vec![shape("d256", 256, 6, 4096, 8), shape("d512", 512, 8, 8192, 4)]
+        };
+        Self { name, rows, config }
+    }
 }
 
 /// Medians of one width at one shape, in milliseconds.
@@ -92,14 +104,15 @@ struct Row {
 }
 
 /// One width at one shape, ready to be timed.
-struct Case {
+pub struct Case {
     width: String,
     trainer: Trainer<MatLm>,
     draw: StepDraw,
     batch: OneBatch,
     /// FLOPs of the matrix products of a step.
     flops: f64,
-    request: serde_json::Value,
+    /// The same for the peer.
+    pub request: serde_json::Value,
     times: Times,
 }
 
@@ -113,7 +126,8 @@ struct Times {
 }
 
 impl Case {
-    fn new(shape: &Shape, width: &str, device: &Device) -> Result<Self> {
+    /// A trainer for it, at its first step; `joint` trains all granularities at once.
+    pub fn new(shape: &Shape, width: &str, device: &Device) -> Result<Self> {
         let config = &shape.config;
         let model = MatLm::new(config, 0, device)?;
         let space = model.space().clone();
@@ -176,7 +190,8 @@ impl Case {
         Ok(())
     }
 
-    fn step(&mut self) -> Result<()> {
+    /// The step that `matformer train` makes, waited for.
+    pub fn step(&mut self) -> Result<()> {
         self.trainer.step(&self.batch)?;
         self.trainer.model().device().sync()?;
         Ok(())

@@ -14,8 +14,9 @@ use crate::ops::FfnSpec;
 const ROWS: usize = 128;
 /// Width of one piece: with [`ROWS`], gate, up and their product take 3·128 KiB.
 const WIDTH: usize = 256;
-/// Rows of the matrices whose gradients one task writes.
-const WEIGHT_ROWS: usize = 64;
+/// Rows of the matrices whose gradients one task writes, at least and at most: each task brings
+/// the input into order again, so few large ones, but enough for the cores.
+const WEIGHT_ROWS: std::ops::RangeInclusive<usize> = 64..=256;
 /// Fewer input rows than this do not fill two cores: generation.
 const FEWEST_ROWS: usize = 2 * ROWS;
 
@@ -256,7 +257,7 @@ impl Backward<'_> {
         let gradients = self.by_width(group, &all);
         let own = self.own(group, &all);
         let tasks: Vec<(usize, Range<usize>)> = group
-            .pieces(WEIGHT_ROWS)
+            .pieces((widest / 4).clamp(*WEIGHT_ROWS.start(), *WEIGHT_ROWS.end()))
             .into_iter()
             .flat_map(|piece| (0..3).map(move |matrix| (matrix, piece.clone())))
             .collect();
