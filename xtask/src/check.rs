@@ -19,6 +19,17 @@ pub enum Backend {
     Cuda,
 }
 
+impl Backend {
+    /// Its feature, and its device.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Flex => "flex",
+            Self::Wgpu => "wgpu",
+            Self::Cuda => "cuda",
+        }
+    }
+}
+
 /// Kernels are compiled once per shape: property tests then try a fixed list of shapes.
 const SHAPES: [(&str, &str); 3] = [
     ("PROPTEST_CASES", "12"),
@@ -28,20 +39,17 @@ const SHAPES: [(&str, &str); 3] = [
 ];
 
 /// All tests of the workspace, doctests and examples' builds included; for another backend than
-/// flex those that touch a device, beside flex in the same process, and then the command with that
-/// backend alone.
+/// flex those that touch a device, beside flex in the same process.
 pub fn test(backend: Backend, filter: Option<&str>) -> Result<()> {
     let shell = build::shell()?;
-    let name = match backend {
+    match backend {
         Backend::Flex => {
             return Ok(cmd!(shell, "cargo test --locked --workspace {filter...}").quiet().run()?);
         }
-        Backend::Wgpu => {
-            check_vulkan(&shell)?;
-            "wgpu"
-        }
-        Backend::Cuda => "cuda",
-    };
+        Backend::Wgpu => check_vulkan(&shell)?,
+        Backend::Cuda => {}
+    }
+    let name = backend.name();
     let _device = shell.push_env("MATFORMER_DEVICE", name);
     // Mesa complains about its absence on standard error, test by test.
     let runtime =
@@ -53,21 +61,27 @@ pub fn test(backend: Backend, filter: Option<&str>) -> Result<()> {
     // tests only those of its library run here. One process per test target, one after the other.
     let selected = "--package matformer --package matformer-nn --package matformer-lm \
                     --package matformer-train --features";
-    let selected: Vec<&str> = selected.split_whitespace().chain([name]).collect();
+    let selected = &selected.split_whitespace().chain([name]).collect::<Vec<_>>()[..];
     cmd!(shell, "cargo test --locked {selected...} --lib --test lm {filter...}").quiet().run()?;
     // Of the training loop what depends on the device: that it follows flex.
     let steps = filter.unwrap_or("twenty_steps");
     cmd!(shell, "cargo test --locked {selected...} --test train {steps}").quiet().run()?;
-    if filter.is_none() {
-        // The command without any other backend.
-        cmd!(
-            shell,
-            "cargo test --locked --package matformer --no-default-features --features {name}
-             --test end_to_end on_any_device"
-        )
-        .quiet()
-        .run()?;
-    }
+    Ok(())
+}
+
+/// The command built with one backend alone, and what holds on any device: it trains, describes and
+/// scores. Builds everything below Burn once more.
+pub fn alone(backend: Backend) -> Result<()> {
+    let shell = build::shell()?;
+    let name = backend.name();
+    let _device = shell.push_env("MATFORMER_DEVICE", name);
+    cmd!(
+        shell,
+        "cargo test --locked --package matformer --no-default-features --features {name}
+         --test end_to_end on_any_device"
+    )
+    .quiet()
+    .run()?;
     Ok(())
 }
 

@@ -35,6 +35,9 @@ enum Command {
         /// Backend whose device the tests run on
         #[arg(long, value_enum, default_value = "flex")]
         backend: Backend,
+        /// The command built with that backend and no other: it trains, describes and scores
+        #[arg(long, conflicts_with = "filter")]
+        alone: bool,
         /// Only tests whose name contains this
         filter: Option<String>,
     },
@@ -100,7 +103,8 @@ enum Peer {
 fn main() -> Result<()> {
     match Args::parse().command {
         Command::Demo { fresh } => demo::run(fresh),
-        Command::Test { backend, filter } => check::test(backend, filter.as_deref()),
+        Command::Test { backend, alone: true, .. } => check::alone(backend),
+        Command::Test { backend, filter, .. } => check::test(backend, filter.as_deref()),
         Command::Check { backend } => check::check(backend),
         Command::Bench { what: What::Joint { arguments } } => bench::run("joint", &arguments),
         Command::Bench { what: What::Train { arguments } } => bench::run("train", &arguments),

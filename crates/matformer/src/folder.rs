@@ -9,7 +9,7 @@ use anyhow::Result;
 use burn::tensor::Device;
 use indicatif::{ProgressBar, ProgressStyle};
 use matformer::{
-    core::{Costs, Manifest, Space, Submodel, SubmodelSpec, fs},
+    core::{Costs, Draw, Manifest, Space, Submodel, SubmodelSpec, fs},
     data::{DataConfig, Prepared, Stage, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer},
     lm::{MatLm, costs},
     nn::{Elastic, folder},
@@ -56,17 +56,33 @@ impl ModelFolder {
         self.model.space()
     }
 
-    /// The submodel that a person asked for; the largest granularity if none.
+    /// The submodel that a person asked for; the largest granularity that was trained if none.
     pub fn submodel(&self, spec: Option<&SubmodelSpec>) -> Result<Submodel> {
-        match spec {
-            Some(spec) => {
-                let submodel = spec.resolve(self.space(), &self.costs).bad_input()?;
-                if !self.space().is_trained(&submodel) {
-                    say!("note: `{submodel}` has widths that training never saw");
-                }
-                Ok(submodel)
-            }
-            None => Ok(self.space().largest()),
+        let Some(spec) = spec else {
+            return Ok(self.only_trained().unwrap_or_else(|| self.space().largest()));
+        };
+        let submodel = spec.resolve(self.space(), &self.costs).bad_input()?;
+        let trained = match self.only_trained() {
+            Some(only) => submodel == only,
+            None => self.space().is_trained(&submodel),
+        };
+        if !trained {
+            let label = self.space().label(&submodel);
+            say!("note: `{label}` has widths that training never saw");
+        }
+        Ok(submodel)
+    }
+
+    /// The granularities that were trained, from the narrowest to the widest.
+    pub fn trained(&self) -> Vec<Submodel> {
+        self.only_trained().map_or_else(|| self.space().uniforms(), |only| vec![only])
+    }
+
+    /// The granularity of a model that was trained at one alone.
+    pub fn only_trained(&self) -> Option<Submodel> {
+        match &self.manifest.objective {
+            Draw::Baseline { granularity } => self.space().uniform(granularity).ok(),
+            _ => None,
         }
     }
 
@@ -95,9 +111,14 @@ impl ModelFolder {
             .collect()
     }
 
-    /// The corpus that the model's own run names; `hint` says what to do where there is no run.
+    /// The corpus that the model's own run names, also that of a checkpoint; `hint` says what to do
+    /// where there is no run.
     pub fn own_data(&self, hint: &str) -> Result<Prepared> {
         let path = self.dir.join(run_file::FILE);
+        let of_run = self.dir.join("../..").join(run_file::FILE);
+        let in_run =
+            self.dir.parent().and_then(Path::file_name).is_some_and(|n| n == "checkpoints");
+        let path = if !path.exists() && in_run { of_run } else { path };
         if !path.exists() {
             return Err(Hinted {
                 message: format!("{}: no such file", path.display()),

@@ -29,7 +29,7 @@ pub struct OverlayRun {
     /// Held-out losses during training: at tokens instead of steps, which runs differ in the size
     /// of; may be empty.
     pub held_out: Vec<HeldOutPoint>,
-    /// Loss of a granularity (its label) minus that of the first run's of the same name, where both
+    /// Loss of a granularity (its label) minus that of the first run's of the same widths, where both
     /// were measured on the same documents.
     pub differences: Vec<(String, Estimate)>,
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use matformer::{
     core::{Measurements, Submodel, SubmodelSpec},
     data::Prepared,
-    eval::{EvalResults, EvaluateOptions, Evaluation, evaluate, measurements},
+    eval::{DataFacts, EvalResults, EvaluateOptions, Evaluation, evaluate, measurements},
 };
 
 use super::{Context, count, print_json};
@@ -25,7 +25,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
         Some(list) => SubmodelSpec::parse_list(list).bad_input()?,
     };
     let mut submodels = match &asked[..] {
-        [] => folder.space().uniforms(),
+        [] => folder.trained(),
         asked => asked.iter().map(|spec| folder.submodel(Some(spec))).collect::<Result<_>>()?,
     };
     let reference = folder.submodel(args.paired_to.as_ref())?;
@@ -104,15 +104,19 @@ pub fn plus_minus(value: f64, stderr: Option<f64>) -> String {
     }
 }
 
-/// The results as a table; `asked` is what was typed for each of them, if anything.
-pub fn print(results: &EvalResults, asked: &[String]) -> Result<()> {
-    let d = &results.data;
+/// What was measured on.
+pub fn print_data(d: &DataFacts) -> Result<()> {
     out!(
         "held-out: {} tokens of {} documents, data {}",
         count(d.tokens as f64),
         d.documents,
         d.hash.get(..16).unwrap_or(&d.hash)
-    )?;
+    )
+}
+
+/// The results as a table; `asked` is what was typed for each of them, if anything.
+pub fn print(results: &EvalResults, asked: &[String]) -> Result<()> {
+    print_data(&results.data)?;
     let reference = results.results.iter().find_map(|r| r.paired.as_ref()).map(|p| p.to.as_str());
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);

@@ -59,7 +59,7 @@ pub fn run(args: &SliceArgs, context: &Context) -> Result<ExitCode> {
     let params = burn::module::Module::num_params(&slim);
     if context.json {
         return print_json(&json!({
-            "model": args.out, "submodel": label, "widths": submodel.widths(), "params": params,
+            "model": args.out.display().to_string(), "submodel": label, "widths": submodel.widths(), "params": params,
         }));
     }
     out!("{}: submodel {label}, {} parameters", args.out.display(), count(params as f64))?;

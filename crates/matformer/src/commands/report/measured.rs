@@ -75,16 +75,20 @@ fn reusable(kept: &Path, folder: &ModelFolder, tokens: Option<usize>) -> Option<
 fn measure(folder: &ModelFolder, tokens: Option<usize>) -> Result<Measured> {
     let prepared = folder.own_data(DATA_HINT)?;
     let space = folder.space();
-    let evaluation = eval::measure(folder, &prepared, &curve(space), tokens)?;
+    let uniforms = folder.trained();
+    let (submodels, in_between) = match folder.only_trained() {
+        Some(only) => (vec![only], Vec::new()),
+        None => (curve(space), mix::in_between(space)),
+    };
+    let evaluation = eval::measure(folder, &prepared, &submodels, tokens)?;
     let results = EvalResults::new(
         &folder.dir.display().to_string(),
         &prepared.data_hash().to_string(),
         &evaluation,
         space,
         &folder.costs,
-        Some(&space.largest()),
+        uniforms.last(),
     )?;
-    let uniforms = space.uniforms();
     let gaps = uniforms
         .windows(2)
         .map(|pair| {
@@ -98,7 +102,6 @@ fn measure(folder: &ModelFolder, tokens: Option<usize>) -> Result<Measured> {
             })
         })
         .collect::<Result<_>>()?;
-    let in_between = mix::in_between(space);
     let mut outside = Vec::new();
     for submodel in &in_between {
         if !lies_between(&evaluation, space, submodel)? {

@@ -37,7 +37,9 @@ pub fn run(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
             // Another report's business, and long.
             fields.remove("documents");
         }
-        return print_json(&serde_json::json!({ "report": page, "measured": measured }));
+        return print_json(
+            &serde_json::json!({ "report": page.display().to_string(), "measured": measured }),
+        );
     }
     print(&measured, &page)?;
     Ok(ExitCode::SUCCESS)
@@ -103,7 +105,7 @@ fn metrics(folder: &ModelFolder) -> Result<Vec<MetricsLine>> {
 }
 
 fn sample(folder: &ModelFolder) -> Result<Sample> {
-    let (tokenizer, largest) = (folder.tokenizer()?, folder.space().largest());
+    let (tokenizer, largest) = (folder.tokenizer()?, folder.submodel(None)?);
     let mut prompt = vec![tokenizer.bos()];
     prompt.extend(tokenizer.encode(PROMPT)?);
     let options =
@@ -132,8 +134,11 @@ fn print(measured: &Measured, page: &std::path::Path) -> Result<()> {
             format!("{} − {} {:.4}{stderr}{verdict}", g.narrow, g.wide, g.diff)
         })
         .collect();
-    out!("gaps: {}", gaps.join(", "))?;
+    if !gaps.is_empty() {
+        out!("gaps: {}", gaps.join(", "))?;
+    }
     match &measured.outside[..] {
+        _ if measured.in_between == 0 => {}
         _ if measured.gaps.iter().any(|g| g.stderr.is_none()) => {
             out!("one document gives no standard error: nothing is compared")?;
         }

@@ -16,7 +16,7 @@ use matformer::{
 use super::{Measured, facts, granularities, measured, metrics};
 use crate::{
     args::ReportArgs,
-    commands::{Context, count, eval::plus_minus, print_json},
+    commands::{Context, count, eval, eval::plus_minus, print_json},
     failure::{Hinted, OrBadInput},
     folder::ModelFolder,
     logging::say,
@@ -25,6 +25,10 @@ use crate::{
 
 pub fn run(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
     let names = names(&args.runs.iter().map(|run| run.as_path()).collect::<Vec<_>>())?;
+    for run in &args.runs {
+        // All are there before any is measured.
+        ModelFolder::load(run, &context.device)?;
+    }
     let mut first = None;
     let mut runs = Vec::new();
     for (run, name) in args.runs.iter().zip(&names) {
@@ -38,7 +42,10 @@ pub fn run(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
     let page = args.runs[0].join("report").join(format!("{}.html", names.join("+")));
     fs::write_atomic(&page, render_overlay(&data)?.as_bytes())?;
     if !data.same_data() {
-        say!("note: measured on different held-out text: these losses cannot be compared");
+        say!(
+            "note: measured on different held-out text, or in other tokens: these losses cannot be \
+             compared"
+        );
     }
     if context.json {
         return print_json(&json(&data, &page));
@@ -80,9 +87,14 @@ fn overlay_run(
 ) -> Result<OverlayRun> {
     let mut differences = Vec::new();
     let comparable = first.filter(|first| first.results.data == ours.results.data);
-    for (label, documents) in comparable.iter().flat_map(|first| &first.documents) {
-        if let Some(own) = ours.documents.get(label) {
-            differences.push((label.clone(), stats::difference(own, documents)?));
+    for result in &ours.results.results {
+        // Names are each run's own; equal are equal widths.
+        let theirs = comparable.and_then(|first| {
+            let same = first.results.results.iter().find(|r| r.widths == result.widths)?;
+            first.documents.get(&same.submodel)
+        });
+        if let (Some(own), Some(theirs)) = (ours.documents.get(&result.submodel), theirs) {
+            differences.push((result.submodel.clone(), stats::difference(own, theirs)?));
         }
     }
     let mut tokens = 0;
@@ -123,7 +135,7 @@ fn json(data: &OverlayData, page: &Path) -> serde_json::Value {
         })
     };
     serde_json::json!({
-        "report": page,
+        "report": page.display().to_string(),
         "same_data": data.same_data(),
         "runs": data.runs.iter().map(run).collect::<Vec<_>>(),
     })
@@ -131,6 +143,9 @@ fn json(data: &OverlayData, page: &Path) -> serde_json::Value {
 
 fn print(data: &OverlayData, page: &Path) -> Result<()> {
     let first = &data.runs[0].name;
+    if data.same_data() {
+        eval::print_data(&data.runs[0].results.data)?;
+    }
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     let above = format!("loss above {first}");

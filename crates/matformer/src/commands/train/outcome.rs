@@ -58,7 +58,7 @@ pub fn done(context: &Context, target: &Target, outcome: &Outcome) -> Result<Exi
 }
 
 fn result(target: &Target, steps: u64, interrupted: bool) -> Value {
-    json!({ "run": target.dir, "steps": steps, "interrupted": interrupted })
+    json!({ "run": target.dir.display().to_string(), "steps": steps, "interrupted": interrupted })
 }
 
 fn print(context: &Context, result: Value) -> Result<()> {
