@@ -86,7 +86,7 @@ fn two_runs_lie_over_each_other_on_one_page() {
     assert_eq!(json["same_data"], true);
     assert!(json["runs"][0]["above_first"].as_object().unwrap().is_empty());
     let above = json["runs"][1]["above_first"].as_object().unwrap();
-    assert_eq!(above.keys().collect::<Vec<_>>(), ["L", "M", "S", "XL"]);
+    assert_eq!(above.keys().collect::<Vec<_>>(), ["S", "M", "L", "XL"]);
     let difference =
         |run: usize, i: usize| json["runs"][run]["results"]["results"][i]["loss"].as_f64().unwrap();
     let found = above["S"]["diff"].as_f64().unwrap();
