@@ -176,7 +176,7 @@ pub trait NnBackend: Backend {
         linear::forward::<Self>(x, weight)
     }
 
-    /// Gradients of [`NnBackend::linear`] with respect to x and weight.
+    /// Gradients of [`NnBackend::project`] with respect to x and weight.
     #[fusion(default)]
     fn project_backward(
         x: FloatTensor<Self>,
