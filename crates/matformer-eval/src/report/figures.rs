@@ -116,16 +116,8 @@ pub(super) fn training(
         let ink = place(&p.name).map_or(Ink::Muted, Ink::Series);
         marks.push(Mark::Dot(ink, (p.step as f64, p.loss), 9));
     }
-    let frame = Frame {
-        name: "loss during training",
-        x: 0.0..1.02 * last.max(1) as f64,
-        y: heights(&marks, last),
-        x_title: "training steps",
-        y_title: "loss, nats per token",
-    };
-    marks.retain_mut(|mark| keep_below(mark, frame.y.end));
     Ok(Some(Training {
-        svg: draw(&frame, &marks)?,
+        svg: draw_training(marks, last, "training steps", "loss, nats per token")?,
         bin,
         mixed: train.iter().any(|p| place(&p.label).is_none()),
     }))
@@ -150,15 +142,21 @@ pub(super) fn training_overlaid(runs: &[&[HeldOutPoint]]) -> Result<Option<Strin
             marks.push(Mark::Line(ink, line));
         }
     }
-    let frame = Frame {
-        name: "loss during training",
-        x: 0.0..1.02 * last.max(1) as f64,
-        y: heights(&marks, last),
-        x_title: "training tokens",
-        y_title: "held-out loss, nats per token",
-    };
+    let [x_title, y_title] = ["training tokens", "held-out loss, nats per token"];
+    Ok(Some(draw_training(marks, last, x_title, y_title)?))
+}
+
+/// Losses over a training that went as far as `last`, without the first fall.
+fn draw_training(
+    mut marks: Vec<Mark>,
+    last: u64,
+    x_title: &'static str,
+    y_title: &'static str,
+) -> Result<String> {
+    let (x, y) = (0.0..1.02 * last.max(1) as f64, heights(&marks, last));
+    let frame = Frame { name: "loss during training", x, y, x_title, y_title };
     marks.retain_mut(|mark| keep_below(mark, frame.y.end));
-    Ok(Some(draw(&frame, &marks)?))
+    draw(&frame, &marks)
 }
 
 /// Means of steps and losses over stretches of `bin` steps.

@@ -75,8 +75,7 @@ pub struct Sample {
 /// [`Error::Plot`](crate::Error::Plot) or [`Error::Page`](crate::Error::Page); neither depends on
 /// what text the data holds.
 pub fn render(data: &ReportData) -> Result<String> {
-    let mut sorted: Vec<&SubmodelResult> = data.results.results.iter().collect();
-    sorted.sort_by_key(|result| result.params.non_embedding);
+    let sorted = ascending(&data.results);
     let reference = sorted.iter().find_map(|r| r.paired.as_ref()).map(|p| &p.to);
     let page = Page {
         data,
@@ -85,7 +84,12 @@ pub fn render(data: &ReportData) -> Result<String> {
         training: figures::training(&data.train, &data.held_out, &data.granularities)?,
         legend: data.granularities.iter().enumerate().map(key).collect(),
         reference: reference.map(String::as_str),
-        rows: sorted.iter().map(|r| Row::new(r, data)).collect(),
+        rows: sorted
+            .iter()
+            .map(|r| {
+                Row::new(r, &data.granularities, r.paired.as_ref().map(|p| (p.diff, p.stderr)))
+            })
+            .collect(),
         baselines: data.baselines.map(|b| compare(&b, &sorted)),
     };
     Ok(page.render()?)
@@ -97,8 +101,7 @@ pub fn render(data: &ReportData) -> Result<String> {
 /// # Errors
 /// [`Error::Plot`](crate::Error::Plot) or [`Error::Page`](crate::Error::Page).
 pub fn curve(data: &ReportData) -> Result<String> {
-    let mut sorted: Vec<&SubmodelResult> = data.results.results.iter().collect();
-    sorted.sort_by_key(|result| result.params.non_embedding);
+    let sorted = ascending(&data.results);
     let svg = figures::accuracy_cost(&sorted, &data.granularities)?;
     let style = FigureStyle.render()?;
     // Behind the opening tag of the picture.
@@ -125,6 +128,13 @@ struct Page<'a> {
     baselines: Option<String>,
 }
 
+/// What was measured, from the smallest submodel to the largest.
+fn ascending(results: &EvalResults) -> Vec<&SubmodelResult> {
+    let mut sorted: Vec<_> = results.results.iter().collect();
+    sorted.sort_by_key(|result| result.params.non_embedding);
+    sorted
+}
+
 /// The color and the label of a series.
 fn key((i, label): (usize, &String)) -> (usize, &str) {
     (i % usize::from(plots::COLORS), label)
@@ -143,19 +153,21 @@ struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn new(result: &'a SubmodelResult, data: &ReportData) -> Self {
+    fn new(
+        result: &'a SubmodelResult,
+        granularities: &[String],
+        difference: Option<(f64, Option<f64>)>,
+    ) -> Self {
         Self {
-            is_granularity: data.granularities.contains(&result.submodel),
+            is_granularity: granularities.contains(&result.submodel),
             name: &result.submodel,
             widths: format::widths(&Submodel::new(result.widths.clone())),
             total: format::thousands(result.params.total),
             non_embedding: format::thousands(result.params.non_embedding),
             loss: format::with_error(result.loss, result.stderr),
             bits_per_byte: format!("{:.3}", result.bits_per_byte),
-            difference: match &result.paired {
-                Some(paired) => format::difference(paired.diff, paired.stderr),
-                None => "–".into(),
-            },
+            difference: difference
+                .map_or("–".into(), |(value, stderr)| format::difference(value, stderr)),
         }
     }
 }

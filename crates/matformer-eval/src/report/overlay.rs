@@ -1,9 +1,8 @@
 //! Several runs on one page.
 
 use askama::Template;
-use matformer_core::Submodel;
 
-use super::{HeldOutPoint, figures, format, plots};
+use super::{HeldOutPoint, Row, ascending, figures, format, plots};
 use crate::{Estimate, EvalResults, Result, SubmodelResult};
 
 /// All that a page about several runs says. Text may hold anything: it is escaped.
@@ -47,7 +46,8 @@ impl OverlayData {
 /// [`Error::Plot`](crate::Error::Plot) or [`Error::Page`](crate::Error::Page); neither depends on
 /// what text the data holds.
 pub fn render_overlay(data: &OverlayData) -> Result<String> {
-    let sorted: Vec<Vec<&SubmodelResult>> = data.runs.iter().map(ascending).collect();
+    let sorted: Vec<Vec<&SubmodelResult>> =
+        data.runs.iter().map(|run| ascending(&run.results)).collect();
     let series: Vec<_> = sorted
         .iter()
         .zip(&data.runs)
@@ -69,12 +69,6 @@ pub fn render_overlay(data: &OverlayData) -> Result<String> {
     Ok(page.render()?)
 }
 
-fn ascending(run: &OverlayRun) -> Vec<&SubmodelResult> {
-    let mut sorted: Vec<_> = run.results.results.iter().collect();
-    sorted.sort_by_key(|result| result.params.non_embedding);
-    sorted
-}
-
 fn color(run: usize) -> usize {
     run % usize::from(plots::COLORS)
 }
@@ -89,7 +83,7 @@ struct Page<'a> {
     same_data: bool,
     accuracy_cost: String,
     training: Option<String>,
-    rows: Vec<Row<'a>>,
+    rows: Vec<RunRow<'a>>,
 }
 
 /// A run's line of the first table.
@@ -115,21 +109,14 @@ impl<'a> Head<'a> {
 }
 
 /// A line of the table of submodels.
-struct Row<'a> {
-    is_granularity: bool,
+struct RunRow<'a> {
     color: usize,
-    name: &'a str,
     run: &'a str,
-    widths: String,
-    total: String,
-    non_embedding: String,
-    loss: String,
-    bits_per_byte: String,
-    difference: String,
+    row: Row<'a>,
 }
 
 /// All submodels of all runs, those of one size next to each other.
-fn rows<'a>(data: &'a OverlayData, sorted: &[Vec<&'a SubmodelResult>]) -> Vec<Row<'a>> {
+fn rows<'a>(data: &'a OverlayData, sorted: &[Vec<&'a SubmodelResult>]) -> Vec<RunRow<'a>> {
     let mut all: Vec<(usize, &SubmodelResult)> = Vec::new();
     for (i, results) in sorted.iter().enumerate() {
         all.extend(results.iter().map(|result| (i, *result)));
@@ -138,21 +125,9 @@ fn rows<'a>(data: &'a OverlayData, sorted: &[Vec<&'a SubmodelResult>]) -> Vec<Ro
     let row = |(i, result): (usize, &'a SubmodelResult)| {
         let run = &data.runs[i];
         let paired = run.differences.iter().find(|(label, _)| *label == result.submodel);
-        Row {
-            is_granularity: run.granularities.contains(&result.submodel),
-            color: color(i),
-            name: &result.submodel,
-            run: &run.name,
-            widths: format::widths(&Submodel::new(result.widths.clone())),
-            total: format::thousands(result.params.total),
-            non_embedding: format::thousands(result.params.non_embedding),
-            loss: format::with_error(result.loss, result.stderr),
-            bits_per_byte: format!("{:.3}", result.bits_per_byte),
-            difference: match paired {
-                Some((_, difference)) => format::difference(difference.value, difference.stderr),
-                None => "–".into(),
-            },
-        }
+        let difference = paired.map(|(_, difference)| (difference.value, difference.stderr));
+        let row = Row::new(result, &run.granularities, difference);
+        RunRow { color: color(i), run: &run.name, row }
     };
     all.into_iter().map(row).collect()
 }

@@ -92,8 +92,11 @@ pub(super) struct Write {
     pub parallel: bool,
 }
 
-/// Rows or columns of a shared product that one task writes.
-const PART: usize = 128;
+/// Rows or columns of a shared product that one task writes: a quarter, so that small ones fill the
+/// cores too, but enough to be a product and few enough to stay in the cache.
+fn part_of(n: usize) -> usize {
+    (n / 4).clamp(32, 128)
+}
 
 /// `dst = factor · a · b`, or adds it: dst has rows of `dst_row` values.
 pub(super) fn product(dst: &mut [f32], dst_row: usize, a: Mat<'_>, b: Mat<'_>, s: Size, w: Write) {
@@ -108,8 +111,9 @@ pub(super) fn product(dst: &mut [f32], dst_row: usize, a: Mat<'_>, b: Mat<'_>, s
     // parts do not overlap.
     let part = |start, a, b, size| unsafe { one_core(dst.at(start), dst_row, a, b, size, w) };
     let parts = |n: usize| {
-        let ranges = (0..n.div_ceil(PART)).into_par_iter();
-        ranges.map(move |i| (i * PART, PART.min(n - i * PART)))
+        let len = part_of(n);
+        let ranges = (0..n.div_ceil(len)).into_par_iter();
+        ranges.map(move |i| (i * len, len.min(n - i * len)))
     };
     match (w.parallel, s.m > s.n) {
         (false, _) => part(0, a, b, s),

@@ -18,7 +18,7 @@ use crate::{
     args::ReportArgs,
     commands::{Context, count, eval, eval::plus_minus, print_json},
     failure::{Hinted, OrBadInput},
-    folder::ModelFolder,
+    folder::{ModelFolder, check_is_model},
     logging::say,
     output::out,
 };
@@ -27,7 +27,7 @@ pub fn run(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
     let names = names(&args.runs.iter().map(|run| run.as_path()).collect::<Vec<_>>())?;
     for run in &args.runs {
         // All are there before any is measured.
-        ModelFolder::load(run, &context.device)?;
+        check_is_model(run).bad_input()?;
     }
     let mut first = None;
     let mut runs = Vec::new();
