@@ -64,6 +64,11 @@ fn the_context_bounds_the_length() {
     let count = |json: &Value| json["tokens"].as_array().unwrap().len();
     assert_eq!(count(&score) + count(&json), 32);
     assert_eq!(generate(&place, &["--max-tokens", "0"])["text"], "");
+    let said =
+        place.matformer(&["generate", "run", "--prompt", PROMPT, "--max-tokens", "500"]).ok();
+    let note =
+        format!("note: {} of 500 tokens: the context, which holds 32, is full\n", count(&json));
+    assert_eq!(said.stderr, note);
 }
 
 #[test]

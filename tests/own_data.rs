@@ -169,13 +169,13 @@ fn bad_rows_are_skipped_by_name() {
     warning: skipped `my.jsonl`, line 299: `text` is a number, expected: a string
     training the tokenizer
     encoding documents
-    data [hash]: 106.6k training tokens of 230 documents, 31.1k held-out tokens of 67, 3 bad rows skipped
+    data [hash]: 106.6k training tokens of 230 documents, 31.1k held-out tokens of 67; left out: 3 bad rows
     step 1/1  loss M [number]  lr 1.00e-2  norm [number]  [rate] tokens/s  [time] left
     step 1  held-out loss S [number]  M [number]  L [number]  XL [number]
     run: trained 1 step
     ");
     let again = train(&place, "data.paths=[\"my.jsonl\"]", "again");
-    assert!(data_line(&again).ends_with(", 3 bad rows skipped (prepared before)"), "{again}");
+    assert!(data_line(&again).ends_with("; left out: 3 bad rows (prepared before)"), "{again}");
 }
 
 #[test]

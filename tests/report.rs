@@ -31,6 +31,21 @@ fn the_page_is_one_file_and_is_measured_once() {
     // Other tokens are another measurement.
     let part = place.matformer(&["report", "run", "--tokens", "300"]).ok();
     assert!(!part.stderr.contains("reused"), "{part}");
+    // Neither displaces the other.
+    for arguments in [&["report", "run"][..], &["report", "run", "--tokens", "300"]] {
+        assert!(place.matformer(arguments).ok().stderr.contains("reused"));
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_into_costs_no_measurement() {
+    let place = Place::trained();
+    place.write("run/report", "in the way");
+    let before = place.tree();
+    let output = place.matformer(&["report", "run"]);
+    assert_eq!(output.code, Some(1), "{output}");
+    assert!(output.stderr.starts_with("error: cannot create `run/report`: "), "{output}");
+    assert_eq!(place.tree(), before);
 }
 
 #[test]

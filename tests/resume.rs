@@ -104,7 +104,7 @@ fn resuming_what_was_never_begun_begins_it() {
     let place = Place::trained();
     let arguments = ["train", "run.toml", "--out", "new", "--resume"];
     let output = place.matformer(&arguments).ok();
-    assert!(output.stderr.contains("new: no checkpoint, starting at step 0\n"), "{output}");
+    assert!(output.stderr.contains("new: no run is there, a new one begins\n"), "{output}");
     assert_eq!(essence(&place, "new"), essence(&place, "run"));
 }
 

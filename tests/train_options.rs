@@ -145,6 +145,11 @@ fn a_self_test_learns_a_batch_by_heart() {
     assert_eq!(found["overfit"]["ok"], true);
     assert_eq!(found["overfit"]["losses"][3]["granularity"], "XL");
 
+    snapshot!(place.refused(&["train", "run.toml", "--out", "much", "--set", "train.overfit=5000"]), @"
+    reading documents
+    data cc407e5edf73e7d8: 13.1k training tokens of 45 documents, 4.1k held-out tokens of 15 (prepared before)
+    error: `train.overfit` is 5000; expected at most 51: the training text has no more batches
+    ");
     let arguments = ["train", "run.toml", "--out", "short", "--set", "train.overfit=1"];
     let output = place.matformer(&arguments).ok();
     let lines: Vec<&str> = output.stderr.lines().rev().take(2).collect();
@@ -217,7 +222,7 @@ fn a_dry_run_says_what_a_run_costs_and_writes_nothing() {
     tokens   3.1k in 12 steps, 0.24 epochs
     FLOPs    565.05M with draw sampled
     time     about [time] a step, by [n] timed, and evaluations
-    memory   about 29.08 MB: program 25.00 MB, weights 260.22 kB, gradients 260.22 kB, moments 520.45 kB, activations 2.42 MB, logits 614.40 kB; [memory] are available
+    memory   about 28.77 MB: program 25.00 MB, weights 260.22 kB, gradients 260.22 kB, moments 520.45 kB, activations 2.42 MB, logits 307.20 kB; [memory] are available
     nothing was written
     --- standard error
     reading documents

@@ -14,7 +14,7 @@ fn text_that_is_not_there() {
     ");
     snapshot!(with("data.paths=[\"other\"]"), @"
     reading documents
-    error: no text: there is no file of a known format
+    error: no text: `data.paths` has no file of a known format
     hint: known suffixes are `jsonl`, `parquet` and: txt, md, rst, tex, org, rs, py, c, h, cc, cpp, hpp, cu, cuh, go, java, kt, scala, js, jsx, ts, tsx, rb, php, swift, cs, hs, ml, jl, lua, pl, r, zig, sh, sql, wgsl, toml, yaml, yml, json, html, css, xml; all but `parquet` also with `.gz` or `.zst`
     ");
     snapshot!(with("data.paths=[\"text/story-00.txt\"]"), @"
@@ -46,6 +46,8 @@ fn too_little_text() {
     training the tokenizer
     encoding documents
     data [hash]: 4 training tokens of 2 documents, 3 held-out tokens of 1
+    note: the text gives a vocabulary of 259, fewer than `data.vocab_size`, which is 300
+    note: 1 document held out: a held-out loss of so few is known roughly; `data.held_out` sets their share
     error: the training text has 6 tokens; one batch of 8 rows of 32 needs 257
     hint: give more text, or a shorter context or fewer rows
     ");
@@ -59,7 +61,7 @@ fn no_text_at_all() {
     let with = |set: &str| place.refused(&["train", "run.toml", "--out", "out", "--set", set]);
     snapshot!(with("data.paths=[\"empty.jsonl\"]"), @"
     reading documents
-    error: no text: there is no row in any file
+    error: no text: there is no row in any file of `data.paths`
     ");
     snapshot!(with("data.paths=[\"blank\"]"), @"
     reading documents

@@ -41,9 +41,10 @@ fn a_run_that_has_not_ended() {
 #[test]
 fn out_that_is_a_file() {
     let place = Place::trained();
-    let said = place.refused(&["train", "run.toml", "--out", "text/story-00.txt"]);
-    let last = said.lines().last().unwrap();
-    assert!(last.starts_with("error: cannot create `text/story-00.txt`: "), "{said}");
+    snapshot!(place.refused(&["train", "run.toml", "--out", "text/story-00.txt"]), @"
+    error: text/story-00.txt: a file is there; expected a folder
+    hint: train into another folder (--out)
+    ");
 }
 
 #[test]

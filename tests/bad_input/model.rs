@@ -88,8 +88,14 @@ fn matformer_json() {
 fn tokenizer_json() {
     let tokenizer = |text: &str| changed(|place| place.write("run/tokenizer.json", text));
     snapshot!(changed(|place| place.remove("run/tokenizer.json")), @"error: cannot read `run/tokenizer.json`: No such file or directory (os error 2)");
-    snapshot!(tokenizer("{"), @"error: tokenizer `run/tokenizer.json`: EOF while parsing an object at line 1 column 1");
-    snapshot!(tokenizer("{}"), @"error: tokenizer `run/tokenizer.json`: Model missing. at line 1 column 2");
+    snapshot!(tokenizer("{"), @"
+    error: tokenizer `run/tokenizer.json`: EOF while parsing an object at line 1 column 1
+    hint: expected a `tokenizer.json` as the tokenizers library writes it
+    ");
+    snapshot!(tokenizer("{}"), @"
+    error: tokenizer `run/tokenizer.json`: Model missing. at line 1 column 2
+    hint: expected a `tokenizer.json` as the tokenizers library writes it
+    ");
     // One that would work, and give each token another meaning.
     let swapped = changed(|place| {
         let text = place.read("run/tokenizer.json");

@@ -19,7 +19,10 @@ fn unknown_device() {
         place.command(&["info", "run"]).env("MATFORMER_DEVICE", "flex:1").output().unwrap();
     let output = Output::of(output);
     assert_eq!((output.code, output.stdout.as_str()), (Some(2), ""));
-    assert!(output.stderr.starts_with("error: device `flex:1` is not available: "), "{output}");
+    assert!(
+        output.stderr.starts_with("error: device `MATFORMER_DEVICE=flex:1` is not available: "),
+        "{output}"
+    );
     place.matformer(&["info", "run", "--device", "auto"]).ok();
 }
 

@@ -1,6 +1,7 @@
 //! Run files and `--set`.
 
 use super::{FILE, train};
+use crate::support::Place;
 
 #[test]
 fn unknown_key() {
@@ -25,9 +26,9 @@ fn wrong_type() {
       |
     2 | d_ff = "wide"
       |        ^^^^^^
-    invalid type: string "wide", expected usize
+    invalid type: string "wide", expected a whole number, 0 or more
     "#);
-    snapshot!(train(FILE, &["train.steps=many"]), @r#"error: --set: invalid type: string "many", expected u64 in `train.steps`"#);
+    snapshot!(train(FILE, &["train.steps=many"]), @r#"error: --set: invalid type: string "many", expected a whole number, 0 or more in `train.steps`"#);
 }
 
 #[test]
@@ -37,9 +38,9 @@ fn negative_numbers() {
       |
     2 | steps = -3
       |         ^^
-    invalid value: integer `-3`, expected u64
+    invalid value: integer `-3`, expected a whole number, 0 or more
     ");
-    snapshot!(train(FILE, &["train.steps=-3"]), @"error: --set: invalid value: integer `-3`, expected u64 in `train.steps`");
+    snapshot!(train(FILE, &["train.steps=-3"]), @"error: --set: invalid value: integer `-3`, expected a whole number, 0 or more in `train.steps`");
     snapshot!(train(FILE, &["train.learning_rate=-0.1"]), @"error: `train.learning_rate` is -0.1; expected above 0, at most 1");
 }
 
@@ -79,9 +80,41 @@ fn not_toml() {
 }
 
 #[test]
+fn text_in_place_of_a_run_file() {
+    let place = Place::trained();
+    place.write("my.jsonl", "{\"text\": \"a long row\"}\n");
+    snapshot!(place.refused(&["train", "my.jsonl"]), @r#"
+    error: my.jsonl: not a run file; expected TOML
+    hint: text is named in a run file, as `paths = ["my.jsonl"]` in its table `[data]`; `matformer train --help` and configs/lm show the rest
+    "#);
+    snapshot!(place.refused(&["eval", "run", "--data", "my.jsonl"]), @r#"
+    error: my.jsonl: not a run file; expected TOML
+    hint: text is named in a run file, as `paths = ["my.jsonl"]` in its table `[data]`; `matformer train --help` and configs/lm show the rest
+    "#);
+}
+
+#[test]
+fn folders_and_files_in_the_way() {
+    let place = Place::trained();
+    place.write("file", "");
+    snapshot!(place.refused(&["train", "run.toml", "--out", "file"]), @"
+    error: file: a file is there; expected a folder
+    hint: train into another folder (--out)
+    ");
+    snapshot!(place.refused(&["train", "run", "--resume", "--set", "train.steps=20"]), @"
+    error: run: a folder; expected a run file
+    hint: change `run/run.toml`, then resume with --resume alone
+    ");
+    snapshot!(place.refused(&["train", "run"]), @"
+    error: run: a folder; expected a run file
+    hint: to go on with a run, give its folder and --resume alone
+    ");
+}
+
+#[test]
 fn set_without_a_value() {
     snapshot!(train(FILE, &["train.steps"]), @"error: --set train.steps: expected key=value, such as train.steps=100");
-    snapshot!(train(FILE, &["train.steps.more=1"]), @"error: --set: invalid type: map, expected u64 in `train.steps`");
+    snapshot!(train(FILE, &["train.steps.more=1"]), @"error: --set: invalid type: map, expected a whole number, 0 or more in `train.steps`");
 }
 
 #[test]

@@ -202,12 +202,12 @@ mod tests {
             (error.to_string(), error.hint().unwrap_or_default())
         };
         let (error, hint) = said(&[("image.png", b"x")]);
-        assert_eq!(error, "no text: there is no file of a known format");
+        assert_eq!(error, "no text: `data.paths` has no file of a known format");
         assert!(hint.contains("jsonl"));
         let (error, _) = said(&[("a.jsonl", b"")]);
-        assert_eq!(error, "no text: there is no row in any file");
+        assert_eq!(error, "no text: there is no row in any file of `data.paths`");
         let (error, hint) = said(&[("a.txt", b""), ("b.txt", b"0123456789")]);
-        assert_eq!(error, "no document is left; dropped: 1 empty, 1 too large");
+        assert_eq!(error, "no document of `data.paths` is left; dropped: 1 empty, 1 too large");
         assert!(hint.contains("max_file_bytes"));
         let (error, _) = said(&[("a.txt", b"a"), ("b.txt", b"a")]);
         assert_eq!(error, "no document is left for `held_out` out of 1; dropped: 1 duplicate");

@@ -97,7 +97,7 @@ pub enum Error {
         files: [String; 2],
     },
     /// Nothing to read.
-    #[error("no text: there is no file of a known format")]
+    #[error("no text: `data.paths` has no file of a known format")]
     NoFile,
     /// A split holds no document.
     #[error("{}", empty_split(split, *documents, dropped))]
@@ -402,6 +402,9 @@ impl Error {
                 "name a `tokenizer.json`, a folder with one, or a model on the hub: `hf:owner/name`"
                     .into()
             }
+            Self::Tokenizer { .. } => {
+                "expected a `tokenizer.json` as the tokenizers library writes it".into()
+            }
             Self::NoWorkspace { .. } => {
                 "a corpus list lives inside the workspace whose dependencies it names".into()
             }
@@ -444,8 +447,8 @@ fn known_suffixes() -> String {
 fn empty_split(split: &str, documents: usize, dropped: &Dropped) -> String {
     let some = *dropped != Dropped::default();
     match (documents, some) {
-        (0, false) => "no text: there is no row in any file".into(),
-        (0, true) => format!("no document is left; dropped: {dropped}"),
+        (0, false) => "no text: there is no row in any file of `data.paths`".into(),
+        (0, true) => format!("no document of `data.paths` is left; dropped: {dropped}"),
         (_, false) => format!("no document is left for `{split}` out of {documents}"),
         (_, true) => {
             format!("no document is left for `{split}` out of {documents}; dropped: {dropped}")

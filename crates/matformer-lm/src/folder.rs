@@ -243,7 +243,15 @@ pub fn extract(model: &MatLm, submodel: &Submodel) -> Result<MatLm> {
 /// [`Error::Config`] names the first key that other weights would be needed for.
 pub fn with_config(model: &MatLm, config: &MatLmConfig) -> Result<MatLm> {
     match config.other_weights(model.config()) {
-        None => refill(model, MatLm::zeros(config, &model.device())?),
+        None => {
+            let mut target = MatLm::zeros(config, &model.device())?;
+            // The same widths keep their names, which the configuration does not hold.
+            let (ours, theirs) = (&model.space().granularities, &target.space().granularities);
+            if ours.widths() == theirs.widths() {
+                target = target.with_granularities(ours.clone());
+            }
+            refill(model, target)
+        }
         Some((field, found, expected)) => {
             let expected = format!("{expected}, as in the weights");
             Err(Error::Config { field, found, expected })

@@ -10,8 +10,8 @@ use crate::{MatLmConfig, Result, costs};
 const FLOAT: f64 = size_of::<f32>() as f64;
 /// Code, threads and buffers.
 const PROGRAM: f64 = 25e6;
-/// Logits that are held at a time, in elements: chunks of cross-entropy, forward and backward.
-const LOGITS: f64 = (1 << 21) as f64;
+/// Logits of a chunk of cross-entropy, which become their gradients, at most or for the fewest rows.
+const LOGITS: f64 = (1 << 22) as f64;
 
 /// Bytes that training takes at its peak, by what they are for.
 ///
@@ -30,7 +30,7 @@ pub struct TrainingMemory {
     pub moments: f64,
     /// What the forward pass keeps for the backward pass, and what the largest layer works with.
     pub activations: f64,
-    /// A chunk of the head's output and its gradient.
+    /// A chunk of the head's output, which becomes its gradient.
     pub logits: f64,
     /// The moments' copy on the host while a checkpoint is written: gradients and activations are
     /// gone by then.
@@ -68,14 +68,14 @@ impl TrainingMemory {
             let widest = plan.max_width(layer) as f64;
             working = working.max(leaving * 2.0 * d + (hidden + 1.0) * widest.max(q_dim));
         }
-        let logits = LOGITS.max(16.0 * c.vocab_size as f64).min(tokens * c.vocab_size as f64);
+        let logits = LOGITS.max(128.0 * c.vocab_size as f64).min(tokens * c.vocab_size as f64);
         Ok(Self {
             program: PROGRAM,
             weights,
             gradients: weights * if accumulates { 2.0 } else { 1.0 },
             moments: 2.0 * weights,
             activations: FLOAT * tokens * (kept + working),
-            logits: 2.0 * FLOAT * logits,
+            logits: FLOAT * logits,
             checkpoint: 2.0 * weights,
         })
     }

@@ -62,7 +62,15 @@ impl DeviceSpec {
     /// # Errors
     /// When it is not a device name.
     pub fn from_env() -> Result<Self> {
-        std::env::var(Self::ENV).map_or(Ok(Self::Auto), |name| name.parse())
+        let Ok(name) = std::env::var(Self::ENV) else {
+            return Ok(Self::Auto);
+        };
+        name.parse().map_err(|error| match error {
+            Error::Device { asked, why, available } => {
+                Error::Device { asked: format!("{}={asked}", Self::ENV), why, available }
+            }
+            error => error,
+        })
     }
 
     /// The device, without gradients (`.autodiff()` turns them on).

@@ -118,11 +118,13 @@ impl MetricsLog {
     /// When the file cannot be read, or another line is malformed.
     pub fn read(run: &Path) -> Result<Vec<MetricsLine>> {
         let path = run.join(Self::FILE);
-        let text = fs::read_to_string(&path)?;
-        let lines: Vec<&str> = text.lines().collect();
+        let bytes = fs::read(&path)?;
+        let mut lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
+        // Behind the last line end.
+        lines.pop_if(|rest| rest.is_empty());
         let mut out = Vec::with_capacity(lines.len());
         for (i, line) in lines.iter().enumerate() {
-            match serde_json::from_str(line) {
+            match serde_json::from_slice(line) {
                 Ok(parsed) => out.push(parsed),
                 Err(_) if i + 1 == lines.len() => {}
                 Err(e) => {

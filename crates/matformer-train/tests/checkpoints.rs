@@ -36,7 +36,7 @@ fn a_damaged_checkpoint_is_put_aside_and_the_one_before_is_gone_on_from() {
     let whole = tempfile::tempdir().unwrap();
     train(whole.path(), &train_config(), None).unwrap();
     type Damage = fn(&Path);
-    let damages: [(&str, Damage); 9] = [
+    let damages: [(&str, Damage); 10] = [
         ("weights cut off", |c| {
             rewrite(c.join("model.safetensors"), |b| b[..b.len() / 2].to_vec());
         }),
@@ -49,6 +49,13 @@ fn a_damaged_checkpoint_is_put_aside_and_the_one_before_is_gone_on_from() {
         }),
         ("moments cut off", |c| {
             rewrite(c.join("train/optimizer.safetensors"), |b| b[..b.len() - 4].to_vec());
+        }),
+        ("a moment changed", |c| {
+            rewrite(c.join("train/optimizer.safetensors"), |mut b| {
+                let at = b.len() - 4;
+                b[at] ^= 1;
+                b
+            });
         }),
         ("a lying header", |c| {
             rewrite(c.join("train/optimizer.safetensors"), |mut b| {

@@ -31,6 +31,13 @@ impl TextBatches {
     }
 }
 
+impl TextBatches {
+    /// Batches of which no two share a row: an epoch's.
+    pub fn distinct(&self) -> u64 {
+        (self.train.windows() / self.train.shape().rows as u64).max(1)
+    }
+}
+
 impl Batches<MatLm> for TextBatches {
     fn train(&self, model: &MatLm, index: u64) -> Result<Batch<MatLm>, BoxError> {
         let batch = self.train.at(index, 0, 1);

@@ -18,19 +18,50 @@ pub(super) fn accuracy_cost(
     granularities: &[String],
 ) -> Result<String> {
     let mut marks = Vec::new();
-    curve(&mut marks, results, granularities, Ink::Muted, Ink::Series);
+    let style = Style { line: Ink::Muted, granularity: &Ink::Series, aside: 0.0 };
+    curve(&mut marks, results, granularities, &style);
     draw(&cost_frame(&[results]), &marks)
 }
 
-/// The same for several runs, each (results, granularities) in a color of its own.
+/// The same for several runs, each (results, granularities) in a color of its own, beside the others
+/// where sizes are equal.
 pub(super) fn overlaid(runs: &[(&[&SubmodelResult], &[String])]) -> Result<String> {
+    let results: Vec<_> = runs.iter().map(|(results, _)| *results).collect();
+    let frame = cost_frame(&results);
+    let (width, middle) = (frame.x.end - frame.x.start, (runs.len() - 1) as f64 / 2.0);
     let mut marks = Vec::new();
     for (i, (results, granularities)) in runs.iter().enumerate() {
         let ink = Ink::Series(i);
-        curve(&mut marks, results, granularities, ink, |_| ink);
+        let aside = ASIDE * width * (i as f64 - middle);
+        curve(
+            &mut marks,
+            results,
+            granularities,
+            &Style { line: ink, granularity: &|_| ink, aside },
+        );
     }
-    let results: Vec<_> = runs.iter().map(|(results, _)| *results).collect();
-    draw(&cost_frame(&results), &marks)
+    one_label_a_place(&mut marks, 0.02 * width);
+    draw(&frame, &marks)
+}
+
+/// How far apart runs stand at one size, as a part of the figure's width.
+const ASIDE: f64 = 0.006;
+
+/// Keeps the highest of the equal labels that stand above each other.
+fn one_label_a_place(marks: &mut Vec<Mark>, near: f64) {
+    let labels: Vec<(Point, String)> = marks
+        .iter()
+        .filter_map(|mark| match mark {
+            Mark::Label(at, text) => Some((*at, text.clone())),
+            _ => None,
+        })
+        .collect();
+    marks.retain(|mark| match mark {
+        Mark::Label((x, y), text) => !labels.iter().any(|((other_x, other_y), other)| {
+            text == other && (x - other_x).abs() < near && other_y > y
+        }),
+        _ => true,
+    });
 }
 
 fn two_errors(r: &SubmodelResult) -> f64 {
@@ -55,15 +86,25 @@ fn cost_frame(runs: &[&[&SubmodelResult]]) -> Frame {
     }
 }
 
-/// One accuracy-cost curve: its line and small points in `ink`, granularities by their place.
+/// How an accuracy-cost curve is drawn.
+struct Style<'a> {
+    /// Its line and small points.
+    line: Ink,
+    /// Granularities, by their place.
+    granularity: &'a dyn Fn(usize) -> Ink,
+    /// How far from its size a point stands.
+    aside: f64,
+}
+
+/// One accuracy-cost curve.
 fn curve(
     marks: &mut Vec<Mark>,
     results: &[&SubmodelResult],
     granularities: &[String],
-    ink: Ink,
-    granularity: impl Fn(usize) -> Ink,
+    style: &Style<'_>,
 ) {
-    let at = |r: &SubmodelResult| (r.params.non_embedding as f64, r.loss);
+    let Style { line: ink, granularity, aside } = *style;
+    let at = |r: &SubmodelResult| (r.params.non_embedding as f64 + aside, r.loss);
     let place = |r: &SubmodelResult| granularities.iter().position(|name| *name == r.submodel);
     let drawn = finite(results);
     let joined = drawn.iter().filter(|r| place(r).is_some()).map(|r| at(r));
@@ -74,7 +115,7 @@ fn curve(
         marks.push(Mark::Dot(ink, at(r), 8));
     }
     for r in large {
-        let ink = place(r).map_or(ink, &granularity);
+        let ink = place(r).map_or(ink, granularity);
         marks.push(Mark::ErrorBar(ink, at(r), two_errors(r)));
         marks.push(Mark::Dot(ink, at(r), 14));
         marks.push(Mark::Label((at(r).0, r.loss + two_errors(r)), r.submodel.clone()));

@@ -13,7 +13,8 @@ pub(super) fn widths(submodel: &Submodel) -> String {
 /// `33,012 tokens of 120 documents`.
 pub(super) fn held_out(data: &DataFacts) -> String {
     let (tokens, documents) = (thousands(data.tokens as u64), thousands(data.documents as u64));
-    format!("{tokens} tokens of {documents} documents")
+    let noun = if data.documents == 1 { "document" } else { "documents" };
+    format!("{tokens} tokens of {documents} {noun}")
 }
 
 /// `1,234,567`.

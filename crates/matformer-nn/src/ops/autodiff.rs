@@ -133,6 +133,21 @@ impl<B: NnBackend> Backward<B, 2> for RmsNormOp {
 }
 
 #[derive(Debug)]
+struct LayerNormOp;
+
+impl<B: NnBackend> Backward<B, 3> for LayerNormOp {
+    /// x, weight, mean, scale
+    type State = [FloatTensor<B>; 4];
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let [x, weight, mean, scale] = ops.state;
+        let (dx, dw, db) = B::standardize_backward(x, weight, mean, scale, grad);
+        register!(B, ops.parents, grads, [dx, dw, db]);
+    }
+}
+
+#[derive(Debug)]
 struct LinearOp;
 
 impl<B: NnBackend> Backward<B, 2> for LinearOp {
@@ -244,6 +259,21 @@ impl<B: NnBackend, C: CheckpointStrategy> NnBackend for Autodiff<B, C> {
         (track!(RmsNormOp, C, nodes, y, [x, weight, scale]), scale_out)
     }
 
+    fn standardize(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        eps: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let nodes = [x.node(), weight.node(), bias.node()];
+        let [x, weight, bias] = [x, weight, bias].map(|t| t.into_primitive());
+        let (y, mean, scale) = B::standardize(x.clone(), weight.clone(), bias, eps);
+        let saved = [&mean, &scale].map(|t| Self::from_inner(t.clone()));
+        let y = track!(LayerNormOp, C, nodes, y, [x, weight, mean, scale]);
+        let [mean, scale] = saved;
+        (y, mean, scale)
+    }
+
     fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         let nodes = [x.node(), weight.node()];
         let [x, weight] = [x, weight].map(|t| t.into_primitive());
@@ -275,6 +305,10 @@ impl<B: NnBackend, C: CheckpointStrategy> NnBackend for Autodiff<B, C> {
             x: FloatTensor<Self>, weight: FloatTensor<Self>, scale: FloatTensor<Self>,
             grad: FloatTensor<Self>
         ) -> (FloatTensor<Self>, FloatTensor<Self>);
+        standardize_backward(
+            x: FloatTensor<Self>, weight: FloatTensor<Self>, mean: FloatTensor<Self>,
+            scale: FloatTensor<Self>, grad: FloatTensor<Self>
+        ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
         gqa_backward(
             q: FloatTensor<Self>, k: FloatTensor<Self>, v: FloatTensor<Self>,
             out: FloatTensor<Self>, lse: FloatTensor<Self>, grad: FloatTensor<Self>,

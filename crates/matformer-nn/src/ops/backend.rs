@@ -6,8 +6,8 @@ use burn::backend::{
 };
 
 use super::{
-    AdamWStep, AttentionSpec, FfnSpec, adamw, attention, cross_entropy, linear, nested_ffn,
-    rms_norm, rope,
+    AdamWStep, AttentionSpec, FfnSpec, adamw, attention, cross_entropy, layer_norm, linear,
+    nested_ffn, rms_norm, rope,
 };
 
 /// The operations that this crate adds to a Burn backend.
@@ -205,6 +205,30 @@ pub trait NnBackend: Backend {
         grad: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         rms_norm::backward::<Self>(x, weight, scale, grad)
+    }
+
+    /// [`layer_norm`](super::layer_norm()), by a name of its own: its result, each row's mean `[rows, 1]` and its factor
+    /// `[rows, 1]`.
+    #[fusion(default)]
+    fn standardize(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        eps: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        layer_norm::forward::<Self>(x, weight, bias, eps)
+    }
+
+    /// Gradients of [`NnBackend::standardize`] with respect to x, weight and bias.
+    #[fusion(default)]
+    fn standardize_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        layer_norm::backward::<Self>(x, weight, [mean, scale], grad)
     }
 
     /// [`RopeTable::rotate`](super::RopeTable::rotate) by angles with cosines and sines

@@ -12,6 +12,7 @@ mod backend;
 mod cross_entropy;
 #[cfg(feature = "flex")]
 mod flex;
+mod layer_norm;
 mod linear;
 mod nested_ffn;
 mod rms_norm;
@@ -23,6 +24,7 @@ pub use adamw::{AdamWStep, adamw, sum_of_squares};
 pub use attention::{AttentionSpec, attention};
 pub use backend::{NnBackend, StepBackend};
 pub use cross_entropy::cross_entropy;
+pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use nested_ffn::{FfnSpec, FfnWeights, nested_ffn, stack_rows};
 pub use rms_norm::rms_norm;

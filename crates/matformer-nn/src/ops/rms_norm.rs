@@ -17,7 +17,7 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
 }
 
 /// The weight as a row `[1, d]` that broadcasts.
-fn row<B: Backend>(weight: FloatTensor<B>) -> FloatTensor<B> {
+pub(super) fn row<B: Backend>(weight: FloatTensor<B>) -> FloatTensor<B> {
     let d = weight.shape()[0];
     B::float_reshape(weight, Shape::new([1, d]))
 }

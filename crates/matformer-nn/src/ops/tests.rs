@@ -115,6 +115,13 @@ fn plain_cross_entropy(h: &Tensor<2>, w: &Tensor<2>, targets: &Tensor<1, Int>) -
     -activation::log_softmax(logits, 1).gather(1, targets.clone().unsqueeze_dim(1)).squeeze_dim(1)
 }
 
+/// The definition, with an epsilon of 1e-5.
+fn plain_layer_norm(x: &Tensor<2>, weight: &Tensor<1>, bias: &Tensor<1>) -> Tensor<2> {
+    let centred = x.clone() - x.clone().mean_dim(1);
+    let variance = centred.clone().square().mean_dim(1);
+    centred / (variance + 1e-5).sqrt() * weight.clone().unsqueeze() + bias.clone().unsqueeze()
+}
+
 /// Blocks as plans make them: of one input, of shared inputs, of rows.
 fn block_lists(rows: usize, d_ff: usize) -> impl Strategy<Value = Vec<Block>> {
     let block = (0..rows, 1..=rows, 1..=d_ff).prop_map(move |(start, len, width)| Block {
@@ -246,6 +253,18 @@ fn rms_norm_equals_its_definition() {
 }
 
 #[test]
+fn layer_norm_equals_its_definition() {
+    let device = device();
+    for (rows, d) in [(1, 2), (3, 7), (150, 16), (65, 40)] {
+        let x = random([rows, d], 1, &device);
+        let [weight, bias] = [2, 3].map(|seed| random([d], seed, &device));
+        let theirs = plain_layer_norm(&x, &weight, &bias);
+        let inputs = [Input::Two(x.clone()), Input::One(weight.clone()), Input::One(bias.clone())];
+        assert_same(layer_norm(x, weight, bias, 1e-5), theirs, &inputs);
+    }
+}
+
+#[test]
 fn linear_equals_its_definition() {
     let device = device();
     // Fewer and more rows and columns than one task writes.
@@ -336,6 +355,22 @@ fn what_is_no_number_comes_through_as_in_the_definition() {
         &[&x, &up, &gate, &down].map(|t| Input::Two(t.clone())),
     );
 
+    let bias = random([9], 10, &device);
+    let plain = FfnWeights::Plain { up: up.clone(), bias: bias.clone(), down: down.clone() };
+    let two = |t: &Tensor<2>| Input::Two(t.clone());
+    assert_same_kinds(
+        nested_ffn(x.clone(), plain.clone(), &blocks),
+        plain_blocks(x.clone(), &plain, &blocks),
+        &[two(&x), two(&up), Input::One(bias), two(&down)],
+    );
+
+    let [weight, bias] = [11, 12].map(|seed| random([d], seed, &device));
+    assert_same_kinds(
+        layer_norm(x.clone(), weight.clone(), bias.clone(), 1e-5),
+        plain_layer_norm(&x, &weight, &bias),
+        &[two(&x), Input::One(weight), Input::One(bias)],
+    );
+
     let weight = random([d, 5], 5, &device);
     assert_same_kinds(
         linear(x.clone(), weight.clone()),
@@ -377,12 +412,14 @@ fn what_is_no_number_comes_through_as_in_the_definition() {
 }
 
 #[test]
-fn the_gated_block_in_pieces_is_that_in_one() {
+fn the_block_in_pieces_is_that_in_one() {
     // More rows and width than a piece has; one block, one input for several, several inputs.
     let (device, rows, d_model, d_ff) = (device(), 300, 5, 600);
     let x = random([rows, d_model], 1, &device);
     let [up, gate, down] = [2, 3, 4].map(|i| random([d_ff, d_model], i, &device));
     let weights = FfnWeights::Gated { up: up.clone(), gate: gate.clone(), down: down.clone() };
+    let bias = random([d_ff], 5, &device);
+    let plain = FfnWeights::Plain { up: up.clone(), bias: bias.clone(), down: down.clone() };
     let block = |start, end, width| Block { start, end, width };
     for blocks in [
         vec![block(0, 300, 600)],
@@ -395,6 +432,12 @@ fn the_gated_block_in_pieces_is_that_in_one() {
             nested_ffn(x.clone(), weights.clone(), &blocks),
             plain_blocks(x.clone(), &weights, &blocks),
             &inputs,
+        );
+        let two = |t: &Tensor<2>| Input::Two(t.clone());
+        assert_same(
+            nested_ffn(x.clone(), plain.clone(), &blocks),
+            plain_blocks(x.clone(), &plain, &blocks),
+            &[two(&x), two(&up), Input::One(bias.clone()), two(&down)],
         );
     }
 }

@@ -40,6 +40,9 @@ struct TrainState {
     held_out: Option<f64>,
     /// Steps that pieces of each parameter have made: (end, steps).
     pieces: BTreeMap<String, Vec<(usize, u64)>>,
+    /// SHA-256 of `train/optimizer.safetensors`; absent in older checkpoints.
+    #[serde(default)]
+    optimizer_sha256: Option<String>,
     /// Absent before there was a guard.
     #[serde(default)]
     guard: Guard,
@@ -136,16 +139,14 @@ impl Checkpoints {
         fs::create_dir_all(scratch.path().join("train"))?;
         let moments = trainer.optimizer().save()?;
         let pieces = moments.iter().map(|(path, m)| (path.clone(), m.pieces.clone())).collect();
-        moments::write(
-            &moments,
-            &scratch.path().join(OPTIMIZER),
-            &scratch.path().join(Manifest::FILE),
-        )?;
+        let optimizer = scratch.path().join(OPTIMIZER);
+        moments::write(&moments, &optimizer, &scratch.path().join(Manifest::FILE))?;
+        let optimizer_sha256 = Some(fs::sha256_file(&optimizer)?);
         let guard = trainer.guard().clone();
         let run = Some(saved.run.clone());
-        let state =
-            serde_json::to_string_pretty(&TrainState { step, held_out, pieces, guard, run })
-                .unwrap_or_else(|_| unreachable!("numbers and strings have a JSON form"));
+        let state = TrainState { step, held_out, pieces, optimizer_sha256, guard, run };
+        let state = serde_json::to_string_pretty(&state)
+            .unwrap_or_else(|_| unreachable!("numbers and strings have a JSON form"));
         fs::write_atomic(scratch.path().join(STATE), state.as_bytes())?;
         fs::publish_dir(scratch.path(), &target)?;
         self.prune(keep)?;

@@ -1,6 +1,9 @@
 //! Held-out losses while training.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use burn::{data::dataloader::Progress as BurnProgress, tensor::Tensor};
 use burn_train::{
@@ -10,11 +13,14 @@ use burn_train::{
 use matformer_core::{Plan, Submodel};
 use matformer_nn::{Folder, State, row_losses, walk};
 
-use super::{Loop, strategy::loss_name};
+use super::{Loop, say::say, strategy::loss_name};
 use crate::{
     Error, HeldOut, MetricsLine, Result,
     dashboard::{Shell, Values},
 };
+
+/// A measurement that takes longer says how far it is.
+const SAY_AFTER: Duration = Duration::from_secs(5);
 
 impl<M: Folder + 'static> Loop<M> {
     /// Measures the held-out losses, with the dashboard looking on.
@@ -24,10 +30,11 @@ impl<M: Folder + 'static> Loop<M> {
         events: &mut SupervisedTrainingEventProcessor<Shell>,
         interrupter: &Interrupter,
     ) -> Result<()> {
-        let total_items = self.batches.held_out_len();
+        let (total_items, finish) = (self.batches.held_out_len(), Interrupter::new());
         let start = LearnerEvent::StartSplit { epoch_number: epoch, total_items };
         interrupter.fail_on_error(events.process_valid(start));
-        self.measure(|done, losses| {
+        // To its end, also when a stop was asked for: a resumed run would not come back to it.
+        self.measure(&finish, |done, losses| {
             let values = losses.iter().map(|(name, loss)| (loss_name(name), *loss));
             let item = TrainingItem::new(
                 Values(Arc::new(values.collect())),
@@ -41,9 +48,25 @@ impl<M: Folder + 'static> Loop<M> {
         Ok(())
     }
 
+    /// What the losses are before the first step, unless a stop is asked for meanwhile.
+    pub(super) fn measure_before(&mut self) -> Result<()> {
+        let (total, interrupter) = (self.batches.held_out_len(), self.options.interrupter.clone());
+        let (progress, mut said) = (self.options.progress, Instant::now());
+        self.measure(&interrupter, |done, _| {
+            if said.elapsed() > SAY_AFTER && done < total {
+                said = Instant::now();
+                say(progress, format_args!("before the first step: {done} of {total} batches"));
+            }
+        })
+    }
+
     /// Held-out loss of every granularity, in one walk per batch; `see` gets the batches done and
-    /// the losses so far.
-    pub(super) fn measure(&mut self, mut see: impl FnMut(usize, &[(String, f64)])) -> Result<()> {
+    /// the losses so far. Gives up, with nothing written down, when `interrupter` stops it.
+    fn measure(
+        &mut self,
+        interrupter: &Interrupter,
+        mut see: impl FnMut(usize, &[(String, f64)]),
+    ) -> Result<()> {
         let model = self.trainer.model().valid();
         let space = model.space();
         let names = space.granularities.names();
@@ -53,6 +76,9 @@ impl<M: Folder + 'static> Loop<M> {
         let (mut nats, mut counts) = (vec![0.0; names.len()], vec![0; names.len()]);
         let mut losses = Vec::new();
         for index in 0..self.batches.held_out_len() {
+            if interrupter.should_stop() {
+                return Ok(());
+            }
             let batch = self
                 .batches
                 .held_out(&model, index)

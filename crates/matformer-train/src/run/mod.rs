@@ -105,7 +105,7 @@ pub fn run<M: Folder + 'static>(
         Loop { trainer, batches, options, checkpoints, log, pace, held_out, held_out_mean };
     let begun = !MetricsLog::read(&the_loop.options.dir)?.is_empty();
     if the_loop.options.config.overfit.is_some() && !begun {
-        the_loop.measure(|_, _| {})?;
+        the_loop.measure_before()?;
     }
     let the_loop = the_loop.with_burn_train(&device)?;
     the_loop.finish()

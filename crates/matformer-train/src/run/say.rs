@@ -47,9 +47,11 @@ impl<M: Folder + 'static> Loop<M> {
             .iter()
             .filter_map(|name| Some(format!("{name} {:.4}", held_out.held_out.get(*name)?)))
             .collect();
+        // A self-test holds nothing out.
+        let what = if self.options.config.overfit.is_some() { "loss" } else { "held-out loss" };
         say(
             self.options.progress,
-            format_args!("step {}  held-out loss {}", held_out.step, losses.join("  ")),
+            format_args!("step {}  {what} {}", held_out.step, losses.join("  ")),
         );
     }
 }
@@ -68,7 +70,7 @@ pub(super) fn say_restored(progress: Progress, restored: &Restored) {
 }
 
 /// A line for a person, where lines are what shows progress; else for the log.
-fn say(progress: Progress, line: std::fmt::Arguments<'_>) {
+pub(super) fn say(progress: Progress, line: std::fmt::Arguments<'_>) {
     match progress {
         Progress::Lines => tracing::info!(target: SAID, "{line}"),
         _ => tracing::debug!("{line}"),

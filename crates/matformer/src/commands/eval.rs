@@ -9,7 +9,7 @@ use matformer::{
     eval::{DataFacts, EvalResults, EvaluateOptions, Evaluation, evaluate, measurements},
 };
 
-use super::{Context, count, print_json};
+use super::{Context, count, documents, print_json};
 use crate::{
     args::EvalArgs,
     failure::OrBadInput,
@@ -107,9 +107,9 @@ pub fn plus_minus(value: f64, stderr: Option<f64>) -> String {
 /// What was measured on.
 pub fn print_data(d: &DataFacts) -> Result<()> {
     out!(
-        "held-out: {} tokens of {} documents, data {}",
+        "held-out: {} tokens of {}, data {}",
         count(d.tokens as f64),
-        d.documents,
+        documents(d.documents),
         d.hash.get(..16).unwrap_or(&d.hash)
     )
 }
@@ -137,5 +137,15 @@ pub fn print(results: &EvalResults, asked: &[String]) -> Result<()> {
         ]);
     }
     out!("{table}")?;
-    out!("± one standard error, clustered by document; differences are paired by document")
+    footnote(results.results.iter().map(|r| r.stderr))
+}
+
+/// What ± is, where there is one.
+pub fn footnote(mut errors: impl Iterator<Item = Option<f64>>) -> Result<()> {
+    match errors.any(|stderr| stderr.is_some()) {
+        false => Ok(()),
+        true => {
+            out!("± one standard error, clustered by document; differences are paired by document")
+        }
+    }
 }

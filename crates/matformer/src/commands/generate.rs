@@ -11,6 +11,7 @@ use crate::{
     args::GenerateArgs,
     failure::{Hinted, OrBadInput},
     folder::ModelFolder,
+    logging::say,
     output::{self, out},
 };
 
@@ -88,6 +89,14 @@ pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
             finish_reason: if generated.stopped { "stop" } else { "length" },
         });
     }
+    let at_end = !generated.stopped && generated.tokens.len() < args.max_tokens;
     out!("{}", (args.prompt.clone() + &text).strip_prefix(&shown).unwrap_or(""))?;
+    if at_end {
+        say!(
+            "note: {} of {} tokens: the context, which holds {context_len}, is full",
+            generated.tokens.len(),
+            args.max_tokens
+        );
+    }
     Ok(ExitCode::SUCCESS)
 }

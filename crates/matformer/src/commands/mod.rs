@@ -56,6 +56,11 @@ fn print_json(value: &impl Serialize) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// `1 document`, `12 documents`.
+fn documents(n: usize) -> String {
+    format!("{n} {}", if n == 1 { "document" } else { "documents" })
+}
+
 /// A number of parameters or FLOPs as people write it.
 fn count(n: f64) -> String {
     match n {

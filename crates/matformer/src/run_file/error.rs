@@ -29,6 +29,12 @@ pub enum Error {
         /// The parser's message, with line and column.
         message: String,
     },
+    /// A file of something else, by name and content.
+    #[error("{path}: not a run file; expected TOML")]
+    NotARunFile {
+        /// The file.
+        path: PathBuf,
+    },
     /// A `--set` that is not `key=value`.
     #[error("--set {found}: expected key=value, such as train.steps=100")]
     Set {
@@ -102,6 +108,11 @@ impl Error {
             Self::Core(e) => e.hint(),
             Self::Model { source, .. } => source.hint(),
             Self::Toml { message, .. } | Self::SetValue { message } => keys::meant(message),
+            Self::NotARunFile { path } => Some(format!(
+                "text is named in a run file, as `paths = [{:?}]` in its table `[data]`; \
+                 `matformer train --help` and configs/lm show the rest",
+                path.display().to_string()
+            )),
             Self::Differs { .. } => Some(
                 "resume with the run folder alone (matformer train RUN --resume), or train into \
                  another folder (--out)"

@@ -54,9 +54,10 @@ impl Draft {
     /// When the file is missing or malformed, or a key unknown.
     pub fn read(path: &Path, sets: &[String]) -> Result<Self> {
         let text = fs::read_to_string(path)?;
-        let malformed = |e: toml::de::Error| Error::Toml {
-            path: path.to_owned(),
-            message: e.to_string().trim_end().to_owned(),
+        let is_toml = path.extension().is_none_or(|suffix| suffix == "toml");
+        let malformed = |e: toml::de::Error| match is_toml {
+            true => Error::Toml { path: path.to_owned(), message: readable(&e) },
+            false => Error::NotARunFile { path: path.to_owned() },
         };
         // The typed parse of the text first: its messages name line and column.
         let _: RunFile = toml::from_str(&text).map_err(malformed)?;
@@ -173,10 +174,30 @@ impl RunFile {
 }
 
 fn typed(table: &Table) -> Result<RunFile> {
-    table.clone().try_into().map_err(|e: toml::de::Error| Error::SetValue {
-        message: e.to_string().trim_end().replace('\n', " "),
-    })
+    table
+        .clone()
+        .try_into()
+        .map_err(|e: toml::de::Error| Error::SetValue { message: readable(&e).replace('\n', " ") })
 }
+
+/// The parser's message, with a person's names of types.
+fn readable(error: &toml::de::Error) -> String {
+    let mut text = error.to_string().trim_end().to_owned();
+    for (types, name) in TYPES {
+        for found in types {
+            text = text.replace(&format!("expected {found}"), &format!("expected {name}"));
+        }
+    }
+    text
+}
+
+/// Types as serde names them, and what a person calls them.
+const TYPES: [(&[&str], &str); 4] = [
+    (&["u64", "u32", "usize"], "a whole number, 0 or more"),
+    (&["f64", "f32"], "a number"),
+    (&["a boolean"], "true or false"),
+    (&["a sequence"], "a list"),
+];
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::kernel::{
     Mat, Shared, Size, Values, Write, lane_dot, probabilities, product, scale_by, softmax_terms,
-    tensor, vectorised,
+    tensor, vectorised, zeros,
 };
 use crate::ops::AttentionSpec;
 
@@ -65,7 +65,7 @@ pub(super) fn forward(qkv: [FlexTensor; 3], s: &AttentionSpec) -> (FlexTensor, F
     let [q, k, v] = qkv.map(Values::of);
     let (q, k, v) = (q.get(), k.get(), v.get());
     let (q_dim, kv_dim, hd) = (s.heads * s.head_dim, s.kv_heads * s.head_dim, s.head_dim);
-    let mut out = vec![0.0; s.rows * s.q_len * q_dim];
+    let mut out = zeros(s.rows * s.q_len * q_dim);
     let mut lse = vec![0.0; s.rows * s.heads * s.q_len];
     let shared = Shared::new(&mut out);
     lse.par_chunks_mut(s.q_len.max(1)).enumerate().for_each(|(task, lse)| {
@@ -121,9 +121,9 @@ pub(super) fn backward(
         grad: grad.get(),
     };
     let (q_dim, kv_dim) = (s.heads * s.head_dim, s.kv_heads * s.head_dim);
-    let mut dq = vec![0.0; s.rows * s.q_len * q_dim];
-    let mut dk = vec![0.0; s.rows * s.kv_len * kv_dim];
-    let mut dv = vec![0.0; s.rows * s.kv_len * kv_dim];
+    let mut dq = zeros(s.rows * s.q_len * q_dim);
+    let mut dk = zeros(s.rows * s.kv_len * kv_dim);
+    let mut dv = zeros(s.rows * s.kv_len * kv_dim);
     let outputs = [&mut dq, &mut dk, &mut dv].map(|v| Shared::new(v));
     // One task per key and value head: it alone adds to that head's dk and dv, in order.
     (0..s.rows * s.kv_heads).into_par_iter().for_each(|task| {

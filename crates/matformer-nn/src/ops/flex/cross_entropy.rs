@@ -6,10 +6,19 @@ use rayon::prelude::*;
 
 use super::kernel::{
     Mat, Size, Values, Write, probabilities, product, scale_by, softmax_terms, tensor, values_mut,
+    zeros,
 };
 
-/// Rows of one chunk: small enough that its logits stay in the cache, large enough for products.
-const CHUNK: usize = 128;
+/// Rows of one chunk, at least and at most: every chunk reads the whole vocabulary's weights, and
+/// twice more for its gradients.
+const ROWS: std::ops::RangeInclusive<usize> = 128..=512;
+/// Logits of one chunk at most, above the fewest rows: 16 MiB.
+const LOGITS: usize = 1 << 22;
+
+/// Rows of one chunk.
+fn chunk(tokens: usize, vocab: usize) -> usize {
+    (LOGITS / vocab.max(1)).clamp(*ROWS.start(), *ROWS.end()).min(tokens)
+}
 
 /// Values that one task scales.
 const SCALED: usize = 1 << 16;
@@ -78,10 +87,11 @@ fn pass(hidden: FlexTensor, weight: FlexTensor, targets: FlexTensor, gradients: 
     let ([tokens, d], [vocab, _]) = (hidden.shape().dims(), weight.shape().dims());
     let (hidden, weight, ids) = (Values::of(hidden), Values::of(weight), ids(targets));
     let (mut nats, mut lse) = (vec![0.0; tokens], vec![0.0; tokens]);
-    let mut found = gradients.then(|| [vec![0.0; tokens * d], vec![0.0; vocab * d]]);
-    let mut logits = vec![0.0; CHUNK.min(tokens) * vocab];
-    for first in (0..tokens).step_by(CHUNK) {
-        let rows = CHUNK.min(tokens - first);
+    let mut found = gradients.then(|| [zeros(tokens * d), zeros(vocab * d)]);
+    let chunk = chunk(tokens, vocab);
+    let mut logits = zeros(chunk * vocab);
+    for first in (0..tokens).step_by(chunk) {
+        let rows = chunk.min(tokens - first);
         let (h, w) = (Mat::rows(&hidden.get()[first * d..], d), Mat::rows(weight.get(), d));
         let size = Size { m: rows, n: vocab, k: d };
         product(&mut logits, vocab, h, w.t(), size, PARALLEL);
@@ -131,10 +141,11 @@ pub(super) fn backward(
     let ([tokens, d], [vocab, _]) = (hidden.shape().dims(), weight.shape().dims());
     let (hidden, weight, ids) = (Values::of(hidden), Values::of(weight), ids(targets));
     let (lse, grad) = (Values::of(lse), Values::of(grad));
-    let (mut d_hidden, mut d_weight) = (vec![0.0; tokens * d], vec![0.0; vocab * d]);
-    let mut logits = vec![0.0; CHUNK.min(tokens) * vocab];
-    for first in (0..tokens).step_by(CHUNK) {
-        let rows = CHUNK.min(tokens - first);
+    let (mut d_hidden, mut d_weight) = (zeros(tokens * d), zeros(vocab * d));
+    let chunk = chunk(tokens, vocab);
+    let mut logits = zeros(chunk * vocab);
+    for first in (0..tokens).step_by(chunk) {
+        let rows = chunk.min(tokens - first);
         let range = first..first + rows;
         let (h, w) = (Mat::rows(&hidden.get()[first * d..], d), Mat::rows(weight.get(), d));
         let size = Size { m: rows, n: vocab, k: d };

@@ -44,6 +44,23 @@ pub(super) fn tensor(values: Vec<f32>, shape: &[usize]) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(values), layout, DType::F32)
 }
 
+/// Values below which one core is as quick as all: 256 KiB.
+const FEW: usize = 1 << 16;
+
+/// Zeros, first touched on all cores: memory that is new to the process comes page by page.
+pub(super) fn zeros(n: usize) -> Vec<f32> {
+    if n <= FEW {
+        return vec![0.0; n];
+    }
+    let mut values = Vec::with_capacity(n);
+    values.spare_capacity_mut()[..n].par_chunks_mut(FEW).for_each(|part| {
+        part.fill(std::mem::MaybeUninit::new(0.0));
+    });
+    // SAFETY: all n were written.
+    unsafe { values.set_len(n) };
+    values
+}
+
 /// A matrix inside a slice: element (i, j) lies at `i·row + j·col`.
 #[derive(Clone, Copy)]
 pub(super) struct Mat<'a> {

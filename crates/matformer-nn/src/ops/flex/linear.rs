@@ -2,7 +2,7 @@
 
 use burn::backend::{TensorMetadata, flex::FlexTensor};
 
-use super::kernel::{Mat, Size, Values, Write, product, tensor};
+use super::kernel::{Mat, Size, Values, Write, product, tensor, zeros};
 
 const PARALLEL: Write = Write { add: false, factor: 1.0, parallel: true };
 
@@ -17,7 +17,7 @@ pub(super) fn fits(x: &FlexTensor) -> bool {
 pub(super) fn forward(x: FlexTensor, weight: FlexTensor) -> FlexTensor {
     let ([n, k], [_, m]) = (x.shape().dims(), weight.shape().dims());
     let [x, weight] = [x, weight].map(Values::of);
-    let mut y = vec![0.0; n * m];
+    let mut y = zeros(n * m);
     let (x, weight) = (Mat::rows(x.get(), k), Mat::rows(weight.get(), m));
     product(&mut y, m, x, weight, Size { m: n, n: m, k }, PARALLEL);
     tensor(y, &[n, m])
@@ -30,7 +30,7 @@ pub(super) fn backward(
 ) -> (FlexTensor, FlexTensor) {
     let ([n, k], [_, m]) = (x.shape().dims(), weight.shape().dims());
     let [x, weight, grad] = [x, weight, grad].map(Values::of);
-    let (mut dx, mut dw) = (vec![0.0; n * k], vec![0.0; k * m]);
+    let (mut dx, mut dw) = (zeros(n * k), zeros(k * m));
     let (x, grad) = (Mat::rows(x.get(), k), Mat::rows(grad.get(), m));
     let weight = Mat::rows(weight.get(), m);
     product(&mut dx, k, grad, weight.t(), Size { m: n, n: k, k: m }, PARALLEL);

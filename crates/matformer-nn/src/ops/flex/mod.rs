@@ -8,7 +8,7 @@ mod activation;
 mod adamw;
 mod attention;
 mod cross_entropy;
-mod gated_ffn;
+mod ffn;
 mod kernel;
 mod linear;
 mod norm;
@@ -21,8 +21,11 @@ use burn::backend::{
 };
 use burn::tensor::DType;
 
+use ffn::Between;
+
 use super::{AdamWStep, AttentionSpec, FfnSpec, NnBackend, StepBackend};
 use crate::ops;
+use kernel::tensor;
 
 /// Whether all tensors are f32: what the kernels are written for.
 fn all_f32(tensors: &[&FlexTensor]) -> bool {
@@ -110,8 +113,8 @@ impl NnBackend for Flex {
         down: FloatTensor<Self>,
         spec: FfnSpec,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        match all_f32(&[&x, &up, &gate, &down]) && gated_ffn::fits(&spec) {
-            true => gated_ffn::forward(x, up, gate, down, &spec),
+        match all_f32(&[&x, &up, &gate, &down]) && ffn::fits(&spec) {
+            true => ffn::forward(x, up, Between::Gate(gate), down, &spec),
             false => ops::nested_ffn::gated_forward::<Self>(x, up, gate, down, &spec),
         }
     }
@@ -126,11 +129,48 @@ impl NnBackend for Flex {
         grad: FloatTensor<Self>,
         spec: FfnSpec,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let (weights, saved) = ([up, gate, down], [saved_up, saved_gate]);
-        let [up, gate, down] = &weights;
-        match all_f32(&[&x, up, gate, down, &grad]) && gated_ffn::fits(&spec) {
-            true => gated_ffn::backward(x, weights, saved, grad, &spec),
-            false => ops::nested_ffn::gated_backward::<Self>(x, weights, saved, grad, &spec),
+        let saved = [saved_up, saved_gate];
+        match all_f32(&[&x, &up, &gate, &down, &grad]) && ffn::fits(&spec) {
+            true => ffn::backward(x, up, Between::Gate(gate), down, saved, grad, &spec),
+            false => {
+                ops::nested_ffn::gated_backward::<Self>(x, [up, gate, down], saved, grad, &spec)
+            }
+        }
+    }
+
+    fn plain_ffn(
+        x: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        down: FloatTensor<Self>,
+        spec: FfnSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        match all_f32(&[&x, &up, &bias, &down]) && ffn::fits(&spec) {
+            true => {
+                let (y, saved, _) = ffn::forward(x, up, Between::Bias(bias), down, &spec);
+                (y, saved)
+            }
+            false => ops::nested_ffn::plain_forward::<Self>(x, up, bias, down, &spec),
+        }
+    }
+
+    fn plain_ffn_backward(
+        x: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        down: FloatTensor<Self>,
+        saved_up: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        spec: FfnSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        match all_f32(&[&x, &up, &bias, &down, &grad]) && ffn::fits(&spec) {
+            true => {
+                let saved = [saved_up, tensor(Vec::new(), &[0])];
+                ffn::backward(x, up, Between::Bias(bias), down, saved, grad, &spec)
+            }
+            false => {
+                ops::nested_ffn::plain_backward::<Self>(x, [up, bias, down], saved_up, grad, &spec)
+            }
         }
     }
 
@@ -190,6 +230,31 @@ impl NnBackend for Flex {
         match all_f32(&[&x, &weight, &grad]) {
             true => norm::backward(x, weight, scale, grad),
             false => ops::rms_norm::backward::<Self>(x, weight, scale, grad),
+        }
+    }
+
+    fn standardize(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        eps: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        match all_f32(&[&x, &weight, &bias]) {
+            true => norm::layer_forward(x, weight, bias, eps),
+            false => ops::layer_norm::forward::<Self>(x, weight, bias, eps),
+        }
+    }
+
+    fn standardize_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        match all_f32(&[&x, &weight, &grad]) {
+            true => norm::layer_backward(x, weight, [mean, scale], grad),
+            false => ops::layer_norm::backward::<Self>(x, weight, [mean, scale], grad),
         }
     }
 

@@ -3,7 +3,7 @@
 use burn::backend::{TensorMetadata, flex::FlexTensor};
 use rayon::prelude::*;
 
-use super::kernel::{Values, tensor, vectorised};
+use super::kernel::{Values, tensor, vectorised, zeros};
 
 /// Rows of one task.
 const CHUNK: usize = 64;
@@ -26,7 +26,7 @@ pub(super) fn rotate(x: FlexTensor, cos: FlexTensor, sin: FlexTensor, back: bool
     let ([n, d], [table, half]) = (x.shape().dims(), cos.shape().dims());
     let [x, cos, sin] = [x, cos, sin].map(Values::of);
     let sign = if back { -1.0 } else { 1.0 };
-    let mut out = vec![0.0; n * d];
+    let mut out = zeros(n * d);
     out.par_chunks_mut(CHUNK * d.max(1))
         .zip(x.get().par_chunks(CHUNK * d.max(1)))
         .enumerate()

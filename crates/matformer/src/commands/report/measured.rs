@@ -12,8 +12,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{commands::eval, failure::OrBadInput, folder::ModelFolder, logging::say};
 
-/// Its file in the folder of the report.
-const KEPT: &str = "measured.json";
+/// Its file in the folder of the report: a part of the held-out text has one of its own.
+fn kept_as(tokens: Option<usize>) -> String {
+    match tokens {
+        None => "measured.json".to_owned(),
+        Some(n) => format!("measured-{n}.json"),
+    }
+}
+
+/// Most characters of a prompt.
+const PROMPT: usize = 60;
 
 /// What to do with a folder that names no data.
 const DATA_HINT: &str = "report needs the folder of a run; `matformer eval` measures any model \
@@ -31,6 +39,8 @@ pub struct Measured {
     pub outside: Vec<String>,
     pub in_between: usize,
     pub baselines: Baselines,
+    /// The beginning of a held-out document, to go on from.
+    pub prompt: String,
     /// Losses of the granularities, by label, document by document: another run's are compared with
     /// them.
     pub documents: BTreeMap<String, Vec<DocumentLoss>>,
@@ -53,13 +63,15 @@ impl Gap {
 
 /// What is kept of an earlier measurement of the same, or a new one.
 pub fn measured(folder: &ModelFolder, tokens: Option<usize>) -> Result<Measured> {
-    let kept = folder.dir.join("report").join(KEPT);
+    let dir = folder.dir.join("report");
+    let kept = dir.join(kept_as(tokens));
     if let Some(measured) = reusable(&kept, folder, tokens) {
         say!("{}: measured before, reused", kept.display());
         return Ok(measured);
     }
+    // A folder that cannot be written into must not cost the measurement.
+    drop(fs::scratch_dir(&kept)?);
     let measured = measure(folder, tokens)?;
-    fs::create_dir_all(folder.dir.join("report"))?;
     fs::write_atomic(&kept, serde_json::to_string(&measured)?.as_bytes())?;
     Ok(measured)
 }
@@ -121,11 +133,24 @@ fn measure(folder: &ModelFolder, tokens: Option<usize>) -> Result<Measured> {
         outside,
         in_between: in_between.len(),
         baselines: prepared.baselines(&held_out)?,
+        prompt: prompt(&held_out.texts(&prepared.tokenizer()?)?),
         documents: uniforms
             .iter()
             .map(|uniform| Ok((space.label(uniform), evaluation.losses(uniform)?.to_vec())))
             .collect::<Result<_>>()?,
     })
+}
+
+/// The first whole words of the first text that has some.
+fn prompt(texts: &[String]) -> String {
+    let text = texts.iter().map(|text| text.trim_start()).find(|text| !text.is_empty());
+    let text = text.unwrap_or_default();
+    let cut = text.char_indices().nth(PROMPT).map_or(text.len(), |(at, _)| at);
+    let head = &text[..cut];
+    match head.rfind(char::is_whitespace) {
+        Some(end) if cut < text.len() => head[..end].trim_end().to_owned(),
+        _ => head.to_owned(),
+    }
 }
 
 /// Whether a submodel's loss is between those of the granularities that it mixes, within two

@@ -17,8 +17,6 @@ use super::{Context, count, eval, print_json};
 use crate::{args::ReportArgs, failure::OrBadInput, folder::ModelFolder, output::out};
 use measured::{Measured, measured};
 
-const PROMPT: &str = "fn main() {";
-
 pub fn run(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
     let [run] = &args.runs[..] else {
         return overlay::run(args, context);
@@ -68,7 +66,7 @@ fn report_data(folder: &ModelFolder, measured: &Measured) -> Result<ReportData> 
         train,
         held_out,
         baselines: Some(measured.baselines),
-        sample: Some(sample(folder)?),
+        sample: Some(sample(folder, &measured.prompt)?),
     })
 }
 
@@ -104,10 +102,13 @@ fn metrics(folder: &ModelFolder) -> Result<Vec<MetricsLine>> {
     }
 }
 
-fn sample(folder: &ModelFolder) -> Result<Sample> {
+fn sample(folder: &ModelFolder, begin: &str) -> Result<Sample> {
     let (tokenizer, largest) = (folder.tokenizer()?, folder.submodel(None)?);
     let mut prompt = vec![tokenizer.bos()];
-    prompt.extend(tokenizer.encode(PROMPT)?);
+    prompt.extend(tokenizer.encode(begin)?);
+    // A short context keeps room for what is generated.
+    prompt.truncate(folder.model.config().context.div_ceil(2));
+    let typed = &prompt[1..].to_vec();
     let options =
         GenerateOptions { max_new_tokens: 64, stop: Some(tokenizer.eos()), ..Default::default() };
     let results =
@@ -115,7 +116,7 @@ fn sample(folder: &ModelFolder) -> Result<Sample> {
     let tokens = results.into_iter().next().unwrap_or_default().tokens;
     Ok(Sample {
         submodel: folder.space().label(&largest),
-        prompt: PROMPT.to_owned(),
+        prompt: tokenizer.decode(typed)?,
         text: tokenizer.decode(&tokens)?,
     })
 }

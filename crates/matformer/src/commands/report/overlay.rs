@@ -166,6 +166,6 @@ fn print(data: &OverlayData, page: &Path) -> Result<()> {
         }
     }
     out!("{table}")?;
-    out!("± one standard error, clustered by document; differences are paired by document")?;
+    eval::footnote(data.runs.iter().flat_map(|run| run.results.results.iter().map(|r| r.stderr)))?;
     out!("report: {}", page.display())
 }

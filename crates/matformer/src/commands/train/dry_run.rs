@@ -70,7 +70,7 @@ pub fn run(target: &Target, context: &Context) -> Result<ExitCode> {
     // Removed at the end: what is not prepared yet stays so.
     let scratch = fs::scratch_dir(std::env::temp_dir().join("matformer"))?;
     let prepared = prepare_into(&target.run.data, scratch.path())?;
-    say_data(&prepared);
+    say_data(&target.run.data, &prepared);
     target.check_data(&prepared)?;
     let run = with_vocabulary(&target.run, &prepared);
     let need = Need::of(&run, run.model.lm.vocab_size, context)?;

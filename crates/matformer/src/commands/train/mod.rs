@@ -12,7 +12,7 @@ use std::{io::IsTerminal, process::ExitCode, sync::Arc};
 use anyhow::Result;
 use matformer::{
     core::{Manifest, Provenance, fs},
-    data::Prepared,
+    data::{DataConfig, Dropped, Prepared},
     lm::MatLm,
     nn::{Elastic, Folder},
     run_file::{self, RunFile},
@@ -21,7 +21,7 @@ use matformer::{
 };
 
 use self::{fit::Need, init::Init, interrupt::Interrupts, target::Target};
-use super::{Context, count};
+use super::{Context, count, documents};
 use crate::{
     args::TrainArgs,
     failure::OrBadInput,
@@ -46,7 +46,7 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
     let begun = target.dir.join(run_file::FILE).exists();
     let lock = begun.then(|| RunLock::take(&target.dir)).transpose()?;
     let prepared = prepare(&target.run.data)?;
-    say_data(&prepared);
+    say_data(&target.run.data, &prepared);
     target.check_data(&prepared)?;
     let run = with_vocabulary(&target.run, &prepared);
     Need::of(&run, run.model.lm.vocab_size, context)?.check(&run)?;
@@ -65,7 +65,7 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
         fs::write_atomic(&kept, target.run.to_toml()?.as_bytes())?;
     }
     logging::open(&target.dir)?;
-    say_begin(&target);
+    say_begin(&target, begun);
     let options = options(&target, &run, &model, &prepared, lock, context)?;
     interrupts.save_with(&options.interrupter);
     let outcome = matformer::train::run(model, Arc::new(batches), options)?;
@@ -84,7 +84,20 @@ fn with_vocabulary(run: &RunFile, prepared: &Prepared) -> RunFile {
 fn batches(run: &RunFile, prepared: &Prepared) -> Result<TextBatches> {
     let (lm, train) = (&run.model.lm, &run.train);
     let rows = train.rows(lm.context).bad_input()?;
-    TextBatches::new(prepared, rows, lm.context, train.eval_tokens, train.seed).bad_input()
+    let batches =
+        TextBatches::new(prepared, rows, lm.context, train.eval_tokens, train.seed).bad_input()?;
+    match train.overfit.filter(|n| *n > batches.distinct()) {
+        None => Ok(batches),
+        Some(found) => Err(matformer::train::Error::Config {
+            field: "overfit",
+            found: found.to_string(),
+            expected: format!(
+                "at most {}: the training text has no more batches",
+                batches.distinct()
+            ),
+        })
+        .bad_input(),
+    }
 }
 
 /// The model at step 0, on the device with gradients.
@@ -139,9 +152,12 @@ fn options(
 }
 
 /// Where a resumed run stands, as far as training does not say it itself.
-fn say_begin(target: &Target) {
+fn say_begin(target: &Target, begun: bool) {
     let latest = Checkpoints::of(&target.dir).latest().ok().flatten();
     match (&latest, target.resume) {
+        (None, true) if !begun => {
+            say!("{}: no run is there, a new one begins", target.dir.display());
+        }
         (None, true) => say!("{}: no checkpoint, starting at step 0", target.dir.display()),
         (Some(latest), _) => {
             if let Some(was) = target.longer_than() {
@@ -164,20 +180,36 @@ fn say_begin(target: &Target) {
     }
 }
 
-fn say_data(prepared: &Prepared) {
+/// Held-out documents below which a standard error over them means little.
+const FEW: usize = 10;
+
+fn say_data(data: &DataConfig, prepared: &Prepared) {
     let s = &prepared.summary;
     say!(
-        "data {}: {} training tokens of {} documents, {} held-out tokens of {}{}{}",
+        "data {}: {} training tokens of {}, {} held-out tokens of {}{}{}",
         prepared.data_hash().short(),
         count(s.train.tokens as f64),
-        s.train.documents,
+        documents(s.train.documents),
         count(s.held_out.tokens as f64),
         s.held_out.documents,
-        match s.dropped.bad_rows {
-            0 => String::new(),
-            1 => ", 1 bad row skipped".to_owned(),
-            bad => format!(", {bad} bad rows skipped"),
+        match s.dropped == Dropped::default() {
+            true => String::new(),
+            false => format!("; left out: {}", s.dropped),
         },
         if prepared.reused { " (prepared before)" } else { "" },
     );
+    if data.tokenizer.is_none() && s.vocab_size < data.vocab_size {
+        say!(
+            "note: the text gives a vocabulary of {}, fewer than `data.vocab_size`, which is {}",
+            s.vocab_size,
+            data.vocab_size
+        );
+    }
+    if s.held_out.documents < FEW {
+        say!(
+            "note: {} held out: a held-out loss of so few is known roughly; \
+             `data.held_out` sets their share",
+            documents(s.held_out.documents)
+        );
+    }
 }

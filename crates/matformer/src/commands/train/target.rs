@@ -41,11 +41,15 @@ impl Target {
     fn of_folder(args: &TrainArgs, device: &burn::tensor::Device) -> Result<Self> {
         let alone = args.out.is_none() && args.sets.is_empty() && args.init.is_none();
         if !args.resume || !alone {
-            return Err(Hinted {
-                message: format!("{}: a folder; expected a run file", args.config.display()),
-                hint: "to go on with a run, give its folder and --resume alone".to_owned(),
-            })
-            .bad_input();
+            let dir = args.config.display();
+            let hint = match args.resume && !args.sets.is_empty() {
+                true => {
+                    format!("change `{dir}/{}`, then resume with --resume alone", run_file::FILE)
+                }
+                false => "to go on with a run, give its folder and --resume alone".to_owned(),
+            };
+            return Err(Hinted { message: format!("{dir}: a folder; expected a run file"), hint })
+                .bad_input();
         }
         let kept = args.config.join(run_file::FILE);
         if !kept.exists() {
@@ -83,8 +87,11 @@ impl Target {
             return Ok(there);
         }
         if dir.exists() && !dir.is_dir() {
-            // Says why it cannot be.
-            fs::create_dir_all(&dir).bad_input()?;
+            return Err(Hinted {
+                message: format!("{}: a file is there; expected a folder", dir.display()),
+                hint: "train into another folder (--out)".to_owned(),
+            })
+            .bad_input();
         }
         let init = Init::open(&mut draft, device)?;
         let mut run = draft.resolve().bad_input()?;

@@ -1,4 +1,4 @@
-//! The gated block in pieces of rows and width: activations stay in the cache between their
+//! The nested block in pieces of rows and width: activations stay in the cache between their
 //! products, and every product is written where it belongs.
 
 use std::ops::Range;
@@ -6,8 +6,10 @@ use std::ops::Range;
 use burn::backend::{TensorMetadata, flex::FlexTensor};
 use rayon::prelude::*;
 
-use super::activation::{swiglu_backward_in_place, swiglu_chunk};
-use super::kernel::{Mat, Shared, Size, Values, Write, product, tensor, values_mut};
+use super::activation::{
+    gelu_backward_in_place, gelu_chunk, swiglu_backward_in_place, swiglu_chunk,
+};
+use super::kernel::{Mat, Shared, Size, Values, Write, product, tensor, values_mut, zeros};
 use crate::ops::FfnSpec;
 
 /// Hidden rows of one piece.
@@ -26,6 +28,41 @@ const ADD: Write = Write { add: true, ..NEW };
 /// Whether a call is worth pieces; the backward of a call answers as its forward did.
 pub(super) fn fits(spec: &FfnSpec) -> bool {
     spec.blocks.iter().map(|b| b.end - b.start).sum::<usize>() >= FEWEST_ROWS
+}
+
+/// What stands between a block's first product and its second.
+#[derive(Clone, Copy)]
+pub(super) enum Between<T> {
+    /// SwiGLU with this gate, `[d_ff, d_model]`.
+    Gate(T),
+    /// This bias, `[d_ff]`, and exact GELU.
+    Bias(T),
+}
+
+impl<T> Between<T> {
+    fn map<U>(self, f: impl FnOnce(T) -> U) -> Between<U> {
+        match self {
+            Self::Gate(t) => Between::Gate(f(t)),
+            Self::Bias(t) => Between::Bias(f(t)),
+        }
+    }
+
+    fn get(&self) -> &T {
+        let (Self::Gate(t) | Self::Bias(t)) = self;
+        t
+    }
+
+    fn is_gate(&self) -> bool {
+        matches!(self, Self::Gate(_))
+    }
+}
+
+/// The weights of a call.
+#[derive(Clone, Copy)]
+struct Weights<'a> {
+    up: &'a [f32],
+    between: Between<&'a [f32]>,
+    down: &'a [f32],
 }
 
 /// All blocks of one input range.
@@ -89,110 +126,144 @@ fn groups(spec: &FfnSpec) -> (Vec<Group>, usize, usize) {
     (groups, outputs, saved)
 }
 
-/// Output, and what up and gate gave: per distinct input `[rows, widest width]`, flattened.
+/// Output, and what up (with its bias) and gate gave: per distinct input `[rows, widest width]`,
+/// flattened; nothing of a gate where there is none.
 pub(super) fn forward(
     x: FlexTensor,
     up: FlexTensor,
-    gate: FlexTensor,
+    between: Between<FlexTensor>,
     down: FlexTensor,
     spec: &FfnSpec,
 ) -> (FlexTensor, FlexTensor, FlexTensor) {
     let [_, d] = x.shape().dims();
-    let [x, up, gate, down] = [x, up, gate, down].map(Values::of);
+    let [x, up, down] = [x, up, down].map(Values::of);
+    let between = between.map(Values::of);
     let (groups, rows, size) = groups(spec);
-    let (mut y, mut saved_up, mut saved_gate) =
-        (vec![0.0; rows * d], vec![0.0; size], vec![0.0; size]);
-    let targets = [&mut y, &mut saved_up, &mut saved_gate].map(|v| Shared::new(v));
-    let weights = [up.get(), gate.get(), down.get()];
+    let gate_size = if between.is_gate() { size } else { 0 };
+    let (mut y, mut saved_up, mut saved_gate) = (zeros(rows * d), zeros(size), zeros(gate_size));
+    let pass = Forward {
+        d,
+        x: x.get(),
+        weights: weights(&up, &between, &down),
+        y: Shared::new(&mut y),
+        saved: [Shared::new(&mut saved_up), Shared::new(&mut saved_gate)],
+    };
     let tasks: Vec<(&Group, Range<usize>)> =
         groups.iter().flat_map(|group| group.chunks().map(move |chunk| (group, chunk))).collect();
-    tasks.into_par_iter().for_each(|(group, chunk)| {
-        forward_chunk(x.get(), weights, targets, d, group, &chunk);
-    });
-    (tensor(y, &[rows, d]), tensor(saved_up, &[size]), tensor(saved_gate, &[size]))
+    tasks.into_par_iter().for_each(|(group, chunk)| pass.chunk(group, &chunk));
+    (tensor(y, &[rows, d]), tensor(saved_up, &[size]), tensor(saved_gate, &[gate_size]))
 }
 
-fn forward_chunk(
-    x: &[f32],
-    [up, gate, down]: [&[f32]; 3],
-    [y, saved_up, saved_gate]: [Shared; 3],
-    d: usize,
-    group: &Group,
-    chunk: &Range<usize>,
-) {
-    let (rows, widest) = (chunk.len(), group.widest());
-    let x = Mat::rows(&x[(group.input.start + chunk.start) * d..], d);
-    let at = group.saved + chunk.start * widest;
-    // SAFETY: this task alone touches this chunk's activations, and its rows of the outputs of the
-    // group's blocks.
-    let (u, g, out) = unsafe {
-        let len = rows * widest;
-        let out = y.slice((group.output() + chunk.start) * d, rows * d);
-        (saved_up.slice(at, len), saved_gate.slice(at, len), out)
+fn weights<'a>(up: &'a Values, between: &'a Between<Values>, down: &'a Values) -> Weights<'a> {
+    let between = match between {
+        Between::Gate(gate) => Between::Gate(gate.get()),
+        Between::Bias(bias) => Between::Bias(bias.get()),
     };
-    let mut h = vec![0.0; rows * WIDTH.min(widest)];
-    for piece in group.pieces(WIDTH) {
-        let (first, w) = (piece.start * d, piece.len());
-        let size = Size { m: rows, n: w, k: d };
-        product(&mut u[piece.start..], widest, x, Mat::rows(&up[first..], d).t(), size, NEW);
-        product(&mut g[piece.start..], widest, x, Mat::rows(&gate[first..], d).t(), size, NEW);
-        for i in 0..rows {
-            let line = i * widest + piece.start..i * widest + piece.end;
-            swiglu_chunk(&g[line.clone()], &u[line], &mut h[i * w..(i + 1) * w]);
-        }
-        let write = if piece.start == 0 { NEW } else { ADD };
-        let size = Size { m: rows, n: d, k: w };
-        product(out, d, Mat::rows(&h, w), Mat::rows(&down[first..], d), size, write);
-        // What the widest block has summed up to here is what a narrower one gives.
-        for (_, first) in group.members.iter().rev().skip(1).filter(|(w, _)| *w == piece.end) {
-            // SAFETY: as above; blocks do not share output rows.
-            let copy = unsafe { y.slice((first + chunk.start) * d, rows * d) };
-            copy.copy_from_slice(out);
+    Weights { up: up.get(), between, down: down.get() }
+}
+
+struct Forward<'a> {
+    d: usize,
+    x: &'a [f32],
+    weights: Weights<'a>,
+    y: Shared,
+    saved: [Shared; 2],
+}
+
+impl Forward<'_> {
+    fn chunk(&self, group: &Group, chunk: &Range<usize>) {
+        let (d, rows, widest) = (self.d, chunk.len(), group.widest());
+        let Weights { up, between, down } = self.weights;
+        let x = Mat::rows(&self.x[(group.input.start + chunk.start) * d..], d);
+        let (at, len) = (group.saved + chunk.start * widest, rows * widest);
+        let [saved_up, saved_gate] = self.saved;
+        // SAFETY: this task alone touches this chunk's activations, and its rows of the outputs of
+        // the group's blocks.
+        let (u, out) = unsafe {
+            let out = self.y.slice((group.output() + chunk.start) * d, rows * d);
+            (saved_up.slice(at, len), out)
+        };
+        let mut h = vec![0.0; rows * WIDTH.min(widest)];
+        for piece in group.pieces(WIDTH) {
+            let (first, w) = (piece.start * d, piece.len());
+            let size = Size { m: rows, n: w, k: d };
+            let line = |i: usize| i * widest + piece.start..i * widest + piece.end;
+            product(&mut u[piece.start..], widest, x, Mat::rows(&up[first..], d).t(), size, NEW);
+            match between {
+                Between::Gate(gate) => {
+                    // SAFETY: as above.
+                    let g = unsafe { saved_gate.slice(at, len) };
+                    let gate = Mat::rows(&gate[first..], d).t();
+                    product(&mut g[piece.start..], widest, x, gate, size, NEW);
+                    for (i, h) in h.chunks_mut(w).take(rows).enumerate() {
+                        swiglu_chunk(&g[line(i)], &u[line(i)], h);
+                    }
+                }
+                Between::Bias(bias) => {
+                    for (i, h) in h.chunks_mut(w).take(rows).enumerate() {
+                        gelu_chunk(&mut u[line(i)], &bias[piece.clone()], h);
+                    }
+                }
+            }
+            let write = if piece.start == 0 { NEW } else { ADD };
+            let size = Size { m: rows, n: d, k: w };
+            product(out, d, Mat::rows(&h, w), Mat::rows(&down[first..], d), size, write);
+            // What the widest block has summed up to here is what a narrower one gives.
+            for (_, first) in group.members.iter().rev().skip(1).filter(|(w, _)| *w == piece.end) {
+                // SAFETY: as above; blocks do not share output rows.
+                let copy = unsafe { self.y.slice((first + chunk.start) * d, rows * d) };
+                copy.copy_from_slice(out);
+            }
         }
     }
 }
 
-/// Gradients of x, up, gate and down. The saved activations are overwritten where nobody else
-/// holds them.
+/// Gradients of x, up, what stands between, and down. The saved activations are overwritten where
+/// nobody else holds them.
 pub(super) fn backward(
     x: FlexTensor,
-    [up, gate, down]: [FlexTensor; 3],
+    up: FlexTensor,
+    between: Between<FlexTensor>,
+    down: FlexTensor,
     [mut saved_up, mut saved_gate]: [FlexTensor; 2],
     grad: FlexTensor,
     spec: &FfnSpec,
 ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
     let [n, d] = x.shape().dims();
     let [d_ff, _] = up.shape().dims();
-    let [x, up, gate, down, grad] = [x, up, gate, down, grad].map(Values::of);
+    let shape = between.get().shape().to_vec();
+    let [x, up, down, grad] = [x, up, down, grad].map(Values::of);
+    let between = between.map(Values::of);
     let (groups, _, size) = groups(spec);
-    let mut dx = vec![0.0; n * d];
-    let mut activations = vec![0.0; size];
-    let mut weights = [(); 3].map(|()| vec![0.0; d_ff * d]);
+    let mut dx = zeros(n * d);
+    let mut activations = zeros(size);
+    let mut gradients = [d_ff * d, between.get().get().len(), d_ff * d].map(|n| zeros(n));
     let (u, g) = (values_mut(&mut saved_up), values_mut(&mut saved_gate));
     let pass = Backward {
         d,
         x: x.get(),
-        weights: [up.get(), gate.get(), down.get()],
+        weights: weights(&up, &between, &down),
         grad: grad.get(),
         dx: Shared::new(&mut dx),
         // What up and gate gave becomes their gradients.
         saved: [Shared::new(u), Shared::new(g), Shared::new(&mut activations)],
     };
-    let targets = weights.each_mut().map(|w| Shared::new(w));
+    let targets = gradients.each_mut().map(|w| Shared::new(w));
     for group in &groups {
         // One group after the other: their inputs may overlap.
         let chunks: Vec<_> = group.chunks().collect();
         chunks.into_par_iter().for_each(|chunk| pass.chunk(group, &chunk));
         pass.weight_gradients(group, targets);
     }
-    let [d_up, d_gate, d_down] = weights.map(|w| tensor(w, &[d_ff, d]));
-    (tensor(dx, &[n, d]), d_up, d_gate, d_down)
+    let [d_up, d_between, d_down] = gradients;
+    let matrix = |values| tensor(values, &[d_ff, d]);
+    (tensor(dx, &[n, d]), matrix(d_up), tensor(d_between, &shape), matrix(d_down))
 }
 
 struct Backward<'a> {
     d: usize,
     x: &'a [f32],
-    weights: [&'a [f32]; 3],
+    weights: Weights<'a>,
     grad: &'a [f32],
     dx: Shared,
     saved: [Shared; 3],
@@ -218,12 +289,13 @@ impl Backward<'_> {
     /// Gradients of a chunk's rows of x, up and gate, and the activation, which the weights' need.
     fn chunk(&self, group: &Group, chunk: &Range<usize>) {
         let (d, rows, widest) = (self.d, chunk.len(), group.widest());
-        let [up, gate, down] = self.weights;
-        let at = group.saved + chunk.start * widest;
+        let Weights { up, between, down } = self.weights;
+        let (at, len) = (group.saved + chunk.start * widest, rows * widest);
+        let [saved_up, saved_gate, activations] = self.saved;
         // SAFETY: this task alone touches this chunk's activations and its rows of dx.
-        let ([u, g, h], dx) = unsafe {
+        let (u, h, dx) = unsafe {
             let dx = self.dx.slice((group.input.start + chunk.start) * d, rows * d);
-            (self.saved.map(|saved| saved.slice(at, rows * widest)), dx)
+            (saved_up.slice(at, len), activations.slice(at, len), dx)
         };
         let shared = group.members.len() > 1;
         let mut dy = if shared { self.own(group, chunk).to_vec() } else { Vec::new() };
@@ -235,43 +307,65 @@ impl Backward<'_> {
             let size = Size { m: rows, n: w, k: d };
             let down = Mat::rows(&down[first..], d).t();
             product(&mut h[piece.start..], widest, Mat::rows(dy, d), down, size, NEW);
-            for i in 0..rows {
-                let line = i * widest + piece.start..i * widest + piece.end;
-                swiglu_backward_in_place(&mut g[line.clone()], &mut u[line.clone()], &mut h[line]);
-            }
+            let line = |i: usize| i * widest + piece.start..i * widest + piece.end;
             let size = Size { m: rows, n: d, k: w };
-            let (du, dg) =
-                (Mat::rows(&u[piece.start..], widest), Mat::rows(&g[piece.start..], widest));
+            match between {
+                Between::Gate(gate) => {
+                    // SAFETY: as above.
+                    let g = unsafe { saved_gate.slice(at, len) };
+                    for i in 0..rows {
+                        swiglu_backward_in_place(&mut g[line(i)], &mut u[line(i)], &mut h[line(i)]);
+                    }
+                    let dg = Mat::rows(&g[piece.start..], widest);
+                    product(dx, d, dg, Mat::rows(&gate[first..], d), size, ADD);
+                }
+                Between::Bias(_) => {
+                    for i in 0..rows {
+                        gelu_backward_in_place(&mut u[line(i)], &mut h[line(i)]);
+                    }
+                }
+            }
+            let du = Mat::rows(&u[piece.start..], widest);
             product(dx, d, du, Mat::rows(&up[first..], d), size, ADD);
-            product(dx, d, dg, Mat::rows(&gate[first..], d), size, ADD);
         }
     }
 
-    /// Adds the group's part to the gradients of the matrices' rows up to its widest width.
-    fn weight_gradients(&self, group: &Group, [d_up, d_gate, d_down]: [Shared; 3]) {
+    /// Adds the group's part to the gradients of the weights' rows up to its widest width.
+    fn weight_gradients(&self, group: &Group, [d_up, d_between, d_down]: [Shared; 3]) {
         let (d, n, widest) = (self.d, group.input.len(), group.widest());
         let x = Mat::rows(&self.x[group.input.start * d..], d);
         // SAFETY: nobody writes the activations any more.
-        let [u, g, h] = self.saved.map(|saved| unsafe { &*saved.slice(group.saved, n * widest) });
+        let values = |saved: Shared| unsafe { &*saved.slice(group.saved, n * widest) };
+        let [u, g, h] = self.saved;
         let all = 0..n;
         let gradients = self.by_width(group, &all);
         let own = self.own(group, &all);
+        let is_gate = self.weights.between.is_gate();
+        let matrices = if is_gate { 3 } else { 2 };
         let tasks: Vec<(usize, Range<usize>)> = group
             .pieces((widest / 4).clamp(*WEIGHT_ROWS.start(), *WEIGHT_ROWS.end()))
             .into_iter()
-            .flat_map(|piece| (0..3).map(move |matrix| (matrix, piece.clone())))
+            .flat_map(|piece| (0..matrices).map(move |matrix| (matrix, piece.clone())))
             .collect();
         tasks.into_par_iter().for_each(|(matrix, piece)| {
             let wider = gradients.iter().find(|(from, _)| piece.end > *from);
             let dy = wider.map_or(own, |(_, dy)| dy);
-            let (target, values, right) = match matrix {
+            let (target, saved, right) = match matrix {
                 0 => (d_up, u, x),
-                1 => (d_gate, g, x),
-                _ => (d_down, h, Mat::rows(dy, d)),
+                1 => (d_down, h, Mat::rows(dy, d)),
+                _ => (d_between, g, x),
             };
+            let left = values(saved);
+            if matrix == 0 && !is_gate {
+                // SAFETY: this task alone writes these entries of the bias' gradient.
+                let sums = unsafe { d_between.slice(piece.start, piece.len()) };
+                for row in left.chunks(widest) {
+                    sums.iter_mut().zip(&row[piece.clone()]).for_each(|(sum, v)| *sum += v);
+                }
+            }
             // SAFETY: this task alone writes these rows of this matrix.
             let target = unsafe { target.slice(piece.start * d, piece.len() * d) };
-            let left = Mat::rows(&values[piece.start..], widest).t();
+            let left = Mat::rows(&left[piece.start..], widest).t();
             product(target, d, left, right, Size { m: piece.len(), n: d, k: n }, ADD);
         });
     }
