@@ -237,7 +237,7 @@ pub(super) fn backward(
     let (groups, _, size) = groups(spec);
     let mut dx = zeros(n * d);
     let mut activations = zeros(size);
-    let mut gradients = [d_ff * d, between.get().get().len(), d_ff * d].map(|n| zeros(n));
+    let mut gradients = [d_ff * d, between.get().get().len(), d_ff * d].map(zeros);
     let (u, g) = (values_mut(&mut saved_up), values_mut(&mut saved_gate));
     let pass = Backward {
         d,
