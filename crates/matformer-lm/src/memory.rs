@@ -10,7 +10,7 @@ use crate::{MatLmConfig, Result, costs};
 const FLOAT: f64 = size_of::<f32>() as f64;
 /// Code, threads and buffers.
 const PROGRAM: f64 = 25e6;
-/// Logits of a chunk of cross-entropy, which become their gradients, at most or for the fewest rows.
+/// Logits of a chunk of cross-entropy at most, of 128 to 256 rows; they become their gradients.
 const LOGITS: f64 = (1 << 22) as f64;
 
 /// Bytes that training takes at its peak, by what they are for.
@@ -68,7 +68,8 @@ impl TrainingMemory {
             let widest = plan.max_width(layer) as f64;
             working = working.max(leaving * 2.0 * d + (hidden + 1.0) * widest.max(q_dim));
         }
-        let logits = LOGITS.max(128.0 * c.vocab_size as f64).min(tokens * c.vocab_size as f64);
+        let vocab = c.vocab_size as f64;
+        let logits = vocab * (LOGITS / vocab).clamp(128.0, 256.0).min(tokens);
         Ok(Self {
             program: PROGRAM,
             weights,

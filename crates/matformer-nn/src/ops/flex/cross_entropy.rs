@@ -11,7 +11,7 @@ use super::kernel::{
 
 /// Rows of one chunk, at least and at most: every chunk reads the whole vocabulary's weights, and
 /// twice more for its gradients.
-const ROWS: std::ops::RangeInclusive<usize> = 128..=512;
+const ROWS: std::ops::RangeInclusive<usize> = 128..=256;
 /// Logits of one chunk at most, above the fewest rows: 16 MiB.
 const LOGITS: usize = 1 << 22;
 
