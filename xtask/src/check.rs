@@ -60,9 +60,11 @@ pub fn test(backend: Backend, filter: Option<&str>) -> Result<()> {
     // The command is selected so that Burn is built with the same features as for flex; of its own
     // tests only those of its library run here. One process per test target, one after the other.
     let selected = "--package matformer --package matformer-nn --package matformer-lm \
-                    --package matformer-train --features";
+                    --package matformer-vit --package matformer-train --features";
     let selected = &selected.split_whitespace().chain([name]).collect::<Vec<_>>()[..];
-    cmd!(shell, "cargo test --locked {selected...} --lib --test lm {filter...}").quiet().run()?;
+    cmd!(shell, "cargo test --locked {selected...} --lib --test lm --test vit {filter...}")
+        .quiet()
+        .run()?;
     // Of the training loop what depends on the device: that it follows flex.
     let steps = filter.unwrap_or("twenty_steps");
     cmd!(shell, "cargo test --locked {selected...} --test train {steps}").quiet().run()?;

@@ -6,12 +6,13 @@ use serde_json::Value;
 
 /// The layers: each crate with the crates of ours that it may depend on, directly. Every arrow
 /// points down.
-const LAYERS: [(&str, &[&str]); 7] = [
+const LAYERS: [(&str, &[&str]); 8] = [
     ("matformer-core", &[]),
     ("matformer-data", &["matformer-core"]),
     ("matformer-nn", &["matformer-core"]),
     ("matformer-lm", &["matformer-core", "matformer-nn"]),
     ("matformer-train", &["matformer-core", "matformer-nn"]),
+    ("matformer-vit", &["matformer-core", "matformer-nn"]),
     ("matformer-eval", &["matformer-core", "matformer-data", "matformer-lm", "matformer-nn"]),
     (
         "matformer",
@@ -22,6 +23,7 @@ const LAYERS: [(&str, &[&str]); 7] = [
             "matformer-lm",
             "matformer-nn",
             "matformer-train",
+            "matformer-vit",
         ],
     ),
 ];
@@ -100,7 +102,11 @@ fn library_code_names_no_backend() {
         "matformer-nn/src/ops/backend.rs",
         "matformer-nn/src/ops/flex/",
     ];
-    for name in ["matformer-nn", "matformer-lm", "matformer-train", "matformer-eval"] {
+    let with_burn = LAYERS
+        .iter()
+        .map(|(name, _)| *name)
+        .filter(|name| *name != "matformer" && !WITHOUT_BURN.contains(name));
+    for name in with_burn {
         for file in sources(&root().join("crates").join(name).join("src")) {
             let path = file.to_string_lossy().replace('\\', "/");
             if allowed.iter().any(|a| path.contains(a)) {

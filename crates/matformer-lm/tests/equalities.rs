@@ -6,7 +6,10 @@ use matformer_lm::{GenerateOptions, MatLm, MatLmConfig, Preset, costs, extract, 
 use matformer_nn::{Elastic, State, params, row_losses, walk};
 use proptest::prelude::*;
 
-use crate::support::{config, device, distance, gradients, ids, logits, model, one, values, worst};
+use crate::{
+    compare::{device, distance, gradients, values, worst},
+    support::{config, ids, logits, model, one},
+};
 
 /// Widths that are no granularities too.
 fn submodels() -> impl Strategy<Value = Submodel> {

@@ -7,7 +7,10 @@ use matformer_lm::{MatLm, MatLmConfig, extract, with_config};
 use matformer_nn::{Elastic, folder};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
-use crate::support::{config, device, ids, logits, manifest, model, one};
+use crate::{
+    compare::device,
+    support::{config, ids, logits, manifest, model, one},
+};
 
 fn saved() -> (tempfile::TempDir, MatLm) {
     let (dir, model) = (tempfile::tempdir().unwrap(), model(&device()));

@@ -7,7 +7,10 @@ use matformer_lm::{MatLm, MatLmConfig, costs};
 use matformer_nn::{Activation, Elastic, Folder, State, folder, row_losses, walk};
 use safetensors::SafeTensors;
 
-use crate::support::{device, distance, gradients, manifest, one};
+use crate::{
+    compare::{check_gradients, device, floats},
+    support::{manifest, one},
+};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -32,16 +35,6 @@ fn load(weights: &str, config_json: &str, activation: Activation) -> MatLm {
     let weights_sha256 = fs::sha256_file(dir.path().join(folder::WEIGHTS)).unwrap();
     Manifest { weights_sha256, ..manifest(&config) }.save(dir.path()).unwrap();
     folder::load(dir.path(), &device().autodiff()).unwrap().0
-}
-
-fn floats(file: &SafeTensors<'_>, name: &str) -> Vec<f32> {
-    let bytes = file.tensor(name).unwrap().data().to_vec();
-    bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
-}
-
-fn transpose(values: &[f32], cols: usize) -> Vec<f32> {
-    let rows = values.len() / cols;
-    (0..cols).flat_map(|c| (0..rows).map(move |r| values[r * cols + c])).collect()
 }
 
 fn submodel(model: &MatLm, name: &str) -> Submodel {
@@ -86,20 +79,7 @@ fn check(model: &MatLm, golden: &str, name: &str) {
     let expected = floats(&file, &format!("{name}.loss"))[0];
     assert!((loss - expected).abs() < 1e-5, "{name}: loss {loss} against {expected}");
 
-    let mut compared = 0;
-    for (path, mut grad) in gradients(model, &grads) {
-        let stored = MatLm::tensor_name(&path);
-        let key = format!("{name}.grad.{}", stored.name);
-        let Ok(view) = file.tensor(&key) else { continue };
-        if stored.transposed {
-            grad = transpose(&grad, view.shape()[0]);
-        }
-        let off = distance(&grad, &floats(&file, &key));
-        assert!(off < 1e-4, "{key}: {off}");
-        compared += 1;
-    }
-    let stored = file.names().iter().filter(|n| n.starts_with(&format!("{name}.grad."))).count();
-    assert_eq!(compared, stored, "every stored gradient has its parameter");
+    check_gradients(model, &grads, &file, name, MatLm::tensor_name);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! MatLM on whichever device `MATFORMER_DEVICE` names (default: the best there is).
 
+#[path = "../../matformer-nn/tests/compare.rs"]
+mod compare;
 mod equalities;
 mod folders;
 mod golden;

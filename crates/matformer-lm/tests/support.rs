@@ -1,15 +1,11 @@
 //! What the tests share.
 
-use std::collections::BTreeMap;
-
-use burn::tensor::{Device, Gradients, Tensor};
+use burn::tensor::Device;
 use matformer_core::{Draw, Manifest, Plan, Provenance, Submodel};
 use matformer_lm::{MatLm, MatLmConfig};
-use matformer_nn::{DeviceSpec, Elastic, Folder, State, params, walk};
+use matformer_nn::{Elastic, Folder, State, walk};
 
-pub fn device() -> Device {
-    DeviceSpec::from_env().and_then(DeviceSpec::resolve).unwrap()
-}
+use crate::compare::values;
 
 /// A small model with every feature: grouped heads, untied granularities of odd sizes.
 pub fn config() -> MatLmConfig {
@@ -49,10 +45,6 @@ pub fn ids(n: usize, vocab: usize, seed: usize) -> Vec<u32> {
     (0..n).map(|i| ((i * i * 31 + i * 17 + seed * 7919 + 5) % vocab) as u32).collect()
 }
 
-pub fn values<const D: usize>(t: Tensor<D>) -> Vec<f32> {
-    t.try_into_vec_as().unwrap()
-}
-
 /// Logits of every submodel of a plan.
 pub fn logits(model: &MatLm, plan: &Plan, rows: usize, ids: &[u32]) -> Vec<Vec<f32>> {
     let walked = walk(model, &model.tokens(rows, ids).unwrap(), plan, &mut State::new()).unwrap();
@@ -61,31 +53,4 @@ pub fn logits(model: &MatLm, plan: &Plan, rows: usize, ids: &[u32]) -> Vec<Vec<f
 
 pub fn one(model: &MatLm, submodel: &Submodel, rows: usize, ids: &[u32]) -> Vec<f32> {
     logits(model, &Plan::one(submodel), rows, ids).remove(0)
-}
-
-/// Largest difference, as a share of the largest magnitude.
-pub fn worst(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len());
-    let size = b.iter().fold(0f32, |m, v| m.max(v.abs()));
-    a.iter().zip(b).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / size.max(f32::MIN_POSITIVE)
-}
-
-/// ‖a − b‖ / ‖b‖
-pub fn distance(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let sum = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
-        a.iter().zip(b).map(|(a, b)| f(f64::from(*a), f64::from(*b))).sum()
-    };
-    (sum(&|a, b| (a - b) * (a - b)) / sum(&|_, b| b * b).max(1e-30)).sqrt()
-}
-
-/// Gradients by parameter path.
-pub fn gradients(model: &MatLm, grads: &Gradients) -> BTreeMap<String, Vec<f32>> {
-    let mut found = BTreeMap::new();
-    params::read_gradients(model, grads, |path, data| {
-        found.insert(path.to_owned(), data.try_into_vec().unwrap());
-        Ok(())
-    })
-    .unwrap();
-    found
 }

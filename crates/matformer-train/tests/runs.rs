@@ -2,11 +2,13 @@
 
 use burn::tensor::TensorData;
 use matformer_core::{Manifest, rng};
-use matformer_lm::MatLm;
+use matformer_lm::{MatLm, MatLmConfig};
 use matformer_nn::{DeviceSpec, folder, params};
-use matformer_train::{Checkpoints, Distill, Error, MetricsLine, MetricsLog, Spike, TrainConfig};
+use matformer_train::{
+    Checkpoints, Distill, Error, MetricsLine, MetricsLog, Spike, TrainConfig, Trainer,
+};
 
-use crate::support::{draws, model, train, train_config, train_model, weights};
+use crate::support::{self, Counting, draws, model, train, train_config, train_model, weights};
 
 fn load(dir: &std::path::Path) -> MatLm {
     let device = DeviceSpec::from_env().and_then(DeviceSpec::resolve).unwrap();
@@ -44,6 +46,32 @@ fn stopped_and_resumed_is_bit_for_bit_the_same() {
         };
         assert_eq!(losses(whole.path()), losses(parts.path()), "{draw}");
     }
+}
+
+/// Large enough that every kernel shares its work: sums in the order in which threads end would
+/// show.
+#[test]
+fn the_same_steps_twice_are_bit_for_bit_the_same() {
+    let config = MatLmConfig {
+        vocab_size: 700,
+        d_model: 96,
+        n_heads: 4,
+        d_ff: 512,
+        granularities: None,
+        ..support::config()
+    };
+    let train = TrainConfig { draw: "joint".parse().unwrap(), ..train_config() };
+    let after_steps = || {
+        let device = DeviceSpec::from_env().and_then(DeviceSpec::resolve).unwrap().autodiff();
+        let model = MatLm::new(&config, 3, &device).unwrap();
+        let batches = Counting { rows: 80, wrong: 0..0, stop_at: None };
+        let mut trainer = Trainer::new(model, &train, 1);
+        for _ in 0..3 {
+            trainer.step(&batches).unwrap();
+        }
+        weights(trainer.model())
+    };
+    assert_eq!(after_steps(), after_steps());
 }
 
 #[test]

@@ -1,0 +1,85 @@
+//! How tests of the models compare numbers: included by theirs.
+
+use std::collections::BTreeMap;
+
+use burn::{
+    module::Module,
+    tensor::{Device, Gradients, Tensor},
+};
+use matformer_nn::{DeviceSpec, folder::TensorName, params};
+use safetensors::SafeTensors;
+
+/// The device that the environment names.
+pub fn device() -> Device {
+    DeviceSpec::from_env().and_then(DeviceSpec::resolve).unwrap()
+}
+
+pub fn values<const D: usize>(t: Tensor<D>) -> Vec<f32> {
+    t.try_into_vec_as().unwrap()
+}
+
+/// Largest difference, as a share of the largest magnitude.
+pub fn worst(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let size = b.iter().fold(0f32, |m, v| m.max(v.abs()));
+    a.iter().zip(b).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / size.max(f32::MIN_POSITIVE)
+}
+
+/// ‖a − b‖ / ‖b‖
+pub fn distance(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let sum = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
+        a.iter().zip(b).map(|(a, b)| f(f64::from(*a), f64::from(*b))).sum()
+    };
+    (sum(&|a, b| (a - b) * (a - b)) / sum(&|_, b| b * b).max(1e-30)).sqrt()
+}
+
+/// Gradients by parameter path.
+pub fn gradients<M: Module>(model: &M, grads: &Gradients) -> BTreeMap<String, Vec<f32>> {
+    let mut found = BTreeMap::new();
+    params::read_gradients(model, grads, |path, data| {
+        found.insert(path.to_owned(), data.try_into_vec().unwrap());
+        Ok(())
+    })
+    .unwrap();
+    found
+}
+
+/// Values of a stored f32 tensor.
+pub fn floats(file: &SafeTensors<'_>, name: &str) -> Vec<f32> {
+    let bytes = file.tensor(name).unwrap().data().to_vec();
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+}
+
+/// Compares every gradient that a golden file holds for one submodel with the model's.
+pub fn check_gradients<M: Module>(
+    model: &M,
+    grads: &Gradients,
+    file: &SafeTensors<'_>,
+    submodel: &str,
+    tensor_name: impl Fn(&str) -> TensorName,
+) {
+    let mut compared = 0;
+    for (path, mut grad) in gradients(model, grads) {
+        let stored = tensor_name(&path);
+        let key = format!("{submodel}.grad.{}", stored.name);
+        let Ok(view) = file.tensor(&key) else { continue };
+        if stored.transposed {
+            grad = transpose(&grad, view.shape()[0]);
+        }
+        let expected = floats(file, &key);
+        let off = distance(&grad, &expected);
+        // Some gradients are zero but for rounding: a softmax does not see the keys' bias.
+        let vanishes = [&grad, &expected].iter().all(|g| g.iter().all(|v| v.abs() < 1e-6));
+        assert!(off < 1e-4 || vanishes, "{key}: {off}");
+        compared += 1;
+    }
+    let prefix = format!("{submodel}.grad.");
+    let stored = file.names().iter().filter(|name| name.starts_with(&prefix)).count();
+    assert_eq!(compared, stored, "every stored gradient has its parameter");
+}
+
+fn transpose(values: &[f32], cols: usize) -> Vec<f32> {
+    let rows = values.len() / cols;
+    (0..cols).flat_map(|c| (0..rows).map(move |r| values[r * cols + c])).collect()
+}

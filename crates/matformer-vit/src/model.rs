@@ -1,0 +1,286 @@
+//! MatViT: a vision transformer whose feed-forward blocks are nested.
+
+use burn::{
+    module::{Module, Param},
+    nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig},
+    tensor::{Device, Tensor, TensorData, activation},
+};
+use matformer_core::{Block, Granularities, Space};
+use matformer_nn::{
+    Activation, Attention, AttentionConfig, Elastic, Hidden, NestedFfn, NestedFfnConfig, Positions,
+    RowLoss, State,
+    init::{self, Init},
+    ops::{layer_norm, linear, stack_rows},
+    params,
+};
+
+use crate::{Error, MatVitConfig, Pooling, Result};
+
+/// An elastic vision transformer (Dosovitskiy et al., arXiv 2010.11929; the paper's section 4.2):
+/// pre-norm, exact GELU, biases everywhere, learned positions.
+#[derive(Module, Debug)]
+pub struct MatVit {
+    /// `[d_model, channels, patch_size, patch_size]`
+    patch: Param<Tensor<4>>,
+    /// `[d_model]`
+    patch_bias: Param<Tensor<1>>,
+    /// `[1, 1, d_model]`
+    class_token: Option<Param<Tensor<3>>>,
+    /// `[1, tokens, d_model]`
+    positions: Param<Tensor<3>>,
+    layers: Vec<Layer>,
+    norm: LayerNorm,
+    head: Linear,
+    #[module(skip)]
+    config: MatVitConfig,
+    #[module(skip)]
+    space: Space,
+}
+
+/// Pre-norm encoder layer.
+#[derive(Module, Debug)]
+struct Layer {
+    attention_norm: LayerNorm,
+    attention: Attention,
+    ffn_norm: LayerNorm,
+    ffn: NestedFfn,
+}
+
+/// A batch of images, cut into patches.
+#[derive(Clone, Debug)]
+pub struct Images {
+    patches: Tensor<2>, // [rows·patches, patch pixels]
+    rows: usize,
+}
+
+/// What the images of a batch show: a weight for every class.
+#[derive(Clone, Debug)]
+pub struct VitTarget {
+    weights: Tensor<2>, // [rows, classes]
+}
+
+impl MatVit {
+    /// A model with weights drawn from `seed`: normal with standard deviation 1/√fan-in for
+    /// matrices, a further 1/√(2·n_layers) for those that write to the residual stream, 0.02 for
+    /// positions and class token; biases and head zero.
+    ///
+    /// # Errors
+    /// When the configuration does not make a model.
+    pub fn new(config: &MatVitConfig, seed: u64, device: &Device) -> Result<Self> {
+        let c = config.clone();
+        let residual = 1.0 / (2.0 * c.n_layers as f64).sqrt();
+        Ok(init::init(Self::zeros(config, device)?, seed, |path, _| {
+            let fan_in = |n: usize| Init::Normal(1.0 / (n as f64).sqrt());
+            match path.rsplit('.').next().unwrap_or(path) {
+                "gamma" => Init::Ones,
+                "beta" | "bias" | "patch_bias" | "up_bias" | "down_bias" => Init::Zeros,
+                "positions" | "class_token" => Init::Normal(0.02),
+                "patch" => fan_in(c.patch_pixels()),
+                "down" => Init::Normal(residual / (c.d_ff as f64).sqrt()),
+                _ if path == "head.weight" => Init::Zeros,
+                _ if path.ends_with("attention.o.weight") => {
+                    Init::Normal(residual / (c.d_model as f64).sqrt())
+                }
+                _ => fan_in(c.d_model),
+            }
+        }))
+    }
+
+    /// A model whose parameters wait to be filled, and take no memory until then.
+    pub(crate) fn zeros(config: &MatVitConfig, device: &Device) -> Result<Self> {
+        config.validate()?;
+        let c = config;
+        let new_norm = || LayerNormConfig::new(c.d_model).with_epsilon(c.norm_eps).init(device);
+        let layer = |i| Layer {
+            attention_norm: new_norm(),
+            attention: AttentionConfig {
+                d_model: c.d_model,
+                heads: c.n_heads,
+                kv_heads: c.n_heads,
+                head_dim: c.head_dim(),
+                bias: true,
+                causal: false,
+            }
+            .init(device),
+            ffn_norm: new_norm(),
+            ffn: NestedFfnConfig {
+                d_model: c.d_model,
+                d_ff: c.d_ff_of(i),
+                activation: Activation::Gelu,
+                bias: true,
+            }
+            .init(device),
+        };
+        let class_token = c.pooling == Pooling::ClassToken;
+        Ok(Self {
+            patch: params::unset([c.d_model, c.channels, c.patch_size, c.patch_size], device),
+            patch_bias: params::unset([c.d_model], device),
+            class_token: class_token.then(|| params::unset([1, 1, c.d_model], device)),
+            positions: params::unset([1, c.tokens(), c.d_model], device),
+            layers: (0..c.n_layers).map(layer).collect(),
+            norm: new_norm(),
+            head: LinearConfig::new(c.d_model, c.classes).init(device),
+            space: c.space()?,
+            config: c.clone(),
+        })
+    }
+
+    /// The same widths under other names: those of the folder that the model comes from.
+    pub(crate) fn with_granularities(mut self, granularities: Granularities) -> Self {
+        self.space.granularities = granularities;
+        self
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &MatVitConfig {
+        &self.config
+    }
+
+    /// A batch of `rows` images out of normalised pixels, row-major `[rows, channels, height,
+    /// width]`.
+    ///
+    /// # Errors
+    /// When there are more or fewer pixels.
+    pub fn images(&self, rows: usize, pixels: &[f32]) -> Result<Images> {
+        let c = &self.config;
+        let expected = rows.saturating_mul(c.pixels());
+        if rows == 0 || pixels.len() != expected {
+            return Err(Error::Pixels { found: pixels.len(), rows, expected });
+        }
+        let (size, patch) = (c.image_size, c.patch_size);
+        let per_side = size / patch;
+        let mut values = Vec::with_capacity(pixels.len());
+        for image in pixels.chunks_exact(c.pixels()) {
+            for at in 0..c.patches() {
+                let corner = at / per_side * patch * size + at % per_side * patch;
+                for channel in image.chunks_exact(size * size) {
+                    for line in 0..patch {
+                        let start = corner + line * size;
+                        values.extend_from_slice(&channel[start..start + patch]);
+                    }
+                }
+            }
+        }
+        let data = TensorData::new(values, [rows * c.patches(), c.patch_pixels()]);
+        Ok(Images { patches: Tensor::from_data(data, &self.device()), rows })
+    }
+
+    /// Targets of one label for each image, of which `smoothing` is spread over all classes.
+    ///
+    /// # Errors
+    /// When a label is none of the model's classes.
+    pub fn labels(&self, labels: &[usize], smoothing: f32) -> Result<VitTarget> {
+        let classes = self.config.classes;
+        let mut weights = vec![smoothing / classes as f32; labels.len() * classes];
+        for (image, label) in labels.iter().enumerate() {
+            if *label >= classes {
+                return Err(Error::Label { found: *label, image, classes });
+            }
+            weights[image * classes + label] += 1.0 - smoothing;
+        }
+        self.soft_labels(&weights)
+    }
+
+    /// Targets of a weight for every class, row-major `[rows, classes]`.
+    ///
+    /// # Errors
+    /// When the weights do not form rows.
+    pub fn soft_labels(&self, weights: &[f32]) -> Result<VitTarget> {
+        let classes = self.config.classes;
+        if weights.is_empty() || !weights.len().is_multiple_of(classes) {
+            return Err(Error::SoftLabels { found: weights.len(), classes });
+        }
+        let data = TensorData::new(weights.to_vec(), [weights.len() / classes, classes]);
+        Ok(VitTarget { weights: Tensor::from_data(data, &self.device()) })
+    }
+
+    /// What the head sees of each image, which is also its embedding.
+    ///
+    /// # Shapes
+    /// - hidden: `[rows·tokens, d_model]`, as the last layer left it
+    /// - output: `[rows, d_model]`
+    pub fn pooled(&self, hidden: Tensor<2>) -> Tensor<2> {
+        let [n, d] = hidden.dims();
+        let tokens = self.config.tokens();
+        let rows = n / tokens;
+        let hidden = hidden.reshape([rows, tokens, d]);
+        let pooled = match self.config.pooling {
+            Pooling::ClassToken => hidden.narrow(1, 0, 1),
+            Pooling::Mean => hidden.mean_dim(1),
+        };
+        self.normed(&self.norm, pooled.reshape([rows, d]))
+    }
+
+    /// Logits of each image.
+    ///
+    /// # Shapes
+    /// - hidden: `[rows·tokens, d_model]`, as the last layer left it
+    /// - output: `[rows, classes]`
+    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        with_bias(&self.head, self.pooled(hidden))
+    }
+
+    /// Burn's module, our op.
+    fn normed(&self, norm: &LayerNorm, x: Tensor<2>) -> Tensor<2> {
+        let zeros = || Tensor::zeros([self.config.d_model], &x.device());
+        let bias = norm.beta.as_ref().map_or_else(zeros, Param::val);
+        layer_norm(x, norm.gamma.val(), bias, self.config.norm_eps)
+    }
+}
+
+/// Burn's module, with the product that has a kernel.
+fn with_bias(layer: &Linear, x: Tensor<2>) -> Tensor<2> {
+    let y = linear(x, layer.weight.val());
+    match &layer.bias {
+        Some(bias) => y + bias.val().unsqueeze(),
+        None => y,
+    }
+}
+
+impl Elastic for MatVit {
+    type Input = Images;
+    type Target = VitTarget;
+    type Context = Positions;
+
+    fn space(&self) -> &Space {
+        &self.space
+    }
+
+    fn d_ff(&self, layer: usize) -> usize {
+        self.layers[layer].ffn.d_ff()
+    }
+
+    fn stem(&self, input: &Images, _: &State) -> matformer_nn::Result<(Hidden, Positions)> {
+        let c = &self.config;
+        let (rows, seq, d) = (input.rows, c.tokens(), c.d_model);
+        let weight = self.patch.val().reshape([d, c.patch_pixels()]).transpose();
+        let x = linear(input.patches.clone(), weight) + self.patch_bias.val().unsqueeze();
+        let mut x = x.reshape([rows, c.patches(), d]);
+        if let Some(token) = &self.class_token {
+            x = Tensor::cat(vec![token.val().expand([rows, 1, d]), x], 1);
+        }
+        let x = (x + self.positions.val()).reshape([rows * seq, d]);
+        Ok((Hidden { x, rows, seq }, Positions { starts: vec![0], seq, rope: None }))
+    }
+
+    fn mix(&self, layer: usize, x: Tensor<2>, at: &Positions, state: &mut State) -> Tensor<2> {
+        let l = &self.layers[layer];
+        l.attention.forward(layer, self.normed(&l.attention_norm, x.clone()), at, state) + x
+    }
+
+    fn ffn(&self, layer: usize, x: Tensor<2>, blocks: &[Block]) -> Tensor<2> {
+        let l = &self.layers[layer];
+        l.ffn.forward(self.normed(&l.ffn_norm, x.clone()), blocks) + stack_rows(x, blocks)
+    }
+
+    fn loss(&self, hidden: Tensor<2>, target: &VitTarget) -> RowLoss {
+        let [rows, _] = target.weights.dims();
+        let log_probabilities = activation::log_softmax(self.logits(hidden), 1);
+        let nats = -(log_probabilities * target.weights.clone()).sum_dim(1);
+        RowLoss { nats: nats.reshape([rows]), counts: vec![1; rows] }
+    }
+
+    fn head(&self, hidden: Tensor<2>) -> Tensor<2> {
+        with_bias(&self.head, self.normed(&self.norm, hidden))
+    }
+}

@@ -1,0 +1,7 @@
+//! MatViT on whichever device `MATFORMER_DEVICE` names (default: the best there is).
+
+#[path = "../../matformer-nn/tests/compare.rs"]
+mod compare;
+mod equalities;
+mod folders;
+mod support;
