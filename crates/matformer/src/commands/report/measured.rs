@@ -170,3 +170,19 @@ fn lies_between(
     let fits = |d: &stats::Estimate| d.stderr.is_none_or(|stderr| d.value > -2.0 * stderr);
     Ok(fits(&above_wide) && fits(&below_narrow))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::prompt;
+
+    #[test]
+    fn a_prompt_is_whole_words_of_the_first_text_that_has_some() {
+        let of =
+            |texts: &[&str]| prompt(&texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>());
+        assert_eq!(of(&[]), "");
+        assert_eq!(of(&[" \n", "\n Call me Ishmael."]), "Call me Ishmael.");
+        let long = "Ελλάδα ".repeat(20);
+        assert_eq!(of(&[&long]), ["Ελλάδα"; 8].join(" "));
+        assert_eq!(of(&["x".repeat(99).as_str()]).len(), 60);
+    }
+}
