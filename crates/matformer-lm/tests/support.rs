@@ -1,11 +1,11 @@
 //! What the tests share.
 
 use burn::tensor::Device;
-use matformer_core::{Draw, Manifest, Plan, Provenance, Submodel};
+use matformer_core::{Manifest, Plan, Submodel};
 use matformer_lm::{MatLm, MatLmConfig};
-use matformer_nn::{Elastic, Folder, State, walk};
+use matformer_nn::{Elastic, State, walk};
 
-use crate::compare::values;
+use crate::compare::{self, values};
 
 /// A small model with every feature: grouped heads, untied granularities of odd sizes.
 pub fn config() -> MatLmConfig {
@@ -28,16 +28,7 @@ pub fn model(device: &Device) -> MatLm {
 }
 
 pub fn manifest(config: &MatLmConfig) -> Manifest {
-    let provenance = Provenance {
-        version: "test".to_owned(),
-        seed: 0,
-        steps: 0,
-        tokens: 0,
-        data_hash: "0".repeat(64),
-        parent: None,
-    };
-    let manifest = Manifest::new(MatLm::KIND, &config.space().unwrap(), Draw::Joint, provenance);
-    Manifest { weights_sha256: "0".repeat(64), ..manifest }
+    compare::manifest::<MatLm>(&config.space().unwrap())
 }
 
 /// Token ids that look random and are the same everywhere.

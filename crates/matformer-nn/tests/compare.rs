@@ -6,12 +6,27 @@ use burn::{
     module::Module,
     tensor::{Device, Gradients, Tensor},
 };
-use matformer_nn::{DeviceSpec, folder::TensorName, params};
+use matformer_core::{Draw, Manifest, Provenance, Space};
+use matformer_nn::{DeviceSpec, Folder, folder::TensorName, params};
 use safetensors::SafeTensors;
 
 /// The device that the environment names.
 pub fn device() -> Device {
     DeviceSpec::from_env().and_then(DeviceSpec::resolve).unwrap()
+}
+
+/// A manifest of a model that nobody trained, the weights' hash to be set.
+pub fn manifest<M: Folder>(space: &Space) -> Manifest {
+    let provenance = Provenance {
+        version: "test".to_owned(),
+        seed: 0,
+        steps: 0,
+        tokens: 0,
+        data_hash: "0".repeat(64),
+        parent: None,
+    };
+    let manifest = Manifest::new(M::KIND, space, Draw::Joint, provenance);
+    Manifest { weights_sha256: "0".repeat(64), ..manifest }
 }
 
 pub fn values<const D: usize>(t: Tensor<D>) -> Vec<f32> {

@@ -1,11 +1,11 @@
 //! What the tests share.
 
 use burn::tensor::Device;
-use matformer_core::{Draw, Manifest, Plan, Provenance};
-use matformer_nn::{Folder, State, walk};
+use matformer_core::{Manifest, Plan};
+use matformer_nn::{State, walk};
 use matformer_vit::{MatVit, MatVitConfig};
 
-use crate::compare::values;
+use crate::compare::{self, values};
 
 pub fn config() -> MatVitConfig {
     MatVitConfig {
@@ -35,16 +35,7 @@ pub fn model(config: &MatVitConfig, device: &Device) -> MatVit {
 }
 
 pub fn manifest(config: &MatVitConfig) -> Manifest {
-    let provenance = Provenance {
-        version: "test".to_owned(),
-        seed: 0,
-        steps: 0,
-        tokens: 0,
-        data_hash: "0".repeat(64),
-        parent: None,
-    };
-    let manifest = Manifest::new(MatVit::KIND, &config.space().unwrap(), Draw::Joint, provenance);
-    Manifest { weights_sha256: "0".repeat(64), ..manifest }
+    compare::manifest::<MatVit>(&config.space().unwrap())
 }
 
 /// Values from -1 to 1 that look random and are the same everywhere.

@@ -5,6 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap, path::Path};
 use matformer_core::fs;
 use safetensors::{Dtype, SafeTensors, View};
 
+use super::TrainState;
 use crate::{Error, Result, optimizer::SavedMoments};
 
 /// Floats as a tensor of one dimension, turned into bytes when they are written.
@@ -58,11 +59,11 @@ pub(super) fn write(
     Ok(share().map_err(fs::error(path, "write"))?)
 }
 
-/// Reads the moments of the parameters whose `pieces` `state.json` has; `elements` says how many
-/// values a parameter of the model has.
+/// Reads the moments of the parameters whose pieces `state` has, and checks the file against the
+/// hash that it names; `elements` says how many values a parameter of the model has.
 pub(super) fn read(
     path: &Path,
-    pieces: &BTreeMap<String, Vec<(usize, u64)>>,
+    state: &TrainState,
     elements: impl Fn(&str) -> Option<usize>,
 ) -> Result<BTreeMap<String, SavedMoments>> {
     let malformed = |found: String| Error::Checkpoint {
@@ -85,7 +86,8 @@ pub(super) fn read(
             None => Ok(values),
         }
     };
-    pieces
+    let moments = state
+        .pieces
         .iter()
         .map(|(name, pieces)| {
             let (first, second) =
@@ -104,5 +106,15 @@ pub(super) fn read(
             }
             Ok((name.clone(), SavedMoments { first, second, pieces: pieces.clone() }))
         })
-        .collect()
+        .collect::<Result<_>>()?;
+    // Last: what is malformed says more than a hash that is another.
+    let found = || fs::sha256_bytes(&bytes);
+    match state.optimizer_sha256.as_ref().map(|expected| (found(), expected)) {
+        Some((found, expected)) if found != *expected => Err(Error::Checkpoint {
+            path: path.to_owned(),
+            found: format!("SHA-256 {found}"),
+            expected: format!("{expected}, as in `state.json`"),
+        }),
+        _ => Ok(moments),
+    }
 }

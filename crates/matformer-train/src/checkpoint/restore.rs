@@ -101,19 +101,8 @@ impl Checkpoint {
             .into_iter()
             .map(|(path, shape)| (path, shape.iter().product()))
             .collect();
-        let optimizer_file = self.dir.join(OPTIMIZER);
         let moments =
-            moments::read(&optimizer_file, &state.pieces, |path| elements.get(path).copied())?;
-        if let Some(expected) = state.optimizer_sha256 {
-            let found = fs::sha256_file(&optimizer_file).map_err(Error::from)?;
-            if found != expected {
-                return Err(Refusal::Damaged(Error::Checkpoint {
-                    path: optimizer_file,
-                    found: format!("SHA-256 {found}"),
-                    expected: format!("{expected}, as in `state.json`"),
-                }));
-            }
-        }
+            moments::read(&self.dir.join(OPTIMIZER), &state, |path| elements.get(path).copied())?;
         optimizer.load(moments, &device.clone().inner());
         trainer.restore(model, optimizer, state.guard, state.step);
         Ok(state.held_out)

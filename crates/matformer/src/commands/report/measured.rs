@@ -133,7 +133,7 @@ fn measure(folder: &ModelFolder, tokens: Option<usize>) -> Result<Measured> {
         outside,
         in_between: in_between.len(),
         baselines: prepared.baselines(&held_out)?,
-        prompt: prompt(&held_out.texts(&prepared.tokenizer()?)?),
+        prompt: prompt(&held_out.take(1).texts(&prepared.tokenizer()?)?.concat()),
         documents: uniforms
             .iter()
             .map(|uniform| Ok((space.label(uniform), evaluation.losses(uniform)?.to_vec())))
@@ -141,10 +141,9 @@ fn measure(folder: &ModelFolder, tokens: Option<usize>) -> Result<Measured> {
     })
 }
 
-/// The first whole words of the first text that has some.
-fn prompt(texts: &[String]) -> String {
-    let text = texts.iter().map(|text| text.trim_start()).find(|text| !text.is_empty());
-    let text = text.unwrap_or_default();
+/// The first whole words of a text.
+fn prompt(text: &str) -> String {
+    let text = text.trim_start();
     let cut = text.char_indices().nth(PROMPT).map_or(text.len(), |(at, _)| at);
     let head = &text[..cut];
     match head.rfind(char::is_whitespace) {
@@ -176,13 +175,10 @@ mod tests {
     use super::prompt;
 
     #[test]
-    fn a_prompt_is_whole_words_of_the_first_text_that_has_some() {
-        let of =
-            |texts: &[&str]| prompt(&texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>());
-        assert_eq!(of(&[]), "");
-        assert_eq!(of(&[" \n", "\n Call me Ishmael."]), "Call me Ishmael.");
-        let long = "Ελλάδα ".repeat(20);
-        assert_eq!(of(&[&long]), ["Ελλάδα"; 8].join(" "));
-        assert_eq!(of(&["x".repeat(99).as_str()]).len(), 60);
+    fn a_prompt_is_the_first_whole_words() {
+        assert_eq!(prompt(" \n"), "");
+        assert_eq!(prompt("\n Call me Ishmael."), "Call me Ishmael.");
+        assert_eq!(prompt(&"Ελλάδα ".repeat(20)), ["Ελλάδα"; 8].join(" "));
+        assert_eq!(prompt(&"x".repeat(99)).len(), 60);
     }
 }

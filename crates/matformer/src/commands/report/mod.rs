@@ -104,11 +104,10 @@ fn metrics(folder: &ModelFolder) -> Result<Vec<MetricsLine>> {
 
 fn sample(folder: &ModelFolder, begin: &str) -> Result<Sample> {
     let (tokenizer, largest) = (folder.tokenizer()?, folder.submodel(None)?);
-    let mut prompt = vec![tokenizer.bos()];
-    prompt.extend(tokenizer.encode(begin)?);
+    let mut typed = tokenizer.encode(begin)?;
     // A short context keeps room for what is generated.
-    prompt.truncate(folder.model.config().context.div_ceil(2));
-    let typed = &prompt[1..].to_vec();
+    typed.truncate(folder.model.config().context / 2);
+    let prompt = [&[tokenizer.bos()], &typed[..]].concat();
     let options =
         GenerateOptions { max_new_tokens: 64, stop: Some(tokenizer.eos()), ..Default::default() };
     let results =
@@ -116,7 +115,7 @@ fn sample(folder: &ModelFolder, begin: &str) -> Result<Sample> {
     let tokens = results.into_iter().next().unwrap_or_default().tokens;
     Ok(Sample {
         submodel: folder.space().label(&largest),
-        prompt: tokenizer.decode(typed)?,
+        prompt: tokenizer.decode(&typed)?,
         text: tokenizer.decode(&tokens)?,
     })
 }
