@@ -86,7 +86,7 @@ fn eval() {
           --data <CONFIG|RUN>     Run file or run folder whose `[data]` to measure on [default: the
                                   model's own run]
       -q, --quiet                 Only errors on standard error
-          --tokens <N>            Held-out tokens, whole documents [default: all]
+          --tokens <N>            Held-out tokens, of many documents [default: all]
       -v, --verbose...            More on standard error: `-v` what is done, `-vv` with details
       -h, --help                  Print help
     ");
@@ -198,7 +198,7 @@ fn report() {
     Options:
           --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
                              MATFORMER_DEVICE, or auto]
-          --tokens <N>       Held-out tokens, whole documents [default: all]
+          --tokens <N>       Held-out tokens, of many documents [default: all]
           --json             One JSON document on standard output, everything else on standard error
       -q, --quiet            Only errors on standard error
       -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details

@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("train     {:?}", prepared.summary.train);
     println!("held out  {:?}", prepared.summary.held_out);
     println!("{:?}", prepared.summary.dropped);
-    let held_out = prepared.held_out()?.take(200_000);
+    let held_out = prepared.held_out_part(Some(200_000))?;
     println!(
         "measured on {} tokens of {} documents",
         held_out.tokens(),

@@ -2,11 +2,12 @@
 
 use crate::{DocumentSpan, Error, Result, Shard, Tokenizer};
 
-/// Held-out documents, whole, with the tokens that they are measured on.
+/// Held-out documents, or beginnings of some, with the tokens that they are measured on.
 #[derive(Debug, Clone)]
 pub struct HeldOut {
     shard: Shard,
     documents: Vec<DocumentSpan>,
+    whole: bool,
 }
 
 /// A stretch of one document.
@@ -28,7 +29,7 @@ impl HeldOut {
     /// As [`Shard::documents`].
     pub fn new(shard: Shard) -> Result<Self> {
         let documents = shard.documents()?;
-        Ok(Self { shard, documents })
+        Ok(Self { shard, documents, whole: true })
     }
 
     /// The documents, in the order of the shard.
@@ -46,25 +47,34 @@ impl HeldOut {
         self.documents.iter().map(|document| document.bytes).sum()
     }
 
-    /// The smallest number of whole documents, spread evenly over the list, that holds at least
-    /// `tokens` tokens, or all documents. The same list and number give the same documents, and a
-    /// larger number adds to them.
-    pub fn take(self, tokens: usize) -> Self {
-        // Multiples of the golden ratio, modulo one, fill the unit interval evenly at any length.
-        let place = |index: usize| (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mut order: Vec<_> = self.documents.into_iter().enumerate().collect();
-        order.sort_by_key(|(index, _)| place(*index));
-        let mut taken = 0;
-        order.retain(|(_, document)| {
-            let wanted = taken < tokens;
-            taken += if wanted { document.tokens } else { 0 };
-            wanted
-        });
-        order.sort_by_key(|(index, _)| *index);
-        Self {
-            shard: self.shard,
-            documents: order.into_iter().map(|(_, document)| document).collect(),
+    /// Whether these are all held-out documents, from beginning to end.
+    pub fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// The smallest number of documents, spread evenly over the list, whose beginnings hold
+    /// `tokens` tokens; all there is where they hold fewer. Of one document it takes at most a
+    /// 32nd of the tokens or 1,024, whichever is more (more only where the documents are too few),
+    /// so that no long one stands for all. The same list and number give the same part, and a
+    /// larger number adds to it. `tokenizer` counts the bytes of a beginning.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::decode`].
+    pub fn take(mut self, tokens: usize, tokenizer: &Tokenizer) -> Result<Self> {
+        let lengths: Vec<usize> = self.documents.iter().map(|document| document.tokens).collect();
+        let kept = shares(&lengths, tokens);
+        self.whole &= kept == lengths;
+        let mut documents = Vec::new();
+        for (mut document, kept) in self.documents.into_iter().zip(kept) {
+            if kept < document.tokens {
+                document.tokens = kept;
+                let text: Vec<u32> = self.shard.iter(document.text()).collect();
+                document.bytes = tokenizer.decode(&text)?.len();
+            }
+            documents.push(document);
         }
+        documents.retain(|document| document.tokens > 0);
+        Ok(Self { documents, ..self })
     }
 
     /// Every document as consecutive windows of at most `seq_len` targets, without overlap; a
@@ -99,6 +109,42 @@ impl HeldOut {
         };
         self.documents.iter().map(decode).collect()
     }
+}
+
+/// Parts of a bounded measurement: one document has at most one of them.
+const PARTS: usize = 32;
+
+/// A part has at least this many tokens: less would measure how documents begin.
+const PART: usize = 1024;
+
+/// How many tokens of each document make `tokens` together.
+fn shares(lengths: &[usize], tokens: usize) -> Vec<usize> {
+    // Multiples of the golden ratio, modulo one, fill the unit interval evenly at any length.
+    let place = |index: usize| (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut order: Vec<usize> = (0..lengths.len()).collect();
+    order.sort_by_key(|&index| place(index));
+    let most = cap(lengths, tokens).max(tokens / PARTS).max(PART);
+    let (mut kept, mut left) = (vec![0; lengths.len()], tokens);
+    for index in order {
+        kept[index] = lengths[index].min(most).min(left);
+        left -= kept[index];
+    }
+    kept
+}
+
+/// The smallest bound per document with which all of them together hold `tokens`.
+fn cap(lengths: &[usize], tokens: usize) -> usize {
+    let mut sorted = lengths.to_vec();
+    sorted.sort_unstable();
+    let mut left = tokens;
+    for (at, &length) in sorted.iter().enumerate() {
+        let share = left.div_ceil(sorted.len() - at);
+        if length >= share {
+            return share;
+        }
+        left -= length;
+    }
+    usize::MAX
 }
 
 #[cfg(test)]
@@ -151,15 +197,46 @@ mod tests {
 
     #[test]
     fn takes_documents_from_the_whole_list() {
-        let (_folder, held_out) = held_out(&[10; 100]);
-        let taken = held_out.clone().take(95);
-        assert_eq!(taken.documents().len(), 10);
-        let places: Vec<usize> =
-            taken.documents().iter().map(|document| document.name.parse().unwrap()).collect();
-        assert!(places.is_sorted());
+        let kept = shares(&[10; 100], 95);
+        let places: Vec<usize> = (0..100).filter(|&index| kept[index] > 0).collect();
+        assert_eq!(places.len(), 10);
         assert!(places.windows(2).all(|pair| pair[1] - pair[0] <= 25), "{places:?}");
-        assert_eq!(held_out.clone().take(usize::MAX).documents(), held_out.documents());
-        assert!(held_out.take(0).documents().is_empty());
+        assert_eq!(kept.iter().sum::<usize>(), 95);
+        assert_eq!(shares(&[10; 3], usize::MAX), [10; 3]);
+        assert_eq!(shares(&[10; 3], 0), [0; 3]);
+    }
+
+    #[test]
+    fn a_long_document_does_not_stand_for_all() {
+        let mut lengths = [3_000; 50];
+        lengths[0] = 1_000_000;
+        let kept = shares(&lengths, 64_000);
+        assert_eq!(kept.iter().filter(|&&kept| kept == 2_000).count(), 32);
+        // Few documents: as much of the long ones as is missing.
+        assert_eq!(shares(&[100, 90_000, 80_000], 64_100), [100, 32_000, 32_000]);
+    }
+
+    #[test]
+    fn a_beginning_counts_its_own_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.txt"), "aé ".repeat(3000)).unwrap();
+        std::fs::write(folder.path().join("b.txt"), "b ".repeat(3000)).unwrap();
+        let config = crate::DataConfig {
+            paths: vec![folder.path().into()],
+            vocab_size: 260,
+            held_out: 0.5,
+            ..crate::DataConfig::default()
+        };
+        let prepared = crate::prepare(&config, &folder.path().join("cache"), &mut |_| {}).unwrap();
+        let (whole, part) =
+            (prepared.held_out().unwrap(), prepared.held_out_part(Some(500)).unwrap());
+        assert!(whole.is_whole() && !part.is_whole());
+        assert_eq!(part.tokens(), 500);
+        let texts = part.texts(&prepared.tokenizer().unwrap()).unwrap();
+        assert_eq!(part.bytes(), texts.concat().len());
+        assert!(whole.texts(&prepared.tokenizer().unwrap()).unwrap()[0].starts_with(&texts[0]));
+        assert!(prepared.held_out_part(None).unwrap().is_whole());
+        assert!(prepared.held_out_part(Some(usize::MAX)).unwrap().is_whole());
     }
 
     proptest! {
@@ -184,15 +261,14 @@ mod tests {
 
         #[test]
         fn a_smaller_take_lies_inside_a_larger_one(
-            lengths in prop::collection::vec(0_usize..40, 1..30),
-            a in 0_usize..400,
-            b in 0_usize..400,
+            lengths in prop::collection::vec(0_usize..9000, 1..60),
+            a in 0_usize..400_000,
+            b in 0_usize..400_000,
         ) {
-            let (_folder, held_out) = held_out(&lengths);
-            let (small, large) = (held_out.clone().take(a.min(b)), held_out.clone().take(a.max(b)));
-            let inside = |document| large.documents().contains(document);
-            prop_assert!(small.documents().iter().all(inside));
-            prop_assert!(small.tokens() >= a.min(b).min(held_out.tokens()));
+            let (small, large) = (shares(&lengths, a.min(b)), shares(&lengths, a.max(b)));
+            prop_assert!(small.iter().zip(&large).all(|(small, large)| small <= large));
+            let all: usize = lengths.iter().sum();
+            prop_assert_eq!(small.iter().sum::<usize>(), a.min(b).min(all));
         }
     }
 }

@@ -219,6 +219,17 @@ impl Prepared {
         HeldOut::new(Shard::open_checked(&self.dir.join("held_out.bin"), &self.tokenizer()?)?)
     }
 
+    /// About `tokens` tokens of the held-out documents ([`HeldOut::take`]), or all.
+    ///
+    /// # Errors
+    /// As [`held_out`](Self::held_out) and [`HeldOut::take`].
+    pub fn held_out_part(&self, tokens: Option<usize>) -> Result<HeldOut> {
+        match tokens {
+            None => self.held_out(),
+            Some(tokens) => self.held_out()?.take(tokens, &self.tokenizer()?),
+        }
+    }
+
     /// What `held_out`, or a part of it, costs without a model.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use burn::tensor::Device;
 use matformer_core::{fs, mix};
 use matformer_data::{DataConfig, prepare};
 use matformer_eval::{
-    EvalResults, EvaluateOptions, evaluate,
+    BATCH_ROWS, EvalResults, evaluate,
     report::{ReportData, render},
 };
 use matformer_lm::{MatLm, MatLmConfig, costs};
@@ -38,8 +38,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let model = MatLm::new(&config, 0, &Device::flex())?;
     let space = model.space();
     let mut progress = |done, total| eprint!("\r{done} of {total} tokens");
-    let options = EvaluateOptions::default();
-    let evaluation = evaluate(&model, &held_out, &mix::curve(space), options, &mut progress)?;
+    let curve = mix::curve(space);
+    let evaluation = evaluate(&model, &held_out, &curve, BATCH_ROWS, &mut progress)?;
     eprintln!();
 
     let hash = prepared.data_hash().to_string();

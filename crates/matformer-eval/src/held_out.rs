@@ -47,31 +47,16 @@ impl TokenModel for MatLm {
     }
 }
 
-/// How [`evaluate`] goes about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EvaluateOptions {
-    /// Windows of one batch, each of at most the model's context. A walk holds up to 16 copies of
-    /// the batch, one per submodel.
-    pub batch_rows: usize,
-    /// Whole documents, spread over the list, until they hold this many tokens; all documents if
-    /// absent.
-    pub tokens: Option<usize>,
-}
-
-impl Default for EvaluateOptions {
-    /// 2 rows, all documents: a walk through 16 submodels then works on blocks that an allocator
-    /// keeps, not on pages that the system hands out anew each time.
-    fn default() -> Self {
-        Self { batch_rows: 2, tokens: None }
-    }
-}
+/// Windows of one batch that suit many submodels: a walk through 16 of them then works on blocks
+/// that an allocator keeps, not on pages that the system hands out anew each time.
+pub const BATCH_ROWS: usize = 2;
 
 /// Losses of some submodels on the same held-out documents.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
     /// One entry per submodel, in the order in which they were given.
     pub submodels: Vec<SubmodelLosses>,
-    /// Whether all held-out documents were read.
+    /// Whether all held-out documents were read to their end.
     pub whole: bool,
 }
 
@@ -116,8 +101,8 @@ impl Evaluation {
 /// (through several, of at most 16 submodels, where there are more). Each token is predicted once,
 /// from what precedes it in its window. The result does not depend on the order of the submodels.
 ///
-/// Windows of like length share a batch, so that little is padded; padding never counts. Give a
-/// model without gradients (`valid()`). `progress(done, total)` counts predicted tokens, once per
+/// `batch_rows` windows of like length, each of at most the model's context, share a batch
+/// ([`BATCH_ROWS`]), so that little is padded; padding never counts. Give a model without gradients (`valid()`). `progress(done, total)` counts predicted tokens, once per
 /// walk.
 ///
 /// # Errors
@@ -128,22 +113,21 @@ pub fn evaluate<M: TokenModel>(
     model: &M,
     held_out: &HeldOut,
     submodels: &[Submodel],
-    options: EvaluateOptions,
+    batch_rows: usize,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation> {
     for submodel in submodels {
         model.space().check(submodel)?;
     }
-    let part = held_out.clone().take(options.tokens.unwrap_or(usize::MAX));
-    let batches = window_batches(&part, model.context(), options.batch_rows)?;
+    let batches = window_batches(held_out, model.context(), batch_rows)?;
     // Sorted, so that submodels which share their first layers share a walk.
     let mut distinct = submodels.to_vec();
     distinct.sort();
     distinct.dedup();
     let plans = plans(&distinct)?;
-    let empty: Vec<DocumentLoss> = part.documents().iter().map(unread).collect();
+    let empty: Vec<DocumentLoss> = held_out.documents().iter().map(unread).collect();
     let mut sums = vec![empty; distinct.len()];
-    let (mut done, total) = (0, part.tokens() * plans.len());
+    let (mut done, total) = (0, held_out.tokens() * plans.len());
     for batch in &batches {
         let (input, target) = batch.on(model)?;
         for (plan, sums) in plans.iter().zip(sums.chunks_mut(MAX_UNITS)) {
@@ -156,15 +140,12 @@ pub fn evaluate<M: TokenModel>(
             progress(done, total);
         }
     }
-    check_finite(&part, &distinct, &sums)?;
+    check_finite(held_out, &distinct, &sums)?;
     let of = |submodel: &Submodel| SubmodelLosses {
         submodel: submodel.clone(),
         documents: sums[distinct.partition_point(|other| other < submodel)].clone(),
     };
-    Ok(Evaluation {
-        submodels: submodels.iter().map(of).collect(),
-        whole: part.documents().len() == held_out.documents().len(),
-    })
+    Ok(Evaluation { submodels: submodels.iter().map(of).collect(), whole: held_out.is_whole() })
 }
 
 /// Plans of at most [`MAX_UNITS`] submodels each.
@@ -325,8 +306,7 @@ mod tests {
     }
 
     fn run(model: &MatLm, held_out: &HeldOut, submodels: &[Submodel]) -> Result<Evaluation> {
-        let options = EvaluateOptions { batch_rows: 3, tokens: None };
-        evaluate(model, held_out, submodels, options, &mut |_, _| {})
+        evaluate(model, held_out, submodels, 3, &mut |_, _| {})
     }
 
     #[test]
@@ -359,9 +339,8 @@ mod tests {
         submodels.reverse();
         submodels.push(submodels[3].clone());
         let mut seen = Vec::new();
-        let options = EvaluateOptions::default();
         let mut progress = |done, total| seen.push((done, total));
-        let all = evaluate(&model, &held_out, &submodels, options, &mut progress).unwrap();
+        let all = evaluate(&model, &held_out, &submodels, BATCH_ROWS, &mut progress).unwrap();
         assert_eq!(seen.last(), Some(&(2 * 63, 2 * 63)));
         assert!(seen.is_sorted());
         assert_eq!((all.n_documents(), all.tokens(), all.whole), (4, 63, true));
@@ -375,16 +354,6 @@ mod tests {
         let difference =
             stats::difference(&all.submodels[0].documents, &all.submodels[5].documents);
         assert!(difference.unwrap().value != 0.0);
-    }
-
-    #[test]
-    fn a_part_is_whole_documents() {
-        let model = model(8);
-        let (_folder, held_out) = held_out(&[10; 20]);
-        let options = EvaluateOptions { tokens: Some(55), ..EvaluateOptions::default() };
-        let submodels = [model.space().smallest()];
-        let part = evaluate(&model, &held_out, &submodels, options, &mut |_, _| {}).unwrap();
-        assert_eq!((part.n_documents(), part.tokens(), part.whole), (6, 60, false));
     }
 
     #[test]

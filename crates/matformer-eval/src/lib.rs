@@ -8,7 +8,7 @@ pub mod stats;
 
 pub use error::{Error, Result};
 pub use held_out::{
-    EvaluateOptions, Evaluation, SubmodelLosses, TokenModel, WindowBatch, evaluate, window_batches,
+    BATCH_ROWS, Evaluation, SubmodelLosses, TokenModel, WindowBatch, evaluate, window_batches,
 };
 pub use results::{DataFacts, EvalResults, Paired, ParamCounts, SubmodelResult, measurements};
 pub use stats::{DocumentLoss, Estimate};

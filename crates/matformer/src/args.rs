@@ -80,7 +80,7 @@ pub struct EvalArgs {
     /// Run file or run folder whose `[data]` to measure on [default: the model's own run]
     #[arg(long, value_name = "CONFIG|RUN")]
     pub data: Option<PathBuf>,
-    /// Held-out tokens, whole documents [default: all]
+    /// Held-out tokens, of many documents [default: all]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub tokens: Option<usize>,
 }
@@ -155,7 +155,7 @@ pub struct ReportArgs {
     /// Run folder; several are laid over each other on one page, compared with the first
     #[arg(required = true, value_name = "RUN")]
     pub runs: Vec<PathBuf>,
-    /// Held-out tokens, whole documents [default: all]
+    /// Held-out tokens, of many documents [default: all]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub tokens: Option<usize>,
 }

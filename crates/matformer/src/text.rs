@@ -26,7 +26,7 @@ impl TextBatches {
     ) -> matformer_eval::Result<Self> {
         let train =
             matformer_data::Batches::new(prepared.train()?, BatchShape { rows, seq_len }, seed)?;
-        let held_out = prepared.held_out()?.take(held_out_tokens);
+        let held_out = prepared.held_out_part(Some(held_out_tokens))?;
         Ok(Self { train, held_out: window_batches(&held_out, seq_len, rows)? })
     }
 }

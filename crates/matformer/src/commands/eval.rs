@@ -6,7 +6,7 @@ use anyhow::Result;
 use matformer::{
     core::{Measurements, Submodel, SubmodelSpec},
     data::Prepared,
-    eval::{DataFacts, EvalResults, EvaluateOptions, Evaluation, evaluate, measurements},
+    eval::{BATCH_ROWS, DataFacts, EvalResults, Evaluation, evaluate, measurements},
 };
 
 use super::{Context, count, documents, print_json};
@@ -73,18 +73,13 @@ pub fn measure(
     if data_hash != *trained_on {
         say!("note: other data than the model was trained on; losses compare at equal hash only");
     }
-    let held_out = prepared.held_out().bad_input()?;
+    let held_out = prepared.held_out_part(tokens).bad_input()?;
     let bar = progress_bar("measuring");
-    let evaluation = evaluate(
-        &folder.model,
-        &held_out,
-        submodels,
-        EvaluateOptions { tokens, ..Default::default() },
-        &mut |done, total| {
+    let evaluation =
+        evaluate(&folder.model, &held_out, submodels, BATCH_ROWS, &mut |done, total| {
             bar.set_length(total as u64);
             bar.set_position(done as u64);
-        },
-    );
+        });
     bar.finish_and_clear();
     let evaluation = evaluation.bad_input()?;
     let lines =

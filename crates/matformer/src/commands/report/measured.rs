@@ -120,11 +120,8 @@ fn measure(folder: &ModelFolder, tokens: Option<usize>) -> Result<Measured> {
             outside.push(space.label(submodel));
         }
     }
-    let held_out = prepared.held_out().bad_input()?;
-    let held_out = match tokens {
-        Some(tokens) => held_out.take(tokens),
-        None => held_out,
-    };
+    let held_out = prepared.held_out_part(tokens).bad_input()?;
+    let tokenizer = prepared.tokenizer()?;
     Ok(Measured {
         weights: folder.manifest.weights_sha256.clone(),
         tokens_asked: tokens,
@@ -133,7 +130,9 @@ fn measure(folder: &ModelFolder, tokens: Option<usize>) -> Result<Measured> {
         outside,
         in_between: in_between.len(),
         baselines: prepared.baselines(&held_out)?,
-        prompt: prompt(&held_out.take(1).texts(&prepared.tokenizer()?)?.concat()),
+        prompt: prompt(
+            held_out.take(PROMPT, &tokenizer)?.texts(&tokenizer)?.first().map_or("", |text| text),
+        ),
         documents: uniforms
             .iter()
             .map(|uniform| Ok((space.label(uniform), evaluation.losses(uniform)?.to_vec())))
