@@ -13,7 +13,10 @@ const LAYERS: [(&str, &[&str]); 8] = [
     ("matformer-lm", &["matformer-core", "matformer-nn"]),
     ("matformer-train", &["matformer-core", "matformer-nn"]),
     ("matformer-vit", &["matformer-core", "matformer-nn"]),
-    ("matformer-eval", &["matformer-core", "matformer-data", "matformer-lm", "matformer-nn"]),
+    (
+        "matformer-eval",
+        &["matformer-core", "matformer-data", "matformer-lm", "matformer-nn", "matformer-vit"],
+    ),
     (
         "matformer",
         &[

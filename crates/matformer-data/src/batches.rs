@@ -1,9 +1,8 @@
 //! Training batches as a pure function of (seed, step, rank, world).
 
 use matformer_core::rng;
-use rand_chacha::rand_core::Rng;
 
-use crate::{Error, Result, Shard};
+use crate::{Error, Result, Shard, permutation::Permutation};
 
 /// The shape of one rank's batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,46 +101,6 @@ impl Batches {
         let offset = rng::index(&mut random, room.min(seq_len - 1) + 1);
         offset + permutation.at((row % windows) as u64) as usize * seq_len
     }
-}
-
-/// A keyed bijection of 0..n without a table: a Feistel network on the next even number of bits,
-/// walked until it lands inside (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002).
-struct Permutation {
-    n: u64,
-    half: u32,
-    keys: [u64; 6],
-}
-
-impl Permutation {
-    fn new(n: u64, random: &mut impl Rng) -> Self {
-        let bits = u64::BITS - n.saturating_sub(1).leading_zeros();
-        Self { n, half: bits.div_ceil(2).max(1), keys: std::array::from_fn(|_| random.next_u64()) }
-    }
-
-    /// The image of `x`, which is below n.
-    fn at(&self, x: u64) -> u64 {
-        let mut y = self.network(x);
-        while y >= self.n {
-            y = self.network(y);
-        }
-        y
-    }
-
-    fn network(&self, x: u64) -> u64 {
-        let mask = (1 << self.half) - 1;
-        let (mut left, mut right) = (x >> self.half, x & mask);
-        for key in self.keys {
-            (left, right) = (right, left ^ (mix(right ^ key) & mask));
-        }
-        left << self.half | right
-    }
-}
-
-/// The finalizer of SplitMix64: every output bit depends on every input bit.
-fn mix(x: u64) -> u64 {
-    let x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ x >> 31
 }
 
 #[cfg(test)]

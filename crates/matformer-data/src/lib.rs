@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod augment;
 mod baselines;
 mod batches;
 mod cache;
@@ -12,8 +13,10 @@ mod format;
 mod hash;
 mod held_out;
 mod hub;
+pub mod images;
 mod inputs;
 mod parquet;
+mod permutation;
 mod prepare;
 mod progress;
 mod reader;
@@ -22,6 +25,7 @@ mod source;
 mod tokenizer;
 mod tokenizer_source;
 
+pub use augment::{Augment, AugmentConfig, AugmentError, RandAugment};
 pub use baselines::{Baselines, ByteCounts, baselines};
 pub use batches::{BatchShape, Batches, HostBatch};
 pub use config::{CORPUS_MAX_FILE_BYTES, DataConfig, MIN_VOCAB_SIZE};
@@ -30,6 +34,11 @@ pub use error::{Error, Result, ShardFault};
 pub use format::TEXT_SUFFIXES;
 pub use hash::Hash;
 pub use held_out::{HeldOut, Window};
+pub use images::{
+    ImageBatch, ImageBatches, ImageConfig, ImageError, ImageLayout, ImageSet, ImageShape,
+    ImageSummary, MAX_IMAGE_PIXELS, MAX_IMAGE_SIZE, PreparedImages, SetFault, Skipped,
+    SkippedImage, SplitImages, prepare_images, spread,
+};
 pub use prepare::{Prepared, SplitSize, Summary, prepare, prepare_into};
 pub use progress::{Progress, Stage};
 pub use reader::{BadRow, Document, Dropped};

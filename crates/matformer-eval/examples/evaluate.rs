@@ -6,7 +6,7 @@ use matformer_core::{fs, mix};
 use matformer_data::{DataConfig, prepare};
 use matformer_eval::{
     BATCH_ROWS, EvalResults, evaluate,
-    report::{ReportData, render},
+    report::{ReportData, compare, render},
 };
 use matformer_lm::{MatLm, MatLmConfig, costs};
 use matformer_nn::Elastic;
@@ -48,6 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         EvalResults::new("untrained", &hash, &evaluation, space, &costs(&config), Some(&largest))?;
     println!("{}", serde_json::to_string_pretty(&results)?);
 
+    let floor = compare(&prepared.baselines(&held_out)?, &results);
     let report = ReportData {
         title: "An untrained model".into(),
         facts: vec![("Training".into(), "none".into())],
@@ -55,7 +56,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         granularities: space.granularities.names().into_iter().map(String::from).collect(),
         train: Vec::new(),
         held_out: Vec::new(),
-        baselines: Some(prepared.baselines(&held_out)?),
+        floor: Some(floor),
         sample: None,
     };
     fs::write_atomic(page, render(&report)?.as_bytes())?;

@@ -19,6 +19,9 @@ pub enum Error {
     /// From the language model.
     #[error(transparent)]
     Lm(#[from] matformer_lm::Error),
+    /// From the vision model.
+    #[error(transparent)]
+    Vit(#[from] matformer_vit::Error),
     /// An option that must not be zero.
     #[error("`{option}` is 0, expected: at least 1")]
     Zero {
@@ -87,6 +90,7 @@ impl Error {
             Self::Data(error) => error.hint(),
             Self::Nn(error) => error.hint(),
             Self::Lm(error) => error.hint(),
+            Self::Vit(error) => error.hint(),
             Self::Nothing { .. } => Some("give more text, or a larger share held out".into()),
             Self::NotEvaluated { .. } => Some("add it to the list of submodels".into()),
             Self::NotFinite { .. } => Some(

@@ -2,18 +2,15 @@
 
 use std::cmp::Reverse;
 
-use matformer_core::{Plan, Submodel};
+use matformer_core::Submodel;
 use matformer_data::{DocumentSpan, HeldOut, Window};
 use matformer_lm::MatLm;
-use matformer_nn::{Elastic, RowLoss, State, row_losses, walk};
+use matformer_nn::Walked;
 
-use crate::{DocumentLoss, Error, Result};
-
-/// Submodels of one walk: bounds its memory to 16 copies of the batch.
-const MAX_UNITS: usize = 16;
+use crate::{DocumentLoss, Documents, Error, Evaluation, HeldOutBatch, Measured, Result, measure};
 
 /// A model that reads tokens from left to right and predicts the next.
-pub trait TokenModel: Elastic {
+pub trait TokenModel: Measured {
     /// The most tokens that a row may have.
     fn context(&self) -> usize;
 
@@ -29,6 +26,12 @@ pub trait TokenModel: Elastic {
         targets: &[u32],
         mask: Option<&[bool]>,
     ) -> Result<(Self::Input, Self::Target)>;
+}
+
+impl Measured for MatLm {
+    fn ranks(&self, _: &Walked, _: usize, _: &Self::Target) -> Result<Option<Vec<usize>>> {
+        Ok(None)
+    }
 }
 
 impl TokenModel for MatLm {
@@ -51,64 +54,15 @@ impl TokenModel for MatLm {
 /// that an allocator keeps, not on pages that the system hands out anew each time.
 pub const BATCH_ROWS: usize = 2;
 
-/// Losses of some submodels on the same held-out documents.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Evaluation {
-    /// One entry per submodel, in the order in which they were given.
-    pub submodels: Vec<SubmodelLosses>,
-    /// Whether all held-out documents were read to their end.
-    pub whole: bool,
-}
-
-/// Loss of one submodel, document by document.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SubmodelLosses {
-    /// The submodel.
-    pub submodel: Submodel,
-    /// One entry per document, the same documents for all submodels of an evaluation.
-    pub documents: Vec<DocumentLoss>,
-}
-
-impl Evaluation {
-    /// Documents that were read.
-    pub fn n_documents(&self) -> usize {
-        self.first().len()
-    }
-
-    /// Tokens that were predicted.
-    pub fn tokens(&self) -> usize {
-        self.first().iter().map(|document| document.tokens).sum()
-    }
-
-    /// The losses of a submodel.
-    ///
-    /// # Errors
-    /// [`Error::NotEvaluated`] if it is not among the submodels.
-    pub fn losses(&self, submodel: &Submodel) -> Result<&[DocumentLoss]> {
-        let found = self.submodels.iter().find(|s| s.submodel == *submodel);
-        found.map(|s| s.documents.as_slice()).ok_or_else(|| Error::NotEvaluated {
-            submodel: submodel.to_string(),
-            evaluated: self.submodels.iter().map(|s| format!("`{}`", s.submodel)).collect(),
-        })
-    }
-
-    fn first(&self) -> &[DocumentLoss] {
-        self.submodels.first().map_or(&[], |s| &s.documents)
-    }
-}
-
-/// Measures `submodels` on held-out documents: every batch goes through all of them in one walk
-/// (through several, of at most 16 submodels, where there are more). Each token is predicted once,
-/// from what precedes it in its window. The result does not depend on the order of the submodels.
+/// Measures `submodels` on held-out documents, as [`measure`]. Each token is predicted once, from
+/// what precedes it in its window.
 ///
 /// `batch_rows` windows of like length, each of at most the model's context, share a batch
-/// ([`BATCH_ROWS`]), so that little is padded; padding never counts. Give a model without gradients (`valid()`). `progress(done, total)` counts predicted tokens, once per
-/// walk.
+/// ([`BATCH_ROWS`]), so that little is padded; padding never counts.
 ///
 /// # Errors
-/// [`Error::Zero`], [`Error::Nothing`]; [`Error::Core`] for a submodel that the model cannot run,
-/// [`Error::Lm`] for a token that it does not know, [`Error::NotFinite`] for a loss that is no
-/// number.
+/// [`Error::Zero`], [`Error::Nothing`], [`Error::Lm`] for a token that the model does not know; as
+/// [`measure`].
 pub fn evaluate<M: TokenModel>(
     model: &M,
     held_out: &HeldOut,
@@ -116,45 +70,16 @@ pub fn evaluate<M: TokenModel>(
     batch_rows: usize,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation> {
-    for submodel in submodels {
-        model.space().check(submodel)?;
-    }
     let batches = window_batches(held_out, model.context(), batch_rows)?;
-    // Sorted, so that submodels which share their first layers share a walk.
-    let mut distinct = submodels.to_vec();
-    distinct.sort();
-    distinct.dedup();
-    let plans = plans(&distinct)?;
-    let empty: Vec<DocumentLoss> = held_out.documents().iter().map(unread).collect();
-    let mut sums = vec![empty; distinct.len()];
-    let (mut done, total) = (0, held_out.tokens() * plans.len());
-    for batch in &batches {
-        let (input, target) = batch.on(model)?;
-        for (plan, sums) in plans.iter().zip(sums.chunks_mut(MAX_UNITS)) {
-            let walked = walk(model, &input, plan, &mut State::new())?;
-            let losses = row_losses(model, &walked, &target);
-            for (loss, sums) in losses.into_iter().zip(sums) {
-                add(sums, &batch.documents, loss)?;
-            }
-            done += batch.tokens;
-            progress(done, total);
-        }
-    }
-    check_finite(held_out, &distinct, &sums)?;
-    let of = |submodel: &Submodel| SubmodelLosses {
-        submodel: submodel.clone(),
-        documents: sums[distinct.partition_point(|other| other < submodel)].clone(),
+    let unread =
+        |document: &DocumentSpan| DocumentLoss { bytes: document.bytes, ..DocumentLoss::default() };
+    let documents = Documents {
+        unread: held_out.documents().iter().map(unread).collect(),
+        name: &|index| held_out.documents()[index].name.clone(),
+        whole: held_out.is_whole(),
     };
-    Ok(Evaluation { submodels: submodels.iter().map(of).collect(), whole: held_out.is_whole() })
-}
-
-/// Plans of at most [`MAX_UNITS`] submodels each.
-fn plans(submodels: &[Submodel]) -> Result<Vec<Plan>> {
-    if submodels.is_empty() {
-        return Err(matformer_core::Error::NoSubmodels.into());
-    }
-    let plans = submodels.chunks(MAX_UNITS).map(Plan::merged);
-    Ok(plans.collect::<matformer_core::Result<_>>()?)
+    let batches = batches.iter().map(Ok);
+    measure(model, batches, held_out.tokens(), &documents, submodels, progress)
 }
 
 /// Windows as rows of one length.
@@ -172,12 +97,16 @@ pub struct WindowBatch {
     mask: Option<Vec<bool>>,
 }
 
-impl WindowBatch {
-    /// The batch on the model's device.
-    ///
-    /// # Errors
-    /// When a token is not in the model's vocabulary.
-    pub fn on<M: TokenModel>(&self, model: &M) -> Result<(M::Input, M::Target)> {
+impl<M: TokenModel> HeldOutBatch<M> for &WindowBatch {
+    fn documents(&self) -> &[usize] {
+        &self.documents
+    }
+
+    fn targets(&self) -> usize {
+        self.tokens
+    }
+
+    fn on(&self, model: &M) -> Result<(M::Input, M::Target)> {
         model.batch(self.documents.len(), &self.inputs, &self.targets, self.mask.as_deref())
     }
 }
@@ -218,49 +147,13 @@ fn pad(windows: &[Window]) -> WindowBatch {
     }
 }
 
-fn unread(document: &DocumentSpan) -> DocumentLoss {
-    DocumentLoss { bytes: document.bytes, ..DocumentLoss::default() }
-}
-
-/// Adds each row's loss to its document's.
-fn add(sums: &mut [DocumentLoss], documents: &[usize], loss: RowLoss) -> Result<()> {
-    let nats: Vec<f32> = loss.nats.try_into_vec_as().map_err(|error| {
-        matformer_nn::Error::Read { tensor: "losses".to_owned(), message: error.to_string() }
-    })?;
-    for ((&document, nats), count) in documents.iter().zip(nats).zip(loss.counts) {
-        if let Some(sum) = sums.get_mut(document) {
-            sum.nats += f64::from(nats);
-            sum.tokens += count;
-        }
-    }
-    Ok(())
-}
-
-fn check_finite(
-    held_out: &HeldOut,
-    submodels: &[Submodel],
-    sums: &[Vec<DocumentLoss>],
-) -> Result<()> {
-    for (submodel, sums) in submodels.iter().zip(sums) {
-        for (document, sum) in held_out.documents().iter().zip(sums) {
-            if !sum.nats.is_finite() {
-                return Err(Error::NotFinite {
-                    submodel: submodel.to_string(),
-                    document: document.name.clone(),
-                    found: sum.nats,
-                });
-            }
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use burn::tensor::Device;
     use matformer_core::mix;
     use matformer_data::{Hash, Shard};
     use matformer_lm::{MatLmConfig, score};
+    use matformer_nn::Elastic;
 
     use super::*;
     use crate::stats;
@@ -387,20 +280,5 @@ mod tests {
         let evaluation = run(&model, &some, &submodels).unwrap();
         let message = evaluation.losses(&model.space().smallest()).unwrap_err();
         assert_eq!(message.to_string(), "submodel `4x6` was not evaluated, expected one of `32x6`");
-    }
-
-    #[test]
-    fn a_loss_that_is_no_number_names_its_document() {
-        let (_folder, held_out) = held_out(&[1, 1]);
-        let mut sums = vec![vec![DocumentLoss::default(); 2]];
-        let submodels = [Submodel::uniform(4, 6)];
-        assert!(check_finite(&held_out, &submodels, &sums).is_ok());
-        sums[0][1].nats = f64::NAN;
-        let error = check_finite(&held_out, &submodels, &sums).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "loss of submodel `4x6` on document `d1`: NaN, expected a finite number"
-        );
-        assert!(error.hint().is_some());
     }
 }

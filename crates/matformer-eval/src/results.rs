@@ -3,7 +3,7 @@
 use matformer_core::{Costs, Measurement, Resource, Space, Submodel};
 use serde::{Deserialize, Serialize};
 
-use crate::{Estimate, Evaluation, Result, stats};
+use crate::{DocumentLoss, Estimate, Evaluation, Hits, Result, stats};
 
 /// The JSON that `matformer eval --json` prints.
 ///
@@ -28,6 +28,9 @@ use crate::{Estimate, Evaluation, Result, stats};
 /// Losses are comparable at equal `data.hash` only; of the data that it names, `data.tokens` tokens
 /// in `data.documents` documents were read. Standard errors are clustered by document and `null`
 /// with fewer than two.
+///
+/// Of images, each is a document of one token: `bits_per_byte` is `null`, and `top1` and `top5` are
+/// added (`{"value": 0.9, "stderr": 0.003}`), also to `paired`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvalResults {
     /// What was evaluated: a path or a name.
@@ -64,8 +67,14 @@ pub struct SubmodelResult {
     pub stderr: Option<f64>,
     /// e to the power of the loss.
     pub perplexity: f64,
-    /// Bits per byte of text.
-    pub bits_per_byte: f64,
+    /// Bits per byte of text; `null` for images.
+    pub bits_per_byte: Option<f64>,
+    /// Share of the images whose class was found the likeliest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top1: Option<Estimate>,
+    /// Share of the images whose class was among the five likeliest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top5: Option<Estimate>,
     /// Difference to the reference; `null` for the reference itself, or without one.
     pub paired: Option<Paired>,
 }
@@ -90,6 +99,9 @@ pub struct Paired {
     pub diff: f64,
     /// Standard error of the difference, paired by document.
     pub stderr: Option<f64>,
+    /// Accuracy minus the reference's, of images: positive is better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top1: Option<Estimate>,
 }
 
 impl EvalResults {
@@ -120,6 +132,7 @@ impl EvalResults {
                         to: space.label(reference),
                         diff: difference.value,
                         stderr: difference.stderr,
+                        top1: stats::accuracy_difference(documents, theirs, TOP1)?,
                     })
                 }
                 _ => None,
@@ -131,7 +144,9 @@ impl EvalResults {
                 loss: value,
                 stderr,
                 perplexity: stats::perplexity(documents)?.value,
-                bits_per_byte: stats::bits_per_byte(documents)?.value,
+                bits_per_byte: bits_per_byte(documents)?.map(|bits| bits.value),
+                top1: stats::accuracy(documents, TOP1)?,
+                top5: stats::accuracy(documents, TOP5)?,
                 paired,
             });
         }
@@ -163,7 +178,19 @@ impl ParamCounts {
     }
 }
 
-/// The evaluation as lines of `measurements.jsonl`: `loss` and `bits_per_byte` of each submodel.
+const TOP1: fn(Hits) -> usize = |hits| hits.top1;
+const TOP5: fn(Hits) -> usize = |hits| hits.top5;
+
+/// Bits per byte, where the documents have bytes.
+fn bits_per_byte(documents: &[DocumentLoss]) -> Result<Option<Estimate>> {
+    match documents.iter().all(|document| document.hits.is_some()) {
+        true => Ok(None),
+        false => stats::bits_per_byte(documents).map(Some),
+    }
+}
+
+/// The evaluation as lines of `measurements.jsonl`: of each submodel `loss` and `bits_per_byte`, or
+/// `top1` and `top5` of images.
 ///
 /// Where only a part of the held-out documents was read, the data is named `HASH:TOKENS`, so that
 /// its numbers are never taken for those of the whole.
@@ -183,10 +210,14 @@ pub fn measurements(
     };
     let mut all = Vec::with_capacity(2 * evaluation.submodels.len());
     for losses in &evaluation.submodels {
+        let documents = &losses.documents;
         let metrics = [
-            ("loss", stats::loss(&losses.documents)?),
-            ("bits_per_byte", stats::bits_per_byte(&losses.documents)?),
+            ("loss", Some(stats::loss(documents)?)),
+            ("bits_per_byte", bits_per_byte(documents)?),
+            ("top1", stats::accuracy(documents, TOP1)?),
+            ("top5", stats::accuracy(documents, TOP5)?),
         ];
+        let metrics = metrics.into_iter().filter_map(|(metric, found)| Some((metric, found?)));
         all.extend(metrics.map(|(metric, Estimate { value, stderr })| Measurement {
             weights: weights_hash.to_owned(),
             data: data.clone(),
@@ -231,7 +262,7 @@ mod tests {
         let losses = |submodel, nats: [f64; 2]| SubmodelLosses {
             submodel,
             documents: nats
-                .map(|nats| DocumentLoss { nats, tokens: 2, bytes: 8 })
+                .map(|nats| DocumentLoss { nats, tokens: 2, bytes: 8, hits: None })
                 .into_iter()
                 .take(n_documents)
                 .collect(),

@@ -21,10 +21,23 @@ pub struct DocumentLoss {
     pub tokens: usize,
     /// Bytes of text that these tokens stand for.
     pub bytes: usize,
+    /// How many of its targets were found, where they are classes: an image is a document of one
+    /// target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hits: Option<Hits>,
+}
+
+/// Targets whose class was among the likeliest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hits {
+    /// It was the likeliest.
+    pub top1: usize,
+    /// It was among the five likeliest.
+    pub top5: usize,
 }
 
 /// A mean and how well it is known.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// The mean.
     pub value: f64,
@@ -60,6 +73,37 @@ pub fn bits_per_byte(documents: &[DocumentLoss]) -> Result<Estimate> {
     ratio(parts, "bytes")
 }
 
+/// Share of the targets that `hits` counts, where all documents have hits.
+///
+/// # Errors
+/// [`Error::Nothing`] if the documents hold no target.
+pub fn accuracy(documents: &[DocumentLoss], hits: fn(Hits) -> usize) -> Result<Option<Estimate>> {
+    let pair = |d: &DocumentLoss| Some((hits(d.hits?) as f64, d.tokens as f64));
+    let Some(parts) = documents.iter().map(pair).collect::<Option<Vec<_>>>() else {
+        return Ok(None);
+    };
+    ratio(parts.into_iter(), "targets").map(Some)
+}
+
+/// Accuracy of `a` minus accuracy of `b`, paired, where both have hits.
+///
+/// # Errors
+/// As [`difference`].
+pub fn accuracy_difference(
+    a: &[DocumentLoss],
+    b: &[DocumentLoss],
+    hits: fn(Hits) -> usize,
+) -> Result<Option<Estimate>> {
+    check_paired(a, b)?;
+    let pair = |(a, b): (&DocumentLoss, &DocumentLoss)| {
+        Some((hits(a.hits?) as f64 - hits(b.hits?) as f64, a.tokens as f64))
+    };
+    let Some(parts) = a.iter().zip(b).map(pair).collect::<Option<Vec<_>>>() else {
+        return Ok(None);
+    };
+    ratio(parts.into_iter(), "targets").map(Some)
+}
+
 /// Loss of `a` minus loss of `b`, in nats per token, paired: what makes a document easy or hard
 /// for both falls out, so the standard error is far below that of either loss.
 ///
@@ -67,18 +111,23 @@ pub fn bits_per_byte(documents: &[DocumentLoss]) -> Result<Estimate> {
 /// [`Error::Unpaired`] unless both are of the same documents, [`Error::Nothing`] if these hold no
 /// token.
 pub fn difference(a: &[DocumentLoss], b: &[DocumentLoss]) -> Result<Estimate> {
-    let same = |(a, b): (&DocumentLoss, &DocumentLoss)| a.tokens == b.tokens;
-    if a.len() != b.len() || !a.iter().zip(b).all(same) {
-        let tokens = |documents: &[DocumentLoss]| documents.iter().map(|d| d.tokens).sum();
-        return Err(Error::Unpaired {
-            found: a.len(),
-            found_tokens: tokens(a),
-            expected: b.len(),
-            expected_tokens: tokens(b),
-        });
-    }
+    check_paired(a, b)?;
     let parts = a.iter().zip(b).map(|(a, b)| (a.nats - b.nats, a.tokens as f64));
     ratio(parts, "tokens")
+}
+
+fn check_paired(a: &[DocumentLoss], b: &[DocumentLoss]) -> Result<()> {
+    let same = |(a, b): (&DocumentLoss, &DocumentLoss)| a.tokens == b.tokens;
+    if a.len() == b.len() && a.iter().zip(b).all(same) {
+        return Ok(());
+    }
+    let tokens = |documents: &[DocumentLoss]| documents.iter().map(|d| d.tokens).sum();
+    Err(Error::Unpaired {
+        found: a.len(),
+        found_tokens: tokens(a),
+        expected: b.len(),
+        expected_tokens: tokens(b),
+    })
 }
 
 /// Σ numerators over Σ denominators, one pair per document. Documents that count nothing are left
@@ -103,7 +152,7 @@ mod tests {
     use super::*;
 
     fn document(nats: f64, tokens: usize, bytes: usize) -> DocumentLoss {
-        DocumentLoss { nats, tokens, bytes }
+        DocumentLoss { nats, tokens, bytes, hits: None }
     }
 
     fn close(found: Estimate, value: f64, stderr: f64) {
@@ -134,6 +183,23 @@ mod tests {
         let c = a.map(|d| document(d.nats + 0.5 * d.tokens as f64, d.tokens, d.bytes));
         close(difference(&c, &a).unwrap(), 0.5, 0.0);
         assert!(loss(&a).unwrap().stderr.unwrap() > 1.0);
+    }
+
+    #[test]
+    fn accuracy_counts_images() {
+        let image = |top1, top5| DocumentLoss {
+            tokens: 1,
+            hits: Some(Hits { top1, top5 }),
+            ..DocumentLoss::default()
+        };
+        let (a, b) = ([image(1, 1), image(0, 1), image(0, 0), image(1, 1)], [image(0, 1); 4]);
+        let top1: fn(Hits) -> usize = |hits| hits.top1;
+        // A share p of n images: √(p(1−p)/(n−1)).
+        close(accuracy(&a, top1).unwrap().unwrap(), 0.5, (0.25_f64 / 3.0).sqrt());
+        close(accuracy(&a, |h| h.top5).unwrap().unwrap(), 0.75, (0.1875_f64 / 3.0).sqrt());
+        close(accuracy_difference(&a, &b, top1).unwrap().unwrap(), 0.5, (0.25_f64 / 3.0).sqrt());
+        assert_eq!(accuracy(&[document(1.0, 2, 3)], top1).unwrap(), None);
+        assert!(accuracy_difference(&a, &b[..3], top1).is_err());
     }
 
     #[test]

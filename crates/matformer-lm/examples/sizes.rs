@@ -2,6 +2,7 @@
 
 use matformer_core::Resource;
 use matformer_lm::{Preset, costs};
+use matformer_nn::ModelConfig;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let name = std::env::args().nth(1).unwrap_or_else(|| "small".to_owned());

@@ -1,10 +1,12 @@
 //! Shape of a MatLM.
 
-use matformer_core::{Granularities, Space};
-use matformer_nn::Activation;
+use matformer_nn::{
+    Activation, ModelConfig, Result,
+    config::{self, Dims, MAX_SIZE, Nested, params_at_widest, unfit},
+};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::costs;
 
 /// Shape of a MatLM: the `[model.lm]` table of a run file.
 ///
@@ -47,11 +49,6 @@ pub struct MatLmConfig {
     pub layer_d_ff: Option<Vec<usize>>,
 }
 
-/// The largest size of anything: products of two sizes stay far within 64 bits.
-const MAX_SIZE: usize = 1 << 24;
-/// The most layers.
-const MAX_LAYERS: usize = 10_000;
-
 impl Default for MatLmConfig {
     fn default() -> Self {
         Self {
@@ -79,56 +76,56 @@ impl MatLmConfig {
     pub fn head_dim(&self) -> usize {
         self.head_dim.unwrap_or(self.d_model / self.n_heads.max(1))
     }
+}
 
-    /// Feed-forward width of a layer's matrices.
-    pub fn d_ff_of(&self, layer: usize) -> usize {
-        self.layer_d_ff.as_ref().and_then(|widths| widths.get(layer).copied()).unwrap_or(self.d_ff)
+impl ModelConfig for MatLmConfig {
+    const WEIGHT_KEYS: &'static [&'static str] = &[
+        "vocab_size",
+        "d_model",
+        "n_layers",
+        "n_heads",
+        "n_kv_heads",
+        "head_dim",
+        "d_ff",
+        "tied_embeddings",
+        "activation",
+        "layer_d_ff",
+    ];
+
+    fn nested(&self) -> Nested {
+        Nested {
+            n_layers: self.n_layers,
+            d_ff: self.d_ff,
+            width_multiple: self.width_multiple,
+            granularities: self.granularities.clone(),
+            layer_d_ff: self.layer_d_ff.clone(),
+        }
     }
 
-    /// Layers, widths and granularities.
-    ///
-    /// # Errors
-    /// When widths are not ascending, too wide or not multiples.
-    pub fn space(&self) -> Result<Space> {
-        let granularities = match &self.granularities {
-            Some(widths) => Granularities::new(widths)?,
-            None => Granularities::default_for(self.d_ff)?,
-        };
-        Ok(Space::new(self.n_layers, self.d_ff, self.width_multiple, granularities)?)
+    fn with_nested(&self, nested: Nested) -> Self {
+        let Nested { n_layers, d_ff, width_multiple, granularities, layer_d_ff } = nested;
+        Self { n_layers, d_ff, width_multiple, granularities, layer_d_ff, ..self.clone() }
     }
 
-    /// The first key in which two configurations differ so that the weights of one are none of the
-    /// other, with what each holds. Granularities, context and constants may differ.
-    pub fn other_weights(&self, other: &Self) -> Option<(&'static str, String, String)> {
-        const KEYS: [&str; 10] = [
-            "vocab_size",
-            "d_model",
-            "n_layers",
-            "n_heads",
-            "n_kv_heads",
-            "head_dim",
-            "d_ff",
-            "tied_embeddings",
-            "activation",
-            "layer_d_ff",
-        ];
-        let values = |c: &Self| {
-            let whole = Self { head_dim: Some(c.head_dim()), ..c.clone() };
-            serde_json::to_value(whole).unwrap_or_default()
-        };
-        let (ours, theirs) = (values(self), values(other));
-        let text = |v: Option<&serde_json::Value>| v.map_or("absent".to_owned(), |v| v.to_string());
-        KEYS.into_iter()
-            .find(|key| ours.get(key) != theirs.get(key))
-            .map(|key| (key, text(ours.get(key)), text(theirs.get(key))))
+    fn dims(&self) -> Dims {
+        Dims {
+            params: params_at_widest(&costs(self), &self.nested()),
+            seq: self.context,
+            d_model: self.d_model,
+            q_dim: self.n_heads * self.head_dim(),
+            kv_dim: self.n_kv_heads * self.head_dim(),
+            gated: self.activation == Activation::SwiGlu,
+            outputs: self.vocab_size,
+            heads_per_row: self.context,
+        }
     }
 
-    /// Checks everything that building relies on.
-    ///
-    /// # Errors
-    /// [`Error::Config`] names the first field that does not fit.
-    pub fn validate(&self) -> Result<()> {
-        let positive = [
+    fn explicit(&self) -> Self {
+        Self { head_dim: Some(self.head_dim()), ..self.clone() }
+    }
+
+    fn validate(&self) -> Result<()> {
+        config::check_sizes(&[
             ("vocab_size", self.vocab_size),
             ("d_model", self.d_model),
             ("n_layers", self.n_layers),
@@ -137,49 +134,29 @@ impl MatLmConfig {
             ("d_ff", self.d_ff),
             ("width_multiple", self.width_multiple),
             ("context", self.context),
-        ];
-        let wrong =
-            |field, found: String, expected: String| Err(Error::Config { field, found, expected });
-        if let Some((field, _)) = positive.iter().find(|(_, n)| *n == 0) {
-            return wrong(field, "0".to_owned(), "at least 1".to_owned());
-        }
-        if let Some((field, n)) = positive.iter().find(|(_, n)| *n > MAX_SIZE) {
-            return wrong(field, n.to_string(), format!("at most {MAX_SIZE}"));
-        }
-        if self.n_layers > MAX_LAYERS {
-            return wrong("n_layers", self.n_layers.to_string(), format!("at most {MAX_LAYERS}"));
-        }
+        ])?;
         if self.head_dim.is_none() && !self.d_model.is_multiple_of(self.n_heads) {
             let expected = format!("a divisor of `d_model` {}", self.d_model);
-            return wrong("n_heads", self.n_heads.to_string(), expected);
+            return unfit("n_heads", self.n_heads, expected);
         }
         if !self.n_heads.is_multiple_of(self.n_kv_heads) {
             let expected = format!("a divisor of `n_heads` {}", self.n_heads);
-            return wrong("n_kv_heads", self.n_kv_heads.to_string(), expected);
+            return unfit("n_kv_heads", self.n_kv_heads, expected);
         }
         if self.head_dim() == 0 || self.head_dim() % 2 == 1 {
             let expected = "an even number: rotary embedding turns pairs".to_owned();
-            return wrong("head_dim", self.head_dim().to_string(), expected);
+            return unfit("head_dim", self.head_dim(), expected);
         }
         if self.head_dim() > MAX_SIZE / self.n_heads {
             let expected = format!("at most {MAX_SIZE} in {} heads together", self.n_heads);
-            return wrong("head_dim", self.head_dim().to_string(), expected);
+            return unfit("head_dim", self.head_dim(), expected);
         }
-        // In single precision: less is 0, more leaves nothing of the hidden state.
-        if !(1e-30..=1.0).contains(&self.norm_eps) {
-            return wrong("norm_eps", self.norm_eps.to_string(), "from 1e-30 to 1".to_owned());
-        }
+        config::check_norm_eps(self.norm_eps)?;
         // A base below 1 turns faster with each pair, soon by more than there are numbers for.
         if !(1.0..=1e30).contains(&self.rope_theta) {
-            return wrong("rope_theta", self.rope_theta.to_string(), "from 1 to 1e30".to_owned());
+            return unfit("rope_theta", self.rope_theta, "from 1 to 1e30");
         }
-        if let Some(widths) = &self.layer_d_ff
-            && (widths.len() != self.n_layers || widths.iter().any(|w| *w == 0 || *w > self.d_ff))
-        {
-            let expected = format!("{} widths from 1 to `d_ff` {}", self.n_layers, self.d_ff);
-            return wrong("layer_d_ff", format!("{widths:?}"), expected);
-        }
-        self.space().map(|_| ())
+        self.nested().check()
     }
 }
 

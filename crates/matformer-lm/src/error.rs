@@ -20,16 +20,6 @@ pub enum Error {
         /// The presets that exist.
         known: String,
     },
-    /// A value of the configuration that does not make a model.
-    #[error("`{field}` is {found}; expected {expected}")]
-    Config {
-        /// Field of the configuration.
-        field: &'static str,
-        /// What it holds.
-        found: String,
-        /// What it may hold.
-        expected: String,
-    },
     /// A token that is not in the vocabulary.
     #[error("token {token} at position {position}; the vocabulary has {vocab_size}")]
     Token {

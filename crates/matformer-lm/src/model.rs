@@ -7,8 +7,8 @@ use burn::{
 };
 use matformer_core::{Block, Granularities, Space};
 use matformer_nn::{
-    Attention, AttentionConfig, Elastic, Hidden, NestedFfn, NestedFfnConfig, Positions, RowLoss,
-    State,
+    Attention, AttentionConfig, Elastic, Hidden, ModelConfig, NestedFfn, NestedFfnConfig,
+    Positions, RowLoss, State,
     init::{self, Init},
     ops::{RopeTable, cross_entropy, rms_norm, stack_rows},
     params,
@@ -78,9 +78,9 @@ impl MatLm {
     }
 
     /// A model whose parameters wait to be filled, and take no memory until then.
-    pub(crate) fn zeros(config: &MatLmConfig, device: &Device) -> Result<Self> {
+    pub(crate) fn zeros(config: &MatLmConfig, device: &Device) -> matformer_nn::Result<Self> {
         config.validate()?;
-        let c = config;
+        let (c, nested) = (config, config.nested());
         let embedding = || params::unset([c.vocab_size, c.d_model], device);
         let new_norm = || RmsNormConfig::new(c.d_model).with_epsilon(c.norm_eps).init(device);
         let layer = |i| Layer {
@@ -97,7 +97,7 @@ impl MatLm {
             ffn_norm: new_norm(),
             ffn: NestedFfnConfig {
                 d_model: c.d_model,
-                d_ff: c.d_ff_of(i),
+                d_ff: nested.d_ff_of(i),
                 activation: c.activation,
                 bias: false,
             }
@@ -221,7 +221,7 @@ impl Elastic for MatLm {
         l.attention.forward(layer, norm(&l.attention_norm, x.clone()), at, state) + x
     }
 
-    fn ffn(&self, layer: usize, x: Tensor<2>, blocks: &[Block]) -> Tensor<2> {
+    fn ffn(&self, layer: usize, x: Tensor<2>, _: &Positions, blocks: &[Block]) -> Tensor<2> {
         let l = &self.layers[layer];
         l.ffn.forward(norm(&l.ffn_norm, x.clone()), blocks) + stack_rows(x, blocks)
     }

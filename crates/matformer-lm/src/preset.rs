@@ -135,6 +135,7 @@ impl FromStr for Preset {
 #[cfg(test)]
 mod tests {
     use matformer_core::Resource;
+    use matformer_nn::ModelConfig;
 
     use super::*;
     use crate::costs;

@@ -2,8 +2,8 @@
 
 use burn::tensor::Tensor;
 use matformer_core::{Plan, Resource, Submodel};
-use matformer_lm::{GenerateOptions, MatLm, MatLmConfig, Preset, costs, extract, generate, score};
-use matformer_nn::{Elastic, State, params, row_losses, walk};
+use matformer_lm::{GenerateOptions, MatLm, MatLmConfig, Preset, costs, generate, score};
+use matformer_nn::{Elastic, State, extract, params, row_losses, walk};
 use proptest::prelude::*;
 
 use crate::{

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, path::Path};
 
 use matformer_core::{Manifest, Plan, Submodel};
-use matformer_lm::{MatLm, MatLmConfig, extract, with_config};
-use matformer_nn::{Elastic, folder};
+use matformer_lm::{MatLm, MatLmConfig};
+use matformer_nn::{Elastic, extract, folder, with_config};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use crate::{

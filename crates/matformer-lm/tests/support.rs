@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use matformer_core::{Manifest, Plan, Submodel};
 use matformer_lm::{MatLm, MatLmConfig};
-use matformer_nn::{Elastic, State, walk};
+use matformer_nn::{Elastic, ModelConfig, State, walk};
 
 use crate::compare::{self, values};
 

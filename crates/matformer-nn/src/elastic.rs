@@ -63,7 +63,7 @@ pub trait Elastic: Module {
     /// # Shapes
     /// - x: `[rows, d_model]`; blocks name ranges of its rows
     /// - output: `[Σ block rows, d_model]`, stacked in the order of the blocks
-    fn ffn(&self, layer: usize, x: Tensor<2>, blocks: &[Block]) -> Tensor<2>;
+    fn ffn(&self, layer: usize, x: Tensor<2>, ctx: &Self::Context, blocks: &[Block]) -> Tensor<2>;
 
     /// The head's loss of one copy of the batch.
     ///

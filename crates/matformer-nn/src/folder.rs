@@ -15,12 +15,11 @@ use matformer_core::{Manifest, fs};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
+pub use crate::config_file::CONFIG;
 use crate::{Elastic, Error, Result, params};
 
 /// Name of the weights file.
 pub const WEIGHTS: &str = "model.safetensors";
-/// Name of the model's configuration.
-pub const CONFIG: &str = "config.json";
 
 /// How a parameter is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+pub mod config;
+mod config_file;
+mod configured;
 pub mod device;
 mod elastic;
 mod error;
@@ -11,11 +14,14 @@ pub mod params;
 mod state;
 mod walk;
 
+pub use config::ModelConfig;
+pub use config_file::ConfigFile;
+pub use configured::{Configured, build, extract, with_config};
 pub use device::DeviceSpec;
 pub use elastic::{Elastic, Hidden, RowLoss};
 pub use error::{Error, Result};
 pub use folder::Folder;
 pub use modules::{Activation, Attention, AttentionConfig, NestedFfn, NestedFfnConfig, Positions};
 pub use params::nested_layer;
-pub use state::{KvCache, State};
+pub use state::{KvCache, Noise, State};
 pub use walk::{Walked, row_losses, walk};

@@ -1,4 +1,4 @@
-//! What a walk remembers: keys and values of earlier tokens, per row.
+//! What a walk remembers, keys and values of earlier tokens per row, and what it draws.
 
 use burn::tensor::Tensor;
 
@@ -8,6 +8,16 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, Default)]
 pub struct State {
     cache: Option<KvCache>,
+    noise: Option<Noise>,
+}
+
+/// What drop-path draws from: one key per batch, so that all submodels of a walk lose the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Noise {
+    /// Seed of the run.
+    pub seed: u64,
+    /// Index of the batch.
+    pub index: u64,
 }
 
 impl State {
@@ -18,7 +28,17 @@ impl State {
 
     /// With a memory of at most `capacity` positions in each of `rows` rows (generation).
     pub fn with_cache(rows: usize, capacity: usize) -> Self {
-        Self { cache: Some(KvCache::new(rows, capacity)) }
+        Self { cache: Some(KvCache::new(rows, capacity)), noise: None }
+    }
+
+    /// No memory, and noise where the model has a use for it (training).
+    pub fn with_noise(noise: Noise) -> Self {
+        Self { cache: None, noise: Some(noise) }
+    }
+
+    /// The noise, if there is some.
+    pub fn noise(&self) -> Option<Noise> {
+        self.noise
     }
 
     /// The cache, if there is one.

@@ -68,7 +68,7 @@ pub fn walk<M: Elastic>(
     let mut x = hidden.x; // [units·unit, d_model]
     for (layer, blocks) in plan.layers().iter().enumerate() {
         x = model.mix(layer, x, &ctx, state);
-        x = model.ffn(layer, x, &in_hidden_rows(blocks, unit));
+        x = model.ffn(layer, x, &ctx, &in_hidden_rows(blocks, unit));
     }
     if let Some(cache) = state.cache_mut() {
         cache.advance(seq);

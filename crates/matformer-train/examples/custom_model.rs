@@ -88,7 +88,7 @@ impl Elastic for MeanMixer {
         past.matmul(self.layers[layer].mix.val()) + x
     }
 
-    fn ffn(&self, layer: usize, x: Tensor<2>, blocks: &[Block]) -> Tensor<2> {
+    fn ffn(&self, layer: usize, x: Tensor<2>, _: &Tensor<2>, blocks: &[Block]) -> Tensor<2> {
         let l = &self.layers[layer];
         let normed = rms_norm(x.clone(), l.ffn_norm.val(), EPS);
         l.ffn.forward(normed, blocks) + stack_rows(x, blocks)

@@ -38,7 +38,9 @@ pub struct TrainConfig {
     pub steps: u64,
     /// Seed of weights, draws and batches.
     pub seed: u64,
-    /// Targets of one optimizer step: the batch size that learning rates go with.
+    /// Targets of one optimizer step: the batch size that learning rates go with. Of images it is
+    /// `images_per_step`.
+    #[serde(alias = "images_per_step")]
     pub tokens_per_step: usize,
     /// Rows of the batch that one forward pass takes; accumulation makes up the rest. As many as
     /// `tokens_per_step` needs if absent: lower it when memory runs out.
@@ -67,9 +69,17 @@ pub struct TrainConfig {
     pub eps: f64,
     /// Largest global norm of the gradient; 0: no clipping.
     pub clip: f64,
+    /// Decay of the moving average of the weights that is evaluated and published, in training's
+    /// early steps less; 0: none, the weights themselves are.
+    pub ema: f64,
+    /// What the learning rate of each layer is multiplied by, going down from the head: fine-tuning
+    /// keeps early layers near what they were (BEiT, arXiv 2106.08254, appendix H). 1: all learn
+    /// alike.
+    pub layer_decay: f64,
     /// Steps between two evaluations on held-out data.
     pub eval_every: u64,
-    /// Held-out targets of such an evaluation.
+    /// Held-out targets of such an evaluation. Of images it is `eval_images`.
+    #[serde(alias = "eval_images")]
     pub eval_tokens: usize,
     /// Steps between two checkpoints.
     pub checkpoint_every: u64,
@@ -109,6 +119,8 @@ impl Default for TrainConfig {
             betas: [0.9, 0.95],
             eps: 1e-8,
             clip: 1.0,
+            ema: 0.0,
+            layer_decay: 1.0,
             eval_every: 200,
             eval_tokens: 16_384,
             checkpoint_every: 200,
@@ -179,6 +191,12 @@ impl TrainConfig {
         }
         if let Some(beta) = self.betas.iter().find(|b| !(0.0..1.0).contains(*b)) {
             return wrong("betas", beta, "two rates from 0 to below 1");
+        }
+        if !(0.0..1.0).contains(&self.ema) {
+            return wrong("ema", self.ema, "from 0 to below 1");
+        }
+        if !(self.layer_decay > 0.0 && self.layer_decay <= 1.0) {
+            return wrong("layer_decay", self.layer_decay, "above 0, at most 1");
         }
         // Below, it is 0 in single precision: a weight without a gradient would become 0/0.
         if !(self.eps >= 1e-30 && self.eps <= 1.0) {

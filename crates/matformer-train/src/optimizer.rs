@@ -26,6 +26,8 @@ pub struct AdamW {
     weight_decay: f64,
     clip: f64,
     outer: Outer,
+    ema: f64,
+    layer_decay: f64,
     moments: BTreeMap<String, Moments>,
 }
 
@@ -34,6 +36,8 @@ pub struct AdamW {
 struct Moments {
     first: Tensor<1>,
     second: Tensor<1>,
+    /// Moving average of the parameter itself, where one is kept.
+    average: Option<Tensor<1>>,
     /// (end, steps): elements up to `end` (from the previous end) have made so many steps. Steps
     /// always take a prefix, so later pieces have made fewer.
     pieces: Vec<(usize, u64)>,
@@ -46,6 +50,8 @@ pub struct SavedMoments {
     pub first: Vec<f32>,
     /// Second moments, flat.
     pub second: Vec<f32>,
+    /// Moving average of the parameter, flat, where one is kept.
+    pub average: Option<Vec<f32>>,
     /// (end, steps) of each piece.
     pub pieces: Vec<(usize, u64)>,
 }
@@ -59,6 +65,8 @@ impl AdamW {
             weight_decay: config.weight_decay,
             clip: config.clip,
             outer: config.outer,
+            ema: config.ema,
+            layer_decay: config.layer_decay,
             moments: BTreeMap::new(),
         }
     }
@@ -80,7 +88,15 @@ impl AdamW {
             Outer::Decay => Prefix::All,
             Outer::Skip => Prefix::Drawn(widest(drawn)),
         };
-        model.map(&mut Update { adam: self, path: Vec::new(), grads, scale, learning_rate, prefix })
+        let n_layers = drawn.first().map_or(0, Submodel::n_layers);
+        let path = Vec::new();
+        let update = Update { adam: self, path, grads, scale, learning_rate, n_layers, prefix };
+        model.map(&mut { update })
+    }
+
+    /// The model with the moving average of its weights, where one is kept.
+    pub fn averaged<M: Module>(&self, model: M) -> M {
+        model.map(&mut Average { adam: self, path: Vec::new() })
     }
 
     /// The state on the host, by parameter path.
@@ -102,6 +118,7 @@ impl AdamW {
                 let saved = SavedMoments {
                     first: read(path, &m.first)?,
                     second: read(path, &m.second)?,
+                    average: m.average.as_ref().map(|average| read(path, average)).transpose()?,
                     pieces: m.pieces.clone(),
                 };
                 Ok((path.clone(), saved))
@@ -119,7 +136,8 @@ impl AdamW {
             .into_iter()
             .map(|(path, m)| {
                 let (first, second) = (tensor(m.first), tensor(m.second));
-                (path, Moments { first, second, pieces: m.pieces })
+                let average = m.average.map(tensor);
+                (path, Moments { first, second, average, pieces: m.pieces })
             })
             .collect();
     }
@@ -137,10 +155,11 @@ impl AdamW {
         let mut held = self.moments.remove(path).unwrap_or_else(|| Moments {
             first: values.zeros_like(),
             second: values.zeros_like(),
+            average: (self.ema > 0.0).then(|| values.clone()),
             pieces: vec![(n, 0)],
         });
         split_at(&mut held.pieces, prefix);
-        let Moments { first, second, mut pieces } = held;
+        let Moments { first, second, average, mut pieces } = held;
         let all = [values, grad, first, second];
         let parts: Vec<[Tensor<1>; 4]> = match pieces.len() {
             // Handed on, not sliced: what nobody shares is updated in place.
@@ -165,10 +184,15 @@ impl AdamW {
             first.push(m);
             second.push(v);
         }
+        let out = join(out);
+        // Early averages follow faster: the first weights are drawn, not learnt.
+        let steps = pieces.first().map_or(0, |(_, steps)| *steps) as f64;
+        let decay = self.ema.min((1.0 + steps) / (10.0 + steps));
+        let average = average.map(|old| old * decay + out.clone() * (1.0 - decay));
         merge(&mut pieces);
-        let moments = Moments { first: join(first), second: join(second), pieces };
+        let moments = Moments { first: join(first), second: join(second), average, pieces };
         self.moments.insert(path.to_owned(), moments);
-        join(out)
+        out
     }
 }
 
@@ -206,6 +230,17 @@ fn merge(pieces: &mut Vec<(usize, u64)>) {
     });
 }
 
+/// How many layers lie above a parameter, heads and last norm above all, embeddings below all.
+fn below(path: &str, n_layers: usize) -> i32 {
+    let layer = path.strip_prefix("layers.").and_then(|rest| rest.split('.').next()?.parse().ok());
+    let above = match layer {
+        Some(layer) => n_layers.saturating_sub(layer),
+        None if path.starts_with("norm.") || path.contains("head") => 0,
+        None => n_layers + 1,
+    };
+    above as i32
+}
+
 fn join(mut parts: Vec<Tensor<1>>) -> Tensor<1> {
     match parts.len() {
         1 => parts.remove(0),
@@ -219,7 +254,32 @@ struct Update<'a> {
     grads: GradientsParams,
     scale: f64,
     learning_rate: f64,
+    n_layers: usize,
     prefix: Prefix,
+}
+
+/// Puts averages in the place of parameters.
+struct Average<'a> {
+    adam: &'a AdamW,
+    path: Vec<String>,
+}
+
+impl ModuleMapper for Average<'_> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let moments = self.adam.moments.get(&self.path.join("."));
+        match moments.and_then(|moments| moments.average.clone()) {
+            None => param,
+            Some(average) => param.map(|old| average.reshape(old.dims())),
+        }
+    }
 }
 
 impl ModuleMapper for Update<'_> {
@@ -240,7 +300,8 @@ impl ModuleMapper for Update<'_> {
             scale: self.scale,
             betas: self.adam.betas,
             eps: self.adam.eps,
-            learning_rate: self.learning_rate,
+            learning_rate: self.learning_rate
+                * self.adam.layer_decay.powi(below(&path, self.n_layers)),
             weight_decay: if D >= 2 { self.adam.weight_decay } else { 0.0 },
             steps: 0,
         };
@@ -292,4 +353,17 @@ pub fn global_norm<M: Module>(model: &M, grads: &GradientsParams) -> Result<f64>
         matformer_nn::Error::Read { tensor: "gradient norm".to_owned(), message: e.to_string() }
     })?;
     Ok(sums.into_iter().map(f64::from).sum::<f64>().sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_above_a_parameter_are_counted() {
+        let found =
+            ["head.weight", "norm.gamma", "layers.2.ffn.up", "layers.0.ffn.up", "positions"]
+                .map(|path| below(path, 3));
+        assert_eq!(found, [0, 0, 1, 3, 4]);
+    }
 }

@@ -7,7 +7,7 @@ use burn::{
     tensor::Tensor,
 };
 use matformer_core::{Plan, Space, StepDraw, Submodel};
-use matformer_nn::{Elastic, State, row_losses, walk};
+use matformer_nn::{Elastic, Noise, State, row_losses, walk};
 
 use crate::{
     AdamW, Batches, Error, Guard, Outlier, Result, TrainConfig, distill::Pass, learning_rate,
@@ -88,6 +88,12 @@ impl<M: Elastic> Trainer<M> {
             Some(model) => model,
             None => unreachable!("a step gives the model back"),
         }
+    }
+
+    /// The model that is evaluated and published, without gradients: its moving average where one is
+    /// kept.
+    pub fn evaluated(&self) -> M {
+        self.optimizer.averaged(self.model().valid())
     }
 
     /// The optimizer as it stands.
@@ -213,7 +219,8 @@ impl<M: Elastic> Trainer<M> {
             [one] => Plan::one(one),
             many => Plan::merged(many)?,
         };
-        let walked = walk(model, &batch.input, &plan, &mut State::new())?;
+        let noise = Noise { seed: self.config.seed, index };
+        let walked = walk(model, &batch.input, &plan, &mut State::with_noise(noise))?;
         let losses = row_losses(model, &walked, &batch.target);
         let nats: Vec<Tensor<1>> = losses.iter().map(|l| l.nats.clone().sum()).collect();
         // Nats over all targets of the step: divided once.

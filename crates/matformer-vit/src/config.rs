@@ -1,9 +1,12 @@
 //! Shape of a MatViT.
 
-use matformer_core::{Granularities, Space};
+use matformer_nn::{
+    ModelConfig, Result,
+    config::{self, Dims, Nested, params_at_widest, unfit},
+};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::costs;
 
 /// Shape of a MatViT: the `[model.vit]` table of a run file.
 ///
@@ -34,11 +37,20 @@ pub struct MatVitConfig {
     pub width_multiple: usize,
     /// What the head sees of an image.
     pub pooling: Pooling,
+    /// Whether a second token and head learn beside the class token's, and logits are the mean of
+    /// both heads' (DeiT, arXiv 2012.12877 section 4).
+    pub distillation_token: bool,
+    /// How often training leaves out the last layer's branches for an image; earlier layers' in
+    /// proportion (stochastic depth, arXiv 1603.09382). 0: never.
+    pub drop_path: f64,
     /// Added to the variance in norms.
     pub norm_eps: f64,
     /// Feed-forward width of each layer, where layers differ: an extracted submodel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer_d_ff: Option<Vec<usize>>,
+    /// What the classes are called. In a run they follow the data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class_names: Option<Vec<String>>,
 }
 
 /// What the head of a vision transformer sees.
@@ -51,11 +63,6 @@ pub enum Pooling {
     /// The mean over all patches.
     Mean,
 }
-
-/// The largest size of anything: products of two sizes stay far within 64 bits.
-const MAX_SIZE: usize = 1 << 24;
-/// The most layers.
-const MAX_LAYERS: usize = 10_000;
 
 impl Default for MatVitConfig {
     fn default() -> Self {
@@ -71,8 +78,11 @@ impl Default for MatVitConfig {
             granularities: None,
             width_multiple: 16,
             pooling: Pooling::ClassToken,
+            distillation_token: false,
+            drop_path: 0.0,
             norm_eps: 1e-6,
             layer_d_ff: None,
+            class_names: None,
         }
     }
 }
@@ -83,19 +93,24 @@ impl MatVitConfig {
         self.d_model / self.n_heads.max(1)
     }
 
-    /// Feed-forward width of a layer's matrices.
-    pub fn d_ff_of(&self, layer: usize) -> usize {
-        self.layer_d_ff.as_ref().and_then(|widths| widths.get(layer).copied()).unwrap_or(self.d_ff)
-    }
-
     /// Patches of an image.
     pub fn patches(&self) -> usize {
         (self.image_size / self.patch_size.max(1)).pow(2)
     }
 
-    /// Tokens of an image: its patches, and the class token where there is one.
+    /// Tokens of an image: its patches, and the class and distillation tokens where there are such.
     pub fn tokens(&self) -> usize {
-        self.patches() + usize::from(self.pooling == Pooling::ClassToken)
+        self.patches() + self.extra_tokens()
+    }
+
+    /// Tokens of an image that are no patch; they come first.
+    pub fn extra_tokens(&self) -> usize {
+        usize::from(self.pooling == Pooling::ClassToken) + usize::from(self.distillation_token)
+    }
+
+    /// How often training leaves out a branch of a layer.
+    pub fn drop_path_of(&self, layer: usize) -> f64 {
+        self.drop_path * layer as f64 / (self.n_layers.max(2) - 1) as f64
     }
 
     /// Values of an image.
@@ -107,25 +122,53 @@ impl MatVitConfig {
     pub fn patch_pixels(&self) -> usize {
         self.channels * self.patch_size.pow(2)
     }
+}
 
-    /// Layers, widths and granularities.
-    ///
-    /// # Errors
-    /// When widths are not ascending, too wide or not multiples.
-    pub fn space(&self) -> Result<Space> {
-        let granularities = match &self.granularities {
-            Some(widths) => Granularities::new(widths)?,
-            None => Granularities::default_for(self.d_ff)?,
-        };
-        Ok(Space::new(self.n_layers, self.d_ff, self.width_multiple, granularities)?)
+impl ModelConfig for MatVitConfig {
+    const WEIGHT_KEYS: &'static [&'static str] = &[
+        "image_size",
+        "channels",
+        "patch_size",
+        "classes",
+        "d_model",
+        "n_layers",
+        "n_heads",
+        "d_ff",
+        "pooling",
+        "distillation_token",
+        "layer_d_ff",
+    ];
+
+    fn nested(&self) -> Nested {
+        Nested {
+            n_layers: self.n_layers,
+            d_ff: self.d_ff,
+            width_multiple: self.width_multiple,
+            granularities: self.granularities.clone(),
+            layer_d_ff: self.layer_d_ff.clone(),
+        }
     }
 
-    /// Checks everything that building relies on.
-    ///
-    /// # Errors
-    /// [`Error::Config`] names the first field that does not fit.
-    pub fn validate(&self) -> Result<()> {
-        let sizes = [
+    fn with_nested(&self, nested: Nested) -> Self {
+        let Nested { n_layers, d_ff, width_multiple, granularities, layer_d_ff } = nested;
+        Self { n_layers, d_ff, width_multiple, granularities, layer_d_ff, ..self.clone() }
+    }
+
+    fn dims(&self) -> Dims {
+        Dims {
+            params: params_at_widest(&costs(self), &self.nested()),
+            seq: self.tokens(),
+            d_model: self.d_model,
+            q_dim: self.d_model,
+            kv_dim: self.d_model,
+            gated: false,
+            outputs: self.classes,
+            heads_per_row: 1,
+        }
+    }
+
+    fn validate(&self) -> Result<()> {
+        config::check_sizes(&[
             ("image_size", self.image_size),
             ("channels", self.channels),
             ("patch_size", self.patch_size),
@@ -135,34 +178,29 @@ impl MatVitConfig {
             ("n_heads", self.n_heads),
             ("d_ff", self.d_ff),
             ("width_multiple", self.width_multiple),
-        ];
-        let wrong =
-            |field, found: String, expected: String| Err(Error::Config { field, found, expected });
-        if let Some((field, n)) = sizes.iter().find(|(_, n)| !(1..=MAX_SIZE).contains(n)) {
-            return wrong(field, n.to_string(), format!("from 1 to {MAX_SIZE}"));
-        }
-        if self.n_layers > MAX_LAYERS {
-            return wrong("n_layers", self.n_layers.to_string(), format!("at most {MAX_LAYERS}"));
-        }
+        ])?;
         if !self.image_size.is_multiple_of(self.patch_size) {
             let expected = format!("a divisor of `image_size` {}", self.image_size);
-            return wrong("patch_size", self.patch_size.to_string(), expected);
+            return unfit("patch_size", self.patch_size, expected);
         }
         if !self.d_model.is_multiple_of(self.n_heads) {
             let expected = format!("a divisor of `d_model` {}", self.d_model);
-            return wrong("n_heads", self.n_heads.to_string(), expected);
+            return unfit("n_heads", self.n_heads, expected);
         }
-        // In single precision: less is 0, more leaves nothing of the hidden state.
-        if !(1e-30..=1.0).contains(&self.norm_eps) {
-            return wrong("norm_eps", self.norm_eps.to_string(), "from 1e-30 to 1".to_owned());
+        if self.distillation_token && self.pooling == Pooling::Mean {
+            return unfit("distillation_token", true, "false where `pooling` is `mean`");
         }
-        if let Some(widths) = &self.layer_d_ff
-            && (widths.len() != self.n_layers || widths.iter().any(|w| *w == 0 || *w > self.d_ff))
+        if !(0.0..1.0).contains(&self.drop_path) {
+            return unfit("drop_path", self.drop_path, "from 0 to below 1");
+        }
+        if let Some(names) = &self.class_names
+            && names.len() != self.classes
         {
-            let expected = format!("{} widths from 1 to `d_ff` {}", self.n_layers, self.d_ff);
-            return wrong("layer_d_ff", format!("{widths:?}"), expected);
+            let found = format!("{} names", names.len());
+            return unfit("class_names", found, format!("{}, as `classes` says", self.classes));
         }
-        self.space().map(|_| ())
+        config::check_norm_eps(self.norm_eps)?;
+        self.nested().check()
     }
 }
 
@@ -185,10 +223,10 @@ mod tests {
             refused(|c| c.n_heads = 5),
             "`n_heads` is 5; expected a divisor of `d_model` 96"
         );
-        assert_eq!(refused(|c| c.classes = 0), "`classes` is 0; expected from 1 to 16777216");
+        assert_eq!(refused(|c| c.classes = 0), "`classes` is 0; expected at least 1");
         assert_eq!(
             refused(|c| c.d_model = 1 << 25),
-            "`d_model` is 33554432; expected from 1 to 16777216"
+            "`d_model` is 33554432; expected at most 16777216"
         );
         assert!(
             refused(|c| c.layer_d_ff = Some(vec![48]))

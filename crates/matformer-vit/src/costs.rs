@@ -2,7 +2,7 @@
 
 use matformer_core::{CostTable, Costs, Resource};
 
-use crate::{MatVitConfig, Pooling};
+use crate::MatVitConfig;
 
 /// Cost tables of every submodel: parameters (total, without patch embedding, positions and head,
 /// feed-forward), and FLOPs of one token's forward pass.
@@ -12,9 +12,10 @@ use crate::{MatVitConfig, Pooling};
 pub fn costs(config: &MatVitConfig) -> Costs {
     let c = config;
     let (d, tokens) = (c.d_model as f64, c.tokens() as f64);
-    let class_token = if c.pooling == Pooling::ClassToken { d } else { 0.0 };
-    let embedding = (c.patch_pixels() as f64 + 1.0) * d + class_token + tokens * d;
-    let head = (d + 1.0) * c.classes as f64;
+    let own_tokens = c.extra_tokens() as f64 * d;
+    let embedding = (c.patch_pixels() as f64 + 1.0) * d + own_tokens + tokens * d;
+    let heads = if c.distillation_token { 2.0 } else { 1.0 };
+    let head = heads * (d + 1.0) * c.classes as f64;
     let norm = 2.0 * d;
     // Four projections and two norms, and the second bias of the block.
     let layer = 4.0 * d * (d + 1.0) + 2.0 * norm + d;

@@ -12,16 +12,6 @@ pub enum Error {
     /// From granularities, submodels or files.
     #[error(transparent)]
     Core(#[from] matformer_core::Error),
-    /// A value of the configuration that does not make a model.
-    #[error("`{field}` is {found}; expected {expected}")]
-    Config {
-        /// Field of the configuration.
-        field: &'static str,
-        /// What it holds.
-        found: String,
-        /// What it may hold.
-        expected: String,
-    },
     /// Pixels that do not form a batch.
     #[error("{found} pixel values; {rows} images of the model's size have {expected}")]
     Pixels {

@@ -3,38 +3,20 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use matformer_core::{Manifest, fs};
+use matformer_core::{Granularities, Manifest};
 use matformer_nn::{
-    Error as NnError, Folder,
+    ConfigFile, Configured, Folder, Result,
     folder::{CONFIG, TensorName},
 };
 use serde_json::{Map, Value, json};
 
-use crate::{Error, MatVit, MatVitConfig, Pooling};
+use crate::{MatVit, MatVitConfig, Pooling};
 
 impl Folder for MatVit {
     const KIND: &'static str = "matvit";
 
-    fn build(dir: &Path, manifest: &Manifest, device: &Device) -> matformer_nn::Result<Self> {
-        let path = dir.join(CONFIG);
-        let text = fs::read_to_string(&path)?;
-        let malformed = |found: String, expected: &str| NnError::File {
-            path: path.clone(),
-            found,
-            expected: expected.to_owned(),
-        };
-        let value: Value =
-            serde_json::from_str(&text).map_err(|e| malformed(e.to_string(), "a JSON object"))?;
-        let config = from_hugging_face(&value, manifest)
-            .map_err(|(found, expected)| malformed(found, &expected))?;
-        let model = Self::zeros(&config, device).map_err(|e| match e {
-            Error::Nn(e) => e,
-            Error::Config { field, found, expected } => {
-                malformed(format!("`{}` is {found}", hugging_face_key(field)), &expected)
-            }
-            other => malformed(other.to_string(), "a configuration that makes a model"),
-        })?;
-        Ok(model.with_granularities(manifest.granularities.clone()))
+    fn build(dir: &Path, manifest: &Manifest, device: &Device) -> Result<Self> {
+        matformer_nn::build(dir, manifest, device)
     }
 
     fn config_files(&self) -> Vec<(String, String)> {
@@ -48,11 +30,16 @@ impl Folder for MatVit {
             "patch" => "vit.embeddings.patch_embeddings.projection.weight",
             "patch_bias" => "vit.embeddings.patch_embeddings.projection.bias",
             "class_token" => "vit.embeddings.cls_token",
+            "distillation_token" => "vit.embeddings.distillation_token",
             "positions" => "vit.embeddings.position_embeddings",
             "norm.gamma" => "vit.layernorm.weight",
             "norm.beta" => "vit.layernorm.bias",
             "head.weight" => return stored("classifier.weight".to_owned(), true),
             "head.bias" => "classifier.bias",
+            "distillation_head.weight" => {
+                return stored("distillation_classifier.weight".to_owned(), true);
+            }
+            "distillation_head.bias" => "distillation_classifier.bias",
             _ => "",
         };
         if !outer.is_empty() {
@@ -89,10 +76,13 @@ impl Folder for MatVit {
 /// transformers loads it without code of ours; `matvit` with mean pooling, which has no place there.
 fn to_hugging_face(c: &MatVitConfig) -> Map<String, Value> {
     let (architecture, model_type) = match c.pooling {
-        Pooling::ClassToken => ("ViTForImageClassification", "vit"),
-        Pooling::Mean => ("MatVitForImageClassification", "matvit"),
+        Pooling::ClassToken if !c.distillation_token => ("ViTForImageClassification", "vit"),
+        _ => ("MatVitForImageClassification", "matvit"),
     };
-    let label = |i: usize| format!("LABEL_{i}");
+    let label = |i: usize| match &c.class_names {
+        Some(names) => names[i].clone(),
+        None => format!("LABEL_{i}"),
+    };
     let id2label: Map<String, Value> =
         (0..c.classes).map(|i| (i.to_string(), label(i).into())).collect();
     let label2id: Map<String, Value> = (0..c.classes).map(|i| (label(i), i.into())).collect();
@@ -109,6 +99,9 @@ fn to_hugging_face(c: &MatVitConfig) -> Map<String, Value> {
         "num_channels": c.channels,
         "layer_norm_eps": c.norm_eps,
         "qkv_bias": true,
+        "pooling": c.pooling,
+        "distillation_token": c.distillation_token,
+        "drop_path_rate": c.drop_path,
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
         "id2label": id2label,
@@ -122,68 +115,70 @@ fn to_hugging_face(c: &MatVitConfig) -> Map<String, Value> {
     }
 }
 
-/// What `config.json` calls a field of ours.
-fn hugging_face_key(field: &str) -> &str {
-    match field {
-        "d_model" => "hidden_size",
-        "n_layers" => "num_hidden_layers",
-        "n_heads" => "num_attention_heads",
-        "d_ff" => "intermediate_size",
-        "channels" => "num_channels",
-        "classes" => "id2label",
-        "norm_eps" => "layer_norm_eps",
-        same => same,
+impl Configured for MatVit {
+    type Config = MatVitConfig;
+
+    fn config(&self) -> &MatVitConfig {
+        Self::config(self)
+    }
+
+    fn unset(config: &MatVitConfig, device: &Device) -> Result<Self> {
+        Self::zeros(config, device)
+    }
+
+    fn with_granularities(self, granularities: Granularities) -> Self {
+        Self::with_granularities(self, granularities)
+    }
+
+    fn read_config(file: &ConfigFile, manifest: &Manifest) -> Result<MatVitConfig> {
+        let pooling = match (file.text("model_type"), file.text("pooling")) {
+            (Some("vit"), _) | (Some("matvit"), Some("class_token")) => Pooling::ClassToken,
+            (Some("matvit"), None | Some("mean")) => Pooling::Mean,
+            (Some("matvit"), _) => return Err(file.wrong("pooling", "`class_token` or `mean`")),
+            _ => return Err(file.wrong("model_type", "`vit` or `matvit`")),
+        };
+        file.check("hidden_act", "gelu", "")?;
+        file.check("qkv_bias", true, ": a MatViT has biases everywhere")?;
+        let labels = file.get("id2label").and_then(Value::as_object);
+        let labels = labels.ok_or_else(|| file.wrong("id2label", "a label for each class"))?;
+        Ok(MatVitConfig {
+            image_size: file.number("image_size")?,
+            channels: file.number("num_channels")?,
+            patch_size: file.number("patch_size")?,
+            classes: labels.len(),
+            d_model: file.number("hidden_size")?,
+            n_layers: file.number("num_hidden_layers")?,
+            n_heads: file.number("num_attention_heads")?,
+            d_ff: file.number("intermediate_size")?,
+            granularities: Some(manifest.granularities.widths()),
+            width_multiple: manifest.multiple,
+            pooling,
+            distillation_token: file.get("distillation_token") == Some(&Value::Bool(true)),
+            drop_path: file.float("drop_path_rate").unwrap_or(0.0),
+            norm_eps: file.float("layer_norm_eps").unwrap_or(1e-12),
+            layer_d_ff: None,
+            class_names: class_names(labels),
+        })
+    }
+
+    fn config_key(field: &str) -> &str {
+        match field {
+            "d_model" => "hidden_size",
+            "n_layers" => "num_hidden_layers",
+            "n_heads" => "num_attention_heads",
+            "d_ff" => "intermediate_size",
+            "channels" => "num_channels",
+            "classes" => "id2label",
+            "norm_eps" => "layer_norm_eps",
+            same => same,
+        }
     }
 }
 
-/// The way back; widths and granularities come from the manifest.
-///
-/// The error is (what was found, what was expected).
-fn from_hugging_face(
-    value: &Value,
-    manifest: &Manifest,
-) -> std::result::Result<MatVitConfig, (String, String)> {
-    let wrong = |key: &str, expected: &str| {
-        (format!("`{key}`: {}", value.get(key).unwrap_or(&Value::Null)), expected.to_owned())
-    };
-    let number = |key: &str| {
-        let number = value.get(key).and_then(Value::as_u64);
-        number.map(|n| n as usize).ok_or_else(|| wrong(key, "a whole number"))
-    };
-    let pooling = match value.get("model_type").and_then(Value::as_str) {
-        Some("vit") => Pooling::ClassToken,
-        Some("matvit") => Pooling::Mean,
-        _ => return Err(wrong("model_type", "`vit` or `matvit`")),
-    };
-    if value.get("hidden_act").and_then(Value::as_str).is_some_and(|found| found != "gelu") {
-        return Err(wrong("hidden_act", "`gelu`"));
-    }
-    if value.get("qkv_bias").and_then(Value::as_bool) == Some(false) {
-        return Err(wrong("qkv_bias", "true: a MatViT has biases everywhere"));
-    }
-    let classes = value.get("id2label").and_then(Value::as_object).map(Map::len);
-    let config = MatVitConfig {
-        image_size: number("image_size")?,
-        channels: number("num_channels")?,
-        patch_size: number("patch_size")?,
-        classes: classes.ok_or_else(|| wrong("id2label", "a label for each class"))?,
-        d_model: number("hidden_size")?,
-        n_layers: number("num_hidden_layers")?,
-        n_heads: number("num_attention_heads")?,
-        d_ff: number("intermediate_size")?,
-        granularities: Some(manifest.granularities.widths()),
-        width_multiple: manifest.multiple,
-        pooling,
-        norm_eps: value.get("layer_norm_eps").and_then(Value::as_f64).unwrap_or(1e-12),
-        layer_d_ff: None,
-    };
-    for (key, ours, theirs) in [
-        ("intermediate_size", config.d_ff, manifest.d_ff),
-        ("num_hidden_layers", config.n_layers, manifest.n_layers),
-    ] {
-        if ours != theirs {
-            return Err(wrong(key, &format!("{theirs}, as in `{}`", Manifest::FILE)));
-        }
-    }
-    Ok(config)
+/// The names of the classes, in their order; `None` where they are just numbered.
+fn class_names(labels: &Map<String, Value>) -> Option<Vec<String>> {
+    let name = |i: usize| Some(labels.get(&i.to_string())?.as_str()?.to_owned());
+    let names: Vec<String> = (0..labels.len()).map(name).collect::<Option<_>>()?;
+    let numbered = |(i, name): (usize, &String)| *name == format!("LABEL_{i}");
+    (!names.iter().enumerate().all(numbered)).then_some(names)
 }

@@ -1,14 +1,16 @@
 //! MatViT: a vision transformer whose feed-forward blocks are nested.
 
+use std::cmp::Ordering;
+
 use burn::{
     module::{Module, Param},
     nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig},
     tensor::{Device, Tensor, TensorData, activation},
 };
-use matformer_core::{Block, Granularities, Space};
+use matformer_core::{Block, Granularities, Space, rng};
 use matformer_nn::{
-    Activation, Attention, AttentionConfig, Elastic, Hidden, NestedFfn, NestedFfnConfig, Positions,
-    RowLoss, State,
+    Activation, Attention, AttentionConfig, Elastic, Hidden, ModelConfig, NestedFfn,
+    NestedFfnConfig, Noise, Positions, RowLoss, State,
     init::{self, Init},
     ops::{layer_norm, linear, stack_rows},
     params,
@@ -26,11 +28,14 @@ pub struct MatVit {
     patch_bias: Param<Tensor<1>>,
     /// `[1, 1, d_model]`
     class_token: Option<Param<Tensor<3>>>,
+    /// `[1, 1, d_model]`
+    distillation_token: Option<Param<Tensor<3>>>,
     /// `[1, tokens, d_model]`
     positions: Param<Tensor<3>>,
     layers: Vec<Layer>,
     norm: LayerNorm,
     head: Linear,
+    distillation_head: Option<Linear>,
     #[module(skip)]
     config: MatVitConfig,
     #[module(skip)]
@@ -51,6 +56,46 @@ struct Layer {
 pub struct Images {
     patches: Tensor<2>, // [rows·patches, patch pixels]
     rows: usize,
+}
+
+/// What the layers of one walk share.
+#[derive(Clone, Debug)]
+pub struct Stem {
+    positions: Positions,
+    /// Of each layer and branch, what its output is multiplied by for each image: 0 or 1/(1−rate),
+    /// `[1, rows, 1]`. Empty where nothing is left out.
+    kept: Vec<[Tensor<3>; 2]>,
+}
+
+impl Stem {
+    /// A branch's output, left out for some images.
+    ///
+    /// # Shapes
+    /// - x: `[units·rows·tokens, d_model]`: the same images are left out in every copy of the batch
+    fn drop(&self, layer: usize, branch: usize, x: Tensor<2>) -> Tensor<2> {
+        let Some(kept) = self.kept.get(layer) else {
+            return x;
+        };
+        let [n, d] = x.dims();
+        let [_, rows, _] = kept[branch].dims();
+        let seq = self.positions.seq;
+        let by_image = x.reshape([n / (rows * seq), rows, seq * d]);
+        (by_image * kept[branch].clone()).reshape([n, d])
+    }
+}
+
+/// Draws what drop-path keeps.
+fn kept(c: &MatVitConfig, rows: usize, noise: Noise, device: &Device) -> Vec<[Tensor<3>; 2]> {
+    if c.drop_path == 0.0 {
+        return Vec::new();
+    }
+    let mut random = rng::keyed(noise.seed, "drop path", noise.index);
+    let mut draw = |rate: f64| {
+        let mut one = || if rng::unit(&mut random) < rate { 0.0 } else { 1.0 / (1.0 - rate) };
+        let values: Vec<f32> = (0..rows).map(|_| one() as f32).collect();
+        Tensor::from_data(TensorData::new(values, [1, rows, 1]), device)
+    };
+    (0..c.n_layers).map(|layer| [c.drop_path_of(layer); 2].map(&mut draw)).collect()
 }
 
 /// What the images of a batch show: a weight for every class.
@@ -74,10 +119,10 @@ impl MatVit {
             match path.rsplit('.').next().unwrap_or(path) {
                 "gamma" => Init::Ones,
                 "beta" | "bias" | "patch_bias" | "up_bias" | "down_bias" => Init::Zeros,
-                "positions" | "class_token" => Init::Normal(0.02),
+                "positions" | "class_token" | "distillation_token" => Init::Normal(0.02),
                 "patch" => fan_in(c.patch_pixels()),
                 "down" => Init::Normal(residual / (c.d_ff as f64).sqrt()),
-                _ if path == "head.weight" => Init::Zeros,
+                _ if path.ends_with("head.weight") => Init::Zeros,
                 _ if path.ends_with("attention.o.weight") => {
                     Init::Normal(residual / (c.d_model as f64).sqrt())
                 }
@@ -87,9 +132,9 @@ impl MatVit {
     }
 
     /// A model whose parameters wait to be filled, and take no memory until then.
-    pub(crate) fn zeros(config: &MatVitConfig, device: &Device) -> Result<Self> {
+    pub(crate) fn zeros(config: &MatVitConfig, device: &Device) -> matformer_nn::Result<Self> {
         config.validate()?;
-        let c = config;
+        let (c, nested) = (config, config.nested());
         let new_norm = || LayerNormConfig::new(c.d_model).with_epsilon(c.norm_eps).init(device);
         let layer = |i| Layer {
             attention_norm: new_norm(),
@@ -105,21 +150,25 @@ impl MatVit {
             ffn_norm: new_norm(),
             ffn: NestedFfnConfig {
                 d_model: c.d_model,
-                d_ff: c.d_ff_of(i),
+                d_ff: nested.d_ff_of(i),
                 activation: Activation::Gelu,
                 bias: true,
             }
             .init(device),
         };
         let class_token = c.pooling == Pooling::ClassToken;
+        let token = || params::unset([1, 1, c.d_model], device);
+        let head = || LinearConfig::new(c.d_model, c.classes).init(device);
         Ok(Self {
             patch: params::unset([c.d_model, c.channels, c.patch_size, c.patch_size], device),
             patch_bias: params::unset([c.d_model], device),
-            class_token: class_token.then(|| params::unset([1, 1, c.d_model], device)),
+            class_token: class_token.then(token),
+            distillation_token: c.distillation_token.then(token),
             positions: params::unset([1, c.tokens(), c.d_model], device),
             layers: (0..c.n_layers).map(layer).collect(),
             norm: new_norm(),
-            head: LinearConfig::new(c.d_model, c.classes).init(device),
+            head: head(),
+            distillation_head: c.distillation_token.then(head),
             space: c.space()?,
             config: c.clone(),
         })
@@ -200,24 +249,74 @@ impl MatVit {
     /// - hidden: `[rows·tokens, d_model]`, as the last layer left it
     /// - output: `[rows, d_model]`
     pub fn pooled(&self, hidden: Tensor<2>) -> Tensor<2> {
-        let [n, d] = hidden.dims();
-        let tokens = self.config.tokens();
-        let rows = n / tokens;
-        let hidden = hidden.reshape([rows, tokens, d]);
-        let pooled = match self.config.pooling {
-            Pooling::ClassToken => hidden.narrow(1, 0, 1),
-            Pooling::Mean => hidden.mean_dim(1),
-        };
-        self.normed(&self.norm, pooled.reshape([rows, d]))
+        match self.config.pooling {
+            Pooling::ClassToken => self.token(hidden, 0),
+            Pooling::Mean => {
+                let ([n, d], tokens) = (hidden.dims(), self.config.tokens());
+                let mean = hidden.reshape([n / tokens, tokens, d]).mean_dim(1);
+                self.normed(&self.norm, mean.reshape([n / tokens, d]))
+            }
+        }
     }
 
-    /// Logits of each image.
+    /// One token of each image behind the last norm.
+    ///
+    /// # Shapes
+    /// - hidden: `[rows·tokens, d_model]`; output: `[rows, d_model]`
+    fn token(&self, hidden: Tensor<2>, index: usize) -> Tensor<2> {
+        let ([n, d], tokens) = (hidden.dims(), self.config.tokens());
+        let token = hidden.reshape([n / tokens, tokens, d]).narrow(1, index, 1);
+        self.normed(&self.norm, token.reshape([n / tokens, d]))
+    }
+
+    /// Logits of each image: the mean of both heads' where there are two.
     ///
     /// # Shapes
     /// - hidden: `[rows·tokens, d_model]`, as the last layer left it
     /// - output: `[rows, classes]`
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        with_bias(&self.head, self.pooled(hidden))
+        let [first, rest @ ..] = &self.heads(hidden)[..] else {
+            unreachable!("a model has a head");
+        };
+        let n = 1 + rest.len();
+        rest.iter().fold(first.clone(), |sum, logits| sum + logits.clone()) / n as f64
+    }
+
+    /// Logits of each head.
+    fn heads(&self, hidden: Tensor<2>) -> Vec<Tensor<2>> {
+        let mut logits = vec![with_bias(&self.head, self.pooled(hidden.clone()))];
+        if let Some(head) = &self.distillation_head {
+            logits.push(with_bias(head, self.token(hidden, 1)));
+        }
+        logits
+    }
+
+    /// Of each image, how many other classes the model finds as likely as the one that its target
+    /// weighs most, or likelier.
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    pub fn ranks(&self, hidden: Tensor<2>, target: &VitTarget) -> Result<Vec<usize>> {
+        let read = |what: &str, tensor: Tensor<2>| -> Result<Vec<f32>> {
+            let read = |e: burn::tensor::DataError| matformer_nn::Error::Read {
+                tensor: what.to_owned(),
+                message: e.to_string(),
+            };
+            Ok(tensor.into_data().convert::<f32>().try_into_vec::<f32>().map_err(read)?)
+        };
+        let classes = self.config.classes;
+        let logits = read("logits", self.logits(hidden))?;
+        let weights = read("labels", target.weights.clone())?;
+        let rank = |(logits, weights): (&[f32], &[f32])| {
+            let label = (0..classes).fold(0, |best, i| match weights[i] > weights[best] {
+                true => i,
+                false => best,
+            });
+            // A number that is none is no answer: it counts as worse than every class.
+            let likelier = |l: &&f32| l.partial_cmp(&&logits[label]) != Some(Ordering::Less);
+            logits.iter().filter(likelier).count() - usize::from(!logits[label].is_nan())
+        };
+        Ok(logits.chunks_exact(classes).zip(weights.chunks_exact(classes)).map(rank).collect())
     }
 
     /// Burn's module, our op.
@@ -240,7 +339,7 @@ fn with_bias(layer: &Linear, x: Tensor<2>) -> Tensor<2> {
 impl Elastic for MatVit {
     type Input = Images;
     type Target = VitTarget;
-    type Context = Positions;
+    type Context = Stem;
 
     fn space(&self) -> &Space {
         &self.space
@@ -250,34 +349,60 @@ impl Elastic for MatVit {
         self.layers[layer].ffn.d_ff()
     }
 
-    fn stem(&self, input: &Images, _: &State) -> matformer_nn::Result<(Hidden, Positions)> {
+    fn stem(&self, input: &Images, state: &State) -> matformer_nn::Result<(Hidden, Stem)> {
         let c = &self.config;
         let (rows, seq, d) = (input.rows, c.tokens(), c.d_model);
         let weight = self.patch.val().reshape([d, c.patch_pixels()]).transpose();
         let x = linear(input.patches.clone(), weight) + self.patch_bias.val().unsqueeze();
         let mut x = x.reshape([rows, c.patches(), d]);
-        if let Some(token) = &self.class_token {
-            x = Tensor::cat(vec![token.val().expand([rows, 1, d]), x], 1);
+        let tokens = [&self.class_token, &self.distillation_token].into_iter().flatten();
+        let mut parts: Vec<Tensor<3>> = tokens.map(|t| t.val().expand([rows, 1, d])).collect();
+        if !parts.is_empty() {
+            parts.push(x);
+            x = Tensor::cat(parts, 1);
         }
         let x = (x + self.positions.val()).reshape([rows * seq, d]);
-        Ok((Hidden { x, rows, seq }, Positions { starts: vec![0], seq, rope: None }))
+        let kept = state.noise().map_or_else(Vec::new, |noise| kept(c, rows, noise, &x.device()));
+        let positions = Positions { starts: vec![0], seq, rope: None };
+        Ok((Hidden { x, rows, seq }, Stem { positions, kept }))
     }
 
-    fn mix(&self, layer: usize, x: Tensor<2>, at: &Positions, state: &mut State) -> Tensor<2> {
+    fn mix(&self, layer: usize, x: Tensor<2>, stem: &Stem, state: &mut State) -> Tensor<2> {
         let l = &self.layers[layer];
-        l.attention.forward(layer, self.normed(&l.attention_norm, x.clone()), at, state) + x
+        let normed = self.normed(&l.attention_norm, x.clone());
+        stem.drop(layer, 0, l.attention.forward(layer, normed, &stem.positions, state)) + x
     }
 
-    fn ffn(&self, layer: usize, x: Tensor<2>, blocks: &[Block]) -> Tensor<2> {
+    fn ffn(&self, layer: usize, x: Tensor<2>, stem: &Stem, blocks: &[Block]) -> Tensor<2> {
         let l = &self.layers[layer];
-        l.ffn.forward(self.normed(&l.ffn_norm, x.clone()), blocks) + stack_rows(x, blocks)
+        let branch = l.ffn.forward(self.normed(&l.ffn_norm, x.clone()), blocks);
+        stem.drop(layer, 1, branch) + stack_rows(x, blocks)
     }
 
     fn loss(&self, hidden: Tensor<2>, target: &VitTarget) -> RowLoss {
         let [rows, _] = target.weights.dims();
-        let log_probabilities = activation::log_softmax(self.logits(hidden), 1);
-        let nats = -(log_probabilities * target.weights.clone()).sum_dim(1);
+        let nats =
+            |logits| -(activation::log_softmax(logits, 1) * target.weights.clone()).sum_dim(1);
+        let heads = self.heads(hidden);
+        let n = heads.len() as f64;
+        // Each head learns the label: the mean of their losses, not the loss of their mean.
+        let nats = heads.into_iter().map(nats).reduce(|a, b| a + b);
+        let nats = nats.unwrap_or_else(|| unreachable!("a model has a head")) / n;
         RowLoss { nats: nats.reshape([rows]), counts: vec![1; rows] }
+    }
+
+    /// The class tokens, where the head sees those alone.
+    fn counted(&self, target: &VitTarget) -> Option<Tensor<1>> {
+        let ([rows, _], tokens) = (target.weights.dims(), self.config.tokens());
+        let first = |at| if at % tokens == 0 { 1.0 } else { 0.0 };
+        let counted: Vec<f32> = (0..rows * tokens).map(first).collect();
+        match self.config.pooling {
+            Pooling::ClassToken => Some(Tensor::from_data(
+                TensorData::new(counted, [rows * tokens]),
+                &target.weights.device(),
+            )),
+            Pooling::Mean => None,
+        }
     }
 
     fn head(&self, hidden: Tensor<2>) -> Tensor<2> {

@@ -1,8 +1,8 @@
 //! A submodel is the same model seen narrower: plans, costs and patches agree.
 
 use matformer_core::{Plan, Resource, Submodel};
-use matformer_nn::{Elastic, State, params, row_losses, walk};
-use matformer_vit::{MatVit, MatVitConfig, Pooling, costs};
+use matformer_nn::{Elastic, Noise, State, extract, params, row_losses, walk};
+use matformer_vit::{MatVit, MatVitConfig, Pooling, adapted, costs};
 
 use crate::{
     compare::{device, values, worst},
@@ -11,14 +11,20 @@ use crate::{
 
 const POOLINGS: [Pooling; 2] = [Pooling::ClassToken, Pooling::Mean];
 
+/// Every form that a model may have.
+fn forms() -> [MatVitConfig; 3] {
+    let [class_token, mean] = POOLINGS.map(|pooling| MatVitConfig { pooling, ..config() });
+    let distilled = MatVitConfig { distillation_token: true, ..config() };
+    [class_token, mean, distilled]
+}
+
 fn submodels() -> Vec<Submodel> {
     [[4, 32, 8], [16, 16, 16], [4, 32, 20], [4, 32, 8]].map(|w| Submodel::new(w.to_vec())).to_vec()
 }
 
 #[test]
 fn merged_and_row_plans_equal_separate_walks() {
-    for pooling in POOLINGS {
-        let config = MatVitConfig { pooling, ..config() };
+    for config in forms() {
         let (model, submodels) = (model(&config, &device()), submodels());
         let n = submodels.len();
         let batch = pixels(n * config.pixels(), 1);
@@ -30,17 +36,115 @@ fn merged_and_row_plans_equal_separate_walks() {
         let by_row = values(model.logits(walked.hidden()));
         for (i, submodel) in submodels.iter().enumerate() {
             let alone = logits(&model, &Plan::one(submodel), n, &batch).remove(0);
-            assert!(worst(&merged[i], &alone) < 1e-5, "{pooling:?} {submodel}");
+            assert!(worst(&merged[i], &alone) < 1e-5, "{config:?} {submodel}");
             let row = i * config.classes..(i + 1) * config.classes;
-            assert!(worst(&by_row[row.clone()], &alone[row]) < 1e-5, "{pooling:?} {submodel}");
+            assert!(worst(&by_row[row.clone()], &alone[row]) < 1e-5, "{config:?} {submodel}");
         }
     }
 }
 
 #[test]
+fn an_extracted_submodel_is_the_same_model() {
+    for config in forms() {
+        let (model, batch) = (model(&config, &device()), pixels(2 * config.pixels(), 3));
+        for submodel in submodels() {
+            let slim = extract(&model, &submodel).unwrap();
+            let alone = logits(&model, &Plan::one(&submodel), 2, &batch);
+            let found = logits(&slim, &Plan::one(&submodel), 2, &batch);
+            assert!(worst(&found[0], &alone[0]) < 1e-5, "{config:?} {submodel}");
+            let counted: f64 = params::shapes(&slim)
+                .iter()
+                .map(|(_, shape)| shape.iter().product::<usize>() as f64)
+                .sum();
+            let cost = costs(&config).get(Resource::Params).unwrap().cost(&submodel).unwrap();
+            assert_eq!(counted, cost, "{submodel}");
+        }
+    }
+}
+
+#[test]
+fn drop_path_loses_the_same_images_in_every_submodel() {
+    let config = MatVitConfig { drop_path: 0.5, ..config() };
+    let (model, submodels, rows) = (model(&config, &device()), submodels(), 16);
+    let images = model.images(rows, &pixels(rows * config.pixels(), 4)).unwrap();
+    let walked = |plan: &Plan, state: State| {
+        let walked = walk(&model, &images, plan, &mut { state }).unwrap();
+        (0..plan.submodels().len()).map(|i| values(model.logits(walked.of(i)))).collect::<Vec<_>>()
+    };
+    let noise = |index| State::with_noise(Noise { seed: 5, index });
+    let merged = walked(&Plan::merged(&submodels).unwrap(), noise(1));
+    for (submodel, together) in submodels.iter().zip(&merged) {
+        let plan = Plan::one(submodel);
+        let alone = walked(&plan, noise(1)).remove(0);
+        assert!(worst(&alone, together) < 1e-5, "{submodel}");
+        assert!(worst(&alone, &walked(&plan, noise(2)).remove(0)) > 1e-3, "another key");
+        let plain = walked(&plan, State::new()).remove(0);
+        assert!(worst(&alone, &plain) > 1e-3, "evaluation loses nothing");
+        // The first layer loses nothing, the last every second branch: some images lose nothing.
+        let same = |i: usize| {
+            let row = i * config.classes..(i + 1) * config.classes;
+            worst(&alone[row.clone()], &plain[row]) < 1e-5
+        };
+        assert!((0..rows).filter(|i| same(*i)).count() < rows / 2, "{submodel}");
+    }
+    let none = MatVitConfig { drop_path: 0.0, ..config };
+    let model = adapted(&model, &none).unwrap();
+    let walked = walk(&model, &images, &Plan::one(&submodels[0]), &mut noise(1)).unwrap();
+    let plan = Plan::one(&submodels[0]);
+    let plain = logits(&model, &plan, rows, &pixels(rows * none.pixels(), 4)).remove(0);
+    assert_eq!(values(model.logits(walked.of(0))), plain);
+}
+
+#[test]
+fn a_model_is_adapted_to_other_classes_and_sizes() {
+    for config in forms() {
+        let model = model(&config, &device());
+        let batch = pixels(2 * config.pixels(), 6);
+        let plan = Plan::one(&model.space().largest());
+        let before = logits(&model, &plan, 2, &batch);
+        let same = adapted(&model, &config).unwrap();
+        assert_eq!(logits(&same, &plan, 2, &batch), before);
+        let names = |names: [&str; 2]| Some(names.map(str::to_owned).to_vec());
+        let two = MatVitConfig { classes: 2, class_names: names(["cat", "dog"]), ..config.clone() };
+        let new_head = adapted(&model, &two).unwrap();
+        assert_eq!(logits(&new_head, &plan, 2, &batch), [[0.0; 4]]);
+        // Twice the size: four times the patches, the same weights.
+        let large = MatVitConfig { image_size: 12, ..config.clone() };
+        let larger = adapted(&model, &large).unwrap();
+        let found = logits(&larger, &plan, 1, &pixels(large.pixels(), 7));
+        assert!(found[0].iter().all(|value| value.is_finite()));
+        let wider = MatVitConfig { d_model: 24, ..config };
+        let message = adapted(&model, &wider).unwrap_err().to_string();
+        assert_eq!(message, "`d_model` is 24; expected 12, as in the weights");
+    }
+}
+
+#[test]
+fn ranks_count_the_classes_that_are_as_likely() {
+    let (config, device) = (config(), device());
+    let model = model(&config, &device);
+    let batch = pixels(4 * config.pixels(), 8);
+    let images = model.images(4, &batch).unwrap();
+    let plan = Plan::one(&model.space().largest());
+    let walked = walk(&model, &images, &plan, &mut State::new()).unwrap();
+    let all = logits(&model, &plan, 4, &batch).remove(0);
+    for label in 0..config.classes {
+        let target = model.labels(&[label; 4], 0.1).unwrap();
+        let ranks = model.ranks(walked.of(0), &target).unwrap();
+        for (row, rank) in all.chunks(config.classes).zip(ranks) {
+            assert_eq!(rank, row.iter().filter(|value| **value > row[label]).count());
+        }
+    }
+    // A head that says nothing finds nothing.
+    let fresh = MatVit::new(&config, 0, &device).unwrap();
+    let walked = walk(&fresh, &images, &plan, &mut State::new()).unwrap();
+    let target = fresh.labels(&[0; 4], 0.0).unwrap();
+    assert_eq!(fresh.ranks(walked.of(0), &target).unwrap(), [4; 4]);
+}
+
+#[test]
 fn costs_are_counted_elements() {
-    for pooling in POOLINGS {
-        let config = MatVitConfig { pooling, ..config() };
+    for config in forms() {
         let model = MatVit::new(&config, 0, &device()).unwrap();
         let counted = params::shapes(&model);
         let sum = |keep: &dyn Fn(&str) -> bool| -> f64 {

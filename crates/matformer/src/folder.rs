@@ -10,14 +10,17 @@ use burn::tensor::Device;
 use indicatif::{ProgressBar, ProgressStyle};
 use matformer::{
     core::{Costs, Draw, Manifest, Space, Submodel, SubmodelSpec, fs},
-    data::{DataConfig, Prepared, Stage, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer},
-    lm::{MatLm, costs},
-    nn::{Elastic, folder},
-    run_file::{self, RunFile},
+    data::{
+        AugmentConfig, DataConfig, ImageConfig, ImageShape, Prepared, PreparedImages, Progress,
+        Stage, TOKENIZER_FILE, Tokenizer,
+    },
+    nn::{Configured, Elastic, folder},
+    run_file::{self, Lm, RunFile, Vit},
 };
 
 use crate::{
     failure::{Hinted, OrBadInput},
+    kind::Kind,
     logging::{quiet, say},
 };
 
@@ -27,20 +30,20 @@ pub fn data_cache() -> PathBuf {
 }
 
 /// A model, and what goes with it.
-pub struct ModelFolder {
+pub struct ModelFolder<K: Kind> {
     pub dir: PathBuf,
-    pub model: MatLm,
+    pub model: K::Net,
     pub manifest: Manifest,
     pub costs: Costs,
 }
 
-impl ModelFolder {
+impl<K: Kind> ModelFolder<K> {
     /// Reads the model in `dir`.
     pub fn load(dir: &Path, device: &Device) -> Result<Self> {
         check_is_model(dir).bad_input()?;
         let started = Instant::now();
-        let (model, manifest) = folder::load::<MatLm>(dir, device).bad_input()?;
-        let costs = costs(model.config());
+        let (model, manifest) = folder::load::<K::Net>(dir, device).bad_input()?;
+        let costs = K::costs(model.config());
         tracing::info!(
             "{}: {} layers of d_ff {}, weights {}, read in {:.2?}",
             dir.display(),
@@ -86,6 +89,36 @@ impl ModelFolder {
         }
     }
 
+    /// The data that the model's own run names, also that of a checkpoint; `hint` says what to do
+    /// where there is no run.
+    pub fn own_data(&self, hint: &str) -> Result<K::Prepared> {
+        let path = self.dir.join(run_file::FILE);
+        let of_run = self.dir.join("../..").join(run_file::FILE);
+        let in_run =
+            self.dir.parent().and_then(Path::file_name).is_some_and(|n| n == "checkpoints");
+        let path = if !path.exists() && in_run { of_run } else { path };
+        if !path.exists() {
+            return Err(Hinted {
+                message: format!("{}: no such file", path.display()),
+                hint: hint.to_owned(),
+            })
+            .bad_input();
+        }
+        let run = RunFile::load(&path, &[]).bad_input()?;
+        K::prepare_for(self, &run, true)
+    }
+
+    /// The data of the run file or run folder `from`, read as this model does.
+    pub fn data_of(&self, from: &Path) -> Result<K::Prepared> {
+        let path = match from.is_dir() {
+            true => from.join(run_file::FILE),
+            false => from.to_owned(),
+        };
+        K::prepare_for(self, &RunFile::load(&path, &[]).bad_input()?, false)
+    }
+}
+
+impl ModelFolder<Lm> {
     /// The tokenizer, which must be the one that the manifest names, if it names one.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         let path = self.dir.join(TOKENIZER_FILE);
@@ -102,51 +135,37 @@ impl ModelFolder {
             _ => Ok(tokenizer),
         }
     }
+}
 
-    /// The tokenizer's files, as (name, bytes), for a folder that is made from this one.
-    pub fn tokenizer_files(&self) -> Result<Vec<(String, Vec<u8>)>> {
-        [TOKENIZER_FILE, TOKENIZER_CONFIG_FILE]
-            .iter()
-            .map(|name| Ok(((*name).to_owned(), fs::read(self.dir.join(name)).bad_input()?)))
-            .collect()
-    }
-
-    /// The corpus that the model's own run names, also that of a checkpoint; `hint` says what to do
-    /// where there is no run.
-    pub fn own_data(&self, hint: &str) -> Result<Prepared> {
-        let path = self.dir.join(run_file::FILE);
-        let of_run = self.dir.join("../..").join(run_file::FILE);
-        let in_run =
-            self.dir.parent().and_then(Path::file_name).is_some_and(|n| n == "checkpoints");
-        let path = if !path.exists() && in_run { of_run } else { path };
+impl ModelFolder<Vit> {
+    /// How pixels become the model's numbers, as the folder says; nothing else is varied.
+    pub fn normalization(&self) -> Result<AugmentConfig> {
+        let path = self.dir.join(PREPROCESSOR_FILE);
         if !path.exists() {
-            return Err(Hinted {
-                message: format!("{}: no such file", path.display()),
-                hint: hint.to_owned(),
-            })
-            .bad_input();
+            return Ok(AugmentConfig::default());
         }
-        let config = RunFile::load(&path, &[]).bad_input()?.data;
-        let prepared = prepare(&config)?;
-        // A text that has changed since has another tokenizer, whose tokens mean nothing here.
-        match prepared.summary.tokenizer_hash == self.tokenizer()?.hash() {
-            true => Ok(prepared),
-            false => self.prepare(config),
-        }
-    }
-
-    /// The corpus of the run file or run folder `from`, with this model's tokenizer.
-    pub fn data_of(&self, from: &Path) -> Result<Prepared> {
-        let path = match from.is_dir() {
-            true => from.join(run_file::FILE),
-            false => from.to_owned(),
+        let malformed = |found: String| matformer::nn::Error::File {
+            path: path.clone(),
+            found,
+            expected: "lists `image_mean` and `image_std`, a number per channel".to_owned(),
         };
-        self.prepare(RunFile::load(&path, &[]).bad_input()?.data)
-    }
-
-    fn prepare(&self, config: DataConfig) -> Result<Prepared> {
-        let tokenizer = Some(self.tokenizer()?.path().to_owned().into());
-        prepare(&DataConfig { tokenizer, ..config })
+        let text = fs::read_to_string(&path).bad_input()?;
+        let value: serde_json::Value =
+            serde_json::from_str(&text).map_err(|e| malformed(e.to_string())).bad_input()?;
+        let numbers = |key: &str| -> Result<Option<Vec<f64>>> {
+            let numbers = value.get(key).and_then(|list| {
+                list.as_array()?.iter().map(serde_json::Value::as_f64).collect::<Option<Vec<_>>>()
+            });
+            match numbers {
+                Some(numbers) => Ok(Some(numbers)),
+                None => Err(malformed(format!("`{key}` is none"))).bad_input(),
+            }
+        };
+        Ok(AugmentConfig {
+            mean: numbers("image_mean")?,
+            std: numbers("image_std")?,
+            ..Default::default()
+        })
     }
 }
 
@@ -184,16 +203,38 @@ pub fn progress_bar(message: &'static str) -> ProgressBar {
     bar
 }
 
-/// Prepares a corpus, or finds it prepared, with a progress bar on a terminal.
-pub fn prepare(config: &DataConfig) -> Result<Prepared> {
-    prepare_into(config, &data_cache())
+/// How a program prepares images for a model of ours, in Hugging Face's terms.
+pub const PREPROCESSOR_FILE: &str = "preprocessor_config.json";
+
+/// Prepares a corpus in `folder`, or finds it prepared there or in the cache, with a progress bar on
+/// a terminal. The cache stays as it is where it is not `folder`.
+pub fn prepare_into(config: &DataConfig, folder: &Path) -> Result<Prepared> {
+    let prepared = with_progress(|report| {
+        matformer::data::prepare_into(config, &data_cache(), folder, report)
+    })?;
+    tracing::info!("data {} in {}", prepared.data_hash().short(), prepared.dir().display());
+    Ok(prepared)
 }
 
-/// The same, into `folder`: the cache of prepared corpora stays as it is.
-pub fn prepare_into(config: &DataConfig, folder: &Path) -> Result<Prepared> {
+/// The same of images.
+pub fn prepare_images(
+    config: &ImageConfig,
+    shape: ImageShape,
+    folder: &Path,
+) -> Result<PreparedImages> {
+    let prepared = with_progress(|report| {
+        matformer::data::prepare_images(config, shape, &data_cache(), folder, report)
+    })?;
+    tracing::info!("data {} in {}", prepared.data_hash().short(), prepared.dir().display());
+    Ok(prepared)
+}
+
+fn with_progress<T>(
+    prepare: impl FnOnce(&mut dyn FnMut(Progress)) -> matformer::data::Result<T>,
+) -> Result<T> {
     let bar = progress_bar("");
     let mut stage: Option<Stage> = None;
-    let prepared = matformer::data::prepare_into(config, &data_cache(), folder, &mut |p| {
+    let prepared = prepare(&mut |p| {
         if stage != Some(p.stage) {
             stage = Some(p.stage);
             bar.set_message(p.stage.to_string());
@@ -205,10 +246,8 @@ pub fn prepare_into(config: &DataConfig, folder: &Path) -> Result<Prepared> {
         bar.set_position(p.done as u64);
     });
     bar.finish_and_clear();
-    let prepared = match prepared {
-        Err(error) if error.may_pass() => return Err(error.into()),
-        prepared => prepared.bad_input()?,
-    };
-    tracing::info!("data {} in {}", prepared.data_hash().short(), prepared.dir().display());
-    Ok(prepared)
+    match prepared {
+        Err(error) if error.may_pass() => Err(error.into()),
+        prepared => prepared.bad_input(),
+    }
 }

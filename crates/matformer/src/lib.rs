@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod images;
 pub mod memory;
 pub mod run_file;
 pub mod text;

@@ -1,7 +1,7 @@
 //! Text for a MatLM: shards and windows of `matformer-data` as batches on the model's device.
 
 use matformer_data::{BatchShape, Prepared};
-use matformer_eval::{WindowBatch, window_batches};
+use matformer_eval::{HeldOutBatch, WindowBatch, window_batches};
 use matformer_lm::MatLm;
 use matformer_train::{Batch, Batches, BoxError};
 
@@ -57,7 +57,7 @@ impl Batches<MatLm> for TextBatches {
     }
 
     fn held_out(&self, model: &MatLm, index: usize) -> Result<Batch<MatLm>, BoxError> {
-        let (input, target) = self.held_out[index].on(model)?;
+        let (input, target) = (&self.held_out[index]).on(model)?;
         Ok(Batch { input, target })
     }
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::plots::{Frame, Ink, Mark, Point, draw, range};
-use super::{HeldOutPoint, TrainPoint};
+use super::{HeldOutPoint, TrainPoint, metric::Metric};
 use crate::{Result, SubmodelResult};
 
 /// Points of a training curve at most; each is the mean of what lies between two of them.
 const BINS: u64 = 50;
 
-/// Held-out loss against non-embedding parameters: granularities as large points, joined and
+/// Held-out loss, or accuracy, against non-embedding parameters: granularities as large points, joined and
 /// labelled; other submodels as small ones; bars of two standard errors to each side.
 ///
 /// `results` ascend in parameters.
@@ -19,15 +19,17 @@ pub(super) fn accuracy_cost(
 ) -> Result<String> {
     let mut marks = Vec::new();
     let style = Style { line: Ink::Muted, granularity: &Ink::Series, aside: 0.0 };
-    curve(&mut marks, results, granularities, &style);
-    draw(&cost_frame(&[results]), &marks)
+    let metric = Metric::of_all(results.iter().copied());
+    curve(&mut marks, results, granularities, metric, &style);
+    draw(&cost_frame(&[results], metric), &marks)
 }
 
 /// The same for several runs, each (results, granularities) in a color of its own, beside the others
 /// where sizes are equal.
 pub(super) fn overlaid(runs: &[(&[&SubmodelResult], &[String])]) -> Result<String> {
     let results: Vec<_> = runs.iter().map(|(results, _)| *results).collect();
-    let frame = cost_frame(&results);
+    let metric = Metric::of_all(results.iter().flat_map(|results| results.iter().copied()));
+    let frame = cost_frame(&results, metric);
     let (width, middle) = (frame.x.end - frame.x.start, (runs.len() - 1) as f64 / 2.0);
     let mut marks = Vec::new();
     for (i, (results, granularities)) in runs.iter().enumerate() {
@@ -37,6 +39,7 @@ pub(super) fn overlaid(runs: &[(&[&SubmodelResult], &[String])]) -> Result<Strin
             &mut marks,
             results,
             granularities,
+            metric,
             &Style { line: ink, granularity: &|_| ink, aside },
         );
     }
@@ -64,25 +67,33 @@ fn one_label_a_place(marks: &mut Vec<Mark>, near: f64) {
     });
 }
 
-fn two_errors(r: &SubmodelResult) -> f64 {
-    2.0 * r.stderr.unwrap_or(0.0)
+/// Value and two standard errors.
+fn measured(r: &SubmodelResult, metric: Metric) -> (f64, f64) {
+    let (value, stderr) = metric.point(r);
+    (value, 2.0 * stderr.unwrap_or(0.0))
 }
 
 /// What can be drawn.
-fn finite<'a>(results: &[&'a SubmodelResult]) -> Vec<&'a SubmodelResult> {
-    let drawn = |r: &&SubmodelResult| r.loss.is_finite() && two_errors(r).is_finite();
+fn finite<'a>(results: &[&'a SubmodelResult], metric: Metric) -> Vec<&'a SubmodelResult> {
+    let drawn = |r: &&SubmodelResult| {
+        let (value, errors) = measured(r, metric);
+        value.is_finite() && errors.is_finite()
+    };
     results.iter().copied().filter(drawn).collect()
 }
 
-fn cost_frame(runs: &[&[&SubmodelResult]]) -> Frame {
-    let drawn: Vec<_> = runs.iter().flat_map(|results| finite(results)).collect();
-    let ends = drawn.iter().flat_map(|r| [r.loss - two_errors(r), r.loss + two_errors(r)]);
+fn cost_frame(runs: &[&[&SubmodelResult]], metric: Metric) -> Frame {
+    let drawn: Vec<_> = runs.iter().flat_map(|results| finite(results, metric)).collect();
+    let ends = drawn.iter().flat_map(|r| {
+        let (value, errors) = measured(r, metric);
+        [value - errors, value + errors]
+    });
     Frame {
-        name: "loss against parameters",
+        name: "accuracy against parameters",
         x: range(drawn.iter().map(|r| r.params.non_embedding as f64), 0.08),
         y: range(ends, 0.12), // the labels' room
         x_title: "non-embedding parameters",
-        y_title: "held-out loss, nats per token",
+        y_title: metric.axis(),
     }
 }
 
@@ -101,24 +112,26 @@ fn curve(
     marks: &mut Vec<Mark>,
     results: &[&SubmodelResult],
     granularities: &[String],
+    metric: Metric,
     style: &Style<'_>,
 ) {
     let Style { line: ink, granularity, aside } = *style;
-    let at = |r: &SubmodelResult| (r.params.non_embedding as f64 + aside, r.loss);
+    let of = |r: &SubmodelResult| measured(r, metric);
+    let at = |r: &SubmodelResult| (r.params.non_embedding as f64 + aside, of(r).0);
     let place = |r: &SubmodelResult| granularities.iter().position(|name| *name == r.submodel);
-    let drawn = finite(results);
+    let drawn = finite(results, metric);
     let joined = drawn.iter().filter(|r| place(r).is_some()).map(|r| at(r));
     marks.push(Mark::Line(ink, joined.collect()));
     let (large, small): (Vec<_>, Vec<_>) = drawn.into_iter().partition(|r| place(r).is_some());
     for r in small {
-        marks.push(Mark::ErrorBar(ink, at(r), two_errors(r)));
+        marks.push(Mark::ErrorBar(ink, at(r), of(r).1));
         marks.push(Mark::Dot(ink, at(r), 8));
     }
     for r in large {
         let ink = place(r).map_or(ink, granularity);
-        marks.push(Mark::ErrorBar(ink, at(r), two_errors(r)));
+        marks.push(Mark::ErrorBar(ink, at(r), of(r).1));
         marks.push(Mark::Dot(ink, at(r), 14));
-        marks.push(Mark::Label((at(r).0, r.loss + two_errors(r)), r.submodel.clone()));
+        marks.push(Mark::Label((at(r).0, at(r).1 + of(r).1), r.submodel.clone()));
     }
 }
 
@@ -138,6 +151,7 @@ pub(super) fn training(
     train: &[TrainPoint],
     held_out: &[HeldOutPoint],
     granularities: &[String],
+    metric: Metric,
 ) -> Result<Option<Training>> {
     let steps = train.iter().map(|p| p.step);
     let last = steps.chain(held_out.iter().map(|p| p.step)).max();
@@ -158,7 +172,7 @@ pub(super) fn training(
         marks.push(Mark::Dot(ink, (p.step as f64, p.loss), 9));
     }
     Ok(Some(Training {
-        svg: draw_training(marks, last, "training steps", "loss, nats per token")?,
+        svg: draw_training(marks, last, "training steps", metric.loss_axis())?,
         bin,
         mixed: train.iter().any(|p| place(&p.label).is_none()),
     }))
@@ -166,7 +180,10 @@ pub(super) fn training(
 
 /// Held-out losses of several runs, each in a color of its own, a line per granularity, at tokens
 /// trained on. `None` where there is nothing to draw.
-pub(super) fn training_overlaid(runs: &[&[HeldOutPoint]]) -> Result<Option<String>> {
+pub(super) fn training_overlaid(
+    runs: &[&[HeldOutPoint]],
+    metric: Metric,
+) -> Result<Option<String>> {
     let last = runs.iter().flat_map(|points| points.iter().map(|p| p.step)).max();
     let Some(last) = last else {
         return Ok(None);
@@ -183,8 +200,11 @@ pub(super) fn training_overlaid(runs: &[&[HeldOutPoint]]) -> Result<Option<Strin
             marks.push(Mark::Line(ink, line));
         }
     }
-    let [x_title, y_title] = ["training tokens", "held-out loss, nats per token"];
-    Ok(Some(draw_training(marks, last, x_title, y_title)?))
+    let x_title = match metric {
+        Metric::Loss => "training tokens",
+        Metric::Top1 => "training images",
+    };
+    Ok(Some(draw_training(marks, last, x_title, metric.loss_axis())?))
 }
 
 /// Losses over a training that went as far as `last`, without the first fall.
@@ -257,7 +277,7 @@ mod tests {
         let label = |step| if step % 2 == 0 { "S" } else { "XL" };
         let loss = |step: u64| if step < 50 { 1000.0 } else { 2.0 };
         let points: Vec<_> = (1..=1000).map(|step| train(step, label(step), loss(step))).collect();
-        let found = training(&points, &[], &names).unwrap().unwrap();
+        let found = training(&points, &[], &names, Metric::Loss).unwrap().unwrap();
         assert_eq!((found.bin, found.mixed), (20, false));
         assert!(!found.svg.contains("1000.0"));
         assert_eq!(found.svg.matches("stroke=\"#1010").count(), 2);
@@ -266,18 +286,18 @@ mod tests {
     #[test]
     fn what_is_no_granularity_makes_one_line() {
         let points = [train(1, "8x1+16x1", 3.0), train(2, "16x1+8x1", 2.0)];
-        let found = training(&points, &[], &["S".into()]).unwrap().unwrap();
+        let found = training(&points, &[], &["S".into()], Metric::Loss).unwrap().unwrap();
         assert!(found.mixed);
         assert!(!found.svg.contains("#1010"));
-        assert!(training(&[], &[], &[]).unwrap().is_none());
+        assert!(training(&[], &[], &[], Metric::Loss).unwrap().is_none());
     }
 
     #[test]
     fn odd_numbers_are_no_obstacle() {
         let losses = [f64::NAN, f64::INFINITY, f64::MAX, -1.0];
         let points: Vec<_> = losses.map(|loss| train(u64::MAX, "S", loss)).to_vec();
-        assert!(training(&points, &[], &["S".into()]).is_ok());
-        assert!(training(&[train(0, "S", 1.0)], &[], &["S".into()]).is_ok());
+        assert!(training(&points, &[], &["S".into()], Metric::Loss).is_ok());
+        assert!(training(&[train(0, "S", 1.0)], &[], &["S".into()], Metric::Loss).is_ok());
         assert!(accuracy_cost(&[], &[]).is_ok());
     }
 }

@@ -54,10 +54,26 @@ pub(super) fn with_error(value: f64, stderr: Option<f64>) -> String {
     }
 }
 
+/// Percent to two places: `90.12 ± 0.30`.
+pub(super) fn percent(value: f64, stderr: Option<f64>) -> String {
+    match stderr {
+        Some(stderr) => format!("{value:.2} ± {stderr:.2}"),
+        None => format!("{value:.2}"),
+    }
+}
+
+/// A difference in percent, with its sign: `−0.52 ± 0.21`.
+pub(super) fn difference_in_percent(value: f64, stderr: Option<f64>) -> String {
+    format!("{}{}", sign(value), percent(value.abs(), stderr))
+}
+
 /// A difference, with its sign: `+0.0121 ± 0.0023`, `−0.0121`.
 pub(super) fn difference(value: f64, stderr: Option<f64>) -> String {
-    let sign = if value < 0.0 { '−' } else { '+' };
-    format!("{sign}{}", with_error(value.abs(), stderr))
+    format!("{}{}", sign(value), with_error(value.abs(), stderr))
+}
+
+fn sign(value: f64) -> char {
+    if value < 0.0 { '−' } else { '+' }
 }
 
 #[cfg(test)]
@@ -87,6 +103,8 @@ mod tests {
         assert_eq!(with_error(3.0, None), "3.0000");
         assert_eq!(difference(-0.5, Some(0.25)), "−0.5000 ± 0.2500");
         assert_eq!(difference(0.5, None), "+0.5000");
+        assert_eq!(percent(90.125, Some(0.3)), "90.12 ± 0.30");
+        assert_eq!(difference_in_percent(-0.52, None), "−0.52");
         for (span, places) in [(20.0, 1), (5.0, 1), (0.6, 2), (0.05, 3), (f64::NAN, 0)] {
             assert_eq!(decimals(span), places, "{span}");
         }

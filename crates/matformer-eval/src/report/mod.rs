@@ -4,15 +4,18 @@
 
 mod figures;
 mod format;
+mod metric;
 mod overlay;
 mod plots;
 
 use askama::Template;
 use matformer_core::Submodel;
 use matformer_data::Baselines;
+use serde::{Deserialize, Serialize};
 
 use crate::{EvalResults, Result, SubmodelResult};
 
+use metric::Metric;
 pub use overlay::{OverlayData, OverlayRun, render_overlay};
 
 /// All that a report says. Text may hold anything: it is escaped.
@@ -30,8 +33,8 @@ pub struct ReportData {
     pub train: Vec<TrainPoint>,
     /// Held-out losses during training, from the run's metrics; may be empty.
     pub held_out: Vec<HeldOutPoint>,
-    /// What the same text costs without a model.
-    pub baselines: Option<Baselines>,
+    /// What the same data gives without a model, in a sentence ([`compare`] writes that of text).
+    pub floor: Option<String>,
     /// What a submodel makes of a prompt.
     pub sample: Option<Sample>,
 }
@@ -59,7 +62,7 @@ pub struct HeldOutPoint {
 }
 
 /// What a submodel makes of a prompt.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
     /// Label of the submodel.
     pub submodel: String,
@@ -77,20 +80,22 @@ pub struct Sample {
 pub fn render(data: &ReportData) -> Result<String> {
     let sorted = ascending(&data.results);
     let reference = sorted.iter().find_map(|r| r.paired.as_ref()).map(|p| &p.to);
+    let metric = Metric::of(&data.results);
     let page = Page {
         data,
-        held_out: format::held_out(&data.results.data),
+        metric,
+        held_out: metric.held_out(&data.results.data),
         accuracy_cost: figures::accuracy_cost(&sorted, &data.granularities)?,
-        training: figures::training(&data.train, &data.held_out, &data.granularities)?,
+        training: figures::training(&data.train, &data.held_out, &data.granularities, metric)?,
         legend: data.granularities.iter().enumerate().map(key).collect(),
         reference: reference.map(String::as_str),
         rows: sorted
             .iter()
             .map(|r| {
-                Row::new(r, &data.granularities, r.paired.as_ref().map(|p| (p.diff, p.stderr)))
+                let paired = r.paired.as_ref().map(|paired| metric.paired(paired));
+                Row::new(r, &data.granularities, metric, paired)
             })
             .collect(),
-        baselines: data.baselines.map(|b| compare(&b, &sorted)),
     };
     Ok(page.render()?)
 }
@@ -119,13 +124,13 @@ struct FigureStyle;
 #[template(path = "report.html")]
 struct Page<'a> {
     data: &'a ReportData,
+    metric: Metric,
     held_out: String,
     accuracy_cost: String,
     training: Option<figures::Training>,
     legend: Vec<(usize, &'a str)>,
     reference: Option<&'a str>,
     rows: Vec<Row<'a>>,
-    baselines: Option<String>,
 }
 
 /// What was measured, from the smallest submodel to the largest.
@@ -147,8 +152,7 @@ struct Row<'a> {
     widths: String,
     total: String,
     non_embedding: String,
-    loss: String,
-    bits_per_byte: String,
+    cells: [String; 2],
     difference: String,
 }
 
@@ -156,6 +160,7 @@ impl<'a> Row<'a> {
     fn new(
         result: &'a SubmodelResult,
         granularities: &[String],
+        metric: Metric,
         difference: Option<(f64, Option<f64>)>,
     ) -> Self {
         Self {
@@ -164,29 +169,27 @@ impl<'a> Row<'a> {
             widths: format::widths(&Submodel::new(result.widths.clone())),
             total: format::thousands(result.params.total),
             non_embedding: format::thousands(result.params.non_embedding),
-            loss: format::with_error(result.loss, result.stderr),
-            bits_per_byte: format!("{:.3}", result.bits_per_byte),
-            difference: difference
-                .map_or("–".into(), |(value, stderr)| format::difference(value, stderr)),
+            cells: metric.cells(result),
+            difference: difference.map_or("–".into(), |found| metric.difference(found)),
         }
     }
 }
 
-/// The baselines, and whether the best submodel beats gzip, in a sentence or two.
-fn compare(baselines: &Baselines, results: &[&SubmodelResult]) -> String {
+/// What the same text takes without a model, and whether the best submodel beats gzip, in a sentence
+/// or two.
+pub fn compare(baselines: &Baselines, results: &EvalResults) -> String {
     let Baselines { byte_unigram, gzip } = baselines;
     let text = format!(
         "Without a model, the same text takes {byte_unigram:.3} bits per byte under the byte \
          frequencies of the training text, and {gzip:.3} by gzip -9, each document on its own."
     );
-    let best = results.iter().min_by(|a, b| a.bits_per_byte.total_cmp(&b.bits_per_byte));
-    let Some(SubmodelResult { submodel, bits_per_byte: ours, .. }) = best else {
+    let bits = results.results.iter().filter_map(|r| Some((&r.submodel, r.bits_per_byte?)));
+    let Some((submodel, ours)) = bits.min_by(|a, b| a.1.total_cmp(&b.1)) else {
         return text;
     };
-    if ours < gzip {
-        format!("{text} {submodel} takes {ours:.3}: less than gzip.")
-    } else {
-        format!("{text} gzip wins: the best submodel here, {submodel}, takes {ours:.3}.")
+    match ours < *gzip {
+        true => format!("{text} {submodel} takes {ours:.3}: less than gzip."),
+        false => format!("{text} gzip wins: the best submodel here, {submodel}, takes {ours:.3}."),
     }
 }
 

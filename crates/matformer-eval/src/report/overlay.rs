@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use super::{HeldOutPoint, Row, ascending, figures, format, plots};
+use super::{HeldOutPoint, Row, ascending, figures, metric::Metric, plots};
 use crate::{Estimate, EvalResults, Result, SubmodelResult};
 
 /// All that a page about several runs says. Text may hold anything: it is escaped.
@@ -28,8 +28,8 @@ pub struct OverlayRun {
     /// Held-out losses during training: at tokens instead of steps, which runs differ in the size
     /// of; may be empty.
     pub held_out: Vec<HeldOutPoint>,
-    /// Loss of a granularity (its label) minus that of the first run's of the same widths, where both
-    /// were measured on the same documents.
+    /// Loss of a granularity (its label), or accuracy of images, minus that of the first run's of the
+    /// same widths, where both were measured on the same documents.
     pub differences: Vec<(String, Estimate)>,
 }
 
@@ -54,17 +54,19 @@ pub fn render_overlay(data: &OverlayData) -> Result<String> {
         .map(|(results, run)| (results.as_slice(), run.granularities.as_slice()))
         .collect();
     let curves: Vec<_> = data.runs.iter().map(|run| run.held_out.as_slice()).collect();
+    let metric = Metric::of_all(sorted.iter().flatten().copied());
     let page = Page {
         data,
+        metric,
         fact_names: data
             .runs
             .first()
             .map_or(Vec::new(), |run| run.facts.iter().map(|(name, _)| name.as_str()).collect()),
-        runs: data.runs.iter().enumerate().map(Head::new).collect(),
+        runs: data.runs.iter().enumerate().map(|run| Head::new(run, metric)).collect(),
         same_data: data.same_data(),
         accuracy_cost: figures::overlaid(&series)?,
-        training: figures::training_overlaid(&curves)?,
-        rows: rows(data, &sorted),
+        training: figures::training_overlaid(&curves, metric)?,
+        rows: rows(data, &sorted, metric),
     };
     Ok(page.render()?)
 }
@@ -78,6 +80,7 @@ fn color(run: usize) -> usize {
 #[template(path = "overlay.html")]
 struct Page<'a> {
     data: &'a OverlayData,
+    metric: Metric,
     fact_names: Vec<&'a str>,
     runs: Vec<Head<'a>>,
     same_data: bool,
@@ -96,13 +99,13 @@ struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    fn new((i, run): (usize, &'a OverlayRun)) -> Self {
+    fn new((i, run): (usize, &'a OverlayRun), metric: Metric) -> Self {
         let data = &run.results.data;
         Self {
             color: color(i),
             name: &run.name,
             facts: run.facts.iter().map(|(_, value)| value.as_str()).collect(),
-            held_out: format::held_out(data),
+            held_out: metric.held_out(data),
             data: data.hash.get(..16).unwrap_or(&data.hash),
         }
     }
@@ -116,7 +119,11 @@ struct RunRow<'a> {
 }
 
 /// All submodels of all runs, those of one size next to each other.
-fn rows<'a>(data: &'a OverlayData, sorted: &[Vec<&'a SubmodelResult>]) -> Vec<RunRow<'a>> {
+fn rows<'a>(
+    data: &'a OverlayData,
+    sorted: &[Vec<&'a SubmodelResult>],
+    metric: Metric,
+) -> Vec<RunRow<'a>> {
     let mut all: Vec<(usize, &SubmodelResult)> = Vec::new();
     for (i, results) in sorted.iter().enumerate() {
         all.extend(results.iter().map(|result| (i, *result)));
@@ -125,8 +132,9 @@ fn rows<'a>(data: &'a OverlayData, sorted: &[Vec<&'a SubmodelResult>]) -> Vec<Ru
     let row = |(i, result): (usize, &'a SubmodelResult)| {
         let run = &data.runs[i];
         let paired = run.differences.iter().find(|(label, _)| *label == result.submodel);
-        let difference = paired.map(|(_, difference)| (difference.value, difference.stderr));
-        let row = Row::new(result, &run.granularities, difference);
+        let scale = if metric == Metric::Top1 { 100.0 } else { 1.0 };
+        let difference = paired.map(|(_, d)| (scale * d.value, d.stderr.map(|e| scale * e)));
+        let row = Row::new(result, &run.granularities, metric, difference);
         RunRow { color: color(i), run: &run.name, row }
     };
     all.into_iter().map(row).collect()

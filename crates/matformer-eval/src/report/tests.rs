@@ -19,11 +19,14 @@ fn sample() -> ReportData {
             loss,
             stderr: Some(0.0213),
             perplexity: loss.exp(),
-            bits_per_byte: 0.61 * loss,
+            bits_per_byte: Some(0.61 * loss),
+            top1: None,
+            top5: None,
             paired: (i < 15).then(|| Paired {
                 to: "XL".into(),
                 diff: loss - 3.0,
                 stderr: Some(0.0042),
+                top1: None,
             }),
         }
     };
@@ -44,7 +47,7 @@ fn sample() -> ReportData {
         name: names[at as usize % 4].clone(),
         loss: mean(200 * (at / 4 + 1), at as usize % 4) + 0.02,
     };
-    ReportData {
+    let mut data = ReportData {
         title: "An elastic <language> model & its \"sizes\"".into(),
         facts: vec![("Draw".into(), "sampled".into())],
         results: EvalResults {
@@ -55,13 +58,15 @@ fn sample() -> ReportData {
         train: (1..=1200).map(train).collect(),
         held_out: (0..24).map(held_out).collect(),
         granularities: names,
-        baselines: Some(Baselines { byte_unigram: 4.912, gzip: 1.734 }),
+        floor: None,
         sample: Some(Sample {
             submodel: "XL".into(),
             prompt: "fn main() {".into(),
             text: "\n    let x: Vec<u8> = vec![];\n    </pre><script>alert(1)</script>".into(),
         }),
-    }
+    };
+    data.floor = Some(compare(&Baselines { byte_unigram: 4.912, gzip: 1.734 }, &data.results));
+    data
 }
 
 #[test]
@@ -133,7 +138,7 @@ fn what_is_missing_is_left_out() {
     let mut data = sample();
     data.train.clear();
     data.held_out.clear();
-    data.baselines = None;
+    data.floor = None;
     data.sample = None;
     for result in &mut data.results.results {
         (result.paired, result.stderr) = (None, None);
@@ -151,8 +156,27 @@ fn what_is_missing_is_left_out() {
 
 #[test]
 fn baselines_say_who_wins() {
+    let text = compare(&Baselines { byte_unigram: 4.9, gzip: 2.5 }, &sample().results);
+    assert!(text.contains("XL takes 1.830: less than gzip."));
+}
+
+#[test]
+fn images_are_judged_by_accuracy() {
     let mut data = sample();
-    data.baselines = Some(Baselines { byte_unigram: 4.9, gzip: 2.5 });
+    let estimate = |value, stderr| Some(crate::Estimate { value, stderr: Some(stderr) });
+    for (i, result) in data.results.results.iter_mut().rev().enumerate() {
+        result.top1 = estimate(0.8 + 0.01 * i as f64, 0.004);
+        result.top5 = estimate(0.99, 0.001);
+        result.bits_per_byte = None;
+        if let Some(paired) = &mut result.paired {
+            paired.top1 = estimate(-0.021, 0.002);
+        }
+    }
     let page = render(&data).unwrap();
-    assert!(page.contains("XL takes 1.830: less than gzip."));
+    for text in ["80.00 ± 0.40", "99.00 ± 0.10", "−2.10 ± 0.20", "Top-1, %", "120 images"] {
+        assert!(page.contains(text), "{text}");
+    }
+    for text in ["Bits/byte", "nats per token", "token"] {
+        assert!(!page.contains(text), "{text}");
+    }
 }

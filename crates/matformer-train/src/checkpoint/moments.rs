@@ -32,7 +32,7 @@ impl View for &Floats<'_> {
     }
 }
 
-/// Writes `first.PATH` and `second.PATH` of every parameter, one tensor after the other, readable to
+/// Writes `first.PATH`, `second.PATH` and, where one is kept, `average.PATH` of every parameter, one tensor after the other, readable to
 /// whom the file `like` is. The sync is left to whoever publishes the folder.
 pub(super) fn write(
     moments: &BTreeMap<String, SavedMoments>,
@@ -42,7 +42,9 @@ pub(super) fn write(
     let tensors: Vec<(String, Floats<'_>)> = moments
         .iter()
         .flat_map(|(name, m)| {
-            [(format!("first.{name}"), &m.first), (format!("second.{name}"), &m.second)]
+            let of = |what: &str, values| (format!("{what}.{name}"), values);
+            let average = m.average.as_ref().map(|average| of("average", average));
+            [of("first", &m.first), of("second", &m.second)].into_iter().chain(average)
         })
         .map(|(name, values)| (name, Floats { values, shape: [values.len()] }))
         .collect();
@@ -92,7 +94,14 @@ pub(super) fn read(
         .map(|(name, pieces)| {
             let (first, second) =
                 (values(format!("first.{name}"))?, values(format!("second.{name}"))?);
+            let average = match file.names().contains(&format!("average.{name}").as_str()) {
+                true => Some(values(format!("average.{name}"))?),
+                false => None,
+            };
             let n = elements(name);
+            if average.as_ref().is_some_and(|average| n != Some(average.len())) {
+                return Err(malformed(format!("`average.{name}`: not {n:?} values")));
+            }
             if n != Some(first.len()) || n != Some(second.len()) {
                 let found = format!("`{name}`: {} and {} values", first.len(), second.len());
                 return Err(malformed(found));
@@ -104,7 +113,7 @@ pub(super) fn read(
             if pieces.last().map(|(end, _)| *end) != n {
                 return Err(malformed(format!("`{name}`: pieces {pieces:?} of {n:?} values")));
             }
-            Ok((name.clone(), SavedMoments { first, second, pieces: pieces.clone() }))
+            Ok((name.clone(), SavedMoments { first, second, average, pieces: pieces.clone() }))
         })
         .collect::<Result<_>>()?;
     // Last: what is malformed says more than a hash that is another.

@@ -67,7 +67,7 @@ impl<M: Folder + 'static> Loop<M> {
         interrupter: &Interrupter,
         mut see: impl FnMut(usize, &[(String, f64)]),
     ) -> Result<()> {
-        let model = self.trainer.model().valid();
+        let model = self.trainer.evaluated();
         let space = model.space();
         let names = space.granularities.names();
         let submodels =

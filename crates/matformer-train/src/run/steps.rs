@@ -161,7 +161,7 @@ impl<M: Folder + 'static> Loop<M> {
                 std::fs::remove_file(&manifest).map_err(fs::error(&manifest, "remove"))?;
             }
             save_model(
-                self.trainer.model(),
+                &self.trainer.evaluated(),
                 &self.manifest(),
                 &self.options.files,
                 &self.options.dir,

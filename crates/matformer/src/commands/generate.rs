@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use matformer::lm::{self, GenerateOptions};
+use matformer::{
+    lm::{self, GenerateOptions},
+    run_file::Lm,
+};
 use serde::Serialize;
 
 use super::{Context, print_json};
@@ -28,7 +31,7 @@ struct Output {
 }
 
 pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
-    let folder = ModelFolder::load(&args.model, &context.device)?;
+    let folder = ModelFolder::<Lm>::load(&args.model, &context.device)?;
     let submodel = folder.submodel(args.submodel.as_ref())?;
     let tokenizer = folder.tokenizer()?;
     let typed = tokenizer.encode(&args.prompt)?;

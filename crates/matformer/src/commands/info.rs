@@ -1,17 +1,25 @@
 //! `matformer info`
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use matformer::{
     core::{Resource, Space},
     eval::ParamCounts,
     lm::{MatLmConfig, PAPER_TABLE, Preset, costs},
+    nn::{Configured, ModelConfig},
+    run_file::{Lm, RunKind, Tables, Vit, unknown_preset},
 };
 use serde::Serialize;
 
 use super::{Context, count, print_json};
-use crate::{args::InfoArgs, failure::OrBadInput, folder::ModelFolder, output::out};
+use crate::{
+    args::InfoArgs,
+    failure::OrBadInput,
+    folder::ModelFolder,
+    kind::{self, Kind},
+    output::out,
+};
 
 #[derive(Serialize)]
 struct GranularityInfo {
@@ -20,18 +28,19 @@ struct GranularityInfo {
     params: ParamCounts,
     /// Of one token's forward pass at the full context.
     flops_per_token: f64,
-    kv_bytes_per_token: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kv_bytes_per_token: Option<f64>,
     /// Where a slice of this width can go.
     exports: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
-struct Info<'a> {
+struct Info<'a, S> {
     #[serde(skip_serializing_if = "Option::is_none")]
     preset: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    model: Option<&'a std::path::Path>,
-    shape: &'a MatLmConfig,
+    model: Option<&'a Path>,
+    shape: &'a S,
     granularities: Vec<GranularityInfo>,
     #[serde(skip_serializing_if = "Option::is_none")]
     manifest: Option<&'a matformer::core::Manifest>,
@@ -42,12 +51,19 @@ pub fn run(args: &InfoArgs, context: &Context) -> Result<ExitCode> {
     let Some(dir) = &args.model else {
         return preset(args, context.json);
     };
-    let folder = ModelFolder::load(dir, &context.device)?;
+    match kind::of_folder(dir)? {
+        RunKind::Lm => run_kind::<Lm>(dir, context),
+        RunKind::Vit => run_kind::<Vit>(dir, context),
+    }
+}
+
+fn run_kind<K: Kind>(dir: &Path, context: &Context) -> Result<ExitCode> {
+    let folder = ModelFolder::<K>::load(dir, &context.device)?;
     let info = Info {
         preset: None,
         model: Some(dir),
         shape: folder.model.config(),
-        granularities: granularities(folder.model.config(), folder.space())?,
+        granularities: granularities::<K>(folder.model.config(), folder.space())?,
         manifest: Some(&folder.manifest),
     };
     if context.json {
@@ -56,14 +72,15 @@ pub fn run(args: &InfoArgs, context: &Context) -> Result<ExitCode> {
     let provenance = &folder.manifest.provenance;
     out!("{}", dir.display())?;
     out!(
-        "trained {} steps, {} tokens of data {}, draw {}, seed {}",
+        "trained {} steps, {} {} of data {}, draw {}, seed {}",
         provenance.steps,
         count(provenance.tokens as f64),
+        K::TARGETS,
         &provenance.data_hash.get(..16).unwrap_or(&provenance.data_hash),
         folder.manifest.objective,
         provenance.seed
     )?;
-    print(&info)
+    print::<K>(&info)
 }
 
 /// `info --preset [NAME]`: needs no device.
@@ -72,85 +89,71 @@ pub fn preset(args: &InfoArgs, json: bool) -> Result<ExitCode> {
     if name.is_empty() {
         return paper_table(json);
     }
-    let config = name.parse::<Preset>().bad_input()?.config();
+    if let Some(shape) = Lm::preset(name) {
+        return preset_of::<Lm>(name, &shape, json);
+    }
+    match Vit::preset(name) {
+        Some(shape) => preset_of::<Vit>(name, &shape, json),
+        None => Err(unknown_preset(name)).bad_input(),
+    }
+}
+
+fn preset_of<K: Kind>(name: &str, shape: &K::Shape, json: bool) -> Result<ExitCode> {
     let info = Info {
         preset: Some(name),
         model: None,
-        shape: &config,
-        granularities: granularities(&config, &config.space()?)?,
+        shape,
+        granularities: granularities::<K>(shape, &shape.space()?)?,
         manifest: None,
     };
     if json {
         return print_json(&info);
     }
     out!("preset {name}")?;
-    print(&info)
+    print::<K>(&info)
 }
 
-fn granularities(config: &MatLmConfig, space: &Space) -> Result<Vec<GranularityInfo>> {
-    let costs = costs(config);
+fn granularities<K: Kind>(shape: &K::Shape, space: &Space) -> Result<Vec<GranularityInfo>> {
+    let costs = K::costs(shape);
     space
         .granularities
         .iter()
         .map(|g| {
             let submodel = space.uniform(&g.name)?;
+            let facts = K::width_facts(&costs, &submodel)?;
             Ok(GranularityInfo {
                 name: g.name.clone(),
                 width: g.width,
                 params: ParamCounts::of(&submodel, &costs)?,
                 flops_per_token: costs.get(Resource::Flops)?.cost(&submodel)?,
-                kv_bytes_per_token: costs.get(Resource::KvBytes)?.cost(&submodel)?,
-                exports: exports(g.width),
+                kv_bytes_per_token: facts.kv_bytes_per_token,
+                exports: facts.exports,
             })
         })
         .collect()
 }
 
-/// Other runtimes load equal widths as a plain Llama folder; GGUF's quantised blocks and
-/// converters want multiples.
-fn exports(width: usize) -> Vec<&'static str> {
-    let mut routes = vec!["transformers"];
-    if width.is_multiple_of(256) {
-        routes.push("convert_hf_to_gguf");
-    }
-    routes
-}
-
-fn print(info: &Info<'_>) -> Result<ExitCode> {
-    let c = info.shape;
-    out!(
-        "d_model {}, {} layers, {} heads ({} for keys and values), d_ff {}, vocabulary {}, context {}",
-        c.d_model,
-        c.n_layers,
-        c.n_heads,
-        c.n_kv_heads,
-        c.d_ff,
-        c.vocab_size,
-        c.context
-    )?;
+fn print<K: Kind>(info: &Info<'_, K::Shape>) -> Result<ExitCode> {
+    out!("{}", K::describe(info.shape))?;
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
-    table.set_header([
-        "",
-        "width",
-        "params",
-        "non-embedding",
-        "ffn",
-        "FLOPs/token",
-        "KV bytes/token",
-        "exports",
-    ]);
+    let cached = info.granularities.iter().any(|g| g.kv_bytes_per_token.is_some());
+    let mut head = vec!["", "width", "params", "non-embedding", "ffn", "FLOPs/token"];
+    head.extend(cached.then_some("KV bytes/token"));
+    head.push("exports");
+    table.set_header(head);
     for g in &info.granularities {
-        table.add_row([
+        let mut cells = vec![
             g.name.clone(),
             g.width.to_string(),
             count(g.params.total as f64),
             count(g.params.non_embedding as f64),
             count(g.params.ffn as f64),
             count(g.flops_per_token),
-            count(g.kv_bytes_per_token),
-            g.exports.join(", "),
-        ]);
+        ];
+        cells.extend(g.kv_bytes_per_token.map(count));
+        cells.push(g.exports.join(", "));
+        table.add_row(cells);
     }
     out!("{table}")?;
     Ok(ExitCode::SUCCESS)
@@ -210,7 +213,8 @@ fn paper_table(json: bool) -> Result<ExitCode> {
     out!(
         "\n`NAME-paper` is the paper's form: two feed-forward matrices, GELU. Ours differs because \
          SwiGLU has a third matrix:\nat equal d_ff the feed-forward part is half as large again. \
-         Other presets: demo, small."
+         Other presets: demo, small; of vision models: {}.",
+        Vit::presets().join(", ")
     )?;
     Ok(ExitCode::SUCCESS)
 }

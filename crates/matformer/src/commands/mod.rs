@@ -57,12 +57,12 @@ fn print_json(value: &impl Serialize) -> Result<ExitCode> {
 }
 
 /// `1 document`, `12 documents`.
-fn documents(n: usize) -> String {
+pub fn documents(n: usize) -> String {
     format!("{n} {}", if n == 1 { "document" } else { "documents" })
 }
 
 /// A number of parameters or FLOPs as people write it.
-fn count(n: f64) -> String {
+pub fn count(n: f64) -> String {
     match n {
         n if n >= 1e12 => format!("{:.2}T", n / 1e12),
         n if n >= 1e9 => format!("{:.2}G", n / 1e9),

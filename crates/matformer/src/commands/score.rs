@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use matformer::lm;
+use matformer::{lm, run_file::Lm};
 use serde::Serialize;
 
 use super::{Context, print_json};
@@ -20,7 +20,7 @@ struct Scored {
 }
 
 pub fn run(args: &ScoreArgs, context: &Context) -> Result<ExitCode> {
-    let folder = ModelFolder::load(&args.model, &context.device)?;
+    let folder = ModelFolder::<Lm>::load(&args.model, &context.device)?;
     let submodel = folder.submodel(args.submodel.as_ref())?;
     let tokenizer = folder.tokenizer()?;
     let mut tokens = vec![tokenizer.bos()];

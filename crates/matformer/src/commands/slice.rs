@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use matformer::{
     core::{Manifest, Provenance, fs},
-    lm::{MatLm, extract},
-    nn::{Elastic, Folder, folder},
+    nn::{Elastic, Folder, extract, folder},
+    run_file::{Lm, RunKind, Vit},
 };
 use serde_json::json;
 
@@ -15,16 +15,24 @@ use crate::{
     args::SliceArgs,
     failure::{Hinted, OrBadInput},
     folder::ModelFolder,
+    kind::{self, Kind},
     output::out,
 };
 
 pub fn run(args: &SliceArgs, context: &Context) -> Result<ExitCode> {
-    let source = ModelFolder::load(&args.model, &context.device)?;
+    match kind::of_folder(&args.model)? {
+        RunKind::Lm => run_kind::<Lm>(args, context),
+        RunKind::Vit => run_kind::<Vit>(args, context),
+    }
+}
+
+fn run_kind<K: Kind>(args: &SliceArgs, context: &Context) -> Result<ExitCode> {
+    let source = ModelFolder::<K>::load(&args.model, &context.device)?;
     let submodel = source.submodel(Some(&args.submodel))?;
     let label = source.space().label(&submodel);
     if submodel.uniform_width().is_none() {
         return Err(Hinted {
-            message: format!("submodel `{label}` has unequal widths: a Llama folder has one"),
+            message: format!("submodel `{label}` has unequal widths: {} has one", K::FOLDER),
             hint: format!(
                 "slice a uniform width, such as {}; unequal submodels run from the model folder \
                  with --submodel",
@@ -46,12 +54,13 @@ pub fn run(args: &SliceArgs, context: &Context) -> Result<ExitCode> {
         parent: Some(source.manifest.weights_sha256.clone()),
         ..source.manifest.provenance.clone()
     };
-    let manifest =
-        Manifest::new(MatLm::KIND, slim.space(), source.manifest.objective.clone(), provenance)
-            .with_tokenizer(source.tokenizer()?.hash());
-    let tokenizer_files = source.tokenizer_files()?;
+    let manifest = Manifest {
+        tokenizer_sha256: source.manifest.tokenizer_sha256.clone(),
+        ..Manifest::new(K::Net::KIND, slim.space(), source.manifest.objective.clone(), provenance)
+    };
+    let files = K::files_of(&source)?;
     let scratch = fs::scratch_dir(&args.out).bad_input()?;
-    for (name, bytes) in tokenizer_files {
+    for (name, bytes) in files {
         fs::write_atomic(scratch.path().join(name), &bytes)?;
     }
     folder::save(&slim, &manifest, scratch.path())?;

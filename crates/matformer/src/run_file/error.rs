@@ -1,6 +1,6 @@
 //! What can be wrong with a run file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::keys;
 
@@ -14,12 +14,14 @@ pub enum Error {
     #[error(transparent)]
     Core(#[from] matformer_core::Error),
     /// A preset that does not exist.
-    #[error("{path}: `model.preset`: {source}")]
-    Model {
-        /// The run file.
-        path: PathBuf,
-        /// What is wrong.
-        source: matformer_lm::Error,
+    #[error("{}unknown preset `{found}`; there are: {known}", in_file(path))]
+    Preset {
+        /// The run file, if it is in one.
+        path: Option<PathBuf>,
+        /// What was asked for.
+        found: String,
+        /// The presets that exist.
+        known: String,
     },
     /// Not TOML, an unknown key, or a value of another type.
     #[error("{path}: {message}")]
@@ -101,12 +103,25 @@ pub enum Error {
     },
 }
 
+fn in_file(path: &Option<PathBuf>) -> String {
+    path.as_ref().map_or(String::new(), |path| format!("{}: `model.preset`: ", path.display()))
+}
+
 impl Error {
+    /// The same, of a key in the run file `path`.
+    pub(super) fn of_file(self, path: &Path) -> Self {
+        match self {
+            Self::Preset { found, known, .. } => {
+                Self::Preset { path: Some(path.to_owned()), found, known }
+            }
+            other => other,
+        }
+    }
+
     /// What to do about it, where there is something to do.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Core(e) => e.hint(),
-            Self::Model { source, .. } => source.hint(),
             Self::Toml { message, .. } | Self::SetValue { message } => keys::meant(message),
             Self::NotARunFile { path } => Some(format!(
                 "text is named in a run file, as `paths = [{:?}]` in its table `[data]`; \

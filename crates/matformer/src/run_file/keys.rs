@@ -1,11 +1,9 @@
 //! Keys that do not exist, and what was probably meant.
 
-use matformer_data::DataConfig;
-use matformer_lm::MatLmConfig;
 use matformer_train::TrainConfig;
 use serde::de::DeserializeOwned;
 
-use super::ModelTable;
+use super::{Lm, Tables, Vit};
 
 /// What was probably meant by an unknown key, out of the parser's message: the nearest key of its
 /// table, or the table that has it.
@@ -20,14 +18,19 @@ pub(super) fn meant(message: &str) -> Option<String> {
     if let Some((_, key)) = nearest {
         return Some(format!("did you mean `{key}`?"));
     }
-    let tables = [
-        ("model", keys_of::<ModelTable>()),
-        ("model.lm", keys_of::<MatLmConfig>()),
-        ("data", keys_of::<DataConfig>()),
-        ("train", keys_of::<TrainConfig>()),
-    ];
-    let table = tables.iter().find(|(_, keys)| keys.contains(&found))?.0;
+    let tables = [tables::<Lm>(), tables::<Vit>()].concat();
+    let table = &tables.iter().find(|(_, keys)| keys.contains(&found))?.0;
     Some(format!("`{found}` is a key of the table `{table}`"))
+}
+
+/// The tables of a kind's run file, and their keys.
+fn tables<T: Tables>() -> Vec<(String, Vec<String>)> {
+    vec![
+        ("model".to_owned(), keys_of::<T::Model>()),
+        (format!("model.{}", T::NAME), keys_of::<T::Shape>()),
+        ("data".to_owned(), keys_of::<T::Data>()),
+        ("train".to_owned(), keys_of::<TrainConfig>()),
+    ]
 }
 
 /// The unknown field that a message of serde's is about, and those that it says there are.
@@ -74,6 +77,6 @@ mod tests {
         for key in ["steps", "batch_rows", "keep"] {
             assert!(train.iter().any(|known| known == key), "{key}: {train:?}");
         }
-        assert_eq!(keys_of::<ModelTable>(), ["preset", "lm"]);
+        assert_eq!(keys_of::<<Lm as Tables>::Model>(), ["preset", "lm"]);
     }
 }

@@ -2,40 +2,29 @@
 
 mod error;
 mod keys;
+mod kinds;
 mod table;
 
-use std::path::Path;
+use std::{marker::PhantomData, path::Path};
 
 use matformer_core::fs;
-use matformer_data::DataConfig;
-use matformer_lm::MatLmConfig;
 use matformer_train::TrainConfig;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use error::{Error, Result};
+pub use kinds::{Lm, ModelTable, RunKind, Tables, Vit, unknown_preset};
 
-/// A run: model, data, training.
+/// A run: model, data, training. What kind of model decides which keys there are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RunFile {
+#[serde(deny_unknown_fields, default, bound = "")]
+pub struct RunFile<T: Tables> {
     /// What is trained.
-    pub model: ModelTable,
+    pub model: T::Model,
     /// On what.
-    pub data: DataConfig,
+    pub data: T::Data,
     /// How.
     pub train: TrainConfig,
-}
-
-/// The `[model]` table.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ModelTable {
-    /// A named shape, which `lm` then overrides key by key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub preset: Option<String>,
-    /// Shape of a MatLM.
-    pub lm: MatLmConfig,
 }
 
 /// Name of the file in a run folder.
@@ -43,33 +32,28 @@ pub const FILE: &str = "run.toml";
 
 /// A run file as typed, its keys and types checked: a model may be laid below what it says of one.
 #[derive(Clone, Debug)]
-pub struct Draft {
+pub struct Draft<T> {
     table: Table,
+    kind: PhantomData<T>,
 }
 
-impl Draft {
+impl<T: Tables> Draft<T> {
     /// Reads a run file and applies `sets` (`key=value`, TOML values).
     ///
     /// # Errors
     /// When the file is missing or malformed, or a key unknown.
     pub fn read(path: &Path, sets: &[String]) -> Result<Self> {
         let text = fs::read_to_string(path)?;
-        let is_toml = path.extension().is_none_or(|suffix| suffix == "toml");
-        let malformed = |e: toml::de::Error| match is_toml {
-            true => Error::Toml { path: path.to_owned(), message: readable(&e) },
-            false => Error::NotARunFile { path: path.to_owned() },
-        };
         // The typed parse of the text first: its messages name line and column.
-        let _: RunFile = toml::from_str(&text).map_err(malformed)?;
-        let mut table: Table = text.parse().map_err(malformed)?;
+        let _: RunFile<T> = toml::from_str(&text).map_err(|e| malformed(path, &e))?;
+        let mut table: Table = text.parse().map_err(|e| malformed(path, &e))?;
         for set in sets {
-            table::apply(&mut table, set)?;
+            table::apply::<T>(&mut table, set)?;
         }
         // The file alone was fine. Before presets, which would hide what is no table.
-        typed(&table)?;
-        table::resolve_preset(&mut table)
-            .map_err(|source| Error::Model { path: path.to_owned(), source })?;
-        Ok(Self { table })
+        typed::<T>(&table)?;
+        table::resolve_preset::<T>(&mut table, path)?;
+        Ok(Self { table, kind: PhantomData })
     }
 
     /// Sets `train.init`.
@@ -86,26 +70,36 @@ impl Draft {
     }
 
     /// Takes `shape` where the file is silent on a key of the model's.
-    pub fn lay_below(&mut self, shape: &MatLmConfig) {
-        table::lay_below(&mut self.table, shape);
+    pub fn lay_below(&mut self, shape: &T::Shape) {
+        table::lay_below::<T>(&mut self.table, shape);
     }
 
     /// The run: what is still absent has its default.
     ///
     /// # Errors
     /// When a value has another type than its key.
-    pub fn resolve(&self) -> Result<RunFile> {
+    pub fn resolve(&self) -> Result<RunFile<T>> {
         typed(&self.table)
     }
 }
 
-impl RunFile {
+impl<T: Tables> RunFile<T> {
+    /// The model's shape.
+    pub fn shape(&self) -> &T::Shape {
+        self.model.shape()
+    }
+
+    /// The same run of a model of another shape.
+    pub fn with_shape(&self, shape: T::Shape) -> Self {
+        Self { model: ModelTable::of(shape), ..self.clone() }
+    }
+
     /// Reads a run file, applies `sets` (`key=value`, TOML values) and resolves the preset.
     ///
     /// # Errors
     /// When the file is missing or malformed, or a key unknown.
     pub fn load(path: &Path, sets: &[String]) -> Result<Self> {
-        Draft::read(path, sets)?.resolve()
+        Draft::<T>::read(path, sets)?.resolve()
     }
 
     /// The file's text.
@@ -173,7 +167,14 @@ impl RunFile {
     }
 }
 
-fn typed(table: &Table) -> Result<RunFile> {
+fn malformed(path: &Path, error: &toml::de::Error) -> Error {
+    match path.extension().is_none_or(|suffix| suffix == "toml") {
+        true => Error::Toml { path: path.to_owned(), message: readable(error) },
+        false => Error::NotARunFile { path: path.to_owned() },
+    }
+}
+
+fn typed<T: Tables>(table: &Table) -> Result<RunFile<T>> {
     table
         .clone()
         .try_into()
@@ -203,7 +204,7 @@ const TYPES: [(&[&str], &str); 4] = [
 mod tests {
     use super::*;
 
-    fn load(text: &str, sets: &[&str]) -> Result<RunFile> {
+    fn load(text: &str, sets: &[&str]) -> Result<RunFile<Lm>> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.toml");
         std::fs::write(&path, text).unwrap();
@@ -217,12 +218,12 @@ mod tests {
             &["train.seed=3", "data.paths=[\"a.txt\"]", "train.draw=joint"],
         )
         .unwrap();
-        assert_eq!((run.model.lm.d_model, run.model.lm.d_ff), (256, 512));
+        assert_eq!((run.shape().d_model, run.shape().d_ff), (256, 512));
         assert_eq!((run.train.steps, run.train.seed), (7, 3));
         assert_eq!(run.data.paths, [Path::new("a.txt").into()]);
         assert_eq!(run.train.draw, matformer_core::Draw::Joint);
         // What is kept reads back as it was.
-        let again: RunFile = toml::from_str(&run.to_toml().unwrap()).unwrap();
+        let again: RunFile<Lm> = toml::from_str(&run.to_toml().unwrap()).unwrap();
         assert_eq!(again, run);
     }
 

@@ -1,19 +1,35 @@
 //! A run file as a TOML table: overrides, presets, and in what two differ.
 
-use matformer_lm::{MatLmConfig, Preset};
+use std::path::Path;
+
 use toml::{Table, Value};
 
-use super::{Error, Result, RunFile};
+use super::{Error, Result, RunFile, Tables, unknown_preset};
 
 /// Applies one `key=value`; a value that is not TOML is taken as a string.
-pub(super) fn apply(table: &mut Table, set: &str) -> Result<()> {
-    let (key, text) = set.split_once('=').ok_or_else(|| Error::Set { found: set.to_owned() })?;
+pub(super) fn apply<T: Tables>(table: &mut Table, set: &str) -> Result<()> {
+    let (key, value) = parse(set)?;
+    check_table::<T>(key, &value)?;
+    insert(table, key, value)
+}
+
+/// The same, whatever the key.
+pub(super) fn put(table: &mut Table, set: &str) -> Result<()> {
+    let (key, value) = parse(set)?;
+    insert(table, key, value)
+}
+
+fn parse(set: &str) -> Result<(&str, Value)> {
+    let malformed = || Error::Set { found: set.to_owned() };
+    let (key, text) = set.split_once('=').ok_or_else(malformed)?;
     let key = key.trim();
     if key.is_empty() || key.split('.').any(str::is_empty) {
-        return Err(Error::Set { found: set.to_owned() });
+        return Err(malformed());
     }
-    let value = value(key, text.trim())?;
-    check_table(key, &value)?;
+    Ok((key, value(key, text.trim())?))
+}
+
+fn insert(table: &mut Table, key: &str, value: Value) -> Result<()> {
     let mut parts: Vec<&str> = key.split('.').collect();
     let last = parts.pop().unwrap_or(key);
     let mut at = table;
@@ -41,8 +57,8 @@ fn value(key: &str, text: &str) -> Result<Value> {
 }
 
 /// A table is set key by key, or by another table.
-fn check_table(key: &str, value: &Value) -> Result<()> {
-    let Ok(defaults) = Table::try_from(RunFile::default()) else {
+fn check_table<T: Tables>(key: &str, value: &Value) -> Result<()> {
+    let Ok(defaults) = Table::try_from(RunFile::<T>::default()) else {
         return Ok(());
     };
     let mut parts = key.split('.');
@@ -58,27 +74,28 @@ fn check_table(key: &str, value: &Value) -> Result<()> {
     }
 }
 
-/// Puts the preset's shape below what `[model.lm]` says.
-pub(super) fn resolve_preset(table: &mut Table) -> std::result::Result<(), matformer_lm::Error> {
+/// Puts the preset's shape below what the model's table says.
+pub(super) fn resolve_preset<T: Tables>(table: &mut Table, path: &Path) -> Result<()> {
     let model = table.get_mut("model").and_then(Value::as_table_mut);
     let Some(Value::String(name)) = model.and_then(|model| model.remove("preset")) else {
         return Ok(());
     };
-    lay_below(table, &name.parse::<Preset>()?.config());
+    let shape = T::preset(&name).ok_or_else(|| unknown_preset(&name).of_file(path))?;
+    lay_below::<T>(table, &shape);
     Ok(())
 }
 
-/// Puts a shape below what `[model.lm]` says: it holds where the table is silent.
-pub(super) fn lay_below(table: &mut Table, shape: &MatLmConfig) {
-    let Ok(mut lm) = Table::try_from(shape) else {
+/// Puts a shape below what the model's table says: it holds where the table is silent.
+pub(super) fn lay_below<T: Tables>(table: &mut Table, shape: &T::Shape) {
+    let Ok(mut below) = Table::try_from(shape) else {
         return;
     };
     let model = table.entry("model").or_insert_with(|| Value::Table(Table::new()));
     if let Some(model) = model.as_table_mut() {
-        if let Some(Value::Table(given)) = model.remove("lm") {
-            lm.extend(given);
+        if let Some(Value::Table(given)) = model.remove(T::NAME) {
+            below.extend(given);
         }
-        model.insert("lm".to_owned(), Value::Table(lm));
+        model.insert(T::NAME.to_owned(), Value::Table(below));
     }
 }
 

@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::Result;
 use matformer::{
     core::{Submodel, curve, fs, mix},
-    data::Baselines,
-    eval::{DocumentLoss, EvalResults, Evaluation, stats},
+    eval::{DocumentLoss, EvalResults, Evaluation, report::Sample, stats},
+    nn::Elastic,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{commands::eval, failure::OrBadInput, folder::ModelFolder, logging::say};
+use crate::{commands::eval, folder::ModelFolder, kind::Kind, logging::say};
 
 /// Its file in the folder of the report: a part of the held-out text has one of its own.
 fn kept_as(tokens: Option<usize>) -> String {
@@ -20,16 +20,14 @@ fn kept_as(tokens: Option<usize>) -> String {
     }
 }
 
-/// Most characters of a prompt.
-const PROMPT: usize = 60;
-
 /// What to do with a folder that names no data.
 const DATA_HINT: &str = "report needs the folder of a run; `matformer eval` measures any model \
                          folder, with the data that --data names";
 
 /// What the page is made of, kept beside it: measured once for the same weights and tokens.
 #[derive(Serialize, Deserialize)]
-pub struct Measured {
+#[serde(bound = "")]
+pub struct Measured<K: Kind> {
     weights: String,
     tokens_asked: Option<usize>,
     pub results: EvalResults,
@@ -38,9 +36,10 @@ pub struct Measured {
     /// two paired standard errors.
     pub outside: Vec<String>,
     pub in_between: usize,
-    pub baselines: Baselines,
-    /// The beginning of a held-out document, to go on from.
-    pub prompt: String,
+    /// What the same data gives without a model.
+    pub floor: K::Floor,
+    /// What the largest submodel makes of a held-out document.
+    pub sample: Option<Sample>,
     /// Losses of the granularities, by label, document by document: another run's are compared with
     /// them.
     pub documents: BTreeMap<String, Vec<DocumentLoss>>,
@@ -62,7 +61,7 @@ impl Gap {
 }
 
 /// What is kept of an earlier measurement of the same, or a new one.
-pub fn measured(folder: &ModelFolder, tokens: Option<usize>) -> Result<Measured> {
+pub fn measured<K: Kind>(folder: &ModelFolder<K>, tokens: Option<usize>) -> Result<Measured<K>> {
     let dir = folder.dir.join("report");
     let kept = dir.join(kept_as(tokens));
     if let Some(measured) = reusable(&kept, folder, tokens) {
@@ -76,15 +75,19 @@ pub fn measured(folder: &ModelFolder, tokens: Option<usize>) -> Result<Measured>
     Ok(measured)
 }
 
-fn reusable(kept: &Path, folder: &ModelFolder, tokens: Option<usize>) -> Option<Measured> {
-    let measured: Measured = serde_json::from_slice(&fs::read(kept).ok()?).ok()?;
+fn reusable<K: Kind>(
+    kept: &Path,
+    folder: &ModelFolder<K>,
+    tokens: Option<usize>,
+) -> Option<Measured<K>> {
+    let measured: Measured<K> = serde_json::from_slice(&fs::read(kept).ok()?).ok()?;
     let same =
         measured.weights == folder.manifest.weights_sha256 && measured.tokens_asked == tokens;
     same.then_some(measured)
 }
 
 /// The whole Mix'n'Match curve on held-out text.
-fn measure(folder: &ModelFolder, tokens: Option<usize>) -> Result<Measured> {
+fn measure<K: Kind>(folder: &ModelFolder<K>, tokens: Option<usize>) -> Result<Measured<K>> {
     let prepared = folder.own_data(DATA_HINT)?;
     let space = folder.space();
     let uniforms = folder.trained();
@@ -95,7 +98,7 @@ fn measure(folder: &ModelFolder, tokens: Option<usize>) -> Result<Measured> {
     let evaluation = eval::measure(folder, &prepared, &submodels, tokens)?;
     let results = EvalResults::new(
         &folder.dir.display().to_string(),
-        &prepared.data_hash().to_string(),
+        &K::facts(&prepared).hash.to_string(),
         &evaluation,
         space,
         &folder.costs,
@@ -120,8 +123,6 @@ fn measure(folder: &ModelFolder, tokens: Option<usize>) -> Result<Measured> {
             outside.push(space.label(submodel));
         }
     }
-    let held_out = prepared.held_out_part(tokens).bad_input()?;
-    let tokenizer = prepared.tokenizer()?;
     Ok(Measured {
         weights: folder.manifest.weights_sha256.clone(),
         tokens_asked: tokens,
@@ -129,26 +130,13 @@ fn measure(folder: &ModelFolder, tokens: Option<usize>) -> Result<Measured> {
         gaps,
         outside,
         in_between: in_between.len(),
-        baselines: prepared.baselines(&held_out)?,
-        prompt: prompt(
-            held_out.take(PROMPT, &tokenizer)?.texts(&tokenizer)?.first().map_or("", |text| text),
-        ),
+        floor: K::floor(&prepared, tokens, &folder.model.device())?,
+        sample: K::sample(folder, &prepared, tokens)?,
         documents: uniforms
             .iter()
             .map(|uniform| Ok((space.label(uniform), evaluation.losses(uniform)?.to_vec())))
             .collect::<Result<_>>()?,
     })
-}
-
-/// The first whole words of a text.
-fn prompt(text: &str) -> String {
-    let text = text.trim_start();
-    let cut = text.char_indices().nth(PROMPT).map_or(text.len(), |(at, _)| at);
-    let head = &text[..cut];
-    match head.rfind(char::is_whitespace) {
-        Some(end) if cut < text.len() => head[..end].trim_end().to_owned(),
-        _ => head.to_owned(),
-    }
 }
 
 /// Whether a submodel's loss is between those of the granularities that it mixes, within two
@@ -167,17 +155,4 @@ fn lies_between(
     // A single document gives no error to judge by.
     let fits = |d: &stats::Estimate| d.stderr.is_none_or(|stderr| d.value > -2.0 * stderr);
     Ok(fits(&above_wide) && fits(&below_narrow))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::prompt;
-
-    #[test]
-    fn a_prompt_is_the_first_whole_words() {
-        assert_eq!(prompt(" \n"), "");
-        assert_eq!(prompt("\n Call me Ishmael."), "Call me Ishmael.");
-        assert_eq!(prompt(&"Ελλάδα ".repeat(20)), ["Ελλάδα"; 8].join(" "));
-        assert_eq!(prompt(&"x".repeat(99)).len(), 60);
-    }
 }

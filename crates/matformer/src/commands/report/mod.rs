@@ -8,20 +8,38 @@ use std::process::ExitCode;
 use anyhow::Result;
 use matformer::{
     core::fs,
-    eval::report::{HeldOutPoint, ReportData, Sample, TrainPoint, curve as curve_svg, render},
-    lm::{GenerateOptions, generate},
+    eval::report::{HeldOutPoint, ReportData, TrainPoint, curve as curve_svg, render},
+    nn::Configured,
+    run_file::{Lm, RunKind, Vit},
     train::{MetricsLine, MetricsLog},
 };
 
 use super::{Context, count, eval, print_json};
-use crate::{args::ReportArgs, failure::OrBadInput, folder::ModelFolder, output::out};
+use crate::{
+    args::ReportArgs,
+    failure::OrBadInput,
+    folder::ModelFolder,
+    kind::{self, Kind},
+    output::out,
+};
 use measured::{Measured, measured};
 
 pub fn run(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
-    let [run] = &args.runs[..] else {
-        return overlay::run(args, context);
+    let kind = match args.runs.first() {
+        Some(run) => kind::of_folder(run)?,
+        None => RunKind::Lm,
     };
-    let folder = ModelFolder::load(run, &context.device)?;
+    match kind {
+        RunKind::Lm => run_kind::<Lm>(args, context),
+        RunKind::Vit => run_kind::<Vit>(args, context),
+    }
+}
+
+fn run_kind<K: Kind>(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
+    let [run] = &args.runs[..] else {
+        return overlay::run::<K>(args, context);
+    };
+    let folder = ModelFolder::<K>::load(run, &context.device)?;
     let measured = measured(&folder, args.tokens)?;
     let data = report_data(&folder, &measured)?;
     let (html, curve) = (render(&data)?, curve_svg(&data)?);
@@ -43,7 +61,7 @@ pub fn run(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn report_data(folder: &ModelFolder, measured: &Measured) -> Result<ReportData> {
+fn report_data<K: Kind>(folder: &ModelFolder<K>, measured: &Measured<K>) -> Result<ReportData> {
     let (mut train, mut held_out) = (Vec::new(), Vec::new());
     for line in metrics(folder)? {
         match line {
@@ -65,24 +83,18 @@ fn report_data(folder: &ModelFolder, measured: &Measured) -> Result<ReportData> 
         granularities: granularities(folder),
         train,
         held_out,
-        baselines: Some(measured.baselines),
-        sample: Some(sample(folder, &measured.prompt)?),
+        floor: Some(K::compare(&measured.floor, &measured.results)),
+        sample: measured.sample.clone(),
     })
 }
 
 /// What a run is, by name.
-fn facts(folder: &ModelFolder) -> Vec<(String, String)> {
-    let (c, manifest) = (folder.model.config(), &folder.manifest);
+fn facts<K: Kind>(folder: &ModelFolder<K>) -> Vec<(String, String)> {
+    let manifest = &folder.manifest;
     [
-        (
-            "shape",
-            format!(
-                "d_model {}, {} layers, {} heads, d_ff {}, vocabulary {}, context {}",
-                c.d_model, c.n_layers, c.n_heads, c.d_ff, c.vocab_size, c.context
-            ),
-        ),
+        ("shape", K::describe(folder.model.config())),
         ("steps", manifest.provenance.steps.to_string()),
-        ("training tokens", count(manifest.provenance.tokens as f64)),
+        (K::TRAINED_ON, count(manifest.provenance.tokens as f64)),
         ("draw", manifest.objective.to_string()),
         ("weights", manifest.weights_sha256.clone()),
     ]
@@ -90,37 +102,19 @@ fn facts(folder: &ModelFolder) -> Vec<(String, String)> {
     .to_vec()
 }
 
-fn granularities(folder: &ModelFolder) -> Vec<String> {
+fn granularities<K: Kind>(folder: &ModelFolder<K>) -> Vec<String> {
     folder.space().granularities.names().iter().map(|name| (*name).to_owned()).collect()
 }
 
 /// What the run logged; nothing for a folder without a log.
-fn metrics(folder: &ModelFolder) -> Result<Vec<MetricsLine>> {
+fn metrics<K: Kind>(folder: &ModelFolder<K>) -> Result<Vec<MetricsLine>> {
     match folder.dir.join(MetricsLog::FILE).exists() {
         true => MetricsLog::read(&folder.dir).bad_input(),
         false => Ok(Vec::new()),
     }
 }
 
-fn sample(folder: &ModelFolder, begin: &str) -> Result<Sample> {
-    let (tokenizer, largest) = (folder.tokenizer()?, folder.submodel(None)?);
-    let mut typed = tokenizer.encode(begin)?;
-    // A short context keeps room for what is generated.
-    typed.truncate(folder.model.config().context / 2);
-    let prompt = [&[tokenizer.bos()], &typed[..]].concat();
-    let options =
-        GenerateOptions { max_new_tokens: 64, stop: Some(tokenizer.eos()), ..Default::default() };
-    let results =
-        generate(&folder.model, &[prompt], std::slice::from_ref(&largest), &options, |_, _| {})?;
-    let tokens = results.into_iter().next().unwrap_or_default().tokens;
-    Ok(Sample {
-        submodel: folder.space().label(&largest),
-        prompt: tokenizer.decode(&typed)?,
-        text: tokenizer.decode(&tokens)?,
-    })
-}
-
-fn print(measured: &Measured, page: &std::path::Path) -> Result<()> {
+fn print<K: Kind>(measured: &Measured<K>, page: &std::path::Path) -> Result<()> {
     eval::print(&measured.results, &[])?;
     let gaps: Vec<String> = measured
         .gaps
@@ -151,13 +145,6 @@ fn print(measured: &Measured, page: &std::path::Path) -> Result<()> {
             outside.join(", ")
         )?,
     }
-    let b = &measured.baselines;
-    let best = measured.results.results.iter().map(|r| r.bits_per_byte).fold(f64::MAX, f64::min);
-    out!(
-        "bits per byte of the same text: byte unigram {:.3}, gzip -9 per file {:.3}, best submodel {best:.3}{}",
-        b.byte_unigram,
-        b.gzip,
-        if b.gzip < best { ": gzip wins" } else { "" }
-    )?;
+    out!("{}", K::say_floor(&measured.floor, &measured.results))?;
     out!("report: {}", page.display())
 }

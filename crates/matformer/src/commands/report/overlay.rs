@@ -16,14 +16,15 @@ use matformer::{
 use super::{Measured, facts, granularities, measured, metrics};
 use crate::{
     args::ReportArgs,
-    commands::{Context, count, eval, eval::plus_minus, print_json},
+    commands::{Context, count, eval, print_json},
     failure::{Hinted, OrBadInput},
     folder::{ModelFolder, check_is_model},
+    kind::Kind,
     logging::say,
     output::out,
 };
 
-pub fn run(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
+pub fn run<K: Kind>(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
     let names = names(&args.runs.iter().map(|run| run.as_path()).collect::<Vec<_>>())?;
     for run in &args.runs {
         // All are there before any is measured.
@@ -33,7 +34,7 @@ pub fn run(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
     let mut runs = Vec::new();
     for (run, name) in args.runs.iter().zip(&names) {
         // One after the other: models need not fit into memory together.
-        let folder = ModelFolder::load(run, &context.device)?;
+        let folder = ModelFolder::<K>::load(run, &context.device)?;
         let ours = measured(&folder, args.tokens)?;
         runs.push(overlay_run(name, &folder, &ours, first.as_ref())?);
         first.get_or_insert(ours);
@@ -43,7 +44,7 @@ pub fn run(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
     fs::write_atomic(&page, render_overlay(&data)?.as_bytes())?;
     if !data.same_data() {
         say!(
-            "note: measured on different held-out text, or in other tokens: these losses cannot be \
+            "note: measured on different held-out data, or in other tokens: these numbers cannot be \
              compared"
         );
     }
@@ -79,11 +80,11 @@ fn last_parts(path: &Path, n: usize) -> String {
     kept.iter().map(|part| part.trim_matches('/')).collect::<Vec<_>>().join("-")
 }
 
-fn overlay_run(
+fn overlay_run<K: Kind>(
     name: &str,
-    folder: &ModelFolder,
-    ours: &Measured,
-    first: Option<&Measured>,
+    folder: &ModelFolder<K>,
+    ours: &Measured<K>,
+    first: Option<&Measured<K>>,
 ) -> Result<OverlayRun> {
     let mut differences = Vec::new();
     let comparable = first.filter(|first| first.results.data == ours.results.data);
@@ -94,7 +95,12 @@ fn overlay_run(
             first.documents.get(&same.submodel)
         });
         if let (Some(own), Some(theirs)) = (ours.documents.get(&result.submodel), theirs) {
-            differences.push((result.submodel.clone(), stats::difference(own, theirs)?));
+            let accuracy = stats::accuracy_difference(own, theirs, |hits| hits.top1)?;
+            let difference = match accuracy {
+                Some(difference) => difference,
+                None => stats::difference(own, theirs)?,
+            };
+            differences.push((result.submodel.clone(), difference));
         }
     }
     let mut tokens = 0;
@@ -143,29 +149,34 @@ fn json(data: &OverlayData, page: &Path) -> serde_json::Value {
 
 fn print(data: &OverlayData, page: &Path) -> Result<()> {
     let first = &data.runs[0].name;
-    if data.same_data() {
-        eval::print_data(&data.runs[0].results.data)?;
-    }
+    let head = eval::columns(data.runs.iter().flat_map(|run| &run.results.results));
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
-    let above = format!("loss above {first}");
-    table.set_header(["run", "submodel", "non-emb.", "loss", "bits/byte", &above]);
+    if data.same_data() {
+        eval::print_data(&data.runs[0].results.data, head.images)?;
+    }
+    let above = head.difference(first);
+    table.set_header(["run", "submodel", "non-emb.", head.columns[0], head.columns[1], &above]);
     for run in &data.runs {
         let of =
             |r: &&_| run.granularities.contains(&(r as &matformer::eval::SubmodelResult).submodel);
         for r in run.results.results.iter().filter(of) {
             let difference = run.differences.iter().find(|(label, _)| *label == r.submodel);
+            let [value, second] = head.cells(r);
             table.add_row([
                 run.name.clone(),
                 r.submodel.clone(),
                 count(r.params.non_embedding as f64),
-                plus_minus(r.loss, r.stderr),
-                format!("{:.4}", r.bits_per_byte),
-                difference.map_or(String::new(), |(_, d)| plus_minus(d.value, d.stderr)),
+                value,
+                second,
+                difference.map_or(String::new(), |(_, d)| head.number(d.value, d.stderr)),
             ]);
         }
     }
     out!("{table}")?;
-    eval::footnote(data.runs.iter().flat_map(|run| run.results.results.iter().map(|r| r.stderr)))?;
+    eval::footnote(
+        head.images,
+        data.runs.iter().flat_map(|run| run.results.results.iter().map(|r| r.stderr)),
+    )?;
     out!("report: {}", page.display())
 }

@@ -7,24 +7,21 @@ use std::{
 
 use anyhow::Result;
 use matformer::{
-    core::{CostTable, Plan, Resource, Space, fs, rng},
-    data::Prepared,
-    lm::{MatLm, costs},
+    core::{CostTable, Plan, Resource, Space, fs},
     nn::Elastic,
     run_file::RunFile,
-    train::{Batch, Batches, BoxError, TrainConfig, Trainer, duration, run_flops, step_flops},
+    train::{TrainConfig, Trainer, TrainingMemory, duration, run_flops, step_flops},
 };
 use serde::Serialize;
 
 use super::{
     fit::{Need, bytes},
-    model, say_data,
+    fitted, model, source,
     target::Target,
-    with_vocabulary,
 };
 use crate::{
     commands::{Context, count, print_json},
-    folder::prepare_into,
+    kind::{Facts, Kind, Source},
     output::out,
 };
 
@@ -61,32 +58,36 @@ struct Size {
 struct Memory {
     peak: f64,
     #[serde(flatten)]
-    parts: matformer::lm::TrainingMemory,
+    parts: TrainingMemory,
     /// In this machine; `null` where it does not say.
     available: Option<u64>,
 }
 
-pub fn run(target: &Target, context: &Context) -> Result<ExitCode> {
+pub fn run<K: Kind>(target: &Target<K>, context: &Context) -> Result<ExitCode> {
     // Removed at the end: what is not prepared yet stays so.
     let scratch = fs::scratch_dir(std::env::temp_dir().join("matformer"))?;
-    let prepared = prepare_into(&target.run.data, scratch.path())?;
-    say_data(&target.run.data, &prepared);
-    target.check_data(&prepared)?;
-    let run = with_vocabulary(&target.run, &prepared);
-    let need = Need::of(&run, run.model.lm.vocab_size, context)?;
+    let prepared = K::prepare(&target.run, scratch.path())?;
+    let run = fitted(target, &prepared)?;
+    let need = Need::of(&run, run.shape(), context)?;
     need.check(&run)?;
-    super::batches(&run, &prepared)?;
+    let batches = source(&run, &prepared)?;
     let model = model(&run, target.init.as_ref(), context)?;
-    let found = measure(&run, &prepared, model, need)?;
+    let found = measure(&run, &K::facts(&prepared), model, &batches, need)?;
     match context.json {
         true => print_json(&found),
         false => print(&run, &found),
     }
 }
 
-fn measure(run: &RunFile, prepared: &Prepared, model: MatLm, need: Need) -> Result<DryRun> {
+fn measure<K: Kind>(
+    run: &RunFile<K>,
+    data: &Facts,
+    model: K::Net,
+    source: &Source<K>,
+    need: Need,
+) -> Result<DryRun> {
     let (train, space) = (&run.train, model.space().clone());
-    let costs = costs(&run.model.lm);
+    let costs = K::costs(run.shape());
     let table = |resource| costs.get(resource);
     let granularities = space
         .granularities
@@ -104,11 +105,11 @@ fn measure(run: &RunFile, prepared: &Prepared, model: MatLm, need: Need) -> Resu
         .collect::<Result<_>>()?;
     let forward = table(Resource::Flops)?;
     let flops = run_flops(train, &space, forward)?;
-    let pace = pace(run, &space, forward, model)?;
+    let pace = pace(run, &space, forward, model, source)?;
     let evaluations = train.steps.div_ceil(train.eval_every) as f64;
-    let held_out = prepared.summary.held_out.tokens.min(train.eval_tokens) as f64;
+    let held_out = data.held_out.min(train.eval_tokens) as f64;
     let evaluation = forward.plan(&Plan::merged(&space.uniforms())?)? * held_out;
-    let seen = prepared.summary.train.tokens.max(1) as f64;
+    let seen = data.train.max(1) as f64;
     let tokens = train.steps * train.tokens_per_step as u64;
     Ok(DryRun {
         granularities,
@@ -129,58 +130,30 @@ struct Pace {
     flops_per_second: f64,
 }
 
-/// Times a few of the run's own steps, on random tokens; the first, which warms up, does not count.
-fn pace(run: &RunFile, space: &Space, forward: &CostTable, model: MatLm) -> Result<Pace> {
+/// Times a few of the run's own steps; the first, which warms up, does not count.
+fn pace<K: Kind>(
+    run: &RunFile<K>,
+    space: &Space,
+    forward: &CostTable,
+    model: K::Net,
+    source: &Source<K>,
+) -> Result<Pace> {
     // What is left out, or learnt, does not matter here.
     let train = TrainConfig { overfit: None, ..run.train.clone() };
-    let context = run.model.lm.context;
-    let rows = train.rows(context)?;
-    let batches = Random { rows, context, vocab_size: run.model.lm.vocab_size };
-    let mut trainer = Trainer::new(model, &train, train.batches_per_step(rows * context)?);
-    trainer.step(&batches)?;
+    let batches = source.batches.as_ref();
+    let per_step = train.batches_per_step(batches.targets_per_batch())?;
+    let mut trainer = Trainer::new(model, &train, per_step);
+    trainer.step(batches)?;
     let (started, mut steps, mut flops) = (Instant::now(), 0, 0.0);
     while steps < STEPS && (steps == 0 || started.elapsed() < TIME) {
-        let report = trainer.step(&batches)?;
+        let report = trainer.step(batches)?;
         flops += step_flops(&train, space, forward, report.step)?;
         steps += 1;
     }
     Ok(Pace { steps, flops_per_second: flops / started.elapsed().as_secs_f64() })
 }
 
-/// Tokens that were drawn, in batches of the run's shape.
-struct Random {
-    rows: usize,
-    context: usize,
-    vocab_size: usize,
-}
-
-impl Batches<MatLm> for Random {
-    fn train(&self, model: &MatLm, index: u64) -> Result<Batch<MatLm>, BoxError> {
-        let mut random = rng::keyed(0, "dry run", index);
-        let mut row = || rng::index(&mut random, self.vocab_size) as u32;
-        let n = self.rows * self.context;
-        let inputs: Vec<u32> = (0..n).map(|_| row()).collect();
-        let targets: Vec<u32> = (0..n).map(|_| row()).collect();
-        Ok(Batch {
-            input: model.tokens(self.rows, &inputs)?,
-            target: model.targets(self.rows, &targets, None)?,
-        })
-    }
-
-    fn targets_per_batch(&self) -> usize {
-        self.rows * self.context
-    }
-
-    fn held_out_len(&self) -> usize {
-        0
-    }
-
-    fn held_out(&self, model: &MatLm, index: usize) -> Result<Batch<MatLm>, BoxError> {
-        self.train(model, index as u64)
-    }
-}
-
-fn print(run: &RunFile, found: &DryRun) -> Result<ExitCode> {
+fn print<K: Kind>(run: &RunFile<K>, found: &DryRun) -> Result<ExitCode> {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["", "width", "params", "non-embedding"]);

@@ -3,15 +3,15 @@
 use anyhow::Result;
 use matformer::{
     core::{Plan, Submodel},
-    lm::{MatLmConfig, TrainingMemory},
-    nn::device::in_host_memory,
+    nn::{ModelConfig, device::in_host_memory},
     run_file::RunFile,
-    train::passes,
+    train::{TrainingMemory, passes},
 };
 
 use crate::{
     commands::Context,
     failure::{Hinted, OrBadInput},
+    kind::Kind,
     logging::say,
     machine::available_memory,
 };
@@ -33,12 +33,12 @@ pub struct Need {
 }
 
 impl Need {
-    /// The need of a valid run whose model has a vocabulary of `vocab_size`.
-    pub fn of(run: &RunFile, vocab_size: usize, context: &Context) -> Result<Self> {
-        let (train, space) = (&run.train, run.model.lm.space()?);
-        let config = MatLmConfig { vocab_size, ..run.model.lm.clone() };
-        let rows = train.rows(config.context).bad_input()?;
-        let accumulates = rows as f64 * (config.context as f64) < train.tokens_per_step as f64;
+    /// The need of a valid run whose model has this shape.
+    pub fn of<K: Kind>(run: &RunFile<K>, shape: &K::Shape, context: &Context) -> Result<Self> {
+        let (train, space) = (&run.train, shape.space()?);
+        let per_row = K::targets_per_row(shape);
+        let rows = train.rows(per_row).bad_input()?;
+        let accumulates = rows as f64 * (per_row as f64) < train.tokens_per_step as f64;
         let (mut largest, mut seen): (Option<TrainingMemory>, Vec<Vec<Submodel>>) = (None, vec![]);
         for step in 0..train.steps.min(DRAWS) {
             for submodels in passes(train, &space, step) {
@@ -46,7 +46,7 @@ impl Need {
                     continue;
                 }
                 let plan = Plan::merged(&submodels)?;
-                let memory = TrainingMemory::of(&config, rows, &plan, accumulates)?;
+                let memory = TrainingMemory::of(&shape.dims(), rows, &plan, accumulates);
                 if largest.is_none_or(|largest| memory.peak() > largest.peak()) {
                     largest = Some(memory);
                 }
@@ -66,7 +66,7 @@ impl Need {
     }
 
     /// Refuses what does not fit.
-    pub fn check(&self, run: &RunFile) -> Result<()> {
+    pub fn check<K: Kind>(&self, run: &RunFile<K>) -> Result<()> {
         let Some(available) = self.available else {
             return Ok(());
         };
@@ -90,22 +90,31 @@ impl Need {
                 let share = (available as f64 - without) / self.memory.activations;
                 let most = ((self.rows as f64 * share) as usize).max(1);
                 // A step is made of whole passes.
-                let all = run.train.tokens_per_step / run.model.lm.context;
+                let per_row = K::targets_per_row(run.shape());
+                let all = run.train.tokens_per_step / per_row;
                 let rows = (1..=most).rev().find(|rows| all.is_multiple_of(*rows)).unwrap_or(1);
                 format!(
-                    "lower `train.batch_rows`, which is {}: {rows} rows of {} targets fit; a step \
-                     then has {} passes",
+                    "lower `train.batch_rows`, which is {}: {rows} {} of {} fit; a step then has {} \
+                     passes",
                     self.rows,
-                    run.model.lm.context,
+                    K::ROWS,
+                    targets(per_row),
                     all / rows
                 )
             }
-            _ => "a smaller model needs less: `model.lm.d_model`, `n_layers`, `d_ff`, or the \
-                  vocabulary"
-                .to_owned(),
+            _ => format!(
+                "a smaller model needs less: `model.{}.d_model`, `n_layers`, `d_ff`{}",
+                K::NAME,
+                K::SMALLER
+            ),
         };
         Err(Hinted { message, hint }).bad_input()
     }
+}
+
+/// `1 target`, `256 targets`.
+fn targets(n: usize) -> String {
+    format!("{n} {}", if n == 1 { "target" } else { "targets" })
 }
 
 /// `512 B`, `3.20 GB`.

@@ -7,50 +7,59 @@ mod interrupt;
 mod outcome;
 mod target;
 
-use std::{io::IsTerminal, process::ExitCode, sync::Arc};
+use std::{io::IsTerminal, process::ExitCode};
 
 use anyhow::Result;
 use matformer::{
     core::{Manifest, Provenance, fs},
-    data::{DataConfig, Dropped, Prepared},
-    lm::MatLm,
     nn::{Elastic, Folder},
-    run_file::{self, RunFile},
-    text::TextBatches,
+    run_file::{self, Lm, RunFile, RunKind, Vit},
     train::{Checkpoints, Interrupter, Progress, RunLock, RunOptions, learning_rate},
 };
 
 use self::{fit::Need, init::Init, interrupt::Interrupts, target::Target};
-use super::{Context, count, documents};
+use super::Context;
 use crate::{
     args::TrainArgs,
     failure::OrBadInput,
-    folder::prepare,
+    folder::data_cache,
+    kind::{Kind, Source},
     logging::{self, quiet, say},
 };
 
 pub fn run(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
+    // What is wrong with the path is said where it is read.
+    let file = match args.config.is_dir() {
+        true => args.config.join(run_file::FILE),
+        false => args.config.clone(),
+    };
+    match RunKind::of(&file, &args.sets).unwrap_or(RunKind::Lm) {
+        RunKind::Lm => run_kind::<Lm>(args, context),
+        RunKind::Vit => run_kind::<Vit>(args, context),
+    }
+}
+
+fn run_kind<K: Kind>(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
     let interrupts = Interrupts::install()?;
-    let target = Target::resolve(args, &context.device)?;
+    let target = Target::<K>::resolve(args, &context.device)?;
     target.validate()?;
     if target.is_complete() {
         say!("{}: complete, nothing to do", target.dir.display());
         return outcome::complete(context, &target);
     }
-    // Before a tokenizer of that size is trained; the text says how large it really is.
-    Need::of(&target.run, target.run.data.vocab_size, context)?.check(&target.run)?;
+    // Before the data is read, a tokenizer trained: it then says how large all really is.
+    let expected = K::expected(&target.run);
+    Need::of(&target.run, &expected, context)?.check(&target.run)?;
     if args.dry_run {
         return dry_run::run(&target, context);
     }
-    // Of a run that is there: its text may take long to read.
+    // Of a run that is there: its data may take long to read.
     let begun = target.dir.join(run_file::FILE).exists();
     let lock = begun.then(|| RunLock::take(&target.dir)).transpose()?;
-    let prepared = prepare(&target.run.data)?;
-    say_data(&target.run.data, &prepared);
-    target.check_data(&prepared)?;
-    let run = with_vocabulary(&target.run, &prepared);
-    Need::of(&run, run.model.lm.vocab_size, context)?.check(&run)?;
-    let batches = batches(&run, &prepared)?;
+    let prepared = K::prepare(&target.run, &data_cache())?;
+    let run = fitted(&target, &prepared)?;
+    Need::of(&run, run.shape(), context)?.check(&run)?;
+    let batches = source(&run, &prepared)?.batches;
     let model = model(&run, target.init.as_ref(), context)?;
 
     // Everything was checked: from here on files are written.
@@ -68,79 +77,75 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
     say_begin(&target, begun);
     let options = options(&target, &run, &model, &prepared, lock, context)?;
     interrupts.save_with(&options.interrupter);
-    let outcome = matformer::train::run(model, Arc::new(batches), options)?;
+    let outcome = matformer::train::run(model, batches, options)?;
     outcome::say(&outcome, &target.dir);
-    outcome::done(context, &target, &outcome)
+    let measured = match K::MEASURED_AT_END && !outcome.interrupted && outcome.overfit.is_none() {
+        true => Some(outcome::measure::<K>(context, &target.dir, &prepared)?),
+        false => None,
+    };
+    outcome::done(context, &target, &outcome, measured)
 }
 
-/// The run with the tokenizer's vocabulary as the model's.
-fn with_vocabulary(run: &RunFile, prepared: &Prepared) -> RunFile {
-    let mut run = run.clone();
-    run.model.lm.vocab_size = prepared.summary.vocab_size;
-    run
+/// The run as its data makes it, once a person was told of the data and it was checked.
+fn fitted<K: Kind>(target: &Target<K>, prepared: &K::Prepared) -> Result<RunFile<K>> {
+    K::say(&target.run.data, prepared);
+    target.check_data(prepared)?;
+    Ok(target.run.with_shape(K::fitted(&target.run, prepared)?))
 }
 
 /// A run's batches, as its run file has them.
-fn batches(run: &RunFile, prepared: &Prepared) -> Result<TextBatches> {
-    let (lm, train) = (&run.model.lm, &run.train);
-    let rows = train.rows(lm.context).bad_input()?;
-    let batches =
-        TextBatches::new(prepared, rows, lm.context, train.eval_tokens, train.seed).bad_input()?;
-    match train.overfit.filter(|n| *n > batches.distinct()) {
-        None => Ok(batches),
+fn source<K: Kind>(run: &RunFile<K>, prepared: &K::Prepared) -> Result<Source<K>> {
+    let train = &run.train;
+    let rows = train.rows(K::targets_per_row(run.shape())).bad_input()?;
+    let source = K::batches(run, prepared, rows)?;
+    match train.overfit.filter(|n| *n > source.distinct) {
+        None => Ok(source),
         Some(found) => Err(matformer::train::Error::Config {
             field: "overfit",
             found: found.to_string(),
-            expected: format!(
-                "at most {}: the training text has no more batches",
-                batches.distinct()
-            ),
+            expected: format!("at most {}: the training data has no more batches", source.distinct),
         })
         .bad_input(),
     }
 }
 
 /// The model at step 0, on the device with gradients.
-fn model(run: &RunFile, init: Option<&Init>, context: &Context) -> Result<MatLm> {
+fn model<K: Kind>(run: &RunFile<K>, init: Option<&Init<K>>, context: &Context) -> Result<K::Net> {
     let device = context.device.clone().autodiff();
     match init {
-        None => MatLm::new(&run.model.lm, run.train.seed, &device).bad_input(),
-        Some(init) => init.model(&run.model.lm, &device),
+        None => K::create(run.shape(), run.train.seed, &device),
+        Some(init) => init.model(run.shape(), &device),
     }
 }
 
-fn options(
-    target: &Target,
-    run: &RunFile,
-    model: &MatLm,
-    prepared: &Prepared,
+fn options<K: Kind>(
+    target: &Target<K>,
+    run: &RunFile<K>,
+    model: &K::Net,
+    prepared: &K::Prepared,
     lock: RunLock,
     context: &Context,
 ) -> Result<RunOptions> {
+    let facts = K::facts(prepared);
     let provenance = Provenance {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         seed: run.train.seed,
         steps: 0,
         tokens: 0,
-        data_hash: prepared.data_hash().to_string(),
+        data_hash: facts.hash.to_string(),
         parent: target.parent(),
     };
-    let manifest = Manifest::new(MatLm::KIND, model.space(), run.train.draw.clone(), provenance)
-        .with_tokenizer(prepared.summary.tokenizer_hash);
-    let files = [prepared.tokenizer_path(), prepared.tokenizer_config_path()]
-        .into_iter()
-        .filter(|path| path.exists())
-        .map(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Ok((name, fs::read(&path)?))
-        })
-        .collect::<Result<_>>()?;
+    let mut manifest =
+        Manifest::new(K::Net::KIND, model.space(), run.train.draw.clone(), provenance);
+    if let Some(tokenizer) = facts.tokenizer {
+        manifest = manifest.with_tokenizer(tokenizer);
+    }
     let terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
     Ok(RunOptions {
         dir: target.dir.clone(),
         config: run.train.clone(),
         manifest,
-        files,
+        files: K::files(run, prepared)?,
         progress: match terminal && !context.json && !quiet() {
             true => Progress::Dashboard,
             false => Progress::Lines,
@@ -152,7 +157,7 @@ fn options(
 }
 
 /// Where a resumed run stands, as far as training does not say it itself.
-fn say_begin(target: &Target, begun: bool) {
+fn say_begin<K: Kind>(target: &Target<K>, begun: bool) {
     let latest = Checkpoints::of(&target.dir).latest().ok().flatten();
     match (&latest, target.resume) {
         (None, true) if !begun => {
@@ -177,39 +182,5 @@ fn say_begin(target: &Target, begun: bool) {
             }
         }
         (None, false) => {}
-    }
-}
-
-/// Held-out documents below which a standard error over them means little.
-const FEW: usize = 10;
-
-fn say_data(data: &DataConfig, prepared: &Prepared) {
-    let s = &prepared.summary;
-    say!(
-        "data {}: {} training tokens of {}, {} held-out tokens of {}{}{}",
-        prepared.data_hash().short(),
-        count(s.train.tokens as f64),
-        documents(s.train.documents),
-        count(s.held_out.tokens as f64),
-        s.held_out.documents,
-        match s.dropped == Dropped::default() {
-            true => String::new(),
-            false => format!("; left out: {}", s.dropped),
-        },
-        if prepared.reused { " (prepared before)" } else { "" },
-    );
-    if data.tokenizer.is_none() && s.vocab_size < data.vocab_size {
-        say!(
-            "note: the text gives a vocabulary of {}, fewer than `data.vocab_size`, which is {}",
-            s.vocab_size,
-            data.vocab_size
-        );
-    }
-    if s.held_out.documents < FEW {
-        say!(
-            "note: {} held out: a held-out loss of so few is known roughly; \
-             `data.held_out` sets their share",
-            documents(s.held_out.documents)
-        );
     }
 }

@@ -3,14 +3,17 @@
 use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
-use matformer::train::Outcome;
+use matformer::{eval::EvalResults, train::Outcome};
 use serde_json::{Value, json};
 
 use super::target::Target;
 use crate::{
-    commands::{Context, print_json},
+    commands::{Context, eval, print_json},
     failure::INTERRUPTED,
+    folder::ModelFolder,
+    kind::Kind,
     logging::say,
+    output::out,
 };
 
 pub fn say(outcome: &Outcome, dir: &Path) {
@@ -38,17 +41,25 @@ pub fn say(outcome: &Outcome, dir: &Path) {
 }
 
 /// The end of a run that had ended before.
-pub fn complete(context: &Context, target: &Target) -> Result<ExitCode> {
+pub fn complete<K: Kind>(context: &Context, target: &Target<K>) -> Result<ExitCode> {
     print(context, result(target, target.run.train.steps, false))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The end of a run.
-pub fn done(context: &Context, target: &Target, outcome: &Outcome) -> Result<ExitCode> {
+pub fn done<K: Kind>(
+    context: &Context,
+    target: &Target<K>,
+    outcome: &Outcome,
+    measured: Option<Value>,
+) -> Result<ExitCode> {
     let mut result = result(target, outcome.steps, outcome.interrupted);
     result["skipped"] = outcome.skipped.into();
     if let Some(overfit) = &outcome.overfit {
         result["overfit"] = serde_json::to_value(overfit)?;
+    }
+    if let (Some(measured), Some(fields)) = (measured, result.as_object_mut()) {
+        fields.insert("measured".to_owned(), measured);
     }
     print(context, result)?;
     Ok(match outcome.interrupted {
@@ -57,7 +68,29 @@ pub fn done(context: &Context, target: &Target, outcome: &Outcome) -> Result<Exi
     })
 }
 
-fn result(target: &Target, steps: u64, interrupted: bool) -> Value {
+/// Measures every granularity that was trained on all held-out data, beside what that gives without a
+/// model.
+pub fn measure<K: Kind>(context: &Context, dir: &Path, prepared: &K::Prepared) -> Result<Value> {
+    let folder = ModelFolder::<K>::load(dir, &context.device)?;
+    let submodels = folder.trained();
+    let evaluation = eval::measure(&folder, prepared, &submodels, None)?;
+    let results = EvalResults::new(
+        &dir.display().to_string(),
+        &K::facts(prepared).hash.to_string(),
+        &evaluation,
+        folder.space(),
+        &folder.costs,
+        submodels.last(),
+    )?;
+    let floor = K::floor(prepared, None, &context.device)?;
+    if !context.json {
+        eval::print(&results, &[])?;
+        out!("{}", K::say_floor(&floor, &results))?;
+    }
+    Ok(json!({ "results": results, "floor": floor }))
+}
+
+fn result<K: Kind>(target: &Target<K>, steps: u64, interrupted: bool) -> Value {
     json!({ "run": target.dir.display().to_string(), "steps": steps, "interrupted": interrupted })
 }
 

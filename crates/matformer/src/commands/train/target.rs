@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use matformer::{
     core::{Manifest, fs},
-    data::Prepared,
-    lm::MatLmConfig,
+    nn::ModelConfig,
     run_file::{self, Draft, RunFile},
     train::{Checkpoints, RunLock},
 };
@@ -15,20 +14,21 @@ use super::init::Init;
 use crate::{
     args::TrainArgs,
     failure::{Hinted, OrBadInput},
+    kind::Kind,
 };
 
 /// A run and where it goes.
-pub struct Target {
-    pub run: RunFile,
+pub struct Target<K: Kind> {
+    pub run: RunFile<K>,
     pub dir: PathBuf,
     pub resume: bool,
     /// What the weights of step 0 are read from; none where a checkpoint has them.
-    pub init: Option<Init>,
+    pub init: Option<Init<K>>,
     /// What the run's checkpoints were trained with.
-    configured: Option<RunFile>,
+    configured: Option<RunFile<K>>,
 }
 
-impl Target {
+impl<K: Kind> Target<K> {
     /// What was typed, opened.
     pub fn resolve(args: &TrainArgs, device: &burn::tensor::Device) -> Result<Self> {
         match args.config.is_dir() {
@@ -64,7 +64,7 @@ impl Target {
 
     /// `train CONFIG`, in a new folder or in the run's own.
     fn of_file(args: &TrainArgs, device: &burn::tensor::Device) -> Result<Self> {
-        let mut draft = Draft::read(&args.config, &args.sets).bad_input()?;
+        let mut draft: Draft<K> = Draft::read(&args.config, &args.sets).bad_input()?;
         if let Some(init) = &args.init {
             draft.set_init(init);
         }
@@ -77,11 +77,11 @@ impl Target {
             // Where the run started from a folder, its run file took shape and tokenizer from it.
             let from_folder = draft.init().is_some();
             if from_folder {
-                draft.lay_below(&there.run.model.lm);
+                draft.lay_below(there.run.shape());
             }
             let mut run = draft.resolve().bad_input()?;
-            if from_folder && run.data.tokenizer.is_none() {
-                run.data.tokenizer = there.run.data.tokenizer.clone();
+            if from_folder {
+                K::take_open(&mut run.data, &there.run.data);
             }
             there.run.check_same(&kept, &run).bad_input()?;
             return Ok(there);
@@ -105,7 +105,7 @@ impl Target {
 
     /// The run whose file is `kept`.
     fn of_run(kept: &Path, dir: PathBuf, device: &burn::tensor::Device) -> Result<Self> {
-        let mut draft = Draft::read(kept, &[]).bad_input()?;
+        let mut draft: Draft<K> = Draft::read(kept, &[]).bad_input()?;
         let checkpoints = Checkpoints::of(&dir);
         let init = match checkpoints.all()?.is_empty() {
             true => Init::open(&mut draft, device)?,
@@ -126,11 +126,12 @@ impl Target {
     /// Checks all that can be judged before the text is read.
     pub fn validate(&self) -> Result<()> {
         let run = &self.run;
-        run.data.validate().bad_input()?;
-        run.model.lm.validate().context("`model.lm`").bad_input()?;
-        check_widths(&run.model.lm).bad_input()?;
-        run.train.validate(&run.model.lm.space()?).bad_input()?;
-        run.train.rows(run.model.lm.context).bad_input()?;
+        K::check_data(run)?;
+        let shape = run.shape();
+        shape.validate().with_context(|| format!("`model.{}`", K::NAME)).bad_input()?;
+        check_widths::<K>(shape).bad_input()?;
+        run.train.validate(&shape.space()?).bad_input()?;
+        run.train.rows(K::targets_per_row(shape)).bad_input()?;
         Ok(())
     }
 
@@ -179,14 +180,14 @@ impl Target {
     }
 
     /// A run goes on with the text that it began with: another text has another tokenizer.
-    pub fn check_data(&self, prepared: &Prepared) -> Result<()> {
+    pub fn check_data(&self, prepared: &K::Prepared) -> Result<()> {
         if let Some(init) = &self.init {
-            init.check_tokenizer(prepared)?;
+            init.check_data(prepared)?;
         }
         let Some((dir, began_with)) = self.trained_on() else {
             return Ok(());
         };
-        let now = prepared.data_hash().to_string();
+        let now = K::facts(prepared).hash.to_string();
         if began_with == now {
             return Ok(());
         }
@@ -236,14 +237,15 @@ impl Target {
 }
 
 /// A width that is trained is one that can be named and exported: a multiple.
-fn check_widths(lm: &MatLmConfig) -> Result<()> {
-    let multiple = lm.width_multiple;
-    match lm.space()?.granularities.widths().into_iter().find(|w| !w.is_multiple_of(multiple)) {
+fn check_widths<K: Kind>(shape: &K::Shape) -> Result<()> {
+    let (multiple, widths) = (shape.nested().width_multiple, shape.space()?.granularities.widths());
+    match widths.into_iter().find(|w| !w.is_multiple_of(multiple)) {
         None => Ok(()),
         Some(width) => Err(Hinted {
             message: format!(
-                "`model.lm.granularities`: width {width}, expected multiples of \
-                 `model.lm.width_multiple` {multiple}"
+                "`model.{0}.granularities`: width {width}, expected multiples of \
+                 `model.{0}.width_multiple` {multiple}",
+                K::NAME
             ),
             hint: "widths are d_ff/8, /4, /2 and /1 if none are given".to_owned(),
         }

@@ -1,6 +1,7 @@
-//! What each size of a vision transformer costs: `cargo run -p matformer-vit --example sizes`.
+//! What each size of a vision transformer costs: `cargo run -p matformer-vit --example vit_sizes`.
 
 use matformer_core::Resource;
+use matformer_nn::ModelConfig;
 use matformer_vit::{MatVitConfig, costs};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,10 +1,8 @@
 //! How much memory training takes: an estimate.
 
-use matformer_core::{Plan, Resource};
-use matformer_nn::Activation;
+use matformer_core::Plan;
+use matformer_nn::config::Dims;
 use serde::Serialize;
-
-use crate::{MatLmConfig, Result, costs};
 
 /// Bytes of an f32.
 const FLOAT: f64 = size_of::<f32>() as f64;
@@ -38,24 +36,13 @@ pub struct TrainingMemory {
 }
 
 impl TrainingMemory {
-    /// The estimate for passes of `rows` rows of the full context through `plan`; `accumulates`
-    /// says whether a step has several of them.
-    ///
-    /// The configuration must be valid, and the plan one of its model.
-    ///
-    /// # Errors
-    /// When the plan does not fit the model.
-    pub fn of(config: &MatLmConfig, rows: usize, plan: &Plan, accumulates: bool) -> Result<Self> {
-        let c = config;
-        let submodel = matformer_core::Submodel::uniform(c.d_ff, c.n_layers);
-        let weights = FLOAT * costs(c).get(Resource::Params)?.cost(&submodel)?;
-        let tokens = rows as f64 * c.context as f64;
-        let (d, q_dim) = (c.d_model as f64, (c.n_heads * c.head_dim()) as f64);
-        let kv_dim = (c.n_kv_heads * c.head_dim()) as f64;
-        let hidden = match c.activation {
-            Activation::SwiGlu => 2.0, // up and gate
-            Activation::Gelu => 1.0,
-        };
+    /// The estimate for passes of `rows` rows through `plan`, which must be one of the model's;
+    /// `accumulates` says whether a step has several of them.
+    pub fn of(dims: &Dims, rows: usize, plan: &Plan, accumulates: bool) -> Self {
+        let weights = FLOAT * dims.params;
+        let tokens = rows as f64 * dims.seq as f64;
+        let [d, q_dim, kv_dim] = [dims.d_model, dims.q_dim, dims.kv_dim].map(|n| n as f64);
+        let hidden = if dims.gated { 2.0 } else { 1.0 }; // up, and gate
         // Floats per token: what each layer keeps, and the most that one works with.
         let (mut kept, mut working) = (2.0 * d, 0.0_f64);
         for layer in 0..plan.n_layers() {
@@ -68,9 +55,10 @@ impl TrainingMemory {
             let widest = plan.max_width(layer) as f64;
             working = working.max(leaving * 2.0 * d + (hidden + 1.0) * widest.max(q_dim));
         }
-        let vocab = c.vocab_size as f64;
-        let logits = vocab * (LOGITS / vocab).clamp(128.0, 256.0).min(tokens);
-        Ok(Self {
+        let outputs = dims.outputs as f64;
+        let heads = rows as f64 * dims.heads_per_row as f64;
+        let logits = outputs * (LOGITS / outputs).clamp(128.0, 256.0).min(heads);
+        Self {
             program: PROGRAM,
             weights,
             gradients: weights * if accumulates { 2.0 } else { 1.0 },
@@ -78,7 +66,7 @@ impl TrainingMemory {
             activations: FLOAT * tokens * (kept + working),
             logits: FLOAT * logits,
             checkpoint: 2.0 * weights,
-        })
+        }
     }
 
     /// The most that is needed at any time.
@@ -96,17 +84,26 @@ impl TrainingMemory {
 
 #[cfg(test)]
 mod tests {
-    use matformer_core::Submodel;
+    use matformer_core::{Granularities, Space, Submodel};
 
     use super::*;
 
     #[test]
     fn memory_grows_with_what_is_trained_and_never_overflows() {
-        let config = MatLmConfig::default();
-        let space = config.space().unwrap();
+        let space = Space::new(5, 512, 32, Granularities::default_for(512).unwrap()).unwrap();
+        let dims = Dims {
+            params: 1e6,
+            seq: 256,
+            d_model: 128,
+            q_dim: 128,
+            kv_dim: 64,
+            gated: true,
+            outputs: 2048,
+            heads_per_row: 256,
+        };
         let of = |rows, submodels: &[Submodel]| {
             let plan = Plan::merged(submodels).unwrap();
-            TrainingMemory::of(&config, rows, &plan, false).unwrap()
+            TrainingMemory::of(&dims, rows, &plan, false)
         };
         let (small, large) = (space.smallest(), space.largest());
         let one = of(8, std::slice::from_ref(&small));

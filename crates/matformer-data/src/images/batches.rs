@@ -1,0 +1,126 @@
+//! Batches of images as a pure function of (seed, step, rank, world).
+
+use rayon::prelude::*;
+
+use super::{ImageError, ImageSet};
+use crate::{Augment, AugmentConfig, Error, Result, permutation::Permutation};
+
+/// A batch of images on the host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageBatch {
+    /// Images.
+    pub rows: usize,
+    /// Normalised pixels, [rows, channels, size, size].
+    pub pixels: Vec<f32>,
+    /// What each image shows: a weight for every class, [rows, classes]; rows sum to 1.
+    pub weights: Vec<f32>,
+}
+
+/// Walks the images of a set without replacement, in another order each epoch, each varied anew.
+///
+/// Row `r` of rank `k` at step `t` is global row `i = (t * world + k) * rows + r`; it shows image
+/// `i % images` of epoch `i / images`, at the place that a permutation keyed by (seed, epoch) gives
+/// it, and is varied by the key (seed, i). Nothing is remembered between calls.
+#[derive(Debug, Clone)]
+pub struct ImageBatches {
+    set: ImageSet,
+    augment: Augment,
+    size: usize,
+    rows: usize,
+    seed: u64,
+}
+
+impl ImageBatches {
+    /// Batches of `rows` images of `size` by `size` pixels.
+    ///
+    /// # Errors
+    /// [`Error::Zero`] for no rows, [`ImageError::TooFew`] if the set has fewer images than one
+    /// batch, as [`Augment::new`].
+    pub fn new(
+        set: ImageSet,
+        augment: &AugmentConfig,
+        size: usize,
+        rows: usize,
+        seed: u64,
+    ) -> Result<Self> {
+        if rows == 0 {
+            return Err(Error::Zero { key: "rows" });
+        }
+        if set.len() < rows {
+            return Err(ImageError::TooFew { found: set.len(), needed: rows }.into());
+        }
+        let augment = Augment::new(augment, set.size(), set.channels(), size)?;
+        Ok(Self { set, augment, size, rows, seed })
+    }
+
+    /// The images.
+    pub fn set(&self) -> &ImageSet {
+        &self.set
+    }
+
+    /// Images of a batch.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The batch of `rank` out of `world` at `step`, varied for training.
+    ///
+    /// # Errors
+    /// As [`Augment::train`].
+    pub fn at(&self, step: u64, rank: usize, world: usize) -> Result<ImageBatch> {
+        let turn = step.wrapping_mul(world as u64).wrapping_add(rank as u64);
+        let first = turn.wrapping_mul(self.rows as u64);
+        let images = self.set.len() as u64;
+        let showings: Vec<(usize, u64)> = (0..self.rows as u64)
+            .map(|row| {
+                let showing = first.wrapping_add(row);
+                let order = Permutation::keyed(images, self.seed, "images", showing / images);
+                (order.at(showing % images) as usize, showing)
+            })
+            .collect();
+        let mut batch = self.batch(&showings, |pixels, out, showing| {
+            self.augment.train(pixels, out, (self.seed, showing))
+        })?;
+        let labels: Vec<usize> = showings.iter().map(|(image, _)| self.set.label(*image)).collect();
+        let classes = self.set.classes().len();
+        batch.weights = self.augment.weights(&labels, classes)?;
+        let key = (self.seed, turn);
+        self.augment.mix(&mut batch.pixels, &mut batch.weights, self.rows, classes, key)?;
+        Ok(batch)
+    }
+
+    /// The images at these places as they are: for evaluation, with their labels alone.
+    ///
+    /// # Errors
+    /// As [`Augment::eval`].
+    pub fn plain(&self, places: &[usize]) -> Result<ImageBatch> {
+        let showings: Vec<(usize, u64)> = places.iter().map(|place| (*place, 0)).collect();
+        let mut batch = self.batch(&showings, |pixels, out, _| self.augment.eval(pixels, out))?;
+        let classes = self.set.classes().len();
+        batch.weights = vec![0.0; places.len() * classes];
+        for (row, place) in places.iter().enumerate() {
+            batch.weights[row * classes + self.set.label(*place)] = 1.0;
+        }
+        Ok(batch)
+    }
+
+    fn batch(
+        &self,
+        showings: &[(usize, u64)],
+        vary: impl Fn(&[u8], &mut [f32], u64) -> Result<()> + Sync,
+    ) -> Result<ImageBatch> {
+        let values = self.set.channels() * self.size * self.size;
+        let mut pixels = vec![0.0; showings.len() * values];
+        pixels
+            .par_chunks_mut(values)
+            .zip(showings)
+            .try_for_each(|(out, (image, showing))| vary(self.set.pixels(*image), out, *showing))?;
+        Ok(ImageBatch { rows: showings.len(), pixels, weights: Vec::new() })
+    }
+}
+
+/// Places of `count` images spread evenly over `len`, or all: the part of a set that is measured on.
+pub fn spread(len: usize, count: usize) -> Vec<usize> {
+    let count = count.min(len);
+    (0..count).map(|i| (i as u128 * len as u128 / count as u128) as usize).collect()
+}

@@ -1,0 +1,213 @@
+//! Many submodels measured on the same held-out data, in one walk per batch.
+
+use matformer_core::{Plan, Submodel};
+use matformer_nn::{Elastic, RowLoss, State, Walked, row_losses, walk};
+
+use crate::{DocumentLoss, Error, Hits, Result};
+
+/// Submodels of one walk: bounds its memory to 16 copies of the batch.
+const MAX_UNITS: usize = 16;
+
+/// A model whose submodels can be measured.
+pub trait Measured: Elastic {
+    /// Of each row, how many other classes the model finds as likely as the row's label, or likelier; `None` where a
+    /// row is not of one class.
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    fn ranks(
+        &self,
+        walked: &Walked,
+        unit: usize,
+        target: &Self::Target,
+    ) -> Result<Option<Vec<usize>>>;
+}
+
+/// A batch of held-out data.
+pub trait HeldOutBatch<M: Elastic> {
+    /// Of each row, which document it is of.
+    fn documents(&self) -> &[usize];
+
+    /// Targets that count.
+    fn targets(&self) -> usize;
+
+    /// The batch on the model's device.
+    ///
+    /// # Errors
+    /// When the batch does not fit the model.
+    fn on(&self, model: &M) -> Result<(M::Input, M::Target)>;
+}
+
+/// What is measured on: documents, unread so far, and whether they are all of the held-out data.
+pub struct Documents<'a> {
+    /// Without losses.
+    pub unread: Vec<DocumentLoss>,
+    /// The name of one.
+    pub name: &'a dyn Fn(usize) -> String,
+    /// Whether these are all, from beginning to end.
+    pub whole: bool,
+}
+
+/// Losses of some submodels on the same held-out documents.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// One entry per submodel, in the order in which they were given.
+    pub submodels: Vec<SubmodelLosses>,
+    /// Whether all held-out documents were read to their end.
+    pub whole: bool,
+}
+
+/// Loss of one submodel, document by document.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SubmodelLosses {
+    /// The submodel.
+    pub submodel: Submodel,
+    /// One entry per document, the same documents for all submodels of an evaluation.
+    pub documents: Vec<DocumentLoss>,
+}
+
+impl Evaluation {
+    /// Documents that were read.
+    pub fn n_documents(&self) -> usize {
+        self.first().len()
+    }
+
+    /// Tokens that were predicted.
+    pub fn tokens(&self) -> usize {
+        self.first().iter().map(|document| document.tokens).sum()
+    }
+
+    /// The losses of a submodel.
+    ///
+    /// # Errors
+    /// [`Error::NotEvaluated`] if it is not among the submodels.
+    pub fn losses(&self, submodel: &Submodel) -> Result<&[DocumentLoss]> {
+        let found = self.submodels.iter().find(|s| s.submodel == *submodel);
+        found.map(|s| s.documents.as_slice()).ok_or_else(|| Error::NotEvaluated {
+            submodel: submodel.to_string(),
+            evaluated: self.submodels.iter().map(|s| format!("`{}`", s.submodel)).collect(),
+        })
+    }
+
+    fn first(&self) -> &[DocumentLoss] {
+        self.submodels.first().map_or(&[], |s| &s.documents)
+    }
+}
+
+/// Measures `submodels` on held-out batches: every batch goes through all of them in one walk
+/// (through several, of at most 16 submodels, where there are more). The result does not depend on
+/// the order of the submodels. Give a model without gradients (`valid()`). `progress(done, total)`
+/// counts targets, once per walk; `targets` are in all batches.
+///
+/// # Errors
+/// [`Error::Core`] for a submodel that the model cannot run, [`Error::NotFinite`] for a loss that is
+/// no number; what reading a batch says.
+pub fn measure<M: Measured, B: HeldOutBatch<M>>(
+    model: &M,
+    batches: impl Iterator<Item = Result<B>>,
+    targets: usize,
+    documents: &Documents<'_>,
+    submodels: &[Submodel],
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Evaluation> {
+    for submodel in submodels {
+        model.space().check(submodel)?;
+    }
+    // Sorted, so that submodels which share their first layers share a walk.
+    let mut distinct = submodels.to_vec();
+    distinct.sort();
+    distinct.dedup();
+    let plans = plans(&distinct)?;
+    let mut sums = vec![documents.unread.clone(); distinct.len()];
+    let (mut done, total) = (0, targets * plans.len());
+    for batch in batches {
+        let batch = batch?;
+        let (input, target) = batch.on(model)?;
+        for (plan, sums) in plans.iter().zip(sums.chunks_mut(MAX_UNITS)) {
+            let walked = walk(model, &input, plan, &mut State::new())?;
+            let losses = row_losses(model, &walked, &target);
+            for (unit, (loss, sums)) in losses.into_iter().zip(sums).enumerate() {
+                let ranks = model.ranks(&walked, unit, &target)?;
+                add(sums, batch.documents(), loss, ranks)?;
+            }
+            done += batch.targets();
+            progress(done, total);
+        }
+    }
+    check_finite(documents.name, &distinct, &sums)?;
+    let of = |submodel: &Submodel| SubmodelLosses {
+        submodel: submodel.clone(),
+        documents: sums[distinct.partition_point(|other| other < submodel)].clone(),
+    };
+    Ok(Evaluation { submodels: submodels.iter().map(of).collect(), whole: documents.whole })
+}
+
+/// Plans of at most [`MAX_UNITS`] submodels each.
+fn plans(submodels: &[Submodel]) -> Result<Vec<Plan>> {
+    if submodels.is_empty() {
+        return Err(matformer_core::Error::NoSubmodels.into());
+    }
+    let plans = submodels.chunks(MAX_UNITS).map(Plan::merged);
+    Ok(plans.collect::<matformer_core::Result<_>>()?)
+}
+
+/// Adds each row's loss to its document's.
+fn add(
+    sums: &mut [DocumentLoss],
+    documents: &[usize],
+    loss: RowLoss,
+    ranks: Option<Vec<usize>>,
+) -> Result<()> {
+    let nats: Vec<f32> = loss.nats.try_into_vec_as().map_err(|error| {
+        matformer_nn::Error::Read { tensor: "losses".to_owned(), message: error.to_string() }
+    })?;
+    for (row, (&document, nats)) in documents.iter().zip(nats).enumerate() {
+        if let Some(sum) = sums.get_mut(document) {
+            sum.nats += f64::from(nats);
+            sum.tokens += loss.counts.get(row).copied().unwrap_or_default();
+            if let Some(rank) = ranks.as_ref().and_then(|ranks| ranks.get(row)) {
+                let hits = sum.hits.get_or_insert(Hits::default());
+                hits.top1 += usize::from(*rank < 1);
+                hits.top5 += usize::from(*rank < 5);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_finite(
+    name: &dyn Fn(usize) -> String,
+    submodels: &[Submodel],
+    sums: &[Vec<DocumentLoss>],
+) -> Result<()> {
+    for (submodel, sums) in submodels.iter().zip(sums) {
+        if let Some(index) = sums.iter().position(|sum| !sum.nats.is_finite()) {
+            return Err(Error::NotFinite {
+                submodel: submodel.to_string(),
+                document: name(index),
+                found: sums[index].nats,
+            });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_that_is_no_number_names_its_document() {
+        let mut sums = vec![vec![DocumentLoss::default(); 2]];
+        let submodels = [Submodel::uniform(4, 6)];
+        let name = |index| format!("d{index}");
+        assert!(check_finite(&name, &submodels, &sums).is_ok());
+        sums[0][1].nats = f64::NAN;
+        let error = check_finite(&name, &submodels, &sums).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "loss of submodel `4x6` on document `d1`: NaN, expected a finite number"
+        );
+        assert!(error.hint().is_some());
+    }
+}

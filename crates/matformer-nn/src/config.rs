@@ -1,0 +1,169 @@
+//! What the configurations of all models have in common: nested widths, sizes and their limits.
+
+use matformer_core::{Costs, Granularities, Resource, Space, Submodel};
+use serde::Serialize;
+
+use crate::{Error, Result};
+
+/// The largest size of anything: products of two sizes stay far within 64 bits.
+pub const MAX_SIZE: usize = 1 << 24;
+/// The most layers.
+pub const MAX_LAYERS: usize = 10_000;
+
+/// Shape of a model: the table of a run file that holds it.
+pub trait ModelConfig: Clone + Serialize {
+    /// Keys that decide which tensors a model has; the others may differ between two models of the
+    /// same weights.
+    const WEIGHT_KEYS: &'static [&'static str];
+
+    /// Checks everything that building relies on.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the first field that does not fit.
+    fn validate(&self) -> Result<()>;
+
+    /// Layers and widths.
+    fn nested(&self) -> Nested;
+
+    /// The same model with other widths.
+    fn with_nested(&self, nested: Nested) -> Self;
+
+    /// What decides how much memory a pass takes.
+    fn dims(&self) -> Dims;
+
+    /// The configuration as it is compared: what may be left out is written out.
+    fn explicit(&self) -> Self {
+        self.clone()
+    }
+
+    /// Layers, widths and granularities.
+    ///
+    /// # Errors
+    /// When widths are not ascending, too wide or not multiples.
+    fn space(&self) -> Result<Space> {
+        self.nested().space()
+    }
+
+    /// The first key in which two configurations differ so that the weights of one are none of the
+    /// other, with what each holds.
+    fn other_weights(&self, other: &Self) -> Option<(&'static str, String, String)> {
+        let values = |c: &Self| serde_json::to_value(c.explicit()).unwrap_or_default();
+        let (ours, theirs) = (values(self), values(other));
+        let text = |v: Option<&serde_json::Value>| v.map_or("absent".to_owned(), |v| v.to_string());
+        let differs = |key: &&&str| ours.get(**key) != theirs.get(**key);
+        let key = Self::WEIGHT_KEYS.iter().find(differs)?;
+        Some((key, text(ours.get(*key)), text(theirs.get(*key))))
+    }
+}
+
+/// Sizes of a model that decide how much memory a pass takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dims {
+    /// Parameters at the widest.
+    pub params: f64,
+    /// Positions of a row.
+    pub seq: usize,
+    /// Size of the hidden state.
+    pub d_model: usize,
+    /// Size of all queries together.
+    pub q_dim: usize,
+    /// Size of all keys together.
+    pub kv_dim: usize,
+    /// Whether the feed-forward block has a gate.
+    pub gated: bool,
+    /// Numbers that the head gives: vocabulary or classes.
+    pub outputs: usize,
+    /// How often a row has them.
+    pub heads_per_row: usize,
+}
+
+/// Layers and feed-forward widths of a configuration, under the names of its fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nested {
+    /// Layers.
+    pub n_layers: usize,
+    /// Widest feed-forward width.
+    pub d_ff: usize,
+    /// What every width other than a granularity must be a multiple of.
+    pub width_multiple: usize,
+    /// Widths that training sees, ascending; d_ff/8, /4, /2, /1 if absent.
+    pub granularities: Option<Vec<usize>>,
+    /// Feed-forward width of each layer, where layers differ: an extracted submodel.
+    pub layer_d_ff: Option<Vec<usize>>,
+}
+
+impl Nested {
+    /// Feed-forward width of a layer's matrices.
+    pub fn d_ff_of(&self, layer: usize) -> usize {
+        self.layer_d_ff.as_ref().and_then(|widths| widths.get(layer).copied()).unwrap_or(self.d_ff)
+    }
+
+    /// As [`ModelConfig::space`].
+    ///
+    /// # Errors
+    /// When widths are not ascending, too wide or not multiples.
+    pub fn space(&self) -> Result<Space> {
+        let granularities = match &self.granularities {
+            Some(widths) => Granularities::new(widths)?,
+            None => Granularities::default_for(self.d_ff)?,
+        };
+        Ok(Space::new(self.n_layers, self.d_ff, self.width_multiple, granularities)?)
+    }
+
+    /// Checks layers and widths, once their sizes were ([`check_sizes`]).
+    ///
+    /// # Errors
+    /// [`Error::Config`]; as [`space`](Self::space).
+    pub fn check(&self) -> Result<()> {
+        if self.n_layers > MAX_LAYERS {
+            return unfit("n_layers", self.n_layers, format!("at most {MAX_LAYERS}"));
+        }
+        if let Some(widths) = &self.layer_d_ff
+            && (widths.len() != self.n_layers || widths.iter().any(|w| *w == 0 || *w > self.d_ff))
+        {
+            let expected = format!("{} widths from 1 to `d_ff` {}", self.n_layers, self.d_ff);
+            return unfit("layer_d_ff", format!("{widths:?}"), expected);
+        }
+        self.space().map(|_| ())
+    }
+}
+
+/// Parameters of the widest submodel by a cost table; 0 where the table has none.
+pub fn params_at_widest(costs: &Costs, nested: &Nested) -> f64 {
+    let widest = Submodel::uniform(nested.d_ff, nested.n_layers);
+    costs.get(Resource::Params).and_then(|table| table.cost(&widest)).unwrap_or_default()
+}
+
+/// A field that makes no model, as an error.
+///
+/// # Errors
+/// [`Error::Config`], always.
+pub fn unfit<T>(field: &str, found: impl ToString, expected: impl Into<String>) -> Result<T> {
+    let (field, found, expected) = (field.to_owned(), found.to_string(), expected.into());
+    Err(Error::Config { field, found, expected })
+}
+
+/// Checks that each of the named sizes is from 1 to [`MAX_SIZE`].
+///
+/// # Errors
+/// [`Error::Config`] names the first that is not.
+pub fn check_sizes(sizes: &[(&str, usize)]) -> Result<()> {
+    if let Some((field, _)) = sizes.iter().find(|(_, n)| *n == 0) {
+        return unfit(field, 0, "at least 1");
+    }
+    match sizes.iter().find(|(_, n)| *n > MAX_SIZE) {
+        Some((field, n)) => unfit(field, n, format!("at most {MAX_SIZE}")),
+        None => Ok(()),
+    }
+}
+
+/// Checks a norm's epsilon.
+///
+/// # Errors
+/// [`Error::Config`]: in single precision, less is 0, more leaves nothing of the hidden state.
+pub fn check_norm_eps(norm_eps: f64) -> Result<()> {
+    match (1e-30..=1.0).contains(&norm_eps) {
+        true => Ok(()),
+        false => unfit("norm_eps", norm_eps, "from 1e-30 to 1"),
+    }
+}

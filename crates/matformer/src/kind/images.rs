@@ -1,0 +1,290 @@
+//! Vision models on images.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::Result;
+use burn::tensor::Device;
+use matformer::{
+    core::{Costs, Submodel, fs},
+    data::{ImageBatches, ImageConfig, ImageShape, PreparedImages, spread},
+    eval::{EvalResults, Evaluation, evaluate_images, nearest_neighbour, report::Sample, stats},
+    images::VitBatches,
+    run_file::{RunFile, Vit},
+    vit::{self, MatVit, MatVitConfig, costs},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Facts, Kind, Source, WidthFacts};
+use crate::{
+    commands::count,
+    failure::OrBadInput,
+    folder::{ModelFolder, PREPROCESSOR_FILE, data_cache, prepare_images, progress_bar},
+    logging::say,
+};
+
+/// Accuracy without a model: the class of the training image whose pixels are the nearest.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub struct Nearest {
+    /// Share of the held-out images.
+    top1: f64,
+    stderr: Option<f64>,
+    /// Held-out images that were looked at.
+    images: usize,
+    /// Training images that they were compared with.
+    gallery: usize,
+}
+
+impl Kind for Vit {
+    type Net = MatVit;
+    type Prepared = PreparedImages;
+    type Floor = Nearest;
+
+    const MEASURED_AT_END: bool = true;
+    const ROWS: &'static str = "images";
+    const SMALLER: &'static str = ", or smaller images";
+    const TARGETS: &'static str = "images";
+    const TRAINED_ON: &'static str = "training images";
+    const FOLDER: &'static str = "a ViT folder";
+
+    fn check_data(run: &RunFile<Self>) -> Result<()> {
+        run.data.validate().bad_input()?;
+        run.data.augment.validate(run.shape().channels).bad_input()
+    }
+
+    fn expected(run: &RunFile<Self>) -> MatVitConfig {
+        run.shape().clone()
+    }
+
+    fn prepare(run: &RunFile<Self>, folder: &Path) -> Result<PreparedImages> {
+        let MatVitConfig { image_size, channels, .. } = *run.shape();
+        prepare_images(&run.data, ImageShape { size: image_size, channels }, folder)
+    }
+
+    fn prepare_for(
+        folder: &ModelFolder<Self>,
+        run: &RunFile<Self>,
+        _: bool,
+    ) -> Result<PreparedImages> {
+        let MatVitConfig { image_size, channels, .. } = *folder.model.config();
+        prepare_images(&run.data, ImageShape { size: image_size, channels }, &data_cache())
+    }
+
+    fn fitted(run: &RunFile<Self>, prepared: &PreparedImages) -> Result<MatVitConfig> {
+        let classes = prepared.summary.classes.clone();
+        let shape = run.shape().clone();
+        Ok(MatVitConfig { classes: classes.len(), class_names: Some(classes), ..shape })
+    }
+
+    fn facts(prepared: &PreparedImages) -> Facts {
+        Facts {
+            hash: prepared.data_hash(),
+            tokenizer: None,
+            train: prepared.summary.train.images,
+            held_out: prepared.summary.held_out.images,
+        }
+    }
+
+    fn say(_: &ImageConfig, prepared: &PreparedImages) {
+        let s = &prepared.summary;
+        say!(
+            "data {}: {} training images of {} classes, {} held out{}{}",
+            prepared.data_hash().short(),
+            count(s.train.images as f64),
+            s.classes.len(),
+            count(s.held_out.images as f64),
+            match s.skipped.images {
+                0 => String::new(),
+                n => format!("; skipped: {n} that could not be decoded"),
+            },
+            if prepared.reused { " (prepared before)" } else { "" },
+        );
+        for skipped in &s.skipped.first {
+            say!("note: skipped {skipped}");
+        }
+        for (split, images) in [("training", &s.train), ("held-out", &s.held_out)] {
+            if !images.empty_classes.is_empty() {
+                say!("note: no {split} images of {}", images.empty_classes.join(", "));
+            }
+        }
+    }
+
+    fn files(run: &RunFile<Self>, _: &PreparedImages) -> Result<Vec<(String, Vec<u8>)>> {
+        let (shape, augment) = (run.shape(), &run.data.augment);
+        let (mean, std) = augment.normalization(shape.channels);
+        let size = serde_json::json!({ "height": shape.image_size, "width": shape.image_size });
+        let config = serde_json::json!({
+            "image_processor_type": "ViTImageProcessor",
+            "do_resize": true,
+            "size": size,
+            "resample": 3,
+            "do_rescale": true,
+            "rescale_factor": 1.0 / 255.0,
+            "do_normalize": true,
+            "image_mean": mean,
+            "image_std": std,
+        });
+        Ok(vec![(PREPROCESSOR_FILE.to_owned(), format!("{config:#}\n").into_bytes())])
+    }
+
+    fn files_of(folder: &ModelFolder<Self>) -> Result<Vec<(String, Vec<u8>)>> {
+        let path = folder.dir.join(PREPROCESSOR_FILE);
+        match path.exists() {
+            true => Ok(vec![(PREPROCESSOR_FILE.to_owned(), fs::read(path).bad_input()?)]),
+            false => Ok(Vec::new()),
+        }
+    }
+
+    fn batches(
+        run: &RunFile<Self>,
+        prepared: &PreparedImages,
+        rows: usize,
+    ) -> Result<Source<Self>> {
+        let batches = VitBatches::new(run, prepared, rows).bad_input()?;
+        Ok(Source { distinct: batches.distinct(), batches: Arc::new(batches) })
+    }
+
+    fn targets_per_row(_: &MatVitConfig) -> usize {
+        1
+    }
+
+    fn create(shape: &MatVitConfig, seed: u64, device: &Device) -> Result<MatVit> {
+        MatVit::new(shape, seed, device).bad_input()
+    }
+
+    fn costs(shape: &MatVitConfig) -> Costs {
+        costs(shape)
+    }
+
+    fn width_facts(_: &Costs, _: &Submodel) -> Result<WidthFacts> {
+        Ok(WidthFacts { kv_bytes_per_token: None, exports: vec!["transformers"] })
+    }
+
+    fn describe(c: &MatVitConfig) -> String {
+        format!(
+            "images {0}×{0}×{1}, patches {2}×{2}, {3} tokens, d_model {4}, {5} layers, {6} heads, \
+             d_ff {7}, {8} classes",
+            c.image_size,
+            c.channels,
+            c.patch_size,
+            c.tokens(),
+            c.d_model,
+            c.n_layers,
+            c.n_heads,
+            c.d_ff,
+            c.classes
+        )
+    }
+
+    fn like(shape: &MatVitConfig, of: &MatVitConfig) -> MatVitConfig {
+        MatVitConfig { classes: of.classes, image_size: of.image_size, ..shape.clone() }
+    }
+
+    fn take_open(_: &mut ImageConfig, _: &ImageConfig) {}
+
+    fn adopt(_: &Path, _: &mut RunFile<Self>) -> Result<()> {
+        Ok(())
+    }
+
+    fn check_adopted(_: &Path, _: &PreparedImages) -> Result<()> {
+        Ok(())
+    }
+
+    fn start(model: &MatVit, shape: &MatVitConfig) -> Result<MatVit> {
+        vit::adapted(model, shape).bad_input()
+    }
+
+    fn evaluate(
+        folder: &ModelFolder<Self>,
+        prepared: &PreparedImages,
+        submodels: &[Submodel],
+        targets: Option<usize>,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Evaluation> {
+        let set = prepared.held_out().bad_input()?;
+        let places = spread(set.len(), targets.unwrap_or(usize::MAX));
+        let size = folder.model.config().image_size;
+        let augment = folder.normalization()?;
+        let images = ImageBatches::new(set, &augment, size, 1, 0).bad_input()?;
+        evaluate_images(&folder.model, &images, &places, submodels, progress).bad_input()
+    }
+
+    fn floor(prepared: &PreparedImages, _: Option<usize>, device: &Device) -> Result<Nearest> {
+        nearest(prepared, device)
+    }
+
+    fn compare(floor: &Nearest, results: &EvalResults) -> String {
+        let text = format!(
+            "The class of the nearest training image, pixel by pixel, is right for {:.2} % of {} \
+             held-out images, compared with {} training images.",
+            100.0 * floor.top1,
+            floor.images,
+            floor.gallery
+        );
+        match best(results) {
+            Some((submodel, top1)) if top1 > floor.top1 => {
+                format!("{text} {submodel} is right for {:.2} %.", 100.0 * top1)
+            }
+            Some((submodel, top1)) => {
+                format!("{text} No submodel does better: {submodel} {:.2} %.", 100.0 * top1)
+            }
+            None => text,
+        }
+    }
+
+    fn say_floor(floor: &Nearest, results: &EvalResults) -> String {
+        let beaten = best(results).is_none_or(|(_, top1)| top1 > floor.top1);
+        format!(
+            "top-1 % without a model: nearest training image by its pixels {:.2} (of {} images \
+             against {}){}",
+            100.0 * floor.top1,
+            floor.images,
+            floor.gallery,
+            if beaten { "" } else { ": no submodel is better" }
+        )
+    }
+
+    fn sample(
+        _: &ModelFolder<Self>,
+        _: &PreparedImages,
+        _: Option<usize>,
+    ) -> Result<Option<Sample>> {
+        Ok(None)
+    }
+}
+
+/// The submodel that finds the most classes.
+fn best(results: &EvalResults) -> Option<(&str, f64)> {
+    let top1 = results.results.iter().filter_map(|r| Some((r.submodel.as_str(), r.top1?.value)));
+    top1.max_by(|a, b| a.1.total_cmp(&b.1))
+}
+
+/// Its file beside prepared images: it takes a while, and is the same for all models.
+const KEPT: &str = "nearest.json";
+
+fn nearest(prepared: &PreparedImages, device: &Device) -> Result<Nearest> {
+    let kept = prepared.dir().join(KEPT);
+    let read = || serde_json::from_slice(&fs::read(&kept).ok()?).ok();
+    if let Some(found) = read() {
+        return Ok(found);
+    }
+    let (gallery, queries) = (prepared.train().bad_input()?, prepared.held_out().bad_input()?);
+    let bar = progress_bar("nearest neighbours");
+    let found = nearest_neighbour(&gallery, &queries, device, &mut |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    });
+    bar.finish_and_clear();
+    let found = found.bad_input()?;
+    let top1 = stats::accuracy(&found, |hits| hits.top1)?;
+    let nearest = Nearest {
+        top1: top1.map_or(0.0, |top1| top1.value),
+        stderr: top1.and_then(|top1| top1.stderr),
+        images: found.len(),
+        gallery: gallery.len().min(60_000),
+    };
+    // A cache that cannot be written to does not cost the result.
+    if let Err(error) = fs::write_atomic(&kept, serde_json::to_string(&nearest)?.as_bytes()) {
+        say!("note: not kept: {error}");
+    }
+    Ok(nearest)
+}

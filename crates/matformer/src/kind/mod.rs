@@ -1,0 +1,182 @@
+//! What the commands need of a kind of model: all in which text and images differ.
+
+mod images;
+mod text;
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::Result;
+use burn::tensor::Device;
+use matformer::{
+    core::{Costs, Manifest, Submodel},
+    data::Hash,
+    eval::{EvalResults, Evaluation, report::Sample},
+    nn::Configured,
+    run_file::{RunFile, RunKind, Tables},
+    train::Batches,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    failure::{Hinted, OrBadInput},
+    folder::{ModelFolder, check_is_model},
+};
+
+/// A kind of model, from its data to its report.
+pub trait Kind: Tables {
+    /// The model.
+    type Net: Configured<Config = Self::Shape> + 'static;
+    /// Its data, read and kept.
+    type Prepared;
+    /// What the same held-out data gives without a model.
+    type Floor: Clone + Serialize + DeserializeOwned;
+
+    /// Whether training ends with a measurement on all held-out data, which then takes little.
+    const MEASURED_AT_END: bool;
+    /// What a row of a batch is called: `row`, `image`.
+    const ROWS: &'static str;
+    /// What else a smaller model may have less of.
+    const SMALLER: &'static str;
+    /// What targets are: `tokens`, `images`.
+    const TARGETS: &'static str;
+    /// What a report calls the targets of training.
+    const TRAINED_ON: &'static str;
+    /// What a folder of its is to other programs.
+    const FOLDER: &'static str;
+
+    /// Checks the `[data]` table, as far as it can be judged without reading a file.
+    fn check_data(run: &RunFile<Self>) -> Result<()>;
+
+    /// The run's model as it will be by its `[data]` table, before the data is read.
+    fn expected(run: &RunFile<Self>) -> Self::Shape;
+
+    /// Reads the run's data into `folder`, or finds it there.
+    fn prepare(run: &RunFile<Self>, folder: &Path) -> Result<Self::Prepared>;
+
+    /// The same, as a model that was trained reads it.
+    fn prepare_for(
+        folder: &ModelFolder<Self>,
+        run: &RunFile<Self>,
+        of_its_own_run: bool,
+    ) -> Result<Self::Prepared>;
+
+    /// The run's model once its data is known.
+    fn fitted(run: &RunFile<Self>, prepared: &Self::Prepared) -> Result<Self::Shape>;
+
+    /// The data in numbers.
+    fn facts(prepared: &Self::Prepared) -> Facts;
+
+    /// Tells a person what was read.
+    fn say(data: &Self::Data, prepared: &Self::Prepared);
+
+    /// Files of every folder of a model that is trained on this data, as (name, bytes).
+    fn files(run: &RunFile<Self>, prepared: &Self::Prepared) -> Result<Vec<(String, Vec<u8>)>>;
+
+    /// The same, of a folder that is made from another.
+    fn files_of(folder: &ModelFolder<Self>) -> Result<Vec<(String, Vec<u8>)>>;
+
+    /// The batches of a run whose model is [`fitted`](Self::fitted), of `rows` rows.
+    fn batches(run: &RunFile<Self>, prepared: &Self::Prepared, rows: usize)
+    -> Result<Source<Self>>;
+
+    /// Targets of a row.
+    fn targets_per_row(shape: &Self::Shape) -> usize;
+
+    /// A model with weights drawn from `seed`.
+    fn create(shape: &Self::Shape, seed: u64, device: &Device) -> Result<Self::Net>;
+
+    /// What its submodels cost.
+    fn costs(shape: &Self::Shape) -> Costs;
+
+    /// What `info` says of a width beyond parameters and FLOPs: bytes of keys and values per token,
+    /// where they are kept, and where a slice of it can go.
+    fn width_facts(costs: &Costs, submodel: &Submodel) -> Result<WidthFacts>;
+
+    /// The shape in a few words.
+    fn describe(shape: &Self::Shape) -> String;
+
+    /// `shape` with what follows the data as `of` has it.
+    fn like(shape: &Self::Shape, of: &Self::Shape) -> Self::Shape;
+
+    /// What a `[data]` table leaves open is taken from another, of the same run.
+    fn take_open(data: &mut Self::Data, of: &Self::Data);
+
+    /// A run that starts from the folder `dir` takes from it what its run file leaves open, and is
+    /// refused where that does not fit.
+    fn adopt(dir: &Path, run: &mut RunFile<Self>) -> Result<()>;
+
+    /// Checks that data can be read with what the run took from the folder `dir`.
+    fn check_adopted(dir: &Path, prepared: &Self::Prepared) -> Result<()>;
+
+    /// A model of this shape that starts from the weights of another.
+    fn start(model: &Self::Net, shape: &Self::Shape) -> Result<Self::Net>;
+
+    /// Measures submodels on held-out data: on about `targets` of it, or all.
+    fn evaluate(
+        folder: &ModelFolder<Self>,
+        prepared: &Self::Prepared,
+        submodels: &[Submodel],
+        targets: Option<usize>,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Evaluation>;
+
+    /// What the same held-out data gives without a model.
+    fn floor(
+        prepared: &Self::Prepared,
+        targets: Option<usize>,
+        device: &Device,
+    ) -> Result<Self::Floor>;
+
+    /// What that says beside the results, for a page.
+    fn compare(floor: &Self::Floor, results: &EvalResults) -> String;
+
+    /// The same for a terminal.
+    fn say_floor(floor: &Self::Floor, results: &EvalResults) -> String;
+
+    /// Something to look at on a report, where the kind has it.
+    fn sample(
+        folder: &ModelFolder<Self>,
+        prepared: &Self::Prepared,
+        targets: Option<usize>,
+    ) -> Result<Option<Sample>>;
+}
+
+/// What is particular to a kind about one of its widths.
+pub struct WidthFacts {
+    /// Keys and values of one token.
+    pub kv_bytes_per_token: Option<f64>,
+    /// Where a slice can go.
+    pub exports: Vec<&'static str>,
+}
+
+/// Data in numbers.
+pub struct Facts {
+    /// Hash of all of it.
+    pub hash: Hash,
+    /// Hash of the tokenizer, where it is text.
+    pub tokenizer: Option<Hash>,
+    /// Targets of the training part.
+    pub train: usize,
+    /// Targets of the held-out part.
+    pub held_out: usize,
+}
+
+/// A run's batches.
+pub struct Source<K: Kind> {
+    /// The batches.
+    pub batches: Arc<dyn Batches<K::Net>>,
+    /// How many of them share no row: an epoch's.
+    pub distinct: u64,
+}
+
+/// Which kind the model in a folder is.
+pub fn of_folder(dir: &Path) -> Result<RunKind> {
+    check_is_model(dir).bad_input()?;
+    let kind = Manifest::load(dir).bad_input()?.kind;
+    RunKind::named(&kind)
+        .ok_or_else(|| Hinted {
+            message: format!("{}: kind `{kind}`", dir.join(Manifest::FILE).display()),
+            hint: "expected `matlm` or `matvit`: this program knows no other".to_owned(),
+        })
+        .bad_input()
+}

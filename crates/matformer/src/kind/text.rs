@@ -1,0 +1,310 @@
+//! Language models on text.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::Result;
+use burn::tensor::Device;
+use matformer::{
+    core::{Costs, Resource, Submodel, fs},
+    data::{
+        Baselines, DataConfig, Dropped, Prepared, Source as DataSource, TOKENIZER_CONFIG_FILE,
+        TOKENIZER_FILE, Tokenizer,
+    },
+    eval::{
+        BATCH_ROWS, EvalResults, Evaluation, evaluate,
+        report::{Sample, compare},
+    },
+    lm::{GenerateOptions, MatLm, MatLmConfig, costs, generate},
+    nn::with_config,
+    run_file::{Lm, RunFile},
+    text::TextBatches,
+};
+
+use super::{Facts, Kind, Source, WidthFacts};
+use crate::{
+    commands::{count, documents},
+    failure::{Hinted, OrBadInput},
+    folder::{ModelFolder, data_cache, prepare_into},
+    logging::say,
+};
+
+/// Held-out documents below which a standard error over them means little.
+const FEW: usize = 10;
+
+/// Most characters of a sample's prompt.
+const PROMPT: usize = 60;
+
+impl Kind for Lm {
+    type Net = MatLm;
+    type Prepared = Prepared;
+    type Floor = Baselines;
+
+    const MEASURED_AT_END: bool = false;
+    const ROWS: &'static str = "rows";
+    const SMALLER: &'static str = ", or the vocabulary";
+    const TARGETS: &'static str = "tokens";
+    const TRAINED_ON: &'static str = "training tokens";
+    const FOLDER: &'static str = "a Llama folder";
+
+    fn check_data(run: &RunFile<Self>) -> Result<()> {
+        run.data.validate().bad_input()
+    }
+
+    fn expected(run: &RunFile<Self>) -> MatLmConfig {
+        MatLmConfig { vocab_size: run.data.vocab_size, ..run.shape().clone() }
+    }
+
+    fn prepare(run: &RunFile<Self>, folder: &Path) -> Result<Prepared> {
+        prepare_into(&run.data, folder)
+    }
+
+    fn prepare_for(
+        folder: &ModelFolder<Self>,
+        run: &RunFile<Self>,
+        of_its_own_run: bool,
+    ) -> Result<Prepared> {
+        if of_its_own_run {
+            let prepared = Self::prepare(run, &data_cache())?;
+            // A text that has changed since has another tokenizer, whose tokens mean nothing here.
+            if prepared.summary.tokenizer_hash == folder.tokenizer()?.hash() {
+                return Ok(prepared);
+            }
+        }
+        let tokenizer = Some(folder.tokenizer()?.path().to_owned().into());
+        prepare_into(&DataConfig { tokenizer, ..run.data.clone() }, &data_cache())
+    }
+
+    fn fitted(run: &RunFile<Self>, prepared: &Prepared) -> Result<MatLmConfig> {
+        Ok(MatLmConfig { vocab_size: prepared.summary.vocab_size, ..run.shape().clone() })
+    }
+
+    fn facts(prepared: &Prepared) -> Facts {
+        Facts {
+            hash: prepared.data_hash(),
+            tokenizer: Some(prepared.summary.tokenizer_hash),
+            train: prepared.summary.train.tokens,
+            held_out: prepared.summary.held_out.tokens,
+        }
+    }
+
+    fn say(data: &DataConfig, prepared: &Prepared) {
+        let s = &prepared.summary;
+        say!(
+            "data {}: {} training tokens of {}, {} held-out tokens of {}{}{}",
+            prepared.data_hash().short(),
+            count(s.train.tokens as f64),
+            documents(s.train.documents),
+            count(s.held_out.tokens as f64),
+            s.held_out.documents,
+            match s.dropped == Dropped::default() {
+                true => String::new(),
+                false => format!("; left out: {}", s.dropped),
+            },
+            if prepared.reused { " (prepared before)" } else { "" },
+        );
+        if data.tokenizer.is_none() && s.vocab_size < data.vocab_size {
+            say!(
+                "note: the text gives a vocabulary of {}, fewer than `data.vocab_size`, which is {}",
+                s.vocab_size,
+                data.vocab_size
+            );
+        }
+        if s.held_out.documents < FEW {
+            say!(
+                "note: {} held out: a held-out loss of so few is known roughly; \
+                 `data.held_out` sets their share",
+                documents(s.held_out.documents)
+            );
+        }
+    }
+
+    fn files(_: &RunFile<Self>, prepared: &Prepared) -> Result<Vec<(String, Vec<u8>)>> {
+        [prepared.tokenizer_path(), prepared.tokenizer_config_path()]
+            .into_iter()
+            .filter(|path| path.exists())
+            .map(|path| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                Ok((name, fs::read(&path)?))
+            })
+            .collect()
+    }
+
+    fn files_of(folder: &ModelFolder<Self>) -> Result<Vec<(String, Vec<u8>)>> {
+        [TOKENIZER_FILE, TOKENIZER_CONFIG_FILE]
+            .iter()
+            .map(|name| Ok(((*name).to_owned(), fs::read(folder.dir.join(name)).bad_input()?)))
+            .collect()
+    }
+
+    fn batches(run: &RunFile<Self>, prepared: &Prepared, rows: usize) -> Result<Source<Self>> {
+        let (seq_len, train) = (run.shape().context, &run.train);
+        let batches =
+            TextBatches::new(prepared, rows, seq_len, train.eval_tokens, train.seed).bad_input()?;
+        Ok(Source { distinct: batches.distinct(), batches: Arc::new(batches) })
+    }
+
+    fn targets_per_row(shape: &MatLmConfig) -> usize {
+        shape.context
+    }
+
+    fn create(shape: &MatLmConfig, seed: u64, device: &Device) -> Result<MatLm> {
+        MatLm::new(shape, seed, device).bad_input()
+    }
+
+    fn costs(shape: &MatLmConfig) -> Costs {
+        costs(shape)
+    }
+
+    /// Other runtimes load equal widths as a plain Llama folder; GGUF's quantised blocks and
+    /// converters want multiples.
+    fn width_facts(costs: &Costs, submodel: &Submodel) -> Result<WidthFacts> {
+        let mut exports = vec!["transformers"];
+        if submodel.max_width().is_multiple_of(256) {
+            exports.push("convert_hf_to_gguf");
+        }
+        let kv_bytes_per_token = Some(costs.get(Resource::KvBytes)?.cost(submodel)?);
+        Ok(WidthFacts { kv_bytes_per_token, exports })
+    }
+
+    fn describe(c: &MatLmConfig) -> String {
+        format!(
+            "d_model {}, {} layers, {} heads ({} for keys and values), d_ff {}, vocabulary {}, \
+             context {}",
+            c.d_model, c.n_layers, c.n_heads, c.n_kv_heads, c.d_ff, c.vocab_size, c.context
+        )
+    }
+
+    fn like(shape: &MatLmConfig, of: &MatLmConfig) -> MatLmConfig {
+        MatLmConfig { vocab_size: of.vocab_size, ..shape.clone() }
+    }
+
+    fn take_open(data: &mut DataConfig, of: &DataConfig) {
+        if data.tokenizer.is_none() {
+            data.tokenizer = of.tokenizer.clone();
+        }
+    }
+
+    fn adopt(dir: &Path, run: &mut RunFile<Self>) -> Result<()> {
+        let own = dir.join(TOKENIZER_FILE);
+        let expected = Tokenizer::load(&own).bad_input()?.hash();
+        let given = match &run.data.tokenizer {
+            None => {
+                run.data.tokenizer = Some(DataSource::Path(own));
+                return Ok(());
+            }
+            Some(DataSource::Path(path)) if path.is_dir() => path.join(TOKENIZER_FILE),
+            Some(DataSource::Path(path)) => path.clone(),
+            // What must be fetched is compared once it is here.
+            Some(_) => return Ok(()),
+        };
+        match given.is_file() && Tokenizer::load(&given).bad_input()?.hash() != expected {
+            true => Err(other_tokenizer(dir, &given.display().to_string())).bad_input(),
+            false => Ok(()),
+        }
+    }
+
+    fn check_adopted(dir: &Path, prepared: &Prepared) -> Result<()> {
+        let own = Tokenizer::load(&dir.join(TOKENIZER_FILE)).bad_input()?;
+        match prepared.summary.tokenizer_hash == own.hash() {
+            true => Ok(()),
+            false => Err(other_tokenizer(dir, "the run's tokenizer")).bad_input(),
+        }
+    }
+
+    fn start(model: &MatLm, shape: &MatLmConfig) -> Result<MatLm> {
+        with_config(model, shape).bad_input()
+    }
+
+    fn evaluate(
+        folder: &ModelFolder<Self>,
+        prepared: &Prepared,
+        submodels: &[Submodel],
+        targets: Option<usize>,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Evaluation> {
+        let held_out = prepared.held_out_part(targets).bad_input()?;
+        evaluate(&folder.model, &held_out, submodels, BATCH_ROWS, progress).bad_input()
+    }
+
+    fn floor(prepared: &Prepared, targets: Option<usize>, _: &Device) -> Result<Baselines> {
+        Ok(prepared.baselines(&prepared.held_out_part(targets).bad_input()?)?)
+    }
+
+    fn compare(floor: &Baselines, results: &EvalResults) -> String {
+        compare(floor, results)
+    }
+
+    fn say_floor(floor: &Baselines, results: &EvalResults) -> String {
+        let bits = results.results.iter().filter_map(|r| r.bits_per_byte);
+        let best = bits.fold(f64::MAX, f64::min);
+        format!(
+            "bits per byte of the same text: byte unigram {:.3}, gzip -9 per file {:.3}, best \
+             submodel {best:.3}{}",
+            floor.byte_unigram,
+            floor.gzip,
+            if floor.gzip < best { ": gzip wins" } else { "" }
+        )
+    }
+
+    fn sample(
+        folder: &ModelFolder<Self>,
+        prepared: &Prepared,
+        targets: Option<usize>,
+    ) -> Result<Option<Sample>> {
+        let (tokenizer, largest) = (folder.tokenizer()?, folder.submodel(None)?);
+        let held_out = prepared.held_out_part(targets).bad_input()?.take(PROMPT, &tokenizer)?;
+        let begin = held_out.texts(&tokenizer)?.into_iter().next().unwrap_or_default();
+        let mut typed = tokenizer.encode(&prompt(&begin))?;
+        // A short context keeps room for what is generated.
+        typed.truncate(folder.model.config().context / 2);
+        let prompt = [&[tokenizer.bos()], &typed[..]].concat();
+        let options = GenerateOptions {
+            max_new_tokens: 64,
+            stop: Some(tokenizer.eos()),
+            ..Default::default()
+        };
+        let submodels = std::slice::from_ref(&largest);
+        let results = generate(&folder.model, &[prompt], submodels, &options, |_, _| {})?;
+        let tokens = results.into_iter().next().unwrap_or_default().tokens;
+        Ok(Some(Sample {
+            submodel: folder.space().label(&largest),
+            prompt: tokenizer.decode(&typed)?,
+            text: tokenizer.decode(&tokens)?,
+        }))
+    }
+}
+
+fn other_tokenizer(dir: &Path, given: &str) -> Hinted {
+    Hinted {
+        message: format!(
+            "`data.tokenizer`: {given} is not the tokenizer of `{}`, whose weights know no other",
+            dir.display()
+        ),
+        hint: "leave `data.tokenizer` out: a run takes it from the folder that it starts from"
+            .to_owned(),
+    }
+}
+
+/// The first whole words of a text.
+fn prompt(text: &str) -> String {
+    let text = text.trim_start();
+    let cut = text.char_indices().nth(PROMPT).map_or(text.len(), |(at, _)| at);
+    let head = &text[..cut];
+    match head.rfind(char::is_whitespace) {
+        Some(end) if cut < text.len() => head[..end].trim_end().to_owned(),
+        _ => head.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::prompt;
+
+    #[test]
+    fn a_prompt_is_the_first_whole_words() {
+        assert_eq!(prompt(" \n"), "");
+        assert_eq!(prompt("\n Call me Ishmael."), "Call me Ishmael.");
+        assert_eq!(prompt(&"Ελλάδα ".repeat(20)), ["Ελλάδα"; 8].join(" "));
+        assert_eq!(prompt(&"x".repeat(99)).len(), 60);
+    }
+}

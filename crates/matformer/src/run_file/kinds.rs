@@ -1,0 +1,174 @@
+//! The kinds of models that a run file can describe.
+
+use std::{fmt::Debug, path::Path};
+
+use matformer_core::fs;
+use matformer_data::{DataConfig, ImageConfig};
+use matformer_lm::{MatLm, MatLmConfig, Preset};
+use matformer_nn::{Folder, ModelConfig};
+use matformer_vit::{MatVit, MatVitConfig, PRESETS, preset};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use toml::{Table, Value};
+
+use super::{Error, Result, malformed, table};
+
+/// What the tables of a run file hold for a kind of model.
+pub trait Tables: Clone + Debug + Default + PartialEq + Send + Sync + 'static {
+    /// The table below `model` that holds the shape.
+    const NAME: &'static str;
+    /// Shape of the model.
+    type Shape: ModelConfig + Debug + Default + PartialEq + DeserializeOwned + Send + Sync;
+    /// The `[model]` table.
+    type Model: ModelTable<Shape = Self::Shape>;
+    /// The `[data]` table.
+    type Data: Clone + Debug + Default + PartialEq + Serialize + DeserializeOwned + Send + Sync;
+
+    /// The shape of a preset; `None` if the kind has none of that name.
+    fn preset(name: &str) -> Option<Self::Shape>;
+
+    /// Names of the kind's presets.
+    fn presets() -> Vec<String>;
+}
+
+/// A `[model]` table.
+pub trait ModelTable:
+    Clone + Debug + Default + PartialEq + Serialize + DeserializeOwned + Send + Sync
+{
+    /// Shape of the model.
+    type Shape;
+
+    /// The table of a shape.
+    fn of(shape: Self::Shape) -> Self;
+
+    /// The shape.
+    fn shape(&self) -> &Self::Shape;
+}
+
+/// A run of a MatLM.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Lm;
+
+/// The `[model]` table of a MatLM.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LmTable {
+    /// A named shape, which `lm` then overrides key by key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preset: Option<String>,
+    /// Shape of a MatLM.
+    lm: MatLmConfig,
+}
+
+impl ModelTable for LmTable {
+    type Shape = MatLmConfig;
+
+    fn of(lm: MatLmConfig) -> Self {
+        Self { preset: None, lm }
+    }
+
+    fn shape(&self) -> &MatLmConfig {
+        &self.lm
+    }
+}
+
+impl Tables for Lm {
+    const NAME: &'static str = "lm";
+    type Shape = MatLmConfig;
+    type Model = LmTable;
+    type Data = DataConfig;
+
+    fn preset(name: &str) -> Option<MatLmConfig> {
+        Some(name.parse::<Preset>().ok()?.config())
+    }
+
+    fn presets() -> Vec<String> {
+        Preset::all().into_iter().map(|preset| preset.name()).collect()
+    }
+}
+
+/// A run of a MatViT.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Vit;
+
+/// The `[model]` table of a MatViT.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VitTable {
+    /// A named shape, which `vit` then overrides key by key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preset: Option<String>,
+    /// Shape of a MatViT.
+    vit: MatVitConfig,
+}
+
+impl ModelTable for VitTable {
+    type Shape = MatVitConfig;
+
+    fn of(vit: MatVitConfig) -> Self {
+        Self { preset: None, vit }
+    }
+
+    fn shape(&self) -> &MatVitConfig {
+        &self.vit
+    }
+}
+
+impl Tables for Vit {
+    const NAME: &'static str = "vit";
+    type Shape = MatVitConfig;
+    type Model = VitTable;
+    type Data = ImageConfig;
+
+    fn preset(name: &str) -> Option<MatVitConfig> {
+        preset(name)
+    }
+
+    fn presets() -> Vec<String> {
+        PRESETS.map(str::to_owned).to_vec()
+    }
+}
+
+/// A preset that no kind has, as an error.
+pub fn unknown_preset(found: &str) -> Error {
+    let known = [Lm::presets(), Vit::presets()].concat().join(", ");
+    Error::Preset { path: None, found: found.to_owned(), known }
+}
+
+/// Which kind of model a run file or a model folder is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunKind {
+    /// A MatLM.
+    Lm,
+    /// A MatViT.
+    Vit,
+}
+
+impl RunKind {
+    /// The kind of a run file with its `sets`: what has a table `model.vit`, or a preset of a
+    /// MatViT's, is one. A file that says neither is a MatLM's.
+    ///
+    /// # Errors
+    /// When the file is missing or no TOML.
+    pub fn of(path: &Path, sets: &[String]) -> Result<Self> {
+        let text = fs::read_to_string(path)?;
+        let mut table: Table = text.parse().map_err(|e| malformed(path, &e))?;
+        for set in sets {
+            // What is wrong with one is said when the kind's own tables are read.
+            let _ = table::put(&mut table, set);
+        }
+        let model = table.get("model");
+        let preset = model.and_then(|m| m.get("preset")).and_then(Value::as_str);
+        let is_vit = model.is_some_and(|model| model.get(Vit::NAME).is_some())
+            || preset.is_some_and(|name| Vit::preset(name).is_some());
+        Ok(if is_vit { Self::Vit } else { Self::Lm })
+    }
+
+    /// The kind that `matformer.json` names, if it is one of them.
+    pub fn named(kind: &str) -> Option<Self> {
+        match kind {
+            MatLm::KIND => Some(Self::Lm),
+            MatVit::KIND => Some(Self::Vit),
+            _ => None,
+        }
+    }
+}
