@@ -1,11 +1,13 @@
-//! The folder of prepared corpora: what a killed process left in it is swept away.
+//! The folder of prepared data: what a killed process left in it is swept away, and what is prepared
+//! appears in it whole.
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use matformer_core::fs;
+use serde::{Serialize, de::DeserializeOwned};
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// Makes the folder, removes the scratch folders of processes that are gone, and says that one may
 /// now be made in it, for as long as what is returned lives.
@@ -31,6 +33,39 @@ pub(crate) fn enter(folder: &Path) -> Result<Option<File>> {
         Err(TryLockError::WouldBlock) => Ok(lock.lock_shared().is_ok().then_some(lock)),
         Err(TryLockError::Error(_)) => Ok(None),
     }
+}
+
+/// The first of `files` that a prepared folder lacks.
+pub(crate) fn missing(dir: &Path, files: &[&'static str]) -> Option<&'static str> {
+    files.iter().copied().find(|file| !dir.join(file).is_file())
+}
+
+/// Moves a finished folder to its place, from which one that lacks one of `files` makes way.
+pub(crate) fn publish(scratch: &Path, dir: &Path, files: &[&'static str]) -> Result<()> {
+    if dir.exists() && missing(dir, files).is_some() {
+        let aside = fs::scratch_dir(dir)?;
+        std::fs::rename(dir, aside.path().join("damaged")).map_err(fs::error(dir, "move"))?;
+    }
+    match fs::publish_dir(scratch, dir) {
+        Ok(()) => Ok(()),
+        // Another process was first; the name says that it wrote the same.
+        Err(_) if missing(dir, files).is_none() => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Reads a file of a prepared folder.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    serde_json::from_slice(&fs::read(path)?)
+        .map_err(|error| Error::Cache { path: path.into(), reason: error.to_string() })
+}
+
+/// Writes a file of a prepared folder.
+pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let mut json = serde_json::to_vec_pretty(value)
+        .map_err(|error| Error::Cache { path: path.into(), reason: error.to_string() })?;
+    json.push(b'\n');
+    Ok(fs::write_atomic(path, &json)?)
 }
 
 #[cfg(test)]

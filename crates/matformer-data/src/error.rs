@@ -1,4 +1,4 @@
-//! What can go wrong between a text file and a batch.
+//! What can go wrong between a file of text or images and a batch.
 
 use std::path::PathBuf;
 
@@ -7,13 +7,16 @@ use crate::{BadRow, Dropped, Hash};
 /// The crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong between a text file and a batch.
+/// What can go wrong between a file of text or images and a batch.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A file could not be read or written; the message carries its path.
     #[error(transparent)]
     File(#[from] matformer_core::Error),
+    /// Images could not be found, read or prepared.
+    #[error(transparent)]
+    Images(#[from] crate::images::ImageError),
     /// A folder could not be walked.
     #[error("cannot list `{}`: {source}", path.display())]
     Walk {
@@ -415,10 +418,15 @@ impl Error {
             Self::Lossy { .. } => {
                 "use a byte-level tokenizer, or remove `data.tokenizer` to train one".into()
             }
-            Self::Shard { path, .. } | Self::Documents { path, .. } | Self::Cache { path, .. } => {
+            Self::Shard { path, .. } | Self::Documents { path, .. } => {
                 let folder = path.parent().unwrap_or(path);
                 format!("remove `{}`; it is prepared again from the text", folder.display())
             }
+            Self::Cache { path, .. } => {
+                let folder = path.parent().unwrap_or(path);
+                format!("remove `{}`; it is prepared again", folder.display())
+            }
+            Self::Images(error) => return error.hint(),
             Self::SourceName { .. } | Self::UnknownSource { .. } => {
                 "`matformer fetch` lists them".into()
             }

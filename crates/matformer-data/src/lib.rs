@@ -12,6 +12,7 @@ mod format;
 mod hash;
 mod held_out;
 mod hub;
+pub mod images;
 mod inputs;
 mod parquet;
 mod prepare;
@@ -30,6 +31,10 @@ pub use error::{Error, Result, ShardFault};
 pub use format::TEXT_SUFFIXES;
 pub use hash::Hash;
 pub use held_out::{HeldOut, Window};
+pub use images::{
+    ImageConfig, ImageError, ImageLayout, ImageSet, ImageShape, ImageSummary, MAX_IMAGE_PIXELS,
+    MAX_IMAGE_SIZE, PreparedImages, SetFault, Skipped, SkippedImage, SplitImages, prepare_images,
+};
 pub use prepare::{Prepared, SplitSize, Summary, prepare, prepare_into};
 pub use progress::{Progress, Stage};
 pub use reader::{BadRow, Document, Dropped};

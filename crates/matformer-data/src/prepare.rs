@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use matformer_core::fs;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
 use crate::baselines::{Baselines, ByteCounts, baselines};
+use crate::cache::{read_json, write_json};
 use crate::documents::Documents;
 use crate::hash::Hasher;
 use crate::hub::Hub;
@@ -117,7 +118,7 @@ pub fn prepare_into(
     let documents = Documents::read(config, cache_dir, progress)?;
     let name = key(config, &documents, given.as_ref()).short();
     let dir = cache_dir.join(&name);
-    match missing(&dir) {
+    match cache::missing(&dir, &FILES) {
         None => return Ok(Prepared { reused: true, ..Prepared::open(&dir)? }),
         Some(file) if dir.exists() => {
             tracing::warn!("`{}` has no `{file}` and is prepared again", dir.display());
@@ -136,27 +137,8 @@ pub fn prepare_into(
         }
     };
     write(&documents, &tokenizer, scratch.path(), progress)?;
-    publish(scratch.path(), &dir)?;
+    cache::publish(scratch.path(), &dir, &FILES)?;
     Ok(Prepared { reused: false, ..Prepared::open(&dir)? })
-}
-
-/// The first file that a prepared folder lacks.
-fn missing(dir: &Path) -> Option<&'static str> {
-    FILES.into_iter().find(|file| !dir.join(file).is_file())
-}
-
-/// Moves a finished folder to its place, from which one that lacks a file makes way.
-fn publish(scratch: &Path, dir: &Path) -> Result<()> {
-    if dir.exists() && missing(dir).is_some() {
-        let aside = fs::scratch_dir(dir)?;
-        std::fs::rename(dir, aside.path().join("damaged")).map_err(fs::error(dir, "move"))?;
-    }
-    match fs::publish_dir(scratch, dir) {
-        Ok(()) => Ok(()),
-        // Another process was first; the name says that it wrote the same.
-        Err(_) if missing(dir).is_none() => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }
 
 impl Prepared {
@@ -364,16 +346,4 @@ fn chunks(documents: &[Document], bytes: usize) -> impl Iterator<Item = &[Docume
 
 fn size(documents: &[Document]) -> usize {
     documents.iter().map(|document| document.text.len()).sum()
-}
-
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    serde_json::from_slice(&fs::read(path)?)
-        .map_err(|error| Error::Cache { path: path.into(), reason: error.to_string() })
-}
-
-fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    let mut json = serde_json::to_vec_pretty(value)
-        .map_err(|error| Error::Cache { path: path.into(), reason: error.to_string() })?;
-    json.push(b'\n');
-    Ok(fs::write_atomic(path, &json)?)
 }

@@ -1,8 +1,8 @@
-//! How far the making of a corpus is.
+//! How far the preparation of data is.
 
 use std::fmt;
 
-/// What [`prepare`](crate::prepare) is doing.
+/// What [`prepare`](crate::prepare) or [`prepare_images`](crate::prepare_images) is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// Downloading what has a name instead of a path.
@@ -13,6 +13,8 @@ pub enum Stage {
     Tokenizer,
     /// Encoding the documents.
     Encode,
+    /// Finding and decoding the images.
+    Images,
 }
 
 impl fmt::Display for Stage {
@@ -22,16 +24,18 @@ impl fmt::Display for Stage {
             Self::Read => "reading documents",
             Self::Tokenizer => "training the tokenizer",
             Self::Encode => "encoding documents",
+            Self::Images => "decoding images",
         })
     }
 }
 
-/// How far [`prepare`](crate::prepare) is.
+/// How far [`prepare`](crate::prepare) or [`prepare_images`](crate::prepare_images) is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// What is being done.
     pub stage: Stage,
-    /// Bytes that are done: of files while they are downloaded and read, of text after that.
+    /// Bytes that are done: of files while they are downloaded, read, or decoded as images, of text
+    /// after that.
     pub done: usize,
     /// Bytes in all; 0 while that is unknown.
     pub total: usize,

@@ -1,0 +1,97 @@
+//! The `[data]` table of a vision run.
+
+use serde::{Deserialize, Serialize};
+
+use super::ImageError;
+use crate::{Error, Result, Source};
+
+/// Which images are read, and how they are split.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImageConfig {
+    /// A folder of images, relative to the working directory, or `fetch:NAME`. Its layout is what
+    /// [`images`](crate::images) says. Default: none, which a run cannot do without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<Source>,
+    /// The share of each class that is held out, by a hash of the image's name, where the data has
+    /// no held-out images of its own. Default 0.1.
+    pub held_out: f64,
+    /// Whether a single image that cannot be decoded is an error. Default false: up to 1 % of the
+    /// images are skipped and counted.
+    pub strict: bool,
+}
+
+impl Default for ImageConfig {
+    fn default() -> Self {
+        Self { path: None, held_out: 0.1, strict: false }
+    }
+}
+
+impl ImageConfig {
+    /// Checks every value that can be judged without reading a file.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the key, what was found and what is possible; [`ImageError::Hub`].
+    pub fn validate(&self) -> Result<()> {
+        self.source()?;
+        if !(self.held_out > 0.0 && self.held_out < 1.0) {
+            return Err(Error::Config {
+                key: "held_out",
+                found: self.held_out.to_string(),
+                expected: "a fraction between 0 and 1, both excluded",
+            });
+        }
+        Ok(())
+    }
+
+    /// Where the images are.
+    pub(super) fn source(&self) -> Result<&Source> {
+        match &self.path {
+            None => Err(Error::Config {
+                key: "path",
+                found: "not given".into(),
+                expected: "a folder of images, or `fetch:NAME`",
+            }),
+            Some(Source::Hub(name)) => Err(ImageError::Hub { name: name.clone() }.into()),
+            Some(source) => Ok(source),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<ImageConfig, String> {
+        toml::from_str(text).map_err(|error| error.message().to_owned())
+    }
+
+    #[test]
+    fn reads_a_table_and_refuses_unknown_keys() {
+        let config = read("path = \"fetch:digits\"").unwrap();
+        assert_eq!(config.path, Some(Source::Fetched("digits".into())));
+        assert_eq!((config.held_out, config.strict), (0.1, false));
+        config.validate().unwrap();
+        assert!(read("paths = \"a\"").unwrap_err().contains("paths"));
+        let whole = ImageConfig { held_out: 0.25, strict: true, ..config };
+        assert_eq!(read(&toml::to_string(&whole).unwrap()).unwrap(), whole);
+    }
+
+    #[test]
+    fn names_the_key_that_is_wrong() {
+        let message = |text: &str| read(text).unwrap().validate().unwrap_err().to_string();
+        assert_eq!(
+            message(""),
+            "`data.path` is not given, expected: a folder of images, or `fetch:NAME`"
+        );
+        assert_eq!(
+            message("path = \"hf:owner/name\""),
+            "`data.path` is `hf:owner/name`, expected: a folder of images, or `fetch:NAME`; images \
+             cannot be read from the hub yet"
+        );
+        for share in ["0.0", "1.0", "-0.1", "nan"] {
+            let message = message(&format!("path = \"a\"\nheld_out = {share}"));
+            assert!(message.starts_with("`data.held_out` is "), "{message}");
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! What can go wrong between a file of images and a set of them.
+
+use std::path::PathBuf;
+
+use super::{MAX_IMAGE_PIXELS, SkippedImage};
+use crate::HubName;
+
+/// What can go wrong between a file of images and a set of them.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImageError {
+    /// There are no such images.
+    #[error("images of {key} {found}, expected: {expected}")]
+    Shape {
+        /// `size` or `channels`.
+        key: &'static str,
+        /// What it is.
+        found: usize,
+        /// What it may be.
+        expected: String,
+    },
+    /// `data.path` is a hub name.
+    #[error(
+        "`data.path` is `hf:{name}`, expected: a folder of images, or `fetch:NAME`; images cannot be \
+         read from the hub yet"
+    )]
+    Hub {
+        /// The name.
+        name: HubName,
+    },
+    /// `data.path` is a file.
+    #[error("`{}` is a file, expected: a folder of images", path.display())]
+    NotAFolder {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A folder holds no images that are known as such.
+    #[error("no images in `{}`", path.display())]
+    NoImages {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// There is nothing to tell apart.
+    #[error("`{}` has images of one class, `{class}`, expected: at least two", path.display())]
+    OneClass {
+        /// The folder.
+        path: PathBuf,
+        /// The class.
+        class: String,
+    },
+    /// A held-out class that is not trained on.
+    #[error("`{}` has a class `{class}`, which is not in `train`", path.display())]
+    UnknownClass {
+        /// The folder of the held-out images.
+        path: PathBuf,
+        /// The class.
+        class: String,
+    },
+    /// A set lacks a file.
+    #[error("`{}` has no `{name}`", folder.display())]
+    Missing {
+        /// The folder of the set.
+        folder: PathBuf,
+        /// The file.
+        name: String,
+    },
+    /// More than one set lies below the folder.
+    #[error(
+        "there is a set of images in `{}` and in `{}`, expected: one",
+        folders[0].display(), folders[1].display()
+    )]
+    TwoSets {
+        /// The first two folders with a set.
+        folders: [PathBuf; 2],
+    },
+    /// A list of class names does not serve.
+    #[error("class names `{}`: {reason}", path.display())]
+    ClassNames {
+        /// The list.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file is not what its name says.
+    #[error("`{}` starts with 0x{found:08x}, expected: 0x{expected:08x}", path.display())]
+    Magic {
+        /// The file.
+        path: PathBuf,
+        /// The first four bytes, big-endian.
+        found: u32,
+        /// The magic.
+        expected: u32,
+    },
+    /// A file of images has images of an impossible size.
+    #[error(
+        "`{}` has images of {rows} by {columns} pixels, expected: 1 to {} pixels",
+        path.display(), MAX_IMAGE_PIXELS
+    )]
+    Dimensions {
+        /// The file.
+        path: PathBuf,
+        /// Their height by the header.
+        rows: u32,
+        /// Their width by the header.
+        columns: u32,
+    },
+    /// A file ends before its header says.
+    #[error("`{}` ends after {found} bytes, expected: {expected} (its header)", path.display())]
+    Short {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that it holds, unpacked.
+        found: u64,
+        /// Bytes by its header, or of its header.
+        expected: u128,
+    },
+    /// A file goes on after its end.
+    #[error("`{}` goes on after {expected} bytes (its header)", path.display())]
+    Long {
+        /// The file.
+        path: PathBuf,
+        /// Bytes by its header.
+        expected: u128,
+    },
+    /// A file is no list of records.
+    #[error("`{}` has {found} bytes, expected: records of {record}", path.display())]
+    Records {
+        /// The file.
+        path: PathBuf,
+        /// Its bytes.
+        found: u64,
+        /// Bytes of a record.
+        record: usize,
+    },
+    /// There are more images than labels, or fewer.
+    #[error(
+        "`{}` has {images} images and `{}` {labels} labels", images_path.display(),
+        labels_path.display()
+    )]
+    Count {
+        /// The file of the images.
+        images_path: PathBuf,
+        /// Images in it.
+        images: usize,
+        /// The file of the labels.
+        labels_path: PathBuf,
+        /// Labels in it.
+        labels: usize,
+    },
+    /// A label is no class.
+    #[error("`{}`: the label of image {index} is {found}, expected: below {classes}", path.display())]
+    Label {
+        /// The file.
+        path: PathBuf,
+        /// The image, from 0.
+        index: usize,
+        /// Its label.
+        found: u32,
+        /// The number of classes.
+        classes: usize,
+    },
+    /// More images are bad than may be.
+    #[error("{}", bad_images(*bad, *total, *allowed, first))]
+    BadImages {
+        /// Bad images; where reading stopped at them, there may be more.
+        bad: usize,
+        /// Images in all.
+        total: usize,
+        /// The share that may be bad; under `data.strict` there is none.
+        allowed: Option<f64>,
+        /// The first of them.
+        first: Vec<SkippedImage>,
+    },
+    /// A split holds no image.
+    #[error("no image is left for `{split}` out of {images}")]
+    EmptySplit {
+        /// `train` or `held_out`.
+        split: &'static str,
+        /// Images in both splits.
+        images: usize,
+    },
+    /// A prepared file of images is malformed.
+    #[error("image file `{}`: {fault}", path.display())]
+    Set {
+        /// The file.
+        path: PathBuf,
+        /// What is malformed.
+        fault: SetFault,
+    },
+}
+
+/// What is malformed in a prepared file of images.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetFault {
+    /// The file ends before its header does.
+    #[error("{found} bytes are shorter than the header: {expected}")]
+    Short {
+        /// Bytes in the file.
+        found: usize,
+        /// Bytes of a header.
+        expected: usize,
+    },
+    /// The file starts with something else.
+    #[error("starts with `{}`, expected: `{}`", found.escape_ascii(), expected.escape_ascii())]
+    Magic {
+        /// The first bytes.
+        found: [u8; 8],
+        /// The magic.
+        expected: [u8; 8],
+    },
+    /// Another version of the format.
+    #[error("format version {found}, expected: {expected}")]
+    Version {
+        /// The file's.
+        found: usize,
+        /// Ours.
+        expected: u32,
+    },
+    /// There are no such images.
+    #[error("images of {key} {found}, expected: {expected}")]
+    Shape {
+        /// `size` or `channels`.
+        key: &'static str,
+        /// The file's.
+        found: usize,
+        /// What it may be.
+        expected: String,
+    },
+    /// The length of the file is not what the header's count says.
+    #[error("{found} bytes of pixels and labels, expected: {expected} (the header's count)")]
+    Length {
+        /// Bytes after the header.
+        found: usize,
+        /// Bytes by the header.
+        expected: u128,
+    },
+    /// A label is no class.
+    #[error("the label of image {index} is {found}, expected: below {classes}")]
+    Label {
+        /// The image, from 0.
+        index: usize,
+        /// Its label.
+        found: usize,
+        /// The number of classes.
+        classes: usize,
+    },
+    /// An image to write is of another size than the file's.
+    #[error("image {index} has {found} bytes, expected: {expected}")]
+    Pixels {
+        /// The image, from 0.
+        index: usize,
+        /// Its bytes.
+        found: usize,
+        /// The bytes of its shape.
+        expected: usize,
+    },
+    /// The file is not the one that its summary is about.
+    #[error("{key} {found}, expected: {expected} (`summary.json`)")]
+    Other {
+        /// What differs.
+        key: &'static str,
+        /// The file's.
+        found: usize,
+        /// The summary's.
+        expected: usize,
+    },
+}
+
+impl ImageError {
+    /// What a person can do about it, where there is something.
+    pub fn hint(&self) -> Option<String> {
+        let text = match self {
+            Self::NotAFolder { .. } => "name the folder that it lies in".into(),
+            Self::NoImages { .. } => {
+                "images lie in a folder per class (PNG, JPEG or WebP; `CLASS/…`, or `train/CLASS/…` \
+                 and `val/CLASS/…`), or in the files of MNIST (`train-images-idx3-ubyte`) or CIFAR \
+                 (`data_batch_1.bin`)"
+                    .into()
+            }
+            Self::OneClass { .. } => {
+                "images lie in a folder per class: name the folder that holds those".into()
+            }
+            Self::TwoSets { .. } => "name one of them in `data.path`".into(),
+            Self::Magic { .. }
+            | Self::Dimensions { .. }
+            | Self::Short { .. }
+            | Self::Long { .. }
+            | Self::Records { .. }
+            | Self::Count { .. } => "it is damaged, or not what its name says".into(),
+            Self::Label { .. } => {
+                "it is damaged, or a list of class names lies beside it that is not its own: \
+                 `classes.txt` for IDX files, `batches.meta.txt` for CIFAR-10, \
+                 `fine_label_names.txt` for CIFAR-100"
+                    .into()
+            }
+            Self::BadImages { allowed: None, .. } => {
+                "mend them, or remove `data.strict` to skip them".into()
+            }
+            Self::BadImages { .. } => "mend or remove them".into(),
+            Self::EmptySplit { .. } => "give more images, or change `data.held_out`".into(),
+            Self::Set { path, .. } => {
+                let folder = path.parent().unwrap_or(path);
+                format!("remove `{}`; it is prepared again from the images", folder.display())
+            }
+            _ => return None,
+        };
+        Some(text)
+    }
+}
+
+/// The message of [`ImageError::BadImages`], with the first of them below it.
+fn bad_images(bad: usize, total: usize, allowed: Option<f64>, first: &[SkippedImage]) -> String {
+    let images = if bad == 1 { "image is" } else { "images are" };
+    let mut text = match allowed {
+        Some(share) => {
+            format!("{bad} {images} bad out of {total}, more than {} %:", share * 100.0)
+        }
+        None => format!("{bad} {images} bad out of {total}, `data.strict` allows none:"),
+    };
+    for image in first {
+        text.push_str(&format!("\n  {image}"));
+    }
+    if bad > first.len() {
+        text.push_str(&format!("\n  and {} more", bad - first.len()));
+    }
+    text
+}

@@ -1,0 +1,257 @@
+//! What lies in a folder of image data: classes, labels, and images that are not decoded yet.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use matformer_core::fs;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::decode::{self, Decoder};
+use super::listing::{Listed, Listing};
+use super::packed::Packed;
+use super::{ImageError, ImageShape, cifar, folders, idx};
+use crate::Result;
+use crate::hash::Hasher;
+
+/// Images that are held at once, in bytes and in number.
+const MOST_BYTES: usize = 32 << 20;
+const MOST_IMAGES: usize = 1024;
+
+/// How image data lies in its folder: see [`images`](crate::images).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageLayout {
+    /// The files of MNIST.
+    Idx,
+    /// CIFAR-10, binary.
+    #[serde(rename = "cifar-10")]
+    Cifar10,
+    /// CIFAR-100, binary.
+    #[serde(rename = "cifar-100")]
+    Cifar100,
+    /// A folder per class.
+    Folders,
+}
+
+impl fmt::Display for ImageLayout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Idx => "IDX files",
+            Self::Cifar10 => "CIFAR-10",
+            Self::Cifar100 => "CIFAR-100",
+            Self::Folders => "a folder per class",
+        })
+    }
+}
+
+/// Image data before it is decoded.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// How it lies there.
+    pub layout: ImageLayout,
+    /// The names of the classes; labels are places in this list.
+    pub classes: Vec<String>,
+    /// The images to train on; all of them where there are no others.
+    pub train: Images,
+    /// The held-out images, where the data has its own.
+    pub held_out: Option<Images>,
+    /// Files that are no image, or lie in no folder of a class.
+    pub ignored: usize,
+}
+
+/// Images with labels.
+#[derive(Debug)]
+pub(super) struct Images {
+    /// The class of each image.
+    pub labels: Vec<u32>,
+    pixels: Pixels,
+}
+
+/// Where the pixels of images are.
+#[derive(Debug)]
+enum Pixels {
+    /// In a file for each image, below `root`.
+    Files { root: PathBuf, files: Vec<Listed> },
+    /// In files of many images.
+    Packed(Packed),
+}
+
+/// Takes decoded images, in order: the position in the list that was asked for, the bytes that the
+/// image has in its file, and its pixels or why there are none.
+pub(super) type Sink<'a> = dyn FnMut(usize, u64, Result<Vec<u8>, String>) -> Result<()> + 'a;
+
+/// Finds the images below `root`.
+///
+/// # Errors
+/// As [`Listing::of`]; what is wrong with the files of the layout; [`ImageError::NoImages`];
+/// [`ImageError::OneClass`].
+pub(super) fn find(root: &Path) -> Result<Found> {
+    let listing = Listing::of(root)?;
+    let packed = match idx::find(&listing)? {
+        None => cifar::find(&listing)?,
+        found => found,
+    };
+    let found = match packed {
+        Some(found) => found,
+        None => folders::find(&listing)?,
+    };
+    match found.classes.as_slice() {
+        [] => Err(ImageError::NoImages { path: root.into() }.into()),
+        [class] => Err(ImageError::OneClass { path: root.into(), class: class.clone() }.into()),
+        _ => Ok(found),
+    }
+}
+
+/// The names in a file, a line each; empty lines are passed over.
+///
+/// # Errors
+/// A file that cannot be read, [`ImageError::ClassNames`] if a name is there twice.
+pub(super) fn class_names(path: &Path) -> Result<Vec<String>> {
+    let mut names: Vec<String> = Vec::new();
+    for name in fs::read_to_string(path)?.lines().map(str::trim).filter(|name| !name.is_empty()) {
+        if names.iter().any(|known| known == name) {
+            let reason = format!("`{name}` is there twice");
+            return Err(ImageError::ClassNames { path: path.into(), reason }.into());
+        }
+        names.push(name.into());
+    }
+    Ok(names)
+}
+
+impl Images {
+    /// Images in files of their own, below `root`.
+    pub(super) fn files(root: &Path, files: Vec<(Listed, u32)>) -> Self {
+        let (files, labels) = files.into_iter().unzip();
+        Self { labels, pixels: Pixels::Files { root: root.into(), files } }
+    }
+
+    /// Images in files of many, as many as there are labels.
+    pub(super) fn packed(labels: Vec<u32>, packed: Packed) -> Self {
+        debug_assert_eq!(labels.len(), packed.len());
+        Self { labels, pixels: Pixels::Packed(packed) }
+    }
+
+    /// The number of images.
+    pub(super) fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// The name of an image, without a machine's path.
+    pub(super) fn name(&self, index: usize) -> String {
+        match &self.pixels {
+            Pixels::Files { files, .. } => files.get(index).map(Listed::name).unwrap_or_default(),
+            Pixels::Packed(packed) => packed.name(index),
+        }
+    }
+
+    /// The bytes of the images at `indices`, as their files have them.
+    pub(super) fn bytes(&self, indices: &[usize]) -> u64 {
+        match &self.pixels {
+            Pixels::Files { files, .. } => {
+                indices.iter().filter_map(|&index| files.get(index)).map(|file| file.bytes).sum()
+            }
+            Pixels::Packed(packed) => packed.bytes(indices.len()),
+        }
+    }
+
+    /// Adds what tells these images from others: the names, sizes and times of their files, or the
+    /// contents where a file holds many. Those have the same names and sizes in every set (MNIST
+    /// and those that took its place), and are few.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub(super) fn fingerprint(&self, hasher: &mut Hasher) -> Result<()> {
+        hasher.part(self.labels.len().to_le_bytes());
+        for label in &self.labels {
+            hasher.part(label.to_le_bytes());
+        }
+        match &self.pixels {
+            Pixels::Files { root, files } => {
+                let root = std::fs::canonicalize(root).map_err(fs::error(root, "read"))?;
+                hasher.part(root.as_os_str().as_encoded_bytes());
+                for file in files {
+                    hasher.part(file.inside.as_os_str().as_encoded_bytes());
+                    hasher.part(file.bytes.to_le_bytes()).part(file.modified.to_le_bytes());
+                }
+            }
+            Pixels::Packed(packed) => {
+                for file in &packed.files {
+                    hasher.part(&file.name).part(fs::sha256_file(&file.path)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every image that can be read is a square of this size.
+    pub(super) fn all_have_size(&self, size: usize) -> bool {
+        match &self.pixels {
+            Pixels::Files { root, files } => files.par_iter().all(|file| {
+                let found = decode::dimensions(&root.join(&file.inside));
+                found
+                    .is_none_or(|(width, height)| (width as usize, height as usize) == (size, size))
+            }),
+            Pixels::Packed(packed) => packed
+                .files
+                .iter()
+                .all(|file| (file.raster.rows, file.raster.columns) == (size, size)),
+        }
+    }
+
+    /// Decodes the images at `indices`, which ascend, some at once, and hands them over in order.
+    ///
+    /// # Errors
+    /// What `sink` returns; a file of many images that cannot be read, or is of another length than
+    /// it says.
+    pub(super) fn decode(
+        &self,
+        indices: &[usize],
+        decoder: &Decoder,
+        sink: &mut Sink<'_>,
+    ) -> Result<()> {
+        let (root, files) = match &self.pixels {
+            Pixels::Packed(packed) => return packed.decode(indices, decoder, sink),
+            Pixels::Files { root, files } => (root, files),
+        };
+        let most = at_once(decoder.shape().bytes());
+        for (chunk, part) in indices.chunks(most).enumerate() {
+            let listed: Vec<&Listed> = part.iter().filter_map(|&index| files.get(index)).collect();
+            let decode = |file: &&Listed| decoder.file(&root.join(&file.inside));
+            let decoded: Vec<_> = listed.par_iter().map(decode).collect();
+            for (at, (file, image)) in listed.into_iter().zip(decoded).enumerate() {
+                sink(chunk * most + at, file.bytes, image)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many images of so many bytes are decoded at once.
+pub(super) fn at_once(bytes: usize) -> usize {
+    (MOST_BYTES / bytes.max(1)).clamp(1, MOST_IMAGES)
+}
+
+/// The shape that is kept of images, of which models see `shape`: the same where all of them have
+/// its size, and more otherwise.
+pub(super) fn kept_shape(found: &Found, shape: ImageShape) -> ImageShape {
+    let whole = |images: &Images| images.all_have_size(shape.size);
+    match whole(&found.train) && found.held_out.as_ref().is_none_or(whole) {
+        true => shape,
+        false => shape.with_margin(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_at_once_is_bounded() {
+        for bytes in [0, 1, 28 * 28, 3 * 256 * 256, 3 * 4096 * 4096, usize::MAX] {
+            let images = at_once(bytes);
+            let bounded = images == 1 || images * bytes <= MOST_BYTES;
+            assert!((1..=MOST_IMAGES).contains(&images) && bounded, "{images} of {bytes}");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The files below a folder.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use matformer_core::fs;
+use walkdir::{DirEntry, WalkDir};
+
+use super::ImageError;
+use crate::{Error, Result};
+
+/// The files below a folder, sorted by path.
+#[derive(Debug)]
+pub(super) struct Listing {
+    /// The folder.
+    pub root: PathBuf,
+    /// What lies below it.
+    pub files: Vec<Listed>,
+}
+
+/// A file below a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Listed {
+    /// Its path from the folder.
+    pub inside: PathBuf,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// When it was changed, in nanoseconds since 1970; 0 where that is unknown.
+    pub modified: u128,
+}
+
+impl Listed {
+    /// The path from the folder, with `/` between its parts.
+    pub(super) fn name(&self) -> String {
+        let parts: Vec<_> = self.inside.iter().map(|part| part.to_string_lossy()).collect();
+        parts.join("/")
+    }
+}
+
+impl Listing {
+    /// Lists the files below `root`, but for hidden ones, symbolic links, and folders tagged as
+    /// caches (`CACHEDIR.TAG`).
+    ///
+    /// # Errors
+    /// [`Error::File`] if `root` is not there, [`ImageError::NotAFolder`], [`Error::Walk`].
+    pub(super) fn of(root: &Path) -> Result<Self> {
+        if !std::fs::metadata(root).map_err(fs::error(root, "read"))?.is_dir() {
+            return Err(ImageError::NotAFolder { path: root.into() }.into());
+        }
+        let visible = |entry: &DirEntry| {
+            let hidden = entry.file_name().to_string_lossy().starts_with('.');
+            let cache = entry.file_type().is_dir() && entry.path().join("CACHEDIR.TAG").is_file();
+            entry.depth() == 0 || !(hidden || cache)
+        };
+        let failed = |source| Error::Walk { path: root.into(), source };
+        let mut files = Vec::new();
+        for entry in WalkDir::new(root).into_iter().filter_entry(visible) {
+            let entry = entry.map_err(failed)?;
+            if !entry.file_type().is_file() {
+                continue;
+            }
+            let about = entry.metadata().map_err(failed)?;
+            let since = about.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+            files.push(Listed {
+                inside: entry.path().strip_prefix(root).unwrap_or(entry.path()).into(),
+                bytes: about.len(),
+                modified: since.map_or(0, |since| since.as_nanos()),
+            });
+        }
+        files.sort_by(|a, b| a.inside.cmp(&b.inside));
+        Ok(Self { root: root.into(), files })
+    }
+
+    /// Where a file lies.
+    pub(super) fn path(&self, file: &Listed) -> PathBuf {
+        self.root.join(&file.inside)
+    }
+
+    /// The file at a path from the folder.
+    pub(super) fn get(&self, inside: &Path) -> Option<&Listed> {
+        let at = self.files.binary_search_by(|file| file.inside.as_path().cmp(inside)).ok()?;
+        self.files.get(at)
+    }
+
+    /// The folder that has a file with one of these names, as a path from the root.
+    ///
+    /// # Errors
+    /// [`ImageError::TwoSets`] if there are two such folders.
+    pub(super) fn folder_with(&self, names: &[&str]) -> Result<Option<&Path>> {
+        let named = |file: &&Listed| names.iter().any(|name| file.inside.ends_with(name));
+        let folders: BTreeSet<&Path> =
+            self.files.iter().filter(named).filter_map(|file| file.inside.parent()).collect();
+        let mut folders = folders.into_iter();
+        match (folders.next(), folders.next()) {
+            (Some(first), Some(second)) => {
+                let folders = [first, second].map(|folder| self.root.join(folder));
+                Err(ImageError::TwoSets { folders }.into())
+            }
+            (first, _) => Ok(first),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Place;
+    use super::*;
+
+    #[test]
+    fn hidden_files_links_and_caches_are_passed_over() {
+        let place = Place::new();
+        for name in
+            ["b/1.png", "a/sub/2.png", "a/.hidden", ".git/x", "target/CACHEDIR.TAG", "c.txt"]
+        {
+            place.write(name, b"12345");
+        }
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(place.path("b/1.png"), place.path("b/link.png")).unwrap();
+            std::os::unix::fs::symlink(place.path("b"), place.path("d")).unwrap();
+        }
+        let listing = Listing::of(&place.root()).unwrap();
+        let names: Vec<String> = listing.files.iter().map(Listed::name).collect();
+        assert_eq!(names, ["a/sub/2.png", "b/1.png", "c.txt"]);
+        let file = listing.get(Path::new("b/1.png")).unwrap();
+        assert!(file.bytes == 5 && file.modified > 0);
+        assert_eq!(listing.path(file), place.path("b/1.png"));
+        assert_eq!(listing.get(Path::new("b/2.png")), None);
+    }
+
+    #[test]
+    fn a_set_lies_in_one_folder() {
+        let place = Place::new();
+        place.write("usr/share/one/x.gz", b"");
+        let found = |names: &[&str]| {
+            let listing = Listing::of(&place.root()).unwrap();
+            let found = listing.folder_with(names);
+            found.map(|folder| folder.map(Path::to_owned)).map_err(|error| error.to_string())
+        };
+        assert_eq!(found(&["x", "x.gz"]), Ok(Some("usr/share/one".into())));
+        assert_eq!(found(&["x"]), Ok(None));
+        place.write("x", b"");
+        let (here, below) = (place.path(""), place.path("usr/share/one"));
+        let message = found(&["x", "x.gz"]).unwrap_err();
+        let expected = format!(
+            "there is a set of images in `{}` and in `{}`, expected: one",
+            here.display(),
+            below.display()
+        );
+        assert_eq!(message, expected);
+    }
+
+    #[test]
+    fn what_is_no_folder_is_named() {
+        let place = Place::new();
+        place.write("file", b"");
+        let message = |name: &str| Listing::of(&place.path(name)).unwrap_err().to_string();
+        let path = |name: &str| place.path(name).display().to_string();
+        assert_eq!(message("none"), format!("cannot read `{}`", path("none")));
+        let expected = format!("`{}` is a file, expected: a folder of images", path("file"));
+        assert_eq!(message("file"), expected);
+    }
+}

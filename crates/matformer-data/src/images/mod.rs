@@ -1,0 +1,119 @@
+//! Image classification data: from files of images to memory-mapped pixels with labels.
+//!
+//! [`prepare_images`] finds the images below a folder, decodes them once and writes them into a
+//! folder of the cache that is found again. What lies in the folder tells its layout; the first of
+//! these that fits is taken:
+//!
+//! | layout | what lies there |
+//! |---|---|
+//! | [IDX](ImageLayout::Idx) | `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and, for the held-out images, `t10k-images-idx3-ubyte`, `t10k-labels-idx1-ubyte`: each plain or `.gz`, all in one folder, wherever it lies. Classes are `0` to `9`, or what `classes.txt` beside them names, a line each. |
+//! | [CIFAR-10](ImageLayout::Cifar10) | `data_batch_1.bin`, `data_batch_2.bin`, … and `test_batch.bin` in one folder, wherever it lies. `batches.meta.txt` names the classes. |
+//! | [CIFAR-100](ImageLayout::Cifar100) | `train.bin`, `test.bin` and `fine_label_names.txt` in one folder, wherever it lies. The fine labels are used. |
+//! | [folders](ImageLayout::Folders) | `train/CLASS/…` with `val/CLASS/…`, `validation/CLASS/…` or `test/CLASS/…` (the first that is there), or `CLASS/…`. Folders below a class belong to it. |
+//!
+//! Where the data has no held-out images of its own, a share of each class is held out by a hash of
+//! the images' names. Hidden files and symbolic links are passed over.
+//!
+//! In folders, what an image is tells its content: PNG, JPEG or WebP. An image that cannot be decoded
+//! is named, skipped and counted; more than 1 % of them are an error.
+
+mod cifar;
+mod config;
+mod decode;
+mod error;
+mod folders;
+mod found;
+mod idx;
+mod listing;
+mod packed;
+mod prepare;
+#[cfg(test)]
+mod prepare_tests;
+mod set;
+mod split;
+#[cfg(test)]
+mod testing;
+
+pub use config::ImageConfig;
+pub use error::{ImageError, SetFault};
+pub use found::ImageLayout;
+pub use prepare::{
+    ImageSummary, PreparedImages, Skipped, SkippedImage, SplitImages, prepare_images,
+};
+pub use set::ImageSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+
+/// The largest image that is decoded, in pixels: 64 megapixels.
+pub const MAX_IMAGE_PIXELS: u64 = 64_000_000;
+/// The largest [`ImageShape::size`] that can be asked for.
+pub const MAX_IMAGE_SIZE: usize = 2048;
+
+/// The pixels of a square image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageShape {
+    /// Height and width in pixels.
+    pub size: usize,
+    /// 1 for grey, 3 for red, green and blue.
+    pub channels: usize,
+}
+
+impl ImageShape {
+    /// Checks that there may be such images.
+    ///
+    /// # Errors
+    /// [`ImageError::Shape`].
+    pub fn validate(&self) -> Result<()> {
+        match self.fault(MAX_IMAGE_SIZE) {
+            Some((key, found, expected)) => Err(ImageError::Shape { key, found, expected }.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// What is impossible about it: the key, its value, and what it may be.
+    fn fault(&self, largest: usize) -> Option<(&'static str, usize, String)> {
+        if !(1..=largest).contains(&self.size) {
+            return Some(("size", self.size, format!("1 to {largest}")));
+        }
+        match self.channels {
+            1 | 3 => None,
+            other => Some(("channels", other, "1 or 3".into())),
+        }
+    }
+
+    /// Bytes of an image, one a pixel and channel.
+    pub fn bytes(&self) -> usize {
+        self.channels * self.size * self.size
+    }
+
+    /// The shape that is kept of images of many sizes: an eighth more than is seen, so that training
+    /// may crop and evaluation take the centre. The usual 256 for 224.
+    fn with_margin(self) -> Self {
+        Self { size: (self.size * 8).div_ceil(7), ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_are_checked() {
+        let message = |size, channels| {
+            ImageShape { size, channels }.validate().map_err(|error| error.to_string())
+        };
+        assert!(message(1, 1).is_ok() && message(2048, 3).is_ok());
+        assert_eq!(message(0, 3).unwrap_err(), "images of size 0, expected: 1 to 2048");
+        assert_eq!(message(2049, 3).unwrap_err(), "images of size 2049, expected: 1 to 2048");
+        assert_eq!(message(8, 4).unwrap_err(), "images of channels 4, expected: 1 or 3");
+    }
+
+    #[test]
+    fn the_margin_is_the_usual_one() {
+        let size = |size| ImageShape { size, channels: 3 }.with_margin().size;
+        assert_eq!([224, 28, 32, 1].map(size), [256, 32, 37, 2]);
+    }
+}

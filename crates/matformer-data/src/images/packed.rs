@@ -1,0 +1,213 @@
+//! Images that lie uncompressed in a file, one record after the other.
+
+use std::io::{BufRead, Read};
+use std::path::{Path, PathBuf};
+
+use matformer_core::fs;
+use rayon::prelude::*;
+
+use super::ImageError;
+use super::decode::{Decoder, Raster};
+use super::found::{Sink, at_once};
+use crate::format::{self, Compression};
+use crate::{Error, Result};
+
+/// Files of records: each a label of some bytes, then the pixels of an image.
+#[derive(Debug)]
+pub(super) struct Packed {
+    /// The files, in the order of their images.
+    pub files: Vec<PackedFile>,
+    /// Bytes of a record before its pixels.
+    pub label: usize,
+}
+
+/// A file of records.
+#[derive(Debug)]
+pub(super) struct PackedFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its path from the folder of the data.
+    pub name: String,
+    /// Bytes before its first record.
+    pub header: usize,
+    /// The number of records.
+    pub images: usize,
+    /// What the pixels of a record are.
+    pub raster: Raster,
+}
+
+impl PackedFile {
+    /// Hands every record over, in order.
+    ///
+    /// # Errors
+    /// A file that cannot be read or unpacked, [`ImageError::Short`], [`ImageError::Long`], and what
+    /// `take` returns.
+    pub(super) fn records(
+        &self,
+        label: usize,
+        take: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut record = vec![0; label + self.raster.bytes()];
+        let mut file = Bytes::open(&self.path)?;
+        file.expected = self.header as u128 + self.images as u128 * record.len() as u128;
+        file.skip(self.header)?;
+        for _ in 0..self.images {
+            file.fill(&mut record)?;
+            take(&record)?;
+        }
+        file.end()
+    }
+}
+
+impl Packed {
+    /// Decodes the images at `indices`, which ascend, many at once, and hands each over in order:
+    /// its position in `indices`, its bytes in the file, and its pixels or why there are none.
+    ///
+    /// # Errors
+    /// As [`PackedFile::records`].
+    pub(super) fn decode(
+        &self,
+        indices: &[usize],
+        decoder: &Decoder,
+        sink: &mut Sink<'_>,
+    ) -> Result<()> {
+        let mut wanted = indices.iter().copied().peekable();
+        let (mut index, mut done) = (0, 0);
+        for file in &self.files {
+            let bytes = self.label + file.raster.bytes();
+            let most = at_once(bytes.max(decoder.shape().bytes()));
+            let mut chunk: Vec<Vec<u8>> = Vec::new();
+            let mut flush = |chunk: &mut Vec<Vec<u8>>| -> Result<()> {
+                let raster = |pixels: &Vec<u8>| decoder.raster(pixels, file.raster);
+                let decoded: Vec<_> = chunk.par_iter().map(raster).collect();
+                chunk.clear();
+                for image in decoded {
+                    sink(done, bytes as u64, image)?;
+                    done += 1;
+                }
+                Ok(())
+            };
+            file.records(self.label, &mut |record| {
+                if wanted.next_if_eq(&index).is_some() {
+                    chunk.push(record.get(self.label..).unwrap_or_default().to_vec());
+                }
+                index += 1;
+                if chunk.len() == most { flush(&mut chunk) } else { Ok(()) }
+            })?;
+            flush(&mut chunk)?;
+        }
+        Ok(())
+    }
+
+    /// The number of images.
+    pub(super) fn len(&self) -> usize {
+        self.files.iter().map(|file| file.images).sum()
+    }
+
+    /// The bytes of so many images, with their labels.
+    pub(super) fn bytes(&self, images: usize) -> u64 {
+        let record = self.files.first().map_or(0, |file| self.label + file.raster.bytes());
+        images as u64 * record as u64
+    }
+
+    /// The name of an image: that of its file, and its place in it.
+    pub(super) fn name(&self, index: usize) -> String {
+        let mut place = index;
+        for file in &self.files {
+            if place < file.images {
+                return format!("{}:{place}", file.name);
+            }
+            place -= file.images;
+        }
+        index.to_string()
+    }
+}
+
+/// The bytes of a file, unpacked where its name ends in `.gz`; says how far it came.
+pub(super) struct Bytes {
+    path: PathBuf,
+    reader: Box<dyn BufRead>,
+    compression: Option<Compression>,
+    read: u64,
+    /// The bytes that the file should have, for errors.
+    pub expected: u128,
+}
+
+impl Bytes {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let compression = is_gzip(path).then_some(Compression::Gzip);
+        let reader = format::open(path, compression)?;
+        Ok(Self { path: path.into(), reader, compression, read: 0, expected: 0 })
+    }
+
+    /// Reads as much as the buffer holds.
+    ///
+    /// # Errors
+    /// [`ImageError::Short`], or a file that cannot be read or unpacked.
+    pub(super) fn fill(&mut self, mut buffer: &mut [u8]) -> Result<()> {
+        while !buffer.is_empty() {
+            match self.reader.read(buffer) {
+                Ok(0) => return Err(self.short()),
+                Ok(count) => {
+                    self.read += count as u64;
+                    buffer = buffer.get_mut(count..).unwrap_or_default();
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.unreadable(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads and forgets.
+    fn skip(&mut self, bytes: usize) -> Result<()> {
+        self.fill(&mut vec![0; bytes])
+    }
+
+    /// The next `count` bytes: memory is taken for what the file has, not for what it says.
+    ///
+    /// # Errors
+    /// As [`fill`](Self::fill).
+    pub(super) fn take(&mut self, count: u64) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let read = (&mut self.reader).take(count).read_to_end(&mut bytes);
+        self.read += read.map_err(|error| self.unreadable(error))? as u64;
+        if (bytes.len() as u64) < count {
+            return Err(self.short());
+        }
+        Ok(bytes)
+    }
+
+    /// Checks that nothing is left.
+    ///
+    /// # Errors
+    /// [`ImageError::Long`], or a file that cannot be read or unpacked.
+    pub(super) fn end(mut self) -> Result<()> {
+        // A packed file's checksum is looked at here: a failure to read is not the end.
+        match self.reader.fill_buf() {
+            Ok([]) => Ok(()),
+            Ok(_) => Err(ImageError::Long { path: self.path, expected: self.expected }.into()),
+            Err(error) => Err(self.unreadable(error)),
+        }
+    }
+
+    fn short(&self) -> Error {
+        ImageError::Short { path: self.path.clone(), found: self.read, expected: self.expected }
+            .into()
+    }
+
+    fn unreadable(&self, error: std::io::Error) -> Error {
+        match self.compression {
+            Some(_) => Error::Unreadable {
+                file: self.path.display().to_string(),
+                format: "gzip",
+                reason: error.to_string(),
+            },
+            None => fs::error(&self.path, "read")(error).into(),
+        }
+    }
+}
+
+pub(super) fn is_gzip(path: &Path) -> bool {
+    format::suffix(path) == "gz"
+}

@@ -1,0 +1,251 @@
+//! Folders of images through [`prepare_images`] and back.
+
+use super::testing::{Place, huge_png, png};
+use super::*;
+use crate::{Error, Progress, Stage};
+
+/// Two classes of `each` images, named by their grey.
+fn made(each: u8) -> Place {
+    let place = Place::new();
+    for grey in 0..each {
+        place.write(&format!("a/{grey}.png"), png(4, [grey; 3]));
+        place.write(&format!("b/{grey}.png"), png(4, [grey ^ 128; 3]));
+    }
+    place
+}
+
+fn images(set: &ImageSet) -> Vec<(usize, u8)> {
+    (0..set.len()).map(|index| (set.label(index), set.pixels(index)[0])).collect()
+}
+
+fn folders(place: &Place) -> usize {
+    std::fs::read_dir(place.cache()).map_or(0, Iterator::count)
+}
+
+#[test]
+fn every_image_is_in_one_split() {
+    let place = made(20);
+    let prepared = place.prepare(4, 1).unwrap();
+    let summary = &prepared.summary;
+    assert_eq!((summary.train.images, summary.held_out.images), (36, 4));
+    assert_eq!((summary.size, summary.channels, summary.own_held_out), (4, 1, false));
+    assert_eq!((summary.skipped.images, summary.ignored), (0, 0));
+    assert_eq!(summary.layout, ImageLayout::Folders);
+    let held_out = images(&prepared.held_out().unwrap());
+    assert_eq!(held_out.iter().filter(|(label, _)| *label == 0).count(), 2);
+    let mut all = [images(&prepared.train().unwrap()), held_out].concat();
+    all.sort_unstable();
+    let expected = (0..20).map(|grey| (0, grey)).chain((128..148).map(|grey| (1, grey)));
+    assert!(all.into_iter().eq(expected));
+}
+
+#[test]
+fn a_folder_is_reused_until_its_images_or_what_is_made_of_them_change() {
+    let place = made(5);
+    let config = ImageConfig { held_out: 0.4, ..place.config() };
+    let first = place.prepare_with(&config, 4, 1).unwrap();
+    assert!(!first.reused);
+    let again = place.prepare_with(&config, 4, 1).unwrap();
+    assert!(again.reused);
+    assert_eq!((again.dir(), &again.summary), (first.dir(), &first.summary));
+    assert_eq!(PreparedImages::open(first.dir()).unwrap().summary, first.summary);
+    // Nobody is strict about images that are good.
+    let strict = ImageConfig { strict: true, ..config.clone() };
+    assert!(place.prepare_with(&strict, 4, 1).unwrap().reused);
+
+    let mut others = vec![first.data_hash()];
+    let mut other = |prepared: PreparedImages| {
+        assert!(!prepared.reused && !others.contains(&prepared.data_hash()));
+        others.push(prepared.data_hash());
+    };
+    other(place.prepare_with(&config, 4, 3).unwrap());
+    other(place.prepare_with(&config, 7, 1).unwrap());
+    other(place.prepare_with(&ImageConfig { held_out: 0.2, ..config.clone() }, 4, 1).unwrap());
+    place.write("a/0.png", png(4, [50; 3]));
+    other(place.prepare_with(&config, 4, 1).unwrap());
+    std::fs::rename(place.path("b"), place.path("c")).unwrap();
+    other(place.prepare_with(&config, 4, 1).unwrap());
+    // A folder each, and nothing half-made.
+    assert_eq!(folders(&place), others.len());
+}
+
+#[test]
+fn the_same_images_have_the_same_hash_anywhere() {
+    let prepared = [made(10), made(10)].map(|place| {
+        let prepared = place.prepare(4, 3).unwrap();
+        let files = ["train.bin", "held_out.bin"]
+            .map(|file| std::fs::read(prepared.dir().join(file)).unwrap());
+        (prepared.data_hash(), files)
+    });
+    assert_eq!(prepared[0], prepared[1]);
+}
+
+#[test]
+fn images_of_one_size_are_kept_and_others_get_a_margin() {
+    let place = made(5);
+    assert_eq!(place.prepare(4, 1).unwrap().summary.size, 4);
+    place.write("a/large.png", png(5, [0; 3]));
+    assert_eq!(place.prepare(4, 1).unwrap().summary.size, 5);
+    assert_eq!(place.prepare(14, 1).unwrap().summary.size, 16);
+}
+
+#[test]
+fn progress_goes_to_its_end() {
+    let place = made(200);
+    place.write("a/bad.png", "no image");
+    let mut seen = Vec::new();
+    let shape = ImageShape { size: 4, channels: 1 };
+    prepare_images(&place.config(), shape, &place.cache(), &mut |at| seen.push(at)).unwrap();
+    assert_eq!(seen[0], Progress { stage: Stage::Images, done: 0, total: 0 });
+    assert!(seen.iter().all(|at| at.stage == Stage::Images));
+    assert!(seen[1..].is_sorted_by_key(|at| at.done) && seen.len() == 402);
+    let bytes: u64 = walkdir::WalkDir::new(place.root())
+        .into_iter()
+        .map(|entry| entry.unwrap().metadata().unwrap())
+        .filter(|about| about.is_file())
+        .map(|about| about.len())
+        .sum();
+    let last = seen.last().unwrap();
+    assert_eq!((last.done, last.total), (bytes as usize, bytes as usize));
+}
+
+#[test]
+fn a_few_bad_images_are_named_and_skipped() {
+    let place = made(150);
+    place.write("a/bad.png", "no image");
+    place.write("b/cut.png", &png(4, [0; 3])[..40]);
+    place.write("b/huge.png", huge_png());
+    let prepared = place.prepare(4, 1).unwrap();
+    let Skipped { images, first } = &prepared.summary.skipped;
+    let named: Vec<&str> = first.iter().map(|image| image.name.as_str()).collect();
+    assert_eq!((*images, named), (3, vec!["a/bad.png", "b/cut.png", "b/huge.png"]));
+    assert_eq!(first[0].to_string(), "`a/bad.png`: it is no PNG, JPEG or WebP");
+    let reason = "20000 by 30000 pixels, expected: 1 to 64000000 pixels";
+    assert_eq!(first[2].reason, reason);
+    let left = prepared.summary.train.images + prepared.summary.held_out.images;
+    assert_eq!(left, 300);
+
+    // Strict, whether or not it was prepared before.
+    let strict = ImageConfig { strict: true, ..place.config() };
+    let error = place.prepare_with(&strict, 4, 1).unwrap_err();
+    let message = place.message(&error);
+    assert!(
+        message.starts_with(
+            "3 images are bad out of 303, `data.strict` allows none:\n  `a/bad.png`: "
+        ),
+        "{message}"
+    );
+    std::fs::remove_dir_all(place.cache()).unwrap();
+    let error = place.prepare_with(&strict, 4, 1).unwrap_err();
+    assert_eq!(
+        place.message(&error),
+        "1 image is bad out of 303, `data.strict` allows none:\n  \
+         `a/bad.png`: it is no PNG, JPEG or WebP"
+    );
+    assert!(error.hint().unwrap().contains("data.strict"));
+    assert_eq!(folders(&place), 0);
+}
+
+#[test]
+fn too_many_bad_images_are_an_error() {
+    let place = made(150);
+    for number in 0..8 {
+        place.write(&format!("b/x{number}.png"), "no image");
+    }
+    let config = ImageConfig { held_out: 0.001, ..place.config() };
+    let error = place.prepare_with(&config, 4, 1).unwrap_err();
+    // 3.08 of 308 may be bad: the fourth ends it. No class has an image to hold out.
+    assert_eq!(
+        place.message(&error),
+        "4 images are bad out of 308, more than 1 %:\n  \
+         `b/x0.png`: it is no PNG, JPEG or WebP\n  `b/x1.png`: it is no PNG, JPEG or WebP\n  \
+         `b/x2.png`: it is no PNG, JPEG or WebP\n  `b/x3.png`: it is no PNG, JPEG or WebP"
+    );
+    assert!(error.hint().is_some());
+    assert_eq!(folders(&place), 0);
+}
+
+#[test]
+fn a_class_without_held_out_images_is_in_the_summary() {
+    let place = Place::new();
+    for grey in 0..10 {
+        place.write(&format!("train/a/{grey}.png"), png(4, [grey; 3]));
+        place.write(&format!("train/b/{grey}.png"), png(4, [grey; 3]));
+    }
+    place.write("val/b/1.png", png(4, [1; 3]));
+    let prepared = place.prepare(4, 1).unwrap();
+    assert_eq!(prepared.summary.held_out.empty_classes, ["a"]);
+    assert!(prepared.summary.train.empty_classes.is_empty());
+    assert_eq!(images(&prepared.held_out().unwrap()), [(1, 1)]);
+}
+
+#[test]
+fn an_empty_split_is_an_error() {
+    let place = made(4);
+    assert_eq!(place.refused(), "no image is left for `held_out` out of 8");
+    let error = place.prepare(4, 1).unwrap_err();
+    assert!(error.hint().unwrap().contains("data.held_out"));
+    let most = ImageConfig { held_out: 0.99, ..place.config() };
+    let error = place.prepare_with(&most, 4, 1).unwrap_err();
+    assert_eq!(error.to_string(), "no image is left for `train` out of 8");
+}
+
+#[test]
+fn paths_that_are_no_folder_are_named() {
+    let place = Place::new();
+    place.write("file.png", png(4, [0; 3]));
+    let said = |name: &str| {
+        let config = ImageConfig { path: Some(place.path(name).into()), ..place.config() };
+        let error = place.prepare_with(&config, 4, 1).unwrap_err();
+        (place.message(&error), error.hint())
+    };
+    assert_eq!(said("nowhere").0, "cannot read `nowhere`");
+    let (message, hint) = said("file.png");
+    assert_eq!(message, "`file.png` is a file, expected: a folder of images");
+    assert!(hint.is_some());
+    let unknown = ImageConfig { path: Some("fetch:poems".parse().unwrap()), ..place.config() };
+    let error = place.prepare_with(&unknown, 4, 1).unwrap_err();
+    assert!(matches!(error, Error::UnknownSource { .. }), "{error}");
+}
+
+#[test]
+fn a_damaged_folder_is_an_error_with_a_hint() {
+    let place = made(10);
+    let prepared = place.prepare(4, 1).unwrap();
+    let file = prepared.dir().join("train.bin");
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
+    let error = place.prepare(4, 1).unwrap().train().unwrap_err();
+    let message = error.to_string();
+    assert!(
+        message.ends_with("359 bytes of pixels and labels, expected: 360 (the header's count)"),
+        "{message}"
+    );
+    let folder = prepared.dir().display().to_string();
+    assert!(error.hint().unwrap().starts_with(&format!("remove `{folder}`; ")));
+    // A good file of another folder.
+    std::fs::copy(prepared.dir().join("held_out.bin"), &file).unwrap();
+    let message = prepared.train().unwrap_err().to_string();
+    assert!(message.ends_with("images 2, expected: 18 (`summary.json`)"), "{message}");
+
+    let summary = prepared.dir().join("summary.json");
+    let text = std::fs::read_to_string(&summary).unwrap();
+    let newer = text.replace("\"format_version\": 1", "\"format_version\": 99");
+    std::fs::write(&summary, newer).unwrap();
+    let error = place.prepare(4, 1).unwrap_err();
+    assert!(error.to_string().ends_with("format version 99, expected: 1"), "{error}");
+    assert!(error.hint().unwrap().starts_with(&format!("remove `{folder}`; ")));
+}
+
+#[test]
+fn a_folder_that_lacks_a_file_is_prepared_again() {
+    let place = made(10);
+    let first = place.prepare(4, 1).unwrap();
+    for file in ["train.bin", "held_out.bin", "summary.json"] {
+        std::fs::remove_file(first.dir().join(file)).unwrap();
+        let again = place.prepare(4, 1).unwrap();
+        assert!(!again.reused);
+        assert_eq!((again.dir(), &again.summary), (first.dir(), &first.summary));
+        assert_eq!(folders(&place), 1);
+    }
+}
