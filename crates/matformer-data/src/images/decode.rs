@@ -125,7 +125,8 @@ impl Decoder {
         Ok(self.planes(self.square(&image)))
     }
 
-    /// The square in the middle of an image, at the size and in the channels that are kept.
+    /// The square in the middle of an image, at the size that is kept; grey if only that is kept, or
+    /// if the image is.
     ///
     /// The short side becomes the size and what the long side has more is cut off. It is cut off
     /// first: of an image of one pixel by a million, the other order would make a large one. Pixels
@@ -135,9 +136,10 @@ impl Decoder {
         let side = width.min(height);
         let cut = image.crop_imm((width - side) / 2, (height - side) / 2, side, side);
         let opaque = if cut.has_alpha() { over_white(&cut) } else { cut };
-        let flat = match self.shape.channels {
-            1 => DynamicImage::ImageLuma8(opaque.to_luma8()),
-            _ => DynamicImage::ImageRgb8(opaque.to_rgb8()),
+        let flat = match self.shape.channels == 3 && opaque.color().has_color() {
+            true => DynamicImage::ImageRgb8(opaque.to_rgb8()),
+            // Grey that becomes colour is repeated last.
+            false => DynamicImage::ImageLuma8(opaque.to_luma8()),
         };
         let size = self.shape.size as u32;
         flat.resize_exact(size, size, FilterType::Triangle)

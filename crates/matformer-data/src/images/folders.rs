@@ -142,7 +142,10 @@ mod tests {
         place
     }
 
-    fn found(place: &Place) -> (Vec<String>, Vec<(String, u32)>, Vec<(String, u32)>, usize) {
+    type Labelled = Vec<(String, u32)>;
+
+    /// Classes, images to train on, held-out images, and how many files were ignored.
+    fn found(place: &Place) -> (Vec<String>, Labelled, Labelled, usize) {
         let found = find(&Listing::of(&place.root()).unwrap()).unwrap();
         let list = |images: &Images| {
             (0..images.len()).map(|index| (images.name(index), images.labels[index])).collect()
@@ -151,7 +154,7 @@ mod tests {
         (found.classes, list(&found.train), held_out, found.ignored)
     }
 
-    fn pairs(list: &[(&str, u32)]) -> Vec<(String, u32)> {
+    fn pairs(list: &[(&str, u32)]) -> Labelled {
         list.iter().map(|(name, label)| ((*name).to_owned(), *label)).collect()
     }
 

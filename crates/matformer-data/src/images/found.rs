@@ -14,8 +14,9 @@ use super::{ImageError, ImageShape, cifar, folders, idx};
 use crate::Result;
 use crate::hash::Hasher;
 
-/// Decoded images that are held at once, in bytes.
-const CHUNK: usize = 32 << 20;
+/// Images that are held at once, in bytes and in number.
+const MOST_BYTES: usize = 32 << 20;
+const MOST_IMAGES: usize = 1024;
 
 /// How image data lies in its folder: see [`images`](crate::images).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -213,7 +214,7 @@ impl Images {
             Pixels::Packed(packed) => return packed.decode(indices, decoder, sink),
             Pixels::Files { root, files } => (root, files),
         };
-        let most = (CHUNK / decoder.shape().bytes()).clamp(1, 1024);
+        let most = at_once(decoder.shape().bytes());
         for (chunk, part) in indices.chunks(most).enumerate() {
             let listed: Vec<&Listed> = part.iter().filter_map(|&index| files.get(index)).collect();
             let decode = |file: &&Listed| decoder.file(&root.join(&file.inside));
@@ -226,6 +227,11 @@ impl Images {
     }
 }
 
+/// How many images of so many bytes are decoded at once.
+pub(super) fn at_once(bytes: usize) -> usize {
+    (MOST_BYTES / bytes.max(1)).clamp(1, MOST_IMAGES)
+}
+
 /// The shape that is kept of images, of which models see `shape`: the same where all of them have
 /// its size, and more otherwise.
 pub(super) fn kept_shape(found: &Found, shape: ImageShape) -> ImageShape {
@@ -233,5 +239,19 @@ pub(super) fn kept_shape(found: &Found, shape: ImageShape) -> ImageShape {
     match whole(&found.train) && found.held_out.as_ref().is_none_or(whole) {
         true => shape,
         false => shape.with_margin(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_at_once_is_bounded() {
+        for bytes in [0, 1, 28 * 28, 3 * 256 * 256, 3 * 4096 * 4096, usize::MAX] {
+            let images = at_once(bytes);
+            let bounded = images == 1 || images * bytes <= MOST_BYTES;
+            assert!((1..=MOST_IMAGES).contains(&images) && bounded, "{images} of {bytes}");
+        }
     }
 }

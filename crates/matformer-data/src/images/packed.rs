@@ -8,12 +8,9 @@ use rayon::prelude::*;
 
 use super::ImageError;
 use super::decode::{Decoder, Raster};
-use super::found::Sink;
+use super::found::{Sink, at_once};
 use crate::format::{self, Compression};
 use crate::{Error, Result};
-
-/// Records that are decoded at once, in bytes.
-const CHUNK: usize = 16 << 20;
 
 /// Files of records: each a label of some bytes, then the pixels of an image.
 #[derive(Debug)]
@@ -78,7 +75,7 @@ impl Packed {
         let (mut index, mut done) = (0, 0);
         for file in &self.files {
             let bytes = self.label + file.raster.bytes();
-            let most = (CHUNK / bytes).max(1);
+            let most = at_once(bytes.max(decoder.shape().bytes()));
             let mut chunk: Vec<Vec<u8>> = Vec::new();
             let mut flush = |chunk: &mut Vec<Vec<u8>>| -> Result<()> {
                 let raster = |pixels: &Vec<u8>| decoder.raster(pixels, file.raster);
