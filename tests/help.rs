@@ -14,15 +14,16 @@ fn program() {
     Usage: matformer [OPTIONS] <COMMAND>
 
     Commands:
-      train     Train the model that a run file describes
-      eval      Held-out loss of any submodels, with standard errors
-      score     Log-probabilities of a text, token by token
-      generate  Go on from a prompt
-      info      Shapes and costs of a model, or of a preset
-      slice     Cut a submodel out into a model folder of its own
-      report    Measure the whole accuracy-cost curve and write it on one HTML page
-      fetch     Bring a named source of text into the cache, or list those that there are
-      help      Print this message or the help of the given subcommand(s)
+      train      Train the model that a run file describes
+      baselines  Train every granularity of a run alone, and show them beside the elastic sizes
+      eval       Held-out loss of any submodels, with standard errors
+      score      Log-probabilities of a text, token by token
+      generate   Go on from a prompt
+      info       Shapes and costs of a model, or of a preset
+      slice      Cut a submodel out into a model folder of its own
+      report     Measure the whole accuracy-cost curve and write it on one HTML page
+      fetch      Bring a named source of text into the cache, or list those that there are
+      help       Print this message or the help of the given subcommand(s)
 
     Options:
           --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:

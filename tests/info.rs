@@ -166,7 +166,7 @@ fn of_the_paper() {
      850m  XL  850.0M       453.0M    846.3M            453.0M    997.2M             604.0M
 
     `NAME-paper` is the paper's form: two feed-forward matrices, GELU. Ours differs because SwiGLU has a third matrix:
-    at equal d_ff the feed-forward part is half as large again. Other presets: demo, small.
+    at equal d_ff the feed-forward part is half as large again. Other presets: demo, small; of vision models: small28, small64, ti16, s16, b16, l16.
     ");
 }
 

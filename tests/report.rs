@@ -118,7 +118,7 @@ fn other_text_is_said_to_be_no_comparison() {
     place.matformer(&other).ok();
     let found = place.matformer(&["report", "run", "other", "--json"]).ok();
     assert!(
-        found.stderr.contains("note: measured on different held-out text, or in other tokens"),
+        found.stderr.contains("note: measured on different held-out data, or in other tokens"),
         "{found}"
     );
     assert_eq!(found.json()["same_data"], false);

@@ -68,6 +68,7 @@ fn the_run_folder_has_all_that_commands_need() {
     matformer.json
     metrics.jsonl
     model.safetensors
+    resources.json
     run.toml
     tokenizer.json
     tokenizer_config.json

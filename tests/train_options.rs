@@ -148,7 +148,7 @@ fn a_self_test_learns_a_batch_by_heart() {
     snapshot!(place.refused(&["train", "run.toml", "--out", "much", "--set", "train.overfit=5000"]), @"
     reading documents
     data cc407e5edf73e7d8: 13.1k training tokens of 45 documents, 4.1k held-out tokens of 15 (prepared before)
-    error: `train.overfit` is 5000; expected at most 51: the training text has no more batches
+    error: `train.overfit` is 5000; expected at most 51: the training data has no more batches
     ");
     let arguments = ["train", "run.toml", "--out", "short", "--set", "train.overfit=1"];
     let output = place.matformer(&arguments).ok();

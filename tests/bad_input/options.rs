@@ -5,8 +5,8 @@ use crate::support::{Output, Place};
 
 #[test]
 fn unknown_preset() {
-    snapshot!(train("[model]\npreset = \"huge\"\n[data]\npaths = [\"text\"]\n", &[]), @"error: bad.toml: `model.preset`: unknown preset `huge`; there are: demo, small, 78m, 78m-paper, 180m, 180m-paper, 310m, 310m-paper, 463m, 463m-paper, 850m, 850m-paper");
-    snapshot!(Place::new().refused(&["info", "--preset", "huge"]), @"error: unknown preset `huge`; there are: demo, small, 78m, 78m-paper, 180m, 180m-paper, 310m, 310m-paper, 463m, 463m-paper, 850m, 850m-paper");
+    snapshot!(train("[model]\npreset = \"huge\"\n[data]\npaths = [\"text\"]\n", &[]), @"error: bad.toml: `model.preset`: unknown preset `huge`; there are: demo, small, 78m, 78m-paper, 180m, 180m-paper, 310m, 310m-paper, 463m, 463m-paper, 850m, 850m-paper, small28, small64, ti16, s16, b16, l16");
+    snapshot!(Place::new().refused(&["info", "--preset", "huge"]), @"error: unknown preset `huge`; there are: demo, small, 78m, 78m-paper, 180m, 180m-paper, 310m, 310m-paper, 463m, 463m-paper, 850m, 850m-paper, small28, small64, ti16, s16, b16, l16");
 }
 
 #[test]

@@ -57,6 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         train: Vec::new(),
         held_out: Vec::new(),
         floor: Some(floor),
+        alone: Vec::new(),
         sample: None,
     };
     fs::write_atomic(page, render(&report)?.as_bytes())?;

@@ -2,8 +2,9 @@
 
 use std::{path::PathBuf, str::FromStr};
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use matformer::{core::SubmodelSpec, nn::DeviceSpec};
+use serde::{Deserialize, Serialize};
 
 /// Train one elastic transformer, cut out hundreds.
 #[derive(Debug, Parser)]
@@ -29,6 +30,8 @@ pub struct Args {
 pub enum Command {
     /// Train the model that a run file describes
     Train(TrainArgs),
+    /// Train every granularity of a run alone, and show them beside the elastic sizes
+    Baselines(BaselinesArgs),
     /// Held-out loss of any submodels, with standard errors
     Eval(EvalArgs),
     /// Log-probabilities of a text, token by token
@@ -65,6 +68,35 @@ pub struct TrainArgs {
     /// Check everything and say what the run would cost, and write nothing
     #[arg(long, conflicts_with = "resume")]
     pub dry_run: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct BaselinesArgs {
+    /// Run folder
+    pub run: PathBuf,
+    /// How much each baseline sees
+    #[arg(long, value_enum, default_value_t = Budget::PerWidth)]
+    pub budget: Budget,
+}
+
+/// How much data a baseline sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Budget {
+    /// As much as the elastic run gave to one width: all baselines together cost what it cost
+    PerWidth,
+    /// As much as the whole elastic run
+    Total,
+}
+
+impl Budget {
+    /// As it is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PerWidth => "per-width",
+            Self::Total => "total",
+        }
+    }
 }
 
 #[derive(Debug, ClapArgs)]

@@ -24,6 +24,13 @@ pub fn available_memory() -> Option<u64> {
     Some(machine.min(group.unwrap_or(u64::MAX))).filter(|bytes| *bytes > 0)
 }
 
+/// The most memory that this process has held so far, in bytes. `None` where the system does not say.
+pub fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
@@ -31,5 +38,7 @@ mod tests {
     fn this_machine_has_memory() {
         let bytes = super::available_memory().unwrap();
         assert!(bytes > 64 << 20 && bytes < 1 << 50, "{bytes}");
+        let peak = super::peak_memory().unwrap();
+        assert!(peak > 1 << 20 && peak < 1 << 40, "{peak}");
     }
 }

@@ -3,25 +3,37 @@
 use std::collections::BTreeMap;
 
 use super::plots::{Frame, Ink, Mark, Point, draw, range};
-use super::{HeldOutPoint, TrainPoint, metric::Metric};
+use super::{AlonePoint, HeldOutPoint, TrainPoint, metric::Metric};
 use crate::{Result, SubmodelResult};
 
 /// Points of a training curve at most; each is the mean of what lies between two of them.
 const BINS: u64 = 50;
 
+/// What was trained alone is drawn in.
+const ALONE: Ink = Ink::Text;
+
 /// Held-out loss, or accuracy, against non-embedding parameters: granularities as large points, joined and
-/// labelled; other submodels as small ones; bars of two standard errors to each side.
+/// labelled; other submodels as small ones; what was trained alone in the color of the text; bars of
+/// two standard errors to each side.
 ///
 /// `results` ascend in parameters.
 pub(super) fn accuracy_cost(
     results: &[&SubmodelResult],
     granularities: &[String],
+    alone: &[AlonePoint],
 ) -> Result<String> {
     let mut marks = Vec::new();
     let style = Style { line: Ink::Muted, granularity: &Ink::Series, aside: 0.0 };
     let metric = Metric::of_all(results.iter().copied());
     curve(&mut marks, results, granularities, metric, &style);
-    draw(&cost_frame(&[results], metric), &marks)
+    let alone_results: Vec<&SubmodelResult> = alone.iter().map(|alone| &alone.result).collect();
+    for r in finite(&alone_results, metric) {
+        let (value, errors) = measured(r, metric);
+        let at = (r.params.non_embedding as f64, value);
+        marks.push(Mark::ErrorBar(ALONE, at, errors));
+        marks.push(Mark::Dot(ALONE, at, 9));
+    }
+    draw(&cost_frame(&[results, &alone_results], metric), &marks)
 }
 
 /// The same for several runs, each (results, granularities) in a color of its own, beside the others
@@ -298,6 +310,6 @@ mod tests {
         let points: Vec<_> = losses.map(|loss| train(u64::MAX, "S", loss)).to_vec();
         assert!(training(&points, &[], &["S".into()], Metric::Loss).is_ok());
         assert!(training(&[train(0, "S", 1.0)], &[], &["S".into()], Metric::Loss).is_ok());
-        assert!(accuracy_cost(&[], &[]).is_ok());
+        assert!(accuracy_cost(&[], &[], &[]).is_ok());
     }
 }

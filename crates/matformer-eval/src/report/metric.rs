@@ -1,7 +1,7 @@
 //! What a page is about: the loss of text, or the accuracy of images.
 
 use super::format;
-use crate::{DataFacts, EvalResults, Paired, SubmodelResult};
+use crate::{DataFacts, Estimate, EvalResults, Paired, SubmodelResult};
 
 /// The number by which submodels are judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +113,12 @@ impl Metric {
             (Self::Top1, Some(top1)) => (100.0 * top1.value, top1.stderr.map(|e| 100.0 * e)),
             _ => (paired.diff, paired.stderr),
         }
+    }
+
+    /// A measured difference, in the unit of [`point`](Self::point).
+    pub(super) fn scaled(self, difference: Estimate) -> (f64, Option<f64>) {
+        let scale = if self == Self::Top1 { 100.0 } else { 1.0 };
+        (scale * difference.value, difference.stderr.map(|stderr| scale * stderr))
     }
 
     /// A difference as text.

@@ -13,7 +13,7 @@ use matformer_core::Submodel;
 use matformer_data::Baselines;
 use serde::{Deserialize, Serialize};
 
-use crate::{EvalResults, Result, SubmodelResult};
+use crate::{Estimate, EvalResults, Result, SubmodelResult};
 
 use metric::Metric;
 pub use overlay::{OverlayData, OverlayRun, render_overlay};
@@ -33,10 +33,25 @@ pub struct ReportData {
     pub train: Vec<TrainPoint>,
     /// Held-out losses during training, from the run's metrics; may be empty.
     pub held_out: Vec<HeldOutPoint>,
+    /// Granularities that were trained alone; may be empty.
+    pub alone: Vec<AlonePoint>,
     /// What the same data gives without a model, in a sentence ([`compare`] writes that of text).
     pub floor: Option<String>,
     /// What a submodel makes of a prompt.
     pub sample: Option<Sample>,
+}
+
+/// A granularity that was trained alone, for comparison.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AlonePoint {
+    /// What it is called: `S alone`.
+    pub name: String,
+    /// How much it was trained: `per-width`.
+    pub budget: String,
+    /// What it was measured at, on the data of the elastic sizes.
+    pub result: SubmodelResult,
+    /// Loss, or accuracy, of the elastic size minus this one's.
+    pub elastic_above: Estimate,
 }
 
 /// Training loss of one step.
@@ -85,7 +100,7 @@ pub fn render(data: &ReportData) -> Result<String> {
         data,
         metric,
         held_out: metric.held_out(&data.results.data),
-        accuracy_cost: figures::accuracy_cost(&sorted, &data.granularities)?,
+        accuracy_cost: figures::accuracy_cost(&sorted, &data.granularities, &data.alone)?,
         training: figures::training(&data.train, &data.held_out, &data.granularities, metric)?,
         legend: data.granularities.iter().enumerate().map(key).collect(),
         reference: reference.map(String::as_str),
@@ -96,6 +111,7 @@ pub fn render(data: &ReportData) -> Result<String> {
                 Row::new(r, &data.granularities, metric, paired)
             })
             .collect(),
+        alone: data.alone.iter().map(|alone| AloneRow::new(alone, metric)).collect(),
     };
     Ok(page.render()?)
 }
@@ -107,7 +123,7 @@ pub fn render(data: &ReportData) -> Result<String> {
 /// [`Error::Plot`](crate::Error::Plot) or [`Error::Page`](crate::Error::Page).
 pub fn curve(data: &ReportData) -> Result<String> {
     let sorted = ascending(&data.results);
-    let svg = figures::accuracy_cost(&sorted, &data.granularities)?;
+    let svg = figures::accuracy_cost(&sorted, &data.granularities, &data.alone)?;
     let style = FigureStyle.render()?;
     // Behind the opening tag of the picture.
     let at = svg.find('>').map_or(0, |end| end + 1);
@@ -131,6 +147,7 @@ struct Page<'a> {
     legend: Vec<(usize, &'a str)>,
     reference: Option<&'a str>,
     rows: Vec<Row<'a>>,
+    alone: Vec<AloneRow<'a>>,
 }
 
 /// What was measured, from the smallest submodel to the largest.
@@ -154,6 +171,27 @@ struct Row<'a> {
     non_embedding: String,
     cells: [String; 2],
     difference: String,
+}
+
+/// A line of the table of granularities that were trained alone.
+struct AloneRow<'a> {
+    name: &'a str,
+    budget: &'a str,
+    total: String,
+    cells: [String; 2],
+    elastic_above: String,
+}
+
+impl<'a> AloneRow<'a> {
+    fn new(alone: &'a AlonePoint, metric: Metric) -> Self {
+        Self {
+            name: &alone.name,
+            budget: &alone.budget,
+            total: format::thousands(alone.result.params.total),
+            cells: metric.cells(&alone.result),
+            elastic_above: metric.difference(metric.scaled(alone.elastic_above)),
+        }
+    }
 }
 
 impl<'a> Row<'a> {

@@ -132,8 +132,7 @@ fn rows<'a>(
     let row = |(i, result): (usize, &'a SubmodelResult)| {
         let run = &data.runs[i];
         let paired = run.differences.iter().find(|(label, _)| *label == result.submodel);
-        let scale = if metric == Metric::Top1 { 100.0 } else { 1.0 };
-        let difference = paired.map(|(_, d)| (scale * d.value, d.stderr.map(|e| scale * e)));
+        let difference = paired.map(|(_, difference)| metric.scaled(*difference));
         let row = Row::new(result, &run.granularities, metric, difference);
         RunRow { color: color(i), run: &run.name, row }
     };

@@ -59,6 +59,7 @@ fn sample() -> ReportData {
         held_out: (0..24).map(held_out).collect(),
         granularities: names,
         floor: None,
+        alone: Vec::new(),
         sample: Some(Sample {
             submodel: "XL".into(),
             prompt: "fn main() {".into(),

@@ -112,9 +112,14 @@ pub fn columns<'a>(mut results: impl Iterator<Item = &'a SubmodelResult>) -> Col
 }
 
 impl Columns {
+    /// What a difference is of.
+    pub fn unit(&self) -> &'static str {
+        if self.images { "top-1" } else { "loss" }
+    }
+
     /// Head of the column of differences to `reference`.
     pub fn difference(&self, reference: &str) -> String {
-        format!("{} above {reference}", if self.images { "top-1" } else { "loss" })
+        format!("{} above {reference}", self.unit())
     }
 
     /// The two cells of a result.

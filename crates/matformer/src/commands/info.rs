@@ -26,7 +26,7 @@ struct GranularityInfo {
     name: String,
     width: usize,
     params: ParamCounts,
-    /// Of one token's forward pass at the full context.
+    /// Of the forward pass of one token at the full context, or of one image.
     flops_per_token: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     kv_bytes_per_token: Option<f64>,
@@ -138,7 +138,8 @@ fn print<K: Kind>(info: &Info<'_, K::Shape>) -> Result<ExitCode> {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     let cached = info.granularities.iter().any(|g| g.kv_bytes_per_token.is_some());
-    let mut head = vec!["", "width", "params", "non-embedding", "ffn", "FLOPs/token"];
+    let flops = format!("FLOPs/{}", K::TARGET);
+    let mut head = vec!["", "width", "params", "non-embedding", "ffn", &flops];
     head.extend(cached.then_some("KV bytes/token"));
     head.push("exports");
     table.set_header(head);

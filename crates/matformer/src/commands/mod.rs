@@ -1,5 +1,6 @@
 //! One file per command: resolve what was typed, call the crates, print.
 
+mod baselines;
 mod eval;
 mod fetch;
 mod generate;
@@ -25,6 +26,8 @@ use crate::{
 pub struct Context {
     /// The device, without gradients.
     pub device: burn::tensor::Device,
+    /// What was asked for.
+    pub spec: DeviceSpec,
     /// Whether standard output is for one JSON document.
     pub json: bool,
 }
@@ -35,10 +38,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let spec = args.device.map_or_else(DeviceSpec::from_env, Ok).bad_input()?;
         let device = spec.resolve().bad_input()?;
         tracing::debug!("device {device:?}");
-        Ok(Context { device, json })
+        Ok(Context { device, spec, json })
     };
     match args.command {
         Command::Train(args) => train::run(&args, &context()?),
+        Command::Baselines(args) => baselines::run(&args, &context()?),
         Command::Eval(args) => eval::run(&args, &context()?),
         Command::Score(args) => score::run(&args, &context()?),
         Command::Generate(args) => generate::run(&args, &context()?),

@@ -54,10 +54,11 @@ fn run_kind<K: Kind>(args: &SliceArgs, context: &Context) -> Result<ExitCode> {
         parent: Some(source.manifest.weights_sha256.clone()),
         ..source.manifest.provenance.clone()
     };
-    let manifest = Manifest {
-        tokenizer_sha256: source.manifest.tokenizer_sha256.clone(),
-        ..Manifest::new(K::Net::KIND, slim.space(), source.manifest.objective.clone(), provenance)
-    };
+    let mut manifest =
+        Manifest::new(K::Net::KIND, slim.space(), source.manifest.objective.clone(), provenance);
+    if let Some(tokenizer) = K::tokenizer_of(&source)? {
+        manifest = manifest.with_tokenizer(tokenizer);
+    }
     let files = K::files_of(&source)?;
     let scratch = fs::scratch_dir(&args.out).bad_input()?;
     for (name, bytes) in files {

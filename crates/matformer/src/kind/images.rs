@@ -6,7 +6,7 @@ use anyhow::Result;
 use burn::tensor::Device;
 use matformer::{
     core::{Costs, Submodel, fs},
-    data::{ImageBatches, ImageConfig, ImageShape, PreparedImages, spread},
+    data::{Hash, ImageBatches, ImageConfig, ImageShape, PreparedImages, spread},
     eval::{EvalResults, Evaluation, evaluate_images, nearest_neighbour, report::Sample, stats},
     images::VitBatches,
     run_file::{RunFile, Vit},
@@ -42,6 +42,7 @@ impl Kind for Vit {
     const MEASURED_AT_END: bool = true;
     const ROWS: &'static str = "images";
     const SMALLER: &'static str = ", or smaller images";
+    const TARGET: &'static str = "image";
     const TARGETS: &'static str = "images";
     const TRAINED_ON: &'static str = "training images";
     const FOLDER: &'static str = "a ViT folder";
@@ -124,6 +125,10 @@ impl Kind for Vit {
             "image_std": std,
         });
         Ok(vec![(PREPROCESSOR_FILE.to_owned(), format!("{config:#}\n").into_bytes())])
+    }
+
+    fn tokenizer_of(_: &ModelFolder<Self>) -> Result<Option<Hash>> {
+        Ok(None)
     }
 
     fn files_of(folder: &ModelFolder<Self>) -> Result<Vec<(String, Vec<u8>)>> {

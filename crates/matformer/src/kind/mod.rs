@@ -39,6 +39,8 @@ pub trait Kind: Tables {
     const SMALLER: &'static str;
     /// What targets are: `tokens`, `images`.
     const TARGETS: &'static str;
+    /// What costs are counted by: `token`, `image`.
+    const TARGET: &'static str;
     /// What a report calls the targets of training.
     const TRAINED_ON: &'static str;
     /// What a folder of its is to other programs.
@@ -71,6 +73,9 @@ pub trait Kind: Tables {
 
     /// Files of every folder of a model that is trained on this data, as (name, bytes).
     fn files(run: &RunFile<Self>, prepared: &Self::Prepared) -> Result<Vec<(String, Vec<u8>)>>;
+
+    /// Hash of the tokenizer of a folder, where the kind has one: it is checked.
+    fn tokenizer_of(folder: &ModelFolder<Self>) -> Result<Option<Hash>>;
 
     /// The same, of a folder that is made from another.
     fn files_of(folder: &ModelFolder<Self>) -> Result<Vec<(String, Vec<u8>)>>;

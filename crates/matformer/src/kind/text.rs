@@ -7,8 +7,8 @@ use burn::tensor::Device;
 use matformer::{
     core::{Costs, Resource, Submodel, fs},
     data::{
-        Baselines, DataConfig, Dropped, Prepared, Source as DataSource, TOKENIZER_CONFIG_FILE,
-        TOKENIZER_FILE, Tokenizer,
+        Baselines, DataConfig, Dropped, Hash, Prepared, Source as DataSource,
+        TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer,
     },
     eval::{
         BATCH_ROWS, EvalResults, Evaluation, evaluate,
@@ -42,6 +42,7 @@ impl Kind for Lm {
     const MEASURED_AT_END: bool = false;
     const ROWS: &'static str = "rows";
     const SMALLER: &'static str = ", or the vocabulary";
+    const TARGET: &'static str = "token";
     const TARGETS: &'static str = "tokens";
     const TRAINED_ON: &'static str = "training tokens";
     const FOLDER: &'static str = "a Llama folder";
@@ -127,6 +128,10 @@ impl Kind for Lm {
                 Ok((name, fs::read(&path)?))
             })
             .collect()
+    }
+
+    fn tokenizer_of(folder: &ModelFolder<Self>) -> Result<Option<Hash>> {
+        Ok(Some(folder.tokenizer()?.hash()))
     }
 
     fn files_of(folder: &ModelFolder<Self>) -> Result<Vec<(String, Vec<u8>)>> {

@@ -37,6 +37,7 @@ pub struct Measured<K: Kind> {
     pub outside: Vec<String>,
     pub in_between: usize,
     /// What the same data gives without a model.
+    #[serde(rename = "baselines")]
     pub floor: K::Floor,
     /// What the largest submodel makes of a held-out document.
     pub sample: Option<Sample>,

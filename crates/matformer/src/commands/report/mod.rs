@@ -14,7 +14,11 @@ use matformer::{
     train::{MetricsLine, MetricsLog},
 };
 
-use super::{Context, count, eval, print_json};
+use super::{
+    Context,
+    baselines::{self, Alone, alone},
+    count, eval, print_json,
+};
 use crate::{
     args::ReportArgs,
     failure::OrBadInput,
@@ -22,7 +26,7 @@ use crate::{
     kind::{self, Kind},
     output::out,
 };
-use measured::{Measured, measured};
+pub use measured::{Measured, measured};
 
 pub fn run(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
     let kind = match args.runs.first() {
@@ -41,7 +45,8 @@ fn run_kind<K: Kind>(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
     };
     let folder = ModelFolder::<K>::load(run, &context.device)?;
     let measured = measured(&folder, args.tokens)?;
-    let data = report_data(&folder, &measured)?;
+    let alone = alone(&folder, &measured, args.tokens, context)?;
+    let data = report_data(&folder, &measured, &alone)?;
     let (html, curve) = (render(&data)?, curve_svg(&data)?);
     let dir = run.join("report");
     let page = dir.join("index.html");
@@ -53,15 +58,19 @@ fn run_kind<K: Kind>(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
             // Another report's business, and long.
             fields.remove("documents");
         }
-        return print_json(
-            &serde_json::json!({ "report": page.display().to_string(), "measured": measured }),
-        );
+        return print_json(&serde_json::json!({
+            "report": page.display().to_string(), "measured": measured, "alone": alone,
+        }));
     }
-    print(&measured, &page)?;
+    print(&measured, &alone, &page)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn report_data<K: Kind>(folder: &ModelFolder<K>, measured: &Measured<K>) -> Result<ReportData> {
+fn report_data<K: Kind>(
+    folder: &ModelFolder<K>,
+    measured: &Measured<K>,
+    alone: &[Alone],
+) -> Result<ReportData> {
     let (mut train, mut held_out) = (Vec::new(), Vec::new());
     for line in metrics(folder)? {
         match line {
@@ -83,6 +92,7 @@ fn report_data<K: Kind>(folder: &ModelFolder<K>, measured: &Measured<K>) -> Resu
         granularities: granularities(folder),
         train,
         held_out,
+        alone: alone.iter().map(Alone::on_page).collect(),
         floor: Some(K::compare(&measured.floor, &measured.results)),
         sample: measured.sample.clone(),
     })
@@ -114,7 +124,7 @@ fn metrics<K: Kind>(folder: &ModelFolder<K>) -> Result<Vec<MetricsLine>> {
     }
 }
 
-fn print<K: Kind>(measured: &Measured<K>, page: &std::path::Path) -> Result<()> {
+fn print<K: Kind>(measured: &Measured<K>, alone: &[Alone], page: &std::path::Path) -> Result<()> {
     eval::print(&measured.results, &[])?;
     let gaps: Vec<String> = measured
         .gaps
@@ -145,6 +155,7 @@ fn print<K: Kind>(measured: &Measured<K>, page: &std::path::Path) -> Result<()> 
             outside.join(", ")
         )?,
     }
+    baselines::print(alone)?;
     out!("{}", K::say_floor(&measured.floor, &measured.results))?;
     out!("report: {}", page.display())
 }

@@ -178,7 +178,8 @@ fn print<K: Kind>(run: &RunFile<K>, found: &DryRun) -> Result<ExitCode> {
         None => String::new(),
     };
     out!(
-        "tokens   {} in {}, {:.2} epochs",
+        "{:<8} {} in {}, {:.2} epochs",
+        K::TARGETS,
         count(found.tokens as f64),
         super::outcome::steps(found.steps),
         found.epochs

@@ -17,6 +17,9 @@ use matformer::{
     train::{Checkpoints, Interrupter, Progress, RunLock, RunOptions, learning_rate},
 };
 
+pub use fit::bytes;
+pub use outcome::{peak_bytes, steps};
+
 use self::{fit::Need, init::Init, interrupt::Interrupts, target::Target};
 use super::Context;
 use crate::{
@@ -79,6 +82,7 @@ fn run_kind<K: Kind>(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
     interrupts.save_with(&options.interrupter);
     let outcome = matformer::train::run(model, batches, options)?;
     outcome::say(&outcome, &target.dir);
+    outcome::keep_peak(&target.dir);
     let measured = match K::MEASURED_AT_END && !outcome.interrupted && outcome.overfit.is_none() {
         true => Some(outcome::measure::<K>(context, &target.dir, &prepared)?),
         false => None,

@@ -3,7 +3,8 @@
 use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
-use matformer::{eval::EvalResults, train::Outcome};
+use matformer::{core::fs, eval::EvalResults, train::Outcome};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::target::Target;
@@ -13,6 +14,7 @@ use crate::{
     folder::ModelFolder,
     kind::Kind,
     logging::say,
+    machine::peak_memory,
     output::out,
 };
 
@@ -37,6 +39,31 @@ pub fn say(outcome: &Outcome, dir: &Path) {
         if let Some(causes) = &overfit.causes {
             say!("hint: {causes}");
         }
+    }
+}
+
+/// Its file in a run folder: the most memory that a process of the run held.
+const RESOURCES: &str = "resources.json";
+
+/// What [`RESOURCES`] holds.
+#[derive(Serialize, Deserialize)]
+struct Resources {
+    peak_bytes: u64,
+}
+
+/// The most memory that training into `dir` held, where it is known.
+pub fn peak_bytes(dir: &Path) -> Option<u64> {
+    let kept: Resources = serde_json::from_slice(&fs::read(dir.join(RESOURCES)).ok()?).ok()?;
+    Some(kept.peak_bytes)
+}
+
+/// Keeps this process's peak, unless an earlier one's was higher.
+pub fn keep_peak(dir: &Path) {
+    let peak = peak_memory().max(peak_bytes(dir));
+    if let Some(peak_bytes) = peak {
+        let text = json!({ "peak_bytes": peak_bytes }).to_string();
+        // Nothing depends on it.
+        let _ = fs::write_atomic(dir.join(RESOURCES), text.as_bytes());
     }
 }
 

@@ -1,0 +1,101 @@
+//! Baselines of a run that are there, measured beside it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use matformer::{
+    core::Manifest,
+    eval::{Estimate, SubmodelResult, report::AlonePoint, stats},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    args::Budget,
+    commands::{Context, count, eval, report},
+    folder::ModelFolder,
+    kind::Kind,
+    output::out,
+};
+
+/// A granularity that was trained alone, measured on what its elastic run was measured on.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Alone {
+    pub budget: Budget,
+    pub result: SubmodelResult,
+    /// Loss of the elastic size minus this one's, or its accuracy minus this one's, paired.
+    pub elastic_above: Estimate,
+}
+
+impl Alone {
+    /// As a page has it.
+    pub fn on_page(&self) -> AlonePoint {
+        AlonePoint {
+            name: format!("{} alone", self.result.submodel),
+            budget: self.budget.name().to_owned(),
+            result: self.result.clone(),
+            elastic_above: self.elastic_above,
+        }
+    }
+}
+
+/// Where a run's baseline is.
+pub fn dir(run: &Path, budget: Budget, name: &str) -> PathBuf {
+    run.join("baselines").join(budget.name()).join(name)
+}
+
+/// The baselines of a run that have ended.
+pub fn alone<K: Kind>(
+    folder: &ModelFolder<K>,
+    elastic: &report::Measured<K>,
+    tokens: Option<usize>,
+    context: &Context,
+) -> Result<Vec<Alone>> {
+    let mut found = Vec::new();
+    for budget in [Budget::PerWidth, Budget::Total] {
+        for uniform in folder.trained() {
+            let name = folder.space().label(&uniform);
+            let dir = dir(&folder.dir, budget, &name);
+            if !dir.join(Manifest::FILE).exists() {
+                continue;
+            }
+            let baseline = ModelFolder::<K>::load(&dir, &context.device)?;
+            let measured = report::measured(&baseline, tokens)?;
+            let same = measured.results.data == elastic.results.data;
+            let documents = (elastic.documents.get(&name), measured.documents.get(&name));
+            if let ((Some(ours), Some(theirs)), true) = (documents, same) {
+                let elastic_above =
+                    match stats::accuracy_difference(ours, theirs, |hits| hits.top1)? {
+                        Some(difference) => difference,
+                        None => stats::difference(ours, theirs)?,
+                    };
+                let result = measured.results.results.into_iter().find(|r| r.submodel == name);
+                found.extend(result.map(|result| Alone { budget, result, elastic_above }));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// A table of them.
+pub fn print(alone: &[Alone]) -> Result<()> {
+    if alone.is_empty() {
+        return Ok(());
+    }
+    let head = eval::columns(alone.iter().map(|alone| &alone.result));
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    let above = format!("elastic {} above", head.unit());
+    table.set_header(["alone", "budget", "params", head.columns[0], head.columns[1], &above]);
+    for Alone { budget, result, elastic_above } in alone {
+        let [value, second] = head.cells(result);
+        table.add_row([
+            result.submodel.clone(),
+            budget.name().to_owned(),
+            count(result.params.total as f64),
+            value,
+            second,
+            head.number(elastic_above.value, elastic_above.stderr),
+        ]);
+    }
+    out!("{table}")
+}
