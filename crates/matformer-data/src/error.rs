@@ -259,6 +259,16 @@ pub enum Error {
         /// Those that there are.
         known: Vec<String>,
     },
+    /// A source holds something else than is wanted.
+    #[error("source `{name}` holds {found}, expected: {expected}")]
+    SourceContent {
+        /// The source.
+        name: String,
+        /// What it holds.
+        found: crate::fetch::Content,
+        /// What is wanted.
+        expected: crate::fetch::Content,
+    },
     /// A part of a source can be had nowhere.
     #[error("source `{name}`, part `{part}`: no place has it{}", lines(tried))]
     Unavailable {
@@ -419,7 +429,7 @@ impl Error {
                 let folder = path.parent().unwrap_or(path);
                 format!("remove `{}`; it is prepared again from the text", folder.display())
             }
-            Self::SourceName { .. } | Self::UnknownSource { .. } => {
+            Self::SourceName { .. } | Self::UnknownSource { .. } | Self::SourceContent { .. } => {
                 "`matformer fetch` lists them".into()
             }
             Self::Unavailable { .. } => {
