@@ -184,7 +184,7 @@ fn the_built_in_sources_are_listed_without_a_network() {
     let place = Place::new();
     let list = place.matformer(&["fetch", "--json"]).ok().json();
     let names: Vec<_> = list.as_array().unwrap().iter().map(|s| s["name"].as_str()).collect();
-    assert_eq!(names, [Some("shakespeare"), Some("prose")]);
+    assert_eq!(names, ["shakespeare", "prose", "fashion-mnist", "emoji"].map(Some));
     assert!(!place.path("cache").exists());
 }
 
@@ -258,6 +258,79 @@ fn package_clients_bring_a_source() {
     let json = shop.run(&["fetch", "tales", "--json"]).ok().json();
     assert_eq!(json["dir"], "cache/sources/tales/text");
     assert_eq!((&json["reused"], &json["parts"][0]["files"]), (&true.into(), &2.into()));
+}
+
+/// A package of images with the list of what they show: one is of no known category, and a sheet is
+/// not taken at all.
+#[test]
+fn images_are_laid_out_by_their_list() {
+    let shop = Shop::new();
+    let entry = |category: &str, image: &str| {
+        format!(
+            r#"{{"category":"{category}","image":"{image}","has_img_google":true,"has_img_twitter":true}}"#
+        )
+    };
+    let list = [entry("Flags", "a.png"), entry("Food & Drink", "b.png"), entry("Other", "c.png")];
+    let image = |name: &str| format!("the image {name}");
+    let taken = [
+        ("emoji.json", format!("[{}]", list.join(","))),
+        ("img/x/64/a.png", image("a")),
+        ("img/x/64/b.png", image("b")),
+        ("img/x/64/c.png", image("c")),
+    ];
+    let made = [("flags/a.png", image("a")), ("food-drink/b.png", image("b"))];
+    let mut package = taken.clone().map(|(name, text)| (format!("package/{name}"), text)).to_vec();
+    package.push(("package/img/x/sheets/64.png".into(), image("of all")));
+    shop.place.write("faces.tgz", tar_gz(&package));
+    shop.place.write(
+        "sources.toml",
+        format!(
+            r#"
+            [[source]]
+            name = "faces"
+            title = "Two faces"
+            parts = ["faces"]
+            [[part]]
+            name = "faces"
+            title = "Faces in folders"
+            licence = "CC0"
+            origin = "https://faces.example"
+            npm = "faces@1.0.0"
+            root = "package"
+            only = ["emoji.json", "img/x/64"]
+            suffixes = ["json", "png"]
+            decode = "emoji"
+            sha256 = "{}"
+            text_sha256 = "{}"
+            files = 2
+            bytes = 22
+            "#,
+            hash(&taken),
+            hash(&made)
+        ),
+    );
+    shop.client_with("npm", "faces.tgz");
+    snapshot!(shop.run(&["fetch", "faces"]), @"
+    exit code 0
+    --- standard output
+    faces: 22 bytes in 2 files, cache/sources/faces/images
+      22 bytes  Faces in folders  CC0  https://faces.example
+    images in it: faces
+    --- standard error
+    faces: npm pack faces@1.0.0
+    ");
+    snapshot!(shop.place.list("cache"), @"
+    sources/faces/images/faces/flags/a.png
+    sources/faces/images/faces/food-drink/b.png
+    sources/faces/source.json
+    ");
+    let json = shop.run(&["fetch", "faces", "--json"]).ok().json();
+    assert_eq!((&json["content"], &json["reused"]), (&"images".into(), &true.into()));
+    // It is no text.
+    let sets = ["--set", "data.paths=[\"fetch:faces\"]"];
+    let output = shop.run(&[&["train", "run.toml", "--out", "run"][..], &sets].concat());
+    assert!(output.stderr.contains("source `faces` holds images, expected: text"), "{output}");
+    assert!(!shop.place.path("run").exists());
 }
 
 #[test]

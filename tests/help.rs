@@ -22,7 +22,7 @@ fn program() {
       info       Shapes and costs of a model, or of a preset
       slice      Cut a submodel out into a model folder of its own
       report     Measure the whole accuracy-cost curve and write it on one HTML page
-      fetch      Bring a named source of text into the cache, or list those that there are
+      fetch      Bring a named source of text or images into the cache, or list them
       help       Print this message or the help of the given subcommand(s)
 
     Options:
@@ -210,7 +210,7 @@ fn report() {
 #[test]
 fn fetch() {
     snapshot!(help(&["fetch", "--help"]), @"
-    Bring a named source of text into the cache, or list those that there are
+    Bring a named source of text or images into the cache, or list them
 
     Usage: matformer fetch [OPTIONS] [NAME]
 

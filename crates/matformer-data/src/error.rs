@@ -265,6 +265,16 @@ pub enum Error {
         /// Those that there are.
         known: Vec<String>,
     },
+    /// A source holds something else than is wanted.
+    #[error("source `{name}` holds {found}, expected: {expected}")]
+    SourceContent {
+        /// The source.
+        name: String,
+        /// What it holds.
+        found: crate::fetch::Content,
+        /// What is wanted.
+        expected: crate::fetch::Content,
+    },
     /// A part of a source can be had nowhere.
     #[error("source `{name}`, part `{part}`: no place has it{}", lines(tried))]
     Unavailable {
@@ -430,7 +440,7 @@ impl Error {
                 format!("remove `{}`; it is prepared again", folder.display())
             }
             Self::Images(error) => return error.hint(),
-            Self::SourceName { .. } | Self::UnknownSource { .. } => {
+            Self::SourceName { .. } | Self::UnknownSource { .. } | Self::SourceContent { .. } => {
                 "`matformer fetch` lists them".into()
             }
             Self::Unavailable { .. } => {

@@ -36,7 +36,7 @@ pub(crate) fn find(
             Source::Path(path) => found.extend(at(path)?),
             Source::Hub(name) => found.extend(of_hub(&Hub::from_env()?, name, progress)?),
             Source::Fetched(name) => {
-                let root = fetch::folder(cache_dir, name, progress)?;
+                let root = fetch::folder(cache_dir, name, fetch::Content::Text, progress)?;
                 found.extend(folder(&root, name, &Format::of)?);
             }
         }
@@ -174,10 +174,12 @@ mod tests {
     }
 
     #[test]
-    fn a_source_of_no_known_name_is_refused_before_anything_is_fetched() {
+    fn a_source_of_no_known_name_or_of_images_is_refused_before_anything_is_fetched() {
         let root = made(&[]);
         let error = find(&["fetch:poems".parse().unwrap()], root.path(), &mut |_| {}).unwrap_err();
         assert!(matches!(error, Error::UnknownSource { .. }), "{error}");
+        let error = find(&["fetch:emoji".parse().unwrap()], root.path(), &mut |_| {}).unwrap_err();
+        assert_eq!(error.to_string(), "source `emoji` holds images, expected: text");
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
     }
 

@@ -44,7 +44,7 @@ pub enum Command {
     Slice(SliceArgs),
     /// Measure the whole accuracy-cost curve and write it on one HTML page
     Report(ReportArgs),
-    /// Bring a named source of text into the cache, or list those that there are
+    /// Bring a named source of text or images into the cache, or list them
     Fetch(FetchArgs),
 }
 

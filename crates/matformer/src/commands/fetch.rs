@@ -4,7 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use indicatif::ProgressBar;
-use matformer::data::fetch::{self, Progress, Record, Sources};
+use matformer::data::fetch::{self, Content, Progress, Record, Sources};
 use serde::Serialize;
 
 use super::print_json;
@@ -19,7 +19,7 @@ use crate::{
 /// `fetch NAME --json`.
 #[derive(Serialize)]
 struct FetchedJson<'a> {
-    /// The folder of its texts.
+    /// The folder of its texts or images.
     dir: &'a Path,
     reused: bool,
     #[serde(flatten)]
@@ -81,7 +81,13 @@ fn one(sources: &Sources, name: &str, json: bool) -> Result<ExitCode> {
         if fetched.reused { " (fetched before)" } else { "" }
     )?;
     print_parts(record)?;
-    out!("train on it: --set data.paths='[\"fetch:{}\"]'", record.name)?;
+    match record.content {
+        Content::Text => out!("train on it: --set data.paths='[\"fetch:{}\"]'", record.name)?,
+        Content::Images => {
+            let folders: Vec<_> = record.parts.iter().map(|part| part.name.as_str()).collect();
+            out!("images in it: {}", folders.join(", "))?;
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 

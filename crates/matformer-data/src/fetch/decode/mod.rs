@@ -1,14 +1,57 @@
-//! From the files of a package to text, where they are not text already.
+//! From the files of a package to those of a part: texts or images.
 
+mod emoji;
 mod markup;
 mod rdata;
 mod ztext;
 
-use serde::Deserialize;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use super::Files;
 
-/// How the files of a package become text.
+/// What a source holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Content {
+    /// Texts, one a file.
+    #[default]
+    Text,
+    /// Images, each in a folder that is its class, or tables of images and classes.
+    Images,
+}
+
+impl Content {
+    /// The folder of the files in that of the source.
+    pub(super) fn folder(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Images => "images",
+        }
+    }
+
+    /// Several of them, in a message.
+    pub(super) fn plural(self) -> &'static str {
+        match self {
+            Self::Text => "texts",
+            Self::Images => "images",
+        }
+    }
+
+    /// Whether it is text, which is what a record that says nothing holds.
+    pub(super) fn is_text(&self) -> bool {
+        *self == Self::Text
+    }
+}
+
+impl fmt::Display for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.folder())
+    }
+}
+
+/// How the files of a package become those of a part.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Decoder {
@@ -21,19 +64,35 @@ pub enum Decoder {
     SwordChapters,
     /// An R database of character vectors, a document per vector.
     RStrings,
+    /// They are images, or tables of images (IDX), and stay as they are.
+    Images,
+    /// A package `emoji-datasource-STYLE`, a folder of images per category.
+    Emoji,
 }
 
 impl Decoder {
-    /// The texts in `files`.
+    /// What it makes.
+    pub fn content(self) -> Content {
+        match self {
+            Self::AsTheyAre | Self::SwordBooks | Self::SwordChapters | Self::RStrings => {
+                Content::Text
+            }
+            Self::Images | Self::Emoji => Content::Images,
+        }
+    }
+
+    /// The texts or images in `files`.
     ///
     /// # Errors
-    /// The reason: files that are missing, damaged, or not UTF-8.
+    /// The reason: files that are missing or damaged, text that is not UTF-8.
     pub(super) fn decode(self, files: Files) -> Result<Files, String> {
         match self {
             Self::AsTheyAre => as_they_are(files),
             Self::SwordBooks => ztext::decode(&files, markup::cut_at_books),
             Self::SwordChapters => ztext::decode(&files, markup::cut_at_chapters),
             Self::RStrings => rdata::decode(&files),
+            Self::Images => Ok(files),
+            Self::Emoji => emoji::decode(files),
         }
     }
 }
@@ -66,6 +125,15 @@ mod tests {
         assert_eq!(Decoder::AsTheyAre.decode(files.clone()).unwrap(), files);
         files.add("b.md".into(), b"\xe9".to_vec()).unwrap();
         assert!(Decoder::AsTheyAre.decode(files).unwrap_err().starts_with("`b.md`: "));
+    }
+
+    #[test]
+    fn images_are_taken_as_they_are() {
+        let mut files = Files::default();
+        files.add("a.png".into(), b"\x89PNG".to_vec()).unwrap();
+        assert_eq!(Decoder::Images.decode(files.clone()).unwrap(), files);
+        assert_eq!(Decoder::Images.content().to_string(), "images");
+        assert_eq!(Decoder::default().content(), Content::Text);
     }
 
     #[test]
