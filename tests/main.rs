@@ -22,3 +22,4 @@ mod score;
 mod slice;
 mod train;
 mod train_options;
+mod vision;

@@ -2,7 +2,8 @@
 
 A line is a JSON object: {"d_model", "n_layers", "n_heads", "d_ff", "vocab", "rows", "seq",
 "widths": [...], "compile": bool}; several widths are a joint step over prefixes of one set of
-matrices. The answer is {"forward", "backward", "optimizer"} in milliseconds; the first answer for
+matrices. With "image", "patch", "channels" and "classes" in place of "vocab" and "seq" it is a vision
+transformer. The answer is {"forward", "backward", "optimizer"} in milliseconds; the first answer for
 an object comes after warming up. {"product": [m, n, k]} times one matrix product instead, and
 {"memory": {...}, "steps": n} gives the peak of resident memory in the first n steps above that before
 them, in MB.
@@ -63,15 +64,53 @@ class Decoder(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
+class EncoderLayer(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        d, width = c["d_model"], max(c["widths"])
+        self.heads = c["n_heads"]
+        self.norm1, self.norm2 = nn.LayerNorm(d, eps=1e-6), nn.LayerNorm(d, eps=1e-6)
+        self.qkv, self.o = nn.Linear(d, 3 * d), nn.Linear(d, d)
+        self.up, self.down = nn.Linear(d, width), nn.Linear(width, d)
+
+    def forward(self, x, width):
+        rows, seq, d = x.shape
+        qkv = self.qkv(self.norm1(x)).view(rows, seq, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(*qkv.unbind(0))
+        x = x + self.o(y.transpose(1, 2).reshape(rows, seq, d))
+        h = F.gelu(F.linear(self.norm2(x), self.up.weight[:width], self.up.bias[:width]))
+        return x + F.linear(h, self.down.weight[:, :width], self.down.bias)
+
+
+class Encoder(nn.Module):
+    """As timm writes it: fused query, key and value, a convolution for the patches."""
+
+    def __init__(self, c):
+        super().__init__()
+        d, tokens = c["d_model"], (c["image"] // c["patch"]) ** 2 + 1
+        self.patch = nn.Conv2d(c["channels"], d, c["patch"], stride=c["patch"])
+        self.token = nn.Parameter(torch.randn(1, 1, d) * 0.02)
+        self.positions = nn.Parameter(torch.randn(1, tokens, d) * 0.02)
+        self.layers = nn.ModuleList(EncoderLayer(c) for _ in range(c["n_layers"]))
+        self.norm, self.head = nn.LayerNorm(d, eps=1e-6), nn.Linear(d, c["classes"])
+
+    def forward(self, images, labels, width: int):
+        x = self.patch(images).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], dim=1) + self.positions
+        for layer in self.layers:
+            x = layer(x, width)
+        return F.cross_entropy(self.head(self.norm(x[:, 0])), labels)
+
+
 class Step:
     """A model with its batch, its optimizer, and a training step in three timed parts."""
 
     def __init__(self, c, fused=None):
         torch.manual_seed(0)
         self.widths = c["widths"]
-        self.model = Decoder(c)
+        self.model = Encoder(c) if "image" in c else Decoder(c)
         self.loss = torch.compile(self.model) if c["compile"] else self.model
-        self.ids, self.targets = (torch.randint(c["vocab"], (c["rows"], c["seq"])) for _ in range(2))
+        self.ids, self.targets = images(c) if "image" in c else tokens(c)
         choices = (False, True) if fused is None else (fused,)
         self.optimizer = min((self.adamw(fused) for fused in choices), key=self.cost if fused is None else id)
 
@@ -95,6 +134,15 @@ class Step:
         end = time.perf_counter()
         times = {"forward": forward - start, "backward": backward - forward, "optimizer": end - backward}
         return {name: seconds * 1e3 for name, seconds in times.items()}
+
+
+def tokens(c):
+    return tuple(torch.randint(c["vocab"], (c["rows"], c["seq"])) for _ in range(2))
+
+
+def images(c):
+    pixels = torch.rand(c["rows"], c["channels"], c["image"], c["image"]) - 0.5
+    return pixels, torch.randint(c["classes"], (c["rows"],))
 
 
 def product(m, n, k):

@@ -171,8 +171,12 @@ impl Batches<MeanMixer> for Sources {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt().init(); // shows how the run goes
+/// Trains it, and measures a size that was not trained.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn main() -> Result<(), Box<dyn Error>> {
+    let _ = tracing_subscriber::fmt().try_init(); // shows how the run goes
     let device = DeviceSpec::from_env()?.resolve()?;
     let space = Space::new(2, 256, 32, Granularities::default_for(256)?)?;
     let zeros = MeanMixer::zeros(64, space.clone(), &device.clone().autodiff());
@@ -196,6 +200,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         manifest: manifest(&space, &config),
         config,
         files: Vec::new(),
+        targets: "bytes",
         progress: Progress::Lines,
         interrupter: Interrupter::new(),
         configured: serde_json::Value::Null,

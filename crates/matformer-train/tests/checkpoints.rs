@@ -17,7 +17,7 @@ fn stopped(at: u64) -> tempfile::TempDir {
 type Ended = (std::collections::BTreeMap<String, Vec<u32>>, Vec<(u64, String)>);
 
 fn ended(dir: &Path) -> Ended {
-    let (model, _) = folder::load(dir, &device()).unwrap();
+    let (model, _) = folder::load::<matformer_lm::MatLm>(dir, &device()).unwrap();
     let lines = MetricsLog::read(dir).unwrap().into_iter();
     let lines = lines.map(|line| match line {
         MetricsLine::Train(t) => (t.step, format!("{:?}", t.loss)),

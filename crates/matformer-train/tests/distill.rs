@@ -187,7 +187,8 @@ fn weight_0_is_off_to_the_bit() {
             MetricsLine::Train(line) => Some(line.distill.keys().cloned().collect::<Vec<_>>()),
             _ => None,
         });
-        let (model, _) = matformer_nn::folder::load(&last.dir, &crate::support::device()).unwrap();
+        let (model, _) =
+            matformer_nn::folder::load::<MatLm>(&last.dir, &crate::support::device()).unwrap();
         (weights(&model), terms.collect::<Vec<_>>())
     };
     let (off, on) = (run(None), run(Some(Distill::default())));

@@ -77,7 +77,7 @@ fn a_resumed_run_leaves_out_the_same_steps() {
         }
         let outcome = train(dir.path(), &config(), 170..173, None).unwrap();
         let device = DeviceSpec::from_env().and_then(DeviceSpec::resolve).unwrap();
-        let (model, _) = folder::load(dir.path(), &device).unwrap();
+        let (model, _) = folder::load::<matformer_lm::MatLm>(dir.path(), &device).unwrap();
         (weights(&model), skipped(dir.path()), outcome.skipped)
     };
     let whole = end(&[]);

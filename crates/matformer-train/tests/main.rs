@@ -3,9 +3,18 @@
 #[cfg(all(feature = "flex", any(feature = "wgpu", feature = "cuda")))]
 mod backends;
 mod checkpoints;
+#[path = "../examples/custom_model.rs"]
+#[allow(dead_code)]
+mod custom_model;
 mod distill;
 mod guard;
 mod optimizer;
 mod overfit;
 mod runs;
 mod support;
+
+/// The example is a third kind of model.
+#[test]
+fn a_kind_that_is_defined_elsewhere_trains() {
+    custom_model::main().unwrap();
+}

@@ -4,7 +4,7 @@ use matformer_lm::MatLm;
 use matformer_nn::params::nested_layer;
 use matformer_train::{Outer, TrainConfig, Trainer};
 
-use crate::support::{Counting, ROWS, model, train_config, weights};
+use crate::support::{Counting, ROWS, device, model, train_config, weights};
 
 fn floats(model: &MatLm) -> Vec<(String, Vec<f32>)> {
     weights(model)
@@ -121,4 +121,49 @@ fn accumulated_batches_are_one_batch() {
         assert_eq!(n, m);
         assert!((nats - other).abs() < 1e-4 * nats, "{label}");
     }
+}
+
+#[test]
+fn the_average_of_the_weights_is_what_is_published() {
+    let config = TrainConfig { ema: 0.9, ..train_config() };
+    let dir = tempfile::tempdir().unwrap();
+    crate::support::train(dir.path(), &config, None).unwrap();
+    let published: (MatLm, _) = matformer_nn::folder::load(dir.path(), &device()).unwrap();
+    // By hand: decay 0.9, or (1 + t)/(10 + t) where that is less.
+    let mut trainer = trainer(&config, 1);
+    let mut average = floats(trainer.model());
+    for step in 1..=config.steps {
+        trainer.step(&counting(crate::support::ROWS)).unwrap();
+        let decay = 0.9_f64.min((1.0 + step as f64) / (10.0 + step as f64));
+        for ((_, average), (_, now)) in average.iter_mut().zip(floats(trainer.model())) {
+            for (a, w) in average.iter_mut().zip(now) {
+                *a = (f64::from(*a) * decay + f64::from(w) * (1.0 - decay)) as f32;
+            }
+        }
+    }
+    for ((path, expected), (_, found)) in average.iter().zip(floats(&published.0)) {
+        let off = expected.iter().zip(&found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(off < 1e-6, "{path}: {off}");
+    }
+    let raw = floats(trainer.model());
+    assert!(raw.iter().zip(&average).any(|((_, raw), (_, average))| raw != average));
+}
+
+#[test]
+fn early_layers_learn_at_a_lower_rate() {
+    // One step of AdamW without decay moves every weight with a gradient by the rate.
+    let config = TrainConfig { layer_decay: 0.5, weight_decay: 0.0, warmup: 0, ..train_config() };
+    let mut trainer = trainer(&config, 1);
+    let before = floats(trainer.model());
+    trainer.step(&counting(crate::support::ROWS)).unwrap();
+    let moved = |path: &str| {
+        let after = floats(trainer.model());
+        let of =
+            |all: &[(String, Vec<f32>)]| all.iter().find(|(p, _)| p == path).unwrap().1.clone();
+        let pairs = of(&before).into_iter().zip(of(&after));
+        pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    };
+    let [norm, second, first] = ["norm.gamma", "layers.1.ffn.up", "layers.0.ffn.up"].map(moved);
+    assert!((second / norm - 0.5).abs() < 0.02, "{second} {norm}");
+    assert!((first / second - 0.5).abs() < 0.02, "{first} {second}");
 }

@@ -7,18 +7,34 @@ use matformer_nn::{DeviceSpec, folder, params};
 use matformer_train::{
     Checkpoints, Distill, Error, MetricsLine, MetricsLog, Spike, TrainConfig, Trainer,
 };
+use matformer_vit::MatVit;
 
-use crate::support::{self, Counting, draws, model, train, train_config, train_model, weights};
+use crate::support::{
+    self, Counting, Subject, draws, model, train, train_config, train_model, weights,
+};
 
-fn load(dir: &std::path::Path) -> MatLm {
+fn load<M: Subject>(dir: &std::path::Path) -> M {
     let device = DeviceSpec::from_env().and_then(DeviceSpec::resolve).unwrap();
     folder::load(dir, &device).unwrap().0
 }
 
 #[test]
 fn stopped_and_resumed_is_bit_for_bit_the_same() {
+    stopped_and_resumed::<MatLm>(&train_config());
+}
+
+/// Of a kind that draws in training, with a moving average and a rate for each layer.
+#[test]
+fn stopped_and_resumed_on_images_is_bit_for_bit_the_same() {
+    stopped_and_resumed::<MatVit>(&TrainConfig { ema: 0.8, layer_decay: 0.7, ..train_config() });
+}
+
+fn stopped_and_resumed<M: Subject>(config: &TrainConfig) {
+    let train = |dir: &std::path::Path, config: &TrainConfig, stop_at| {
+        train_model(M::fresh(&support::device().autodiff()), dir, config, stop_at)
+    };
     for (i, draw) in draws().into_iter().enumerate() {
-        let config = TrainConfig { draw: draw.clone(), ..train_config() };
+        let config = TrainConfig { draw: draw.clone(), ..config.clone() };
         let whole = tempfile::tempdir().unwrap();
         let outcome = train(whole.path(), &config, None).unwrap();
         assert!(!outcome.interrupted && outcome.steps == 12);
@@ -34,7 +50,7 @@ fn stopped_and_resumed_is_bit_for_bit_the_same() {
         let outcome = train(parts.path(), &config, None).unwrap();
         assert!(!outcome.interrupted);
 
-        assert_eq!(weights(&load(whole.path())), weights(&load(parts.path())), "{draw}");
+        assert_eq!(weights(&load::<M>(whole.path())), weights(&load::<M>(parts.path())), "{draw}");
         let losses = |dir| -> Vec<(u64, String)> {
             let lines = MetricsLog::read(dir).unwrap().into_iter();
             let key = |line| match line {
@@ -119,7 +135,7 @@ fn the_last_checkpoints_and_the_best_are_kept() {
     expected.dedup();
     let kept = Checkpoints::of(dir.path()).all().unwrap();
     assert_eq!(kept.iter().map(|c| c.step).collect::<Vec<_>>(), expected);
-    load(&kept[0].dir);
+    load::<MatLm>(&kept[0].dir);
 }
 
 /// The model with all weights the same.

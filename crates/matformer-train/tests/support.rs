@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, ops::Range, path::Path, sync::Arc};
 
-use burn::tensor::Device;
+use burn::{module::Module, tensor::Device};
 use matformer_core::{Draw, Manifest, Provenance};
 use matformer_lm::{MatLm, MatLmConfig};
-use matformer_nn::{DeviceSpec, Elastic, Folder, params};
+use matformer_nn::{DeviceSpec, Folder, params};
 use matformer_train::{
     Batch, Batches, BoxError, Interrupter, Outcome, Progress, Result, RunOptions, TrainConfig, run,
 };
+use matformer_vit::{MatVit, MatVitConfig};
 
 pub const ROWS: usize = 2;
 pub const SEQ: usize = 8;
@@ -34,7 +35,7 @@ pub fn device() -> Device {
 }
 
 pub fn model() -> MatLm {
-    MatLm::new(&config(), 3, &device().autodiff()).unwrap()
+    MatLm::fresh(&device().autodiff())
 }
 
 pub fn train_config() -> TrainConfig {
@@ -58,47 +59,104 @@ pub struct Counting {
     pub stop_at: Option<(u64, Interrupter)>,
 }
 
-impl Counting {
-    fn batch(&self, model: &MatLm, index: u64) -> Result<Batch<MatLm>, BoxError> {
+/// A kind of model that the tests train.
+pub trait Subject: Folder + 'static {
+    /// Targets of a row.
+    const TARGETS: usize;
+
+    /// A small one.
+    fn fresh(device: &Device) -> Self;
+
+    /// Batch number `index`; what is `wrong` can be learnt from no other.
+    fn batch(&self, rows: usize, index: u64, wrong: bool) -> Result<Batch<Self>, BoxError>;
+}
+
+impl Subject for MatLm {
+    const TARGETS: usize = SEQ;
+
+    fn fresh(device: &Device) -> Self {
+        Self::new(&config(), 3, device).unwrap()
+    }
+
+    fn batch(&self, rows: usize, index: u64, wrong: bool) -> Result<Batch<Self>, BoxError> {
         let row = |r: usize| {
-            let start = index as usize * self.rows + r;
+            let start = index as usize * rows + r;
             (0..=SEQ)
                 .map(move |i| ((start * 5 + i * (1 + start % 3)) % 20) as u32)
                 .collect::<Vec<_>>()
         };
-        let rows: Vec<Vec<u32>> = (0..self.rows).map(row).collect();
+        let all: Vec<Vec<u32>> = (0..rows).map(row).collect();
         let part = |from: usize, to: usize| -> Vec<u32> {
-            rows.iter().flat_map(|r| r[from..to].to_vec()).collect()
+            all.iter().flat_map(|r| r[from..to].to_vec()).collect()
         };
-        let off = if self.wrong.contains(&index) { 7 } else { 0 };
+        let off = if wrong { 7 } else { 0 };
         let targets: Vec<u32> = part(1, SEQ + 1).iter().map(|t| (t + off) % 20).collect();
         Ok(Batch {
-            input: model.tokens(self.rows, &part(0, SEQ))?,
-            target: model.targets(self.rows, &targets, None)?,
+            input: self.tokens(rows, &part(0, SEQ))?,
+            target: self.targets(rows, &targets, None)?,
         })
     }
 }
 
-impl Batches<MatLm> for Counting {
-    fn train(&self, model: &MatLm, index: u64) -> Result<Batch<MatLm>, BoxError> {
+/// With everything that draws in training.
+pub fn vision() -> MatVitConfig {
+    MatVitConfig {
+        image_size: 4,
+        patch_size: 2,
+        classes: 4,
+        d_model: 16,
+        n_layers: 2,
+        n_heads: 2,
+        d_ff: 32,
+        width_multiple: 4,
+        drop_path: 0.3,
+        ..MatVitConfig::default()
+    }
+}
+
+impl Subject for MatVit {
+    const TARGETS: usize = 1;
+
+    fn fresh(device: &Device) -> Self {
+        Self::new(&vision(), 3, device).unwrap()
+    }
+
+    /// The class is the quarter that is light.
+    fn batch(&self, rows: usize, index: u64, wrong: bool) -> Result<Batch<Self>, BoxError> {
+        let class = |row: usize| (index as usize * rows + row) * 7 % 11 % 4;
+        let pixel = |row: usize, at: usize| {
+            let light = (at / 8 * 2 + at % 4 / 2) == class(row);
+            let noise = ((row * 37 + at * 101 + index as usize * 13) % 61) as f32 / 61.0;
+            noise - if light { 0.0 } else { 1.0 }
+        };
+        let pixels: Vec<f32> =
+            (0..rows).flat_map(|row| (0..16).map(move |at| pixel(row, at))).collect();
+        let labels: Vec<usize> =
+            (0..rows).map(|row| (class(row) + usize::from(wrong)) % 4).collect();
+        Ok(Batch { input: self.images(rows, &pixels)?, target: self.labels(&labels, 0.1)? })
+    }
+}
+
+impl<M: Subject> Batches<M> for Counting {
+    fn train(&self, model: &M, index: u64) -> Result<Batch<M>, BoxError> {
         if let Some((at, interrupter)) = &self.stop_at
             && index >= *at
         {
             interrupter.stop(None);
         }
-        self.batch(model, index)
+        model.batch(self.rows, index, self.wrong.contains(&index))
     }
 
     fn targets_per_batch(&self) -> usize {
-        self.rows * SEQ
+        self.rows * M::TARGETS
     }
 
     fn held_out_len(&self) -> usize {
         2
     }
 
-    fn held_out(&self, model: &MatLm, index: usize) -> Result<Batch<MatLm>, BoxError> {
-        self.batch(model, 1_000_000 + index as u64)
+    fn held_out(&self, model: &M, index: usize) -> Result<Batch<M>, BoxError> {
+        model.batch(self.rows, 1_000_000 + index as u64, false)
     }
 }
 
@@ -108,22 +166,23 @@ pub fn train(dir: &Path, config: &TrainConfig, stop_at: Option<u64>) -> Result<O
 }
 
 /// The same with a model that may lie on another device.
-pub fn train_model(
-    model: MatLm,
+pub fn train_model<M: Subject>(
+    model: M,
     dir: &Path,
     config: &TrainConfig,
     stop_at: Option<u64>,
 ) -> Result<Outcome> {
     let interrupter = Interrupter::new();
     let stop_at = stop_at.map(|at| (at, interrupter.clone()));
-    train_on(Counting { rows: ROWS, wrong: 0..0, stop_at }, interrupter, model, dir, config)
+    let rows = config.tokens_per_step / M::TARGETS;
+    train_on(Counting { rows, wrong: 0..0, stop_at }, interrupter, model, dir, config)
 }
 
 /// The same on given batches, which may have the interrupter.
-pub fn train_on(
+pub fn train_on<M: Subject>(
     batches: Counting,
     interrupter: Interrupter,
-    model: MatLm,
+    model: M,
     dir: &Path,
     config: &TrainConfig,
 ) -> Result<Outcome> {
@@ -139,8 +198,9 @@ pub fn train_on(
     let options = RunOptions {
         dir: dir.to_owned(),
         config: config.clone(),
-        manifest: Manifest::new(MatLm::KIND, &space, config.draw.clone(), provenance),
+        manifest: Manifest::new(M::KIND, &space, config.draw.clone(), provenance),
         files: vec![("tokenizer.json".to_owned(), b"{}".to_vec())],
+        targets: "tokens",
         progress: Progress::Silent,
         interrupter,
         configured: serde_json::json!({ "seed": config.seed }),
@@ -150,7 +210,7 @@ pub fn train_on(
 }
 
 /// Bits of every parameter, by path.
-pub fn weights(model: &MatLm) -> BTreeMap<String, Vec<u32>> {
+pub fn weights<M: Module>(model: &M) -> BTreeMap<String, Vec<u32>> {
     let mut found = BTreeMap::new();
     params::read(model, |path, data| {
         let values: Vec<f32> = data.try_into_vec().unwrap();

@@ -111,10 +111,8 @@ mod tests {
             .chain([0.0, 1.0, 2.0, 4.0].into_iter().flat_map(|v| [v, -v]))
             .collect();
         let new = positions(&old, 2, 1, [2, 3]);
-        let expected: [f32; 9] = [
-            -0.252882, 0.282986, 0.818854, 0.869792, 1.750000, 2.630208, 1.992465, 3.217014,
-            4.441563,
-        ];
+        let expected: [f32; 9] =
+            [-0.252882, 0.282986, 0.818854, 0.869792, 1.75, 2.630208, 1.992465, 3.217014, 4.441563];
         assert_eq!(new[..2], [9.0, -9.0]);
         for (i, value) in expected.into_iter().enumerate() {
             assert!((new[2 + 2 * i] - value).abs() < 1e-5, "{i}: {} {value}", new[2 + 2 * i]);

@@ -193,34 +193,37 @@ mod tests {
             message.split('`').nth(1).unwrap().to_owned()
         };
         for scale in [[0.0, 1.0], [0.5, 1.1], [0.9, 0.5], [f64::NAN, 1.0]] {
-            assert_eq!(refused(&|c| c.crop_scale = Some(scale)), "augment.crop_scale");
+            assert_eq!(refused(&|c| c.crop_scale = Some(scale)), "data.augment.crop_scale");
         }
         for ratio in [[0.0, 1.0], [2.0, 1.0], [1.0, 101.0], [1.0, f64::NAN]] {
-            assert_eq!(refused(&|c| c.crop_ratio = ratio), "augment.crop_ratio");
+            assert_eq!(refused(&|c| c.crop_ratio = ratio), "data.augment.crop_ratio");
         }
         for bad in [-0.1, 1.1, f64::NAN] {
-            assert_eq!(refused(&|c| c.flip = bad), "augment.flip");
-            assert_eq!(refused(&|c| c.erase = bad), "augment.erase");
-            assert_eq!(refused(&|c| c.smoothing = bad), "augment.smoothing");
-            assert_eq!(refused(&|c| c.mean = Some(vec![0.5, 0.5, bad])), "augment.mean");
-            assert_eq!(refused(&|c| c.std = Some(vec![0.5, 0.5, bad])), "augment.std");
+            assert_eq!(refused(&|c| c.flip = bad), "data.augment.flip");
+            assert_eq!(refused(&|c| c.erase = bad), "data.augment.erase");
+            assert_eq!(refused(&|c| c.smoothing = bad), "data.augment.smoothing");
+            assert_eq!(refused(&|c| c.mean = Some(vec![0.5, 0.5, bad])), "data.augment.mean");
+            assert_eq!(refused(&|c| c.std = Some(vec![0.5, 0.5, bad])), "data.augment.std");
         }
         for bad in [-1.0, f64::INFINITY, f64::NAN] {
-            assert_eq!(refused(&|c| c.mixup = bad), "augment.mixup");
-            assert_eq!(refused(&|c| c.cutmix = bad), "augment.cutmix");
+            assert_eq!(refused(&|c| c.mixup = bad), "data.augment.mixup");
+            assert_eq!(refused(&|c| c.cutmix = bad), "data.augment.cutmix");
         }
-        assert_eq!(refused(&|c| c.smoothing = 1.0), "augment.smoothing");
-        assert_eq!(refused(&|c| c.std = Some(vec![0.0; 3])), "augment.std");
+        assert_eq!(refused(&|c| c.smoothing = 1.0), "data.augment.smoothing");
+        assert_eq!(refused(&|c| c.std = Some(vec![0.0; 3])), "data.augment.std");
         let ops = |n, magnitude| Some(RandAugment { n, magnitude });
-        assert_eq!(refused(&|c| c.rand_augment = ops(0, 1.0)), "augment.rand_augment.n");
-        assert_eq!(refused(&|c| c.rand_augment = ops(2, 10.5)), "augment.rand_augment.magnitude");
+        assert_eq!(refused(&|c| c.rand_augment = ops(0, 1.0)), "data.augment.rand_augment.n");
+        assert_eq!(
+            refused(&|c| c.rand_augment = ops(2, 10.5)),
+            "data.augment.rand_augment.magnitude"
+        );
     }
 
     #[test]
     fn says_what_was_found_and_what_is_possible() {
         let config = AugmentConfig { mean: Some(vec![0.5]), ..AugmentConfig::default() };
         config.validate(1).unwrap();
-        let expected = "`augment.mean` is [0.5], expected: a number from 0 to 1 for each of 3 \
+        let expected = "`data.augment.mean` is [0.5], expected: a number from 0 to 1 for each of 3 \
                         channels";
         assert_eq!(config.validate(3).unwrap_err().to_string(), expected);
     }

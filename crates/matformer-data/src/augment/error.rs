@@ -5,7 +5,7 @@
 #[non_exhaustive]
 pub enum AugmentError {
     /// A field of [`AugmentConfig`](crate::AugmentConfig) has an impossible value.
-    #[error("`augment.{field}` is {found}, expected: {expected}")]
+    #[error("`data.augment.{field}` is {found}, expected: {expected}")]
     Config {
         /// The field.
         field: &'static str,

@@ -197,7 +197,7 @@ fn what_does_not_fit_is_refused_by_name() {
     assert_eq!(message(1, 1, 1 << 20, 0), "`to` is 1048576, expected: from 1 to 16384");
     assert_eq!(
         message(8, 1, 4, 4),
-        "`augment.pad` is 4, expected: less than the 4 pixels of an image"
+        "`data.augment.pad` is 4, expected: less than the 4 pixels of an image"
     );
     let augment = Augment::new(&full(), 4, 3, 2).unwrap();
     let wrong = |result: Result<()>| match result {

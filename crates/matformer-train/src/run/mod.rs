@@ -42,6 +42,8 @@ pub struct RunOptions {
     pub manifest: Manifest,
     /// Further files of every model folder (tokenizer), as (name, bytes).
     pub files: Vec<(String, Vec<u8>)>,
+    /// What targets are, for people: `tokens`, `images`.
+    pub targets: &'static str,
     /// How progress is shown.
     pub progress: Progress,
     /// Stops the run between two steps: it then saves a checkpoint.

@@ -21,12 +21,13 @@ impl<M: Folder + 'static> Loop<M> {
         say(
             self.options.progress,
             format_args!(
-                "step {}/{steps}  loss {}  lr {:.2e}  norm {:.2}  {:.0} tokens/s  {} left",
+                "step {}/{steps}  loss {}  lr {:.2e}  norm {:.2}  {:.0} {}/s  {} left",
                 line.step,
                 losses.join(" "),
                 line.learning_rate,
                 line.grad_norm,
                 line.tokens_per_second,
+                self.options.targets,
                 self.pace.left(line.step),
             ),
         );

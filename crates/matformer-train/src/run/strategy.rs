@@ -94,7 +94,7 @@ impl<M: Folder + 'static> SupervisedLearningStrategy<Shell> for Strategy<M> {
     }
 }
 
-pub(super) const SPEED: &str = "Tokens per second";
+pub(super) const SPEED: &str = "Targets per second";
 pub(super) const RATE: &str = "Learning rate";
 pub(super) const NORM: &str = "Gradient norm";
 

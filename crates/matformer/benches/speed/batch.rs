@@ -1,22 +1,25 @@
-//! One batch of random tokens.
+//! One batch of random tokens or images.
 
 use anyhow::Result;
 use matformer::{
     core::rng,
-    lm::{MatLm, MatLmConfig},
+    lm::MatLm,
     nn::Elastic,
+    train::{Batch, Batches, BoxError},
+    vit::MatVit,
 };
 
 /// What goes in and what should come out.
-pub struct OneBatch {
-    pub input: <MatLm as Elastic>::Input,
-    pub target: <MatLm as Elastic>::Target,
-    /// Tokens of the batch.
+pub struct OneBatch<M: Elastic> {
+    pub input: M::Input,
+    pub target: M::Target,
+    /// Targets of the batch.
     pub targets: usize,
 }
 
-/// `rows` full rows.
-pub fn one_batch(model: &MatLm, config: &MatLmConfig, rows: usize) -> Result<OneBatch> {
+/// `rows` full rows of tokens.
+pub fn one_batch(model: &MatLm, rows: usize) -> Result<OneBatch<MatLm>> {
+    let config = model.config();
     let targets = rows * config.context;
     let mut random = rng::keyed(0, "bench", 0);
     let mut ids = || -> Vec<u32> {
@@ -27,4 +30,40 @@ pub fn one_batch(model: &MatLm, config: &MatLmConfig, rows: usize) -> Result<One
         target: model.targets(rows, &ids(), None)?,
         targets,
     })
+}
+
+/// `rows` images.
+pub fn images(model: &MatVit, rows: usize) -> Result<OneBatch<MatVit>> {
+    let config = model.config();
+    let mut random = rng::keyed(0, "bench", 0);
+    let mut pixel = |_| rng::unit(&mut random) as f32 - 0.5;
+    let pixels: Vec<f32> = (0..rows * config.pixels()).map(&mut pixel).collect();
+    let labels: Vec<usize> = (0..rows).map(|row| row % config.classes).collect();
+    Ok(OneBatch {
+        input: model.images(rows, &pixels)?,
+        target: model.labels(&labels, 0.0)?,
+        targets: rows,
+    })
+}
+
+impl<M: Elastic> Batches<M> for OneBatch<M>
+where
+    M::Input: Send + Sync,
+    M::Target: Send + Sync,
+{
+    fn train(&self, _: &M, _: u64) -> Result<Batch<M>, BoxError> {
+        Ok(Batch { input: self.input.clone(), target: self.target.clone() })
+    }
+
+    fn targets_per_batch(&self) -> usize {
+        self.targets
+    }
+
+    fn held_out_len(&self) -> usize {
+        0
+    }
+
+    fn held_out(&self, _: &M, _: usize) -> Result<Batch<M>, BoxError> {
+        Err("no held-out batches".into())
+    }
 }

@@ -36,14 +36,14 @@ pub struct JointArgs {
 /// One batch and the model that it goes through.
 struct Bench {
     model: MatLm,
-    batch: OneBatch,
+    batch: OneBatch<MatLm>,
 }
 
 impl Bench {
     fn new(args: &JointArgs, config: &MatLmConfig) -> Result<Self> {
         let spec = args.device.map_or_else(DeviceSpec::from_env, Ok)?;
         let model = MatLm::new(config, 0, &spec.resolve()?.autodiff())?;
-        let batch = one_batch(&model, config, (args.tokens / config.context).max(1))?;
+        let batch = one_batch(&model, (args.tokens / config.context).max(1))?;
         Ok(Self { model, batch })
     }
 

@@ -5,11 +5,7 @@ use clap::Args;
 use matformer::nn::DeviceSpec;
 use serde_json::json;
 
-use crate::{
-    machine,
-    peer::Peer,
-    train::{Case, Shape},
-};
+use crate::{machine, peer::Peer, train::Shape};
 
 /// Steps that the peak is taken over: from the second on, the optimizer's moments are there.
 const STEPS: usize = 3;
@@ -29,7 +25,7 @@ pub struct MemoryArgs {
 pub fn run(args: &MemoryArgs, as_json: bool) -> Result<()> {
     let shape = Shape::new("d512 x 1024", 512, 8, 8192, [4, 1024]);
     let device = DeviceSpec::Flex.resolve()?.autodiff();
-    let mut case = Case::new(&shape, &args.width, &device)?;
+    let mut case = shape.case(&args.width, &device)?;
     machine::reset_peak().context("the peak of resident memory is only known on Linux")?;
     let (before, _) = machine::resident().context("no VmRSS in /proc/self/status")?;
     for _ in 0..STEPS {
@@ -40,7 +36,7 @@ pub fn run(args: &MemoryArgs, as_json: bool) -> Result<()> {
     let theirs = match &args.python {
         None => None,
         Some(python) => {
-            let mut request = case.request.clone();
+            let mut request = case.request().clone();
             request["compile"] = false.into();
             let answer = Peer::start(python)?.ask(&json!({ "memory": request, "steps": STEPS }))?;
             let found = answer["memory"].as_f64();

@@ -4,16 +4,17 @@ use anyhow::{Result, ensure};
 use burn::tensor::{Device, Distribution, Tensor};
 use clap::Args;
 use matformer::{
-    core::{Draw, Plan, Resource, StepDraw},
-    lm::{MatLm, MatLmConfig, costs},
+    core::{Costs, Draw, Plan, Resource, StepDraw},
+    lm::{MatLm, MatLmConfig},
     nn::{DeviceSpec, Elastic, State, row_losses, walk},
-    train::{Batch, Batches, BoxError, TrainConfig, Trainer},
+    train::{TrainConfig, Trainer},
+    vit::{MatVit, MatVitConfig},
 };
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
-    batch::{OneBatch, one_batch},
+    batch::{OneBatch, images, one_batch},
     machine::{self, median, millis},
     ops,
     peer::Peer,
@@ -24,7 +25,7 @@ const PRODUCT: [usize; 3] = [2048, 2048, 512];
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// Shapes, separated by commas: d256, d512 [default: all]
+    /// Shapes, separated by commas: d256, d512, vit28 [default: all]
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     shapes: Vec<String>,
     /// Widths, separated by commas: S, M, L, XL, joint [default: all]
@@ -54,15 +55,27 @@ pub struct Shape {
     /// Rows of the batch.
     pub rows: usize,
     /// The model.
-    pub config: MatLmConfig,
+    pub config: Config,
+}
+
+/// A model's shape.
+pub enum Config {
+    Lm(MatLmConfig),
+    Vit(MatVitConfig),
 }
 
 fn shapes() -> Vec<Shape> {
-    vec![Shape::new("d256", 256, 6, 4096, [8, 256]), Shape::new("d512", 512, 8, 8192, [4, 256])]
+    let vit = Shape { name: "vit28", rows: 256, config: Config::Vit(MatVitConfig::default()) };
+    vec![
+        Shape::new("d256", 256, 6, 4096, [8, 256]),
+        Shape::new("d512", 512, 8, 8192, [4, 256]),
+        vit,
+    ]
 }
 
 impl Shape {
-    /// Heads of 32, d_ff of four times d_model, a batch of so many rows of so many tokens.
+    /// A language model: heads of 32, d_ff of four times d_model, a batch of so many rows of so many
+    /// tokens.
     pub fn new(
         name: &'static str,
         d_model: usize,
@@ -81,13 +94,39 @@ impl Shape {
             tied_embeddings: true,
             ..MatLmConfig::default()
         };
-        Self { name, rows, config }
+        Self { name, rows, config: Config::Lm(config) }
+    }
+
+    /// A trainer at its first step, of one width or of all (`joint`).
+    pub fn case(&self, width: &str, device: &Device) -> Result<Box<dyn Timed>> {
+        let rows = self.rows;
+        Ok(match &self.config {
+            Config::Lm(c) => {
+                let model = MatLm::new(c, 0, device)?;
+                let request = json!({
+                    "d_model": c.d_model, "n_layers": c.n_layers, "n_heads": c.n_heads,
+                    "d_ff": c.d_ff, "vocab": c.vocab_size, "rows": rows, "seq": c.context,
+                });
+                let batch = one_batch(&model, rows)?;
+                Box::new(Case::new(model, batch, &matformer::lm::costs(c), request, width)?)
+            }
+            Config::Vit(c) => {
+                let model = MatVit::new(c, 0, device)?;
+                let request = json!({
+                    "d_model": c.d_model, "n_layers": c.n_layers, "n_heads": c.n_heads,
+                    "d_ff": c.d_ff, "classes": c.classes, "rows": rows, "image": c.image_size,
+                    "patch": c.patch_size, "channels": c.channels,
+                });
+                let batch = images(&model, rows)?;
+                Box::new(Case::new(model, batch, &matformer::vit::costs(c), request, width)?)
+            }
+        })
     }
 }
 
 /// Medians of one width at one shape, in milliseconds.
 #[derive(Debug, Serialize)]
-struct Row {
+pub struct Row {
     shape: &'static str,
     width: String,
     step_ms: f64,
@@ -104,15 +143,31 @@ struct Row {
 }
 
 /// One width at one shape, ready to be timed.
-pub struct Case {
+pub trait Timed {
+    /// One round of ours: the whole step, then forward and backward on their own.
+    fn round(&mut self, keep: bool) -> Result<()>;
+
+    /// The step that `matformer train` makes, waited for.
+    fn step(&mut self) -> Result<()>;
+
+    /// The same for the peer.
+    fn request(&self) -> &Value;
+
+    /// What the peer took.
+    fn keep(&mut self, compiled: bool, millis: f64);
+
+    /// Medians; `rate` is in FLOPs per millisecond.
+    fn row(&self, shape: &'static str, rate: f64) -> Row;
+}
+
+struct Case<M: Elastic> {
     width: String,
-    trainer: Trainer<MatLm>,
+    trainer: Trainer<M>,
     draw: StepDraw,
-    batch: OneBatch,
+    batch: OneBatch<M>,
     /// FLOPs of the matrix products of a step.
     flops: f64,
-    /// The same for the peer.
-    pub request: serde_json::Value,
+    request: Value,
     times: Times,
 }
 
@@ -125,17 +180,19 @@ struct Times {
     compiled: Vec<f64>,
 }
 
-impl Case {
-    /// A trainer for it, at its first step; `joint` trains all granularities at once.
-    pub fn new(shape: &Shape, width: &str, device: &Device) -> Result<Self> {
-        let config = &shape.config;
-        let model = MatLm::new(config, 0, device)?;
+impl<M: Elastic> Case<M> {
+    fn new(
+        model: M,
+        batch: OneBatch<M>,
+        costs: &Costs,
+        mut request: Value,
+        width: &str,
+    ) -> Result<Self> {
         let space = model.space().clone();
         let draw: Draw = match width {
             "joint" => "joint".parse()?,
             name => format!("baseline:{name}").parse()?,
         };
-        let batch = one_batch(&model, config, shape.rows)?;
         let train = TrainConfig {
             tokens_per_step: batch.targets,
             draw: draw.clone(),
@@ -143,14 +200,9 @@ impl Case {
         };
         let draw = draw.at(&space, 0, 0);
         let submodels: Vec<_> = draw.terms.iter().map(|(s, _)| s.clone()).collect();
-        let costs = costs(config);
         let forward = costs.get(Resource::Flops)?.plan(&Plan::merged(&submodels)?)?;
         let widths: Vec<usize> = submodels.iter().map(|s| s.widths()[0]).collect();
-        let request = json!({
-            "d_model": config.d_model, "n_layers": config.n_layers, "n_heads": config.n_heads,
-            "d_ff": config.d_ff, "vocab": config.vocab_size, "rows": shape.rows,
-            "seq": config.context, "widths": widths,
-        });
+        request["widths"] = widths.into();
         Ok(Self {
             width: width.to_owned(),
             trainer: Trainer::new(model, &train, 1),
@@ -161,8 +213,13 @@ impl Case {
             times: Times::default(),
         })
     }
+}
 
-    /// One round of ours: the whole step, then forward and backward on their own.
+impl<M: Elastic> Timed for Case<M>
+where
+    M::Input: Send + Sync,
+    M::Target: Send + Sync,
+{
     fn round(&mut self, keep: bool) -> Result<()> {
         let mut done = Ok(());
         let step = millis(|| done = self.step());
@@ -190,24 +247,33 @@ impl Case {
         Ok(())
     }
 
-    /// The step that `matformer train` makes, waited for.
-    pub fn step(&mut self) -> Result<()> {
+    fn step(&mut self) -> Result<()> {
         self.trainer.step(&self.batch)?;
         self.trainer.model().device().sync()?;
         Ok(())
     }
 
-    fn row(self, shape: &'static str, rate: f64) -> Row {
+    fn request(&self) -> &Value {
+        &self.request
+    }
+
+    fn keep(&mut self, compiled: bool, millis: f64) {
+        let times = if compiled { &mut self.times.compiled } else { &mut self.times.eager };
+        times.push(millis);
+    }
+
+    fn row(&self, shape: &'static str, rate: f64) -> Row {
         let targets = self.batch.targets as f64;
-        let t = self.times;
-        let or_none = |times: Vec<f64>| (!times.is_empty()).then(|| median(times));
-        let (step, forward, backward) = (median(t.step), median(t.forward), median(t.backward));
-        let (eager, compiled) = (or_none(t.eager), or_none(t.compiled));
+        let t = &self.times;
+        let of = |times: &Vec<f64>| median(times.clone());
+        let or_none = |times: &Vec<f64>| (!times.is_empty()).then(|| of(times));
+        let (step, forward, backward) = (of(&t.step), of(&t.forward), of(&t.backward));
+        let (eager, compiled) = (or_none(&t.eager), or_none(&t.compiled));
         let torch = [eager, compiled].into_iter().flatten().reduce(f64::min);
         let limit = self.flops / rate;
         Row {
             shape,
-            width: self.width,
+            width: self.width.clone(),
             step_ms: step,
             forward_ms: forward,
             backward_ms: backward,
@@ -233,14 +299,14 @@ pub fn run(args: &TrainArgs, as_json: bool) -> Result<()> {
     for shape in known.iter().filter(|shape| wanted(&args.shapes, shape.name)) {
         let names = ["S", "M", "L", "XL", "joint"].into_iter().filter(|w| wanted(&args.widths, w));
         let mut cases =
-            names.map(|width| Case::new(shape, width, &device)).collect::<Result<Vec<_>>>()?;
+            names.map(|width| shape.case(width, &device)).collect::<Result<Vec<_>>>()?;
         let rate = rounds(args, &mut cases, &device, &mut peer)?;
-        rows.extend(cases.into_iter().map(|case| case.row(shape.name, rate)));
-        if args.ops {
+        rows.extend(cases.iter().map(|case| case.row(shape.name, rate)));
+        if let (true, Config::Lm(config)) = (args.ops, &shape.config) {
             for width in ["S", "XL"] {
                 breakdown.extend(ops::measure(
                     shape.name,
-                    &shape.config,
+                    config,
                     shape.rows,
                     width,
                     args.rounds,
@@ -251,7 +317,7 @@ pub fn run(args: &TrainArgs, as_json: bool) -> Result<()> {
     }
     ensure!(
         !rows.is_empty(),
-        "--shapes, --widths: expected d256 or d512, and S, M, L, XL or joint"
+        "--shapes, --widths: expected d256, d512 or vit28, and S, M, L, XL or joint"
     );
     let torch = peer.as_ref().map(|peer| peer.version.as_str());
     if as_json {
@@ -271,7 +337,7 @@ pub fn run(args: &TrainArgs, as_json: bool) -> Result<()> {
 /// FLOPs per millisecond: the better of ours and PyTorch's.
 fn rounds(
     args: &TrainArgs,
-    cases: &mut [Case],
+    cases: &mut [Box<dyn Timed>],
     device: &Device,
     peer: &mut Option<Peer>,
 ) -> Result<f64> {
@@ -284,7 +350,7 @@ fn rounds(
         for case in &mut *cases {
             case.round(round > 0)?;
             if let Some(peer) = peer {
-                ask(peer, case, args, round > 0);
+                ask(peer, case.as_mut(), args, round > 0);
             }
         }
         for _ in 0..3 {
@@ -305,20 +371,19 @@ fn rounds(
     Ok(2.0 * (m * n * k) as f64 / best)
 }
 
-fn ask(peer: &mut Peer, case: &mut Case, args: &TrainArgs, keep: bool) {
+fn ask(peer: &mut Peer, case: &mut dyn Timed, args: &TrainArgs, keep: bool) {
     let compiled = if args.no_compile { &[false][..] } else { &[false, true] };
     for &compile in compiled {
-        let mut request = case.request.clone();
+        let mut request = case.request().clone();
         request["compile"] = compile.into();
         match peer.ask(&request) {
             Ok(answer) if keep => {
                 let part = |name: &str| answer[name].as_f64().unwrap_or(f64::NAN);
                 let step = part("forward") + part("backward") + part("optimizer");
-                let times = if compile { &mut case.times.compiled } else { &mut case.times.eager };
-                times.push(step);
+                case.keep(compile, step);
             }
             Ok(_) => {}
-            Err(error) => eprintln!("torch, {}: {error}", case.width),
+            Err(error) => eprintln!("torch, {request}: {error}"),
         }
     }
 }
@@ -331,12 +396,12 @@ fn print(rows: &[Row], torch: Option<&str>, rounds: usize) {
         torch.unwrap_or("none (--python names a Python with torch)")
     );
     println!(
-        "shape width   step  forward backward optimizer  tokens/s   limit  /limit   eager compile  /torch"
+        "shape width   step  forward backward optimizer  targets/s   limit  /limit   eager compile  /torch"
     );
     let ms = |v: Option<f64>| v.map_or("-".to_owned(), |v| format!("{v:.0}"));
     for r in rows {
         println!(
-            "{:5} {:5} {:6.0} {:8.0} {:8.0} {:9.0} {:9.0} {:7.0} {:7.2} {:>7} {:>7} {:>7}",
+            "{:5} {:5} {:6.0} {:8.0} {:8.0} {:9.0} {:10.0} {:7.0} {:7.2} {:>7} {:>7} {:>7}",
             r.shape,
             r.width,
             r.step_ms,
@@ -350,23 +415,5 @@ fn print(rows: &[Row], torch: Option<&str>, rounds: usize) {
             ms(r.torch_compile_ms),
             r.vs_torch.map_or("-".to_owned(), |v| format!("{v:.2}")),
         );
-    }
-}
-
-impl Batches<MatLm> for OneBatch {
-    fn train(&self, _: &MatLm, _: u64) -> Result<Batch<MatLm>, BoxError> {
-        Ok(Batch { input: self.input.clone(), target: self.target.clone() })
-    }
-
-    fn targets_per_batch(&self) -> usize {
-        self.targets
-    }
-
-    fn held_out_len(&self) -> usize {
-        0
-    }
-
-    fn held_out(&self, _: &MatLm, _: usize) -> Result<Batch<MatLm>, BoxError> {
-        Err("no held-out batches".into())
     }
 }

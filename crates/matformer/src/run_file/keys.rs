@@ -20,7 +20,17 @@ pub(super) fn meant(message: &str) -> Option<String> {
     }
     let tables = [tables::<Lm>(), tables::<Vit>()].concat();
     let table = &tables.iter().find(|(_, keys)| keys.contains(&found))?.0;
+    // Both kinds' tables have this one's name: the key is the other kind's.
+    if *table == table_of(message) {
+        return None;
+    }
     Some(format!("`{found}` is a key of the table `{table}`"))
+}
+
+/// The table that a message of the parser's is about, where it says.
+fn table_of(message: &str) -> &str {
+    let (_, table) = message.rsplit_once(" in `").unwrap_or_default();
+    table.trim_end_matches('`')
 }
 
 /// The tables of a kind's run file, and their keys.

@@ -150,6 +150,7 @@ fn options<K: Kind>(
         config: run.train.clone(),
         manifest,
         files: K::files(run, prepared)?,
+        targets: K::TARGETS,
         progress: match terminal && !context.json && !quiet() {
             true => Progress::Dashboard,
             false => Progress::Lines,
