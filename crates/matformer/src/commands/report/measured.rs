@@ -20,6 +20,9 @@ fn kept_as(tokens: Option<usize>) -> String {
     }
 }
 
+/// Form of what is kept, and rule by which a part of the data is taken.
+const FORMAT: u32 = 2;
+
 /// What to do with a folder that names no data.
 const DATA_HINT: &str = "report needs the folder of a run; `matformer eval` measures any model \
                          folder, with the data that --data names";
@@ -28,6 +31,9 @@ const DATA_HINT: &str = "report needs the folder of a run; `matformer eval` meas
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]
 pub struct Measured<K: Kind> {
+    /// Measurements of another form, or by another rule, are not taken for these.
+    #[serde(default)]
+    format: u32,
     weights: String,
     tokens_asked: Option<usize>,
     pub results: EvalResults,
@@ -82,8 +88,8 @@ fn reusable<K: Kind>(
     tokens: Option<usize>,
 ) -> Option<Measured<K>> {
     let measured: Measured<K> = serde_json::from_slice(&fs::read(kept).ok()?).ok()?;
-    let same =
-        measured.weights == folder.manifest.weights_sha256 && measured.tokens_asked == tokens;
+    let same = measured.format == FORMAT
+        && measured.weights == folder.manifest.weights_sha256 && measured.tokens_asked == tokens;
     same.then_some(measured)
 }
 
@@ -125,6 +131,7 @@ fn measure<K: Kind>(folder: &ModelFolder<K>, tokens: Option<usize>) -> Result<Me
         }
     }
     Ok(Measured {
+        format: FORMAT,
         weights: folder.manifest.weights_sha256.clone(),
         tokens_asked: tokens,
         results,
