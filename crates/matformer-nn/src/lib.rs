@@ -21,7 +21,9 @@ pub use device::DeviceSpec;
 pub use elastic::{Elastic, Hidden, RowLoss};
 pub use error::{Error, Result};
 pub use folder::Folder;
-pub use modules::{Activation, Attention, AttentionConfig, NestedFfn, NestedFfnConfig, Positions};
+pub use modules::{
+    Activation, Attention, AttentionConfig, NestedFfn, NestedFfnConfig, Positions, project,
+};
 pub use params::nested_layer;
 pub use state::{KvCache, Noise, State};
 pub use walk::{Walked, row_losses, walk};

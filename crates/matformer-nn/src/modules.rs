@@ -206,7 +206,10 @@ impl Attention {
 }
 
 /// The module's own forward, with the product that has a kernel.
-fn project(layer: &Linear, x: Tensor<2>) -> Tensor<2> {
+///
+/// # Shapes
+/// - x: `[rows, d_in]`; output: `[rows, d_out]`
+pub fn project(layer: &Linear, x: Tensor<2>) -> Tensor<2> {
     let y = linear(x, layer.weight.val());
     match &layer.bias {
         Some(bias) => y + bias.val().unsqueeze(),

@@ -7,10 +7,12 @@ mod error;
 mod folder;
 mod model;
 mod preset;
+mod stem;
 
 pub use adapt::adapted;
 pub use config::{MatVitConfig, Pooling};
 pub use costs::costs;
 pub use error::{Error, Result};
-pub use model::{Images, MatVit, Stem, VitTarget};
+pub use model::{Images, MatVit, VitTarget};
 pub use preset::{PRESETS, preset};
+pub use stem::Stem;

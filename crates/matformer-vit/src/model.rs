@@ -7,16 +7,16 @@ use burn::{
     nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig},
     tensor::{Device, Tensor, TensorData, activation},
 };
-use matformer_core::{Block, Granularities, Space, rng};
+use matformer_core::{Block, Granularities, Space};
 use matformer_nn::{
     Activation, Attention, AttentionConfig, Elastic, Hidden, ModelConfig, NestedFfn,
-    NestedFfnConfig, Noise, Positions, RowLoss, State,
+    NestedFfnConfig, RowLoss, State,
     init::{self, Init},
     ops::{layer_norm, linear, stack_rows},
-    params,
+    params, project,
 };
 
-use crate::{Error, MatVitConfig, Pooling, Result};
+use crate::{Error, MatVitConfig, Pooling, Result, Stem};
 
 /// An elastic vision transformer (Dosovitskiy et al., arXiv 2010.11929; the paper's section 4.2):
 /// pre-norm, exact GELU, biases everywhere, learned positions.
@@ -56,46 +56,6 @@ struct Layer {
 pub struct Images {
     patches: Tensor<2>, // [rows·patches, patch pixels]
     rows: usize,
-}
-
-/// What the layers of one walk share.
-#[derive(Clone, Debug)]
-pub struct Stem {
-    positions: Positions,
-    /// Of each layer and branch, what its output is multiplied by for each image: 0 or 1/(1−rate),
-    /// `[1, rows, 1]`. Empty where nothing is left out.
-    kept: Vec<[Tensor<3>; 2]>,
-}
-
-impl Stem {
-    /// A branch's output, left out for some images.
-    ///
-    /// # Shapes
-    /// - x: `[units·rows·tokens, d_model]`: the same images are left out in every copy of the batch
-    fn drop(&self, layer: usize, branch: usize, x: Tensor<2>) -> Tensor<2> {
-        let Some(kept) = self.kept.get(layer) else {
-            return x;
-        };
-        let [n, d] = x.dims();
-        let [_, rows, _] = kept[branch].dims();
-        let seq = self.positions.seq;
-        let by_image = x.reshape([n / (rows * seq), rows, seq * d]);
-        (by_image * kept[branch].clone()).reshape([n, d])
-    }
-}
-
-/// Draws what drop-path keeps.
-fn kept(c: &MatVitConfig, rows: usize, noise: Noise, device: &Device) -> Vec<[Tensor<3>; 2]> {
-    if c.drop_path == 0.0 {
-        return Vec::new();
-    }
-    let mut random = rng::keyed(noise.seed, "drop path", noise.index);
-    let mut draw = |rate: f64| {
-        let mut one = || if rng::unit(&mut random) < rate { 0.0 } else { 1.0 / (1.0 - rate) };
-        let values: Vec<f32> = (0..rows).map(|_| one() as f32).collect();
-        Tensor::from_data(TensorData::new(values, [1, rows, 1]), device)
-    };
-    (0..c.n_layers).map(|layer| [c.drop_path_of(layer); 2].map(&mut draw)).collect()
 }
 
 /// What the images of a batch show: a weight for every class.
@@ -284,9 +244,9 @@ impl MatVit {
 
     /// Logits of each head.
     fn heads(&self, hidden: Tensor<2>) -> Vec<Tensor<2>> {
-        let mut logits = vec![with_bias(&self.head, self.pooled(hidden.clone()))];
+        let mut logits = vec![project(&self.head, self.pooled(hidden.clone()))];
         if let Some(head) = &self.distillation_head {
-            logits.push(with_bias(head, self.token(hidden, 1)));
+            logits.push(project(head, self.token(hidden, 1)));
         }
         logits
     }
@@ -327,15 +287,6 @@ impl MatVit {
     }
 }
 
-/// Burn's module, with the product that has a kernel.
-fn with_bias(layer: &Linear, x: Tensor<2>) -> Tensor<2> {
-    let y = linear(x, layer.weight.val());
-    match &layer.bias {
-        Some(bias) => y + bias.val().unsqueeze(),
-        None => y,
-    }
-}
-
 impl Elastic for MatVit {
     type Input = Images;
     type Target = VitTarget;
@@ -362,15 +313,14 @@ impl Elastic for MatVit {
             x = Tensor::cat(parts, 1);
         }
         let x = (x + self.positions.val()).reshape([rows * seq, d]);
-        let kept = state.noise().map_or_else(Vec::new, |noise| kept(c, rows, noise, &x.device()));
-        let positions = Positions { starts: vec![0], seq, rope: None };
-        Ok((Hidden { x, rows, seq }, Stem { positions, kept }))
+        let stem = Stem::new(c, rows, state.noise(), &x.device());
+        Ok((Hidden { x, rows, seq }, stem))
     }
 
     fn mix(&self, layer: usize, x: Tensor<2>, stem: &Stem, state: &mut State) -> Tensor<2> {
         let l = &self.layers[layer];
         let normed = self.normed(&l.attention_norm, x.clone());
-        stem.drop(layer, 0, l.attention.forward(layer, normed, &stem.positions, state)) + x
+        stem.drop(layer, 0, l.attention.forward(layer, normed, stem.positions(), state)) + x
     }
 
     fn ffn(&self, layer: usize, x: Tensor<2>, stem: &Stem, blocks: &[Block]) -> Tensor<2> {
@@ -406,6 +356,6 @@ impl Elastic for MatVit {
     }
 
     fn head(&self, hidden: Tensor<2>) -> Tensor<2> {
-        with_bias(&self.head, self.normed(&self.norm, hidden))
+        project(&self.head, self.normed(&self.norm, hidden))
     }
 }

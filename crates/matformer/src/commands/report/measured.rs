@@ -89,7 +89,8 @@ fn reusable<K: Kind>(
 ) -> Option<Measured<K>> {
     let measured: Measured<K> = serde_json::from_slice(&fs::read(kept).ok()?).ok()?;
     let same = measured.format == FORMAT
-        && measured.weights == folder.manifest.weights_sha256 && measured.tokens_asked == tokens;
+        && measured.weights == folder.manifest.weights_sha256
+        && measured.tokens_asked == tokens;
     same.then_some(measured)
 }
 

@@ -1,0 +1,64 @@
+//! What the layers of one walk share: positions, and which branches drop-path leaves out.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use matformer_core::rng;
+use matformer_nn::{Noise, Positions};
+
+use crate::MatVitConfig;
+
+/// What the layers of one walk share.
+#[derive(Clone, Debug)]
+pub struct Stem {
+    positions: Positions,
+    /// Of each layer and branch, what its output is multiplied by for each image: 0 or 1/(1−rate),
+    /// `[1, rows, 1]`. Empty where nothing is left out.
+    kept: Vec<[Tensor<3>; 2]>,
+}
+
+impl Stem {
+    /// For a batch of so many images; without noise nothing is left out.
+    pub(crate) fn new(
+        config: &MatVitConfig,
+        rows: usize,
+        noise: Option<Noise>,
+        device: &Device,
+    ) -> Self {
+        let kept = noise.map_or_else(Vec::new, |noise| kept(config, rows, noise, device));
+        let positions = Positions { starts: vec![0], seq: config.tokens(), rope: None };
+        Self { positions, kept }
+    }
+
+    /// Where the tokens stand.
+    pub(crate) fn positions(&self) -> &Positions {
+        &self.positions
+    }
+
+    /// A branch's output, left out for some images.
+    ///
+    /// # Shapes
+    /// - x: `[units·rows·tokens, d_model]`: the same images are left out in every copy of the batch
+    pub(crate) fn drop(&self, layer: usize, branch: usize, x: Tensor<2>) -> Tensor<2> {
+        let Some(kept) = self.kept.get(layer) else {
+            return x;
+        };
+        let [n, d] = x.dims();
+        let [_, rows, _] = kept[branch].dims();
+        let seq = self.positions.seq;
+        let by_image = x.reshape([n / (rows * seq), rows, seq * d]);
+        (by_image * kept[branch].clone()).reshape([n, d])
+    }
+}
+
+/// Draws what drop-path keeps.
+fn kept(c: &MatVitConfig, rows: usize, noise: Noise, device: &Device) -> Vec<[Tensor<3>; 2]> {
+    if c.drop_path == 0.0 {
+        return Vec::new();
+    }
+    let mut random = rng::keyed(noise.seed, "drop path", noise.index);
+    let mut draw = |rate: f64| {
+        let mut one = || if rng::unit(&mut random) < rate { 0.0 } else { 1.0 / (1.0 - rate) };
+        let values: Vec<f32> = (0..rows).map(|_| one() as f32).collect();
+        Tensor::from_data(TensorData::new(values, [1, rows, 1]), device)
+    };
+    (0..c.n_layers).map(|layer| [c.drop_path_of(layer); 2].map(&mut draw)).collect()
+}
