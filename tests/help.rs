@@ -16,7 +16,7 @@ fn program() {
     Commands:
       train      Train the model that a run file describes
       baselines  Train every granularity of a run alone, and show them beside the elastic sizes
-      eval       Held-out loss of any submodels, with standard errors
+      eval       Held-out loss or accuracy of any submodels, with standard errors
       score      Log-probabilities of a text, token by token
       generate   Go on from a prompt
       info       Shapes and costs of a model, or of a preset
@@ -69,7 +69,7 @@ fn train() {
 #[test]
 fn eval() {
     snapshot!(help(&["eval", "--help"]), @"
-    Held-out loss of any submodels, with standard errors
+    Held-out loss or accuracy of any submodels, with standard errors
 
     Usage: matformer eval [OPTIONS] <MODEL>
 

@@ -156,8 +156,30 @@ fn a_vision_model_goes_through_every_command() {
 #[test]
 fn what_a_vision_model_cannot_do_is_said() {
     let (place, _) = trained();
-    snapshot!(place.refused(&["generate", "run", "--prompt", "a"]), @"error: run/matformer.json: kind `matvit`; expected `matlm`");
-    snapshot!(place.refused(&["score", "run", "--text", "a"]), @"error: run/matformer.json: kind `matvit`; expected `matlm`");
+    snapshot!(place.refused(&["generate", "run", "--prompt", "a"]), @"
+    error: run: a model that classifies images
+    hint: generate needs a language model; `eval` and `report` take both
+    ");
+    snapshot!(place.refused(&["score", "run", "--text", "a"]), @"
+    error: run: a model that classifies images
+    hint: score needs a language model; `eval` and `report` take both
+    ");
+}
+
+#[test]
+fn data_and_models_of_another_kind_are_refused() {
+    let (place, _) = trained();
+    place.matformer(&["train", "run.toml", "--out", "words"]).ok();
+    assert!(place.refused(&["report", "run", "words"]).contains("another kind of model"));
+    assert!(place.refused(&["eval", "run", "--data", "words"]).contains("one kind of model"));
+    place.write("images/classes.txt", "a\nb\nc\nd\n");
+    place.matformer(&["train", "vit.toml", "--out", "other", "--set", "train.steps=1"]).ok();
+    snapshot!(place.refused(&["eval", "run", "--data", "other"]), @"
+    decoding images
+    note: other data than the model was trained on; losses compare at equal hash only
+    error: run: a model of 4 classes (upper left, upper right, lower left, lower right); the data has 4 classes (a, b, c, d)
+    hint: give data of the model's classes; `matformer train --init` makes a model of others
+    ");
 }
 
 #[test]
@@ -248,7 +270,10 @@ fn images_that_do_not_serve_are_refused() {
     error: cannot read `nowhere`: No such file or directory (os error 2)
     ");
     snapshot!(train(&["data.augment.flip=2"]), @"error: `data.augment.flip` is 2.0, expected: a probability from 0 to 1");
-    snapshot!(train(&["model.lm.d_model=8"]), @"error: --set: unknown field `lm`, expected `preset` or `vit` in `model`");
+    snapshot!(train(&["model.lm.d_model=8"]), @"
+    error: --set: unknown field `lm`, expected `preset` or `vit` in `model`
+    hint: a run is of one kind of model: it has `model.lm` or `model.vit`
+    ");
     let few = ["train", "vit.toml", "--set", "train.images_per_step=300"];
     let few = place.matformer(&few);
     assert_eq!(few.code, Some(2));

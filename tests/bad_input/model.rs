@@ -76,7 +76,14 @@ fn matformer_json() {
     error: format_version of `run/matformer.json`: 2, expected 1
     hint: a newer version wrote it: update this program
     ");
-    snapshot!(manifest("\"kind\": \"matlm\"", "\"kind\": \"matvit\""), @"error: run/matformer.json: kind `matvit`; expected `matlm`");
+    snapshot!(manifest("\"kind\": \"matlm\"", "\"kind\": \"matvit\""), @"
+    error: run: a model that classifies images
+    hint: score needs a language model; `eval` and `report` take both
+    ");
+    snapshot!(manifest("\"kind\": \"matlm\"", "\"kind\": \"mamba\""), @"
+    error: run/matformer.json: kind `mamba`
+    hint: expected `matlm` or `matvit`: this program knows no other
+    ");
     snapshot!(manifest("\"n_layers\": 2", "\"n_layers\": 3"), @"error: run/config.json: `num_hidden_layers`: 2; expected 3, as in `matformer.json`");
     snapshot!(manifest("\"width\": 64", "\"width\": 512"), @"error: cannot understand `run/matformer.json` as a model's manifest: granularities: `S=32,M=512,L=128,XL=256`, expected strictly ascending widths at line 24 column 3");
     snapshot!(manifest("\"objective\": \"sampled\"", "\"objective\": \"guess\""), @"error: cannot understand `run/matformer.json` as a model's manifest: draw: `guess`, expected `sampled`, `sampled:0.1/0.2/0.3/0.4`, `sampled-xl-heavy`, `joint`, `joint-separate`, `sandwich`, `sandwich:2`, `per-layer` or `baseline:S` at line 25 column 22");

@@ -32,7 +32,7 @@ pub enum Command {
     Train(TrainArgs),
     /// Train every granularity of a run alone, and show them beside the elastic sizes
     Baselines(BaselinesArgs),
-    /// Held-out loss of any submodels, with standard errors
+    /// Held-out loss or accuracy of any submodels, with standard errors
     Eval(EvalArgs),
     /// Log-probabilities of a text, token by token
     Score(ScoreArgs),

@@ -15,7 +15,7 @@ use matformer::{
         Stage, TOKENIZER_FILE, Tokenizer,
     },
     nn::{Configured, Elastic, folder},
-    run_file::{self, Lm, RunFile, Vit},
+    run_file::{self, Lm, RunFile},
 };
 
 use crate::{
@@ -137,36 +137,34 @@ impl ModelFolder<Lm> {
     }
 }
 
-impl ModelFolder<Vit> {
-    /// How pixels become the model's numbers, as the folder says; nothing else is varied.
-    pub fn normalization(&self) -> Result<AugmentConfig> {
-        let path = self.dir.join(PREPROCESSOR_FILE);
-        if !path.exists() {
-            return Ok(AugmentConfig::default());
-        }
-        let malformed = |found: String| matformer::nn::Error::File {
-            path: path.clone(),
-            found,
-            expected: "lists `image_mean` and `image_std`, a number per channel".to_owned(),
-        };
-        let text = fs::read_to_string(&path).bad_input()?;
-        let value: serde_json::Value =
-            serde_json::from_str(&text).map_err(|e| malformed(e.to_string())).bad_input()?;
-        let numbers = |key: &str| -> Result<Option<Vec<f64>>> {
-            let numbers = value.get(key).and_then(|list| {
-                list.as_array()?.iter().map(serde_json::Value::as_f64).collect::<Option<Vec<_>>>()
-            });
-            match numbers {
-                Some(numbers) => Ok(Some(numbers)),
-                None => Err(malformed(format!("`{key}` is none"))).bad_input(),
-            }
-        };
-        Ok(AugmentConfig {
-            mean: numbers("image_mean")?,
-            std: numbers("image_std")?,
-            ..Default::default()
-        })
+/// How pixels become the numbers of the model in `dir`, as the folder says; nothing else is varied.
+pub fn normalization(dir: &Path) -> Result<AugmentConfig> {
+    let path = dir.join(PREPROCESSOR_FILE);
+    if !path.exists() {
+        return Ok(AugmentConfig::default());
     }
+    let malformed = |found: String| matformer::nn::Error::File {
+        path: path.clone(),
+        found,
+        expected: "lists `image_mean` and `image_std`, a number per channel".to_owned(),
+    };
+    let text = fs::read_to_string(&path).bad_input()?;
+    let value: serde_json::Value =
+        serde_json::from_str(&text).map_err(|e| malformed(e.to_string())).bad_input()?;
+    let numbers = |key: &str| -> Result<Option<Vec<f64>>> {
+        let numbers = value.get(key).and_then(|list| {
+            list.as_array()?.iter().map(serde_json::Value::as_f64).collect::<Option<Vec<_>>>()
+        });
+        match numbers {
+            Some(numbers) => Ok(Some(numbers)),
+            None => Err(malformed(format!("`{key}` is none"))).bad_input(),
+        }
+    };
+    Ok(AugmentConfig {
+        mean: numbers("image_mean")?,
+        std: numbers("image_std")?,
+        ..Default::default()
+    })
 }
 
 /// A clear word where a folder is not one, or not yet one.

@@ -14,6 +14,7 @@ use crate::{
     args::GenerateArgs,
     failure::{Hinted, OrBadInput},
     folder::ModelFolder,
+    kind,
     logging::say,
     output::{self, out},
 };
@@ -31,6 +32,7 @@ struct Output {
 }
 
 pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
+    kind::check_is_text(&args.model, "generate")?;
     let folder = ModelFolder::<Lm>::load(&args.model, &context.device)?;
     let submodel = folder.submodel(args.submodel.as_ref())?;
     let tokenizer = folder.tokenizer()?;

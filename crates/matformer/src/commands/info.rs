@@ -120,7 +120,7 @@ fn granularities<K: Kind>(shape: &K::Shape, space: &Space) -> Result<Vec<Granula
         .iter()
         .map(|g| {
             let submodel = space.uniform(&g.name)?;
-            let facts = K::width_facts(&costs, &submodel)?;
+            let facts = K::width_facts(shape, &costs, &submodel)?;
             Ok(GranularityInfo {
                 name: g.name.clone(),
                 width: g.width,

@@ -7,7 +7,7 @@ use matformer::{lm, run_file::Lm};
 use serde::Serialize;
 
 use super::{Context, print_json};
-use crate::{args::ScoreArgs, failure::OrBadInput, folder::ModelFolder, output::out};
+use crate::{args::ScoreArgs, failure::OrBadInput, folder::ModelFolder, kind, output::out};
 
 /// `score --json`: stable.
 #[derive(Serialize)]
@@ -20,6 +20,7 @@ struct Scored {
 }
 
 pub fn run(args: &ScoreArgs, context: &Context) -> Result<ExitCode> {
+    kind::check_is_text(&args.model, "score")?;
     let folder = ModelFolder::<Lm>::load(&args.model, &context.device)?;
     let submodel = folder.submodel(args.submodel.as_ref())?;
     let tokenizer = folder.tokenizer()?;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use matformer::{
     core::{Manifest, Provenance, fs},
-    nn::{Elastic, Folder, extract, folder},
+    nn::{Configured, Elastic, Folder, extract, folder},
     run_file::{Lm, RunKind, Vit},
 };
 use serde_json::json;
@@ -16,6 +16,7 @@ use crate::{
     failure::{Hinted, OrBadInput},
     folder::ModelFolder,
     kind::{self, Kind},
+    logging::say,
     output::out,
 };
 
@@ -71,6 +72,10 @@ fn run_kind<K: Kind>(args: &SliceArgs, context: &Context) -> Result<ExitCode> {
         return print_json(&json!({
             "model": args.out.display().to_string(), "submodel": label, "widths": submodel.widths(), "params": params,
         }));
+    }
+    let shape = slim.config();
+    if K::width_facts(shape, &K::costs(shape), &submodel)?.exports.is_empty() {
+        say!("note: no other program loads a model of this kind; every command here does");
     }
     out!("{}: submodel {label}, {} parameters", args.out.display(), count(params as f64))?;
     Ok(ExitCode::SUCCESS)

@@ -10,15 +10,17 @@ use matformer::{
     eval::{EvalResults, Evaluation, evaluate_images, nearest_neighbour, report::Sample, stats},
     images::VitBatches,
     run_file::{RunFile, Vit},
-    vit::{self, MatVit, MatVitConfig, costs},
+    vit::{self, MatVit, MatVitConfig, Pooling, costs},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{Facts, Kind, Source, WidthFacts};
 use crate::{
     commands::count,
-    failure::OrBadInput,
-    folder::{ModelFolder, PREPROCESSOR_FILE, data_cache, prepare_images, progress_bar},
+    failure::{Hinted, OrBadInput},
+    folder::{
+        ModelFolder, PREPROCESSOR_FILE, data_cache, normalization, prepare_images, progress_bar,
+    },
     logging::say,
 };
 
@@ -93,15 +95,16 @@ impl Kind for Vit {
             count(s.train.images as f64),
             s.classes.len(),
             count(s.held_out.images as f64),
-            match s.skipped.images {
-                0 => String::new(),
-                n => format!("; skipped: {n} that could not be decoded"),
+            match (s.skipped.images, s.ignored) {
+                (0, 0) => String::new(),
+                (0, n) => format!("; passed over: {n} other files"),
+                (n, 0) => format!("; skipped: {n} that could not be decoded"),
+                (n, m) => format!(
+                    "; skipped: {n} that could not be decoded; passed over: {m} other files"
+                ),
             },
             if prepared.reused { " (prepared before)" } else { "" },
         );
-        for skipped in &s.skipped.first {
-            say!("note: skipped {skipped}");
-        }
         for (split, images) in [("training", &s.train), ("held-out", &s.held_out)] {
             if !images.empty_classes.is_empty() {
                 say!("note: no {split} images of {}", images.empty_classes.join(", "));
@@ -160,8 +163,11 @@ impl Kind for Vit {
         costs(shape)
     }
 
-    fn width_facts(_: &Costs, _: &Submodel) -> Result<WidthFacts> {
-        Ok(WidthFacts { kv_bytes_per_token: None, exports: vec!["transformers"] })
+    /// Other programs have no place for mean pooling, nor their `vit` for a distillation token.
+    fn width_facts(c: &MatVitConfig, _: &Costs, _: &Submodel) -> Result<WidthFacts> {
+        let plain = c.pooling == Pooling::ClassToken && !c.distillation_token;
+        let exports = if plain { vec!["transformers"] } else { Vec::new() };
+        Ok(WidthFacts { kv_bytes_per_token: None, exports })
     }
 
     fn describe(c: &MatVitConfig) -> String {
@@ -184,9 +190,18 @@ impl Kind for Vit {
         MatVitConfig { classes: of.classes, image_size: of.image_size, ..shape.clone() }
     }
 
-    fn take_open(_: &mut ImageConfig, _: &ImageConfig) {}
+    fn take_open(data: &mut ImageConfig, of: &ImageConfig) {
+        let (ours, theirs) = (&mut data.augment, &of.augment);
+        ours.mean = ours.mean.take().or_else(|| theirs.mean.clone());
+        ours.std = ours.std.take().or_else(|| theirs.std.clone());
+    }
 
-    fn adopt(_: &Path, _: &mut RunFile<Self>) -> Result<()> {
+    /// The weights have learnt pixels on the folder's scale.
+    fn adopt(dir: &Path, run: &mut RunFile<Self>) -> Result<()> {
+        let own = normalization(dir)?;
+        let augment = &mut run.data.augment;
+        augment.mean = augment.mean.take().or(own.mean);
+        augment.std = augment.std.take().or(own.std);
         Ok(())
     }
 
@@ -206,9 +221,10 @@ impl Kind for Vit {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Evaluation> {
         let set = prepared.held_out().bad_input()?;
+        check_classes(folder, set.classes()).bad_input()?;
         let places = spread(set.len(), targets.unwrap_or(usize::MAX));
         let size = folder.model.config().image_size;
-        let augment = folder.normalization()?;
+        let augment = normalization(&folder.dir)?;
         let images = ImageBatches::new(set, &augment, size, 1, 0).bad_input()?;
         evaluate_images(&folder.model, &images, &places, submodels, progress).bad_input()
     }
@@ -254,6 +270,36 @@ impl Kind for Vit {
         _: Option<usize>,
     ) -> Result<Option<Sample>> {
         Ok(None)
+    }
+}
+
+/// A model is measured on images of its own classes.
+fn check_classes(folder: &ModelFolder<Vit>, found: &[String]) -> Result<(), Hinted> {
+    let config = folder.model.config();
+    let same = match &config.class_names {
+        Some(names) => names == found,
+        None => config.classes == found.len(),
+    };
+    let list = |names: &[String]| match names.len() {
+        n @ 0..=6 => format!("{n} classes ({})", names.join(", ")),
+        n => format!("{n} classes ({}, …)", names[..6].join(", ")),
+    };
+    match same {
+        true => Ok(()),
+        false => Err(Hinted {
+            message: format!(
+                "{}: a model of {}; the data has {}",
+                folder.dir.display(),
+                match &config.class_names {
+                    Some(names) => list(names),
+                    None => format!("{} classes", config.classes),
+                },
+                list(found)
+            ),
+            hint:
+                "give data of the model's classes; `matformer train --init` makes a model of others"
+                    .to_owned(),
+        }),
     }
 }
 

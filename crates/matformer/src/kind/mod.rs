@@ -95,7 +95,7 @@ pub trait Kind: Tables {
 
     /// What `info` says of a width beyond parameters and FLOPs: bytes of keys and values per token,
     /// where they are kept, and where a slice of it can go.
-    fn width_facts(costs: &Costs, submodel: &Submodel) -> Result<WidthFacts>;
+    fn width_facts(shape: &Self::Shape, costs: &Costs, submodel: &Submodel) -> Result<WidthFacts>;
 
     /// The shape in a few words.
     fn describe(shape: &Self::Shape) -> String;
@@ -172,6 +172,18 @@ pub struct Source<K: Kind> {
     pub batches: Arc<dyn Batches<K::Net>>,
     /// How many of them share no row: an epoch's.
     pub distinct: u64,
+}
+
+/// Refuses a folder of a model that is none of language.
+pub fn check_is_text(dir: &Path, command: &str) -> Result<()> {
+    match of_folder(dir)? {
+        RunKind::Lm => Ok(()),
+        RunKind::Vit => Err(Hinted {
+            message: format!("{}: a model that classifies images", dir.display()),
+            hint: format!("{command} needs a language model; `eval` and `report` take both"),
+        })
+        .bad_input(),
+    }
 }
 
 /// Which kind the model in a folder is.

@@ -162,7 +162,7 @@ impl Kind for Lm {
 
     /// Other runtimes load equal widths as a plain Llama folder; GGUF's quantised blocks and
     /// converters want multiples.
-    fn width_facts(costs: &Costs, submodel: &Submodel) -> Result<WidthFacts> {
+    fn width_facts(_: &MatLmConfig, costs: &Costs, submodel: &Submodel) -> Result<WidthFacts> {
         let mut exports = vec!["transformers"];
         if submodel.max_width().is_multiple_of(256) {
             exports.push("convert_hf_to_gguf");

@@ -9,6 +9,9 @@ use super::{Lm, Tables, Vit};
 /// table, or the table that has it.
 pub(super) fn meant(message: &str) -> Option<String> {
     let (found, known) = unknown_field(message)?;
+    if [Lm::NAME, Vit::NAME].contains(&found.as_str()) {
+        return Some("a run is of one kind of model: it has `model.lm` or `model.vit`".to_owned());
+    }
     let nearest = known
         .iter()
         .map(|key| (strsim::damerau_levenshtein(&found, key), key))

@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, path::Path};
 
-use matformer_core::fs;
+use matformer_core::{Manifest, fs};
 use matformer_data::{DataConfig, ImageConfig};
 use matformer_lm::{MatLm, MatLmConfig, Preset};
 use matformer_nn::{Folder, ModelConfig};
@@ -10,7 +10,7 @@ use matformer_vit::{MatVit, MatVitConfig, PRESETS, preset};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use toml::{Table, Value};
 
-use super::{Error, Result, malformed, table};
+use super::{Error, Result, RunFile, malformed, table};
 
 /// What the tables of a run file hold for a kind of model.
 pub trait Tables: Clone + Debug + Default + PartialEq + Send + Sync + 'static {
@@ -28,6 +28,9 @@ pub trait Tables: Clone + Debug + Default + PartialEq + Send + Sync + 'static {
 
     /// Names of the kind's presets.
     fn presets() -> Vec<String>;
+
+    /// Whether a step is the same however its rows are split into passes.
+    fn splits_freely(run: &RunFile<Self>) -> bool;
 }
 
 /// A `[model]` table.
@@ -84,6 +87,10 @@ impl Tables for Lm {
     fn presets() -> Vec<String> {
         Preset::all().into_iter().map(|preset| preset.name()).collect()
     }
+
+    fn splits_freely(_: &RunFile<Self>) -> bool {
+        true
+    }
 }
 
 /// A run of a MatViT.
@@ -126,6 +133,24 @@ impl Tables for Vit {
     fn presets() -> Vec<String> {
         PRESETS.map(str::to_owned).to_vec()
     }
+
+    /// Mixing pairs the images of a pass, and drop-path draws for them in their order.
+    fn splits_freely(run: &RunFile<Self>) -> bool {
+        let augment = &run.data.augment;
+        augment.mixup == 0.0 && augment.cutmix == 0.0 && run.shape().drop_path == 0.0
+    }
+}
+
+/// A preset that a kind does not have, as an error: of its own where another kind has it.
+pub(super) fn no_preset<T: Tables>(found: &str) -> Error {
+    match Lm::preset(found).is_some() || Vit::preset(found).is_some() {
+        true => Error::Preset {
+            path: None,
+            found: found.to_owned(),
+            known: format!("{} for `model.{}`", T::presets().join(", "), T::NAME),
+        },
+        false => unknown_preset(found),
+    }
 }
 
 /// A preset that no kind has, as an error.
@@ -144,12 +169,13 @@ pub enum RunKind {
 }
 
 impl RunKind {
-    /// The kind of a run file with its `sets`: what has a table `model.vit`, or a preset of a
-    /// MatViT's, is one. A file that says neither is a MatLM's.
+    /// The kind of a run file with its `sets`, that starts from the folder `init`: what has a table
+    /// `model.vit`, or a preset of a MatViT's, is one; a file that says nothing of a model is of the
+    /// kind that it starts from, or a MatViT's if it has `data.path`, else a MatLM's.
     ///
     /// # Errors
     /// When the file is missing or no TOML.
-    pub fn of(path: &Path, sets: &[String]) -> Result<Self> {
+    pub fn of(path: &Path, sets: &[String], init: Option<&str>) -> Result<Self> {
         let text = fs::read_to_string(path)?;
         let mut table: Table = text.parse().map_err(|e| malformed(path, &e))?;
         for set in sets {
@@ -158,9 +184,18 @@ impl RunKind {
         }
         let model = table.get("model");
         let preset = model.and_then(|m| m.get("preset")).and_then(Value::as_str);
-        let is_vit = model.is_some_and(|model| model.get(Vit::NAME).is_some())
-            || preset.is_some_and(|name| Vit::preset(name).is_some());
-        Ok(if is_vit { Self::Vit } else { Self::Lm })
+        if model.is_some_and(|model| model.get(Vit::NAME).is_some()) {
+            return Ok(Self::Vit);
+        }
+        if preset.is_some() || model.is_some_and(|model| model.get(Lm::NAME).is_some()) {
+            let vit = preset.is_some_and(|name| Vit::preset(name).is_some());
+            return Ok(if vit { Self::Vit } else { Self::Lm });
+        }
+        // What it starts from, or learns from, says it where the model's tables do not.
+        let init = init.or_else(|| table.get("train")?.get("init")?.as_str());
+        let started = init.and_then(|dir| Self::named(&Manifest::load(Path::new(dir)).ok()?.kind));
+        let pictures = table.get("data").is_some_and(|data| data.get("path").is_some());
+        Ok(started.unwrap_or(if pictures { Self::Vit } else { Self::Lm }))
     }
 
     /// The kind that `matformer.json` names, if it is one of them.

@@ -112,7 +112,7 @@ impl<T: Tables> RunFile<T> {
 
     /// Checks that a run that was begun as `configured` may go on as `self`, which was read from
     /// `path`. `steps` may grow, and what does not touch the steps that were made may change:
-    /// `batch_rows`, `eval_every`, `eval_tokens`, `checkpoint_every`, `keep`, `spike`. The `[data]`
+    /// `batch_rows` (where a step does not depend on it), `eval_every`, `eval_tokens`, `checkpoint_every`, `keep`, `spike`. The `[data]`
     /// table may, as long as the text is the same ([`check_same_data`](Self::check_same_data)).
     ///
     /// # Errors
@@ -121,7 +121,9 @@ impl<T: Tables> RunFile<T> {
         let (was, mut now) = (&configured.train, self.clone());
         let train = &mut now.train;
         train.steps = if train.steps > was.steps { was.steps } else { train.steps };
-        train.batch_rows = was.batch_rows;
+        if T::splits_freely(self) {
+            train.batch_rows = was.batch_rows;
+        }
         (train.eval_every, train.eval_tokens) = (was.eval_every, was.eval_tokens);
         (train.checkpoint_every, train.keep) = (was.checkpoint_every, was.keep);
         train.spike = was.spike;

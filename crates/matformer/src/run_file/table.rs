@@ -4,7 +4,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::{Error, Result, RunFile, Tables, unknown_preset};
+use super::{Error, Result, RunFile, Tables, kinds::no_preset};
 
 /// Applies one `key=value`; a value that is not TOML is taken as a string.
 pub(super) fn apply<T: Tables>(table: &mut Table, set: &str) -> Result<()> {
@@ -80,7 +80,7 @@ pub(super) fn resolve_preset<T: Tables>(table: &mut Table, path: &Path) -> Resul
     let Some(Value::String(name)) = model.and_then(|model| model.remove("preset")) else {
         return Ok(());
     };
-    let shape = T::preset(&name).ok_or_else(|| unknown_preset(&name).of_file(path))?;
+    let shape = T::preset(&name).ok_or_else(|| no_preset::<T>(&name).of_file(path))?;
     lay_below::<T>(table, &shape);
     Ok(())
 }

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     args::ReportArgs,
-    failure::OrBadInput,
+    failure::{Hinted, OrBadInput},
     folder::ModelFolder,
     kind::{self, Kind},
     output::out,
@@ -33,6 +33,16 @@ pub fn run(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
         Some(run) => kind::of_folder(run)?,
         None => RunKind::Lm,
     };
+    for other in args.runs.iter().skip(1) {
+        if kind::of_folder(other)? != kind {
+            return Err(Hinted {
+                message: format!("{}: another kind of model than the first run's", other.display()),
+                hint: "losses of text and accuracies of images are not laid over each other"
+                    .to_owned(),
+            })
+            .bad_input();
+        }
+    }
     match kind {
         RunKind::Lm => run_kind::<Lm>(args, context),
         RunKind::Vit => run_kind::<Vit>(args, context),
@@ -139,7 +149,8 @@ fn print<K: Kind>(measured: &Measured<K>, alone: &[Alone], page: &std::path::Pat
         })
         .collect();
     if !gaps.is_empty() {
-        out!("gaps: {}", gaps.join(", "))?;
+        let images = measured.results.results.iter().any(|r| r.top1.is_some());
+        out!("gaps{}: {}", if images { " in loss" } else { "" }, gaps.join(", "))?;
     }
     match &measured.outside[..] {
         _ if measured.in_between == 0 => {}

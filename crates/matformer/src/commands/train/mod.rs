@@ -36,7 +36,7 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
         true => args.config.join(run_file::FILE),
         false => args.config.clone(),
     };
-    match RunKind::of(&file, &args.sets).unwrap_or(RunKind::Lm) {
+    match RunKind::of(&file, &args.sets, args.init.as_deref()).unwrap_or(RunKind::Lm) {
         RunKind::Lm => run_kind::<Lm>(args, context),
         RunKind::Vit => run_kind::<Vit>(args, context),
     }
