@@ -1,10 +1,13 @@
-//! One file per command: resolve what was typed, call the crates, print.
+//! One file per command: resolve what was typed, call the crates, print. `measured` and `alone` are what
+//! `report` and `baselines` share.
 
+mod alone;
 mod baselines;
 mod eval;
 mod fetch;
 mod generate;
 mod info;
+mod measured;
 mod report;
 mod score;
 mod slice;

@@ -11,10 +11,10 @@ use matformer::{
 };
 use serde::Serialize;
 
-use super::{alone, baseline};
+use super::baseline;
 use crate::{
     args::Budget,
-    commands::{count, train},
+    commands::{alone, count, train},
     failure::OrBadInput,
     kind::Kind,
     output::out,

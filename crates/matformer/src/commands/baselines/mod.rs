@@ -1,6 +1,5 @@
 //! `matformer baselines`: every granularity of a run trained alone, and what that shows.
 
-mod alone;
 mod cost;
 
 use std::{
@@ -17,7 +16,13 @@ use matformer::{
 };
 use serde::Serialize;
 
-use super::{Context, eval, print_json};
+use super::{
+    Context,
+    alone::{self, Alone, alone},
+    eval,
+    measured::measured,
+    print_json,
+};
 use crate::{
     args::{BaselinesArgs, Budget},
     failure::{Hinted, OrBadInput},
@@ -25,7 +30,6 @@ use crate::{
     kind::{self, Kind},
     logging::{quiet, say},
 };
-pub use alone::{Alone, alone, print};
 use cost::Cost;
 
 pub fn run(args: &BaselinesArgs, context: &Context) -> Result<ExitCode> {
@@ -94,16 +98,16 @@ fn run_kind<K: Kind>(args: &BaselinesArgs, context: &Context) -> Result<ExitCode
         }
     }
     let folder = ModelFolder::<K>::load(&args.run, &context.device)?;
-    let elastic_measured = super::report::measured(&folder, None)?;
-    let alone = alone(&folder, &elastic_measured, None, context)?;
+    let elastic_measured = measured(&folder, None)?;
+    let found = alone(&folder, &elastic_measured, None, context)?;
     let costs = cost::of(&args.run, &elastic, args.budget)?;
     if context.json {
-        let results = numbers(&elastic_measured.results, &alone, elastic.train.seed);
+        let results = numbers(&elastic_measured.results, &found, elastic.train.seed);
         let run = args.run.display().to_string();
         return print_json(&Baselines { run, results, costs });
     }
     eval::print(&elastic_measured.results, &[])?;
-    print(&alone)?;
+    alone::print(&found)?;
     cost::print(&costs)?;
     Ok(ExitCode::SUCCESS)
 }

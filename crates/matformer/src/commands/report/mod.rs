@@ -1,6 +1,5 @@
 //! `matformer report`
 
-mod measured;
 mod overlay;
 
 use std::process::ExitCode;
@@ -16,8 +15,10 @@ use matformer::{
 
 use super::{
     Context,
-    baselines::{self, Alone, alone},
-    count, eval, print_json,
+    alone::{self, Alone, alone},
+    count, eval,
+    measured::{Measured, measured},
+    print_json,
 };
 use crate::{
     args::ReportArgs,
@@ -26,7 +27,6 @@ use crate::{
     kind::{self, Kind},
     output::out,
 };
-pub use measured::{Measured, measured};
 
 pub fn run(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
     let kind = match args.runs.first() {
@@ -134,7 +134,11 @@ fn metrics<K: Kind>(folder: &ModelFolder<K>) -> Result<Vec<MetricsLine>> {
     }
 }
 
-fn print<K: Kind>(measured: &Measured<K>, alone: &[Alone], page: &std::path::Path) -> Result<()> {
+fn print<K: Kind>(
+    measured: &Measured<K>,
+    baselines: &[Alone],
+    page: &std::path::Path,
+) -> Result<()> {
     eval::print(&measured.results, &[])?;
     let gaps: Vec<String> = measured
         .gaps
@@ -166,7 +170,7 @@ fn print<K: Kind>(measured: &Measured<K>, alone: &[Alone], page: &std::path::Pat
             outside.join(", ")
         )?,
     }
-    baselines::print(alone)?;
+    alone::print(baselines)?;
     out!("{}", K::say_floor(&measured.floor, &measured.results))?;
     out!("report: {}", page.display())
 }

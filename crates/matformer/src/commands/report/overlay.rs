@@ -13,10 +13,14 @@ use matformer::{
     train::MetricsLine,
 };
 
-use super::{Measured, facts, granularities, measured, metrics};
+use super::{facts, granularities, metrics};
 use crate::{
     args::ReportArgs,
-    commands::{Context, count, eval, print_json},
+    commands::{
+        Context, count, eval,
+        measured::{Measured, measured},
+        print_json,
+    },
     failure::{Hinted, OrBadInput},
     folder::{ModelFolder, check_is_model},
     kind::Kind,

@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     args::Budget,
-    commands::{Context, count, eval, report},
+    commands::{
+        Context, count, eval,
+        measured::{Measured, measured},
+    },
     folder::ModelFolder,
     kind::Kind,
     output::out,
@@ -46,7 +49,7 @@ pub fn dir(run: &Path, budget: Budget, name: &str) -> PathBuf {
 /// The baselines of a run that have ended.
 pub fn alone<K: Kind>(
     folder: &ModelFolder<K>,
-    elastic: &report::Measured<K>,
+    elastic: &Measured<K>,
     tokens: Option<usize>,
     context: &Context,
 ) -> Result<Vec<Alone>> {
@@ -59,7 +62,7 @@ pub fn alone<K: Kind>(
                 continue;
             }
             let baseline = ModelFolder::<K>::load(&dir, &context.device)?;
-            let measured = report::measured(&baseline, tokens)?;
+            let measured = measured(&baseline, tokens)?;
             let same = measured.results.data == elastic.results.data;
             let documents = (elastic.documents.get(&name), measured.documents.get(&name));
             if let ((Some(ours), Some(theirs)), true) = (documents, same) {
