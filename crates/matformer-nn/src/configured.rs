@@ -76,7 +76,7 @@ pub fn extract<M: Configured>(model: &M, submodel: &Submodel) -> Result<M> {
         ..model.config().nested()
     });
     let target = M::unset(&config, &model.device())?.with_granularities(granularities);
-    refill(model, target)
+    refill(model, target, to_prefix)
 }
 
 /// The same weights in a model of another configuration, whose granularities and constants may be
@@ -85,7 +85,23 @@ pub fn extract<M: Configured>(model: &M, submodel: &Submodel) -> Result<M> {
 /// # Errors
 /// [`Error::Config`] names the first key that other weights would be needed for.
 pub fn with_config<M: Configured>(model: &M, config: &M::Config) -> Result<M> {
-    if let Some((field, found, expected)) = config.other_weights(model.config()) {
+    converted(model, config, config, to_prefix)
+}
+
+/// The weights of a model, each through `convert(path, shape, values)`, in one of another
+/// configuration. `comparable` is that configuration without what `convert` takes care of: in all
+/// else that decides which tensors there are it must be the model's.
+///
+/// # Errors
+/// [`Error::Config`] names the first key that other weights would be needed for; what `convert`
+/// says.
+pub fn converted<M: Configured>(
+    model: &M,
+    config: &M::Config,
+    comparable: &M::Config,
+    convert: impl FnMut(&str, &[usize], TensorData) -> Result<TensorData>,
+) -> Result<M> {
+    if let Some((field, found, expected)) = comparable.other_weights(model.config()) {
         return crate::config::unfit(field, found, format!("{expected}, as in the weights"));
     }
     let mut target = M::unset(config, &model.device())?;
@@ -94,11 +110,15 @@ pub fn with_config<M: Configured>(model: &M, config: &M::Config) -> Result<M> {
     if ours.widths() == theirs.widths() {
         target = target.with_granularities(ours.clone());
     }
-    refill(model, target)
+    refill(model, target, convert)
 }
 
-/// Fills a model whose matrices are those of another, or prefixes of them.
-fn refill<M: Configured>(model: &M, target: M) -> Result<M> {
+/// Fills a model with the values of another, each converted.
+fn refill<M: Configured>(
+    model: &M,
+    target: M,
+    mut convert: impl FnMut(&str, &[usize], TensorData) -> Result<TensorData>,
+) -> Result<M> {
     let mut values = HashMap::new();
     params::read(model, |path, data| {
         values.insert(path.to_owned(), data);
@@ -106,12 +126,16 @@ fn refill<M: Configured>(model: &M, target: M) -> Result<M> {
     })?;
     params::fill(target, |path, shape| {
         let data = values.remove(path).ok_or_else(|| missing(path, "no such parameter"))?;
-        prefix(data, shape).ok_or_else(|| missing(path, "not a prefix"))
+        convert(path, shape, data)
     })
 }
 
 fn missing(path: &str, message: &str) -> Error {
     Error::Read { tensor: path.to_owned(), message: message.to_owned() }
+}
+
+fn to_prefix(path: &str, shape: &[usize], data: TensorData) -> Result<TensorData> {
+    prefix(data, shape).ok_or_else(|| missing(path, "not a prefix"))
 }
 
 /// The first rows of row-major values: exactly `shape`.

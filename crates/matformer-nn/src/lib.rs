@@ -16,7 +16,7 @@ mod walk;
 
 pub use config::ModelConfig;
 pub use config_file::ConfigFile;
-pub use configured::{Configured, build, extract, with_config};
+pub use configured::{Configured, build, converted, extract, with_config};
 pub use device::DeviceSpec;
 pub use elastic::{Elastic, Hidden, RowLoss};
 pub use error::{Error, Result};

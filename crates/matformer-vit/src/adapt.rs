@@ -1,9 +1,7 @@
 //! A model for other images or classes than it was trained on.
 
-use std::collections::HashMap;
-
 use burn::tensor::TensorData;
-use matformer_nn::{Configured, Elastic, Error as NnError, ModelConfig, config::unfit, params};
+use matformer_nn::{Error as NnError, converted};
 
 use crate::{MatVit, MatVitConfig, Result};
 
@@ -15,46 +13,29 @@ use crate::{MatVit, MatVitConfig, Result};
 /// [`matformer_nn::Error::Config`] names the first key that other weights would be needed for.
 pub fn adapted(model: &MatVit, config: &MatVitConfig) -> Result<MatVit> {
     let from = model.config();
-    let inner = MatVitConfig {
+    let comparable = MatVitConfig {
         classes: from.classes,
         image_size: from.image_size,
         class_names: None,
         ..config.clone()
     };
-    if let Some((field, found, expected)) = inner.other_weights(from) {
-        return Ok(unfit(field, found, format!("{expected}, as in the weights"))?);
-    }
-    let mut target = MatVit::zeros(config, &model.device())?;
-    // The same widths keep their names, which the configuration does not hold.
-    let (ours, theirs) = (&model.space().granularities, &target.space().granularities);
-    if ours.widths() == theirs.widths() {
-        target = Configured::with_granularities(target, ours.clone());
-    }
     let known = from.class_names.is_none() || from.class_names == config.class_names;
     let new_head = from.classes != config.classes || !known;
-    let mut values = HashMap::new();
-    params::read(model, |path, data| {
-        values.insert(path.to_owned(), data);
-        Ok(())
-    })?;
     let extra = from.extra_tokens();
-    let filled: matformer_nn::Result<MatVit> = params::fill(target, |path, shape| {
+    Ok(converted(model, config, &comparable, |path, shape, data| {
         if new_head && path.contains("head.") {
             return Ok(TensorData::zeros::<f32, _>(shape.to_vec()));
         }
-        let missing = || NnError::Read { tensor: path.to_owned(), message: "not there".to_owned() };
-        let data = values.remove(path).ok_or_else(missing)?;
-        match path == "positions" && data.shape().as_slice() != shape {
-            false => Ok(data),
-            true => {
-                let old: Vec<f32> = data.convert::<f32>().try_into_vec().map_err(|_| missing())?;
-                let sides = [from, config].map(|c| c.image_size / c.patch_size);
-                let new = positions(&old, from.d_model, extra, sides);
-                Ok(TensorData::new(new, shape.to_vec()))
-            }
+        if path != "positions" || data.shape().as_slice() == shape {
+            return Ok(data);
         }
-    });
-    Ok(filled?)
+        let old: Vec<f32> = data
+            .convert::<f32>()
+            .try_into_vec()
+            .map_err(|e| NnError::Read { tensor: path.to_owned(), message: format!("{e:?}") })?;
+        let sides = [from, config].map(|c| c.image_size / c.patch_size);
+        Ok(TensorData::new(positions(&old, from.d_model, extra, sides), shape.to_vec()))
+    })?)
 }
 
 /// Learned positions of a grid of patches on a grid of another size, as Hugging Face's

@@ -343,16 +343,14 @@ impl Elastic for MatVit {
 
     /// The class tokens, where the head sees those alone.
     fn counted(&self, target: &VitTarget) -> Option<Tensor<1>> {
+        if self.config.pooling == Pooling::Mean {
+            return None;
+        }
         let ([rows, _], tokens) = (target.weights.dims(), self.config.tokens());
         let first = |at| if at % tokens == 0 { 1.0 } else { 0.0 };
         let counted: Vec<f32> = (0..rows * tokens).map(first).collect();
-        match self.config.pooling {
-            Pooling::ClassToken => Some(Tensor::from_data(
-                TensorData::new(counted, [rows * tokens]),
-                &target.weights.device(),
-            )),
-            Pooling::Mean => None,
-        }
+        let data = TensorData::new(counted, [rows * tokens]);
+        Some(Tensor::from_data(data, &target.weights.device()))
     }
 
     fn head(&self, hidden: Tensor<2>) -> Tensor<2> {
