@@ -60,6 +60,25 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
         .map_err(|error| Error::Cache { path: path.into(), reason: error.to_string() })
 }
 
+/// Reads the summary of a prepared folder, which must be of format `expected`.
+///
+/// # Errors
+/// [`Error::File`] if it is not there, [`Error::Cache`] if it is of another format.
+pub(crate) fn read_summary<T: DeserializeOwned>(
+    path: &Path,
+    expected: u32,
+    version: fn(&T) -> u32,
+) -> Result<T> {
+    let summary: T = read_json(path)?;
+    match version(&summary) {
+        found if found == expected => Ok(summary),
+        found => {
+            let reason = format!("format version {found}, expected: {expected}");
+            Err(Error::Cache { path: path.into(), reason })
+        }
+    }
+}
+
 /// Writes a file of a prepared folder.
 pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     let mut json = serde_json::to_vec_pretty(value)

@@ -147,13 +147,10 @@ impl Prepared {
     /// # Errors
     /// [`Error::File`] if it is not there, [`Error::Cache`] if its summary is of another format.
     pub fn open(dir: &Path) -> Result<Self> {
-        let path = dir.join(SUMMARY);
-        let summary: Summary = read_json(&path)?;
-        if summary.format_version != FORMAT_VERSION {
-            let reason =
-                format!("format version {}, expected: {FORMAT_VERSION}", summary.format_version);
-            return Err(Error::Cache { path, reason });
-        }
+        let summary =
+            cache::read_summary(&dir.join(SUMMARY), FORMAT_VERSION, |summary: &Summary| {
+                summary.format_version
+            })?;
         Ok(Self { dir: dir.into(), reused: true, summary })
     }
 

@@ -14,7 +14,7 @@ use super::{ImageConfig, ImageError, ImageShape, SetFault};
 use crate::fetch::Content;
 use crate::hash::Hasher;
 use crate::progress::{Progress, Stage};
-use crate::{Error, Hash, Result, Source, cache, fetch};
+use crate::{Hash, Result, Source, cache, fetch};
 
 /// Goes into the key: a folder of another version is never reused.
 const FORMAT_VERSION: u32 = 1;
@@ -118,7 +118,7 @@ pub struct PreparedImages {
 /// images' files.
 ///
 /// # Errors
-/// [`Error::Config`] and [`ImageError::Shape`] for what cannot be asked for; [`Error::File`] for a path
+/// [`Error::Config`](crate::Error::Config) and [`ImageError::Shape`] for what cannot be asked for; [`Error::File`](crate::Error::File) for a path
 /// that is not there, or files that cannot be read or written; [`ImageError`] for what is wrong with
 /// the files, among it [`ImageError::BadImages`] for more than 1 % of images that cannot be decoded.
 pub fn prepare_images(
@@ -157,15 +157,12 @@ impl PreparedImages {
     /// Opens a folder that [`prepare_images`] wrote.
     ///
     /// # Errors
-    /// [`Error::File`] if it is not there, [`Error::Cache`] if its summary is of another format.
+    /// [`Error::File`](crate::Error::File) if it is not there, [`Error::Cache`](crate::Error::Cache) if its summary is of another format.
     pub fn open(dir: &Path) -> Result<Self> {
-        let path = dir.join(SUMMARY);
-        let summary: ImageSummary = cache::read_json(&path)?;
-        if summary.format_version != FORMAT_VERSION {
-            let reason =
-                format!("format version {}, expected: {FORMAT_VERSION}", summary.format_version);
-            return Err(Error::Cache { path, reason });
-        }
+        let summary =
+            cache::read_summary(&dir.join(SUMMARY), FORMAT_VERSION, |summary: &ImageSummary| {
+                summary.format_version
+            })?;
         Ok(Self { dir: dir.into(), reused: true, summary })
     }
 
