@@ -10,8 +10,8 @@ const MAX_UNITS: usize = 16;
 
 /// A model whose submodels can be measured.
 pub trait Measured: Elastic {
-    /// Of each row, how many other classes the model finds as likely as the row's label, or likelier; `None` where a
-    /// row is not of one class.
+    /// Of each row, how many other classes the model finds as likely as the row's label, or likelier;
+    /// `None` where a row is not of one class.
     ///
     /// # Errors
     /// When the device cannot be read.

@@ -77,14 +77,28 @@ pub fn evaluate_images(
 /// Most gallery images and queries of [`nearest_neighbour`].
 const GALLERY: usize = 60_000;
 const QUERIES: usize = 10_000;
-/// Gallery images and queries of one product.
+/// Most comparisons of two values: those of that many images of 28 by 28 in grey. Larger images are
+/// fewer.
+const COMPARISONS: f64 = (GALLERY * QUERIES * 28 * 28) as f64;
+/// Most gallery images and queries of one product, and values of either.
 const CHUNK: [usize; 2] = [8192, 512];
+const VALUES: usize = 1 << 23;
+
+/// What the nearest training images say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Nearest {
+    /// Of each held-out image that was looked at, whether they are of its class.
+    pub documents: Vec<DocumentLoss>,
+    /// Training images that each was compared with.
+    pub gallery: usize,
+}
 
 /// What a query has found so far: likeness and label.
 type Best = (f32, usize);
 
-/// The class of the training image whose pixels are the nearest, for each held-out image: what
-/// accuracy costs nothing to learn. At most 10,000 images against 60,000, spread evenly.
+/// The class of the training image whose pixels are the nearest, for held-out images: what accuracy
+/// costs nothing to learn. At most 10,000 images against 60,000, spread evenly; of images larger than
+/// 28 by 28 as many fewer of both as keep the work the same.
 ///
 /// # Errors
 /// [`Error::Nothing`] for no images, [`Error::Nn`] if the device cannot be read.
@@ -93,24 +107,26 @@ pub fn nearest_neighbour(
     queries: &ImageSet,
     device: &Device,
     progress: &mut dyn FnMut(usize, usize),
-) -> Result<Vec<DocumentLoss>> {
-    let places = [spread(gallery.len(), GALLERY), spread(queries.len(), QUERIES)];
+) -> Result<Nearest> {
+    let counts = counts([gallery.len(), queries.len()], gallery.shape().bytes());
+    let places = [spread(gallery.len(), counts[0]), spread(queries.len(), counts[1])];
     if places.iter().any(Vec::is_empty) {
         return Err(Error::Nothing { unit: "images" });
     }
+    let chunk_of = CHUNK.map(|most| (VALUES / gallery.shape().bytes()).clamp(1, most));
     let [gallery_places, query_places] = &places;
     let mut best: Vec<Best> = vec![(f32::NEG_INFINITY, 0); query_places.len()];
-    for (done, chunk) in gallery_places.chunks(CHUNK[0]).enumerate() {
-        progress(done * CHUNK[0], gallery_places.len());
+    for (done, chunk) in gallery_places.chunks(chunk_of[0]).enumerate() {
+        progress(done * chunk_of[0], gallery_places.len());
         let images = tensor(gallery, chunk, device);
         let squares = images.clone().powi_scalar(2).sum_dim(1).transpose(); // [1, gallery]
         let images = images.transpose() * 2.0;
-        for (i, queried) in query_places.chunks(CHUNK[1]).enumerate() {
+        for (i, queried) in query_places.chunks(chunk_of[1]).enumerate() {
             // -|q - g|² + |q|²: the same order.
             let likeness = tensor(queries, queried, device).matmul(images.clone());
             let (value, index) = (likeness - squares.clone()).max_dim_with_indices(1);
             let (values, indices) = (floats(value)?, floats(index.float())?);
-            let found = best[i * CHUNK[1]..].iter_mut().zip(values.into_iter().zip(indices));
+            let found = best[i * chunk_of[1]..].iter_mut().zip(values.into_iter().zip(indices));
             for (best, (value, index)) in found {
                 if value > best.0 {
                     *best = (value, gallery.label(chunk[index as usize]));
@@ -126,7 +142,17 @@ pub fn nearest_neighbour(
             ..DocumentLoss::default()
         }
     };
-    Ok(query_places.iter().zip(best).map(of).collect())
+    let documents = query_places.iter().zip(best).map(of).collect();
+    Ok(Nearest { documents, gallery: gallery_places.len() })
+}
+
+/// How many gallery images and queries are looked at, of images of so many values.
+fn counts(there: [usize; 2], values: usize) -> [usize; 2] {
+    let [gallery, queries] = [there[0].min(GALLERY), there[1].min(QUERIES)];
+    let work = gallery as f64 * queries as f64 * values as f64;
+    // Both shrink alike.
+    let share = (COMPARISONS / work.max(1.0)).sqrt().min(1.0);
+    [gallery, queries].map(|n| (n as f64 * share).ceil() as usize)
 }
 
 /// Images as rows of numbers from -0.5 to 0.5.
@@ -144,4 +170,42 @@ fn floats(tensor: Tensor<2>) -> Result<Vec<f32>> {
         matformer_nn::Error::Read { tensor: "likeness".to_owned(), message: error.to_string() }
             .into()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use matformer_data::ImageShape;
+
+    use super::*;
+
+    #[test]
+    fn work_and_memory_are_bounded_whatever_the_size_of_the_images() {
+        assert_eq!(counts([60_000, 10_000], 784), [60_000, 10_000]);
+        assert_eq!(counts([100, 20], 784), [100, 20]);
+        assert_eq!(counts([0, 20], 784), [0, 20]);
+        let [gallery, queries] = counts([1_281_167, 50_000], 3 * 224 * 224);
+        assert!((4_000..5_000).contains(&gallery) && (700..800).contains(&queries));
+    }
+
+    #[test]
+    fn the_nearest_image_says_the_class() {
+        let folder = tempfile::tempdir().unwrap();
+        let shape = ImageShape { size: 2, channels: 1 };
+        let set = |name: &str, images: &[(usize, [u8; 4])]| {
+            let path = folder.path().join(name);
+            ImageSet::write(&path, shape, 2, images.iter().copied()).unwrap();
+            ImageSet::open(&path, vec!["dark".into(), "light".into()]).unwrap()
+        };
+        // More than a chunk: the light ones lie in the second.
+        let mut gallery = vec![(0, [10, 20, 10, 0]); CHUNK[0] + 3];
+        gallery.extend([(1, [200, 210, 220, 230]); 3]);
+        let gallery = set("gallery", &gallery);
+        let queries = set("queries", &[(1, [190; 4]), (0, [30; 4]), (0, [180; 4])]);
+        let found = nearest_neighbour(&gallery, &queries, &Device::flex(), &mut |_, _| {}).unwrap();
+        let hits: Vec<usize> = found.documents.iter().map(|d| d.hits.unwrap().top1).collect();
+        assert_eq!((hits, found.gallery), (vec![1, 1, 0], CHUNK[0] + 6));
+        let none = set("none", &[]);
+        let error = nearest_neighbour(&none, &queries, &Device::flex(), &mut |_, _| {});
+        assert!(matches!(error, Err(Error::Nothing { .. })));
+    }
 }

@@ -11,6 +11,6 @@ pub mod stats;
 pub use error::{Error, Result};
 pub use evaluate::{Documents, Evaluation, HeldOutBatch, Measured, SubmodelLosses, measure};
 pub use held_out::{BATCH_ROWS, TokenModel, WindowBatch, evaluate, window_batches};
-pub use images::{evaluate_images, nearest_neighbour};
+pub use images::{Nearest, evaluate_images, nearest_neighbour};
 pub use results::{DataFacts, EvalResults, Paired, ParamCounts, SubmodelResult, measurements};
 pub use stats::{DocumentLoss, Estimate, Hits};

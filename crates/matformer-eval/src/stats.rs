@@ -104,6 +104,18 @@ pub fn accuracy_difference(
     ratio(parts.into_iter(), "targets").map(Some)
 }
 
+/// What two submodels are judged by: the difference of their top-1 accuracies where both have hits,
+/// else that of their losses.
+///
+/// # Errors
+/// As [`difference`].
+pub fn judged_difference(a: &[DocumentLoss], b: &[DocumentLoss]) -> Result<Estimate> {
+    match accuracy_difference(a, b, |hits| hits.top1)? {
+        Some(difference) => Ok(difference),
+        None => difference(a, b),
+    }
+}
+
 /// Loss of `a` minus loss of `b`, in nats per token, paired: what makes a document easy or hard
 /// for both falls out, so the standard error is far below that of either loss.
 ///

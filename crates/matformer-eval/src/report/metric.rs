@@ -5,7 +5,7 @@ use crate::{DataFacts, Estimate, EvalResults, Paired, SubmodelResult};
 
 /// The number by which submodels are judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Metric {
+pub enum Metric {
     /// Nats per token: less is better.
     Loss,
     /// Share of the images whose class was found, in percent.
@@ -14,11 +14,12 @@ pub(super) enum Metric {
 
 impl Metric {
     /// The metric of what was measured: accuracy where there is one.
-    pub(super) fn of(results: &EvalResults) -> Self {
+    pub fn of(results: &EvalResults) -> Self {
         Self::of_all(results.results.iter())
     }
 
-    pub(super) fn of_all<'a>(mut results: impl Iterator<Item = &'a SubmodelResult>) -> Self {
+    /// The same of some results.
+    pub fn of_all<'a>(mut results: impl Iterator<Item = &'a SubmodelResult>) -> Self {
         match results.any(|result| result.top1.is_some()) {
             true => Self::Top1,
             false => Self::Loss,
@@ -34,7 +35,7 @@ impl Metric {
     }
 
     /// What a difference is of.
-    pub(super) fn short(self) -> &'static str {
+    pub fn short(self) -> &'static str {
         match self {
             Self::Loss => "loss",
             Self::Top1 => "top-1",
@@ -50,7 +51,7 @@ impl Metric {
     }
 
     /// What standard errors count.
-    pub(super) fn clusters(self) -> &'static str {
+    pub fn clusters(self) -> &'static str {
         match self {
             Self::Loss => "document",
             Self::Top1 => "image",
@@ -99,7 +100,7 @@ impl Metric {
     }
 
     /// Value and standard error, as the figure and the table have them.
-    pub(super) fn point(self, r: &SubmodelResult) -> (f64, Option<f64>) {
+    pub fn point(self, r: &SubmodelResult) -> (f64, Option<f64>) {
         match (self, r.top1) {
             (Self::Loss, _) => (r.loss, r.stderr),
             (Self::Top1, None) => (f64::NAN, None),
@@ -108,7 +109,7 @@ impl Metric {
     }
 
     /// Difference to the reference, in the unit of [`point`](Self::point).
-    pub(super) fn paired(self, paired: &Paired) -> (f64, Option<f64>) {
+    pub fn paired(self, paired: &Paired) -> (f64, Option<f64>) {
         match (self, paired.top1) {
             (Self::Top1, Some(top1)) => (100.0 * top1.value, top1.stderr.map(|e| 100.0 * e)),
             _ => (paired.diff, paired.stderr),
@@ -116,7 +117,7 @@ impl Metric {
     }
 
     /// A measured difference, in the unit of [`point`](Self::point).
-    pub(super) fn scaled(self, difference: Estimate) -> (f64, Option<f64>) {
+    pub fn scaled(self, difference: Estimate) -> (f64, Option<f64>) {
         let scale = if self == Self::Top1 { 100.0 } else { 1.0 };
         (scale * difference.value, difference.stderr.map(|stderr| scale * stderr))
     }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Estimate, EvalResults, Result, SubmodelResult};
 
-use metric::Metric;
+pub use metric::Metric;
 pub use overlay::{OverlayData, OverlayRun, render_overlay};
 
 /// All that a report says. Text may hold anything: it is escaped.

@@ -66,11 +66,7 @@ pub fn alone<K: Kind>(
             let same = measured.results.data == elastic.results.data;
             let documents = (elastic.documents.get(&name), measured.documents.get(&name));
             if let ((Some(ours), Some(theirs)), true) = (documents, same) {
-                let elastic_above =
-                    match stats::accuracy_difference(ours, theirs, |hits| hits.top1)? {
-                        Some(difference) => difference,
-                        None => stats::difference(ours, theirs)?,
-                    };
+                let elastic_above = stats::judged_difference(ours, theirs)?;
                 let result = measured.results.results.into_iter().find(|r| r.submodel == name);
                 found.extend(result.map(|result| Alone { budget, result, elastic_above }));
             }
@@ -87,7 +83,7 @@ pub fn print(alone: &[Alone]) -> Result<()> {
     let head = eval::columns(alone.iter().map(|alone| &alone.result));
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
-    let above = format!("elastic {} above", head.unit());
+    let above = format!("elastic {} above", head.metric.short());
     table.set_header(["alone", "budget", "params", head.columns[0], head.columns[1], &above]);
     for Alone { budget, result, elastic_above } in alone {
         let [value, second] = head.cells(result);
@@ -97,7 +93,7 @@ pub fn print(alone: &[Alone]) -> Result<()> {
             count(result.params.total as f64),
             value,
             second,
-            head.number(elastic_above.value, elastic_above.stderr),
+            head.difference(*elastic_above),
         ]);
     }
     out!("{table}")

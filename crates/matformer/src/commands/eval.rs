@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use matformer::{
     core::{Measurements, Submodel, SubmodelSpec},
-    eval::{DataFacts, Estimate, EvalResults, Evaluation, Paired, SubmodelResult, measurements},
+    eval::{
+        DataFacts, Estimate, EvalResults, Evaluation, SubmodelResult, measurements, report::Metric,
+    },
     run_file::{Lm, RunKind, Vit},
 };
 
@@ -99,66 +101,56 @@ pub fn measure<K: Kind>(
 
 /// The columns of a table of results: losses of text, accuracies of images.
 pub struct Columns {
-    pub images: bool,
+    pub metric: Metric,
     pub columns: [&'static str; 2],
 }
 
 /// Those that fit the results.
-pub fn columns<'a>(mut results: impl Iterator<Item = &'a SubmodelResult>) -> Columns {
-    match results.any(|r| r.top1.is_some()) {
-        true => Columns { images: true, columns: ["top-1 %", "top-5 %"] },
-        false => Columns { images: false, columns: ["loss", "bits/byte"] },
-    }
+pub fn columns<'a>(results: impl Iterator<Item = &'a SubmodelResult>) -> Columns {
+    let metric = Metric::of_all(results);
+    let columns = match metric {
+        Metric::Top1 => ["top-1 %", "top-5 %"],
+        Metric::Loss => ["loss", "bits/byte"],
+    };
+    Columns { metric, columns }
 }
 
 impl Columns {
-    /// What a difference is of.
-    pub fn unit(&self) -> &'static str {
-        if self.images { "top-1" } else { "loss" }
-    }
-
     /// Head of the column of differences to `reference`.
-    pub fn difference(&self, reference: &str) -> String {
-        format!("{} above {reference}", self.unit())
+    pub fn above(&self, reference: &str) -> String {
+        format!("{} above {reference}", self.metric.short())
     }
 
     /// The two cells of a result.
     pub fn cells(&self, r: &SubmodelResult) -> [String; 2] {
-        let accuracy =
-            |top: Option<Estimate>| top.map_or("-".into(), |e| self.number(e.value, e.stderr));
-        match self.images {
-            true => [accuracy(r.top1), accuracy(r.top5)],
-            false => [
-                self.number(r.loss, r.stderr),
-                r.bits_per_byte.map_or("-".into(), |bits| format!("{bits:.4}")),
-            ],
-        }
+        let second = match self.metric {
+            Metric::Top1 => r.top5.map(|top5| self.difference(top5)),
+            Metric::Loss => r.bits_per_byte.map(|bits| format!("{bits:.4}")),
+        };
+        [self.number(self.metric.point(r)), second.unwrap_or("-".into())]
     }
 
-    /// A value or a difference and its standard error, where there is one.
-    pub fn number(&self, value: f64, stderr: Option<f64>) -> String {
-        let (scale, places) = if self.images { (100.0, 2) } else { (1.0, 4) };
+    /// A difference, or another number of the metric's, as it was measured.
+    pub fn difference(&self, measured: Estimate) -> String {
+        self.number(self.metric.scaled(measured))
+    }
+
+    /// A number and its standard error, where there is one.
+    fn number(&self, (value, stderr): (f64, Option<f64>)) -> String {
+        let places = if self.metric == Metric::Top1 { 2 } else { 4 };
         match stderr {
-            Some(stderr) => format!("{:.places$} ± {:.places$}", scale * value, scale * stderr),
-            None => format!("{:.places$}", scale * value),
-        }
-    }
-
-    /// The difference to the reference.
-    fn paired(&self, paired: &Paired) -> String {
-        match paired.top1.filter(|_| self.images) {
-            Some(top1) => self.number(top1.value, top1.stderr),
-            None => self.number(paired.diff, paired.stderr),
+            Some(stderr) => format!("{value:.places$} ± {stderr:.places$}"),
+            None => format!("{value:.places$}"),
         }
     }
 }
 
 /// What was measured on.
-pub fn print_data(d: &DataFacts, images: bool) -> Result<()> {
+pub fn print_data(d: &DataFacts, metric: Metric) -> Result<()> {
     let hash = d.hash.get(..16).unwrap_or(&d.hash);
-    match images {
-        true => out!("held-out: {} images, data {hash}", d.documents),
-        false => out!(
+    match metric {
+        Metric::Top1 => out!("held-out: {} images, data {hash}", d.documents),
+        Metric::Loss => out!(
             "held-out: {} tokens of {}, data {hash}",
             count(d.tokens as f64),
             documents(d.documents)
@@ -169,11 +161,11 @@ pub fn print_data(d: &DataFacts, images: bool) -> Result<()> {
 /// The results as a table; `asked` is what was typed for each of them, if anything.
 pub fn print(results: &EvalResults, asked: &[String]) -> Result<()> {
     let head = columns(results.results.iter());
-    print_data(&results.data, head.images)?;
+    print_data(&results.data, head.metric)?;
     let reference = results.results.iter().find_map(|r| r.paired.as_ref()).map(|p| p.to.as_str());
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
-    let to = reference.map_or(String::new(), |to| head.difference(to));
+    let to = reference.map_or(String::new(), |to| head.above(to));
     table.set_header(["submodel", "params", "non-emb.", head.columns[0], head.columns[1], &to]);
     for (i, r) in results.results.iter().enumerate() {
         let submodel = match asked.get(i) {
@@ -187,16 +179,16 @@ pub fn print(results: &EvalResults, asked: &[String]) -> Result<()> {
             count(r.params.non_embedding as f64),
             value,
             second,
-            r.paired.as_ref().map_or(String::new(), |p| head.paired(p)),
+            r.paired.as_ref().map_or(String::new(), |p| head.number(head.metric.paired(p))),
         ]);
     }
     out!("{table}")?;
-    footnote(head.images, results.results.iter().map(|r| r.stderr))
+    footnote(head.metric, results.results.iter().map(|r| r.stderr))
 }
 
 /// What ± is, where there is one.
-pub fn footnote(images: bool, mut errors: impl Iterator<Item = Option<f64>>) -> Result<()> {
-    let unit = if images { "image" } else { "document" };
+pub fn footnote(metric: Metric, mut errors: impl Iterator<Item = Option<f64>>) -> Result<()> {
+    let unit = metric.clusters();
     match errors.any(|stderr| stderr.is_some()) {
         false => Ok(()),
         true => {

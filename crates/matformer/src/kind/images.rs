@@ -46,7 +46,6 @@ impl Kind for Vit {
     const SMALLER: &'static str = ", or smaller images";
     const TARGET: &'static str = "image";
     const TARGETS: &'static str = "images";
-    const TRAINED_ON: &'static str = "training images";
     const FOLDER: &'static str = "a ViT folder";
 
     fn check_data(run: &RunFile<Self>) -> Result<()> {
@@ -198,10 +197,8 @@ impl Kind for Vit {
 
     /// The weights have learnt pixels on the folder's scale.
     fn adopt(dir: &Path, run: &mut RunFile<Self>) -> Result<()> {
-        let own = normalization(dir)?;
-        let augment = &mut run.data.augment;
-        augment.mean = augment.mean.take().or(own.mean);
-        augment.std = augment.std.take().or(own.std);
+        let own = ImageConfig { augment: normalization(dir)?, ..Default::default() };
+        Self::take_open(&mut run.data, &own);
         Ok(())
     }
 
@@ -326,12 +323,12 @@ fn nearest(prepared: &PreparedImages, device: &Device) -> Result<Nearest> {
     });
     bar.finish_and_clear();
     let found = found.bad_input()?;
-    let top1 = stats::accuracy(&found, |hits| hits.top1)?;
+    let top1 = stats::accuracy(&found.documents, |hits| hits.top1)?;
     let nearest = Nearest {
         top1: top1.map_or(0.0, |top1| top1.value),
         stderr: top1.and_then(|top1| top1.stderr),
-        images: found.len(),
-        gallery: gallery.len().min(60_000),
+        images: found.documents.len(),
+        gallery: found.gallery,
     };
     // A cache that cannot be written to does not cost the result.
     if let Err(error) = fs::write_atomic(&kept, serde_json::to_string(&nearest)?.as_bytes()) {

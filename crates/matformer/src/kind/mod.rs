@@ -33,7 +33,7 @@ pub trait Kind: Tables {
 
     /// Whether training ends with a measurement on all held-out data, which then takes little.
     const MEASURED_AT_END: bool;
-    /// What a row of a batch is called: `row`, `image`.
+    /// What rows of a batch are called: `rows`, `images`.
     const ROWS: &'static str;
     /// What else a smaller model may have less of.
     const SMALLER: &'static str;
@@ -41,8 +41,6 @@ pub trait Kind: Tables {
     const TARGETS: &'static str;
     /// What costs are counted by: `token`, `image`.
     const TARGET: &'static str;
-    /// What a report calls the targets of training.
-    const TRAINED_ON: &'static str;
     /// What a folder of its is to other programs.
     const FOLDER: &'static str;
 
@@ -74,11 +72,11 @@ pub trait Kind: Tables {
     /// Files of every folder of a model that is trained on this data, as (name, bytes).
     fn files(run: &RunFile<Self>, prepared: &Self::Prepared) -> Result<Vec<(String, Vec<u8>)>>;
 
-    /// Hash of the tokenizer of a folder, where the kind has one: it is checked.
-    fn tokenizer_of(folder: &ModelFolder<Self>) -> Result<Option<Hash>>;
-
     /// The same, of a folder that is made from another.
     fn files_of(folder: &ModelFolder<Self>) -> Result<Vec<(String, Vec<u8>)>>;
+
+    /// Hash of the tokenizer of a folder, where the kind has one: it is checked.
+    fn tokenizer_of(folder: &ModelFolder<Self>) -> Result<Option<Hash>>;
 
     /// The batches of a run whose model is [`fitted`](Self::fitted), of `rows` rows.
     fn batches(run: &RunFile<Self>, prepared: &Self::Prepared, rows: usize)

@@ -44,7 +44,6 @@ impl Kind for Lm {
     const SMALLER: &'static str = ", or the vocabulary";
     const TARGET: &'static str = "token";
     const TARGETS: &'static str = "tokens";
-    const TRAINED_ON: &'static str = "training tokens";
     const FOLDER: &'static str = "a Llama folder";
 
     fn check_data(run: &RunFile<Self>) -> Result<()> {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use matformer::{
     core::fs,
-    eval::report::{HeldOutPoint, ReportData, TrainPoint, curve as curve_svg, render},
+    eval::report::{HeldOutPoint, Metric, ReportData, TrainPoint, curve as curve_svg, render},
     nn::Configured,
     run_file::{Lm, RunKind, Vit},
     train::{MetricsLine, MetricsLog},
@@ -111,10 +111,11 @@ fn report_data<K: Kind>(
 /// What a run is, by name.
 fn facts<K: Kind>(folder: &ModelFolder<K>) -> Vec<(String, String)> {
     let manifest = &folder.manifest;
+    let trained_on = format!("training {}", K::TARGETS);
     [
         ("shape", K::describe(folder.model.config())),
         ("steps", manifest.provenance.steps.to_string()),
-        (K::TRAINED_ON, count(manifest.provenance.tokens as f64)),
+        (&trained_on, count(manifest.provenance.tokens as f64)),
         ("draw", manifest.objective.to_string()),
         ("weights", manifest.weights_sha256.clone()),
     ]
@@ -153,8 +154,11 @@ fn print<K: Kind>(
         })
         .collect();
     if !gaps.is_empty() {
-        let images = measured.results.results.iter().any(|r| r.top1.is_some());
-        out!("gaps{}: {}", if images { " in loss" } else { "" }, gaps.join(", "))?;
+        let of = match Metric::of(&measured.results) {
+            Metric::Top1 => "gaps in loss",
+            Metric::Loss => "gaps",
+        };
+        out!("{of}: {}", gaps.join(", "))?;
     }
     match &measured.outside[..] {
         _ if measured.in_between == 0 => {}

@@ -99,11 +99,7 @@ fn overlay_run<K: Kind>(
             first.documents.get(&same.submodel)
         });
         if let (Some(own), Some(theirs)) = (ours.documents.get(&result.submodel), theirs) {
-            let accuracy = stats::accuracy_difference(own, theirs, |hits| hits.top1)?;
-            let difference = match accuracy {
-                Some(difference) => difference,
-                None => stats::difference(own, theirs)?,
-            };
+            let difference = stats::judged_difference(own, theirs)?;
             differences.push((result.submodel.clone(), difference));
         }
     }
@@ -157,9 +153,9 @@ fn print(data: &OverlayData, page: &Path) -> Result<()> {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     if data.same_data() {
-        eval::print_data(&data.runs[0].results.data, head.images)?;
+        eval::print_data(&data.runs[0].results.data, head.metric)?;
     }
-    let above = head.difference(first);
+    let above = head.above(first);
     table.set_header(["run", "submodel", "non-emb.", head.columns[0], head.columns[1], &above]);
     for run in &data.runs {
         let of =
@@ -173,13 +169,13 @@ fn print(data: &OverlayData, page: &Path) -> Result<()> {
                 count(r.params.non_embedding as f64),
                 value,
                 second,
-                difference.map_or(String::new(), |(_, d)| head.number(d.value, d.stderr)),
+                difference.map_or(String::new(), |(_, d)| head.difference(*d)),
             ]);
         }
     }
     out!("{table}")?;
     eval::footnote(
-        head.images,
+        head.metric,
         data.runs.iter().flat_map(|run| run.results.results.iter().map(|r| r.stderr)),
     )?;
     out!("report: {}", page.display())
