@@ -5,6 +5,7 @@ mod cost;
 use std::{
     path::Path,
     process::{Command, ExitCode, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use anyhow::{Context as _, Result};
@@ -25,7 +26,7 @@ use super::{
 };
 use crate::{
     args::{BaselinesArgs, Budget},
-    failure::{Hinted, OrBadInput},
+    failure::{Hinted, INTERRUPTED, OrBadInput},
     folder::ModelFolder,
     kind::{self, Kind},
     logging::{quiet, say},
@@ -79,8 +80,10 @@ fn run_kind<K: Kind>(args: &BaselinesArgs, context: &Context) -> Result<ExitCode
         })
         .bad_input();
     }
-    // Ctrl-C reaches the run that is under way, which saves and ends: then so does this.
-    ctrlc::set_handler(|| {})?;
+    // A terminal's Ctrl-C reaches the run that is under way too, which saves and ends; what was sent
+    // to this process alone is heard when that run has ended.
+    static STOP: AtomicBool = AtomicBool::new(false);
+    ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed))?;
     let space = elastic.shape().space().bad_input()?;
     let names = space.granularities.names();
     for (i, name) in names.iter().enumerate() {
@@ -92,7 +95,13 @@ fn run_kind<K: Kind>(args: &BaselinesArgs, context: &Context) -> Result<ExitCode
             super::train::steps(run.train.steps)
         );
         let dir = alone::dir(&args.run, args.budget, name);
-        let code = train(&run, &dir, context)?;
+        let code = match train(&run, &dir, context)? {
+            0 if STOP.load(Ordering::Relaxed) => INTERRUPTED,
+            code => code,
+        };
+        if code == INTERRUPTED {
+            say!("interrupted; go on with all with: matformer baselines {}", args.run.display());
+        }
         if code != 0 {
             return Ok(ExitCode::from(code));
         }
