@@ -260,17 +260,20 @@ fn package_clients_bring_a_source() {
     assert_eq!((&json["reused"], &json["parts"][0]["files"]), (&true.into(), &2.into()));
 }
 
-/// A package of images with the list of what they show: one is of no known category, and a sheet is
-/// not taken at all.
+/// A package of images with the list of what they show: one is a skin tone, and a sheet is not
+/// taken at all.
 #[test]
 fn images_are_laid_out_by_their_list() {
     let shop = Shop::new();
-    let entry = |category: &str, image: &str| {
-        format!(
-            r#"{{"category":"{category}","image":"{image}","has_img_google":true,"has_img_twitter":true}}"#
-        )
+    let entry = |category: &str, subcategory: &str, image: &str| {
+        let of = format!(r#""category":"{category}","subcategory":"{subcategory}""#);
+        format!(r#"{{{of},"image":"{image}","has_img_google":true,"has_img_twitter":true}}"#)
     };
-    let list = [entry("Flags", "a.png"), entry("Food & Drink", "b.png"), entry("Other", "c.png")];
+    let list = [
+        entry("Flags", "flag", "a.png"),
+        entry("Activities", "arts & crafts", "b.png"),
+        entry("Component", "skin-tone", "c.png"),
+    ];
     let image = |name: &str| format!("the image {name}");
     let taken = [
         ("emoji.json", format!("[{}]", list.join(","))),
@@ -278,7 +281,7 @@ fn images_are_laid_out_by_their_list() {
         ("img/x/64/b.png", image("b")),
         ("img/x/64/c.png", image("c")),
     ];
-    let made = [("flags/a.png", image("a")), ("food-drink/b.png", image("b"))];
+    let made = [("arts-crafts/b.png", image("b")), ("flag/a.png", image("a"))];
     let mut package = taken.clone().map(|(name, text)| (format!("package/{name}"), text)).to_vec();
     package.push(("package/img/x/sheets/64.png".into(), image("of all")));
     shop.place.write("faces.tgz", tar_gz(&package));
@@ -320,8 +323,8 @@ fn images_are_laid_out_by_their_list() {
     faces: npm pack faces@1.0.0
     ");
     snapshot!(shop.place.list("cache"), @"
-    sources/faces/images/faces/flags/a.png
-    sources/faces/images/faces/food-drink/b.png
+    sources/faces/images/faces/arts-crafts/b.png
+    sources/faces/images/faces/flag/a.png
     sources/faces/source.json
     ");
     let json = shop.run(&["fetch", "faces", "--json"]).ok().json();

@@ -20,7 +20,10 @@ fn program() {
       score      Log-probabilities of a text, token by token
       generate   Go on from a prompt
       info       Shapes and costs of a model, or of a preset
-      slice      Cut a submodel out into a model folder of its own
+      slice      Cut a submodel out into a folder of its own
+      import     Make a model folder of another program's vision transformer
+      embed      Write embeddings of images, for an index of your own
+      retrieve   Search the training images for held-out ones: one gallery, queries of any size
       report     Measure the whole accuracy-cost curve and write it on one HTML page
       fetch      Bring a named source of text or images into the cache, or list them
       help       Print this message or the help of the given subcommand(s)
@@ -167,22 +170,45 @@ fn info() {
 #[test]
 fn slice() {
     snapshot!(help(&["slice", "--help"]), @"
-    Cut a submodel out into a model folder of its own
+    Cut a submodel out into a folder of its own
 
     Usage: matformer slice [OPTIONS] --submodel <SUBMODEL> --out <DIR> <MODEL>
 
     Arguments:
-      <MODEL>  Model folder
+      <MODEL>
+              Model folder
 
     Options:
-          --device <DEVICE>      Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`
-                                 [default: MATFORMER_DEVICE, or auto]
-          --submodel <SUBMODEL>  Submodel: `S`, `60%`, `128`, …
-          --json                 One JSON document on standard output, everything else on standard error
-          --out <DIR>            Folder to write; it must not exist
-      -q, --quiet                Only errors on standard error
-      -v, --verbose...           More on standard error: `-v` what is done, `-vv` with details
-      -h, --help                 Print help
+          --device <DEVICE>
+              Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default: MATFORMER_DEVICE,
+              or auto]
+
+          --submodel <SUBMODEL>
+              Submodel: `S`, `60%`, `128`, …
+
+          --json
+              One JSON document on standard output, everything else on standard error
+
+          --out <DIR>
+              Folder to write; it must not exist
+
+          --format <FORMAT>
+              Whose folder to write
+
+              Possible values:
+              - hf:   A model folder, which is one of Hugging Face's
+              - timm: timm's, of a vision model
+
+              [default: hf]
+
+      -q, --quiet
+              Only errors on standard error
+
+      -v, --verbose...
+              More on standard error: `-v` what is done, `-vv` with details
+
+      -h, --help
+              Print help (see a summary with '-h')
     ");
 }
 

@@ -108,7 +108,7 @@ fn a_model_of_another_shape_is_no_start() {
     let from = |dir: &str| place.refused(&["train", "next.toml", "--out", "out", "--init", dir]);
     snapshot!(from("text"), @"
     error: text/matformer.json: no such file
-    hint: expected a model folder: what `matformer train` or `matformer slice` writes
+    hint: expected a model folder: what `matformer train`, `slice` or `import` writes
     ");
     place.write("broken/matformer.json", "{}");
     let said = from("broken");

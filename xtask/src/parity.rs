@@ -1,7 +1,7 @@
 //! `cargo xtask parity`: other runtimes on the same weights.
 
 use anyhow::{Result, bail};
-use xshell::cmd;
+use xshell::{Shell, cmd};
 
 use crate::build;
 
@@ -10,17 +10,7 @@ const TEXT: &str = "fn main() {\n    let x: Vec<u32> = (0..10).map(|i| i * 2).co
 /// Loads a run and a slice of it in transformers, and compares log-probabilities.
 pub fn transformers(python: &str, run: &str, submodel: &str) -> Result<()> {
     let shell = build::shell()?;
-    if cmd!(shell, "{python} -c 'import torch, transformers'")
-        .quiet()
-        .ignore_stderr()
-        .run()
-        .is_err()
-    {
-        bail!(
-            "`{python}` has no torch and transformers; name one that has with --python, such as a \
-             virtual environment after `pip install torch transformers`"
-        );
-    }
+    check_has(&shell, python, &["torch", "transformers"])?;
     if !shell.path_exists(format!("{run}/matformer.json")) {
         bail!("{run}: no trained run; `cargo xtask demo` makes runs/demo, --run names another");
     }
@@ -34,5 +24,31 @@ pub fn transformers(python: &str, run: &str, submodel: &str) -> Result<()> {
     )
     .quiet()
     .run()?;
+    Ok(())
+}
+
+/// Takes vision transformers of timm and transformers, and of an ONNX file, through `matformer import` and
+/// back.
+pub fn vit(python: &str, onnx: Option<&str>) -> Result<()> {
+    let shell = build::shell()?;
+    check_has(&shell, python, &["torch", "timm", "transformers"])?;
+    let matformer = build::matformer(&shell)?;
+    let onnx = onnx.map_or_else(Vec::new, |file| vec!["--onnx", file]);
+    cmd!(shell, "{python} xtask/python/parity_vit.py --binary {matformer} {onnx...}")
+        .quiet()
+        .run()?;
+    Ok(())
+}
+
+fn check_has(shell: &Shell, python: &str, modules: &[&str]) -> Result<()> {
+    let import = format!("import {}", modules.join(", "));
+    if cmd!(shell, "{python} -c {import}").quiet().ignore_stderr().run().is_err() {
+        bail!(
+            "`{python}` has not all of {}; name one that has with --python, such as a virtual \
+             environment after `pip install {}`",
+            modules.join(", "),
+            modules.join(" ")
+        );
+    }
     Ok(())
 }

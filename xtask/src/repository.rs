@@ -6,13 +6,14 @@ use serde_json::Value;
 
 /// The layers: each crate with the crates of ours that it may depend on, directly. Every arrow
 /// points down.
-const LAYERS: [(&str, &[&str]); 8] = [
+const LAYERS: [(&str, &[&str]); 9] = [
     ("matformer-core", &[]),
     ("matformer-data", &["matformer-core"]),
     ("matformer-nn", &["matformer-core"]),
     ("matformer-lm", &["matformer-core", "matformer-nn"]),
     ("matformer-train", &["matformer-core", "matformer-nn"]),
     ("matformer-vit", &["matformer-core", "matformer-nn"]),
+    ("matformer-formats", &["matformer-core", "matformer-nn", "matformer-vit"]),
     (
         "matformer-eval",
         &["matformer-core", "matformer-data", "matformer-lm", "matformer-nn", "matformer-vit"],
@@ -23,6 +24,7 @@ const LAYERS: [(&str, &[&str]); 8] = [
             "matformer-core",
             "matformer-data",
             "matformer-eval",
+            "matformer-formats",
             "matformer-lm",
             "matformer-nn",
             "matformer-train",

@@ -51,7 +51,7 @@ pub enum Error {
         found: String,
     },
     /// What follows `fetch:` is no name.
-    #[error("`fetch:{found}` names no source, expected: `fetch:NAME`")]
+    #[error("`fetch:{found}` names no source, expected: `fetch:NAME` or `fetch:NAME/PART`")]
     SourceName {
         /// What follows.
         found: String,
@@ -275,6 +275,16 @@ pub enum Error {
         /// What is wanted.
         expected: crate::fetch::Content,
     },
+    /// A source has no such part, or several where one is wanted.
+    #[error("`fetch:{found}`, expected: one of {}", parts_of(name, parts))]
+    SourcePart {
+        /// What was named.
+        found: String,
+        /// The source.
+        name: String,
+        /// Its parts.
+        parts: Vec<String>,
+    },
     /// A part of a source can be had nowhere.
     #[error("source `{name}`, part `{part}`: no place has it{}", lines(tried))]
     Unavailable {
@@ -440,9 +450,10 @@ impl Error {
                 format!("remove `{}`; it is prepared again", folder.display())
             }
             Self::Images(error) => return error.hint(),
-            Self::SourceName { .. } | Self::UnknownSource { .. } | Self::SourceContent { .. } => {
-                "`matformer fetch` lists them".into()
-            }
+            Self::SourceName { .. }
+            | Self::UnknownSource { .. }
+            | Self::SourcePart { .. }
+            | Self::SourceContent { .. } => "`matformer fetch` lists them".into(),
             Self::Unavailable { .. } => {
                 "once one of these serves, the same call goes on: what is complete is kept".into()
             }
@@ -492,4 +503,10 @@ fn bad_rows(bad: usize, read: usize, allowed: Option<f64>, first: &[BadRow]) -> 
         text.push_str(&format!("\n  and {} more", bad - first.len()));
     }
     text
+}
+
+/// The parts of a source as they are typed.
+fn parts_of(name: &str, parts: &[String]) -> String {
+    let typed: Vec<String> = parts.iter().map(|part| format!("`fetch:{name}/{part}`")).collect();
+    typed.join(", ")
 }

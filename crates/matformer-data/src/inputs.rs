@@ -36,7 +36,7 @@ pub(crate) fn find(
             Source::Path(path) => found.extend(at(path)?),
             Source::Hub(name) => found.extend(of_hub(&Hub::from_env()?, name, progress)?),
             Source::Fetched(name) => {
-                let root = fetch::folder(cache_dir, name, fetch::Content::Text, progress)?;
+                let root = fetch::folder(cache_dir, name, fetch::Content::Text, false, progress)?;
                 found.extend(folder(&root, name, &Format::of)?);
             }
         }

@@ -117,7 +117,7 @@ impl FromStr for Source {
             return Ok(Self::Hub(name.parse()?));
         }
         match text.strip_prefix(FETCHED) {
-            Some(name) if name.contains('/') || !is_plain(name) => {
+            Some(name) if name.split('/').count() > 2 || !is_inside(name) => {
                 Err(Error::SourceName { found: name.into() })
             }
             Some(name) => Ok(Self::Fetched(name.into())),
@@ -237,10 +237,13 @@ mod tests {
             assert!(matches!(error, Error::HubName { .. }), "{text}: {error:?}");
         }
         assert!(matches!("".parse::<Source>(), Err(Error::EmptySource)));
-        for text in ["fetch:", "fetch:a/b", "fetch:.."] {
+        for text in ["fetch:", "fetch:a/b/c", "fetch:a/", "fetch:.."] {
             assert!(matches!(text.parse::<Source>(), Err(Error::SourceName { .. })), "{text}");
         }
-        assert_eq!("fetch:prose".parse::<Source>().unwrap(), Source::Fetched("prose".into()));
+        for name in ["prose", "prose/shakespeare"] {
+            let found = format!("fetch:{name}").parse::<Source>().unwrap();
+            assert_eq!(found, Source::Fetched(name.into()));
+        }
     }
 
     #[test]

@@ -58,6 +58,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         held_out: Vec::new(),
         floor: Some(floor),
         alone: Vec::new(),
+        retrieval: None,
         sample: None,
     };
     fs::write_atomic(page, render(&report)?.as_bytes())?;

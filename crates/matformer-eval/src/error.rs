@@ -69,6 +69,34 @@ pub enum Error {
         /// NaN or infinite.
         found: f64,
     },
+    /// An embedding that has no direction.
+    #[error("embedding {index} has length {length}, expected: a number above 0")]
+    Embedding {
+        /// Which, from 0.
+        index: usize,
+        /// Its length.
+        length: f64,
+    },
+    /// Vectors of another size than a gallery's.
+    #[error("queries of {found} values; the gallery's vectors have {expected}")]
+    Dimensions {
+        /// Size of the queries.
+        found: usize,
+        /// Size of the gallery's.
+        expected: usize,
+    },
+    /// A search of nothing.
+    #[error("{what}: none, expected at least one")]
+    Empty {
+        /// What there is none of: `vectors`, `queries`.
+        what: &'static str,
+    },
+    /// A query that nothing is relevant for.
+    #[error("query {query} has a label that nothing in the gallery has")]
+    Relevant {
+        /// Which, from 0.
+        query: usize,
+    },
     /// A plot that could not be drawn.
     #[error("cannot draw the plot `{plot}`: {message}")]
     Plot {

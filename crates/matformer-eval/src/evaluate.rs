@@ -110,14 +110,7 @@ pub fn measure<M: Measured, B: HeldOutBatch<M>>(
     submodels: &[Submodel],
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation> {
-    for submodel in submodels {
-        model.space().check(submodel)?;
-    }
-    // Sorted, so that submodels which share their first layers share a walk.
-    let mut distinct = submodels.to_vec();
-    distinct.sort();
-    distinct.dedup();
-    let plans = plans(&distinct)?;
+    let (distinct, plans) = plans_of(model, submodels)?;
     let mut sums = vec![documents.unread.clone(); distinct.len()];
     let (mut done, total) = (0, targets * plans.len());
     for batch in batches {
@@ -142,13 +135,25 @@ pub fn measure<M: Measured, B: HeldOutBatch<M>>(
     Ok(Evaluation { submodels: submodels.iter().map(of).collect(), whole: documents.whole })
 }
 
-/// Plans of at most [`MAX_UNITS`] submodels each.
-fn plans(submodels: &[Submodel]) -> Result<Vec<Plan>> {
+/// The submodels, each once and in their order, and the plans of at most [`MAX_UNITS`] each that go
+/// through them in turn.
+pub(crate) fn plans_of<M: Elastic>(
+    model: &M,
+    submodels: &[Submodel],
+) -> Result<(Vec<Submodel>, Vec<Plan>)> {
     if submodels.is_empty() {
         return Err(matformer_core::Error::NoSubmodels.into());
     }
-    let plans = submodels.chunks(MAX_UNITS).map(Plan::merged);
-    Ok(plans.collect::<matformer_core::Result<_>>()?)
+    for submodel in submodels {
+        model.space().check(submodel)?;
+    }
+    // Sorted, so that submodels which share their first layers share a walk.
+    let mut distinct = submodels.to_vec();
+    distinct.sort();
+    distinct.dedup();
+    let plans = distinct.chunks(MAX_UNITS).map(Plan::merged);
+    let plans = plans.collect::<matformer_core::Result<_>>()?;
+    Ok((distinct, plans))
 }
 
 /// Adds each row's loss to its document's.

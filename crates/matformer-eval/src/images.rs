@@ -43,7 +43,7 @@ impl HeldOutBatch<MatVit> for Places {
 }
 
 /// Hidden positions of a batch: a walk through 16 submodels holds 16 copies.
-const POSITIONS: usize = 4096;
+pub(crate) const POSITIONS: usize = 4096;
 
 /// Measures `submodels` on the held-out images at `places`, as [`measure`]: each is a document of
 /// one target.
@@ -165,7 +165,7 @@ fn tensor(set: &ImageSet, places: &[usize], device: &Device) -> Tensor<2> {
     Tensor::from_data(TensorData::new(values, [places.len(), pixels]), device)
 }
 
-fn floats(tensor: Tensor<2>) -> Result<Vec<f32>> {
+pub(crate) fn floats(tensor: Tensor<2>) -> Result<Vec<f32>> {
     tensor.into_data().convert::<f32>().try_into_vec::<f32>().map_err(|error| {
         matformer_nn::Error::Read { tensor: "likeness".to_owned(), message: error.to_string() }
             .into()

@@ -6,6 +6,7 @@ mod held_out;
 mod images;
 pub mod report;
 mod results;
+pub mod retrieval;
 pub mod stats;
 
 pub use error::{Error, Result};

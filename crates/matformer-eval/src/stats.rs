@@ -142,6 +142,14 @@ fn check_paired(a: &[DocumentLoss], b: &[DocumentLoss]) -> Result<()> {
     })
 }
 
+/// The mean of independent values; `unit` is what each stands for.
+///
+/// # Errors
+/// [`Error::Nothing`] for none.
+pub fn mean(values: impl Iterator<Item = f64> + Clone, unit: &'static str) -> Result<Estimate> {
+    ratio(values.map(|value| (value, 1.0)), unit)
+}
+
 /// Σ numerators over Σ denominators, one pair per document. Documents that count nothing are left
 /// out.
 fn ratio(parts: impl Iterator<Item = (f64, f64)> + Clone, unit: &'static str) -> Result<Estimate> {

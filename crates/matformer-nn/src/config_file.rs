@@ -38,7 +38,11 @@ impl ConfigFile {
 
     /// A key that holds another thing than `expected`, as an error.
     pub fn wrong(&self, key: &str, expected: &str) -> Error {
-        let found = self.value.get(key).unwrap_or(&Value::Null);
+        self.wrong_value(key, self.value.get(key).unwrap_or(&Value::Null), expected)
+    }
+
+    /// The same of what some key holds.
+    pub fn wrong_value(&self, key: &str, found: &Value, expected: &str) -> Error {
         file(&self.path, format!("`{key}`: {found}"), expected)
     }
 
@@ -100,7 +104,7 @@ impl ConfigFile {
 
     /// A configuration that makes no model, as an error of this file; `key` names a field as the
     /// file does.
-    pub(crate) fn blame(&self, error: Error, key: impl Fn(&str) -> &str) -> Error {
+    pub fn blame(&self, error: Error, key: impl Fn(&str) -> &str) -> Error {
         match error {
             Error::Config { field, found, expected } => {
                 file(&self.path, format!("`{}` is {found}", key(&field)), &expected)

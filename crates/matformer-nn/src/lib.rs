@@ -13,6 +13,7 @@ pub mod ops;
 pub mod params;
 mod state;
 mod walk;
+pub mod weights;
 
 pub use config::ModelConfig;
 pub use config_file::ConfigFile;

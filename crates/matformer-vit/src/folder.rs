@@ -8,9 +8,9 @@ use matformer_nn::{
     ConfigFile, Configured, Folder, Result,
     folder::{CONFIG, TensorName},
 };
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
-use crate::{MatVit, MatVitConfig, Pooling};
+use crate::{MatVit, MatVitConfig, Pooling, hugging_face};
 
 impl Folder for MatVit {
     const KIND: &'static str = "matvit";
@@ -20,7 +20,7 @@ impl Folder for MatVit {
     }
 
     fn config_files(&self) -> Vec<(String, String)> {
-        let config = Value::Object(to_hugging_face(self.config()));
+        let config = Value::Object(hugging_face::write(self.config()));
         vec![(CONFIG.to_owned(), format!("{config:#}\n"))]
     }
 
@@ -72,49 +72,6 @@ impl Folder for MatVit {
     }
 }
 
-/// `config.json` of a model: a plain `vit` one where a class token is what the head sees, so that
-/// transformers loads it without code of ours; `matvit` with mean pooling, which has no place there.
-fn to_hugging_face(c: &MatVitConfig) -> Map<String, Value> {
-    let (architecture, model_type) = match c.pooling {
-        Pooling::ClassToken if !c.distillation_token => ("ViTForImageClassification", "vit"),
-        _ => ("MatVitForImageClassification", "matvit"),
-    };
-    let label = |i: usize| match &c.class_names {
-        Some(names) => names[i].clone(),
-        None => format!("LABEL_{i}"),
-    };
-    let id2label: Map<String, Value> =
-        (0..c.classes).map(|i| (i.to_string(), label(i).into())).collect();
-    let label2id: Map<String, Value> = (0..c.classes).map(|i| (label(i), i.into())).collect();
-    let config = json!({
-        "architectures": [architecture],
-        "model_type": model_type,
-        "hidden_act": "gelu",
-        "hidden_size": c.d_model,
-        "intermediate_size": c.d_ff,
-        "num_hidden_layers": c.n_layers,
-        "num_attention_heads": c.n_heads,
-        "image_size": c.image_size,
-        "patch_size": c.patch_size,
-        "num_channels": c.channels,
-        "layer_norm_eps": c.norm_eps,
-        "qkv_bias": true,
-        "pooling": c.pooling,
-        "distillation_token": c.distillation_token,
-        "drop_path_rate": c.drop_path,
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
-        "id2label": id2label,
-        "label2id": label2id,
-        "dtype": "float32",
-        "torch_dtype": "float32",
-    });
-    match config {
-        Value::Object(map) => map,
-        _ => Map::new(),
-    }
-}
-
 impl Configured for MatVit {
     type Config = MatVitConfig;
 
@@ -137,27 +94,17 @@ impl Configured for MatVit {
             (Some("matvit"), _) => return Err(file.wrong("pooling", "`class_token` or `mean`")),
             _ => return Err(file.wrong("model_type", "`vit` or `matvit`")),
         };
-        file.check("hidden_act", "gelu", "")?;
-        file.check("qkv_bias", true, ": a MatViT has biases everywhere")?;
+        let shape = hugging_face::shape(file, file.number("intermediate_size")?)?;
         let labels = file.get("id2label").and_then(Value::as_object);
         let labels = labels.ok_or_else(|| file.wrong("id2label", "a label for each class"))?;
         Ok(MatVitConfig {
-            image_size: file.number("image_size")?,
-            channels: file.number("num_channels")?,
-            patch_size: file.number("patch_size")?,
             classes: labels.len(),
-            d_model: file.number("hidden_size")?,
-            n_layers: file.number("num_hidden_layers")?,
-            n_heads: file.number("num_attention_heads")?,
-            d_ff: file.number("intermediate_size")?,
             granularities: Some(manifest.granularities.widths()),
             width_multiple: manifest.multiple,
             pooling,
             distillation_token: file.get("distillation_token") == Some(&Value::Bool(true)),
-            drop_path: file.float("drop_path_rate").unwrap_or(0.0),
-            norm_eps: file.float("layer_norm_eps").unwrap_or(1e-12),
-            layer_d_ff: None,
-            class_names: class_names(labels),
+            class_names: hugging_face::class_names(file),
+            ..shape
         })
     }
 
@@ -173,12 +120,4 @@ impl Configured for MatVit {
             same => same,
         }
     }
-}
-
-/// The names of the classes, in their order; `None` where they are just numbered.
-fn class_names(labels: &Map<String, Value>) -> Option<Vec<String>> {
-    let name = |i: usize| Some(labels.get(&i.to_string())?.as_str()?.to_owned());
-    let names: Vec<String> = (0..labels.len()).map(name).collect::<Option<_>>()?;
-    let numbered = |(i, name): (usize, &String)| *name == format!("LABEL_{i}");
-    (!names.iter().enumerate().all(numbered)).then_some(names)
 }

@@ -5,6 +5,7 @@ mod config;
 mod costs;
 mod error;
 mod folder;
+pub mod hugging_face;
 mod model;
 mod preset;
 mod stem;

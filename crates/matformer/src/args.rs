@@ -40,8 +40,14 @@ pub enum Command {
     Generate(GenerateArgs),
     /// Shapes and costs of a model, or of a preset
     Info(InfoArgs),
-    /// Cut a submodel out into a model folder of its own
+    /// Cut a submodel out into a folder of its own
     Slice(SliceArgs),
+    /// Make a model folder of another program's vision transformer
+    Import(ImportArgs),
+    /// Write embeddings of images, for an index of your own
+    Embed(EmbedArgs),
+    /// Search the training images for held-out ones: one gallery, queries of any size
+    Retrieve(RetrieveArgs),
     /// Measure the whole accuracy-cost curve and write it on one HTML page
     Report(ReportArgs),
     /// Bring a named source of text or images into the cache, or list them
@@ -90,6 +96,9 @@ pub enum Budget {
 }
 
 impl Budget {
+    /// Every budget.
+    pub const ALL: [Self; 2] = [Self::PerWidth, Self::Total];
+
     /// As it is typed.
     pub fn name(self) -> &'static str {
         match self {
@@ -180,6 +189,89 @@ pub struct SliceArgs {
     /// Folder to write; it must not exist
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Whose folder to write
+    #[arg(long, value_enum, default_value_t = Format::Hf)]
+    pub format: Format,
+}
+
+/// Whose folder a slice is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A model folder, which is one of Hugging Face's
+    Hf,
+    /// timm's, of a vision model
+    Timm,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ImportArgs {
+    /// Folder with `config.json` and `model.safetensors` that transformers or timm wrote
+    pub folder: PathBuf,
+    /// Folder to write; it must not exist
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Feed-forward widths that get names, ascending, the last the model's own [default: an eighth, a
+    /// quarter, a half and all of it]
+    #[arg(long, value_name = "W1,W2,…", value_delimiter = ',', value_parser = at_least_one)]
+    pub granularities: Option<Vec<usize>>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct EmbedArgs {
+    /// Model folder of a vision model
+    pub model: PathBuf,
+    /// Submodel: `S`, `60%`, `48x1+96x5`, … [default: the largest]
+    #[arg(long, value_name = "SUBMODEL")]
+    pub submodel: Option<SubmodelSpec>,
+    /// File to write: `.npy`, with the names and labels in a `.json` beside it, or `.safetensors`
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Run file or run folder whose images to embed [default: the model's own run]
+    #[arg(long, value_name = "CONFIG|RUN")]
+    pub data: Option<PathBuf>,
+    /// Which of them
+    #[arg(long, value_enum, default_value_t = Part::HeldOut)]
+    pub part: Part,
+    /// How many, spread evenly [default: all]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
+    pub images: Option<usize>,
+}
+
+/// A part of the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// What is trained on
+    Train,
+    /// What is not
+    HeldOut,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct RetrieveArgs {
+    /// Model folder of a vision model
+    pub model: PathBuf,
+    /// What embeds the queries, separated by commas [default: every granularity]
+    #[arg(long, value_name = "LIST")]
+    pub submodels: Option<String>,
+    /// What embeds the gallery [default: the largest]
+    #[arg(long, value_name = "SUBMODEL")]
+    pub gallery: Option<SubmodelSpec>,
+    /// Search also a gallery that the query's own encoder embedded
+    #[arg(long)]
+    pub symmetric: bool,
+    /// Search the held-out images of the first folder for those of the others (`data.also`): what has
+    /// the same name is found
+    #[arg(long, conflicts_with_all = ["images", "gallery_images"])]
+    pub across: bool,
+    /// Run file or run folder whose images to search [default: the model's own run]
+    #[arg(long, value_name = "CONFIG|RUN")]
+    pub data: Option<PathBuf>,
+    /// Queries, spread evenly over the held-out images [default: all]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
+    pub images: Option<usize>,
+    /// Gallery images, spread evenly over the training images [default: all]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
+    pub gallery_images: Option<usize>,
 }
 
 #[derive(Debug, ClapArgs)]

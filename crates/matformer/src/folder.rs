@@ -137,6 +137,22 @@ impl ModelFolder<Lm> {
     }
 }
 
+/// The file that says how pixels become a model's numbers.
+pub fn preprocessor(size: usize, mean: &[f64], std: &[f64]) -> (String, Vec<u8>) {
+    let config = serde_json::json!({
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": true,
+        "size": { "height": size, "width": size },
+        "resample": 3,
+        "do_rescale": true,
+        "rescale_factor": 1.0 / 255.0,
+        "do_normalize": true,
+        "image_mean": mean,
+        "image_std": std,
+    });
+    (PREPROCESSOR_FILE.to_owned(), format!("{config:#}\n").into_bytes())
+}
+
 /// How pixels become the numbers of the model in `dir`, as the folder says; nothing else is varied.
 pub fn normalization(dir: &Path) -> Result<AugmentConfig> {
     let path = dir.join(PREPROCESSOR_FILE);
@@ -181,8 +197,12 @@ pub fn check_is_model(dir: &Path) -> Result<(), Hinted> {
             dir.display(),
             checkpoint.dir.display()
         ),
+        None if dir.join(folder::CONFIG).exists() => {
+            "`matformer import` makes a model folder of a vision transformer of transformers or timm"
+                .to_owned()
+        }
         None => {
-            "expected a model folder: what `matformer train` or `matformer slice` writes".to_owned()
+            "expected a model folder: what `matformer train`, `slice` or `import` writes".to_owned()
         }
     };
     Err(Hinted { message: format!("{}: no such file", manifest.display()), hint })

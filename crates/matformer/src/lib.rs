@@ -8,6 +8,7 @@ pub mod text;
 pub use matformer_core as core;
 pub use matformer_data as data;
 pub use matformer_eval as eval;
+pub use matformer_formats as formats;
 pub use matformer_lm as lm;
 pub use matformer_nn as nn;
 pub use matformer_train as train;

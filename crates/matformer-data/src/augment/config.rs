@@ -59,7 +59,7 @@ pub struct AugmentConfig {
 /// RandAugment (Cubuk et al., arXiv 1909.13719): `n` of the paper's 14 ops one after the other, each
 /// drawn uniformly, all at one magnitude.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "a table, such as { n = 2, magnitude = 3.0 }")]
 pub struct RandAugment {
     /// Ops for an image. Default 2.
     pub n: usize,

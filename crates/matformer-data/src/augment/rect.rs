@@ -38,8 +38,8 @@ impl Rect {
     ) -> Option<Self> {
         let logarithms = ratio.map(maths::ln);
         let side = |square: f64| {
-            let side = square.sqrt().round() as usize;
-            (1..=size).contains(&side).then_some(side)
+            let side = (square.sqrt().round() as usize).max(1);
+            (side <= size).then_some(side)
         };
         (0..ATTEMPTS).find_map(|_| {
             let area = between(random, share) * size as f64 * size as f64;

@@ -188,27 +188,45 @@ pub fn fetch(
     Ok(Fetched { dir: target.join(content), reused: false, record })
 }
 
-/// The folder of the texts or images of the source `name`, which is fetched if it is not in the
-/// cache; `expected` is what the caller can read.
+/// The folder of the texts or images of the source `typed`, or of one of its parts (`NAME/PART`). The
+/// source is fetched if it is not in the cache; `expected` is what the caller can read, and `one`
+/// whether it wants one part.
 ///
 /// # Errors
-/// [`Error::SourceContent`] if it holds something else; as [`fetch`] and [`Sources::from_env`].
+/// [`Error::SourceContent`] if it holds something else, [`Error::SourcePart`] if it has no such part, or
+/// several and one is wanted: both before anything is fetched; as [`fetch`] and [`Sources::from_env`].
 pub(crate) fn folder(
     cache: &Path,
-    name: &str,
+    typed: &str,
     expected: Content,
+    one: bool,
     progress: &mut dyn FnMut(crate::Progress),
 ) -> Result<PathBuf> {
+    let (name, part) = match typed.split_once('/') {
+        Some((name, part)) => (name, Some(part)),
+        None => (typed, None),
+    };
     let sources = Sources::from_env()?;
-    let found = sources.content(sources.get(name)?);
+    let source = sources.get(name)?;
+    let found = sources.content(source);
     if found != expected {
         return Err(Error::SourceContent { name: name.into(), found, expected });
     }
+    let part = match (part, &source.parts[..]) {
+        (None, [only]) if one => Some(only.as_str()),
+        (None, _) if !one => None,
+        (Some(part), parts) if parts.iter().any(|known| known == part) => Some(part),
+        (_, parts) => {
+            let (found, name, parts) = (typed.into(), name.into(), parts.to_vec());
+            return Err(Error::SourcePart { found, name, parts });
+        }
+    };
     let mut report = |at: Progress<'_>| {
         let (done, total) = (at.done as usize, at.total as usize);
         progress(crate::Progress { stage: crate::Stage::Download, done, total });
     };
-    Ok(fetch(&sources, name, cache, &mut report)?.dir)
+    let dir = fetch(&sources, name, cache, &mut report)?.dir;
+    Ok(part.map_or(dir.clone(), |part| dir.join(part)))
 }
 
 fn cache_of(cache: &Path) -> PathBuf {

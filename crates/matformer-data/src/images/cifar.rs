@@ -48,7 +48,14 @@ fn ten(listing: &Listing, folder: &Path) -> Result<Found> {
     let names: Vec<&str> = batches.iter().map(String::as_str).collect();
     let train = set.split(&names)?;
     let held_out = set.split_if_there("test_batch.bin")?;
-    Ok(Found { layout: ImageLayout::Cifar10, classes, train, held_out, ignored: 0 })
+    Ok(Found {
+        layout: ImageLayout::Cifar10,
+        classes,
+        train,
+        held_out,
+        ignored: 0,
+        folders: Vec::new(),
+    })
 }
 
 fn hundred(listing: &Listing, folder: &Path) -> Result<Found> {
@@ -56,7 +63,14 @@ fn hundred(listing: &Listing, folder: &Path) -> Result<Found> {
     let set = Set { listing, folder, label: 2, classes: classes.len() };
     let train = set.split(&["train.bin"])?;
     let held_out = set.split_if_there("test.bin")?;
-    Ok(Found { layout: ImageLayout::Cifar100, classes, train, held_out, ignored: 0 })
+    Ok(Found {
+        layout: ImageLayout::Cifar100,
+        classes,
+        train,
+        held_out,
+        ignored: 0,
+        folders: Vec::new(),
+    })
 }
 
 /// A folder of CIFAR files.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ImageError;
-use crate::{AugmentConfig, Error, Result, Source};
+use crate::{AugmentConfig, Error, Result, Source, source};
 
 /// Which images are read, and how they are split.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,6 +13,10 @@ pub struct ImageConfig {
     /// [`images`](crate::images) says. Default: none, which a run cannot do without.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<Source>,
+    /// Further folders of the same kind, a folder per class each, whose images join those of the
+    /// classes of the same names. Images of one name are held out together. Default: none.
+    #[serde(deserialize_with = "source::list", skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Source>,
     /// The share of each class that is held out, by a hash of the image's name, where the data has
     /// no held-out images of its own. Default 0.1.
     pub held_out: f64,
@@ -25,7 +29,13 @@ pub struct ImageConfig {
 
 impl Default for ImageConfig {
     fn default() -> Self {
-        Self { path: None, held_out: 0.1, strict: false, augment: AugmentConfig::default() }
+        Self {
+            path: None,
+            also: Vec::new(),
+            held_out: 0.1,
+            strict: false,
+            augment: AugmentConfig::default(),
+        }
     }
 }
 
@@ -35,7 +45,7 @@ impl ImageConfig {
     /// # Errors
     /// [`Error::Config`] naming the key, what was found and what is possible; [`ImageError::Hub`].
     pub fn validate(&self) -> Result<()> {
-        self.source()?;
+        self.sources()?;
         if !(self.held_out > 0.0 && self.held_out < 1.0) {
             return Err(Error::Config {
                 key: "held_out",
@@ -46,17 +56,22 @@ impl ImageConfig {
         Ok(())
     }
 
-    /// Where the images are.
-    pub(super) fn source(&self) -> Result<&Source> {
-        match &self.path {
-            None => Err(Error::Config {
+    /// Where the images are: at least one place.
+    pub(super) fn sources(&self) -> Result<Vec<&Source>> {
+        let Some(first) = &self.path else {
+            return Err(Error::Config {
                 key: "path",
                 found: "not given".into(),
                 expected: "a folder of images, or `fetch:NAME`",
-            }),
-            Some(Source::Hub(name)) => Err(ImageError::Hub { name: name.clone() }.into()),
-            Some(source) => Ok(source),
+            });
+        };
+        let all: Vec<&Source> = [first].into_iter().chain(&self.also).collect();
+        for source in &all {
+            if let Source::Hub(name) = source {
+                return Err(ImageError::Hub { name: name.clone() }.into());
+            }
         }
+        Ok(all)
     }
 }
 

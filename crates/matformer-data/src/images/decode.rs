@@ -8,7 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use image::imageops::FilterType;
 use image::metadata::Orientation;
 use image::{
-    DynamicImage, GrayImage, ImageDecoder, ImageFormat, ImageReader, ImageResult, Limits, RgbImage,
+    DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader, ImageResult,
+    Limits, RgbImage,
 };
 
 use super::{ImageShape, MAX_IMAGE_PIXELS};
@@ -85,9 +86,7 @@ impl Decoder {
         let (width, height) = decoder.dimensions();
         let pixels = u64::from(width) * u64::from(height);
         if !(1..=MAX_IMAGE_PIXELS).contains(&pixels) {
-            return Err(format!(
-                "{width} by {height} pixels, expected: 1 to {MAX_IMAGE_PIXELS} pixels"
-            ));
+            return Err(too_large(width, height));
         }
         if format == ImageFormat::Jpeg && !is_whole_jpeg(bytes) {
             // The decoder would make up the rest of it.
@@ -185,7 +184,26 @@ fn open(bytes: &[u8]) -> Result<(ImageFormat, impl ImageDecoder + '_), String> {
         reader.limits(limits());
         reader.into_decoder()
     };
-    Ok((format, decoder().map_err(|error| error.to_string())?))
+    match decoder() {
+        Ok(decoder) => Ok((format, decoder)),
+        // It would take more memory than any image that is decoded.
+        Err(ImageError::Limits(_)) => Err(match unlimited_dimensions(bytes, format) {
+            Some((width, height)) => too_large(width, height),
+            None => "it is too large".into(),
+        }),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn too_large(width: u32, height: u32) -> String {
+    format!("{width} by {height} pixels, expected: 1 to {MAX_IMAGE_PIXELS} pixels")
+}
+
+/// Width and height by the header alone.
+fn unlimited_dimensions(bytes: &[u8], format: ImageFormat) -> Option<(u32, u32)> {
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.no_limits();
+    reader.into_dimensions().ok()
 }
 
 /// Lays an image with an alpha channel over white.

@@ -28,23 +28,19 @@ pub enum ImageError {
         /// The name.
         name: HubName,
     },
-    /// A named source that is several sets of images.
-    #[error(
-        "`data.path` is `fetch:{name}`, which is {} sets of images, expected: the folder of one, such \
-         as `{}`",
-        parts.len(), parts.first().map(|part| part.display().to_string()).unwrap_or_default()
-    )]
-    Parts {
-        /// The source.
-        name: String,
-        /// The folders of its sets.
-        parts: Vec<PathBuf>,
-    },
     /// `data.path` is a file.
     #[error("`{}` is a file, expected: a folder of images", path.display())]
     NotAFolder {
         /// The file.
         path: PathBuf,
+    },
+    /// Folders whose images cannot be joined.
+    #[error("`{}` cannot be joined with others: expected {expected}", path.display())]
+    Joined {
+        /// The folder that differs.
+        path: PathBuf,
+        /// What it should have.
+        expected: &'static str,
     },
     /// A folder holds no images that are known as such.
     #[error("no images in `{}`", path.display())]

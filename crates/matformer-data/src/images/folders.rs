@@ -45,7 +45,8 @@ pub(super) fn find(listing: &Listing) -> Result<Found> {
     };
     let used = train.len() + held_out.as_ref().map_or(0, Images::len);
     let ignored = listing.files.len() - used;
-    Ok(Found { layout: ImageLayout::Folders, classes, train, held_out, ignored })
+    let (layout, folders) = (ImageLayout::Folders, Vec::new());
+    Ok(Found { layout, classes, train, held_out, ignored, folders })
 }
 
 /// The files of each class.

@@ -58,6 +58,8 @@ pub(super) struct Found {
     pub held_out: Option<Images>,
     /// Files that are no image, or lie in no folder of a class.
     pub ignored: usize,
+    /// What stands before the names of the images of each folder, where there are several.
+    pub folders: Vec<String>,
 }
 
 /// Images with labels.
@@ -71,22 +73,77 @@ pub(super) struct Images {
 /// Where the pixels of images are.
 #[derive(Debug)]
 enum Pixels {
-    /// In a file for each image, below `root`.
-    Files { root: PathBuf, files: Vec<Listed> },
+    /// In a file for each image, below one of these folders.
+    Files { roots: Vec<Root>, files: Vec<(usize, Listed)> },
     /// In files of many images.
     Packed(Packed),
+}
+
+/// A folder of images.
+#[derive(Debug, Clone)]
+struct Root {
+    path: PathBuf,
+    /// What tells its images from those of other folders: empty where there are none.
+    prefix: String,
 }
 
 /// Takes decoded images, in order: the position in the list that was asked for, the bytes that the
 /// image has in its file, and its pixels or why there are none.
 pub(super) type Sink<'a> = dyn FnMut(usize, u64, Result<Vec<u8>, String>) -> Result<()> + 'a;
 
+/// Finds the images below all of `roots`: those of the classes of one name are of one class.
+///
+/// # Errors
+/// As [`find_in`] of each; [`ImageError::Joined`] for more than one, of which one has no folder per class,
+/// or has held-out images where another has none.
+pub(super) fn find(roots: &[PathBuf]) -> Result<Found> {
+    if let [root] = roots {
+        return find_in(root);
+    }
+    let mut parts = Vec::new();
+    for (index, root) in roots.iter().enumerate() {
+        let part = find_in(root)?;
+        let own = parts.first().is_some_and(|(first, _): &(Found, String)| {
+            first.held_out.is_some() != part.held_out.is_some()
+        });
+        if part.layout != ImageLayout::Folders || own {
+            let expected = match own {
+                true => "held-out images of its own or none, as in `data.path`",
+                false => "a folder per class",
+            };
+            return Err(ImageError::Joined { path: root.clone(), expected }.into());
+        }
+        let name = root.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        let taken = parts.iter().any(|(_, other)| *other == name);
+        parts.push((part, if taken { format!("{name}-{index}") } else { name }));
+    }
+    let mut classes: Vec<String> =
+        parts.iter().flat_map(|(part, _)| part.classes.iter().cloned()).collect();
+    classes.sort();
+    classes.dedup();
+    let (mut train, mut held_out, mut ignored) = (Images::none(), None, 0);
+    let mut folders = Vec::new();
+    for (part, name) in parts {
+        let prefix = format!("{name}/");
+        folders.push(name);
+        let own = part.classes;
+        let place =
+            |label: u32| classes.binary_search(&own[label as usize]).unwrap_or_default() as u32;
+        train.join(part.train, &prefix, &place);
+        if let Some(images) = part.held_out {
+            held_out.get_or_insert_with(Images::none).join(images, &prefix, &place);
+        }
+        ignored += part.ignored;
+    }
+    Ok(Found { layout: ImageLayout::Folders, classes, train, held_out, ignored, folders })
+}
+
 /// Finds the images below `root`.
 ///
 /// # Errors
 /// As [`Listing::of`]; what is wrong with the files of the layout; [`ImageError::NoImages`];
 /// [`ImageError::OneClass`].
-pub(super) fn find(root: &Path) -> Result<Found> {
+fn find_in(root: &Path) -> Result<Found> {
     let listing = Listing::of(root)?;
     let packed = match idx::find(&listing)? {
         None => cifar::find(&listing)?,
@@ -122,8 +179,27 @@ pub(super) fn class_names(path: &Path) -> Result<Vec<String>> {
 impl Images {
     /// Images in files of their own, below `root`.
     pub(super) fn files(root: &Path, files: Vec<(Listed, u32)>) -> Self {
-        let (files, labels) = files.into_iter().unzip();
-        Self { labels, pixels: Pixels::Files { root: root.into(), files } }
+        let roots = vec![Root { path: root.into(), prefix: String::new() }];
+        let (files, labels) = files.into_iter().map(|(file, label)| ((0, file), label)).unzip();
+        Self { labels, pixels: Pixels::Files { roots, files } }
+    }
+
+    /// None yet.
+    fn none() -> Self {
+        Self { labels: Vec::new(), pixels: Pixels::Files { roots: Vec::new(), files: Vec::new() } }
+    }
+
+    /// Adds images in files of their own; `place` gives their labels here.
+    fn join(&mut self, other: Self, prefix: &str, place: &dyn Fn(u32) -> u32) {
+        let (Pixels::Files { roots, files }, Pixels::Files { roots: theirs, files: more }) =
+            (&mut self.pixels, other.pixels)
+        else {
+            return;
+        };
+        let first = roots.len();
+        roots.extend(theirs.into_iter().map(|root| Root { prefix: prefix.to_owned(), ..root }));
+        files.extend(more.into_iter().map(|(root, file)| (first + root, file)));
+        self.labels.extend(other.labels.into_iter().map(place));
     }
 
     /// Images in files of many, as many as there are labels.
@@ -137,10 +213,23 @@ impl Images {
         self.labels.len()
     }
 
-    /// The name of an image, without a machine's path.
+    /// The name of an image, without a machine's path: of several folders, its folder's name first.
     pub(super) fn name(&self, index: usize) -> String {
+        let prefix = match &self.pixels {
+            Pixels::Files { roots, files } => {
+                files.get(index).map_or("", |(root, _)| &roots[*root].prefix)
+            }
+            Pixels::Packed(_) => "",
+        };
+        format!("{prefix}{}", self.name_inside(index))
+    }
+
+    /// The name of an image in its folder: that of others in other folders, perhaps.
+    pub(super) fn name_inside(&self, index: usize) -> String {
         match &self.pixels {
-            Pixels::Files { files, .. } => files.get(index).map(Listed::name).unwrap_or_default(),
+            Pixels::Files { files, .. } => {
+                files.get(index).map(|(_, file)| file.name()).unwrap_or_default()
+            }
             Pixels::Packed(packed) => packed.name(index),
         }
     }
@@ -148,9 +237,11 @@ impl Images {
     /// The bytes of the images at `indices`, as their files have them.
     pub(super) fn bytes(&self, indices: &[usize]) -> u64 {
         match &self.pixels {
-            Pixels::Files { files, .. } => {
-                indices.iter().filter_map(|&index| files.get(index)).map(|file| file.bytes).sum()
-            }
+            Pixels::Files { files, .. } => indices
+                .iter()
+                .filter_map(|&index| files.get(index))
+                .map(|(_, file)| file.bytes)
+                .sum(),
             Pixels::Packed(packed) => packed.bytes(indices.len()),
         }
     }
@@ -167,10 +258,15 @@ impl Images {
             hasher.part(label.to_le_bytes());
         }
         match &self.pixels {
-            Pixels::Files { root, files } => {
-                let root = std::fs::canonicalize(root).map_err(fs::error(root, "read"))?;
-                hasher.part(root.as_os_str().as_encoded_bytes());
-                for file in files {
+            Pixels::Files { roots, files } => {
+                for Root { path, .. } in roots {
+                    let path = std::fs::canonicalize(path).map_err(fs::error(path, "read"))?;
+                    hasher.part(path.as_os_str().as_encoded_bytes());
+                }
+                for (root, file) in files {
+                    if roots.len() > 1 {
+                        hasher.part(root.to_le_bytes());
+                    }
                     hasher.part(file.inside.as_os_str().as_encoded_bytes());
                     hasher.part(file.bytes.to_le_bytes()).part(file.modified.to_le_bytes());
                 }
@@ -187,8 +283,8 @@ impl Images {
     /// Whether every image that can be read is a square of this size.
     pub(super) fn all_have_size(&self, size: usize) -> bool {
         match &self.pixels {
-            Pixels::Files { root, files } => files.par_iter().all(|file| {
-                let found = decode::dimensions(&root.join(&file.inside));
+            Pixels::Files { roots, files } => files.par_iter().all(|(root, file)| {
+                let found = decode::dimensions(&roots[*root].path.join(&file.inside));
                 found
                     .is_none_or(|(width, height)| (width as usize, height as usize) == (size, size))
             }),
@@ -210,16 +306,19 @@ impl Images {
         decoder: &Decoder,
         sink: &mut Sink<'_>,
     ) -> Result<()> {
-        let (root, files) = match &self.pixels {
+        let (roots, files) = match &self.pixels {
             Pixels::Packed(packed) => return packed.decode(indices, decoder, sink),
-            Pixels::Files { root, files } => (root, files),
+            Pixels::Files { roots, files } => (roots, files),
         };
         let most = at_once(decoder.shape().bytes());
         for (chunk, part) in indices.chunks(most).enumerate() {
-            let listed: Vec<&Listed> = part.iter().filter_map(|&index| files.get(index)).collect();
-            let decode = |file: &&Listed| decoder.file(&root.join(&file.inside));
+            let listed: Vec<&(usize, Listed)> =
+                part.iter().filter_map(|&index| files.get(index)).collect();
+            let decode = |(root, file): &&(usize, Listed)| {
+                decoder.file(&roots[*root].path.join(&file.inside))
+            };
             let decoded: Vec<_> = listed.par_iter().map(decode).collect();
-            for (at, (file, image)) in listed.into_iter().zip(decoded).enumerate() {
+            for (at, ((_, file), image)) in listed.into_iter().zip(decoded).enumerate() {
                 sink(chunk * most + at, file.bytes, image)?;
             }
         }

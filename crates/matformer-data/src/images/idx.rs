@@ -40,7 +40,14 @@ pub(super) fn find(listing: &Listing) -> Result<Option<Found>> {
         true => Some(set.split(HELD_OUT)?),
         false => None,
     };
-    Ok(Some(Found { layout: ImageLayout::Idx, classes, train, held_out, ignored: 0 }))
+    Ok(Some(Found {
+        layout: ImageLayout::Idx,
+        classes,
+        train,
+        held_out,
+        ignored: 0,
+        folders: Vec::new(),
+    }))
 }
 
 /// A folder of IDX files.

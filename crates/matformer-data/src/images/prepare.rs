@@ -14,16 +14,17 @@ use super::{ImageConfig, ImageError, ImageShape, SetFault};
 use crate::fetch::Content;
 use crate::hash::Hasher;
 use crate::progress::{Progress, Stage};
-use crate::{Hash, Result, Source, cache, fetch};
+use crate::{Error, Hash, Result, Source, cache, fetch};
 
 /// Goes into the key: a folder of another version is never reused.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 /// Written last before the folder is published.
 const SUMMARY: &str = "summary.json";
-const TRAIN: &str = "train.bin";
-const HELD_OUT: &str = "held_out.bin";
+/// Of each split its images, and their names as a JSON list.
+const TRAIN: [&str; 2] = ["train.bin", "train.names.json"];
+const HELD_OUT: [&str; 2] = ["held_out.bin", "held_out.names.json"];
 /// What every prepared folder has.
-const FILES: [&str; 3] = [SUMMARY, TRAIN, HELD_OUT];
+const FILES: [&str; 5] = [SUMMARY, TRAIN[0], TRAIN[1], HELD_OUT[0], HELD_OUT[1]];
 /// The share of the images that may be bad.
 const MAX_BAD: f64 = 0.01;
 /// Bad images that are named; the rest are counted.
@@ -56,6 +57,10 @@ pub struct ImageSummary {
     pub skipped: Skipped,
     /// Files that were not read: they are no image, or lie in no folder of a class that is used.
     pub ignored: usize,
+    /// Where the images are of several folders, what the names of each folder's begin with, before a
+    /// `/`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub folders: Vec<String>,
 }
 
 /// The images of one split.
@@ -94,7 +99,7 @@ impl fmt::Display for SkippedImage {
     }
 }
 
-/// A folder with `train.bin`, `held_out.bin` and `summary.json`.
+/// A folder with `train.bin`, `held_out.bin`, the names of the images in both, and `summary.json`.
 #[derive(Debug, Clone)]
 pub struct PreparedImages {
     dir: PathBuf,
@@ -130,9 +135,12 @@ pub fn prepare_images(
 ) -> Result<PreparedImages> {
     config.validate()?;
     shape.validate()?;
-    let root = locate(config.source()?, cache, progress)?;
+    let mut roots = Vec::new();
+    for source in config.sources()? {
+        roots.push(locate(source, cache, progress)?);
+    }
     progress(Progress { stage: Stage::Images, done: 0, total: 0 });
-    let found = found::find(&root)?;
+    let found = found::find(&roots)?;
     let key = key(&found, config, shape)?.short();
     let there = cache.join(&key);
     if cache::missing(&there, &FILES).is_none() {
@@ -181,7 +189,7 @@ impl PreparedImages {
     /// # Errors
     /// As [`ImageSet::open`]; [`SetFault::Other`] if the file is not what the summary says.
     pub fn train(&self) -> Result<ImageSet> {
-        self.set(TRAIN, &self.summary.train)
+        self.set(TRAIN[0], &self.summary.train)
     }
 
     /// The held-out images.
@@ -189,7 +197,37 @@ impl PreparedImages {
     /// # Errors
     /// As [`train`](Self::train).
     pub fn held_out(&self) -> Result<ImageSet> {
-        self.set(HELD_OUT, &self.summary.held_out)
+        self.set(HELD_OUT[0], &self.summary.held_out)
+    }
+
+    /// The names of the images to train on, in their order: paths from the folder of the data, and
+    /// `FILE:PLACE` where a file holds many.
+    ///
+    /// # Errors
+    /// If they cannot be read, or are not as many as the images.
+    pub fn train_names(&self) -> Result<Vec<String>> {
+        self.names(TRAIN[1], &self.summary.train)
+    }
+
+    /// The names of the held-out images.
+    ///
+    /// # Errors
+    /// As [`train_names`](Self::train_names).
+    pub fn held_out_names(&self) -> Result<Vec<String>> {
+        self.names(HELD_OUT[1], &self.summary.held_out)
+    }
+
+    fn names(&self, file: &str, split: &SplitImages) -> Result<Vec<String>> {
+        let path = self.dir.join(file);
+        let names: Vec<String> = serde_json::from_slice(&fs::read(&path)?)
+            .map_err(|error| Error::Cache { path: path.clone(), reason: error.to_string() })?;
+        match names.len() == split.images {
+            true => Ok(names),
+            false => {
+                let reason = format!("{} names of {} images", names.len(), split.images);
+                Err(Error::Cache { path, reason })
+            }
+        }
     }
 
     fn set(&self, file: &str, split: &SplitImages) -> Result<ImageSet> {
@@ -224,13 +262,7 @@ fn locate(source: &Source, cache: &Path, progress: &mut dyn FnMut(Progress)) -> 
     match source {
         Source::Path(path) => Ok(path.clone()),
         Source::Hub(name) => Err(ImageError::Hub { name: name.clone() }.into()),
-        Source::Fetched(name) => {
-            let folder = fetch::folder(cache, name, Content::Images, progress)?;
-            match <[PathBuf; 1]>::try_from(fs::read_dir(&folder)?) {
-                Ok([part]) => Ok(part),
-                Err(parts) => Err(ImageError::Parts { name: name.clone(), parts }.into()),
-            }
-        }
+        Source::Fetched(name) => fetch::folder(cache, name, Content::Images, true, progress),
     }
 }
 
@@ -265,7 +297,7 @@ fn write(
     let splits = match &found.held_out {
         Some(own) => [&found.train, own].map(|images| (images, (0..images.len()).collect())),
         None => {
-            let name = |index| found.train.name(index);
+            let name = |index| found.train.name_inside(index);
             let splits = split(&found.train.labels, config.held_out, name);
             splits.map(|indices| (&found.train, indices))
         }
@@ -273,8 +305,9 @@ fn write(
     let mut writing = Writing::new(found, config, &splits, progress);
     let decoder = Decoder::new(shape);
     let [train, held_out] = &splits;
-    let train = writing.split("train", &decoder, train, &folder.join(TRAIN))?;
-    let held_out = writing.split("held_out", &decoder, held_out, &folder.join(HELD_OUT))?;
+    let train = writing.split("train", &decoder, train, TRAIN.map(|file| folder.join(file)))?;
+    let held_out =
+        writing.split("held_out", &decoder, held_out, HELD_OUT.map(|file| folder.join(file)))?;
     let summary = ImageSummary {
         format_version: FORMAT_VERSION,
         data_hash: writing.hasher.finish(),
@@ -287,6 +320,7 @@ fn write(
         own_held_out: found.held_out.is_some(),
         skipped: writing.skipped(),
         ignored: found.ignored,
+        folders: found.folders.clone(),
     };
     cache::write_json(&folder.join(SUMMARY), &summary)
 }
@@ -332,15 +366,16 @@ impl<'a> Writing<'a> {
         }
     }
 
-    /// Decodes the images of one split into a file.
+    /// Decodes the images of one split into a file, and their names into another.
     fn split(
         &mut self,
         split: &'static str,
         decoder: &Decoder,
         (images, places): &Places<'_>,
-        path: &Path,
+        [path, names_path]: [PathBuf; 2],
     ) -> Result<SplitImages> {
-        let mut writer = SetWriter::create(path, decoder.shape(), self.classes.len())?;
+        let mut writer = SetWriter::create(&path, decoder.shape(), self.classes.len())?;
+        let mut names = Vec::with_capacity(places.len());
         let mut counts = vec![0_usize; self.classes.len()];
         self.hasher.part(split);
         images.decode(places, decoder, &mut |place, bytes, decoded| {
@@ -351,6 +386,7 @@ impl<'a> Writing<'a> {
                     counts[label as usize] += 1;
                     self.hasher.part(label.to_le_bytes()).part(&pixels);
                     writer.push(label as usize, &pixels)?;
+                    names.push(images.name(index));
                 }
                 Err(reason) => self.skip(SkippedImage { name: images.name(index), reason })?,
             }
@@ -358,6 +394,7 @@ impl<'a> Writing<'a> {
             Ok(())
         })?;
         writer.finish()?;
+        cache::write_json(&names_path, &names)?;
         let empty = self.classes.iter().zip(&counts).filter(|(_, count)| **count == 0);
         let empty_classes = empty.map(|(class, _)| class.clone()).collect();
         match counts.iter().sum::<usize>() {

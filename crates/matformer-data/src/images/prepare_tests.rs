@@ -231,10 +231,10 @@ fn a_damaged_folder_is_an_error_with_a_hint() {
 
     let summary = prepared.dir().join("summary.json");
     let text = std::fs::read_to_string(&summary).unwrap();
-    let newer = text.replace("\"format_version\": 1", "\"format_version\": 99");
+    let newer = text.replace("\"format_version\": 2", "\"format_version\": 99");
     std::fs::write(&summary, newer).unwrap();
     let error = place.prepare(4, 1).unwrap_err();
-    assert!(error.to_string().ends_with("format version 99, expected: 1"), "{error}");
+    assert!(error.to_string().ends_with("format version 99, expected: 2"), "{error}");
     assert!(error.hint().unwrap().starts_with(&format!("remove `{folder}`; ")));
 }
 
@@ -249,4 +249,42 @@ fn a_folder_that_lacks_a_file_is_prepared_again() {
         assert_eq!((again.dir(), &again.summary), (first.dir(), &first.summary));
         assert_eq!(folders(&place), 1);
     }
+}
+
+#[test]
+fn folders_are_joined_by_the_names_of_classes_and_images() {
+    let place = Place::new();
+    for grey in 0..20 {
+        for folder in ["one/a", "one/b", "two/a", "two/c"] {
+            place.write(&format!("{folder}/{grey}.png"), png(4, [grey; 3]));
+        }
+    }
+    let config = |also: &str| ImageConfig {
+        path: Some(place.path("one").into()),
+        also: vec![place.path(also).into()],
+        held_out: 0.2,
+        ..place.config()
+    };
+    let prepared = place.prepare_with(&config("two"), 4, 1).unwrap();
+    assert_eq!(prepared.summary.classes, ["a", "b", "c"]);
+    let (set, names) = (prepared.held_out().unwrap(), prepared.held_out_names().unwrap());
+    // Four of each class and folder.
+    assert_eq!((names.len(), prepared.train_names().unwrap().len()), (16, 64));
+    for (index, name) in names.iter().enumerate() {
+        let class = set.label(index);
+        assert_eq!(name.split('/').nth(1), Some(["a", "b", "c"][class]), "{name}");
+        // What is held out of one folder is held out of the other.
+        if let Some(image) = name.strip_prefix("one/a/") {
+            assert!(names.contains(&format!("two/a/{image}")), "{name}");
+        }
+    }
+    place.write("split/train/a/1.png", png(4, [1; 3]));
+    place.write("split/train/b/1.png", png(4, [2; 3]));
+    place.write("split/val/a/1.png", png(4, [3; 3]));
+    let message = place.message(&place.prepare_with(&config("split"), 4, 1).unwrap_err());
+    assert_eq!(
+        message,
+        "`split` cannot be joined with others: expected held-out images of its own or none, as in \
+         `data.path`"
+    );
 }

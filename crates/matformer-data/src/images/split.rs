@@ -5,8 +5,8 @@ use crate::hash::Hasher;
 
 /// The places of the images to train on and of those that are held out, both ascending.
 ///
-/// Of each class a share is held out, to the nearest image: those whose names have the smallest
-/// hashes. An image stays where it is when others come or go, but for one beside the limit.
+/// Of each class a share is held out, to the nearest name: those with the smallest hashes. Images of one
+/// name stay together. An image stays where it is when others come or go, but for one beside the limit.
 pub(super) fn split(labels: &[u32], share: f64, name: impl Fn(usize) -> String) -> [Vec<usize>; 2] {
     let mut order: Vec<(u32, Hash, usize)> = labels
         .iter()
@@ -16,9 +16,11 @@ pub(super) fn split(labels: &[u32], share: f64, name: impl Fn(usize) -> String) 
     order.sort_unstable_by_key(|(label, hash, index)| (*label, *hash.as_bytes(), *index));
     let (mut train, mut held_out) = (Vec::new(), Vec::new());
     for class in order.chunk_by(|(a, ..), (b, ..)| a == b) {
-        let count = (share * class.len() as f64).round() as usize;
-        for (place, (.., index)) in class.iter().enumerate() {
-            if place < count { held_out.push(*index) } else { train.push(*index) }
+        let names: Vec<_> = class.chunk_by(|(_, a, _), (_, b, _)| a == b).collect();
+        let count = (share * names.len() as f64).round() as usize;
+        for (place, images) in names.into_iter().enumerate() {
+            let part = if place < count { &mut held_out } else { &mut train };
+            part.extend(images.iter().map(|(.., index)| *index));
         }
     }
     train.sort_unstable();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::plots::{Frame, Ink, Mark, Point, draw, range};
 use super::{AlonePoint, HeldOutPoint, TrainPoint, metric::Metric};
-use crate::{Result, SubmodelResult};
+use crate::{Result, SubmodelResult, retrieval::SearchResult};
 
 /// Points of a training curve at most; each is the mean of what lies between two of them.
 const BINS: u64 = 50;
@@ -145,6 +145,53 @@ fn curve(
         marks.push(Mark::Dot(ink, at(r), 14));
         marks.push(Mark::Label((at(r).0, at(r).1 + of(r).1), r.submodel.clone()));
     }
+}
+
+/// 1-NN accuracy against parameters of what embeds the queries (the paper's Figure 5): into one gallery,
+/// granularities as large points, joined and labelled; each into a gallery of its own as small points of
+/// another color; what was trained alone in the color of the text.
+pub(super) fn search(results: &[SearchResult], granularities: &[String]) -> Result<String> {
+    let percent = |r: &SearchResult| {
+        let (value, errors) = Metric::Top1.scaled(r.found.nearest);
+        (r.query_params as f64, value, 2.0 * errors.unwrap_or(0.0))
+    };
+    // Without parameters it is no encoder.
+    let drawn: Vec<&SearchResult> = results.iter().filter(|r| r.query_params > 0).collect();
+    let place = |r: &SearchResult| granularities.iter().position(|name| *name == r.query);
+    let own = |r: &SearchResult| r.is_symmetric() && r.above.is_some();
+    let mut joined: Vec<Point> = drawn
+        .iter()
+        .filter(|r| r.alone.is_none() && !own(r) && place(r).is_some())
+        .map(|r| (percent(r).0, percent(r).1))
+        .collect();
+    joined.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut marks = vec![Mark::Line(Ink::Muted, joined)];
+    for r in &drawn {
+        let (x, y, errors) = percent(r);
+        let (ink, radius, label) = match (r.alone.is_some(), own(r), place(r)) {
+            (true, ..) => (ALONE, 9, false),
+            (_, true, _) => (Ink::Series(granularities.len()), 9, false),
+            (_, _, Some(place)) => (Ink::Series(place), 14, true),
+            _ => (Ink::Muted, 8, false),
+        };
+        marks.push(Mark::ErrorBar(ink, (x, y), errors));
+        marks.push(Mark::Dot(ink, (x, y), radius));
+        if label {
+            marks.push(Mark::Label((x, y + errors), r.query.clone()));
+        }
+    }
+    let ends = drawn.iter().flat_map(|r| {
+        let (_, y, errors) = percent(r);
+        [y - errors, y + errors]
+    });
+    let frame = Frame {
+        name: "retrieval against parameters",
+        x: range(drawn.iter().map(|r| r.query_params as f64), 0.08),
+        y: range(ends, 0.12), // the labels' room
+        x_title: "parameters of what embeds the queries",
+        y_title: "1-NN accuracy, %",
+    };
+    draw(&frame, &marks)
 }
 
 /// The figure of a run's training.
@@ -310,6 +357,6 @@ mod tests {
         let points: Vec<_> = losses.map(|loss| train(u64::MAX, "S", loss)).to_vec();
         assert!(training(&points, &[], &["S".into()], Metric::Loss).is_ok());
         assert!(training(&[train(0, "S", 1.0)], &[], &["S".into()], Metric::Loss).is_ok());
-        assert!(accuracy_cost(&[], &[], &[]).is_ok());
+        assert!(accuracy_cost(&[], &[], &[]).is_ok() && search(&[], &[]).is_ok());
     }
 }

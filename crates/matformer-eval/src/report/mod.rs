@@ -13,7 +13,10 @@ use matformer_core::Submodel;
 use matformer_data::Baselines;
 use serde::{Deserialize, Serialize};
 
-use crate::{Estimate, EvalResults, Result, SubmodelResult};
+use crate::{
+    Estimate, EvalResults, Result, SubmodelResult,
+    retrieval::{SearchResult, SearchResults},
+};
 
 pub use metric::Metric;
 pub use overlay::{OverlayData, OverlayRun, render_overlay};
@@ -39,6 +42,8 @@ pub struct ReportData {
     pub floor: Option<String>,
     /// What a submodel makes of a prompt.
     pub sample: Option<Sample>,
+    /// What queries by each size find in one gallery.
+    pub retrieval: Option<SearchResults>,
 }
 
 /// A granularity that was trained alone, for comparison.
@@ -112,6 +117,15 @@ pub fn render(data: &ReportData) -> Result<String> {
             })
             .collect(),
         alone: data.alone.iter().map(|alone| AloneRow::new(alone, metric)).collect(),
+        search: match &data.retrieval {
+            Some(found) => Some(figures::search(&found.results, &data.granularities)?),
+            None => None,
+        },
+        found: data
+            .retrieval
+            .iter()
+            .flat_map(|found| found.results.iter().map(found_row))
+            .collect(),
     };
     Ok(page.render()?)
 }
@@ -148,6 +162,28 @@ struct Page<'a> {
     reference: Option<&'a str>,
     rows: Vec<Row<'a>>,
     alone: Vec<AloneRow<'a>>,
+    search: Option<String>,
+    found: Vec<[String; 6]>,
+}
+
+/// A line of the table of searches.
+fn found_row(r: &SearchResult) -> [String; 6] {
+    let percent = |estimate| {
+        let (value, stderr) = Metric::Top1.scaled(estimate);
+        format::percent(value, stderr)
+    };
+    let difference = |estimate| Metric::Top1.difference(Metric::Top1.scaled(estimate));
+    [
+        match &r.alone {
+            Some(budget) => format!("{} ({budget})", r.query),
+            None => r.query.clone(),
+        },
+        r.gallery.clone(),
+        format::thousands(r.query_params),
+        percent(r.found.nearest),
+        percent(r.found.map),
+        r.above.map_or("–".into(), difference),
+    ]
 }
 
 /// What was measured, from the smallest submodel to the largest.

@@ -60,6 +60,7 @@ fn sample() -> ReportData {
         granularities: names,
         floor: None,
         alone: Vec::new(),
+        retrieval: None,
         sample: Some(Sample {
             submodel: "XL".into(),
             prompt: "fn main() {".into(),

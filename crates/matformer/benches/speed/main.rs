@@ -6,6 +6,7 @@ mod machine;
 mod memory;
 mod ops;
 mod peer;
+mod search;
 mod train;
 
 use anyhow::Result;
@@ -32,6 +33,8 @@ enum What {
     Train(train::TrainArgs),
     /// Peak memory of a training step, beside PyTorch's
     Memory(memory::MemoryArgs),
+    /// Exact search of a gallery of vectors, beside the products alone and faiss
+    Search(search::SearchArgs),
 }
 
 fn main() -> Result<()> {
@@ -42,5 +45,6 @@ fn main() -> Result<()> {
         What::Joint(joint) => joint::run(&joint, args.json),
         What::Train(train) => train::run(&train, args.json),
         What::Memory(memory) => memory::run(&memory, args.json),
+        What::Search(search) => search::run(&search, args.json),
     }
 }

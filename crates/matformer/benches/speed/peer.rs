@@ -1,4 +1,4 @@
-//! PyTorch in a process of its own, asked for one timed step at a time.
+//! PyTorch or faiss in a process of its own, asked for one timed piece of work at a time.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -9,20 +9,24 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-/// A running `xtask/python/bench_train.py`.
+/// A running script of `xtask/python`.
 pub struct Peer {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
-    /// `torch` and its version.
+    /// What it times, and its version: `torch 2.15`.
     pub version: String,
 }
 
 impl Peer {
-    /// Starts the script with a Python that has torch.
+    /// Starts `bench_train.py` with a Python that has torch.
     pub fn start(python: &str) -> Result<Self> {
-        let script =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../xtask/python/bench_train.py");
+        Self::of(python, "bench_train.py", "torch")
+    }
+
+    /// Starts a script with a Python that has the `module` which it says the version of.
+    pub fn of(python: &str, script: &str, module: &str) -> Result<Self> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../xtask/python").join(script);
         let threads = std::thread::available_parallelism()?.to_string();
         let mut child = Command::new(python)
             .arg(script)
@@ -36,8 +40,9 @@ impl Peer {
         };
         let mut peer =
             Self { child, input, output: BufReader::new(output), version: String::new() };
-        let hello = peer.answer().with_context(|| format!("--python {python}: has it torch?"))?;
-        peer.version = format!("torch {}", hello["torch"].as_str().unwrap_or_default());
+        let hello =
+            peer.answer().with_context(|| format!("--python {python}: has it {module}?"))?;
+        peer.version = format!("{module} {}", hello[module].as_str().unwrap_or_default());
         Ok(peer)
     }
 

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use matformer::{
-    core::Manifest,
-    eval::{Estimate, SubmodelResult, report::AlonePoint, stats},
+    core::{Manifest, Submodel},
+    eval::{Estimate, EvalResults, Evaluation, SubmodelResult, report::AlonePoint, stats},
 };
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +46,19 @@ pub fn dir(run: &Path, budget: Budget, name: &str) -> PathBuf {
     run.join("baselines").join(budget.name()).join(name)
 }
 
-/// The baselines of a run that have ended.
+/// Each of a run's granularities that was trained alone to its end, with its budget and folder.
+pub fn ended<K: Kind>(folder: &ModelFolder<K>) -> Vec<(Budget, Submodel, PathBuf)> {
+    let of_budget = |budget: Budget| {
+        folder.trained().into_iter().map(move |uniform| {
+            let dir = dir(&folder.dir, budget, &folder.space().label(&uniform));
+            (budget, uniform, dir)
+        })
+    };
+    let all = Budget::ALL.into_iter().flat_map(of_budget);
+    all.filter(|(_, _, dir)| dir.join(Manifest::FILE).exists()).collect()
+}
+
+/// The baselines of a run that have ended, as they and the run were measured for a report.
 pub fn alone<K: Kind>(
     folder: &ModelFolder<K>,
     elastic: &Measured<K>,
@@ -54,23 +66,50 @@ pub fn alone<K: Kind>(
     context: &Context,
 ) -> Result<Vec<Alone>> {
     let mut found = Vec::new();
-    for budget in [Budget::PerWidth, Budget::Total] {
-        for uniform in folder.trained() {
-            let name = folder.space().label(&uniform);
-            let dir = dir(&folder.dir, budget, &name);
-            if !dir.join(Manifest::FILE).exists() {
-                continue;
-            }
-            let baseline = ModelFolder::<K>::load(&dir, &context.device)?;
-            let measured = measured(&baseline, tokens)?;
-            let same = measured.results.data == elastic.results.data;
-            let documents = (elastic.documents.get(&name), measured.documents.get(&name));
-            if let ((Some(ours), Some(theirs)), true) = (documents, same) {
-                let elastic_above = stats::judged_difference(ours, theirs)?;
-                let result = measured.results.results.into_iter().find(|r| r.submodel == name);
-                found.extend(result.map(|result| Alone { budget, result, elastic_above }));
-            }
+    for (budget, uniform, dir) in ended(folder) {
+        let name = folder.space().label(&uniform);
+        let baseline = ModelFolder::<K>::load(&dir, &context.device)?;
+        let measured = measured(&baseline, tokens)?;
+        let same = measured.results.data == elastic.results.data;
+        let documents = (elastic.documents.get(&name), measured.documents.get(&name));
+        if let ((Some(ours), Some(theirs)), true) = (documents, same) {
+            let elastic_above = stats::judged_difference(ours, theirs)?;
+            let result = measured.results.results.into_iter().find(|r| r.submodel == name);
+            found.extend(result.map(|result| Alone { budget, result, elastic_above }));
         }
+    }
+    Ok(found)
+}
+
+/// The baselines of those `submodels` that are granularities, measured on the data that the run was
+/// measured on.
+pub fn beside<K: Kind>(
+    folder: &ModelFolder<K>,
+    prepared: &K::Prepared,
+    elastic: &Evaluation,
+    submodels: &[Submodel],
+    tokens: Option<usize>,
+    context: &Context,
+) -> Result<Vec<Alone>> {
+    let mut found = Vec::new();
+    for (budget, uniform, dir) in ended(folder) {
+        if !submodels.contains(&uniform) {
+            continue;
+        }
+        let baseline = ModelFolder::<K>::load(&dir, &context.device)?;
+        let theirs = eval::measure(&baseline, prepared, &baseline.trained(), tokens)?;
+        let results = EvalResults::new(
+            &dir.display().to_string(),
+            &K::facts(prepared).hash.to_string(),
+            &theirs,
+            baseline.space(),
+            &baseline.costs,
+            None,
+        )?;
+        let losses = theirs.losses(&baseline.trained()[0])?;
+        let elastic_above = stats::judged_difference(elastic.losses(&uniform)?, losses)?;
+        let result = results.results.into_iter().next();
+        found.extend(result.map(|result| Alone { budget, result, elastic_above }));
     }
     Ok(found)
 }

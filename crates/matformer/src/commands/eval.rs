@@ -10,8 +10,13 @@ use matformer::{
     },
     run_file::{Lm, RunKind, Vit},
 };
+use serde::Serialize;
 
-use super::{Context, count, documents, print_json};
+use super::{
+    Context,
+    alone::{self, Alone},
+    count, documents, print_json,
+};
 use crate::{
     args::EvalArgs,
     failure::OrBadInput,
@@ -59,12 +64,25 @@ fn run_kind<K: Kind>(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
         Some(&reference),
     )?;
     results.results.truncate(shown);
+    submodels.truncate(shown);
+    let alone = alone::beside(&folder, &prepared, &evaluation, &submodels, args.tokens, context)?;
     if context.json {
-        return print_json(&results);
+        return print_json(&Printed { results, alone });
     }
     let asked: Vec<String> = asked.iter().map(SubmodelSpec::to_string).collect();
     print(&results, &asked)?;
+    alone::print(&alone)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Printed {
+    #[serde(flatten)]
+    results: EvalResults,
+    /// Baselines of the same run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    alone: Vec<Alone>,
 }
 
 /// What to do with a folder that names no data.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use matformer::{
     lm::{self, GenerateOptions},
-    run_file::Lm,
+    run_file::{Lm, RunKind},
 };
 use serde::Serialize;
 
@@ -32,7 +32,7 @@ struct Output {
 }
 
 pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
-    kind::check_is_text(&args.model, "generate")?;
+    kind::check_is(&args.model, RunKind::Lm, "generate")?;
     let folder = ModelFolder::<Lm>::load(&args.model, &context.device)?;
     let submodel = folder.submodel(args.submodel.as_ref())?;
     let tokenizer = folder.tokenizer()?;

@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{commands::eval, folder::ModelFolder, kind::Kind, logging::say};
 
-/// Its file in the folder of the report: a part of the held-out text has one of its own.
-fn kept_as(tokens: Option<usize>) -> String {
+/// A file in the folder of the report: what was measured on a part of the held-out data has its own.
+pub fn file_of(stem: &str, tokens: Option<usize>, extension: &str) -> String {
     match tokens {
-        None => "measured.json".to_owned(),
-        Some(n) => format!("measured-{n}.json"),
+        None => format!("{stem}.{extension}"),
+        Some(n) => format!("{stem}-{n}.{extension}"),
     }
 }
 
@@ -70,7 +70,7 @@ impl Gap {
 /// What is kept of an earlier measurement of the same, or a new one.
 pub fn measured<K: Kind>(folder: &ModelFolder<K>, tokens: Option<usize>) -> Result<Measured<K>> {
     let dir = folder.dir.join("report");
-    let kept = dir.join(kept_as(tokens));
+    let kept = dir.join(file_of("measured", tokens, "json"));
     if let Some(measured) = reusable(&kept, folder, tokens) {
         say!("{}: measured before, reused", kept.display());
         return Ok(measured);

@@ -3,17 +3,20 @@
 
 mod alone;
 mod baselines;
+mod embed;
 mod eval;
 mod fetch;
 mod generate;
+mod import;
 mod info;
 mod measured;
 mod report;
+mod retrieve;
 mod score;
 mod slice;
 mod train;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use matformer::nn::DeviceSpec;
@@ -21,7 +24,7 @@ use serde::Serialize;
 
 use crate::{
     args::{Args, Command},
-    failure::OrBadInput,
+    failure::{Hinted, OrBadInput},
     output::out,
 };
 
@@ -52,6 +55,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Command::Info(args) if args.preset.is_some() => info::preset(&args, json),
         Command::Info(args) => info::run(&args, &context()?),
         Command::Slice(args) => slice::run(&args, &context()?),
+        Command::Import(args) => import::run(&args, &context()?),
+        Command::Embed(args) => embed::run(&args, &context()?),
+        Command::Retrieve(args) => retrieve::run(&args, &context()?),
         Command::Report(args) => report::run(&args, &context()?),
         Command::Fetch(args) => fetch::run(&args, json),
     }
@@ -61,6 +67,17 @@ pub fn run(args: Args) -> Result<ExitCode> {
 fn print_json(value: &impl Serialize) -> Result<ExitCode> {
     out!("{}", serde_json::to_string_pretty(value)?)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses a folder to write that is there.
+fn check_is_new(dir: &Path) -> Result<(), Hinted> {
+    match dir.exists() {
+        false => Ok(()),
+        true => Err(Hinted {
+            message: format!("{}: exists", dir.display()),
+            hint: "choose another --out, or remove it".to_owned(),
+        }),
+    }
 }
 
 /// `1 document`, `12 documents`.

@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use matformer::{lm, run_file::Lm};
+use matformer::{
+    lm,
+    run_file::{Lm, RunKind},
+};
 use serde::Serialize;
 
 use super::{Context, print_json};
@@ -20,7 +23,7 @@ struct Scored {
 }
 
 pub fn run(args: &ScoreArgs, context: &Context) -> Result<ExitCode> {
-    kind::check_is_text(&args.model, "score")?;
+    kind::check_is(&args.model, RunKind::Lm, "score")?;
     let folder = ModelFolder::<Lm>::load(&args.model, &context.device)?;
     let submodel = folder.submodel(args.submodel.as_ref())?;
     let tokenizer = folder.tokenizer()?;

@@ -1,6 +1,6 @@
 //! `matformer slice`
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use matformer::{
@@ -10,9 +10,9 @@ use matformer::{
 };
 use serde_json::json;
 
-use super::{Context, count, print_json};
+use super::{Context, check_is_new, count, print_json};
 use crate::{
-    args::SliceArgs,
+    args::{Format, SliceArgs},
     failure::{Hinted, OrBadInput},
     folder::ModelFolder,
     kind::{self, Kind},
@@ -42,30 +42,13 @@ fn run_kind<K: Kind>(args: &SliceArgs, context: &Context) -> Result<ExitCode> {
         })
         .bad_input();
     }
-    if args.out.exists() {
-        return Err(Hinted {
-            message: format!("{}: exists", args.out.display()),
-            hint: "choose another --out, or remove it".to_owned(),
-        })
-        .bad_input();
-    }
+    check_is_new(&args.out).bad_input()?;
     let slim = extract(&source.model, &submodel)?;
-    let provenance = Provenance {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        parent: Some(source.manifest.weights_sha256.clone()),
-        ..source.manifest.provenance.clone()
-    };
-    let mut manifest =
-        Manifest::new(K::Net::KIND, slim.space(), source.manifest.objective.clone(), provenance);
-    if let Some(tokenizer) = K::tokenizer_of(&source)? {
-        manifest = manifest.with_tokenizer(tokenizer);
-    }
-    let files = K::files_of(&source)?;
     let scratch = fs::scratch_dir(&args.out).bad_input()?;
-    for (name, bytes) in files {
-        fs::write_atomic(scratch.path().join(name), &bytes)?;
+    match args.format {
+        Format::Hf => write_model_folder(&source, &slim, scratch.path())?,
+        Format::Timm => K::write_timm(&source, &slim, scratch.path())?,
     }
-    folder::save(&slim, &manifest, scratch.path())?;
     fs::publish_dir(scratch.path(), &args.out)?;
     let params = burn::module::Module::num_params(&slim);
     if context.json {
@@ -74,9 +57,30 @@ fn run_kind<K: Kind>(args: &SliceArgs, context: &Context) -> Result<ExitCode> {
         }));
     }
     let shape = slim.config();
-    if K::width_facts(shape, &K::costs(shape), &submodel)?.exports.is_empty() {
-        say!("note: no other program loads a model of this kind; every command here does");
+    if args.format == Format::Hf
+        && !K::width_facts(shape, &K::costs(shape), &submodel)?.exports.contains(&"transformers")
+    {
+        say!("note: no other program loads a folder like this; every command here does");
     }
     out!("{}: submodel {label}, {} parameters", args.out.display(), count(params as f64))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes a slice as a model folder, with all that belongs to its source.
+fn write_model_folder<K: Kind>(source: &ModelFolder<K>, slim: &K::Net, dir: &Path) -> Result<()> {
+    let provenance = Provenance {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        parent: Some(source.manifest.weights_sha256.clone()),
+        ..source.manifest.provenance.clone()
+    };
+    let mut manifest =
+        Manifest::new(K::Net::KIND, slim.space(), source.manifest.objective.clone(), provenance);
+    if let Some(tokenizer) = K::tokenizer_of(source)? {
+        manifest = manifest.with_tokenizer(tokenizer);
+    }
+    for (name, bytes) in K::files_of(source)? {
+        fs::write_atomic(dir.join(name), &bytes)?;
+    }
+    folder::save(slim, &manifest, dir)?;
+    Ok(())
 }

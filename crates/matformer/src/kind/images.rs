@@ -8,6 +8,7 @@ use matformer::{
     core::{Costs, Submodel, fs},
     data::{Hash, ImageBatches, ImageConfig, ImageShape, PreparedImages, spread},
     eval::{EvalResults, Evaluation, evaluate_images, nearest_neighbour, report::Sample, stats},
+    formats::{NORM_EPS, Normalization, save_timm},
     images::VitBatches,
     run_file::{RunFile, Vit},
     vit::{self, MatVit, MatVitConfig, Pooling, costs},
@@ -19,7 +20,8 @@ use crate::{
     commands::count,
     failure::{Hinted, OrBadInput},
     folder::{
-        ModelFolder, PREPROCESSOR_FILE, data_cache, normalization, prepare_images, progress_bar,
+        ModelFolder, PREPROCESSOR_FILE, data_cache, normalization, prepare_images, preprocessor,
+        progress_bar,
     },
     logging::say,
 };
@@ -114,19 +116,7 @@ impl Kind for Vit {
     fn files(run: &RunFile<Self>, _: &PreparedImages) -> Result<Vec<(String, Vec<u8>)>> {
         let (shape, augment) = (run.shape(), &run.data.augment);
         let (mean, std) = augment.normalization(shape.channels);
-        let size = serde_json::json!({ "height": shape.image_size, "width": shape.image_size });
-        let config = serde_json::json!({
-            "image_processor_type": "ViTImageProcessor",
-            "do_resize": true,
-            "size": size,
-            "resample": 3,
-            "do_rescale": true,
-            "rescale_factor": 1.0 / 255.0,
-            "do_normalize": true,
-            "image_mean": mean,
-            "image_std": std,
-        });
-        Ok(vec![(PREPROCESSOR_FILE.to_owned(), format!("{config:#}\n").into_bytes())])
+        Ok(vec![preprocessor(shape.image_size, &mean, &std)])
     }
 
     fn tokenizer_of(_: &ModelFolder<Self>) -> Result<Option<Hash>> {
@@ -139,6 +129,16 @@ impl Kind for Vit {
             true => Ok(vec![(PREPROCESSOR_FILE.to_owned(), fs::read(path).bad_input()?)]),
             false => Ok(Vec::new()),
         }
+    }
+
+    fn write_timm(folder: &ModelFolder<Self>, slim: &MatVit, dir: &Path) -> Result<()> {
+        let c = slim.config();
+        let (mean, std) = normalization(&folder.dir)?.normalization(c.channels);
+        if c.norm_eps != NORM_EPS {
+            let ours = c.norm_eps;
+            say!("note: timm adds {NORM_EPS:e} to the variance in norms, this model {ours:e}");
+        }
+        save_timm(slim, &Normalization { mean, std }, dir).bad_input()
     }
 
     fn batches(
@@ -162,10 +162,10 @@ impl Kind for Vit {
         costs(shape)
     }
 
-    /// Other programs have no place for mean pooling, nor their `vit` for a distillation token.
+    /// timm has every form; transformers' `vit` has no mean pooling and no distillation token.
     fn width_facts(c: &MatVitConfig, _: &Costs, _: &Submodel) -> Result<WidthFacts> {
         let plain = c.pooling == Pooling::ClassToken && !c.distillation_token;
-        let exports = if plain { vec!["transformers"] } else { Vec::new() };
+        let exports = if plain { vec!["transformers", "timm"] } else { vec!["timm"] };
         Ok(WidthFacts { kv_bytes_per_token: None, exports })
     }
 

@@ -78,6 +78,9 @@ pub trait Kind: Tables {
     /// Hash of the tokenizer of a folder, where the kind has one: it is checked.
     fn tokenizer_of(folder: &ModelFolder<Self>) -> Result<Option<Hash>>;
 
+    /// Writes a model that was cut from a folder as timm has it.
+    fn write_timm(folder: &ModelFolder<Self>, slim: &Self::Net, dir: &Path) -> Result<()>;
+
     /// The batches of a run whose model is [`fitted`](Self::fitted), of `rows` rows.
     fn batches(run: &RunFile<Self>, prepared: &Self::Prepared, rows: usize)
     -> Result<Source<Self>>;
@@ -172,16 +175,19 @@ pub struct Source<K: Kind> {
     pub distinct: u64,
 }
 
-/// Refuses a folder of a model that is none of language.
-pub fn check_is_text(dir: &Path, command: &str) -> Result<()> {
-    match of_folder(dir)? {
-        RunKind::Lm => Ok(()),
-        RunKind::Vit => Err(Hinted {
-            message: format!("{}: a model that classifies images", dir.display()),
-            hint: format!("{command} needs a language model; `eval` and `report` take both"),
-        })
-        .bad_input(),
-    }
+/// Refuses a folder of a model that is of another kind than a command needs.
+pub fn check_is(dir: &Path, expected: RunKind, command: &str) -> Result<()> {
+    let found = of_folder(dir)?;
+    let (is, needs) = match found {
+        _ if found == expected => return Ok(()),
+        RunKind::Vit => ("a model that classifies images", "a language model"),
+        RunKind::Lm => ("a language model", "a vision model"),
+    };
+    Err(Hinted {
+        message: format!("{}: {is}", dir.display()),
+        hint: format!("{command} needs {needs}; `eval` and `report` take both"),
+    })
+    .bad_input()
 }
 
 /// Which kind the model in a folder is.

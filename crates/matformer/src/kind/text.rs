@@ -140,6 +140,14 @@ impl Kind for Lm {
             .collect()
     }
 
+    fn write_timm(folder: &ModelFolder<Self>, _: &MatLm, _: &Path) -> Result<()> {
+        Err(Hinted {
+            message: format!("{}: a language model; timm has vision models", folder.dir.display()),
+            hint: "leave --format out: the slice is a folder of Hugging Face's".to_owned(),
+        })
+        .bad_input()
+    }
+
     fn batches(run: &RunFile<Self>, prepared: &Prepared, rows: usize) -> Result<Source<Self>> {
         let (seq_len, train) = (run.shape().context, &run.train);
         let batches =

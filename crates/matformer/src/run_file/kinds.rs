@@ -31,6 +31,11 @@ pub trait Tables: Clone + Debug + Default + PartialEq + Send + Sync + 'static {
 
     /// Whether a step is the same however its rows are split into passes.
     fn splits_freely(run: &RunFile<Self>) -> bool;
+
+    /// A key of the `[train]` table as a person writes it for this kind.
+    fn train_key(key: &'static str) -> &'static str {
+        key
+    }
 }
 
 /// A `[model]` table.
@@ -132,6 +137,14 @@ impl Tables for Vit {
 
     fn presets() -> Vec<String> {
         PRESETS.map(str::to_owned).to_vec()
+    }
+
+    fn train_key(key: &'static str) -> &'static str {
+        match key {
+            "tokens_per_step" => "images_per_step",
+            "eval_tokens" => "eval_images",
+            same => same,
+        }
     }
 
     /// Mixing pairs the images of a pass, and drop-path draws for them in their order.

@@ -13,23 +13,15 @@ use super::Files;
 
 const LIST: &str = "emoji.json";
 
-/// Categories and their folders. The one that is missing, "Component", has skin tones alone.
-const CATEGORIES: [(&str, &str); 9] = [
-    ("Activities", "activities"),
-    ("Animals & Nature", "animals-nature"),
-    ("Flags", "flags"),
-    ("Food & Drink", "food-drink"),
-    ("Objects", "objects"),
-    ("People & Body", "people-body"),
-    ("Smileys & Emotion", "smileys-emotion"),
-    ("Symbols", "symbols"),
-    ("Travel & Places", "travel-places"),
-];
+/// The category that is left out: it has skin tones alone.
+const SKIN_TONES: &str = "Component";
 
 /// An entry of the list, as far as it is read.
 #[derive(Deserialize)]
 struct Emoji {
     category: String,
+    /// What the folder of its image is called after: `face-smiling`, `sky & weather`.
+    subcategory: String,
     /// A file name.
     image: String,
     has_img_google: bool,
@@ -38,13 +30,26 @@ struct Emoji {
 
 impl Emoji {
     /// The folder of its image; none for one that is left out.
-    fn folder(&self) -> Option<&'static str> {
-        let (_, folder) = CATEGORIES.iter().find(|(category, _)| *category == self.category)?;
-        (self.has_img_google && self.has_img_twitter).then_some(folder)
+    ///
+    /// # Errors
+    /// A subcategory that makes no plain name.
+    fn folder(&self) -> Result<Option<String>, String> {
+        if self.category == SKIN_TONES || !(self.has_img_google && self.has_img_twitter) {
+            return Ok(None);
+        }
+        let folder = self.subcategory.replace(" & ", "-");
+        let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+        match !folder.is_empty() && folder.bytes().all(plain) {
+            true => Ok(Some(folder)),
+            false => Err(format!(
+                "`{LIST}` has the subcategory `{}`, expected: a-z, 0-9, `-` and ` & `",
+                self.subcategory
+            )),
+        }
     }
 }
 
-/// The image of each emoji that both styles have, in the folder of its category, so that a file has
+/// The image of each emoji that both styles have, in the folder of its subcategory, so that a file has
 /// the same name in both.
 ///
 /// # Errors
@@ -68,7 +73,7 @@ pub(super) fn decode(files: Files) -> Result<Files, String> {
         serde_json::from_slice(&list).map_err(|error| format!("`{LIST}`: {error}"))?;
     let mut kept = Files::default();
     for emoji in list {
-        let Some(folder) = emoji.folder() else { continue };
+        let Some(folder) = emoji.folder()? else { continue };
         let name = emoji.image;
         let image = images
             .remove(&name)
@@ -88,10 +93,11 @@ mod tests {
 
     use super::*;
 
-    fn emoji(category: &str, image: &str) -> Value {
+    fn emoji(subcategory: &str, image: &str) -> Value {
         json!({
             "name": "AN EMOJI",
-            "category": category,
+            "category": if subcategory == "skin-tone" { "Component" } else { "Others" },
+            "subcategory": subcategory,
             "image": image,
             "has_img_google": true,
             "has_img_twitter": true,
@@ -114,52 +120,47 @@ mod tests {
     }
 
     #[test]
-    fn each_image_lies_in_the_folder_of_its_category() {
-        let mut waving = emoji("People & Body", "1f44b.png");
+    fn each_image_lies_in_the_folder_of_its_subcategory() {
+        let mut waving = emoji("hand-fingers-open", "1f44b.png");
         waving["skin_variations"] = json!({ "1F3FB": { "image": "1f44b-1f3fb.png" } });
         let list = [
             waving,
-            emoji("Smileys & Emotion", "1f600.png"),
-            emoji("Component", "1f3fb.png"),
-            emoji("Flags", "1f3c1.png"),
+            emoji("sky & weather", "2600.png"),
+            emoji("skin-tone", "1f3fb.png"),
+            emoji("flag", "1f3c1.png"),
         ];
-        let images = ["1f3c1.png", "1f3fb.png", "1f44b-1f3fb.png", "1f44b.png", "1f600.png"];
+        let images = ["1f3c1.png", "1f3fb.png", "1f44b-1f3fb.png", "1f44b.png", "2600.png"];
         let decoded = decode(package(&list, &images)).unwrap();
-        let expected = ["flags/1f3c1.png", "people-body/1f44b.png", "smileys-emotion/1f600.png"];
+        let expected = ["flag/1f3c1.png", "hand-fingers-open/1f44b.png", "sky-weather/2600.png"];
         assert_eq!(names(&decoded), expected);
-        assert_eq!(decoded.get("people-body/1f44b.png").unwrap(), b"1f44b.png");
+        assert_eq!(decoded.get("hand-fingers-open/1f44b.png").unwrap(), b"1f44b.png");
     }
 
     #[test]
     fn an_emoji_that_one_style_lacks_is_left_out_of_both() {
-        let mut lacking = emoji("Objects", "b.png");
+        let mut lacking = emoji("tool", "b.png");
         for style in ["has_img_google", "has_img_twitter"] {
             lacking[style] = false.into();
-            let list = [emoji("Objects", "a.png"), lacking.clone()];
+            let list = [emoji("tool", "a.png"), lacking.clone()];
             let decoded = decode(package(&list, &["a.png", "b.png"])).unwrap();
-            assert_eq!(names(&decoded), ["objects/a.png"], "{style}");
+            assert_eq!(names(&decoded), ["tool/a.png"], "{style}");
             lacking[style] = true.into();
-        }
-    }
-
-    #[test]
-    fn folders_are_plain_and_differ() {
-        let mut seen = std::collections::HashSet::new();
-        for (_, folder) in CATEGORIES {
-            assert!(folder.bytes().all(|c| c.is_ascii_lowercase() || c == b'-'), "{folder}");
-            assert!(seen.insert(folder), "{folder}");
         }
     }
 
     #[test]
     fn damage_is_told() {
         let reason = |files: Files| decode(files).unwrap_err();
-        let one = [emoji("Flags", "a.png")];
+        let one = [emoji("flag", "a.png")];
         assert_eq!(reason(Files::default()), "no `emoji.json`");
         assert!(reason(package(&one, &["b.png"])).contains("names `a.png`, which is no image"));
-        let twice = [emoji("Flags", "a.png"), emoji("Symbols", "a.png")];
+        let twice = [emoji("flag", "a.png"), emoji("symbol", "a.png")];
         assert!(reason(package(&twice, &["a.png"])).contains("named twice"));
-        let outside = [emoji("Flags", "../a.png")];
+        for folder in ["", "..", "a/b", "A"] {
+            let list = [emoji(folder, "a.png")];
+            assert!(reason(package(&list, &["a.png"])).contains("expected: a-z"), "{folder}");
+        }
+        let outside = [emoji("flag", "../a.png")];
         assert!(reason(package(&outside, &["a.png"])).contains("names `../a.png`"));
         assert!(reason(package(&[], &["a.png"])).contains("no emoji"));
         assert!(reason(package(&[json!({ "image": "a.png" })], &["a.png"])).contains("category"));
@@ -177,12 +178,12 @@ mod tests {
         fn styles_agree_on_names(
             entries in proptest::collection::vec((0..11usize, any::<bool>(), any::<bool>()), 1..20),
         ) {
-            let category = |i: usize| CATEGORIES.get(i).map_or("Component", |(name, _)| *name);
+            let kind = |i: usize| if i < 9 { format!("kind-{i}") } else { "skin-tone".to_owned() };
             let list: Vec<_> = entries
                 .iter()
                 .enumerate()
-                .map(|(i, &(kind, google, twitter))| {
-                    let mut emoji = emoji(category(kind), &format!("{i}.png"));
+                .map(|(i, &(of, google, twitter))| {
+                    let mut emoji = emoji(&kind(of), &format!("{i}.png"));
                     emoji["has_img_google"] = google.into();
                     emoji["has_img_twitter"] = twitter.into();
                     emoji
@@ -206,7 +207,7 @@ mod tests {
             let mut files = Files::default();
             files.add(LIST.into(), noise).unwrap();
             let _ = decode(files);
-            let _ = decode(package(&[emoji("Flags", &image)], &["a.png"]));
+            let _ = decode(package(&[emoji("flag", &image)], &["a.png"]));
         }
     }
 }

@@ -66,7 +66,7 @@ pub enum Decoder {
     RStrings,
     /// They are images, or tables of images (IDX), and stay as they are.
     Images,
-    /// A package `emoji-datasource-STYLE`, a folder of images per category.
+    /// A package `emoji-datasource-STYLE`, a folder of images per subcategory.
     Emoji,
 }
 

@@ -7,7 +7,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use matformer::{
     core::fs,
-    eval::report::{HeldOutPoint, Metric, ReportData, TrainPoint, curve as curve_svg, render},
+    eval::{
+        report::{HeldOutPoint, Metric, ReportData, TrainPoint, curve as curve_svg, render},
+        retrieval::SearchResults,
+    },
     nn::Configured,
     run_file::{Lm, RunKind, Vit},
     train::{MetricsLine, MetricsLog},
@@ -17,8 +20,8 @@ use super::{
     Context,
     alone::{self, Alone, alone},
     count, eval,
-    measured::{Measured, measured},
-    print_json,
+    measured::{Measured, file_of, measured},
+    print_json, retrieve,
 };
 use crate::{
     args::ReportArgs,
@@ -59,9 +62,9 @@ fn run_kind<K: Kind>(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
     let data = report_data(&folder, &measured, &alone)?;
     let (html, curve) = (render(&data)?, curve_svg(&data)?);
     let dir = run.join("report");
-    let page = dir.join("index.html");
+    let page = dir.join(file_of("index", args.tokens, "html"));
     fs::write_atomic(&page, html.as_bytes())?;
-    fs::write_atomic(dir.join("curve.svg"), curve.as_bytes())?;
+    fs::write_atomic(dir.join(file_of("curve", args.tokens, "svg")), curve.as_bytes())?;
     if context.json {
         let mut measured = serde_json::to_value(&measured)?;
         if let Some(fields) = measured.as_object_mut() {
@@ -105,7 +108,15 @@ fn report_data<K: Kind>(
         alone: alone.iter().map(Alone::on_page).collect(),
         floor: Some(K::compare(&measured.floor, &measured.results)),
         sample: measured.sample.clone(),
+        retrieval: retrieval(folder, &measured.results.data.hash),
     })
+}
+
+/// What `retrieve` found with the same weights on the same data, if it was called.
+fn retrieval<K: Kind>(folder: &ModelFolder<K>, data: &str) -> Option<SearchResults> {
+    let kept = folder.dir.join("report").join(retrieve::KEPT);
+    let found: SearchResults = serde_json::from_slice(&fs::read(kept).ok()?).ok()?;
+    (found.weights == folder.manifest.weights_sha256 && found.data == data).then_some(found)
 }
 
 /// What a run is, by name.

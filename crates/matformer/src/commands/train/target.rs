@@ -130,8 +130,11 @@ impl<K: Kind> Target<K> {
         let shape = run.shape();
         shape.validate().with_context(|| format!("`model.{}`", K::NAME)).bad_input()?;
         check_widths::<K>(shape).bad_input()?;
-        run.train.validate(&shape.space()?).bad_input()?;
-        run.train.rows(K::targets_per_row(shape)).bad_input()?;
+        let space = shape.space()?;
+        let fits = run.train.validate(&space);
+        fits.and_then(|()| run.train.rows(K::targets_per_row(shape)))
+            .map_err(typed::<K>)
+            .bad_input()?;
         Ok(())
     }
 
@@ -250,5 +253,15 @@ fn check_widths<K: Kind>(shape: &K::Shape) -> Result<()> {
             hint: "widths are d_ff/8, /4, /2 and /1 if none are given".to_owned(),
         }
         .into()),
+    }
+}
+
+/// A setting under the name that a person gave it.
+fn typed<K: Kind>(error: matformer::train::Error) -> matformer::train::Error {
+    match error {
+        matformer::train::Error::Config { field, found, expected } => {
+            matformer::train::Error::Config { field: K::train_key(field), found, expected }
+        }
+        other => other,
     }
 }

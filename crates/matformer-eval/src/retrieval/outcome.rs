@@ -1,0 +1,176 @@
+//! How good a search is: its nearest neighbours and its whole order against labels.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Gallery, Neighbour, Vectors, top_k};
+use crate::{Error, Estimate, Result, stats};
+
+/// Of how many nearest neighbours one must be of the query's label.
+pub const RECALL: [usize; 3] = [1, 5, 10];
+
+/// What one query found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Outcome {
+    /// The nearest.
+    pub nearest: Neighbour,
+    /// Whether one of the first [`RECALL`] is of its label.
+    pub recall: [bool; RECALL.len()],
+    /// Mean over the relevant vectors of the share of relevant ones among all that are at least as far
+    /// in front.
+    pub average_precision: f64,
+}
+
+/// How good a search is, over its queries.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Retrieved {
+    /// Share of the queries whose nearest neighbour is of their label: 1-NN accuracy, recall@1.
+    pub nearest: Estimate,
+    /// Share of those that have one among the first five.
+    pub recall_5: Estimate,
+    /// Share of those that have one among the first ten.
+    pub recall_10: Estimate,
+    /// Mean average precision over the whole gallery.
+    pub map: Estimate,
+}
+
+/// Searches a gallery whose vectors have the labels `of_gallery` for queries whose labels are
+/// `of_queries`: the outcome of each. `progress(done, total)` counts queries.
+///
+/// # Errors
+/// [`Error::Relevant`] for a query that no vector of the gallery has the label of; as
+/// [`Gallery::search`].
+pub fn retrieve(
+    gallery: &Gallery,
+    of_gallery: &[usize],
+    queries: &Vectors,
+    of_queries: &[usize],
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Vec<Outcome>> {
+    let known: std::collections::HashSet<usize> = of_gallery.iter().copied().collect();
+    if let Some(query) = of_queries.iter().position(|label| !known.contains(label)) {
+        return Err(Error::Relevant { query });
+    }
+    let of = |query: usize, likenesses: &[f32]| outcome(likenesses, of_gallery, of_queries[query]);
+    gallery.search(queries, of, progress)
+}
+
+fn outcome(likenesses: &[f32], labels: &[usize], label: usize) -> Outcome {
+    let first = top_k(likenesses, RECALL[RECALL.len() - 1]);
+    let found = |k: usize| first.iter().take(k).any(|n| labels[n.index] == label);
+    Outcome {
+        nearest: first[0],
+        recall: RECALL.map(found),
+        average_precision: average_precision(likenesses, |index| labels[index] == label),
+    }
+}
+
+/// Average precision of the order of likenesses, of equal ones the first in front; at least one must be
+/// relevant.
+fn average_precision(likenesses: &[f32], relevant: impl Fn(usize) -> bool) -> f64 {
+    let mut order: Vec<u64> = likenesses
+        .iter()
+        .enumerate()
+        .map(|(index, likeness)| u64::from(descending(*likeness)) << 32 | index as u64)
+        .collect();
+    order.sort_unstable();
+    let (mut found, mut sum) = (0.0, 0.0);
+    for (rank, key) in order.iter().enumerate() {
+        if relevant((key & u64::from(u32::MAX)) as usize) {
+            found += 1.0;
+            sum += found / (rank + 1) as f64;
+        }
+    }
+    sum / found
+}
+
+/// A number that is the smaller the larger `value` is.
+fn descending(value: f32) -> u32 {
+    // Both zeros are one.
+    let bits = (value + 0.0).to_bits();
+    match value < 0.0 {
+        true => bits,
+        false => !(bits | 1 << 31),
+    }
+}
+
+impl Retrieved {
+    /// Means over queries, which are what was drawn.
+    ///
+    /// # Errors
+    /// [`Error::Nothing`] for none.
+    pub fn of(outcomes: &[Outcome]) -> Result<Self> {
+        let share = |k: usize| mean(outcomes, |o| f64::from(u8::from(o.recall[k])));
+        Ok(Self {
+            nearest: share(0)?,
+            recall_5: share(1)?,
+            recall_10: share(2)?,
+            map: mean(outcomes, |o| o.average_precision)?,
+        })
+    }
+
+    /// 1-NN accuracy of `a` minus that of `b`, paired by query.
+    ///
+    /// # Errors
+    /// [`Error::Unpaired`] for other numbers of queries.
+    pub fn difference(a: &[Outcome], b: &[Outcome]) -> Result<Estimate> {
+        if a.len() != b.len() {
+            return Err(Error::Unpaired {
+                found: a.len(),
+                found_tokens: a.len(),
+                expected: b.len(),
+                expected_tokens: b.len(),
+            });
+        }
+        let hit = |o: &Outcome| f64::from(u8::from(o.recall[0]));
+        stats::mean(a.iter().zip(b).map(|(a, b)| hit(a) - hit(b)), "queries")
+    }
+}
+
+fn mean(outcomes: &[Outcome], of: impl Fn(&Outcome) -> f64 + Clone) -> Result<Estimate> {
+    stats::mean(outcomes.iter().map(of), "queries")
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+
+    #[test]
+    fn average_precision_by_hand() {
+        // Relevant at ranks 1, 3 and 4: (1/1 + 2/3 + 3/4) / 3.
+        let likenesses = [0.1, 0.9, -0.2, 0.5, -0.7];
+        let relevant = [true, true, true, false, false];
+        let found = average_precision(&likenesses, |i| relevant[i]);
+        assert!((found - (1.0 + 2.0 / 3.0 + 3.0 / 4.0) / 3.0).abs() < 1e-12, "{found}");
+        // Of equal ones the first is in front, whichever zero it is.
+        assert_eq!(average_precision(&[0.0, -0.0], |i| i == 1), 0.5);
+        assert_eq!(average_precision(&[-0.0, 0.0], |i| i == 0), 1.0);
+        let mut values = [-1.0, -0.5, -1e-20, 0.0, 1e-20, 0.5, 1.0];
+        values.reverse();
+        assert!(values.windows(2).all(|w| descending(w[0]) < descending(w[1])));
+    }
+
+    #[test]
+    fn queries_find_those_of_their_label() {
+        let vectors = |angles: &[f32]| Vectors {
+            d: 2,
+            values: angles.iter().flat_map(|a| [a.cos(), a.sin()]).collect(),
+        };
+        let gallery = Gallery::new(vectors(&[0.0, 1.0, 2.0, 3.0]), &Device::flex()).unwrap();
+        let labels = [7, 7, 8, 8];
+        let queries = vectors(&[0.1, 1.4, 2.9]);
+        let outcomes = retrieve(&gallery, &labels, &queries, &[7, 8, 8], &mut |_, _| {}).unwrap();
+        let nearest: Vec<usize> = outcomes.iter().map(|o| o.nearest.index).collect();
+        assert_eq!(nearest, [0, 1, 3]);
+        assert_eq!(outcomes[1].recall, [false, true, true]);
+        let found = Retrieved::of(&outcomes).unwrap();
+        assert!((found.nearest.value - 2.0 / 3.0).abs() < 1e-12);
+        assert_eq!((found.recall_5.value, found.recall_10.stderr), (1.0, Some(0.0)));
+        let difference = Retrieved::difference(&outcomes, &outcomes).unwrap();
+        assert_eq!((difference.value, difference.stderr), (0.0, Some(0.0)));
+        assert!(Retrieved::difference(&outcomes, &outcomes[..2]).is_err());
+        let error = retrieve(&gallery, &labels, &queries, &[7, 8, 9], &mut |_, _| {}).unwrap_err();
+        assert_eq!(error.to_string(), "query 2 has a label that nothing in the gallery has");
+    }
+}

@@ -1,0 +1,174 @@
+//! Vision transformers of other programs, as elastic models.
+
+use std::path::Path;
+
+use burn::tensor::{Device, TensorData};
+use matformer_nn::{
+    ConfigFile, Configured, Folder, ModelConfig, Result,
+    config::unfit,
+    params,
+    weights::{Tensors, WeightFiles, transpose},
+};
+use matformer_vit::{MatVit, MatVitConfig};
+
+use crate::{
+    Normalization,
+    describe::{Described, describe},
+    names::Names,
+};
+
+/// A vision transformer that was read from another program's folder.
+#[derive(Debug)]
+pub struct ImportedVit {
+    /// The model: its widest submodel is exactly that transformer.
+    pub model: MatVit,
+    /// How its pixels are scaled, where its `config.json` says it.
+    pub normalization: Option<Normalization>,
+    /// Tensors that have no part in what the model computes, by name.
+    pub left_out: Vec<String>,
+    /// Whether it has no head: the model got one of zeros, of one class.
+    pub headless: bool,
+    /// What it is: `a ViT of timm`.
+    pub format: &'static str,
+    /// SHA-256 of its weights.
+    pub weights_sha256: String,
+}
+
+/// Reads a folder of `config.json` and `model.safetensors` (or several with their index) that
+/// transformers (ViT, DeiT with teacher, DINOv2) or timm (`vit_…`, `deit_…`, `deit3_…`) wrote. Queries,
+/// keys and values in one are taken apart, a scale of a branch (LayerScale) becomes part of its last
+/// matrix. `granularities` are the widths that get names, ascending; if absent d_ff/8, /4, /2, /1, or d_ff alone
+/// where 8 does not divide it. Nothing is guessed: every tensor is either a parameter, or named in
+/// [`left_out`](ImportedVit::left_out), or an error.
+///
+/// # Errors
+/// When the folder is none of these, or a tensor is missing, of another shape, not finite, or none that
+/// the model has.
+pub fn import_vit(
+    dir: &Path,
+    granularities: Option<&[usize]>,
+    device: &Device,
+) -> Result<ImportedVit> {
+    let file = ConfigFile::read(dir)?;
+    let files = WeightFiles::open(dir)?;
+    let mut tensors = files.tensors()?;
+    let described = describe(&file, &tensors)?;
+    let d_ff = described.config.d_ff;
+    let whole = MatVitConfig {
+        granularities: Some(vec![d_ff]),
+        width_multiple: 1,
+        ..described.config.clone()
+    };
+    if whole.n_layers > tensors.len() {
+        let expected = format!("at most {}, the tensors of the weights", tensors.len());
+        return Err(file.wrong("num_hidden_layers", &expected));
+    }
+    whole.validate().map_err(|error| match described.names {
+        // Its sizes are those of its tensors.
+        Names::Timm { .. } => file.blame(error, |field| field),
+        _ => file.blame(error, MatVit::config_key),
+    })?;
+    let widths = match granularities {
+        Some(widths) if widths.last() != Some(&d_ff) => {
+            let expected = format!("widths up to `d_ff` {d_ff}");
+            return unfit("granularities", format!("{widths:?}"), expected);
+        }
+        Some(widths) => widths.to_vec(),
+        None if d_ff.is_multiple_of(8) => [8, 4, 2, 1].map(|n| d_ff / n).to_vec(),
+        None => vec![d_ff],
+    };
+    let fits = |n: &usize| widths.iter().all(|width| width % n == 0);
+    let width_multiple = [32, 16, 8, 4, 2].into_iter().find(fits).unwrap_or(1);
+    let config = MatVitConfig { granularities: Some(widths), width_multiple, ..whole };
+    // What is wrong now are the widths that were asked for.
+    config.validate()?;
+    let model = MatVit::unset(&config, device)?;
+    let model = params::fill(model, |path, shape| read(&described, &mut tensors, path, shape))?;
+    let left_out: Vec<String> = tensors.unread().map(str::to_owned).collect();
+    let n = tensors.len() - left_out.len();
+    tensors.check_only(
+        |name| described.names.is_spare(name) || !left_out.iter().any(|l| l == name),
+        n,
+    )?;
+    Ok(ImportedVit {
+        model,
+        normalization: described.normalization,
+        left_out,
+        headless: !described.head,
+        format: described.format,
+        weights_sha256: files.hash(),
+    })
+}
+
+/// Values of the parameter at `path`.
+fn read(
+    described: &Described,
+    tensors: &mut Tensors<'_>,
+    path: &str,
+    shape: &[usize],
+) -> Result<TensorData> {
+    let data = |values| Ok(TensorData::new(values, shape.to_vec()));
+    if !described.head && path.contains("head.") {
+        return data(vec![0.0_f32; shape.iter().product()]);
+    }
+    let stored = MatVit::tensor_name(path);
+    let place = described.names.place(&stored.name);
+    let on_disk: Vec<usize> = match stored.transposed {
+        true => shape.iter().rev().copied().collect(),
+        false => shape.to_vec(),
+    };
+    let mut values = match place.third {
+        None if path == "positions" => positions(described, tensors, &place.name, &on_disk)?,
+        None => tensors.read(&place.name, &on_disk)?,
+        Some(third) => {
+            let mut whole = on_disk.clone();
+            whole[0] *= 3;
+            let n: usize = on_disk.iter().product();
+            let values = tensors.read(&place.name, &whole)?;
+            values[third * n..][..n].to_vec()
+        }
+    };
+    if let Some(scale) = scale_of(described, path)
+        && tensors.shape(&scale).is_some()
+    {
+        let scale = tensors.read(&scale, &on_disk[..1])?;
+        let per_row = values.len() / scale.len().max(1);
+        for (row, scale) in values.chunks_mut(per_row).zip(scale) {
+            row.iter_mut().for_each(|value| *value *= scale);
+        }
+    }
+    data(match stored.transposed {
+        true => transpose(&values, on_disk[0], on_disk[1]),
+        false => values,
+    })
+}
+
+/// Positions of all tokens: nothing is added to the tokens in front where only patches have them.
+fn positions(
+    described: &Described,
+    tensors: &mut Tensors<'_>,
+    name: &str,
+    shape: &[usize],
+) -> Result<Vec<f32>> {
+    let (c, patches) = (&described.config, described.config.patches());
+    let only_patches = [1, patches, c.d_model];
+    match tensors.shape(name) {
+        Some(found) if found == only_patches && found != shape => {
+            let mut values = vec![0.0; c.extra_tokens() * c.d_model];
+            values.extend(tensors.read(name, &only_patches)?);
+            Ok(values)
+        }
+        _ => tensors.read(name, shape),
+    }
+}
+
+/// The tensor that scales what the parameter at `path` writes, if there may be one.
+fn scale_of(described: &Described, path: &str) -> Option<String> {
+    let mut parts = path.splitn(3, '.');
+    let (_, layer, part) = (parts.next()?, parts.next()?, parts.next()?);
+    match part {
+        "attention.o.weight" | "attention.o.bias" => described.names.scale(layer, 1),
+        "ffn.down" | "ffn.down_bias" => described.names.scale(layer, 2),
+        _ => None,
+    }
+}

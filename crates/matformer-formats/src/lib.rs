@@ -1,0 +1,20 @@
+#![doc = include_str!("../README.md")]
+
+mod describe;
+mod import;
+mod names;
+mod timm;
+
+pub use import::{ImportedVit, import_vit};
+pub use matformer_nn::{Error, Result};
+pub use timm::{NORM_EPS, save_timm};
+
+/// How the numbers of a pixel become a model's input: `(value − mean) / std`, per channel, of values
+/// from 0 to 1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Normalization {
+    /// Mean of each channel.
+    pub mean: Vec<f64>,
+    /// Standard deviation of each channel.
+    pub std: Vec<f64>,
+}

@@ -1,0 +1,156 @@
+//! `matformer import`, and `slice --format timm`
+
+use serde_json::json;
+
+use crate::{support::Place, vision};
+
+/// A slice of a trained vision model as timm has it, in `timm`.
+fn for_timm() -> Place {
+    let (place, _) = vision::trained();
+    let slice = ["slice", "run", "--submodel", "XL", "--out", "timm", "--format", "timm"];
+    let output = place.matformer(&slice).ok();
+    assert_eq!((&*output.stdout, &*output.stderr), ("timm: submodel XL, 4.9k parameters\n", ""));
+    place
+}
+
+fn bytes(place: &Place, name: &str) -> Vec<u8> {
+    std::fs::read(place.path(name)).unwrap()
+}
+
+#[test]
+fn what_timm_would_load_comes_back_as_the_same_model() {
+    let place = for_timm();
+    snapshot!(place.list("timm"), @"
+    config.json
+    model.safetensors
+    ");
+    let import = ["import", "timm", "--out", "back", "--granularities", "4,8,16,32"];
+    snapshot!(place.matformer(&import), @"
+    exit code 0
+    --- standard output
+    back: a ViT of timm, 4.9k parameters: images 8×8×1, patches 4×4, 5 tokens, d_model 16, 2 layers, 2 heads, d_ff 32, 4 classes
+    only its full width was trained: `matformer train CONFIG --init back` makes S, M, L, XL good
+    ");
+    snapshot!(place.list("back"), @"
+    config.json
+    matformer.json
+    model.safetensors
+    preprocessor_config.json
+    ");
+    // To the bit, and with all that belongs to it but how it was trained.
+    for file in ["model.safetensors", "preprocessor_config.json"] {
+        assert!(
+            bytes(&place, &format!("run/{file}")) == bytes(&place, &format!("back/{file}")),
+            "{file}"
+        );
+    }
+    let (ours, theirs) =
+        (place.read_json("run/matformer.json"), place.read_json("back/matformer.json"));
+    assert_eq!(theirs["weights_sha256"], ours["weights_sha256"]);
+    assert_eq!(theirs["granularities"], ours["granularities"]);
+    assert_eq!(theirs["objective"], "baseline:XL");
+
+    let top1 = |model: &str, more: &[&str]| {
+        let arguments = [&["eval", model, "--json"], more].concat();
+        let json = place.matformer(&arguments).ok().json();
+        (json["results"].as_array().unwrap().len(), json["results"][0]["top1"].clone())
+    };
+    let (shown, ours) = top1("run", &["--submodels", "XL"]);
+    assert_eq!((shown, &ours), (1, &top1("back", &["--data", "run"]).1));
+    // Only its full width was trained, and it is what a run can start from.
+    assert_eq!(top1("back", &["--data", "run"]).0, 1);
+    place.write("next.toml", "[data]\npath = \"images\"\n[train]\nsteps = 2\nimages_per_step = 16");
+    place.matformer(&["train", "next.toml", "--init", "back", "--out", "next"]).ok();
+    assert_eq!(place.read_json("next/matformer.json")["objective"], "sampled");
+}
+
+#[test]
+fn json_says_what_was_read() {
+    let place = for_timm();
+    let json = place.matformer(&["import", "timm", "--out", "back", "--json"]).ok().json();
+    assert_eq!(
+        json,
+        json!({
+            "model": "back",
+            "format": "a ViT of timm",
+            "kind": "vit",
+            "params": 4916,
+            "granularities": [4, 8, 16, 32],
+            "headless": false,
+            "left_out": []
+        })
+    );
+}
+
+#[test]
+fn what_cannot_be_imported_is_refused() {
+    let place = for_timm();
+    let import = |from: &str, more: &[&str]| {
+        let arguments = [&["import", from, "--out", "new"], more].concat();
+        let output = place.matformer(&arguments);
+        assert!(!place.path("new").exists());
+        output
+    };
+    snapshot!(import("run", &[]), @"
+    exit code 2
+    --- standard error
+    error: run: a model folder already
+    hint: every command takes it as it is; `train --init` starts from it
+    ");
+    snapshot!(import("nowhere", &[]), @"
+    exit code 2
+    --- standard error
+    error: cannot read `nowhere/config.json`: No such file or directory (os error 2)
+    ");
+    snapshot!(import("timm", &["--granularities", "16,8,32"]), @"
+    exit code 2
+    --- standard error
+    error: granularities: `g1=16,g2=8,g3=32`, expected strictly ascending widths
+    ");
+    snapshot!(import("timm", &["--granularities", "8,16"]), @"
+    exit code 2
+    --- standard error
+    error: `granularities` is [8, 16]; expected widths up to `d_ff` 32
+    ");
+    snapshot!(place.matformer(&["import", "timm", "--out", "run"]), @"
+    exit code 2
+    --- standard error
+    error: run: exists
+    hint: choose another --out, or remove it
+    ");
+    place.write("pickled/config.json", "{}");
+    place.write("pickled/pytorch_model.bin", "");
+    snapshot!(import("pickled", &[]), @"
+    exit code 2
+    --- standard error
+    error: pickled/model.safetensors: no such file
+    hint: pickled weights are not read: write them as safetensors, with `save_pretrained` of transformers or `save_for_hf` of timm
+    ");
+    place.write("bert/config.json", r#"{"model_type": "bert"}"#);
+    place.write("bert/model.safetensors", bytes(&place, "timm/model.safetensors"));
+    snapshot!(import("bert", &[]), @r#"
+    exit code 2
+    --- standard error
+    error: bert/config.json: `model_type`: "bert"; expected `vit`, `deit` or `dinov2`, or timm's key `architecture` in its place
+    "#);
+    place.write("torn/config.json", bytes(&place, "timm/config.json"));
+    place.write("torn/model.safetensors", &bytes(&place, "timm/model.safetensors")[..2000]);
+    snapshot!(import("torn", &[]), @"
+    exit code 2
+    --- standard error
+    error: torn/model.safetensors: invalid header length; expected a safetensors file
+    ");
+}
+
+#[test]
+fn a_language_model_is_none_of_timms() {
+    let place = Place::trained();
+    let slice = ["slice", "run", "--submodel", "S", "--out", "slim", "--format", "timm"];
+    snapshot!(place.matformer(&slice), @"
+    exit code 2
+    --- standard error
+    error: run: a language model; timm has vision models
+    hint: leave --format out: the slice is a folder of Hugging Face's
+    ");
+    assert!(!place.path("slim").exists());
+}
