@@ -3,7 +3,9 @@
 use crate::support::Place;
 
 fn help(arguments: &[&str]) -> String {
-    Place::new().matformer(arguments).ok().stdout
+    let text = Place::new().matformer(arguments).ok().stdout;
+    // A line between paragraphs may hold blanks.
+    text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
 #[test]

@@ -97,8 +97,10 @@ mod tests {
             let crop = Rect::crop(&mut random, size, share, ratio);
             prop_assert!(crop.height >= 1 && crop.top + crop.height <= size);
             prop_assert!(crop.width >= 1 && crop.left + crop.width <= size);
-            // Within half a pixel on each side, what was asked for.
-            if let Some(rect) = Rect::draw(&mut random, size, share, ratio) {
+            // Within half a pixel on each side, what was asked for, where that is more than a pixel.
+            if let Some(rect) = Rect::draw(&mut random, size, share, ratio)
+                && rect.width.min(rect.height) > 1
+            {
                 let (width, height) = (rect.width as f64, rect.height as f64);
                 let all = (size * size) as f64;
                 prop_assert!((width - 0.5).max(0.0) * (height - 0.5).max(0.0) <= share[1] * all);
