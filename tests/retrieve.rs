@@ -100,6 +100,7 @@ fn queries_of_every_size_find_images_of_their_class() {
         assert!(result["map"]["value"].as_f64().unwrap() > 0.5, "{result}");
     }
     assert_eq!(results[2]["above"], Value::Null);
+    assert_eq!(place.read_json("run/report/retrieval.json"), json);
     // The same twice.
     assert_eq!(place.matformer(&[&retrieve[..], &["--json"]].concat()).ok().json(), json);
 

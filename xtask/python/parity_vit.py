@@ -187,6 +187,7 @@ def main():
     arguments = parser.parse_args()
     torch.manual_seed(0)
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     worst = [compare(arguments.binary, name, spread(model), save) for name, model, save in random_models()]
     if arguments.onnx:
         worst.append(compare(arguments.binary, arguments.onnx.name, *from_onnx(arguments.onnx)))

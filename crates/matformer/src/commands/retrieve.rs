@@ -112,8 +112,11 @@ pub fn run(args: &RetrieveArgs, context: &Context) -> Result<ExitCode> {
         results,
     };
     // For the report; a folder that cannot be written to does not cost the result.
-    let kept = args.model.join("report").join(KEPT);
-    if let Err(error) = fs::write_atomic(&kept, serde_json::to_string(&printed)?.as_bytes()) {
+    let dir = args.model.join("report");
+    let text = serde_json::to_string(&printed)?;
+    let kept =
+        fs::create_dir_all(&dir).and_then(|()| fs::write_atomic(dir.join(KEPT), text.as_bytes()));
+    if let Err(error) = kept {
         say!("note: not kept: {error}");
     }
     if context.json {
