@@ -8,9 +8,9 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::decode::{self, Decoder};
-use super::listing::{Listed, Listing};
+use super::listing::Listed;
 use super::packed::Packed;
-use super::{ImageError, ImageShape, cifar, folders, idx};
+use super::{ImageError, ImageShape};
 use crate::Result;
 use crate::hash::Hasher;
 
@@ -91,75 +91,6 @@ struct Root {
 /// image has in its file, and its pixels or why there are none.
 pub(super) type Sink<'a> = dyn FnMut(usize, u64, Result<Vec<u8>, String>) -> Result<()> + 'a;
 
-/// Finds the images below all of `roots`: those of the classes of one name are of one class.
-///
-/// # Errors
-/// As [`find_in`] of each; [`ImageError::Joined`] for more than one, of which one has no folder per class,
-/// or has held-out images where another has none.
-pub(super) fn find(roots: &[PathBuf]) -> Result<Found> {
-    if let [root] = roots {
-        return find_in(root);
-    }
-    let mut parts = Vec::new();
-    for (index, root) in roots.iter().enumerate() {
-        let part = find_in(root)?;
-        let own = parts.first().is_some_and(|(first, _): &(Found, String)| {
-            first.held_out.is_some() != part.held_out.is_some()
-        });
-        if part.layout != ImageLayout::Folders || own {
-            let expected = match own {
-                true => "held-out images of its own or none, as in `data.path`",
-                false => "a folder per class",
-            };
-            return Err(ImageError::Joined { path: root.clone(), expected }.into());
-        }
-        let name = root.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-        let taken = parts.iter().any(|(_, other)| *other == name);
-        parts.push((part, if taken { format!("{name}-{index}") } else { name }));
-    }
-    let mut classes: Vec<String> =
-        parts.iter().flat_map(|(part, _)| part.classes.iter().cloned()).collect();
-    classes.sort();
-    classes.dedup();
-    let (mut train, mut held_out, mut ignored) = (Images::none(), None, 0);
-    let mut folders = Vec::new();
-    for (part, name) in parts {
-        let prefix = format!("{name}/");
-        folders.push(name);
-        let own = part.classes;
-        let place =
-            |label: u32| classes.binary_search(&own[label as usize]).unwrap_or_default() as u32;
-        train.join(part.train, &prefix, &place);
-        if let Some(images) = part.held_out {
-            held_out.get_or_insert_with(Images::none).join(images, &prefix, &place);
-        }
-        ignored += part.ignored;
-    }
-    Ok(Found { layout: ImageLayout::Folders, classes, train, held_out, ignored, folders })
-}
-
-/// Finds the images below `root`.
-///
-/// # Errors
-/// As [`Listing::of`]; what is wrong with the files of the layout; [`ImageError::NoImages`];
-/// [`ImageError::OneClass`].
-fn find_in(root: &Path) -> Result<Found> {
-    let listing = Listing::of(root)?;
-    let packed = match idx::find(&listing)? {
-        None => cifar::find(&listing)?,
-        found => found,
-    };
-    let found = match packed {
-        Some(found) => found,
-        None => folders::find(&listing)?,
-    };
-    match found.classes.as_slice() {
-        [] => Err(ImageError::NoImages { path: root.into() }.into()),
-        [class] => Err(ImageError::OneClass { path: root.into(), class: class.clone() }.into()),
-        _ => Ok(found),
-    }
-}
-
 /// The names in a file, a line each; empty lines are passed over.
 ///
 /// # Errors
@@ -185,12 +116,12 @@ impl Images {
     }
 
     /// None yet.
-    fn none() -> Self {
+    pub(super) fn none() -> Self {
         Self { labels: Vec::new(), pixels: Pixels::Files { roots: Vec::new(), files: Vec::new() } }
     }
 
     /// Adds images in files of their own; `place` gives their labels here.
-    fn join(&mut self, other: Self, prefix: &str, place: &dyn Fn(u32) -> u32) {
+    pub(super) fn join(&mut self, other: Self, prefix: &str, place: &dyn Fn(u32) -> u32) {
         let (Pixels::Files { roots, files }, Pixels::Files { roots: theirs, files: more }) =
             (&mut self.pixels, other.pixels)
         else {

@@ -22,6 +22,7 @@ mod cifar;
 mod config;
 mod decode;
 mod error;
+mod find;
 mod folders;
 mod found;
 mod idx;

@@ -7,6 +7,7 @@ use matformer_core::fs;
 use serde::{Deserialize, Serialize};
 
 use super::decode::Decoder;
+use super::find;
 use super::found::{self, Found, ImageLayout, Images};
 use super::set::{ImageSet, SetWriter, fault_of};
 use super::split::split;
@@ -140,7 +141,7 @@ pub fn prepare_images(
         roots.push(locate(source, cache, progress)?);
     }
     progress(Progress { stage: Stage::Images, done: 0, total: 0 });
-    let found = found::find(&roots)?;
+    let found = find::find(&roots)?;
     let key = key(&found, config, shape)?.short();
     let there = cache.join(&key);
     if cache::missing(&there, &FILES).is_none() {

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     args::Budget,
     commands::{
-        Context, count, eval,
-        measured::{Measured, measured},
+        Context, count,
+        measured::{Measured, measure, measured},
+        table,
     },
     folder::ModelFolder,
     kind::Kind,
@@ -97,7 +98,7 @@ pub fn beside<K: Kind>(
             continue;
         }
         let baseline = ModelFolder::<K>::load(&dir, &context.device)?;
-        let theirs = eval::measure(&baseline, prepared, &baseline.trained(), tokens)?;
+        let theirs = measure(&baseline, prepared, &baseline.trained(), tokens)?;
         let results = EvalResults::new(
             &dir.display().to_string(),
             &K::facts(prepared).hash.to_string(),
@@ -119,7 +120,7 @@ pub fn print(alone: &[Alone]) -> Result<()> {
     if alone.is_empty() {
         return Ok(());
     }
-    let head = eval::columns(alone.iter().map(|alone| &alone.result));
+    let head = table::columns(alone.iter().map(|alone| &alone.result));
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     let above = format!("elastic {} above", head.metric.short());

@@ -1,16 +1,21 @@
-//! What a report is made of: the whole curve, measured once for the same weights and tokens.
+//! Submodels measured, and what a report is made of: the whole curve, measured once for the same weights
+//! and tokens.
 
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Result;
 use matformer::{
-    core::{Submodel, curve, fs, mix},
-    eval::{DocumentLoss, EvalResults, Evaluation, report::Sample, stats},
+    core::{Measurements, Submodel, curve, fs, mix},
+    eval::{DocumentLoss, EvalResults, Evaluation, measurements, report::Sample, stats},
     nn::Elastic,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{commands::eval, folder::ModelFolder, kind::Kind, logging::say};
+use crate::{
+    folder::{ModelFolder, progress_bar},
+    kind::Kind,
+    logging::say,
+};
 
 /// A file in the folder of the report: what was measured on a part of the held-out data has its own.
 pub fn file_of(stem: &str, tokens: Option<usize>, extension: &str) -> String {
@@ -77,7 +82,7 @@ pub fn measured<K: Kind>(folder: &ModelFolder<K>, tokens: Option<usize>) -> Resu
     }
     // A folder that cannot be written into must not cost the measurement.
     drop(fs::scratch_dir(&kept)?);
-    let measured = measure(folder, tokens)?;
+    let measured = whole_curve(folder, tokens)?;
     fs::write_atomic(&kept, serde_json::to_string(&measured)?.as_bytes())?;
     Ok(measured)
 }
@@ -94,8 +99,36 @@ fn reusable<K: Kind>(
     same.then_some(measured)
 }
 
+/// Measures submodels in one walk per batch, and keeps what was measured.
+pub fn measure<K: Kind>(
+    folder: &ModelFolder<K>,
+    prepared: &K::Prepared,
+    submodels: &[Submodel],
+    targets: Option<usize>,
+) -> Result<Evaluation> {
+    let trained_on = &folder.manifest.provenance.data_hash;
+    let data_hash = K::facts(prepared).hash.to_string();
+    if data_hash != *trained_on {
+        say!("note: other data than the model was trained on; losses compare at equal hash only");
+    }
+    let bar = progress_bar("measuring");
+    let evaluation = K::evaluate(folder, prepared, submodels, targets, &mut |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    });
+    bar.finish_and_clear();
+    let evaluation = evaluation?;
+    let lines =
+        measurements(&evaluation, folder.space(), &folder.manifest.weights_sha256, &data_hash)?;
+    // A folder that cannot be written to does not cost the result.
+    if let Err(error) = Measurements::append(&folder.dir, &lines) {
+        say!("note: not kept: {:#}", anyhow::Error::from(error));
+    }
+    Ok(evaluation)
+}
+
 /// The whole Mix'n'Match curve on held-out text.
-fn measure<K: Kind>(folder: &ModelFolder<K>, tokens: Option<usize>) -> Result<Measured<K>> {
+fn whole_curve<K: Kind>(folder: &ModelFolder<K>, tokens: Option<usize>) -> Result<Measured<K>> {
     let prepared = folder.own_data(DATA_HINT)?;
     let space = folder.space();
     let uniforms = folder.trained();
@@ -103,7 +136,7 @@ fn measure<K: Kind>(folder: &ModelFolder<K>, tokens: Option<usize>) -> Result<Me
         Some(only) => (vec![only], Vec::new()),
         None => (curve(space), mix::in_between(space)),
     };
-    let evaluation = eval::measure(folder, &prepared, &submodels, tokens)?;
+    let evaluation = measure(folder, &prepared, &submodels, tokens)?;
     let results = EvalResults::new(
         &folder.dir.display().to_string(),
         &K::facts(&prepared).hash.to_string(),

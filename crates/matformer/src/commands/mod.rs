@@ -14,6 +14,7 @@ mod report;
 mod retrieve;
 mod score;
 mod slice;
+mod table;
 mod train;
 
 use std::{path::Path, process::ExitCode};

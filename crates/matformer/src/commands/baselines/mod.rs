@@ -20,9 +20,8 @@ use serde::Serialize;
 use super::{
     Context,
     alone::{self, Alone, alone},
-    eval,
     measured::measured,
-    print_json,
+    print_json, table,
 };
 use crate::{
     args::{BaselinesArgs, Budget},
@@ -115,7 +114,7 @@ fn run_kind<K: Kind>(args: &BaselinesArgs, context: &Context) -> Result<ExitCode
         let run = args.run.display().to_string();
         return print_json(&Baselines { run, results, costs });
     }
-    eval::print(&elastic_measured.results, &[])?;
+    table::print(&elastic_measured.results, &[])?;
     alone::print(&found)?;
     cost::print(&costs)?;
     Ok(ExitCode::SUCCESS)

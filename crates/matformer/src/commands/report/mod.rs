@@ -19,9 +19,9 @@ use matformer::{
 use super::{
     Context,
     alone::{self, Alone, alone},
-    count, eval,
+    count,
     measured::{Measured, file_of, measured},
-    print_json, retrieve,
+    print_json, retrieve, table,
 };
 use crate::{
     args::ReportArgs,
@@ -151,7 +151,7 @@ fn print<K: Kind>(
     baselines: &[Alone],
     page: &std::path::Path,
 ) -> Result<()> {
-    eval::print(&measured.results, &[])?;
+    table::print(&measured.results, &[])?;
     let gaps: Vec<String> = measured
         .gaps
         .iter()

@@ -17,9 +17,9 @@ use super::{facts, granularities, metrics};
 use crate::{
     args::ReportArgs,
     commands::{
-        Context, count, eval,
+        Context, count,
         measured::{Measured, measured},
-        print_json,
+        print_json, table,
     },
     failure::{Hinted, OrBadInput},
     folder::{ModelFolder, check_is_model},
@@ -149,11 +149,11 @@ fn json(data: &OverlayData, page: &Path) -> serde_json::Value {
 
 fn print(data: &OverlayData, page: &Path) -> Result<()> {
     let first = &data.runs[0].name;
-    let head = eval::columns(data.runs.iter().flat_map(|run| &run.results.results));
+    let head = table::columns(data.runs.iter().flat_map(|run| &run.results.results));
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     if data.same_data() {
-        eval::print_data(&data.runs[0].results.data, head.metric)?;
+        table::print_data(&data.runs[0].results.data, head.metric)?;
     }
     let above = head.above(first);
     table.set_header(["run", "submodel", "non-emb.", head.columns[0], head.columns[1], &above]);
@@ -174,7 +174,7 @@ fn print(data: &OverlayData, page: &Path) -> Result<()> {
         }
     }
     out!("{table}")?;
-    eval::footnote(
+    table::footnote(
         head.metric,
         data.runs.iter().flat_map(|run| run.results.results.iter().map(|r| r.stderr)),
     )?;

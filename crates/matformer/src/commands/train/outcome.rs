@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::target::Target;
 use crate::{
-    commands::{Context, eval, print_json},
+    commands::{Context, measured, print_json, table},
     failure::INTERRUPTED,
     folder::ModelFolder,
     kind::Kind,
@@ -100,7 +100,7 @@ pub fn done<K: Kind>(
 pub fn measure<K: Kind>(context: &Context, dir: &Path, prepared: &K::Prepared) -> Result<Value> {
     let folder = ModelFolder::<K>::load(dir, &context.device)?;
     let submodels = folder.trained();
-    let evaluation = eval::measure(&folder, prepared, &submodels, None)?;
+    let evaluation = measured::measure(&folder, prepared, &submodels, None)?;
     let results = EvalResults::new(
         &dir.display().to_string(),
         &K::facts(prepared).hash.to_string(),
@@ -111,7 +111,7 @@ pub fn measure<K: Kind>(context: &Context, dir: &Path, prepared: &K::Prepared) -
     )?;
     let floor = K::floor(prepared, None, &context.device)?;
     if !context.json {
-        eval::print(&results, &[])?;
+        table::print(&results, &[])?;
         out!("{}", K::say_floor(&floor, &results))?;
     }
     Ok(json!({ "results": results, "floor": floor }))
