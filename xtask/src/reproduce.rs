@@ -12,9 +12,9 @@ const CONFIG: &str = "configs/vit/fashion-mnist-short.toml";
 const SEEDS: [u64; 2] = [0, 1];
 const MATVIT: &str = "docs/results/matvit";
 
-/// Elastic vision transformers of two seeds, each size trained alone, the whole curve and the search of
-/// training images: `docs/results/matvit.json`, and the tables in `docs/results/matvit.md`. What is
-/// complete in `runs/matvit-SEED` is not made again.
+/// Elastic vision transformers of two seeds, each size trained alone, and the whole curve:
+/// `docs/results/matvit.json`, and the tables in `docs/results/matvit.md`. What is complete in
+/// `runs/matvit-SEED` is not made again.
 pub fn matvit() -> Result<()> {
     let shell = build::shell()?;
     let matformer = build::matformer(&shell)?;
@@ -49,18 +49,11 @@ fn run(shell: &Shell, matformer: &Path, seed: u64) -> Result<Value> {
     let read = |text: String| -> Result<Value> { Ok(serde_json::from_str(&text)?) };
     let baselines = read(cmd!(shell, "{matformer} baselines {run} --json").quiet().read()?)?;
     let report = read(cmd!(shell, "{matformer} report {run} --json").quiet().read()?)?;
-    let labels: Vec<&str> =
-        results(&report)?.iter().filter_map(|result| result["submodel"].as_str()).collect();
-    let labels = labels.join(",");
-    let retrieval =
-        cmd!(shell, "{matformer} retrieve {run} --submodels {labels} --symmetric --json");
-    let retrieval = read(retrieval.quiet().read()?)?;
     Ok(json!({
         "seed": seed,
         "measured": report["measured"],
         "alone": report["alone"],
         "costs": baselines["costs"],
-        "retrieval": retrieval,
     }))
 }
 
@@ -94,7 +87,7 @@ fn with_tables(page: &str, tables: &str) -> Result<String> {
 }
 
 fn tables(runs: &[Value]) -> Result<String> {
-    let parts = [curve(runs)?, alone(runs)?, costs(runs)?, retrieval(runs)?];
+    let parts = [curve(runs)?, alone(runs)?, costs(runs)?];
     Ok(parts.join("\n"))
 }
 
@@ -182,27 +175,6 @@ fn costs(runs: &[Value]) -> Result<String> {
                 let cost = list(run).get(i).cloned().unwrap_or_default();
                 row.push(number(&cost["seconds"], 60.0, 1));
                 row.push(number(&cost["peak_bytes"], 1e6, 0));
-            }
-            row
-        })
-        .collect();
-    let head: Vec<&str> = head.iter().map(String::as_str).collect();
-    Ok(table(&head, rows))
-}
-
-fn retrieval(runs: &[Value]) -> Result<String> {
-    let head = per_seed(&["queries by", "gallery by", "query parameters"], &["1-NN %", "mAP %"]);
-    let list = |run: &Value| run["retrieval"]["results"].as_array().cloned().unwrap_or_default();
-    let rows = list(&runs[0])
-        .iter()
-        .enumerate()
-        .map(|(i, first)| {
-            let mut row =
-                vec![text(&first["query"]), text(&first["gallery"]), text(&first["query_params"])];
-            for run in runs {
-                let found = list(run).get(i).cloned().unwrap_or_default();
-                row.push(percent(&found["nearest"], false));
-                row.push(percent(&found["map"], false));
             }
             row
         })
