@@ -160,7 +160,7 @@ fn alone(runs: &[Value]) -> Result<String> {
 }
 
 fn costs(runs: &[Value]) -> Result<String> {
-    let head = per_seed(&["", "steps", "PFLOP"], &["minutes of the steps", "peak MB"]);
+    let head = per_seed(&["", "steps", "TFLOP"], &["minutes of the steps", "peak MB"]);
     let list = |run: &Value| run["costs"].as_array().cloned().unwrap_or_default();
     let number = |value: &Value, scale: f64, places: usize| {
         value.as_f64().map_or(String::new(), |value| format!("{:.places$}", value / scale))
@@ -169,7 +169,7 @@ fn costs(runs: &[Value]) -> Result<String> {
         .iter()
         .enumerate()
         .map(|(i, cost)| {
-            let flops = number(&cost["flops"], 1e15, 2);
+            let flops = number(&cost["flops"], 1e12, 1);
             let mut row = vec![text(&cost["what"]), text(&cost["steps"]), flops];
             for run in runs {
                 let cost = list(run).get(i).cloned().unwrap_or_default();
