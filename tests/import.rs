@@ -57,6 +57,8 @@ fn what_timm_would_load_comes_back_as_the_same_model() {
     };
     let (shown, ours) = top1("run", &["--submodels", "XL"]);
     assert_eq!((shown, &ours), (1, &top1("back", &["--data", "run"]).1));
+    let info = place.matformer(&["info", "back"]).ok();
+    assert!(info.stdout.contains("imported: its full width was trained elsewhere"), "{info}");
     // Only its full width was trained, and it is what a run can start from.
     assert_eq!(top1("back", &["--data", "run"]).0, 1);
     place.write("next.toml", "[data]\npath = \"images\"\n[train]\nsteps = 2\nimages_per_step = 16");

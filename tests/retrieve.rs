@@ -29,14 +29,14 @@ fn embeddings_are_written_for_an_index_of_ones_own() {
     assert_eq!(beside["names"][59], "t10k-images-idx3-ubyte:59");
     assert_eq!((&beside["labels"][1], &beside["classes"][1]), (&1.into(), &"upper right".into()));
 
-    snapshot!(embed(&["--out", "S.safetensors", "--submodel", "S", "--part", "train", "--images", "7"]), @"
+    snapshot!(embed(&["--out", "index/S.safetensors", "--submodel", "S", "--part", "train", "--images", "7"]), @"
     exit code 0
     --- standard output
-    S.safetensors: 7 vectors of 16 by S
+    index/S.safetensors: 7 vectors of 16 by S
     --- standard error
     decoding images
     ");
-    let bytes = std::fs::read(place.path("S.safetensors")).unwrap();
+    let bytes = std::fs::read(place.path("index/S.safetensors")).unwrap();
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
     let metadata = header.metadata().clone().unwrap();
     let names: Vec<String> = serde_json::from_str(&metadata["names"]).unwrap();

@@ -34,6 +34,10 @@ pub fn run(args: &EmbedArgs, context: &Context) -> Result<ExitCode> {
     kind::check_is(&args.model, RunKind::Vit, "embed")?;
     let folder = ModelFolder::<Vit>::load(&args.model, &context.device)?;
     let submodel = folder.submodel(args.submodel.as_ref())?;
+    // Before the work, not behind it.
+    if let Some(above) = args.out.parent() {
+        fs::create_dir_all(above).bad_input()?;
+    }
     let prepared = data(&folder, args.data.as_deref())?;
     let (set, names) = match args.part {
         Part::Train => (prepared.train(), prepared.train_names()),

@@ -71,15 +71,18 @@ fn run_kind<K: Kind>(dir: &Path, context: &Context) -> Result<ExitCode> {
     }
     let provenance = &folder.manifest.provenance;
     out!("{}", dir.display())?;
-    out!(
-        "trained {} steps, {} {} of data {}, draw {}, seed {}",
-        provenance.steps,
-        count(provenance.tokens as f64),
-        K::TARGETS,
-        &provenance.data_hash.get(..16).unwrap_or(&provenance.data_hash),
-        folder.manifest.objective,
-        provenance.seed
-    )?;
+    match provenance.data_hash.is_empty() {
+        true => out!("imported: its full width was trained elsewhere")?,
+        false => out!(
+            "trained {} steps, {} {} of data {}, draw {}, seed {}",
+            provenance.steps,
+            count(provenance.tokens as f64),
+            K::TARGETS,
+            &provenance.data_hash.get(..16).unwrap_or(&provenance.data_hash),
+            folder.manifest.objective,
+            provenance.seed
+        )?,
+    }
     print::<K>(&info)
 }
 
