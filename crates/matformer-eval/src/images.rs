@@ -125,7 +125,7 @@ pub fn nearest_neighbour(
             // -|q - g|² + |q|²: the same order.
             let likeness = tensor(queries, queried, device).matmul(images.clone());
             let (value, index) = (likeness - squares.clone()).max_dim_with_indices(1);
-            let (values, indices) = (floats(value)?, floats(index.float())?);
+            let (values, indices) = (floats("likeness", value)?, floats("nearest", index.float())?);
             let found = best[i * chunk_of[1]..].iter_mut().zip(values.into_iter().zip(indices));
             for (best, (value, index)) in found {
                 if value > best.0 {
@@ -165,10 +165,10 @@ fn tensor(set: &ImageSet, places: &[usize], device: &Device) -> Tensor<2> {
     Tensor::from_data(TensorData::new(values, [places.len(), pixels]), device)
 }
 
-pub(crate) fn floats(tensor: Tensor<2>) -> Result<Vec<f32>> {
+/// Values of a tensor, called `name` in an error.
+pub(crate) fn floats(name: &str, tensor: Tensor<2>) -> Result<Vec<f32>> {
     tensor.into_data().convert::<f32>().try_into_vec::<f32>().map_err(|error| {
-        matformer_nn::Error::Read { tensor: "likeness".to_owned(), message: error.to_string() }
-            .into()
+        matformer_nn::Error::Read { tensor: name.to_owned(), message: error.to_string() }.into()
     })
 }
 

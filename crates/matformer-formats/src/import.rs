@@ -7,7 +7,7 @@ use matformer_nn::{
     ConfigFile, Configured, Folder, ModelConfig, Result,
     config::unfit,
     params,
-    weights::{Tensors, WeightFiles, transpose},
+    weights::{Tensors, WeightFiles},
 };
 use matformer_vit::{MatVit, MatVitConfig};
 
@@ -107,16 +107,12 @@ fn read(
     path: &str,
     shape: &[usize],
 ) -> Result<TensorData> {
-    let data = |values| Ok(TensorData::new(values, shape.to_vec()));
     if !described.head && path.contains("head.") {
-        return data(vec![0.0_f32; shape.iter().product()]);
+        return Ok(TensorData::zeros::<f32, _>(shape.to_vec()));
     }
     let stored = MatVit::tensor_name(path);
     let place = described.names.place(&stored.name);
-    let on_disk: Vec<usize> = match stored.transposed {
-        true => shape.iter().rev().copied().collect(),
-        false => shape.to_vec(),
-    };
+    let on_disk = stored.on_disk(shape);
     let mut values = match place.third {
         None if path == "positions" => positions(described, tensors, &place.name, &on_disk)?,
         None => tensors.read(&place.name, &on_disk)?,
@@ -137,10 +133,7 @@ fn read(
             row.iter_mut().for_each(|value| *value *= scale);
         }
     }
-    data(match stored.transposed {
-        true => transpose(&values, on_disk[0], on_disk[1]),
-        false => values,
-    })
+    Ok(stored.parameter(values, shape))
 }
 
 /// Positions of all tokens: nothing is added to the tokens in front where only patches have them.

@@ -25,6 +25,25 @@ pub struct TensorName {
     pub transposed: bool,
 }
 
+impl TensorName {
+    /// Shape in the file of a parameter of this shape.
+    pub fn on_disk(&self, shape: &[usize]) -> Vec<usize> {
+        match self.transposed {
+            true => shape.iter().rev().copied().collect(),
+            false => shape.to_vec(),
+        }
+    }
+
+    /// A parameter of this shape, of its values as they lie in the file.
+    pub fn parameter(&self, values: Vec<f32>, shape: &[usize]) -> TensorData {
+        let values = match (self.transposed, shape) {
+            (true, [rows, cols]) => transpose(&values, *cols, *rows),
+            _ => values,
+        };
+        TensorData::new(values, shape.to_vec())
+    }
+}
+
 /// Tensors as they are stored, by name: shapes and values.
 pub type Stored = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
@@ -211,16 +230,7 @@ impl Tensors<'_> {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn parameter(&mut self, stored: &TensorName, shape: &[usize]) -> Result<TensorData> {
-        let on_disk: Vec<usize> = match stored.transposed {
-            true => shape.iter().rev().copied().collect(),
-            false => shape.to_vec(),
-        };
-        let values = self.read(&stored.name, &on_disk)?;
-        let values = match stored.transposed {
-            true => transpose(&values, on_disk[0], on_disk[1]),
-            false => values,
-        };
-        Ok(TensorData::new(values, shape.to_vec()))
+        Ok(stored.parameter(self.read(&stored.name, &stored.on_disk(shape))?, shape))
     }
 
     /// Checks that there are no tensors but those that `expected` knows, of which there are `n`.
@@ -263,7 +273,7 @@ fn floats(view: &TensorView<'_>) -> Option<Vec<f32>> {
 }
 
 /// The transpose of row-major `[rows, cols]`.
-pub fn transpose(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
+fn transpose(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
     (0..cols).flat_map(|c| (0..rows).map(move |r| values[r * cols + c])).collect()
 }
 

@@ -5,29 +5,20 @@ mod outcome;
 mod results;
 mod search;
 
-use burn::tensor::Tensor;
 use matformer_core::Submodel;
 use matformer_data::ImageBatches;
-use matformer_nn::{Elastic, State, Walked, walk};
+use matformer_nn::{State, walk};
 use matformer_vit::MatVit;
 
 pub use outcome::{Outcome, RECALL, Retrieved, retrieve};
 pub use results::{SearchResult, SearchResults};
 pub use search::{Gallery, Neighbour, top_k};
 
-use crate::{Error, Result, evaluate::plans_of, images::POSITIONS};
-
-/// A model whose hidden states are embeddings.
-pub trait Embeds: Elastic {
-    /// The embedding of each row of a walk's submodel `unit`: `[rows, d]`.
-    fn embeddings(&self, walked: &Walked, unit: usize) -> Tensor<2>;
-}
-
-impl Embeds for MatVit {
-    fn embeddings(&self, walked: &Walked, unit: usize) -> Tensor<2> {
-        self.pooled(walked.of(unit))
-    }
-}
+use crate::{
+    Error, Result,
+    evaluate::plans_of,
+    images::{POSITIONS, floats},
+};
 
 /// Vectors of length 1, row-major: the product of two is the cosine of their angle.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -98,11 +89,7 @@ pub fn embed_images(
         for plan in &plans {
             let walked = walk(model, &input, plan, &mut State::new())?;
             for (unit, found) in left.by_ref().take(plan.submodels().len()).enumerate() {
-                let values = model.embeddings(&walked, unit).try_into_vec_as::<f32>();
-                found.extend(&values.map_err(|error| matformer_nn::Error::Read {
-                    tensor: "embeddings".to_owned(),
-                    message: error.to_string(),
-                })?)?;
+                found.extend(&floats("embeddings", model.pooled(walked.of(unit)))?)?;
             }
             done += places.len();
             progress(done, total);

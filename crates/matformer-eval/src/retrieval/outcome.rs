@@ -67,20 +67,21 @@ fn outcome(likenesses: &[f32], labels: &[usize], label: usize) -> Outcome {
 /// Average precision of the order of likenesses, of equal ones the first in front; at least one must be
 /// relevant.
 fn average_precision(likenesses: &[f32], relevant: impl Fn(usize) -> bool) -> f64 {
-    let mut order: Vec<u64> = likenesses
-        .iter()
-        .enumerate()
-        .map(|(index, likeness)| u64::from(descending(*likeness)) << 32 | index as u64)
-        .collect();
-    order.sort_unstable();
-    let (mut found, mut sum) = (0.0, 0.0);
-    for (rank, key) in order.iter().enumerate() {
-        if relevant((key & u64::from(u32::MAX)) as usize) {
-            found += 1.0;
-            sum += found / (rank + 1) as f64;
-        }
+    let key = |index: usize| u64::from(descending(likenesses[index])) << 32 | index as u64;
+    let all = 0..likenesses.len();
+    let mut hits: Vec<u64> = all.clone().filter(|i| relevant(*i)).map(key).collect();
+    hits.sort_unstable();
+    // Only the relevant ones are put in order: of the others it is enough behind how many they come.
+    let mut others = vec![0_usize; hits.len() + 1];
+    for other in all.filter(|i| !relevant(*i)).map(key) {
+        others[hits.partition_point(|hit| *hit < other)] += 1;
     }
-    sum / found
+    let (mut in_front, mut sum) = (0, 0.0);
+    for (found, others) in (1..=hits.len()).zip(others) {
+        in_front += others;
+        sum += found as f64 / (found + in_front) as f64;
+    }
+    sum / hits.len() as f64
 }
 
 /// A number that is the smaller the larger `value` is.
@@ -149,6 +150,24 @@ mod tests {
         let mut values = [-1.0, -0.5, -1e-20, 0.0, 1e-20, 0.5, 1.0];
         values.reverse();
         assert!(values.windows(2).all(|w| descending(w[0]) < descending(w[1])));
+    }
+
+    #[test]
+    fn average_precision_is_that_of_a_whole_sort() {
+        let mut random = matformer_core::rng::keyed(3, "likenesses", 0);
+        let mut one = || matformer_core::rng::index(&mut random, 9) as f32 / 4.0 - 1.0;
+        for n in 1..60 {
+            let likenesses: Vec<f32> = (0..n).map(|_| one()).collect();
+            let relevant = |i: usize| i.is_multiple_of(3);
+            let mut order: Vec<usize> = (0..n).collect();
+            order.sort_by(|a, b| likenesses[*b].total_cmp(&likenesses[*a]));
+            let ranks =
+                order.iter().enumerate().filter(|(_, i)| relevant(**i)).map(|(rank, _)| rank);
+            let shares: Vec<f64> =
+                ranks.enumerate().map(|(at, rank)| (at + 1) as f64 / (rank + 1) as f64).collect();
+            let expected = shares.iter().sum::<f64>() / shares.len() as f64;
+            assert!((average_precision(&likenesses, relevant) - expected).abs() < 1e-12, "{n}");
+        }
     }
 
     #[test]

@@ -72,7 +72,8 @@ impl Gallery {
         for values in queries.values.chunks(block * d) {
             let rows = values.len() / d;
             let data = TensorData::new(values.to_vec(), [rows, d]);
-            let likeness = floats(Tensor::<2>::from_data(data, &device).matmul(gallery.clone()))?;
+            let products = Tensor::<2>::from_data(data, &device).matmul(gallery.clone());
+            let likeness = floats("likeness", products)?;
             let first = found.len();
             found.par_extend(
                 likeness

@@ -7,14 +7,13 @@ use burn::tensor::Device;
 use matformer::{
     core::{Resource, Submodel, SubmodelSpec, fs},
     data::{AugmentConfig, ImageBatches, ImageSet, PreparedImages, spread},
-    eval::{
-        Estimate,
-        retrieval::{Gallery, Outcome, Retrieved, SearchResult, SearchResults, Vectors, retrieve},
+    eval::retrieval::{
+        Gallery, Outcome, Retrieved, SearchResult, SearchResults, Vectors, retrieve,
     },
     run_file::{RunKind, Vit},
 };
 
-use super::{Context, alone, count, embed, print_json};
+use super::{Context, alone, count, embed, print_json, table};
 use crate::{
     args::{Budget, RetrieveArgs},
     failure::{Hinted, OrBadInput},
@@ -135,6 +134,7 @@ struct Sides {
     described: String,
 }
 
+/// What `--across` needs.
 const ACROSS: &str = "it needs several folders, `data.path` and `data.also`, whose images have the same \
                       names";
 
@@ -210,25 +210,40 @@ impl Search {
     /// Each of `queries` into the gallery that `encoder` embedded; with `symmetric` also into one that it
     /// embedded itself.
     fn rows(&self, encoder: &Encoder<'_>, queries: &[Encoder<'_>]) -> Result<Vec<SearchResult>> {
+        let (own_queries, embedded_queries) =
+            (embedded(&self.queries, encoder)?, self.embedded_queries(queries)?);
         let gallery = self.gallery(encoder)?;
-        let own = self.outcomes(&gallery, encoder)?;
+        let own = self.found(&gallery, &own_queries)?;
         let mut rows = Vec::new();
-        for query in queries {
+        for (query, vectors) in queries.iter().zip(&embedded_queries) {
             match query.submodel == encoder.submodel {
                 true => rows.push(row(query, encoder, &own, None)?),
                 false => {
-                    let found = self.outcomes(&gallery, query)?;
+                    let found = self.found(&gallery, vectors)?;
                     rows.push(row(query, encoder, &found, Some(&own))?);
                 }
             }
         }
         drop(gallery);
-        let others = queries.iter().filter(|query| query.submodel != encoder.submodel);
-        for query in others.filter(|_| self.symmetric) {
-            let found = self.outcomes(&self.gallery(query)?, query)?;
-            rows.push(row(query, query, &found, Some(&own))?);
+        for (query, vectors) in queries.iter().zip(&embedded_queries) {
+            if self.symmetric && query.submodel != encoder.submodel {
+                let found = self.found(&self.gallery(query)?, vectors)?;
+                rows.push(row(query, query, &found, Some(&own))?);
+            }
         }
         Ok(rows)
+    }
+
+    /// The queries as each of `encoders` embeds them: submodels of one folder in one walk.
+    fn embedded_queries(&self, encoders: &[Encoder<'_>]) -> Result<Vec<Vectors>> {
+        let Side { set, places, .. } = &self.queries;
+        let of_one_folder = |a: &Encoder<'_>, b: &Encoder<'_>| std::ptr::eq(a.folder, b.folder);
+        let mut all = Vec::new();
+        for encoders in encoders.chunk_by(of_one_folder) {
+            let submodels: Vec<Submodel> = encoders.iter().map(|e| e.submodel.clone()).collect();
+            all.extend(embed::embed(encoders[0].folder, set.clone(), places, &submodels)?);
+        }
+        Ok(all)
     }
 
     /// What a query finds at random.
@@ -275,11 +290,7 @@ impl Search {
         Ok(Gallery::new(embedded(&self.gallery, by)?, &self.device)?)
     }
 
-    /// What every query finds, embedded by `by`.
-    fn outcomes(&self, gallery: &Gallery, by: &Encoder<'_>) -> Result<Vec<Outcome>> {
-        self.found(gallery, &embedded(&self.queries, by)?)
-    }
-
+    /// What every query finds.
     fn found(&self, gallery: &Gallery, queries: &Vectors) -> Result<Vec<Outcome>> {
         let bar = progress_bar("searching");
         let (of_gallery, of_queries) = (&self.gallery.labels, &self.queries.labels);
@@ -319,9 +330,9 @@ fn row(
 fn print(printed: &SearchResults) -> Result<()> {
     let hash = printed.data.get(..16).unwrap_or(&printed.data);
     out!("{}, data {hash}", printed.searched)?;
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
-    table.set_header([
+    let mut lines = comfy_table::Table::new();
+    lines.load_style(comfy_table::presets::NOTHING);
+    lines.set_header([
         "query",
         "gallery",
         "budget",
@@ -333,28 +344,21 @@ fn print(printed: &SearchResults) -> Result<()> {
         "mAP %",
         "1-NN above",
     ]);
-    let percent = |estimate: Estimate| {
-        let value = 100.0 * estimate.value;
-        match estimate.stderr {
-            Some(stderr) => format!("{value:.2} ± {:.2}", 100.0 * stderr),
-            None => format!("{value:.2}"),
-        }
-    };
     for row in &printed.results {
-        table.add_row([
+        lines.add_row([
             row.query.clone(),
             row.gallery.clone(),
             row.alone.clone().unwrap_or_default(),
             count(row.query_params as f64),
             count(row.query_flops),
-            percent(row.found.nearest),
-            percent(row.found.recall_5),
-            percent(row.found.recall_10),
-            percent(row.found.map),
-            row.above.map_or(String::new(), percent),
+            table::percent(row.found.nearest),
+            table::percent(row.found.recall_5),
+            table::percent(row.found.recall_10),
+            table::percent(row.found.map),
+            row.above.map_or(String::new(), table::percent),
         ]);
     }
-    out!("{table}")?;
+    out!("{lines}")?;
     out!("1-NN by chance: {:.2} %", 100.0 * printed.chance)?;
     out!(
         "1-NN: the nearest has the query's {}; of 5, of 10: one of the nearest has; mAP: mean average \

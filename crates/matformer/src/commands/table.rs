@@ -43,12 +43,21 @@ impl Columns {
     }
 
     /// A number and its standard error, where there is one.
-    fn number(&self, (value, stderr): (f64, Option<f64>)) -> String {
-        let places = if self.metric == Metric::Top1 { 2 } else { 4 };
-        match stderr {
-            Some(stderr) => format!("{value:.places$} ± {stderr:.places$}"),
-            None => format!("{value:.places$}"),
-        }
+    fn number(&self, estimate: (f64, Option<f64>)) -> String {
+        number(self.metric, estimate)
+    }
+}
+
+/// A share, or a difference of shares, in percent.
+pub fn percent(estimate: Estimate) -> String {
+    number(Metric::Top1, Metric::Top1.scaled(estimate))
+}
+
+fn number(metric: Metric, (value, stderr): (f64, Option<f64>)) -> String {
+    let places = if metric == Metric::Top1 { 2 } else { 4 };
+    match stderr {
+        Some(stderr) => format!("{value:.places$} ± {stderr:.places$}"),
+        None => format!("{value:.places$}"),
     }
 }
 
