@@ -121,7 +121,10 @@ fn queries_of_every_size_find_images_of_their_class() {
     // It is on the page.
     place.matformer(&["report", "run"]).ok();
     let page = place.read("run/report/index.html");
-    assert!(page.contains("<h2>Retrieval</h2>") && page.contains("S alone (per-width)"));
+    assert!(
+        page.contains("<h2>Retrieval, relevant by class</h2>")
+            && page.contains("S alone (per-width)")
+    );
     let part = ["--images", "9", "--gallery-images", "30", "--gallery", "M"];
     let shown = place.matformer(&[&retrieve[..], &part].concat()).ok();
     assert!(shown.stdout.starts_with("9 held-out images as queries into 30 training"), "{shown}");

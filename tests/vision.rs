@@ -207,8 +207,10 @@ fn fine_tuning_takes_the_weights_and_makes_a_new_head() {
     let (place, _) = trained();
     place.write("images/classes.txt", "a\nb\nc\nd\n");
     let tune = ["train", "vit.toml", "--init", "run", "--out", "tuned"];
+    // As a preset has it: the data decides.
+    let classes = ["--set", "model.vit.classes=10"];
     let sets = ["--set", "train.layer_decay=0.8", "--set", "train.draw=baseline:XL"];
-    place.matformer(&[&tune[..], &sets].concat()).ok();
+    place.matformer(&[&tune[..], &classes, &sets].concat()).ok();
     assert_eq!(place.read_json("tuned/config.json")["id2label"]["0"], "a");
     let manifest = place.read_json("tuned/matformer.json");
     let parent = place.read_json("run/matformer.json")["weights_sha256"].clone();

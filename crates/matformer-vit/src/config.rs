@@ -48,8 +48,8 @@ pub struct MatVitConfig {
     /// Feed-forward width of each layer, where layers differ: an extracted submodel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer_d_ff: Option<Vec<usize>>,
-    /// What the classes are called. In a run they follow the data.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// What the classes are called. In a run they follow the data, so a run file has none.
+    #[serde(skip)]
     pub class_names: Option<Vec<String>>,
 }
 

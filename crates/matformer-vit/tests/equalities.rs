@@ -34,11 +34,16 @@ fn merged_and_row_plans_equal_separate_walks() {
         let plan = Plan::rows(&submodels).unwrap();
         let walked = walk(&model, &images, &plan, &mut State::new()).unwrap();
         let by_row = values(model.logits(walked.hidden()));
+        let embedded = values(model.pooled(walked.hidden()));
         for (i, submodel) in submodels.iter().enumerate() {
             let alone = logits(&model, &Plan::one(submodel), n, &batch).remove(0);
             assert!(worst(&merged[i], &alone) < 1e-5, "{config:?} {submodel}");
             let row = i * config.classes..(i + 1) * config.classes;
             assert!(worst(&by_row[row.clone()], &alone[row]) < 1e-5, "{config:?} {submodel}");
+            let walked = walk(&model, &images, &Plan::one(submodel), &mut State::new()).unwrap();
+            let alone = values(model.pooled(walked.of(0)));
+            let row = i * config.d_model..(i + 1) * config.d_model;
+            assert!(worst(&embedded[row.clone()], &alone[row]) < 1e-5, "{config:?} {submodel}");
         }
     }
 }

@@ -42,8 +42,8 @@ pub struct ReportData {
     pub floor: Option<String>,
     /// What a submodel makes of a prompt.
     pub sample: Option<Sample>,
-    /// What queries by each size find in one gallery.
-    pub retrieval: Option<SearchResults>,
+    /// What queries by each size find in one gallery; may be empty.
+    pub retrieval: Vec<SearchResults>,
 }
 
 /// A granularity that was trained alone, for comparison.
@@ -117,15 +117,14 @@ pub fn render(data: &ReportData) -> Result<String> {
             })
             .collect(),
         alone: data.alone.iter().map(|alone| AloneRow::new(alone, metric)).collect(),
-        search: match &data.retrieval {
-            Some(found) => Some(figures::search(&found.results, &data.granularities)?),
-            None => None,
-        },
-        found: data
+        searches: data
             .retrieval
             .iter()
-            .flat_map(|found| found.results.iter().map(found_row))
-            .collect(),
+            .map(|found| {
+                let svg = figures::search(&found.results, &data.granularities)?;
+                Ok(Searched { found, svg, rows: found.results.iter().map(found_row).collect() })
+            })
+            .collect::<Result<_>>()?,
     };
     Ok(page.render()?)
 }
@@ -162,8 +161,14 @@ struct Page<'a> {
     reference: Option<&'a str>,
     rows: Vec<Row<'a>>,
     alone: Vec<AloneRow<'a>>,
-    search: Option<String>,
-    found: Vec<[String; 6]>,
+    searches: Vec<Searched<'a>>,
+}
+
+/// A search as figure and table.
+struct Searched<'a> {
+    found: &'a SearchResults,
+    svg: String,
+    rows: Vec<[String; 6]>,
 }
 
 /// A line of the table of searches.

@@ -60,7 +60,7 @@ fn sample() -> ReportData {
         granularities: names,
         floor: None,
         alone: Vec::new(),
-        retrieval: None,
+        retrieval: Vec::new(),
         sample: Some(Sample {
             submodel: "XL".into(),
             prompt: "fn main() {".into(),

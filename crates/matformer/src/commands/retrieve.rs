@@ -23,8 +23,8 @@ use crate::{
     output::out,
 };
 
-/// Its file in the folder of the report.
-pub const KEPT: &str = "retrieval.json";
+/// Its files in the folder of the report: by class, across folders.
+pub const KEPT: [&str; 2] = ["retrieval.json", "retrieval-across.json"];
 
 /// What embeds images: a submodel of a folder.
 struct Encoder<'a> {
@@ -112,9 +112,9 @@ pub fn run(args: &RetrieveArgs, context: &Context) -> Result<ExitCode> {
     };
     // For the report; a folder that cannot be written to does not cost the result.
     let dir = args.model.join("report");
+    let kept = dir.join(KEPT[usize::from(args.across)]);
     let text = serde_json::to_string(&printed)?;
-    let kept =
-        fs::create_dir_all(&dir).and_then(|()| fs::write_atomic(dir.join(KEPT), text.as_bytes()));
+    let kept = fs::create_dir_all(&dir).and_then(|()| fs::write_atomic(kept, text.as_bytes()));
     if let Err(error) = kept {
         say!("note: not kept: {error}");
     }

@@ -112,11 +112,15 @@ fn report_data<K: Kind>(
     })
 }
 
-/// What `retrieve` found with the same weights on the same data, if it was called.
-fn retrieval<K: Kind>(folder: &ModelFolder<K>, data: &str) -> Option<SearchResults> {
-    let kept = folder.dir.join("report").join(retrieve::KEPT);
-    let found: SearchResults = serde_json::from_slice(&fs::read(kept).ok()?).ok()?;
-    (found.weights == folder.manifest.weights_sha256 && found.data == data).then_some(found)
+/// What `retrieve` found with the same weights on the same data, as often as it was called.
+fn retrieval<K: Kind>(folder: &ModelFolder<K>, data: &str) -> Vec<SearchResults> {
+    let kept = |file: &&str| -> Option<SearchResults> {
+        serde_json::from_slice(&fs::read(folder.dir.join("report").join(file)).ok()?).ok()
+    };
+    let same = |found: &SearchResults| {
+        found.weights == folder.manifest.weights_sha256 && found.data == data
+    };
+    retrieve::KEPT.iter().filter_map(kept).filter(same).collect()
 }
 
 /// What a run is, by name.

@@ -1,0 +1,158 @@
+//! Methods by name.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error, Evolution, EvolutionConfig, Exact, Listed, Predicted, PredictedConfig, Problem, Result,
+    Scores, Searcher, Tried, shapes,
+};
+
+/// A way to search, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// Closed-form Mix'n'Match: one submodel, nothing measured to choose it.
+    Mix,
+    /// All submodels whose widths never fall.
+    NonDecreasing,
+    /// Ageing evolution on measured scores.
+    Evolution,
+    /// Evolution against a predictor.
+    Predictor,
+    /// The exact optimum of measured sensitivities.
+    Exact,
+    /// The exact optimum of a fitted surrogate.
+    ExactSurrogate,
+    /// The best of random submodels.
+    Random,
+    /// All submodels.
+    Exhaustive,
+}
+
+/// Most submodels that an exhaustive search lists, limits aside.
+const MOST: usize = 1 << 16;
+
+impl Method {
+    /// All methods, the cheapest first.
+    pub const ALL: [Self; 8] = [
+        Self::Mix,
+        Self::Exact,
+        Self::ExactSurrogate,
+        Self::Predictor,
+        Self::NonDecreasing,
+        Self::Random,
+        Self::Evolution,
+        Self::Exhaustive,
+    ];
+
+    /// A search by this method that scores at most about `evaluations` submodels, where the method
+    /// leaves a choice.
+    ///
+    /// # Errors
+    /// [`Error::TooMany`] where an exhaustive search has too much to do, [`Error::Setting`] for too few
+    /// `evaluations`.
+    pub fn begin(self, problem: &Problem, evaluations: usize, seed: u64) -> Result<Search> {
+        Ok(match self {
+            Self::Mix => Search::Listed(Listed::mix_n_match(problem)),
+            Self::NonDecreasing => Search::Listed(Listed::new(shapes::non_decreasing(problem))),
+            Self::Random => Search::Listed(Listed::random(problem, evaluations, seed)),
+            Self::Exhaustive => Search::Listed(Listed::exhaustive(problem, MOST)?),
+            Self::Evolution => {
+                let defaults = EvolutionConfig::default();
+                let population = defaults.population.min(evaluations.div_ceil(3));
+                let tournament = defaults.tournament.min(population.div_ceil(4).max(1));
+                Search::Evolution(Evolution::new(EvolutionConfig {
+                    evaluations,
+                    population,
+                    tournament,
+                    seed,
+                    ..defaults
+                })?)
+            }
+            Self::Predictor => {
+                let defaults = PredictedConfig::default();
+                let samples = evaluations.saturating_sub(defaults.confirmed);
+                Search::Predicted(Predicted::new(PredictedConfig { samples, seed, ..defaults })?)
+            }
+            Self::Exact => Search::Exact(Exact::new(Scores::Sensitivities)),
+            Self::ExactSurrogate => Search::Exact(Exact::new(Scores::Surrogate {
+                samples: evaluations.saturating_sub(1),
+                seed,
+            })),
+        })
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Mix => "mix",
+            Self::NonDecreasing => "non-decreasing",
+            Self::Evolution => "evolution",
+            Self::Predictor => "predictor",
+            Self::Exact => "exact",
+            Self::ExactSurrogate => "exact-surrogate",
+            Self::Random => "random",
+            Self::Exhaustive => "exhaustive",
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Method {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|method| method.name() == text);
+        found.ok_or_else(|| Error::UnknownMethod { found: text.to_owned() })
+    }
+}
+
+/// A search by any method.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Search {
+    /// What is tried was known beforehand.
+    Listed(Listed),
+    /// Ageing evolution.
+    Evolution(Evolution),
+    /// Evolution against a predictor.
+    Predicted(Predicted),
+    /// An exact optimum.
+    Exact(Exact),
+}
+
+impl Search {
+    fn inner(&mut self) -> &mut dyn Searcher {
+        match self {
+            Self::Listed(search) => search,
+            Self::Evolution(search) => search,
+            Self::Predicted(search) => search,
+            Self::Exact(search) => search,
+        }
+    }
+}
+
+impl Searcher for Search {
+    fn ask(&mut self, problem: &Problem) -> Result<Vec<matformer_core::Submodel>> {
+        self.inner().ask(problem)
+    }
+
+    fn tell(&mut self, scores: &[(matformer_core::Submodel, f64)]) -> Result<()> {
+        self.inner().tell(scores)
+    }
+
+    fn tried(&self) -> &Tried {
+        match self {
+            Self::Listed(search) => search.tried(),
+            Self::Evolution(search) => search.tried(),
+            Self::Predicted(search) => search.tried(),
+            Self::Exact(search) => search.tried(),
+        }
+    }
+}

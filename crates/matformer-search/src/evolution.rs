@@ -1,0 +1,130 @@
+//! Ageing evolution (Real et al., arXiv 1802.01548): tournaments choose parents, and the oldest die.
+
+use std::collections::VecDeque;
+
+use matformer_core::{Submodel, rng};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Listed, Problem, Result, Searcher, Tried};
+
+/// Settings of [`Evolution`]. The paper's are population 100 and tournaments of 25.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvolutionConfig {
+    /// Submodels that are scored in all, those that the search starts from included.
+    pub evaluations: usize,
+    /// Submodels that live at a time.
+    pub population: usize,
+    /// How many of them compete to be a parent.
+    pub tournament: usize,
+    /// Children that are asked for at a time: they share a sweep, as workers of a cluster would.
+    pub children: usize,
+    /// Of everything that is drawn.
+    pub seed: u64,
+}
+
+impl Default for EvolutionConfig {
+    fn default() -> Self {
+        Self { evaluations: 300, population: 50, tournament: 12, children: 16, seed: 0 }
+    }
+}
+
+/// Ageing evolution: the best of a random sample of the population is the parent of the next child, which
+/// differs in one layer and is made to meet the limits; the oldest leaves. No crossover.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evolution {
+    config: EvolutionConfig,
+    tried: Tried,
+    /// The oldest first.
+    population: VecDeque<(Submodel, f64)>,
+    asked: Vec<Submodel>,
+    /// Children drawn so far.
+    drawn: u64,
+}
+
+impl Evolution {
+    /// A search that has not begun.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a number that is 0.
+    pub fn new(config: EvolutionConfig) -> Result<Self> {
+        for (setting, found) in [
+            ("evaluations", config.evaluations),
+            ("population", config.population),
+            ("tournament", config.tournament),
+            ("children", config.children),
+        ] {
+            if found == 0 {
+                return Err(Error::Setting { setting, found, expected: "at least 1" });
+            }
+        }
+        Ok(Self {
+            config,
+            tried: Tried::default(),
+            population: VecDeque::new(),
+            asked: Vec::new(),
+            drawn: 0,
+        })
+    }
+
+    /// The winner of a tournament, changed.
+    fn child(&mut self, problem: &Problem) -> Submodel {
+        let mut random = rng::keyed(self.config.seed, "child", self.drawn);
+        self.drawn += 1;
+        let n = self.population.len();
+        let contenders =
+            (0..self.config.tournament).map(|_| &self.population[rng::index(&mut random, n)]);
+        match contenders.min_by(|a, b| a.1.total_cmp(&b.1)) {
+            Some((parent, _)) => problem.mutated(&parent.clone(), &mut random),
+            // A population is never empty here.
+            None => problem.random(&mut random),
+        }
+    }
+
+    fn born(&mut self, submodel: Submodel, score: f64) {
+        self.population.push_back((submodel, score));
+        if self.population.len() > self.config.population {
+            self.population.pop_front();
+        }
+    }
+}
+
+impl Searcher for Evolution {
+    fn ask(&mut self, problem: &Problem) -> Result<Vec<Submodel>> {
+        let left = self.config.evaluations.saturating_sub(self.tried.len());
+        if !self.asked.is_empty() || left == 0 {
+            return Ok(self.asked.clone());
+        }
+        if self.population.is_empty() {
+            let first = self.config.population.min(left);
+            self.asked = Listed::random(problem, first, self.config.seed).ask(problem)?;
+            return Ok(self.asked.clone());
+        }
+        // Where almost all near the population was tried, the search is over.
+        for _ in 0..50 * self.config.children {
+            let child = self.child(problem);
+            match self.tried.score(&child) {
+                // Known already: it lives without being scored again.
+                Some(score) => self.born(child, score),
+                None if !self.asked.contains(&child) => self.asked.push(child),
+                None => {}
+            }
+            if self.asked.len() == self.config.children.min(left) {
+                break;
+            }
+        }
+        Ok(self.asked.clone())
+    }
+
+    fn tell(&mut self, scores: &[(Submodel, f64)]) -> Result<()> {
+        self.tried.add(scores)?;
+        for (submodel, score) in scores {
+            self.born(submodel.clone(), *score);
+        }
+        self.asked.retain(|asked| !scores.iter().any(|(told, _)| told == asked));
+        Ok(())
+    }
+
+    fn tried(&self) -> &Tried {
+        &self.tried
+    }
+}

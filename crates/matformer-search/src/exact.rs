@@ -1,0 +1,120 @@
+//! A separable score, measured or fitted, and its best submodel.
+
+use matformer_core::Submodel;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Listed, Problem, Result, Searcher, Surrogate, Tried, optimum,
+    predicted::{RIDGE, Stage, samples},
+};
+
+/// Where the numbers per layer and width come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scores {
+    /// Each layer at each other width, the rest as closed-form Mix'n'Match has it: how much the score
+    /// changes.
+    Sensitivities,
+    /// A [`Surrogate`] fitted to random submodels.
+    Surrogate {
+        /// How many.
+        samples: usize,
+        /// Of the draw.
+        seed: u64,
+    },
+}
+
+/// Scores what the numbers take, finds the submodel of the least sum exactly ([`optimum`]), and scores it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Exact {
+    scores: Scores,
+    tried: Tried,
+    asked: Vec<Submodel>,
+    stage: Stage,
+}
+
+impl Exact {
+    /// A search that has not begun.
+    pub fn new(scores: Scores) -> Self {
+        Self { scores, tried: Tried::default(), asked: Vec::new(), stage: Stage::Samples }
+    }
+
+    /// What the numbers are measured with.
+    fn samples(&self, problem: &Problem) -> Result<Vec<Submodel>> {
+        match self.scores {
+            Scores::Surrogate { samples: n, seed } => Ok(samples(problem, n, seed)),
+            Scores::Sensitivities => {
+                let base = base(problem)?;
+                let mut list = vec![base.clone()];
+                for layer in 0..problem.n_layers() {
+                    for width in problem.widths() {
+                        list.push(with(&base, layer, *width));
+                    }
+                }
+                list.sort();
+                list.dedup();
+                Ok(list)
+            }
+        }
+    }
+
+    /// `[layer][width]`
+    fn separable(&self, problem: &Problem) -> Result<Vec<Vec<f64>>> {
+        match self.scores {
+            Scores::Surrogate { .. } => {
+                let scores: Vec<(Submodel, f64)> = self.tried.iter().cloned().collect();
+                Ok(Surrogate::fit(problem, &scores, RIDGE)?.weights().to_vec())
+            }
+            Scores::Sensitivities => {
+                let base = base(problem)?;
+                // All were asked for, and told.
+                let score = |s: &Submodel| self.tried.score(s).unwrap_or(f64::INFINITY);
+                let own = score(&base);
+                let widths = problem.widths();
+                Ok((0..problem.n_layers())
+                    .map(|layer| {
+                        widths.iter().map(|w| score(&with(&base, layer, *w)) - own).collect()
+                    })
+                    .collect())
+            }
+        }
+    }
+}
+
+/// What Mix'n'Match takes, or else any submodel within the limits.
+fn base(problem: &Problem) -> Result<Submodel> {
+    let taken = Listed::mix_n_match(problem).ask(problem)?.pop();
+    Ok(taken.unwrap_or_else(|| problem.feasible().clone()))
+}
+
+fn with(base: &Submodel, layer: usize, width: usize) -> Submodel {
+    let mut widths = base.widths().to_vec();
+    widths[layer] = width;
+    Submodel::new(widths)
+}
+
+impl Searcher for Exact {
+    fn ask(&mut self, problem: &Problem) -> Result<Vec<Submodel>> {
+        if self.asked.is_empty() && self.stage == Stage::Samples {
+            if self.tried.is_empty() {
+                self.asked = self.samples(problem)?;
+            } else {
+                let best = optimum(problem, &self.separable(problem)?)?;
+                self.asked =
+                    best.into_iter().filter(|best| self.tried.score(best).is_none()).collect();
+                self.stage = Stage::Found;
+            }
+        }
+        Ok(self.asked.clone())
+    }
+
+    fn tell(&mut self, scores: &[(Submodel, f64)]) -> Result<()> {
+        self.tried.add(scores)?;
+        self.asked.retain(|asked| !scores.iter().any(|(told, _)| told == asked));
+        Ok(())
+    }
+
+    fn tried(&self) -> &Tried {
+        &self.tried
+    }
+}

@@ -1,0 +1,73 @@
+//! Searches that know beforehand what they try.
+
+use matformer_core::{Submodel, rng};
+use serde::{Deserialize, Serialize};
+
+use crate::{Problem, Result, Searcher, Tried, shapes};
+
+/// Tries a list of submodels.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Listed {
+    list: Vec<Submodel>,
+    tried: Tried,
+}
+
+impl Listed {
+    /// Tries `submodels`, each once.
+    pub fn new(submodels: impl IntoIterator<Item = Submodel>) -> Self {
+        let mut list: Vec<Submodel> = Vec::new();
+        for submodel in submodels {
+            if !list.contains(&submodel) {
+                list.push(submodel);
+            }
+        }
+        Self { list, tried: Tried::default() }
+    }
+
+    /// What closed-form Mix'n'Match takes: of its family the largest that meets all limits. One
+    /// submodel, nothing to choose from; none where no member meets them.
+    pub fn mix_n_match(problem: &Problem) -> Self {
+        Self::new(shapes::Shape::Increasing.largest(problem))
+    }
+
+    /// All submodels within the limits.
+    ///
+    /// # Errors
+    /// [`Error::TooMany`](crate::Error::TooMany) above `most`.
+    pub fn exhaustive(problem: &Problem, most: usize) -> Result<Self> {
+        Ok(Self { list: problem.all(most)?, tried: Tried::default() })
+    }
+
+    /// `n` random submodels that spend what they may ([`Problem::random`]), fewer where there are not
+    /// as many.
+    pub fn random(problem: &Problem, n: usize, seed: u64) -> Self {
+        let draw = |index| problem.random(&mut rng::keyed(seed, "random submodel", index));
+        // Where almost all are drawn already, the rest is not waited for.
+        let mut list: Vec<Submodel> = Vec::new();
+        for index in 0..20 * n as u64 {
+            let submodel = draw(index);
+            if !list.contains(&submodel) {
+                list.push(submodel);
+            }
+            if list.len() == n {
+                break;
+            }
+        }
+        Self { list, tried: Tried::default() }
+    }
+}
+
+impl Searcher for Listed {
+    fn ask(&mut self, _: &Problem) -> Result<Vec<Submodel>> {
+        let open = self.list.iter().filter(|submodel| self.tried.score(submodel).is_none());
+        Ok(open.cloned().collect())
+    }
+
+    fn tell(&mut self, scores: &[(Submodel, f64)]) -> Result<()> {
+        self.tried.add(scores)
+    }
+
+    fn tried(&self) -> &Tried {
+        &self.tried
+    }
+}

@@ -1,0 +1,86 @@
+//! `cargo xtask reproduce`: measured pages of `docs/results`, from nothing.
+
+mod matvit;
+mod page;
+mod pretraining;
+mod retrieval;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde_json::Value;
+use xshell::{Shell, cmd};
+
+use crate::build;
+use page::Page;
+
+/// Every number is measured for each.
+const SEEDS: [u64; 2] = [0, 1];
+
+/// Elastic vision transformers: accuracy beside each size alone (`docs/results/matvit.*`), then retrieval,
+/// and elastic pretraining against elastic fine-tuning (`docs/results/retrieval.*`). Runs that are
+/// complete in `runs/` are not made again.
+pub fn matvit() -> Result<()> {
+    let binary = Binary::build()?;
+    let page = Page { path: "docs/results/matvit", command: "cargo xtask reproduce matvit" };
+    let runs =
+        SEEDS.map(|seed| matvit::run(&binary, seed)).into_iter().collect::<Result<Vec<_>>>()?;
+    page.write(&binary.shell, matvit::document(&runs), &matvit::tables(&runs)?)?;
+
+    let page = Page { path: "docs/results/retrieval", ..page };
+    let mut document = retrieval::document(&binary)?;
+    let mut tables = retrieval::tables(&document);
+    let tuned = pretraining::document(&binary)?;
+    tables.push_str(&pretraining::tables(&tuned));
+    document["pretraining"] = tuned;
+    page.write(&binary.shell, document, &tables)
+}
+
+/// The `matformer` binary.
+struct Binary {
+    shell: Shell,
+    path: PathBuf,
+}
+
+impl Binary {
+    fn build() -> Result<Self> {
+        let shell = build::shell()?;
+        let path = build::matformer(&shell)?;
+        Ok(Self { shell, path })
+    }
+
+    /// Trains `config` into `out` with what `arguments` say; goes on with what was begun there, and
+    /// leaves what is complete.
+    fn train(&self, config: &str, out: &str, arguments: &[&str]) -> Result<()> {
+        let Self { shell, path } = self;
+        let call = match shell.path_exists(PathBuf::from(out).join("run.toml")) {
+            true => cmd!(shell, "{path} train {out} --resume"),
+            false => cmd!(shell, "{path} train {config} {arguments...} --out {out}"),
+        };
+        Ok(call.quiet().run()?)
+    }
+
+    /// What a command prints with `--json`.
+    fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let Self { shell, path } = self;
+        let printed = cmd!(shell, "{path} {arguments...} --json").quiet().read()?;
+        Ok(serde_json::from_str(&printed)?)
+    }
+
+    /// What `arguments` printed before, kept in `file`, if it was of the weights that `run` has now;
+    /// else what they print.
+    fn kept(&self, run: &str, file: &str, arguments: &[&str]) -> Result<Value> {
+        let read = |file: &str| -> Option<Value> {
+            let text = self.shell.read_file(PathBuf::from(run).join(file)).ok()?;
+            serde_json::from_str(&text).ok()
+        };
+        let weights = read("matformer.json").map(|manifest| manifest["weights_sha256"].clone());
+        match read(file).filter(|kept| Some(&kept["weights"]) == weights.as_ref()) {
+            Some(kept) => {
+                eprintln!("{run}/{file}: measured before, reused");
+                Ok(kept)
+            }
+            None => self.json(arguments),
+        }
+    }
+}
