@@ -21,6 +21,7 @@ mod report;
 mod resume;
 mod retrieve;
 mod score;
+mod search;
 mod slice;
 mod train;
 mod train_options;

@@ -38,6 +38,16 @@ pub enum Error {
         /// The names that there are.
         known: Vec<String>,
     },
+    /// A named submodel of other weights.
+    #[error("submodel `{name}` was found for the weights {found}, the model has {expected}")]
+    NamedForOthers {
+        /// The name.
+        name: String,
+        /// Hash of the weights that it was found for.
+        found: String,
+        /// Hash of the model's.
+        expected: String,
+    },
     /// A submodel with the wrong number of layers.
     #[error("layers of submodel `{submodel}`: {found}, expected {expected}")]
     LayerCount {
@@ -198,6 +208,9 @@ impl Error {
             }
             Self::FormatVersion { found, expected, .. } if found > expected => {
                 Some("a newer version wrote it: update this program".into())
+            }
+            Self::NamedForOthers { .. } => {
+                Some("the model was trained on since: search again with `matformer search`".into())
             }
             Self::JsonLine { .. } => Some("remove the line if it is damaged".into()),
             Self::Contents { source, .. } => source.hint(),

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::submodel::write_runs;
-use crate::{Costs, Error, Resource, Result, Space, Submodel, mix};
+use crate::{CostTable, Costs, Error, Resource, Result, Space, Submodel, mix};
 
 /// A submodel as typed. It needs no model to be read; [`resolve`](SubmodelSpec::resolve) asks one.
 ///
@@ -83,14 +83,7 @@ impl SubmodelSpec {
                 Submodel::new(runs.iter().flat_map(run).collect())
             }
             Self::Budget(budget) => {
-                let table = costs.get(budget.resource())?;
-                let limit = match *budget {
-                    Budget::Percent { percent, .. } => {
-                        percent / 100.0 * table.cost(&space.largest())?
-                    }
-                    Budget::Params(count) | Budget::Flops(count) => count as f64,
-                    Budget::Millis(ms) => ms,
-                };
+                let (table, limit) = budget.limit(space, costs)?;
                 mix::mix_n_match(space, table, limit)?
             }
         };
@@ -100,6 +93,20 @@ impl SubmodelSpec {
 }
 
 impl Budget {
+    /// The table that counts what is limited, and the most that a submodel may cost by it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownCost`]; [`Error::OutsideTable`] for a table without the largest submodel.
+    pub fn limit<'a>(&self, space: &Space, costs: &'a Costs) -> Result<(&'a CostTable, f64)> {
+        let table = costs.get(self.resource())?;
+        let limit = match *self {
+            Self::Percent { percent, .. } => percent / 100.0 * table.cost(&space.largest())?,
+            Self::Params(count) | Self::Flops(count) => count as f64,
+            Self::Millis(ms) => ms,
+        };
+        Ok((table, limit))
+    }
+
     /// What is counted.
     pub fn resource(&self) -> Resource {
         match self {

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{CostTable, Granularities};
+use crate::Granularities;
 
 /// Five layers, 100 non-embedding parameters a layer and 1 per hidden unit; 1000 of embedding.
 fn demo() -> (Space, Costs) {

@@ -10,6 +10,26 @@ pub struct HeldOut {
     whole: bool,
 }
 
+/// Every second held-out document: to choose by the one half and to judge by the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Half {
+    /// The first, the third, …
+    A,
+    /// The second, the fourth, …
+    B,
+}
+
+impl Half {
+    /// Of a list, this half, in its order.
+    pub fn of<T>(self, list: Vec<T>) -> Vec<T> {
+        let skipped = match self {
+            Self::A => 0,
+            Self::B => 1,
+        };
+        list.into_iter().skip(skipped).step_by(2).collect()
+    }
+}
+
 /// A stretch of one document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
@@ -75,6 +95,11 @@ impl HeldOut {
         }
         documents.retain(|document| document.tokens > 0);
         Ok(Self { documents, ..self })
+    }
+
+    /// One half of the documents.
+    pub fn half(self, half: Half) -> Self {
+        Self { documents: half.of(self.documents), whole: false, ..self }
     }
 
     /// Every document as consecutive windows of at most `seq_len` targets, without overlap; a

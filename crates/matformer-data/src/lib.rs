@@ -33,7 +33,7 @@ pub use documents::Documents;
 pub use error::{Error, Result, ShardFault};
 pub use format::TEXT_SUFFIXES;
 pub use hash::Hash;
-pub use held_out::{HeldOut, Window};
+pub use held_out::{Half, HeldOut, Window};
 pub use images::{
     ImageBatch, ImageBatches, ImageConfig, ImageError, ImageLayout, ImageSet, ImageShape,
     ImageSummary, MAX_IMAGE_PIXELS, MAX_IMAGE_SIZE, PreparedImages, SetFault, Skipped,

@@ -5,7 +5,7 @@ use burn::tensor::Device;
 use matformer_core::{fs, mix};
 use matformer_data::{DataConfig, prepare};
 use matformer_eval::{
-    BATCH_ROWS, EvalResults, evaluate,
+    EvalResults, WINDOWS, evaluate,
     report::{ReportData, compare, render},
 };
 use matformer_lm::{MatLm, MatLmConfig, costs};
@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let space = model.space();
     let mut progress = |done, total| eprint!("\r{done} of {total} tokens");
     let curve = mix::curve(space);
-    let evaluation = evaluate(&model, &held_out, &curve, BATCH_ROWS, &mut progress)?;
+    let evaluation = evaluate(&model, &held_out, &curve, WINDOWS, &mut progress)?;
     eprintln!();
 
     let hash = prepared.data_hash().to_string();
@@ -58,7 +58,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         held_out: Vec::new(),
         floor: Some(floor),
         alone: Vec::new(),
-        retrieval: None,
+        retrieval: Vec::new(),
+        found: Vec::new(),
         sample: None,
     };
     fs::write_atomic(page, render(&report)?.as_bytes())?;

@@ -5,8 +5,31 @@ use matformer_nn::{Elastic, RowLoss, State, Walked, row_losses, walk};
 
 use crate::{DocumentLoss, Error, Hits, Result};
 
-/// Submodels of one walk: bounds its memory to 16 copies of the batch.
-const MAX_UNITS: usize = 16;
+/// Submodels of one walk where they are few: bounds its memory to 16 copies of the batch.
+pub(crate) const FEW: usize = 16;
+
+/// Submodels of one walk in a sweep. Those that follow each other differ in the last layers: with four
+/// widths these are all combinations of three, and the layers before them run once for all.
+pub(crate) const MANY: usize = 64;
+
+/// How a measurement is cut up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Walks {
+    /// Rows of a batch.
+    pub rows: usize,
+    /// Most submodels of one walk, which holds as many copies of the batch.
+    pub submodels: usize,
+}
+
+impl Walks {
+    /// For many submodels, within about `bytes` where one row takes `row_bytes` per submodel: at most 64
+    /// submodels per walk, and as many rows as there is room for.
+    pub fn within(bytes: usize, row_bytes: usize) -> Self {
+        let copies = (bytes / row_bytes.max(1)).max(1);
+        let submodels = copies.min(MANY);
+        Self { rows: copies / submodels, submodels }
+    }
+}
 
 /// A model whose submodels can be measured.
 pub trait Measured: Elastic {
@@ -77,6 +100,14 @@ impl Evaluation {
         self.first().iter().map(|document| document.tokens).sum()
     }
 
+    /// Names what was measured on, where `data` is the hash of all of it.
+    pub fn data(&self, data: &str) -> String {
+        match self.whole {
+            true => data.to_owned(),
+            false => format!("{data}:{}", self.tokens()),
+        }
+    }
+
     /// The losses of a submodel.
     ///
     /// # Errors
@@ -94,9 +125,8 @@ impl Evaluation {
     }
 }
 
-/// Measures `submodels` on held-out batches: every batch goes through all of them in one walk
-/// (through several, of at most 16 submodels, where there are more). The result does not depend on
-/// the order of the submodels. Give a model without gradients (`valid()`). `progress(done, total)`
+/// Measures `submodels` on held-out batches: every batch goes through all of them in one walk, or in
+/// several of at most `per_walk` submodels. The result does not depend on the order of the submodels. Give a model without gradients (`valid()`). `progress(done, total)`
 /// counts targets, once per walk; `targets` are in all batches.
 ///
 /// # Errors
@@ -108,15 +138,16 @@ pub fn measure<M: Measured, B: HeldOutBatch<M>>(
     targets: usize,
     documents: &Documents<'_>,
     submodels: &[Submodel],
+    per_walk: usize,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation> {
-    let (distinct, plans) = plans_of(model, submodels)?;
+    let (distinct, plans) = plans_of(model, submodels, per_walk)?;
     let mut sums = vec![documents.unread.clone(); distinct.len()];
     let (mut done, total) = (0, targets * plans.len());
     for batch in batches {
         let batch = batch?;
         let (input, target) = batch.on(model)?;
-        for (plan, sums) in plans.iter().zip(sums.chunks_mut(MAX_UNITS)) {
+        for (plan, sums) in plans.iter().zip(sums.chunks_mut(per_walk)) {
             let walked = walk(model, &input, plan, &mut State::new())?;
             let losses = row_losses(model, &walked, &target);
             for (unit, (loss, sums)) in losses.into_iter().zip(sums).enumerate() {
@@ -135,12 +166,16 @@ pub fn measure<M: Measured, B: HeldOutBatch<M>>(
     Ok(Evaluation { submodels: submodels.iter().map(of).collect(), whole: documents.whole })
 }
 
-/// The submodels, each once and in their order, and the plans of at most [`MAX_UNITS`] each that go
+/// The submodels, each once and in their order, and the plans of at most `per_walk` each that go
 /// through them in turn.
 pub(crate) fn plans_of<M: Elastic>(
     model: &M,
     submodels: &[Submodel],
+    per_walk: usize,
 ) -> Result<(Vec<Submodel>, Vec<Plan>)> {
+    if per_walk == 0 {
+        return Err(Error::Zero { option: "submodels per walk" });
+    }
     if submodels.is_empty() {
         return Err(matformer_core::Error::NoSubmodels.into());
     }
@@ -151,7 +186,7 @@ pub(crate) fn plans_of<M: Elastic>(
     let mut distinct = submodels.to_vec();
     distinct.sort();
     distinct.dedup();
-    let plans = distinct.chunks(MAX_UNITS).map(Plan::merged);
+    let plans = distinct.chunks(per_walk).map(Plan::merged);
     let plans = plans.collect::<matformer_core::Result<_>>()?;
     Ok((distinct, plans))
 }

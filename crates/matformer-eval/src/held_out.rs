@@ -7,7 +7,10 @@ use matformer_data::{DocumentSpan, HeldOut, Window};
 use matformer_lm::MatLm;
 use matformer_nn::Walked;
 
-use crate::{DocumentLoss, Documents, Error, Evaluation, HeldOutBatch, Measured, Result, measure};
+use crate::{
+    DocumentLoss, Documents, Error, Evaluation, HeldOutBatch, Measured, Result, Walks,
+    evaluate::FEW, measure,
+};
 
 /// A model that reads tokens from left to right and predicts the next.
 pub trait TokenModel: Measured {
@@ -50,15 +53,15 @@ impl TokenModel for MatLm {
     }
 }
 
-/// Windows of one batch that suit many submodels: a walk through 16 of them then works on blocks
-/// that an allocator keeps, not on pages that the system hands out anew each time.
-pub const BATCH_ROWS: usize = 2;
+/// What suits few submodels: a walk through 16 of them then works on blocks that an allocator keeps, not
+/// on pages that the system hands out anew each time.
+pub const WINDOWS: Walks = Walks { rows: 2, submodels: FEW };
 
 /// Measures `submodels` on held-out documents, as [`measure`]. Each token is predicted once, from
 /// what precedes it in its window.
 ///
-/// `batch_rows` windows of like length, each of at most the model's context, share a batch
-/// ([`BATCH_ROWS`]), so that little is padded; padding never counts.
+/// Windows of like length, each of at most the model's context, share a batch ([`WINDOWS`]), so that
+/// little is padded; padding never counts.
 ///
 /// # Errors
 /// [`Error::Zero`], [`Error::Nothing`], [`Error::Lm`] for a token that the model does not know; as
@@ -67,10 +70,10 @@ pub fn evaluate<M: TokenModel>(
     model: &M,
     held_out: &HeldOut,
     submodels: &[Submodel],
-    batch_rows: usize,
+    walks: Walks,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation> {
-    let batches = window_batches(held_out, model.context(), batch_rows)?;
+    let batches = window_batches(held_out, model.context(), walks.rows)?;
     let unread =
         |document: &DocumentSpan| DocumentLoss { bytes: document.bytes, ..DocumentLoss::default() };
     let documents = Documents {
@@ -79,7 +82,7 @@ pub fn evaluate<M: TokenModel>(
         whole: held_out.is_whole(),
     };
     let batches = batches.iter().map(Ok);
-    measure(model, batches, held_out.tokens(), &documents, submodels, progress)
+    measure(model, batches, held_out.tokens(), &documents, submodels, walks.submodels, progress)
 }
 
 /// Windows as rows of one length.
@@ -199,7 +202,8 @@ mod tests {
     }
 
     fn run(model: &MatLm, held_out: &HeldOut, submodels: &[Submodel]) -> Result<Evaluation> {
-        evaluate(model, held_out, submodels, 3, &mut |_, _| {})
+        let walks = Walks { rows: 3, submodels: 16 };
+        evaluate(model, held_out, submodels, walks, &mut |_, _| {})
     }
 
     #[test]
@@ -233,7 +237,7 @@ mod tests {
         submodels.push(submodels[3].clone());
         let mut seen = Vec::new();
         let mut progress = |done, total| seen.push((done, total));
-        let all = evaluate(&model, &held_out, &submodels, BATCH_ROWS, &mut progress).unwrap();
+        let all = evaluate(&model, &held_out, &submodels, WINDOWS, &mut progress).unwrap();
         assert_eq!(seen.last(), Some(&(2 * 63, 2 * 63)));
         assert!(seen.is_sorted());
         assert_eq!((all.n_documents(), all.tokens(), all.whole), (4, 63, true));

@@ -7,7 +7,8 @@ use matformer_nn::Walked;
 use matformer_vit::MatVit;
 
 use crate::{
-    DocumentLoss, Documents, Error, Evaluation, HeldOutBatch, Hits, Measured, Result, measure,
+    DocumentLoss, Documents, Error, Evaluation, HeldOutBatch, Hits, Measured, Result, Walks,
+    evaluate::FEW, measure,
 };
 
 impl Measured for MatVit {
@@ -43,10 +44,15 @@ impl HeldOutBatch<MatVit> for Places {
 }
 
 /// Hidden positions of a batch: a walk through 16 submodels holds 16 copies.
-pub(crate) const POSITIONS: usize = 4096;
+const POSITIONS: usize = 4096;
 
-/// Measures `submodels` on the held-out images at `places`, as [`measure`]: each is a document of
-/// one target.
+/// What suits few submodels of `model`.
+pub fn image_walks(model: &MatVit) -> Walks {
+    Walks { rows: (POSITIONS / model.config().tokens()).max(1), submodels: FEW }
+}
+
+/// Measures `submodels` on the held-out images at `places`, as [`measure`], in batches as `walks` says
+/// ([`image_walks`]): each image is a document of one target.
 ///
 /// # Errors
 /// [`Error::Nothing`] for no images, [`Error::Vit`] where they do not fit the model; as [`measure`].
@@ -55,6 +61,7 @@ pub fn evaluate_images(
     images: &ImageBatches,
     places: &[usize],
     submodels: &[Submodel],
+    walks: Walks,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation> {
     if places.is_empty() {
@@ -65,13 +72,13 @@ pub fn evaluate_images(
         name: &|index| format!("image {}", places[index]),
         whole: places.len() == images.set().len(),
     };
-    let rows = (POSITIONS / model.config().tokens()).max(1);
+    let rows = walks.rows.max(1);
     let batches = places.chunks(rows).enumerate().map(|(chunk, places)| {
         let first = chunk * rows;
         let documents = (first..first + places.len()).collect();
         Ok(Places { batch: images.plain(places)?, documents })
     });
-    measure(model, batches, places.len(), &documents, submodels, progress)
+    measure(model, batches, places.len(), &documents, submodels, walks.submodels, progress)
 }
 
 /// Most gallery images and queries of [`nearest_neighbour`].

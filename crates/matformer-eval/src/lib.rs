@@ -2,16 +2,20 @@
 
 mod error;
 mod evaluate;
+mod found;
 mod held_out;
 mod images;
 pub mod report;
 mod results;
 pub mod retrieval;
 pub mod stats;
+mod sweep;
 
 pub use error::{Error, Result};
-pub use evaluate::{Documents, Evaluation, HeldOutBatch, Measured, SubmodelLosses, measure};
-pub use held_out::{BATCH_ROWS, TokenModel, WindowBatch, evaluate, window_batches};
-pub use images::{Nearest, evaluate_images, nearest_neighbour};
+pub use evaluate::{Documents, Evaluation, HeldOutBatch, Measured, SubmodelLosses, Walks, measure};
+pub use found::{Found, Scored, budget};
+pub use held_out::{TokenModel, WINDOWS, WindowBatch, evaluate, window_batches};
+pub use images::{Nearest, evaluate_images, image_walks, nearest_neighbour};
 pub use results::{DataFacts, EvalResults, Paired, ParamCounts, SubmodelResult, measurements};
 pub use stats::{DocumentLoss, Estimate, Hits};
+pub use sweep::Sweep;

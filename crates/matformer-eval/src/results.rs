@@ -192,22 +192,18 @@ fn bits_per_byte(documents: &[DocumentLoss]) -> Result<Option<Estimate>> {
 /// The evaluation as lines of `measurements.jsonl`: of each submodel `loss` and `bits_per_byte`, or
 /// `top1` and `top5` of images.
 ///
-/// Where only a part of the held-out documents was read, the data is named `HASH:TOKENS`, so that
-/// its numbers are never taken for those of the whole.
+/// `data` names what was measured on ([`Evaluation::data`]): numbers of a part are never taken for those
+/// of the whole.
 ///
 /// # Errors
 /// [`Error::Nothing`](crate::Error::Nothing) if the documents hold no text.
 pub fn measurements(
     evaluation: &Evaluation,
     space: &Space,
-    weights_hash: &str,
-    data_hash: &str,
+    weights: &str,
+    data: &str,
 ) -> Result<Vec<Measurement>> {
     let tokens = evaluation.tokens();
-    let data = match evaluation.whole {
-        true => data_hash.to_owned(),
-        false => format!("{data_hash}:{tokens}"),
-    };
     let mut all = Vec::with_capacity(2 * evaluation.submodels.len());
     for losses in &evaluation.submodels {
         let documents = &losses.documents;
@@ -219,8 +215,8 @@ pub fn measurements(
         ];
         let metrics = metrics.into_iter().filter_map(|(metric, found)| Some((metric, found?)));
         all.extend(metrics.map(|(metric, Estimate { value, stderr })| Measurement {
-            weights: weights_hash.to_owned(),
-            data: data.clone(),
+            weights: weights.to_owned(),
+            data: data.to_owned(),
             submodel: space.label(&losses.submodel),
             widths: losses.submodel.widths().to_vec(),
             metric: metric.to_owned(),
@@ -342,8 +338,8 @@ mod tests {
             ]
         );
         assert_eq!((all[0].data.as_str(), all[0].stderr), ("abc", Some(0.25)));
+        assert_eq!(evaluation.data("abc"), "abc");
         evaluation.whole = false;
-        let part = measurements(&evaluation, &space(), "w", "abc").unwrap();
-        assert_eq!(part[0].data, "abc:4");
+        assert_eq!(evaluation.data("abc"), "abc:4");
     }
 }

@@ -73,14 +73,18 @@ impl Method {
             }
             Self::Predictor => {
                 let defaults = PredictedConfig::default();
-                let samples = evaluations.saturating_sub(defaults.confirmed);
-                Search::Predicted(Predicted::new(PredictedConfig { samples, seed, ..defaults })?)
+                enough(evaluations)?;
+                let confirmed = defaults.confirmed.min(evaluations.div_ceil(4));
+                let samples = evaluations - confirmed;
+                let config = PredictedConfig { samples, confirmed, seed, ..defaults };
+                Search::Predicted(Predicted::new(config)?)
             }
             Self::Exact => Search::Exact(Exact::new(Scores::Sensitivities)),
-            Self::ExactSurrogate => Search::Exact(Exact::new(Scores::Surrogate {
-                samples: evaluations.saturating_sub(1),
-                seed,
-            })),
+            Self::ExactSurrogate => {
+                enough(evaluations)?;
+                let samples = evaluations - 1;
+                Search::Exact(Exact::new(Scores::Surrogate { samples, seed }))
+            }
         })
     }
 
@@ -95,6 +99,18 @@ impl Method {
             Self::Random => "random",
             Self::Exhaustive => "exhaustive",
         }
+    }
+}
+
+/// Two to fit to, and one to confirm.
+fn enough(evaluations: usize) -> Result<()> {
+    match evaluations {
+        0..3 => Err(Error::Setting {
+            setting: "evaluations",
+            found: evaluations,
+            expected: "at least 3 for a method that fits a surrogate",
+        }),
+        _ => Ok(()),
     }
 }
 

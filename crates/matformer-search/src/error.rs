@@ -1,6 +1,6 @@
 //! What can go wrong in this crate.
 
-use matformer_core::Resource;
+use matformer_core::{Budget, Resource};
 
 use crate::Method;
 
@@ -84,6 +84,10 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Core(error) => error.hint(),
+            Self::Infeasible { resource, least, most, .. } => {
+                let percent = (1000.0 * least / most).ceil() / 10.0;
+                Some(format!("`{}` is enough", Budget::Percent { percent, of: *resource }))
+            }
             Self::TooMany { .. } => {
                 Some("exhaustive search is for small models: search by another method".to_owned())
             }

@@ -172,7 +172,10 @@ fn settings_and_names_are_checked() {
     let many = problem(12, 1.0);
     let error = Method::Exhaustive.begin(&many, 0, 0).unwrap_err();
     assert_eq!(error.to_string(), "16777216 submodels in all, expected at most 65536");
-    assert!(Method::Predictor.begin(&many, 3, 0).is_err());
+    let error = Method::Predictor.begin(&many, 2, 0).unwrap_err().to_string();
+    let expected = "evaluations is 2; expected at least 3 for a method that fits a surrogate";
+    assert_eq!(error, expected);
+    assert!(Method::Predictor.begin(&many, 3, 0).is_ok());
 }
 
 #[test]

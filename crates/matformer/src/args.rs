@@ -3,7 +3,11 @@
 use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use matformer::{core::SubmodelSpec, nn::DeviceSpec};
+use matformer::{
+    core::{self, SubmodelSpec},
+    nn::DeviceSpec,
+    search::Method,
+};
 use serde::{Deserialize, Serialize};
 
 /// Train one elastic transformer, cut out hundreds.
@@ -48,6 +52,8 @@ pub enum Command {
     Embed(EmbedArgs),
     /// Search the training images for held-out ones: one gallery, queries of any size
     Retrieve(RetrieveArgs),
+    /// Find the submodel for a budget, by several methods
+    Search(SearchArgs),
     /// Measure the whole accuracy-cost curve and write it on one HTML page
     Report(ReportArgs),
     /// Bring a named source of text or images into the cache, or list them
@@ -272,6 +278,37 @@ pub struct RetrieveArgs {
     /// Gallery images, spread evenly over the training images [default: all]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub gallery_images: Option<usize>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct SearchArgs {
+    /// Model folder
+    pub model: PathBuf,
+    /// What the submodel may cost: `60%`, `60%flops`, `1.2M`, `8ms`; may be repeated: all hold at once
+    #[arg(long = "budget", value_name = "BUDGET", required = true)]
+    pub budgets: Vec<core::Budget>,
+    /// Ways to search, separated by commas: `mix`, `exact`, `exact-surrogate`, `predictor`,
+    /// `non-decreasing`, `random`, `evolution`, `exhaustive` [default: all, exhaustive where there are
+    /// at most 1,024 submodels]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub method: Option<Vec<Method>>,
+    /// Submodels that a method may try, where it has a choice
+    #[arg(long, default_value_t = 200, value_name = "N")]
+    #[arg(value_parser = at_least_one, allow_negative_numbers = true)]
+    pub evaluations: usize,
+    /// Of everything that is drawn
+    #[arg(long, default_value_t = 0, value_parser = whole::<u64>, allow_negative_numbers = true)]
+    pub seed: u64,
+    /// Run file or run folder whose `[data]` to measure on [default: the model's own run]
+    #[arg(long, value_name = "CONFIG|RUN")]
+    pub data: Option<PathBuf>,
+    /// Held-out tokens, of many documents: half of them choose, half judge [default: all]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
+    pub tokens: Option<usize>,
+    /// Megabytes for the hidden states of one sweep of submodels
+    #[arg(long, default_value_t = 256, value_name = "MB")]
+    #[arg(value_parser = at_least_one, allow_negative_numbers = true)]
+    pub memory: usize,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -106,6 +106,7 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
         matformer::lm::Error,
         matformer::train::Error,
         matformer::eval::Error,
+        matformer::search::Error,
         matformer::run_file::Error
     );
     cause.downcast_ref::<Hinted>().map(|h| h.hint.clone())

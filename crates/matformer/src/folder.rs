@@ -9,7 +9,7 @@ use anyhow::Result;
 use burn::tensor::Device;
 use indicatif::{ProgressBar, ProgressStyle};
 use matformer::{
-    core::{Costs, Draw, Manifest, Space, Submodel, SubmodelSpec, fs},
+    core::{Costs, Draw, Manifest, Names, Space, Submodel, SubmodelSpec, fs},
     data::{
         AugmentConfig, DataConfig, ImageConfig, ImageShape, Prepared, PreparedImages, Progress,
         Stage, TOKENIZER_FILE, Tokenizer,
@@ -64,7 +64,7 @@ impl<K: Kind> ModelFolder<K> {
         let Some(spec) = spec else {
             return Ok(self.only_trained().unwrap_or_else(|| self.space().largest()));
         };
-        let submodel = spec.resolve(self.space(), &self.costs).bad_input()?;
+        let submodel = self.resolve(spec).bad_input()?;
         let trained = match self.only_trained() {
             Some(only) => submodel == only,
             None => self.space().is_trained(&submodel),
@@ -74,6 +74,26 @@ impl<K: Kind> ModelFolder<K> {
             say!("note: `{label}` has widths that training never saw");
         }
         Ok(submodel)
+    }
+
+    /// What was typed: also a name that the folder gives, such as `best@60%`.
+    fn resolve(&self, spec: &SubmodelSpec) -> matformer::core::Result<Submodel> {
+        let space = self.space();
+        if let SubmodelSpec::Name(name) = spec
+            && space.granularities.get(name).is_none()
+        {
+            let names = Names::load(&self.dir)?;
+            if let Some(submodel) = names.get(name, &self.manifest.weights_sha256)? {
+                space.check(submodel)?;
+                return Ok(submodel.clone());
+            }
+            let known = space.granularities.names().into_iter().map(str::to_owned);
+            return Err(matformer::core::Error::UnknownName {
+                name: name.clone(),
+                known: known.chain(names.iter().map(|(name, _)| name.to_owned())).collect(),
+            });
+        }
+        spec.resolve(space, &self.costs)
     }
 
     /// The granularities that were trained, from the narrowest to the widest.

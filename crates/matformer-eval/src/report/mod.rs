@@ -7,6 +7,7 @@ mod format;
 mod metric;
 mod overlay;
 mod plots;
+mod searched;
 
 use askama::Template;
 use matformer_core::Submodel;
@@ -14,7 +15,7 @@ use matformer_data::Baselines;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Estimate, EvalResults, Result, SubmodelResult,
+    Estimate, EvalResults, Found, Result, SubmodelResult,
     retrieval::{SearchResult, SearchResults},
 };
 
@@ -44,6 +45,8 @@ pub struct ReportData {
     pub sample: Option<Sample>,
     /// What queries by each size find in one gallery; may be empty.
     pub retrieval: Vec<SearchResults>,
+    /// What submodels searches found; may be empty.
+    pub found: Vec<Found>,
 }
 
 /// A granularity that was trained alone, for comparison.
@@ -117,6 +120,7 @@ pub fn render(data: &ReportData) -> Result<String> {
             })
             .collect(),
         alone: data.alone.iter().map(|alone| AloneRow::new(alone, metric)).collect(),
+        searched: searched::searches(&data.found)?,
         searches: data
             .retrieval
             .iter()
@@ -161,6 +165,7 @@ struct Page<'a> {
     reference: Option<&'a str>,
     rows: Vec<Row<'a>>,
     alone: Vec<AloneRow<'a>>,
+    searched: Option<searched::Searches>,
     searches: Vec<Searched<'a>>,
 }
 

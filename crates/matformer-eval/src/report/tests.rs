@@ -61,6 +61,7 @@ fn sample() -> ReportData {
         floor: None,
         alone: Vec::new(),
         retrieval: Vec::new(),
+        found: Vec::new(),
         sample: Some(Sample {
             submodel: "XL".into(),
             prompt: "fn main() {".into(),

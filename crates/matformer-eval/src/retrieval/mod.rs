@@ -17,7 +17,7 @@ pub use search::{Gallery, Neighbour, top_k};
 use crate::{
     Error, Result,
     evaluate::plans_of,
-    images::{POSITIONS, floats},
+    images::{floats, image_walks},
 };
 
 /// Vectors of length 1, row-major: the product of two is the cosine of their angle.
@@ -77,12 +77,12 @@ pub fn embed_images(
     submodels: &[Submodel],
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Vectors>> {
-    let (distinct, plans) = plans_of(model, submodels)?;
+    let walks = image_walks(model);
+    let (distinct, plans) = plans_of(model, submodels, walks.submodels)?;
     let empty = Vectors { d: model.config().d_model, values: Vec::new() };
     let mut found = vec![empty; distinct.len()];
     let (mut done, total) = (0, places.len() * plans.len());
-    let rows = (POSITIONS / model.config().tokens()).max(1);
-    for places in places.chunks(rows) {
+    for places in places.chunks(walks.rows) {
         let batch = images.plain(places)?;
         let input = model.images(batch.rows, &batch.pixels)?;
         let mut left = found.iter_mut();

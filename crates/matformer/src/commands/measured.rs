@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     folder::{ModelFolder, progress_bar},
-    kind::Kind,
+    kind::{Kind, Part},
     logging::say,
 };
 
@@ -112,14 +112,15 @@ pub fn measure<K: Kind>(
         say!("note: other data than the model was trained on; losses compare at equal hash only");
     }
     let bar = progress_bar("measuring");
-    let evaluation = K::evaluate(folder, prepared, submodels, targets, &mut |done, total| {
+    let part = Part { targets, ..Part::default() };
+    let evaluation = K::evaluate(folder, prepared, submodels, &part, &mut |done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
     });
     bar.finish_and_clear();
     let evaluation = evaluation?;
-    let lines =
-        measurements(&evaluation, folder.space(), &folder.manifest.weights_sha256, &data_hash)?;
+    let (weights, data) = (&folder.manifest.weights_sha256, evaluation.data(&data_hash));
+    let lines = measurements(&evaluation, folder.space(), weights, &data)?;
     // A folder that cannot be written to does not cost the result.
     if let Err(error) = Measurements::append(&folder.dir, &lines) {
         say!("note: not kept: {:#}", anyhow::Error::from(error));

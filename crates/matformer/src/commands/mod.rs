@@ -13,6 +13,7 @@ mod measured;
 mod report;
 mod retrieve;
 mod score;
+mod search;
 mod slice;
 mod table;
 mod train;
@@ -59,6 +60,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Command::Import(args) => import::run(&args, &context()?),
         Command::Embed(args) => embed::run(&args, &context()?),
         Command::Retrieve(args) => retrieve::run(&args, &context()?),
+        Command::Search(args) => search::run(&args, &context()?),
         Command::Report(args) => report::run(&args, &context()?),
         Command::Fetch(args) => fetch::run(&args, json),
     }

@@ -7,7 +7,10 @@ use burn::tensor::Device;
 use matformer::{
     core::{Costs, Submodel, fs},
     data::{Hash, ImageBatches, ImageConfig, ImageShape, PreparedImages, spread},
-    eval::{EvalResults, Evaluation, evaluate_images, nearest_neighbour, report::Sample, stats},
+    eval::{
+        EvalResults, Evaluation, evaluate_images, image_walks, nearest_neighbour, report::Sample,
+        stats,
+    },
     formats::{NORM_EPS, Normalization, save_timm},
     images::VitBatches,
     run_file::{RunFile, Vit},
@@ -15,7 +18,7 @@ use matformer::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Facts, Kind, Source, WidthFacts};
+use super::{Facts, Kind, Part, Source, WidthFacts};
 use crate::{
     commands::count,
     failure::{Hinted, OrBadInput},
@@ -210,20 +213,29 @@ impl Kind for Vit {
         vit::adapted(model, shape).bad_input()
     }
 
+    fn row_bytes(shape: &MatVitConfig) -> usize {
+        4 * shape.tokens() * (8 * shape.d_model + shape.d_ff)
+    }
+
     fn evaluate(
         folder: &ModelFolder<Self>,
         prepared: &PreparedImages,
         submodels: &[Submodel],
-        targets: Option<usize>,
+        part: &Part,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Evaluation> {
         let set = prepared.held_out().bad_input()?;
         check_classes(folder, set.classes()).bad_input()?;
-        let places = spread(set.len(), targets.unwrap_or(usize::MAX));
+        let mut places = spread(set.len(), part.targets.unwrap_or(usize::MAX));
+        if let Some(half) = part.half {
+            places = half.of(places);
+        }
         let size = folder.model.config().image_size;
         let augment = normalization(&folder.dir)?;
         let images = ImageBatches::new(set, &augment, size, 1, 0).bad_input()?;
-        evaluate_images(&folder.model, &images, &places, submodels, progress).bad_input()
+        let walks = part.walks::<Self>(folder.model.config());
+        let walks = walks.unwrap_or_else(|| image_walks(&folder.model));
+        evaluate_images(&folder.model, &images, &places, submodels, walks, progress).bad_input()
     }
 
     fn floor(prepared: &PreparedImages, _: Option<usize>, device: &Device) -> Result<Nearest> {

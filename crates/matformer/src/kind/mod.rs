@@ -9,8 +9,8 @@ use anyhow::Result;
 use burn::tensor::Device;
 use matformer::{
     core::{Costs, Manifest, Submodel},
-    data::Hash,
-    eval::{EvalResults, Evaluation, report::Sample},
+    data::{Half, Hash},
+    eval::{EvalResults, Evaluation, Walks, report::Sample},
     nn::Configured,
     run_file::{RunFile, RunKind, Tables},
     train::Batches,
@@ -21,6 +21,24 @@ use crate::{
     failure::{Hinted, OrBadInput},
     folder::{ModelFolder, check_is_model},
 };
+
+/// Which held-out data to measure on, and how much memory that may take.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Part {
+    /// About how many targets; all if none.
+    pub targets: Option<usize>,
+    /// One half of that; all if none.
+    pub half: Option<Half>,
+    /// Bytes for a walk's states, of a sweep of many submodels.
+    pub memory: Option<usize>,
+}
+
+impl Part {
+    /// How a sweep is cut up.
+    fn walks<K: Kind>(&self, shape: &K::Shape) -> Option<Walks> {
+        self.memory.map(|bytes| Walks::within(bytes, K::row_bytes(shape)))
+    }
+}
 
 /// A kind of model, from its data to its report.
 pub trait Kind: Tables {
@@ -117,12 +135,16 @@ pub trait Kind: Tables {
     /// A model of this shape that starts from the weights of another.
     fn start(model: &Self::Net, shape: &Self::Shape) -> Result<Self::Net>;
 
-    /// Measures submodels on held-out data: on about `targets` of it, or all.
+    /// Bytes that a walk takes for one submodel's copy of one row (a window, an image), about: hidden
+    /// states before, in and behind a layer.
+    fn row_bytes(shape: &Self::Shape) -> usize;
+
+    /// Measures submodels on a part of the held-out data.
     fn evaluate(
         folder: &ModelFolder<Self>,
         prepared: &Self::Prepared,
         submodels: &[Submodel],
-        targets: Option<usize>,
+        part: &Part,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Evaluation>;
 

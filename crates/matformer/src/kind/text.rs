@@ -11,7 +11,7 @@ use matformer::{
         TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer,
     },
     eval::{
-        BATCH_ROWS, EvalResults, Evaluation, evaluate,
+        EvalResults, Evaluation, WINDOWS, evaluate,
         report::{Sample, compare},
     },
     lm::{GenerateOptions, MatLm, MatLmConfig, costs, generate},
@@ -20,7 +20,7 @@ use matformer::{
     text::TextBatches,
 };
 
-use super::{Facts, Kind, Source, WidthFacts};
+use super::{Facts, Kind, Part, Source, WidthFacts};
 use crate::{
     commands::{count, documents},
     failure::{Hinted, OrBadInput},
@@ -227,15 +227,23 @@ impl Kind for Lm {
         with_config(model, shape).bad_input()
     }
 
+    fn row_bytes(shape: &MatLmConfig) -> usize {
+        4 * shape.context * (8 * shape.d_model + shape.d_ff)
+    }
+
     fn evaluate(
         folder: &ModelFolder<Self>,
         prepared: &Prepared,
         submodels: &[Submodel],
-        targets: Option<usize>,
+        part: &Part,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Evaluation> {
-        let held_out = prepared.held_out_part(targets).bad_input()?;
-        evaluate(&folder.model, &held_out, submodels, BATCH_ROWS, progress).bad_input()
+        let mut held_out = prepared.held_out_part(part.targets).bad_input()?;
+        if let Some(half) = part.half {
+            held_out = held_out.half(half);
+        }
+        let walks = part.walks::<Self>(folder.model.config()).unwrap_or(WINDOWS);
+        evaluate(&folder.model, &held_out, submodels, walks, progress).bad_input()
     }
 
     fn floor(prepared: &Prepared, targets: Option<usize>, _: &Device) -> Result<Baselines> {

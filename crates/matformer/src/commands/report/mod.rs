@@ -8,6 +8,7 @@ use anyhow::Result;
 use matformer::{
     core::fs,
     eval::{
+        Found,
         report::{HeldOutPoint, Metric, ReportData, TrainPoint, curve as curve_svg, render},
         retrieval::SearchResults,
     },
@@ -109,6 +110,7 @@ fn report_data<K: Kind>(
         floor: Some(K::compare(&measured.floor, &measured.results)),
         sample: measured.sample.clone(),
         retrieval: retrieval(folder, &measured.results.data.hash),
+        found: Found::load_all(&folder.dir, &folder.manifest.weights_sha256)?,
     })
 }
 

@@ -1,0 +1,115 @@
+//! `named.json`: submodels that got a name, such as the winner of a search.
+
+use std::{collections::BTreeMap, path::Path};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result, Submodel, fs};
+
+/// A submodel with a name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Named {
+    /// Hash of the weights that it was found for.
+    pub weights: String,
+    /// One width per layer.
+    pub widths: Submodel,
+    /// What found it: `evolution`.
+    pub found_by: String,
+}
+
+/// The named submodels of a model folder.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Names(BTreeMap<String, Named>);
+
+impl Names {
+    /// The file's name in a model folder.
+    pub const FILE: &str = "named.json";
+
+    /// The names of a model folder; none if it has no file of them.
+    ///
+    /// # Errors
+    /// [`Error::Io`], or [`Error::Json`] for a file of another form.
+    pub fn load(folder: impl AsRef<Path>) -> Result<Self> {
+        let path = folder.as_ref().join(Self::FILE);
+        if !path.exists() {
+            return Ok(Self::default());
+        }
+        let bytes = fs::read(&path)?;
+        let what = "a list of named submodels";
+        serde_json::from_slice(&bytes).map_err(|source| Error::Json { path, what, source })
+    }
+
+    /// Adds a name to a model folder, or gives it another meaning.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load); [`Error::Io`] if the file cannot be written.
+    pub fn add(folder: impl AsRef<Path>, name: &str, named: Named) -> Result<()> {
+        let mut all = Self::load(&folder)?;
+        all.0.insert(name.to_owned(), named);
+        let path = folder.as_ref().join(Self::FILE);
+        let what = "a list of named submodels";
+        let mut text = serde_json::to_vec_pretty(&all).map_err(|source| Error::Json {
+            path: path.clone(),
+            what,
+            source,
+        })?;
+        text.push(b'\n');
+        fs::write_atomic(path, &text)
+    }
+
+    /// The submodel of that name, which must have been found for `weights`; nothing if there is none.
+    ///
+    /// # Errors
+    /// [`Error::NamedForOthers`].
+    pub fn get(&self, name: &str, weights: &str) -> Result<Option<&Submodel>> {
+        match self.0.get(name) {
+            Some(named) if named.weights != weights => Err(Error::NamedForOthers {
+                name: name.to_owned(),
+                found: named.weights.clone(),
+                expected: weights.to_owned(),
+            }),
+            named => Ok(named.map(|named| &named.widths)),
+        }
+    }
+
+    /// All names and what they mean.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Named)> {
+        self.0.iter().map(|(name, named)| (name.as_str(), named))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_of_one_set_of_weights() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(Names::load(&folder).unwrap(), Names::default());
+        let named = |widths: [usize; 2]| Named {
+            weights: "aa".into(),
+            widths: Submodel::new(widths.to_vec()),
+            found_by: "exact".into(),
+        };
+        Names::add(&folder, "best@60%", named([8, 16])).unwrap();
+        Names::add(&folder, "best@50%", named([8, 8])).unwrap();
+        Names::add(&folder, "best@60%", named([16, 16])).unwrap();
+        let names = Names::load(&folder).unwrap();
+        let found = names.get("best@60%", "aa").unwrap().unwrap();
+        assert_eq!(found.widths(), [16, 16]);
+        assert_eq!(names.get("best@70%", "aa").unwrap(), None);
+        assert_eq!(
+            names.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            ["best@50%", "best@60%"]
+        );
+        let error = names.get("best@60%", "bb").unwrap_err();
+        let expected = "submodel `best@60%` was found for the weights aa, the model has bb";
+        assert_eq!(error.to_string(), expected);
+        assert!(error.hint().unwrap().contains("matformer search"));
+        std::fs::write(folder.path().join(Names::FILE), "[]").unwrap();
+        let message = Names::load(&folder).unwrap_err().to_string();
+        assert!(message.contains("named.json"), "{message}");
+    }
+}

@@ -1,0 +1,105 @@
+//! What searches found, as files and numbers.
+
+use std::path::Path;
+
+use matformer_core::{Submodel, fs};
+use serde::{Deserialize, Serialize};
+
+use crate::{Estimate, Result};
+
+/// What one method found within budgets: a file in the folder `search/` of a model. Chosen by the loss on
+/// one half of the held-out documents (`a`), judged by that on the other (`b`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Found {
+    /// How it was searched: `evolution`.
+    pub method: String,
+    /// As they were typed: `60%`, `8ms`; all hold at once.
+    pub budgets: Vec<String>,
+    /// Of everything that was drawn.
+    pub seed: u64,
+    /// Hash of the model's weights.
+    pub weights: String,
+    /// Names the data, the part of it that was read included.
+    pub data: String,
+    /// What was scored, in that order; some methods also learn from submodels over budget.
+    pub tried: Vec<Scored>,
+    /// Label of the best of them within the budgets.
+    pub winner: String,
+    /// Its widths.
+    pub widths: Submodel,
+    /// What it costs, by each of the budgets.
+    pub costs: Vec<f64>,
+    /// Its non-embedding parameters.
+    pub non_embedding: u64,
+    /// Its loss on the half that chose it.
+    pub a: f64,
+    /// Its loss on the other half.
+    pub b: Estimate,
+    /// Its loss on the other half above that of the best submodel that any method found within these
+    /// budgets (the best on the first half), paired.
+    pub regret: f64,
+    /// Standard error of the regret; none with fewer than two documents.
+    pub stderr: Option<f64>,
+    /// Submodels that were measured for it: others had been measured before.
+    pub measured: usize,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// A submodel and its loss on the half that is chosen by.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scored {
+    /// Its label.
+    pub submodel: String,
+    /// Nats per target.
+    pub a: f64,
+}
+
+impl Found {
+    /// The folder of these files in a model folder.
+    pub const FOLDER: &str = "search";
+
+    /// The budgets in one word: `60%`, `60%_8ms`.
+    pub fn budget(&self) -> String {
+        budget(&self.budgets)
+    }
+
+    /// Writes its file into a model folder.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        let folder = folder.join(Self::FOLDER);
+        fs::create_dir_all(&folder)?;
+        let path = folder.join(format!("{}.{}.json", self.budget(), self.method));
+        let mut text = serde_json::to_vec_pretty(self).map_err(|source| {
+            let path = path.clone();
+            matformer_core::Error::Json { path, what: "what a search found", source }
+        })?;
+        text.push(b'\n');
+        Ok(fs::write_atomic(path, &text)?)
+    }
+
+    /// What was found with these weights, in the order of the files' names. Files of another form are
+    /// passed over: a newer version may have written them.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn load_all(folder: &Path, weights: &str) -> Result<Vec<Self>> {
+        let folder = folder.join(Self::FOLDER);
+        if !folder.exists() {
+            return Ok(Vec::new());
+        }
+        let mut paths = fs::read_dir(&folder)?;
+        paths.retain(|path| path.extension().is_some_and(|e| e == "json"));
+        paths.sort();
+        let read = |path| -> Option<Self> { serde_json::from_slice(&fs::read(path).ok()?).ok() };
+        let all = paths.into_iter().filter_map(read);
+        Ok(all.filter(|found| found.weights == weights).collect())
+    }
+}
+
+/// Budgets in one word: `60%`, `60%_8ms`.
+pub fn budget(budgets: &[String]) -> String {
+    budgets.join("_")
+}

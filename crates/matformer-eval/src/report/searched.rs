@@ -1,0 +1,96 @@
+//! What searches found: losses against cost, and how far each method is above the best.
+
+use super::{
+    format,
+    plots::{COLORS, Frame, Ink, Mark, Point, draw, range},
+};
+use crate::{Found, Result};
+
+/// Radii of the points of one place, the first method's outermost.
+const RADII: [u32; 2] = [18, 4];
+
+/// A figure, a legend and a table.
+pub(super) struct Searches {
+    pub svg: String,
+    /// Methods and their colors.
+    pub legend: Vec<(usize, String)>,
+    pub rows: Vec<[String; 7]>,
+}
+
+/// What was found with the same weights; `None` where nothing was.
+pub(super) fn searches(found: &[Found]) -> Result<Option<Searches>> {
+    if found.is_empty() {
+        return Ok(None);
+    }
+    let mut found: Vec<&Found> = found.iter().collect();
+    found.sort_by(|a, b| {
+        let key = |f: &Found| (f.budget(), f.regret);
+        let ((a_budget, a_regret), (b_budget, b_regret)) = (key(a), key(b));
+        a_budget.cmp(&b_budget).then(a_regret.total_cmp(&b_regret))
+    });
+    let mut methods: Vec<String> = found.iter().map(|f| f.method.clone()).collect();
+    methods.sort();
+    methods.dedup();
+    let color = |i: usize| i % usize::from(COLORS);
+    Ok(Some(Searches {
+        svg: figure(&found, &methods)?,
+        legend: methods.iter().enumerate().map(|(i, name)| (color(i), name.clone())).collect(),
+        rows: found.iter().map(|f| row(f)).collect(),
+    }))
+}
+
+/// Losses on the half that judges, a color per method, rings where several found the same; the line is
+/// the Pareto front.
+fn figure(found: &[&Found], methods: &[String]) -> Result<String> {
+    let at = |f: &Found| (f.non_embedding as f64, f.b.value);
+    let mut marks = vec![Mark::Line(Ink::Muted, front(found.iter().map(|f| at(f)).collect()))];
+    let n = methods.len().max(2) as u32 - 1;
+    for (i, method) in methods.iter().enumerate() {
+        let radius = RADII[0] - (RADII[0] - RADII[1]) * i as u32 / n;
+        let own = found.iter().filter(|f| f.method == *method);
+        marks.extend(own.map(|f| Mark::Dot(Ink::Series(i), at(f), radius)));
+    }
+    let frame = Frame {
+        name: "loss against parameters of what searches found",
+        x: range(found.iter().map(|f| f.non_embedding as f64), 0.08),
+        y: range(found.iter().map(|f| f.b.value), 0.1),
+        x_title: "non-embedding parameters",
+        y_title: "held-out loss",
+    };
+    draw(&frame, &marks)
+}
+
+/// Of points (cost, loss), those that no cheaper one beats, from the cheapest on.
+fn front(mut points: Vec<Point>) -> Vec<Point> {
+    points.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    let mut front: Vec<Point> = Vec::new();
+    for point in points {
+        if front.last().is_none_or(|last| point.1 < last.1) {
+            front.push(point);
+        }
+    }
+    front
+}
+
+fn row(f: &Found) -> [String; 7] {
+    [
+        f.budgets.join(" and "),
+        f.method.clone(),
+        f.winner.clone(),
+        format::thousands(f.non_embedding),
+        format::with_error(f.b.value, f.b.stderr),
+        format::difference(f.regret, f.stderr),
+        f.tried.len().to_string(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_front_has_what_nothing_cheaper_beats() {
+        let points = vec![(3.0, 1.0), (1.0, 2.0), (2.0, 2.5), (2.0, 1.5), (4.0, 1.0)];
+        assert_eq!(front(points), [(1.0, 2.0), (2.0, 1.5), (3.0, 1.0)]);
+    }
+}

@@ -1,0 +1,162 @@
+//! `matformer search`
+
+use serde_json::Value;
+
+use crate::{
+    support::{Place, keys},
+    vision,
+};
+
+const SEARCH: [&str; 6] = ["search", "run", "--budget", "60%", "--evaluations", "12"];
+
+/// What a search found, without what differs from call to call.
+fn lasting(found: &Value) -> Vec<Value> {
+    let mut found = found["found"].as_array().unwrap().clone();
+    for entry in &mut found {
+        let entry = entry.as_object_mut().unwrap();
+        entry.remove("measured");
+        entry.remove("seconds");
+    }
+    found.iter_mut().for_each(rounded);
+    found
+}
+
+/// What was measured beside other submodels differs in the last digits.
+fn rounded(value: &mut Value) {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let rounded = (number.as_f64().unwrap() * 1e5).round() / 1e5;
+            *value = Value::from(rounded);
+        }
+        Value::Array(list) => list.iter_mut().for_each(rounded),
+        Value::Object(fields) => fields.values_mut().for_each(rounded),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_winner_gets_a_name_that_every_command_takes() {
+    let place = Place::trained();
+    let json = place.matformer(&[&SEARCH[..], &["--json"]].concat()).ok().json();
+    let expected = ["model", "submodels", "documents", "best", "name", "found", "judged"];
+    assert_eq!(keys(&json), expected);
+    assert_eq!(json["name"], "best@60%");
+    let found = json["found"].as_array().unwrap();
+    let methods: Vec<&str> = found.iter().map(|f| f["method"].as_str().unwrap()).collect();
+    let expected = [
+        "mix",
+        "exact",
+        "exact-surrogate",
+        "predictor",
+        "non-decreasing",
+        "random",
+        "evolution",
+        "exhaustive",
+    ];
+    assert_eq!(methods, expected);
+    // By the half that chose, nothing is better than the best of all.
+    let a = |f: &Value| f["a"].as_f64().unwrap();
+    let exhaustive = &found[7];
+    assert!(found.iter().all(|f| a(f) >= a(exhaustive)), "{found:?}");
+    assert_eq!(exhaustive["winner"], json["best"]);
+    assert_eq!(
+        (exhaustive["regret"].as_f64(), exhaustive["stderr"].as_f64()),
+        (Some(0.0), Some(0.0))
+    );
+    let limit =
+        0.6 * place.matformer(&["info", "run", "--json"]).ok().json()["granularities"][3]["params"]
+            ["non_embedding"]
+            .as_f64()
+            .unwrap();
+    for entry in found {
+        assert!(entry["costs"][0].as_f64().unwrap() <= limit, "{entry}");
+        assert!(entry["b"]["value"].as_f64().unwrap() > 0.0 && entry["regret"].is_number());
+        let file = format!("run/search/60%.{}.json", entry["method"].as_str().unwrap());
+        assert_eq!(place.read_json(file), *entry);
+    }
+    // Two layers of four widths: what one method measured the others need not.
+    let measured: u64 = found.iter().map(|f| f["measured"].as_u64().unwrap()).sum();
+    assert!(measured <= 16, "{measured}");
+
+    let winner = json["best"].as_str().unwrap();
+    let named = place.matformer(&["eval", "run", "--submodels", "best@60%", "--json"]).ok().json();
+    assert_eq!(named["results"][0]["submodel"], winner);
+    place.matformer(&["score", "run", "--submodel", "best@60%", "--text", "fn main"]).ok();
+    snapshot!(place.refused(&["eval", "run", "--submodels", "best@61%"]), @"
+    error: unknown submodel: `best@61%`, expected one of `S`, `M`, `L`, `XL`, `best@60%`
+    hint: a width `128`, runs of layers `64x1+128x4` or a budget `60%` also work
+    ");
+    place.matformer(&["report", "run"]).ok();
+    let page = place.read("run/report/index.html");
+    assert!(page.contains("<h2>Search") && page.contains("exact-surrogate"), "{page}");
+}
+
+#[test]
+fn a_search_that_was_ended_goes_on_and_comes_to_the_same() {
+    let place = Place::trained();
+    let whole = place.matformer(&[&SEARCH[..], &["--json"]].concat()).ok().json();
+    let lines = place.read("run/measurements.jsonl");
+    place.remove("run/search");
+    place.remove("run/named.json");
+    // As a kill in the middle of a line leaves it.
+    place.write("run/measurements.jsonl", &lines[..lines.len() / 2]);
+    let again = place.matformer(&[&SEARCH[..], &["--json"]].concat()).ok().json();
+    assert_eq!(lasting(&again), lasting(&whole));
+    // Once more: nothing is left to measure.
+    let again = place.matformer(&[&SEARCH[..], &["--json"]].concat()).ok().json();
+    assert_eq!(lasting(&again), lasting(&whole));
+    for found in again["found"].as_array().unwrap() {
+        assert_eq!(found["measured"], 0, "{found}");
+    }
+    // One method more knows what the others found.
+    place.remove("run/search/60%.random.json");
+    let one = [&SEARCH[..], &["--method", "random", "--json"]].concat();
+    assert_eq!(place.matformer(&one).ok().json()["found"].as_array().unwrap().len(), 8);
+}
+
+#[test]
+fn several_budgets_hold_at_once() {
+    let (place, _) = vision::trained();
+    let search = ["search", "run", "--budget", "80%", "--budget", "70%flops", "--evaluations", "9"];
+    let shown = place.matformer(&search).ok();
+    assert!(shown.stdout.contains("non-embedding parameters and "), "{shown}");
+    assert!(shown.stdout.contains("`best@80%_70%flops` is "), "{shown}");
+    let found = place.read_json("run/search/80%_70%flops.mix.json");
+    assert_eq!(found["costs"].as_array().unwrap().len(), 2);
+    place.matformer(&["eval", "run", "--submodels", "best@80%_70%flops"]).ok();
+}
+
+#[test]
+fn what_cannot_be_searched_is_refused() {
+    let place = Place::trained();
+    let refused = |arguments: &[&str]| place.refused(&[&["search"], arguments].concat());
+    snapshot!(refused(&["run", "--budget", "1%"]), @"
+    error: budget: 555 non-embedding parameters, expected from 12.4k non-embedding parameters (the least that a submodel costs) to 55.5k non-embedding parameters (the most)
+    hint: `22.5%` is enough
+    ");
+    snapshot!(refused(&["run", "--budget", "8ms"]), @"
+    error: nothing was measured in `ms` for this model; known costs: `params`, `non_embedding`, `ffn`, `flops`, `kv_bytes`
+    hint: `60%`, `60%flops` and `1.2B` need no measurement
+    ");
+    snapshot!(refused(&["run", "--budget", "60%", "--method", "annealing"]), @"
+    error: invalid value 'annealing' for '--method <LIST>': method `annealing`, expected one of `mix`, `exact`, `exact-surrogate`, `predictor`, `non-decreasing`, `random`, `evolution`, `exhaustive`
+
+    For more information, try '--help'.
+    ");
+    snapshot!(refused(&["run", "--budget", "60%", "--method", "predictor", "--evaluations", "2"]), @"
+    error: evaluations is 2; expected at least 3 for a method that fits a surrogate
+    ");
+    snapshot!(refused(&["run"]), @"
+    error: the following required arguments were not provided:
+      --budget <BUDGET>
+
+    Usage: matformer search --budget <BUDGET> <MODEL>
+
+    For more information, try '--help'.
+    ");
+    place.matformer(&["slice", "run", "--submodel", "S", "--out", "slim"]).ok();
+    snapshot!(refused(&["slim", "--budget", "60%"]), @"
+    error: slim: trained at one size alone
+    hint: search needs a model of several granularities
+    ");
+}
