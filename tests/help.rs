@@ -28,6 +28,7 @@ fn program() {
       retrieve   Search the training images for held-out ones: one gallery, queries of any size
       search     Find the submodel for a budget, by several methods
       report     Measure the whole accuracy-cost curve and write it on one HTML page
+      bench      Measure how long a model takes on this device
       fetch      Bring a named source of text or images into the cache, or list them
       help       Print this message or the help of the given subcommand(s)
 

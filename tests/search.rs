@@ -136,16 +136,14 @@ fn what_cannot_be_searched_is_refused() {
     ");
     snapshot!(refused(&["run", "--budget", "8ms"]), @"
     error: nothing was measured in `ms` for this model; known costs: `params`, `non_embedding`, `ffn`, `flops`, `kv_bytes`
-    hint: `60%`, `60%flops` and `1.2B` need no measurement
+    hint: `matformer bench layers` measures it here; `60%`, `60%flops` and `1.2B` need no measurement
     ");
     snapshot!(refused(&["run", "--budget", "60%", "--method", "annealing"]), @"
     error: invalid value 'annealing' for '--method <LIST>': method `annealing`, expected one of `mix`, `exact`, `exact-surrogate`, `predictor`, `non-decreasing`, `random`, `evolution`, `exhaustive`
 
     For more information, try '--help'.
     ");
-    snapshot!(refused(&["run", "--budget", "60%", "--method", "predictor", "--evaluations", "2"]), @"
-    error: evaluations is 2; expected at least 3 for a method that fits a surrogate
-    ");
+    snapshot!(refused(&["run", "--budget", "60%", "--method", "predictor", "--evaluations", "2"]), @"error: evaluations is 2; expected at least 3 for a method that fits a surrogate");
     snapshot!(refused(&["run"]), @"
     error: the following required arguments were not provided:
       --budget <BUDGET>

@@ -221,6 +221,12 @@ impl Costs {
         Self { tables: by_resource.collect() }
     }
 
+    /// The same with one table more, or another for what it counts.
+    pub fn with(mut self, table: CostTable) -> Self {
+        self.tables.insert(table.resource, table);
+        self
+    }
+
     /// The table of a resource.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ mod evaluate;
 mod found;
 mod held_out;
 mod images;
+pub mod latency;
 pub mod report;
 mod results;
 pub mod retrieval;

@@ -56,6 +56,8 @@ pub enum Command {
     Search(SearchArgs),
     /// Measure the whole accuracy-cost curve and write it on one HTML page
     Report(ReportArgs),
+    /// Measure how long a model takes on this device
+    Bench(BenchArgs),
     /// Bring a named source of text or images into the cache, or list them
     Fetch(FetchArgs),
 }
@@ -309,6 +311,32 @@ pub struct SearchArgs {
     #[arg(long, default_value_t = 256, value_name = "MB")]
     #[arg(value_parser = at_least_one, allow_negative_numbers = true)]
     pub memory: usize,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    pub what: BenchWhat,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BenchWhat {
+    /// Every layer at every width: what `8ms` as a budget means from then on
+    Layers(LayersArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct LayersArgs {
+    /// Model folder
+    pub model: PathBuf,
+    /// Times that everything is measured, in turn; medians count
+    #[arg(long, default_value_t = 31, value_name = "N")]
+    #[arg(value_parser = at_least_one, allow_negative_numbers = true)]
+    pub rounds: usize,
+    /// Rows of a training step's batch
+    #[arg(long, default_value_t = 8, value_name = "N")]
+    #[arg(value_parser = at_least_one, allow_negative_numbers = true)]
+    pub rows: usize,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -14,8 +14,10 @@ use matformer::{
         AugmentConfig, DataConfig, ImageConfig, ImageShape, Prepared, PreparedImages, Progress,
         Stage, TOKENIZER_FILE, Tokenizer,
     },
+    eval::latency::{Latency, LayerTimes},
     nn::{Configured, Elastic, folder},
     run_file::{self, Lm, RunFile},
+    timing,
 };
 
 use crate::{
@@ -43,7 +45,10 @@ impl<K: Kind> ModelFolder<K> {
         check_is_model(dir).bad_input()?;
         let started = Instant::now();
         let (model, manifest) = folder::load::<K::Net>(dir, device).bad_input()?;
-        let costs = K::costs(model.config());
+        let costs = match latency::<K>(dir, device, model.space().n_layers) {
+            Some(times) => K::costs(model.config()).with(times.table()),
+            None => K::costs(model.config()),
+        };
         tracing::info!(
             "{}: {} layers of d_ff {}, weights {}, read in {:.2?}",
             dir.display(),
@@ -201,6 +206,14 @@ pub fn normalization(dir: &Path) -> Result<AugmentConfig> {
         std: numbers("image_std")?,
         ..Default::default()
     })
+}
+
+/// What `ms` of a budget mean for the model in `dir`: what was measured on this machine and device.
+fn latency<K: Kind>(dir: &Path, device: &Device, n_layers: usize) -> Option<LayerTimes> {
+    let mut kept = Latency::load(dir)?;
+    let here = kept.machine == timing::describe() && kept.device == format!("{device:?}");
+    let times = kept.workloads.remove(K::MILLIS_OF)?;
+    (here && times.layers.len() == n_layers).then_some(times)
 }
 
 /// A clear word where a folder is not one, or not yet one.

@@ -3,7 +3,9 @@
 pub mod images;
 pub mod memory;
 pub mod run_file;
+pub mod synthetic;
 pub mod text;
+pub mod timing;
 
 pub use matformer_core as core;
 pub use matformer_data as data;

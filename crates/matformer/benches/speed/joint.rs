@@ -6,13 +6,10 @@ use matformer::{
     core::{Plan, Resource, Submodel},
     lm::{MatLm, MatLmConfig, Preset, costs},
     nn::{DeviceSpec, Elastic, State, row_losses, walk},
+    synthetic::{OneBatch, one_batch},
+    timing,
 };
 use serde_json::json;
-
-use crate::{
-    batch::{OneBatch, one_batch},
-    machine,
-};
 
 /// Measured over predicted, at most.
 const LIMIT: f64 = 1.15;
@@ -50,7 +47,7 @@ impl Bench {
     /// Forward and backward of a plan, waited for; milliseconds.
     fn pass(&self, plan: &Plan) -> Result<f64> {
         let mut failed = Ok(());
-        let millis = machine::millis(|| failed = self.forward_and_backward(plan));
+        let millis = timing::millis(|| failed = self.forward_and_backward(plan));
         failed.map(|()| millis)
     }
 
@@ -88,7 +85,7 @@ pub fn run(args: &JointArgs, as_json: bool) -> Result<()> {
             }
         }
     }
-    let times: Vec<f64> = times.into_iter().map(machine::median).collect();
+    let times: Vec<f64> = times.into_iter().map(timing::median).collect();
     print(args, &bench, &cases, &times, as_json)
 }
 
@@ -127,7 +124,7 @@ fn print(
         println!(
             "{}",
             serde_json::to_string_pretty(&json!({
-                "machine": machine::describe(), "preset": args.preset, "tokens": bench.batch.targets,
+                "machine": timing::describe(), "preset": args.preset, "tokens": bench.batch.targets,
                 "rounds": args.rounds, "rows": rows,
                 "joint_over_separate": measured, "predicted": predicted,
                 "measured_over_predicted": measured / predicted, "limit": LIMIT,
@@ -135,7 +132,7 @@ fn print(
             }))?
         );
     } else {
-        println!("{}", machine::describe());
+        println!("{}", timing::describe());
         println!(
             "preset {}, {} tokens, forward and backward, median of {} rounds\n",
             args.preset, bench.batch.targets, args.rounds

@@ -1,8 +1,6 @@
 //! How long things take: `cargo xtask bench <what>`. Numbers are of this machine and this run.
 
-mod batch;
 mod joint;
-mod machine;
 mod memory;
 mod ops;
 mod peer;

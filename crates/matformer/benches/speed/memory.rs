@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use matformer::nn::DeviceSpec;
+use matformer::{nn::DeviceSpec, timing};
 use serde_json::json;
 
-use crate::{machine, peer::Peer, train::Shape};
+use crate::{peer::Peer, train::Shape};
 
 /// Steps that the peak is taken over: from the second on, the optimizer's moments are there.
 const STEPS: usize = 3;
@@ -26,12 +26,12 @@ pub fn run(args: &MemoryArgs, as_json: bool) -> Result<()> {
     let shape = Shape::new("d512 x 1024", 512, 8, 8192, [4, 1024]);
     let device = DeviceSpec::Flex.resolve()?.autodiff();
     let mut case = shape.case(&args.width, &device)?;
-    machine::reset_peak().context("the peak of resident memory is only known on Linux")?;
-    let (before, _) = machine::resident().context("no VmRSS in /proc/self/status")?;
+    timing::reset_peak().context("the peak of resident memory is only known on Linux")?;
+    let (before, _) = timing::resident().context("no VmRSS in /proc/self/status")?;
     for _ in 0..STEPS {
         case.step()?;
     }
-    let (_, peak) = machine::resident().context("no VmHWM in /proc/self/status")?;
+    let (_, peak) = timing::resident().context("no VmHWM in /proc/self/status")?;
     let ours = peak - before;
     let theirs = match &args.python {
         None => None,
@@ -46,7 +46,7 @@ pub fn run(args: &MemoryArgs, as_json: bool) -> Result<()> {
     };
     if as_json {
         let document = json!({
-            "machine": machine::describe(), "shape": shape.name, "width": args.width,
+            "machine": timing::describe(), "shape": shape.name, "width": args.width,
             "memory_mb": ours, "torch_mb": theirs,
         });
         println!("{}", serde_json::to_string_pretty(&document)?);

@@ -12,10 +12,9 @@ use matformer::{
             linear, nested_ffn, rms_norm, sum_of_squares,
         },
     },
+    timing::{median, millis},
 };
 use serde::Serialize;
-
-use crate::machine::{median, millis};
 
 /// One operation: how often a step has it, and what all of those take.
 #[derive(Debug, Serialize)]

@@ -6,13 +6,11 @@ use matformer::{
     core::rng,
     eval::retrieval::{Gallery, Vectors, top_k},
     nn::DeviceSpec,
+    timing::{self, median, millis},
 };
 use serde_json::json;
 
-use crate::{
-    machine::{self, median, millis},
-    peer::Peer,
-};
+use crate::peer::Peer;
 
 /// Neighbours of a query.
 const K: usize = 10;
@@ -52,7 +50,7 @@ pub fn run(args: &SearchArgs, as_json: bool) -> Result<()> {
     };
     let request = json!({ "vectors": args.vectors, "d": args.d, "queries": args.queries, "k": K });
     // Memory is known on Linux only.
-    let before = machine::reset_peak().ok().and_then(|()| machine::resident());
+    let before = timing::reset_peak().ok().and_then(|()| timing::resident());
     let (mut all, mut products, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..args.rounds.max(1) {
         let mut failed = None;
@@ -72,18 +70,18 @@ pub fn run(args: &SearchArgs, as_json: bool) -> Result<()> {
             theirs.push(answer["ms"].as_f64().context("bench_search.py: no time")?);
         }
     }
-    let peak = before.and_then(|(before, _)| Some(machine::resident()?.1 - before));
+    let peak = before.and_then(|(before, _)| Some(timing::resident()?.1 - before));
     let (all, products) = (median(all), median(products));
     let theirs = peer.map(|peer| (peer.version.clone(), median(theirs)));
     if as_json {
         let document = json!({
-            "machine": machine::describe(), "request": request, "ms": all, "products_ms": products,
+            "machine": timing::describe(), "request": request, "ms": all, "products_ms": products,
             "faiss_ms": theirs.as_ref().map(|(_, ms)| ms), "memory_mb": peak,
         });
         println!("{}", serde_json::to_string_pretty(&document)?);
         return Ok(());
     }
-    println!("{}", machine::describe());
+    println!("{}", timing::describe());
     println!("{} queries in {} vectors of {}, the {K} nearest", args.queries, args.vectors, args.d);
     println!("   matformer {all:.0} ms");
     println!("   products alone {products:.0} ms, ratio {:.2}", all / products);

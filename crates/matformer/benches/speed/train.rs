@@ -7,18 +7,15 @@ use matformer::{
     core::{Costs, Draw, Plan, Resource, StepDraw},
     lm::{MatLm, MatLmConfig},
     nn::{DeviceSpec, Elastic, State, row_losses, walk},
+    synthetic::{OneBatch, images, one_batch},
+    timing::{self, median, millis},
     train::{TrainConfig, Trainer},
     vit::{MatVit, MatVitConfig},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{
-    batch::{OneBatch, images, one_batch},
-    machine::{self, median, millis},
-    ops,
-    peer::Peer,
-};
+use crate::{ops, peer::Peer};
 
 /// The product whose rate the limit is taken from: m, n, k.
 const PRODUCT: [usize; 3] = [2048, 2048, 512];
@@ -322,7 +319,7 @@ pub fn run(args: &TrainArgs, as_json: bool) -> Result<()> {
     let torch = peer.as_ref().map(|peer| peer.version.as_str());
     if as_json {
         let document = json!({
-            "machine": machine::describe(), "torch": torch, "rounds": args.rounds, "rows": rows,
+            "machine": timing::describe(), "torch": torch, "rounds": args.rounds, "rows": rows,
             "ops": breakdown,
         });
         println!("{}", serde_json::to_string_pretty(&document)?);
@@ -389,7 +386,7 @@ fn ask(peer: &mut Peer, case: &mut dyn Timed, args: &TrainArgs, keep: bool) {
 }
 
 fn print(rows: &[Row], torch: Option<&str>, rounds: usize) {
-    println!("{}", machine::describe());
+    println!("{}", timing::describe());
     println!(
         "training step in ms, median of {rounds} rounds; limit: its matrix products at the rate of \
          one of {PRODUCT:?}; peer: {}\n",

@@ -3,6 +3,7 @@
 
 mod alone;
 mod baselines;
+mod bench;
 mod embed;
 mod eval;
 mod fetch;
@@ -62,6 +63,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Command::Retrieve(args) => retrieve::run(&args, &context()?),
         Command::Search(args) => search::run(&args, &context()?),
         Command::Report(args) => report::run(&args, &context()?),
+        Command::Bench(args) => bench::run(&args, &context()?),
         Command::Fetch(args) => fetch::run(&args, json),
     }
 }

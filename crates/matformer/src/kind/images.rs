@@ -14,6 +14,7 @@ use matformer::{
     formats::{NORM_EPS, Normalization, save_timm},
     images::VitBatches,
     run_file::{RunFile, Vit},
+    synthetic::{OneBatch, images},
     vit::{self, MatVit, MatVitConfig, Pooling, costs},
 };
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,7 @@ impl Kind for Vit {
 
     const MEASURED_AT_END: bool = true;
     const ROWS: &'static str = "images";
+    const ROW: &'static str = "image";
     const SMALLER: &'static str = ", or smaller images";
     const TARGET: &'static str = "image";
     const TARGETS: &'static str = "images";
@@ -211,6 +213,16 @@ impl Kind for Vit {
 
     fn start(model: &MatVit, shape: &MatVitConfig) -> Result<MatVit> {
         vit::adapted(model, shape).bad_input()
+    }
+
+    const MILLIS_OF: &'static str = "forward";
+
+    fn prompt_and_next(_: &MatVit) -> Result<Option<[vit::Images; 2]>> {
+        Ok(None)
+    }
+
+    fn synthetic(model: &MatVit, rows: usize) -> Result<OneBatch<MatVit>> {
+        Ok(images(model, rows)?)
     }
 
     fn row_bytes(shape: &MatVitConfig) -> usize {

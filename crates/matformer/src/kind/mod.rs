@@ -11,8 +11,9 @@ use matformer::{
     core::{Costs, Manifest, Submodel},
     data::{Half, Hash},
     eval::{EvalResults, Evaluation, Walks, report::Sample},
-    nn::Configured,
+    nn::{Configured, Elastic},
     run_file::{RunFile, RunKind, Tables},
+    synthetic::OneBatch,
     train::Batches,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -43,7 +44,9 @@ impl Part {
 /// A kind of model, from its data to its report.
 pub trait Kind: Tables {
     /// The model.
-    type Net: Configured<Config = Self::Shape> + 'static;
+    type Net: Configured<Config = Self::Shape>
+        + Elastic<Input: Send + Sync, Target: Send + Sync>
+        + 'static;
     /// Its data, read and kept.
     type Prepared;
     /// What the same held-out data gives without a model.
@@ -53,6 +56,8 @@ pub trait Kind: Tables {
     const MEASURED_AT_END: bool;
     /// What rows of a batch are called: `rows`, `images`.
     const ROWS: &'static str;
+    /// One of them.
+    const ROW: &'static str;
     /// What else a smaller model may have less of.
     const SMALLER: &'static str;
     /// What targets are: `tokens`, `images`.
@@ -134,6 +139,15 @@ pub trait Kind: Tables {
 
     /// A model of this shape that starts from the weights of another.
     fn start(model: &Self::Net, shape: &Self::Shape) -> Result<Self::Net>;
+
+    /// What `ms` of a budget are milliseconds of: a workload of `matformer bench layers`.
+    const MILLIS_OF: &'static str;
+
+    /// A prompt and the token behind it, for a kind that generates.
+    fn prompt_and_next(model: &Self::Net) -> Result<Option<[<Self::Net as Elastic>::Input; 2]>>;
+
+    /// `rows` rows of nothing in particular.
+    fn synthetic(model: &Self::Net, rows: usize) -> Result<OneBatch<Self::Net>>;
 
     /// Bytes that a walk takes for one submodel's copy of one row (a window, an image), about: hidden
     /// states before, in and behind a layer.

@@ -14,9 +14,10 @@ use matformer::{
         EvalResults, Evaluation, WINDOWS, evaluate,
         report::{Sample, compare},
     },
-    lm::{GenerateOptions, MatLm, MatLmConfig, costs, generate},
+    lm::{GenerateOptions, MatLm, MatLmConfig, Tokens, costs, generate},
     nn::with_config,
     run_file::{Lm, RunFile},
+    synthetic::{OneBatch, one_batch},
     text::TextBatches,
 };
 
@@ -41,6 +42,7 @@ impl Kind for Lm {
 
     const MEASURED_AT_END: bool = false;
     const ROWS: &'static str = "rows";
+    const ROW: &'static str = "row of the whole context";
     const SMALLER: &'static str = ", or the vocabulary";
     const TARGET: &'static str = "token";
     const TARGETS: &'static str = "tokens";
@@ -225,6 +227,19 @@ impl Kind for Lm {
 
     fn start(model: &MatLm, shape: &MatLmConfig) -> Result<MatLm> {
         with_config(model, shape).bad_input()
+    }
+
+    const MILLIS_OF: &'static str = "decode";
+
+    fn prompt_and_next(model: &MatLm) -> Result<Option<[Tokens; 2]>> {
+        let prompt: Vec<u32> = (0..model.config().context / 2)
+            .map(|i| (i % model.config().vocab_size) as u32)
+            .collect();
+        Ok(Some([model.tokens(1, &prompt)?, model.tokens(1, &[0])?]))
+    }
+
+    fn synthetic(model: &MatLm, rows: usize) -> Result<OneBatch<MatLm>> {
+        Ok(one_batch(model, rows)?)
     }
 
     fn row_bytes(shape: &MatLmConfig) -> usize {

@@ -1,7 +1,6 @@
-//! One batch of random tokens or images.
+//! One batch of random tokens or images: for measuring how long things take.
 
-use anyhow::Result;
-use matformer::{
+use crate::{
     core::rng,
     lm::MatLm,
     nn::Elastic,
@@ -9,16 +8,21 @@ use matformer::{
     vit::MatVit,
 };
 
-/// What goes in and what should come out.
+/// What goes in and what should come out, the same every time.
 pub struct OneBatch<M: Elastic> {
+    /// What goes in.
     pub input: M::Input,
+    /// What should come out.
     pub target: M::Target,
     /// Targets of the batch.
     pub targets: usize,
 }
 
 /// `rows` full rows of tokens.
-pub fn one_batch(model: &MatLm, rows: usize) -> Result<OneBatch<MatLm>> {
+///
+/// # Errors
+/// As [`MatLm::tokens`].
+pub fn one_batch(model: &MatLm, rows: usize) -> Result<OneBatch<MatLm>, crate::lm::Error> {
     let config = model.config();
     let targets = rows * config.context;
     let mut random = rng::keyed(0, "bench", 0);
@@ -33,7 +37,10 @@ pub fn one_batch(model: &MatLm, rows: usize) -> Result<OneBatch<MatLm>> {
 }
 
 /// `rows` images.
-pub fn images(model: &MatVit, rows: usize) -> Result<OneBatch<MatVit>> {
+///
+/// # Errors
+/// As [`MatVit::images`].
+pub fn images(model: &MatVit, rows: usize) -> Result<OneBatch<MatVit>, crate::vit::Error> {
     let config = model.config();
     let mut random = rng::keyed(0, "bench", 0);
     let mut pixel = |_| rng::unit(&mut random) as f32 - 0.5;

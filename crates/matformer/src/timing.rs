@@ -1,4 +1,4 @@
-//! What a timing was measured on.
+//! Timings, and what they were measured on.
 
 use std::time::Instant;
 

@@ -1,0 +1,215 @@
+//! How long each layer takes at each width, and whether that adds up.
+
+use std::{collections::BTreeMap, path::Path, time::Instant};
+
+use matformer_core::{Block, CostTable, Plan, Resource, Submodel, fs};
+use matformer_nn::{Elastic, State, walk};
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+
+/// `latency.json` of a model folder: what `matformer bench layers` measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// What it was measured on: processor, instruction set, threads.
+    pub machine: String,
+    /// The device, as the program names it.
+    pub device: String,
+    /// Times by workload: `decode`, `forward`, `train`.
+    pub workloads: BTreeMap<String, LayerTimes>,
+}
+
+/// Milliseconds of one workload: a constant and one number per layer and width.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LayerTimes {
+    /// What is done, in a few words.
+    pub what: String,
+    /// Stem and head.
+    pub constant: f64,
+    /// Ascending.
+    pub widths: Vec<usize>,
+    /// `[layer][width]`
+    pub layers: Vec<Vec<f64>>,
+    /// Whole submodels beside the sum of their layers.
+    pub additivity: Additivity,
+}
+
+/// How far the time of a whole submodel is from the sum of its layers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Additivity {
+    /// Whole submodels that were measured: measured and summed milliseconds, by label.
+    pub submodels: BTreeMap<String, [f64; 2]>,
+    /// Mean of the differences' sizes, in percent of what was measured.
+    pub mean_percent: f64,
+    /// The largest of them.
+    pub worst_percent: f64,
+}
+
+impl Latency {
+    /// The file's name in a model folder.
+    pub const FILE: &str = "latency.json";
+
+    /// What was measured in a model folder; nothing if nothing was, or another version wrote it.
+    pub fn load(folder: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(folder.join(Self::FILE)).ok()?).ok()
+    }
+
+    /// Writes it into a model folder.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(Self::FILE);
+        let mut text = serde_json::to_vec_pretty(self).map_err(|source| {
+            let path = path.clone();
+            matformer_core::Error::Json { path, what: "latencies", source }
+        })?;
+        text.push(b'\n');
+        Ok(fs::write_atomic(path, &text)?)
+    }
+}
+
+impl LayerTimes {
+    /// As costs of submodels.
+    pub fn table(&self) -> CostTable {
+        CostTable {
+            resource: Resource::Millis,
+            constant: self.constant,
+            widths: self.widths.clone(),
+            layers: self.layers.clone(),
+        }
+    }
+}
+
+impl Additivity {
+    /// Of measured and summed milliseconds by label.
+    pub fn of(submodels: BTreeMap<String, [f64; 2]>) -> Self {
+        let percent = |[measured, summed]: &[f64; 2]| 100.0 * (summed - measured).abs() / measured;
+        let all: Vec<f64> = submodels.values().map(percent).collect();
+        Self {
+            mean_percent: all.iter().sum::<f64>() / all.len().max(1) as f64,
+            worst_percent: all.iter().copied().fold(0.0, f64::max),
+            submodels,
+        }
+    }
+}
+
+/// Milliseconds of the parts of one walk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WalkParts {
+    /// The stem, and the head.
+    pub ends: f64,
+    /// The mixing half of each layer.
+    pub mix: Vec<f64>,
+    /// The feed-forward half of each layer.
+    pub ffn: Vec<f64>,
+}
+
+/// Walks `input` through one submodel and times every part, waiting for the device behind each. A cache
+/// in `state` is read and written where it stands, and does not move on.
+///
+/// # Errors
+/// When the input does not fit the model, or the device fails.
+pub fn timed_parts<M: Elastic>(
+    model: &M,
+    input: &M::Input,
+    submodel: &Submodel,
+    state: &mut State,
+) -> Result<WalkParts> {
+    model.space().check(submodel)?;
+    let device = model.device();
+    let mut last = Instant::now();
+    let mut lap = || -> Result<f64> {
+        device.sync().map_err(|error| unread(&error))?;
+        let now = Instant::now();
+        let millis = now.duration_since(std::mem::replace(&mut last, now)).as_secs_f64() * 1e3;
+        Ok(millis)
+    };
+    let (hidden, ctx) = model.stem(input, state)?;
+    let mut parts = WalkParts { ends: lap()?, mix: Vec::new(), ffn: Vec::new() };
+    let mut x = hidden.x; // [rows·seq, d_model]
+    for (layer, &width) in submodel.widths().iter().enumerate() {
+        x = model.mix(layer, x, &ctx, state);
+        parts.mix.push(lap()?);
+        let block = Block { start: 0, end: hidden.rows * hidden.seq, width };
+        x = model.ffn(layer, x, &ctx, &[block]);
+        parts.ffn.push(lap()?);
+    }
+    let _logits = model.head(x);
+    parts.ends += lap()?;
+    Ok(parts)
+}
+
+/// Milliseconds of the whole walk through one submodel, head included, as a caller sees them. A cache in
+/// `state` is put back to where it was.
+///
+/// # Errors
+/// As [`timed_parts`].
+pub fn timed_walk<M: Elastic>(
+    model: &M,
+    input: &M::Input,
+    submodel: &Submodel,
+    state: &mut State,
+) -> Result<f64> {
+    let lens: Vec<usize> = state.cache().map(|cache| cache.lens().to_vec()).unwrap_or_default();
+    let plan = Plan::one(submodel);
+    let started = Instant::now();
+    let walked = walk(model, input, &plan, state)?;
+    let _logits = model.head(walked.hidden());
+    model.device().sync().map_err(|error| unread(&error))?;
+    let millis = started.elapsed().as_secs_f64() * 1e3;
+    if let Some(cache) = state.cache_mut() {
+        lens.iter().enumerate().for_each(|(row, len)| cache.truncate(row, *len));
+    }
+    Ok(millis)
+}
+
+fn unread(error: &dyn std::fmt::Display) -> matformer_nn::Error {
+    matformer_nn::Error::Read { tensor: "the device's work".to_owned(), message: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use matformer_lm::{MatLm, MatLmConfig};
+
+    use super::*;
+
+    #[test]
+    fn parts_of_a_walk_are_timed_where_the_cache_stands() {
+        let config = MatLmConfig {
+            vocab_size: 40,
+            d_model: 16,
+            n_layers: 3,
+            n_heads: 2,
+            n_kv_heads: 1,
+            d_ff: 32,
+            width_multiple: 4,
+            context: 16,
+            ..MatLmConfig::default()
+        };
+        let model = MatLm::new(&config, 1, &Device::flex()).unwrap();
+        let submodel = Submodel::new(vec![4, 32, 16]);
+        let mut state = State::with_cache(1, 16);
+        let prompt = model.tokens(1, &[1, 2, 3]).unwrap();
+        walk(&model, &prompt, &Plan::one(&submodel), &mut state).unwrap();
+        let next = model.tokens(1, &[4]).unwrap();
+        for _ in 0..3 {
+            let parts = timed_parts(&model, &next, &submodel, &mut state).unwrap();
+            assert_eq!((parts.mix.len(), parts.ffn.len()), (3, 3));
+            assert!(parts.ends > 0.0 && parts.mix.iter().chain(&parts.ffn).all(|ms| *ms >= 0.0));
+            assert!(timed_walk(&model, &next, &submodel, &mut state).unwrap() > 0.0);
+            assert_eq!(state.cache().unwrap().lens(), [3]);
+        }
+        let wide = Submodel::new(vec![4, 64, 16]);
+        assert!(timed_parts(&model, &next, &wide, &mut state).is_err());
+    }
+
+    #[test]
+    fn differences_are_shares_of_what_was_measured() {
+        let of = [("S".to_owned(), [2.0, 2.2]), ("M".to_owned(), [4.0, 3.0])];
+        let found = Additivity::of(of.into());
+        assert!((found.mean_percent - 17.5).abs() < 1e-9);
+        assert!((found.worst_percent - 25.0).abs() < 1e-9);
+    }
+}

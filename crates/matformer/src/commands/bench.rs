@@ -1,0 +1,234 @@
+//! `matformer bench layers`: how long every layer takes at every width, here.
+
+use std::{collections::BTreeMap, process::ExitCode};
+
+use anyhow::Result;
+use burn::tensor::Device;
+use indicatif::ProgressBar;
+use matformer::{
+    core::{Draw, Submodel, rng},
+    eval::latency::{Additivity, Latency, LayerTimes, WalkParts, timed_parts, timed_walk},
+    nn::{Configured, Elastic, State, walk},
+    run_file::{Lm, RunKind, Vit},
+    timing::{self, median},
+    train::{TrainConfig, Trainer},
+};
+
+use super::{Context, print_json};
+use crate::{
+    args::{BenchArgs, BenchWhat, LayersArgs},
+    failure::OrBadInput,
+    folder::{ModelFolder, progress_bar},
+    kind::{self, Kind},
+    logging::say,
+    output::out,
+};
+
+/// Submodels of unequal widths that are measured whole.
+const MIXED: u64 = 8;
+
+pub fn run(args: &BenchArgs, context: &Context) -> Result<ExitCode> {
+    let BenchWhat::Layers(args) = &args.what;
+    match kind::of_folder(&args.model)? {
+        RunKind::Lm => layers::<Lm>(args, context),
+        RunKind::Vit => layers::<Vit>(args, context),
+    }
+}
+
+fn layers<K: Kind>(args: &LayersArgs, context: &Context) -> Result<ExitCode> {
+    let folder = ModelFolder::<K>::load(&args.model, &context.device)?;
+    let bar = progress_bar("measuring layers");
+    let mut workloads = BTreeMap::new();
+    let one = K::synthetic(&folder.model, 1)?;
+    let what = format!("one {}", K::ROW);
+    let forward = Forward { folder: &folder, input: &one.input, state: State::new() };
+    workloads.insert("forward".to_owned(), forward.measure(what, args.rounds, &bar)?);
+    if let Some([prompt, next]) = K::prompt_and_next(&folder.model)? {
+        let mut state = State::with_cache(1, K::targets_per_row(folder.model.config()));
+        let plan = matformer::core::Plan::one(&folder.submodel(None)?);
+        walk(&folder.model, &prompt, &plan, &mut state)?;
+        let what = format!("one token behind {}", state.starts()[0]);
+        let decode = Forward { folder: &folder, input: &next, state };
+        workloads.insert("decode".to_owned(), decode.measure(what, args.rounds, &bar)?);
+    }
+    workloads.insert("train".to_owned(), train(&folder, args, &context.device, &bar)?);
+    bar.finish_and_clear();
+    let latency =
+        Latency { machine: timing::describe(), device: format!("{:?}", context.device), workloads };
+    // A folder that cannot be written to does not cost the result.
+    if let Err(error) = latency.save(&folder.dir) {
+        say!("note: not kept: {error}");
+    }
+    if context.json {
+        return print_json(&latency);
+    }
+    print(&folder, &latency)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Granularities, and random submodels between them.
+fn whole<K: Kind>(folder: &ModelFolder<K>) -> Vec<Submodel> {
+    let (trained, n) = (folder.trained(), folder.space().n_layers);
+    let width = |rng: &mut _| trained[rng::index(rng, trained.len())].widths()[0];
+    let mixed = |index| {
+        let mut rng = rng::keyed(0, "bench layers", index);
+        Submodel::new((0..n).map(|_| width(&mut rng)).collect())
+    };
+    let mut all: Vec<Submodel> = (0..MIXED).map(mixed).chain(trained.clone()).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// One input through the model, again and again.
+struct Forward<'a, K: Kind> {
+    folder: &'a ModelFolder<K>,
+    input: &'a <K::Net as Elastic>::Input,
+    state: State,
+}
+
+impl<K: Kind> Forward<'_, K> {
+    /// Widths and whole submodels in turn, so that whatever changes over time meets all of them.
+    fn measure(mut self, what: String, rounds: usize, bar: &ProgressBar) -> Result<LayerTimes> {
+        let (trained, whole) = (self.folder.trained(), whole(self.folder));
+        let mut parts: Vec<Vec<WalkParts>> = vec![Vec::new(); trained.len()];
+        let mut times: Vec<Vec<f64>> = vec![Vec::new(); whole.len()];
+        bar.set_length(rounds as u64);
+        for round in 0..=rounds {
+            for (uniform, parts) in trained.iter().zip(&mut parts) {
+                let model = &self.folder.model;
+                let found = timed_parts(model, self.input, uniform, &mut self.state)?;
+                // The first is for the device to get ready.
+                if round > 0 {
+                    parts.push(found);
+                }
+            }
+            for (submodel, times) in whole.iter().zip(&mut times) {
+                let model = &self.folder.model;
+                let found = timed_walk(model, self.input, submodel, &mut self.state)?;
+                if round > 0 {
+                    times.push(found);
+                }
+            }
+            bar.set_position(round as u64);
+        }
+        let n_layers = self.folder.space().n_layers;
+        let of = |parts: &[WalkParts], part: &dyn Fn(&WalkParts) -> f64| {
+            median(parts.iter().map(part).collect())
+        };
+        let all: Vec<WalkParts> = parts.iter().flatten().cloned().collect();
+        let layers = (0..n_layers).map(|layer| {
+            let mix = of(&all, &|p| p.mix[layer]);
+            parts.iter().map(|parts| mix + of(parts, &|p| p.ffn[layer])).collect()
+        });
+        let mut found = LayerTimes {
+            what,
+            constant: of(&all, &|p| p.ends),
+            widths: trained.iter().map(|uniform| uniform.widths()[0]).collect(),
+            layers: layers.collect(),
+            additivity: Additivity::of(BTreeMap::new()),
+        };
+        let measured = whole.into_iter().zip(times).map(|(s, times)| (s, median(times)));
+        found.additivity = additivity(self.folder, &found, measured)?;
+        Ok(found)
+    }
+}
+
+/// Training steps at each width, cut into layers of equal shares; whole ones at random widths per layer.
+fn train<K: Kind>(
+    folder: &ModelFolder<K>,
+    args: &LayersArgs,
+    device: &Device,
+    bar: &ProgressBar,
+) -> Result<LayerTimes> {
+    let on_gradients = ModelFolder::<K>::load(&folder.dir, &device.clone().autodiff())?;
+    let (space, n_layers) = (folder.space().clone(), folder.space().n_layers);
+    let trained = folder.trained();
+    let batch = K::synthetic(&on_gradients.model, args.rows)?;
+    let rounds = args.rounds.div_ceil(4);
+    let config = |draw: Draw| TrainConfig {
+        tokens_per_step: batch.targets,
+        learning_rate: 1e-9,
+        draw,
+        ..TrainConfig::default()
+    };
+    let trainer = |draw: Draw| Trainer::new(on_gradients.model.clone(), &config(draw), 1);
+    let alone = |uniform: &Submodel| trainer(Draw::Baseline { granularity: space.label(uniform) });
+    let mut trainers: Vec<_> = trained.iter().map(alone).collect();
+    let mut mixed = trainer(Draw::PerLayer);
+    let mut times: Vec<Vec<f64>> = vec![Vec::new(); trainers.len()];
+    let mut mixed_times = Vec::new();
+    bar.set_length(rounds as u64);
+    for round in 0..=rounds {
+        let timed = |trainer: &mut Trainer<K::Net>| -> Result<f64> {
+            let started = std::time::Instant::now();
+            trainer.step(&batch)?;
+            device.sync()?;
+            Ok(started.elapsed().as_secs_f64() * 1e3)
+        };
+        for (trainer, times) in trainers.iter_mut().zip(&mut times) {
+            let millis = timed(trainer)?;
+            if round > 0 {
+                times.push(millis);
+            }
+        }
+        let drawn = Draw::PerLayer.at(&space, config(Draw::PerLayer).seed, mixed.steps_done());
+        let millis = timed(&mut mixed)?;
+        if let (true, [(submodel, _)]) = (round > 0, &drawn.terms[..]) {
+            mixed_times.push((submodel.clone(), millis));
+        }
+        bar.set_position(round as u64);
+    }
+    let steps: Vec<f64> = times.into_iter().map(median).collect();
+    let share = |step: &f64| step / n_layers as f64;
+    let mut found = LayerTimes {
+        what: format!("a step on {} {}", args.rows, K::ROWS),
+        constant: 0.0,
+        widths: trained.iter().map(|uniform| uniform.widths()[0]).collect(),
+        layers: vec![steps.iter().map(share).collect(); n_layers],
+        additivity: Additivity::of(BTreeMap::new()),
+    };
+    found.additivity = additivity(folder, &found, mixed_times.into_iter())?;
+    Ok(found)
+}
+
+/// Whole submodels, measured, beside the sums of their layers.
+fn additivity<K: Kind>(
+    folder: &ModelFolder<K>,
+    times: &LayerTimes,
+    measured: impl Iterator<Item = (Submodel, f64)>,
+) -> Result<Additivity> {
+    let table = times.table();
+    let pair = |(submodel, measured): (Submodel, f64)| {
+        Ok((folder.space().label(&submodel), [measured, table.cost(&submodel)?]))
+    };
+    Ok(Additivity::of(measured.map(pair).collect::<Result<_>>().bad_input()?))
+}
+
+fn print<K: Kind>(folder: &ModelFolder<K>, latency: &Latency) -> Result<()> {
+    out!("{}, {}", latency.machine, latency.device)?;
+    for (workload, times) in &latency.workloads {
+        let mut lines = comfy_table::Table::new();
+        lines.load_style(comfy_table::presets::NOTHING);
+        let labels = folder.trained().into_iter().map(|uniform| folder.space().label(&uniform));
+        lines.set_header(std::iter::once("ms".to_owned()).chain(labels));
+        for (layer, row) in times.layers.iter().enumerate() {
+            let cells = row.iter().map(|ms| format!("{ms:.3}"));
+            lines.add_row(std::iter::once(format!("layer {layer}")).chain(cells));
+        }
+        let whole = (0..times.widths.len()).map(|at| {
+            let layers: f64 = times.layers.iter().map(|row| row[at]).sum();
+            format!("{:.3}", times.constant + layers)
+        });
+        lines.add_row(std::iter::once("all".to_owned()).chain(whole));
+        let Additivity { submodels, mean_percent, worst_percent } = &times.additivity;
+        out!("{workload}: {} (stem and head {:.3} ms)", times.what, times.constant)?;
+        out!("{lines}")?;
+        out!(
+            "{} whole submodels are {mean_percent:.1} % from the sums of their layers in the mean, \
+             {worst_percent:.1} % at most",
+            submodels.len()
+        )?;
+    }
+    out!("budgets in ms are of `{}` from now on", K::MILLIS_OF)
+}

@@ -1,0 +1,49 @@
+//! `matformer bench`
+
+use crate::{
+    support::{Place, keys},
+    vision,
+};
+
+const LAYERS: [&str; 7] = ["bench", "layers", "run", "--rounds", "2", "--rows", "2"];
+
+#[test]
+fn milliseconds_are_a_budget_once_they_were_measured() {
+    let place = Place::trained();
+    let json = place.matformer(&[&LAYERS[..], &["--json"]].concat()).ok().json();
+    assert_eq!(keys(&json), ["machine", "device", "workloads"]);
+    assert_eq!(place.read_json("run/latency.json"), json);
+    assert_eq!(keys(&json["workloads"]), ["decode", "forward", "train"]);
+    for (name, times) in json["workloads"].as_object().unwrap() {
+        assert_eq!(keys(times), ["what", "constant", "widths", "layers", "additivity"]);
+        let layers = times["layers"].as_array().unwrap();
+        assert_eq!((layers.len(), times["widths"].as_array().unwrap().len()), (2, 4), "{name}");
+        let positive = |ms: &serde_json::Value| ms.as_f64().unwrap() > 0.0;
+        assert!(layers.iter().all(|row| row.as_array().unwrap().iter().all(positive)), "{name}");
+        let additivity = &times["additivity"];
+        assert_eq!(keys(additivity), ["submodels", "mean_percent", "worst_percent"]);
+        assert!(!additivity["submodels"].as_object().unwrap().is_empty());
+    }
+    let resolved = |budget: &str| {
+        let json = place.matformer(&["eval", "run", "--submodels", budget, "--json"]).ok().json();
+        json["results"][0]["submodel"].as_str().unwrap().to_owned()
+    };
+    assert_eq!((resolved("60000ms"), resolved("1000%ms")), ("XL".into(), "XL".into()));
+    let search = ["search", "run", "--budget", "60000ms", "--method", "mix,exact"];
+    let shown = place.matformer(&search).ok();
+    assert!(shown.stdout.starts_with("within 60000.00 ms: "), "{shown}");
+    // Times of another machine are none of this one.
+    let other = place.read("run/latency.json").replace("threads", "threads of another");
+    place.write("run/latency.json", other);
+    let refused = place.refused(&["eval", "run", "--submodels", "60000ms"]);
+    assert!(refused.contains("nothing was measured in `ms`"), "{refused}");
+}
+
+#[test]
+fn layers_of_a_vision_model_are_measured_by_the_image() {
+    let (place, _) = vision::trained();
+    let shown = place.matformer(&LAYERS).ok().stdout;
+    assert!(shown.contains("forward: one image (stem and head "), "{shown}");
+    assert!(shown.contains("train: a step on 2 images"), "{shown}");
+    assert!(shown.ends_with("budgets in ms are of `forward` from now on\n"), "{shown}");
+}
