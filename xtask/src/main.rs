@@ -94,6 +94,12 @@ enum What {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// A sweep over all submodels of a model against measuring them one by one
+    Sweep {
+        /// Arguments of the benchmark: --preset, --held-out, --memory, --rounds, --json
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Peak memory of a training step, beside PyTorch's
     Memory {
         /// Arguments of the benchmark: --width, --python, --json
@@ -136,6 +142,7 @@ fn main() -> Result<()> {
         Command::Bench { what: What::Joint { arguments } } => bench::run("joint", &arguments),
         Command::Bench { what: What::Train { arguments } } => bench::run("train", &arguments),
         Command::Bench { what: What::Search { arguments } } => bench::run("search", &arguments),
+        Command::Bench { what: What::Sweep { arguments } } => bench::run("sweep", &arguments),
         Command::Bench { what: What::Memory { arguments } } => bench::run("memory", &arguments),
         Command::Ci => check::ci(),
         Command::Parity { peer: Peer::Transformers { python, run, submodel } } => {

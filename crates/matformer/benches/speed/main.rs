@@ -5,6 +5,7 @@ mod memory;
 mod ops;
 mod peer;
 mod search;
+mod sweep;
 mod train;
 
 use anyhow::Result;
@@ -33,6 +34,8 @@ enum What {
     Memory(memory::MemoryArgs),
     /// Exact search of a gallery of vectors, beside the products alone and faiss
     Search(search::SearchArgs),
+    /// A sweep over all submodels against measuring one by one
+    Sweep(sweep::SweepArgs),
 }
 
 fn main() -> Result<()> {
@@ -44,5 +47,6 @@ fn main() -> Result<()> {
         What::Train(train) => train::run(&train, args.json),
         What::Memory(memory) => memory::run(&memory, args.json),
         What::Search(search) => search::run(&search, args.json),
+        What::Sweep(sweep) => sweep::run(&sweep, args.json),
     }
 }

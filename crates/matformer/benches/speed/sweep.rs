@@ -1,0 +1,204 @@
+//! A sweep over all submodels of a model: does what they share save the time that it should?
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use matformer::{
+    core::{Costs, Plan, Resource, Submodel},
+    eval::{DocumentLoss, Documents, HeldOutBatch, Measured, Walks, measure},
+    lm::{self, MatLm, Preset},
+    nn::{DeviceSpec, Elastic},
+    synthetic::{OneBatch, images, one_batch},
+    timing::{self, median, millis},
+    vit::{self, MatVit},
+};
+use serde_json::json;
+
+/// Measured over predicted saving, at least.
+const LIMIT: f64 = 0.8;
+
+#[derive(Debug, Args)]
+pub struct SweepArgs {
+    /// Shape of the model: a preset of language or vision models
+    #[arg(long, default_value = "demo", value_name = "PRESET")]
+    preset: String,
+    /// Rows (windows of the whole context, images) that every submodel is measured on
+    #[arg(long, default_value_t = 8)]
+    held_out: usize,
+    /// Megabytes for the hidden states of a walk
+    #[arg(long, default_value_t = 256)]
+    memory: usize,
+    /// Timings of each, in turns
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+}
+
+/// Rows of batches among which one submodel alone chooses its best.
+const ROWS: [usize; 5] = [1, 2, 4, 8, 32];
+
+pub fn run(args: &SweepArgs, as_json: bool) -> Result<()> {
+    ensure!(args.rounds > 0, "--rounds 0: expected at least 1");
+    ensure!(args.held_out > 0, "--held-out 0: expected at least 1");
+    let device = DeviceSpec::Flex.resolve()?;
+    if let Some(config) = vit::preset(&args.preset) {
+        let model = MatVit::new(&config, 0, &device)?;
+        let row_bytes = 4 * config.tokens() * (8 * config.d_model + config.d_ff);
+        let rows = |rows| Ok(images(&model, rows)?);
+        return compare(args, as_json, &model, &vit::costs(&config), row_bytes, &rows);
+    }
+    let config = args.preset.parse::<Preset>()?.config();
+    let model = MatLm::new(&config, 0, &device)?;
+    let row_bytes = 4 * config.context * (8 * config.d_model + config.d_ff);
+    let rows = |rows| Ok(one_batch(&model, rows)?);
+    compare(args, as_json, &model, &lm::costs(&config), row_bytes, &rows)
+}
+
+/// A batch whose rows are one document.
+struct Rows<M: Elastic> {
+    batch: OneBatch<M>,
+    documents: Vec<usize>,
+}
+
+impl<M: Elastic> HeldOutBatch<M> for &Rows<M> {
+    fn documents(&self) -> &[usize] {
+        &self.documents
+    }
+
+    fn targets(&self) -> usize {
+        self.batch.targets
+    }
+
+    fn on(&self, _: &M) -> matformer::eval::Result<(M::Input, M::Target)> {
+        Ok((self.batch.input.clone(), self.batch.target.clone()))
+    }
+}
+
+/// The same rows in batches of `rows`.
+fn batches<M: Elastic>(
+    held_out: usize,
+    rows: usize,
+    make: &dyn Fn(usize) -> Result<OneBatch<M>>,
+) -> Result<Vec<Rows<M>>> {
+    let rows = rows.clamp(1, held_out);
+    (0..held_out.div_ceil(rows))
+        .map(|i| rows.min(held_out - i * rows))
+        .map(|rows| Ok(Rows { batch: make(rows)?, documents: vec![0; rows] }))
+        .collect()
+}
+
+fn losses<M: Measured>(
+    model: &M,
+    batches: &[Rows<M>],
+    submodels: &[Submodel],
+    per_walk: usize,
+) -> Result<f64> {
+    let targets = batches.iter().map(|rows| rows.batch.targets).sum();
+    let documents = Documents {
+        unread: vec![DocumentLoss::default()],
+        name: &|_| "rows".to_owned(),
+        whole: true,
+    };
+    let mut failed = None;
+    let ms = millis(|| {
+        let all = batches.iter().map(Ok);
+        let found = measure(model, all, targets, &documents, submodels, per_walk, &mut |_, _| {});
+        failed = found.err();
+    });
+    failed.map_or(Ok(ms), |error| Err(error.into()))
+}
+
+fn compare<M: Measured>(
+    args: &SweepArgs,
+    as_json: bool,
+    model: &M,
+    costs: &Costs,
+    row_bytes: usize,
+    make: &dyn Fn(usize) -> Result<OneBatch<M>>,
+) -> Result<()> {
+    let space = model.space();
+    let all = every(space.n_layers, &space.granularities.widths());
+    let walks = Walks::within(args.memory << 20, row_bytes);
+    let flops = costs.get(Resource::Flops)?;
+    let separate = all.iter().map(|s| flops.cost(s)).sum::<matformer::core::Result<f64>>()?;
+    let predicted = separate / flops.plan(&Plan::merged(&all)?)?;
+    let best = best_rows(args, model, make)?;
+    let (together, alone) =
+        (batches(args.held_out, walks.rows, make)?, batches(args.held_out, best, make)?);
+    // Memory is known on Linux only.
+    let before = timing::reset_peak().ok().and_then(|()| timing::resident());
+    let mut times = [Vec::new(), Vec::new()];
+    let mut peak = None;
+    for _ in 0..args.rounds {
+        times[0].push(losses(model, &together, &all, walks.submodels)?);
+        if peak.is_none() {
+            peak = before.and_then(|(before, _)| Some(timing::resident()?.1 - before));
+        }
+        let one_by_one = all.iter().map(|s| losses(model, &alone, std::slice::from_ref(s), 1));
+        times[1].push(one_by_one.sum::<Result<f64>>()?);
+    }
+    let [sweep, one_by_one] = times.map(median);
+    let measured = one_by_one / sweep;
+    if as_json {
+        let document = json!({
+            "machine": timing::describe(), "preset": args.preset, "submodels": all.len(),
+            "rows": args.held_out, "rounds": args.rounds,
+            "walk": { "submodels": walks.submodels, "rows": walks.rows },
+            "alone_rows": best, "sweep_ms": sweep, "one_by_one_ms": one_by_one,
+            "measured": measured, "predicted": predicted,
+            "measured_over_predicted": measured / predicted, "limit": LIMIT,
+            "memory_bound_mb": args.memory, "memory_mb": peak,
+        });
+        println!("{}", serde_json::to_string_pretty(&document)?);
+        return Ok(());
+    }
+    println!("{}", timing::describe());
+    println!(
+        "preset {}, {} submodels on {} rows, median of {} rounds",
+        args.preset,
+        all.len(),
+        args.held_out,
+        args.rounds
+    );
+    println!(
+        "   sweep, {} submodels and {} rows a walk: {sweep:.0} ms",
+        walks.submodels, walks.rows
+    );
+    println!("   one by one, {best} rows a batch: {one_by_one:.0} ms");
+    println!(
+        "   {measured:.2} times as fast; the arithmetic says {predicted:.2}: {:.2} of it (at least {LIMIT})",
+        measured / predicted
+    );
+    if let Some(peak) = peak {
+        println!("   memory: {peak:.0} MB, bound {} MB", args.memory);
+    }
+    Ok(())
+}
+
+/// Rows of a batch at which one submodel, alone, is the fastest.
+fn best_rows<M: Measured>(
+    args: &SweepArgs,
+    model: &M,
+    make: &dyn Fn(usize) -> Result<OneBatch<M>>,
+) -> Result<usize> {
+    let middle = model.space().uniforms();
+    let middle = std::slice::from_ref(&middle[middle.len() / 2]);
+    let mut best = (f64::INFINITY, 1);
+    for rows in ROWS.into_iter().filter(|rows| *rows <= args.held_out) {
+        let batches = batches(args.held_out, rows, make)?;
+        let times = (0..5).map(|_| losses(model, &batches, middle, 1));
+        let ms = median(times.collect::<Result<_>>()?);
+        if ms < best.0 {
+            best = (ms, rows);
+        }
+    }
+    Ok(best.1)
+}
+
+/// All submodels of these widths.
+fn every(n_layers: usize, widths: &[usize]) -> Vec<Submodel> {
+    let longer = |heads: Vec<Vec<usize>>| {
+        let with = |head: Vec<usize>| widths.iter().map(move |w| [&head[..], &[*w]].concat());
+        heads.into_iter().flat_map(with).collect()
+    };
+    let all = (0..n_layers).fold(vec![Vec::new()], |heads, _| longer(heads));
+    all.into_iter().map(Submodel::new).collect()
+}
