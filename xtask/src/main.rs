@@ -69,8 +69,11 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum Page {
-    /// Elastic vision transformers on Fashion-MNIST, and each size trained alone: about 85 minutes
+    /// Elastic vision transformers beside each size trained alone, and what their embeddings find: about
+    /// three hours
     Matvit,
+    /// Submodels for budgets by every method of `search`: about an hour
+    Search,
 }
 
 #[derive(Debug, Subcommand)]
@@ -149,6 +152,7 @@ fn main() -> Result<()> {
             parity::transformers(&python, &run, &submodel)
         }
         Command::Reproduce { page: Page::Matvit } => reproduce::matvit(),
+        Command::Reproduce { page: Page::Search } => reproduce::search(),
         Command::Parity { peer: Peer::Vit { python, onnx } } => {
             parity::vit(&python, onnx.as_deref())
         }

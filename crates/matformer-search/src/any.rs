@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Evolution, EvolutionConfig, Exact, Listed, Predicted, PredictedConfig, Problem, Result,
-    Scores, Searcher, Tried, shapes,
+    Scores, Searcher, Tried,
+    shapes::{self, Shape},
 };
 
 /// A way to search, by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Method {
     /// Closed-form Mix'n'Match: one submodel, nothing measured to choose it.
     Mix,
@@ -29,14 +30,16 @@ pub enum Method {
     Random,
     /// All submodels.
     Exhaustive,
+    /// The largest of another family than Mix'n'Match's: for comparison.
+    Shape(Shape),
 }
 
 /// Most submodels that an exhaustive search lists, limits aside.
 const MOST: usize = 1 << 16;
 
 impl Method {
-    /// All methods, the cheapest first.
-    pub const ALL: [Self; 8] = [
+    /// All methods that look for the best, the cheapest first: no other [`Shape`] than `mix`.
+    pub const SEARCHING: [Self; 8] = [
         Self::Mix,
         Self::Exact,
         Self::ExactSurrogate,
@@ -56,6 +59,7 @@ impl Method {
     pub fn begin(self, problem: &Problem, evaluations: usize, seed: u64) -> Result<Search> {
         Ok(match self {
             Self::Mix => Search::Listed(Listed::mix_n_match(problem)),
+            Self::Shape(shape) => Search::Listed(Listed::new(shape.largest(problem))),
             Self::NonDecreasing => Search::Listed(Listed::new(shapes::non_decreasing(problem))),
             Self::Random => Search::Listed(Listed::random(problem, evaluations, seed)),
             Self::Exhaustive => Search::Listed(Listed::exhaustive(problem, MOST)?),
@@ -88,17 +92,10 @@ impl Method {
         })
     }
 
-    fn name(self) -> &'static str {
-        match self {
-            Self::Mix => "mix",
-            Self::NonDecreasing => "non-decreasing",
-            Self::Evolution => "evolution",
-            Self::Predictor => "predictor",
-            Self::Exact => "exact",
-            Self::ExactSurrogate => "exact-surrogate",
-            Self::Random => "random",
-            Self::Exhaustive => "exhaustive",
-        }
+    /// All names, other shapes behind the methods that search.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let others = Shape::ALL.into_iter().filter(|shape| *shape != Shape::Increasing);
+        Self::SEARCHING.into_iter().chain(others.map(Self::Shape))
     }
 }
 
@@ -116,7 +113,17 @@ fn enough(evaluations: usize) -> Result<()> {
 
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.write_str(match self {
+            Self::Mix => "mix",
+            Self::NonDecreasing => "non-decreasing",
+            Self::Evolution => "evolution",
+            Self::Predictor => "predictor",
+            Self::Exact => "exact",
+            Self::ExactSurrogate => "exact-surrogate",
+            Self::Random => "random",
+            Self::Exhaustive => "exhaustive",
+            Self::Shape(shape) => return shape.fmt(f),
+        })
     }
 }
 
@@ -124,8 +131,22 @@ impl FromStr for Method {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let found = Self::ALL.into_iter().find(|method| method.name() == text);
+        let found = Self::all().find(|method| method.to_string() == text);
         found.ok_or_else(|| Error::UnknownMethod { found: text.to_owned() })
+    }
+}
+
+impl TryFrom<String> for Method {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<Method> for String {
+    fn from(method: Method) -> Self {
+        method.to_string()
     }
 }
 

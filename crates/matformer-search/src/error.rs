@@ -97,7 +97,7 @@ impl Error {
 }
 
 fn names() -> String {
-    Method::ALL.map(|method| format!("`{method}`")).join(", ")
+    Method::all().map(|method| format!("`{method}`")).collect::<Vec<_>>().join(", ")
 }
 
 fn list(limits: &[(Resource, f64)]) -> String {

@@ -48,7 +48,7 @@ fn every_method_returns_what_fits_and_none_beats_exhaustion() {
         let problem = problem(5, share);
         let exhaustive = searched(Method::Exhaustive, &problem, 0, 0);
         let (_, least) = exhaustive.tried().best(&problem).unwrap().clone();
-        for method in Method::ALL {
+        for method in Method::all() {
             let search = searched(method, &problem, 60, 1);
             let (best, found) = search.tried().best(&problem).unwrap();
             assert!(problem.fits(best), "{method} {best}");
@@ -80,7 +80,7 @@ fn evolution_and_random_search_stay_within_the_limits() {
 #[test]
 fn a_search_that_was_written_out_goes_on_where_it_was() {
     let problem = problem(6, 0.6);
-    for method in Method::ALL {
+    for method in Method::SEARCHING {
         let whole = searched(method, &problem, 80, 5);
         let mut search = method.begin(&problem, 80, 5).unwrap();
         loop {
@@ -112,7 +112,7 @@ fn another_seed_is_another_search() {
 #[test]
 fn a_score_that_is_no_number_is_named() {
     let problem = problem(3, 1.0);
-    for method in Method::ALL {
+    for method in Method::SEARCHING {
         let mut search = method.begin(&problem, 20, 0).unwrap();
         let asked = search.ask(&problem).unwrap();
         let told: Vec<_> = asked.iter().map(|s| (s.clone(), f64::NAN)).collect();
@@ -148,7 +148,7 @@ fn budgets_that_nothing_meets_are_refused() {
     );
     let both = Problem::new(&space, vec![limit(&table, 150.0), limit(&odd, 5.0)]).unwrap();
     assert!(both.fits(both.feasible()) && !both.fits(&space.smallest()));
-    for method in Method::ALL {
+    for method in Method::SEARCHING {
         let search = searched(method, &both, 20, 0);
         assert!(search.tried().best(&both).is_some() || method == Method::Mix, "{method}");
     }
@@ -163,7 +163,7 @@ fn budgets_that_nothing_meets_are_refused() {
 fn settings_and_names_are_checked() {
     let error = Evolution::new(EvolutionConfig { tournament: 0, ..Default::default() });
     assert_eq!(error.unwrap_err().to_string(), "tournament is 0; expected at least 1");
-    for method in Method::ALL {
+    for method in Method::all() {
         assert_eq!(method.to_string().parse::<Method>().unwrap(), method);
         assert_eq!(serde_json::to_value(method).unwrap(), method.to_string());
     }

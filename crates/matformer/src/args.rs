@@ -290,8 +290,9 @@ pub struct SearchArgs {
     #[arg(long = "budget", value_name = "BUDGET", required = true)]
     pub budgets: Vec<core::Budget>,
     /// Ways to search, separated by commas: `mix`, `exact`, `exact-surrogate`, `predictor`,
-    /// `non-decreasing`, `random`, `evolution`, `exhaustive` [default: all, exhaustive where there are
-    /// at most 1,024 submodels]
+    /// `non-decreasing`, `random`, `evolution`, `exhaustive` [default: these, exhaustive where there are
+    /// at most 1,024 submodels]; for comparison the largest of other families: `decreasing`, `up-down`,
+    /// `down-up`, `extremes`
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub method: Option<Vec<Method>>,
     /// Submodels that a method may try, where it has a choice

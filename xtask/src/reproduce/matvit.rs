@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::{
-    Binary,
+    Binary, SEEDS,
     page::{list, per_seed, percent, points, table, text},
 };
 
@@ -52,7 +52,7 @@ fn curve(runs: &[Value]) -> Result<String> {
         }
         rows.push(row);
     }
-    Ok(table(&per_seed(&["submodel", "parameters"], &["top-1 %", "above XL"]), rows))
+    Ok(table(&per_seed(&SEEDS, &["submodel", "parameters"], &["top-1 %", "above XL"]), rows))
 }
 
 fn alone(runs: &[Value]) -> String {
@@ -66,7 +66,7 @@ fn alone(runs: &[Value]) -> String {
         row
     };
     let rows = list(&runs[0]["alone"]).iter().enumerate().map(row).collect();
-    table(&per_seed(&["trained alone"], &["top-1 %", "elastic above it"]), rows)
+    table(&per_seed(&SEEDS, &["trained alone"], &["top-1 %", "elastic above it"]), rows)
 }
 
 fn costs(runs: &[Value]) -> String {
@@ -84,5 +84,5 @@ fn costs(runs: &[Value]) -> String {
         row
     };
     let rows = list(&runs[0]["costs"]).iter().enumerate().map(row).collect();
-    table(&per_seed(&["", "steps", "TFLOP"], &["minutes of the steps", "peak MB"]), rows)
+    table(&per_seed(&SEEDS, &["", "steps", "TFLOP"], &["minutes of the steps", "peak MB"]), rows)
 }

@@ -4,6 +4,7 @@ mod matvit;
 mod page;
 mod pretraining;
 mod retrieval;
+mod search;
 
 use std::path::PathBuf;
 
@@ -33,6 +34,16 @@ pub fn matvit() -> Result<()> {
     let tuned = pretraining::document(&binary)?;
     tables.push_str(&pretraining::tables(&tuned));
     document["pretraining"] = tuned;
+    page.write(&binary.shell, document, &tables)
+}
+
+/// What every method of `matformer search` finds, at five budgets on three models, and what it takes:
+/// `docs/results/search.*`. Runs and measurements that are there are not made again.
+pub fn search() -> Result<()> {
+    let binary = Binary::build()?;
+    let page = Page { path: "docs/results/search", command: "cargo xtask reproduce search" };
+    let document = search::document(&binary)?;
+    let tables = search::tables(&document);
     page.write(&binary.shell, document, &tables)
 }
 
@@ -67,15 +78,18 @@ impl Binary {
         Ok(serde_json::from_str(&printed)?)
     }
 
+    /// A JSON file of a run.
+    fn read(&self, run: &str, file: &str) -> Option<Value> {
+        let text = self.shell.read_file(PathBuf::from(run).join(file)).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
     /// What `arguments` printed before, kept in `file`, if it was of the weights that `run` has now;
     /// else what they print.
     fn kept(&self, run: &str, file: &str, arguments: &[&str]) -> Result<Value> {
-        let read = |file: &str| -> Option<Value> {
-            let text = self.shell.read_file(PathBuf::from(run).join(file)).ok()?;
-            serde_json::from_str(&text).ok()
-        };
-        let weights = read("matformer.json").map(|manifest| manifest["weights_sha256"].clone());
-        match read(file).filter(|kept| Some(&kept["weights"]) == weights.as_ref()) {
+        let manifest = self.read(run, "matformer.json");
+        let weights = manifest.map(|manifest| manifest["weights_sha256"].clone());
+        match self.read(run, file).filter(|kept| Some(&kept["weights"]) == weights.as_ref()) {
             Some(kept) => {
                 eprintln!("{run}/{file}: measured before, reused");
                 Ok(kept)

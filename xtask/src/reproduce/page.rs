@@ -4,8 +4,6 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use xshell::{Shell, cmd};
 
-use super::SEEDS;
-
 /// `PATH.json`, and the tables in `PATH.md`.
 pub struct Page {
     pub path: &'static str,
@@ -66,10 +64,13 @@ pub fn table(head: &[String], rows: Vec<Vec<String>>) -> String {
 }
 
 /// Head of a table with columns for every seed.
-pub fn per_seed(first: &[&str], each: &[&str]) -> Vec<String> {
-    let of_seed = |seed: u64| each.iter().map(move |name| format!("{name}, seed {seed}"));
+pub fn per_seed(seeds: &[u64], first: &[&str], each: &[&str]) -> Vec<String> {
+    let of_seed = |seed: &u64| {
+        let seed = *seed;
+        each.iter().map(move |name| format!("{name}, seed {seed}"))
+    };
     let first = first.iter().map(|name| (*name).to_owned());
-    first.chain(SEEDS.into_iter().flat_map(of_seed)).collect()
+    first.chain(seeds.iter().flat_map(of_seed)).collect()
 }
 
 /// `88.12 ± 0.32` of a share and its standard error.

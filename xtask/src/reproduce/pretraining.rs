@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{
-    Binary, SEEDS,
+    Binary, SEEDS, matvit,
     page::{list, percent, points, table, text},
 };
 
@@ -22,9 +22,9 @@ pub fn document(binary: &Binary) -> Result<Value> {
 }
 
 /// Results of one seed, a list per way: of every size its accuracy, and how far it is above the first way.
-fn run(binary: &Binary, seed: u64) -> Result<Value> {
-    let folder = format!("runs/pretraining-{seed}");
-    let seed = format!("train.seed={seed}");
+fn run(binary: &Binary, number: u64) -> Result<Value> {
+    let folder = format!("runs/pretraining-{number}");
+    let seed = format!("train.seed={number}");
     let draw = |size: Option<&str>| match size {
         Some(size) => format!("train.draw=baseline:{size}"),
         None => "train.draw=joint".to_owned(),
@@ -61,9 +61,23 @@ fn run(binary: &Binary, seed: u64) -> Result<Value> {
     for ((way, _), run) in tuned.iter().zip(list(&report["runs"])) {
         ways[*way].extend(sizes_of(run));
     }
-    Ok(json!({ "seed": seed, "ways": WAYS.iter().zip(ways).map(|(way, sizes)| json!({
+    let converted = converted(binary, &folder, number, &seed)?;
+    Ok(
+        json!({ "seed": number, "converted": converted, "ways": WAYS.iter().zip(ways).map(|(way, sizes)| json!({
         "pretraining": way[0], "tuning": way[1], "sizes": sizes,
-    })).collect::<Vec<_>>() }))
+    })).collect::<Vec<_>>() }),
+    )
+}
+
+/// An ordinary model made elastic on the data that it was trained on: XL of the accuracy page, trained alone
+/// (1,000 steps), seen narrower before and after fine-tuning.
+fn converted(binary: &Binary, folder: &str, number: u64, seed: &str) -> Result<Value> {
+    let plain = format!("{}/baselines/per-width/XL", matvit::folder(number));
+    let before = binary.json(&["eval", &plain, "--submodels", &SIZES.join(",")])?;
+    let out = format!("{folder}/converted");
+    binary.train(TUNE, &out, &["--set", seed, "--init", &plain])?;
+    let after = binary.json(&["eval", &out])?;
+    Ok(json!({ "before": before["results"], "after": after["results"] }))
 }
 
 /// Accuracies of the granularities that a run was trained at.
@@ -81,8 +95,30 @@ fn sizes_of(run: &Value) -> Vec<Value> {
     list(&run["results"]["results"]).iter().filter(named).map(of).collect()
 }
 
-/// A row per seed and size, a column per way.
 pub fn tables(document: &Value) -> String {
+    format!(
+        "Pretraining on emoji → fine-tuning on Fashion-MNIST, top-1 % (above elastic → elastic).\n\n{}\n\
+         Fashion-MNIST's XL trained alone, seen narrower, and the same after elastic fine-tuning: top-1 %.\n\n{}",
+        ways(document),
+        conversion(document)
+    )
+}
+
+fn conversion(document: &Value) -> String {
+    let mut head = vec!["seed".to_owned(), String::new()];
+    head.extend(SIZES.map(str::to_owned));
+    let mut rows = Vec::new();
+    for (seed, run) in SEEDS.iter().zip(list(&document["runs"])) {
+        for when in ["before", "after"] {
+            let cells = list(&run["converted"][when]).iter().map(|r| percent(&r["top1"]));
+            rows.push([seed.to_string(), when.to_owned()].into_iter().chain(cells).collect());
+        }
+    }
+    table(&head, rows)
+}
+
+/// A row per seed and size, a column per way.
+fn ways(document: &Value) -> String {
     let mut head = vec!["seed".to_owned(), "size".to_owned()];
     head.extend(WAYS.iter().map(|[pretraining, tuning]| format!("{pretraining} → {tuning}")));
     let mut rows = Vec::new();

@@ -107,7 +107,7 @@ fn methods(args: &SearchArgs, problem: &Problem) -> Vec<Method> {
     let feasible = |method: &Method| *method != Method::Exhaustive || problem.size() <= EXHAUSTIBLE;
     match &args.method {
         Some(methods) => methods.clone(),
-        None => Method::ALL.into_iter().filter(feasible).collect(),
+        None => Method::SEARCHING.into_iter().filter(feasible).collect(),
     }
 }
 
