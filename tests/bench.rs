@@ -11,7 +11,7 @@ const LAYERS: [&str; 7] = ["bench", "layers", "run", "--rounds", "2", "--rows", 
 fn milliseconds_are_a_budget_once_they_were_measured() {
     let place = Place::trained();
     let json = place.matformer(&[&LAYERS[..], &["--json"]].concat()).ok().json();
-    assert_eq!(keys(&json), ["machine", "device", "workloads"]);
+    assert_eq!(keys(&json), ["machine", "device", "config", "workloads"]);
     assert_eq!(place.read_json("run/latency.json"), json);
     assert_eq!(keys(&json["workloads"]), ["decode", "forward", "train"]);
     for (name, times) in json["workloads"].as_object().unwrap() {
@@ -37,6 +37,15 @@ fn milliseconds_are_a_budget_once_they_were_measured() {
     place.write("run/latency.json", other);
     let refused = place.refused(&["eval", "run", "--submodels", "60000ms"]);
     assert!(refused.contains("nothing was measured in `ms`"), "{refused}");
+}
+
+#[test]
+fn a_size_alone_is_measured_too() {
+    let place = Place::trained();
+    place.matformer(&["slice", "run", "--submodel", "S", "--out", "slim"]).ok();
+    let layers = ["bench", "layers", "slim", "--rounds", "1", "--rows", "1", "--json"];
+    let json = place.matformer(&layers).ok().json();
+    assert_eq!(json["workloads"]["decode"]["layers"][0].as_array().unwrap().len(), 1);
 }
 
 #[test]

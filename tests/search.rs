@@ -103,11 +103,10 @@ fn a_search_that_was_ended_goes_on_and_comes_to_the_same() {
     let again = place.matformer(&[&SEARCH[..], &["--json"]].concat()).ok().json();
     assert_eq!(lasting(&again), lasting(&whole));
     // Once more: nothing is left to measure.
+    let lines = place.read("run/measurements.jsonl");
     let again = place.matformer(&[&SEARCH[..], &["--json"]].concat()).ok().json();
     assert_eq!(lasting(&again), lasting(&whole));
-    for found in again["found"].as_array().unwrap() {
-        assert_eq!(found["measured"], 0, "{found}");
-    }
+    assert_eq!(place.read("run/measurements.jsonl"), lines);
     // One method more knows what the others found.
     place.remove("run/search/60%.random.json");
     let one = [&SEARCH[..], &["--method", "random", "--json"]].concat();
@@ -131,7 +130,7 @@ fn what_cannot_be_searched_is_refused() {
     let place = Place::trained();
     let refused = |arguments: &[&str]| place.refused(&[&["search"], arguments].concat());
     snapshot!(refused(&["run", "--budget", "1%"]), @"
-    error: budget: 555 non-embedding parameters, expected from 12.4k non-embedding parameters (the least that a submodel costs) to 55.5k non-embedding parameters (the most)
+    error: budget: 555 non-embedding parameters (1.0 % of the largest submodel), the smallest submodel `S` costs 12.4k non-embedding parameters (22.4 %)
     hint: `22.5%` is enough
     ");
     snapshot!(refused(&["run", "--budget", "8ms"]), @"
@@ -139,7 +138,7 @@ fn what_cannot_be_searched_is_refused() {
     hint: `matformer bench layers` measures it here; `60%`, `60%flops` and `1.2B` need no measurement
     ");
     snapshot!(refused(&["run", "--budget", "60%", "--method", "annealing"]), @"
-    error: invalid value 'annealing' for '--method <LIST>': method `annealing`, expected one of `mix`, `exact`, `exact-surrogate`, `predictor`, `non-decreasing`, `random`, `evolution`, `exhaustive`
+    error: invalid value 'annealing' for '--method <LIST>': method `annealing`, expected one of `mix`, `exact`, `exact-surrogate`, `predictor`, `non-decreasing`, `random`, `evolution`, `exhaustive`, `decreasing`, `up-down`, `down-up`, `extremes`
 
     For more information, try '--help'.
     ");

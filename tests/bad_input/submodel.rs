@@ -6,11 +6,11 @@ use crate::support::Place;
 fn malformed_submodel() {
     let place = Place::trained();
     snapshot!(place.refused(&["score", "run", "--text", "a", "--submodel", "64x"]), @"
-    error: invalid value '64x' for '--submodel <SUBMODEL>': submodel: `64x`, expected a name `S`, a width `128`, runs `64x1+128x4` or a budget `60%`, `60%flops`, `1.2B`, `1.5Gflops`
+    error: invalid value '64x' for '--submodel <SUBMODEL>': submodel: `64x`, expected a name `S`, a width `128`, runs `64x1+128x4` or a budget `60%`, `60%flops`, `1.2B`, `1.5Gflops`, `8ms`
 
     For more information, try '--help'.
     ");
-    snapshot!(place.refused(&["eval", "run", "--submodels", "S,,M"]), @"error: submodel: ``, expected a name `S`, a width `128`, runs `64x1+128x4` or a budget `60%`, `60%flops`, `1.2B`, `1.5Gflops`");
+    snapshot!(place.refused(&["eval", "run", "--submodels", "S,,M"]), @"error: submodel: ``, expected a name `S`, a width `128`, runs `64x1+128x4` or a budget `60%`, `60%flops`, `1.2B`, `1.5Gflops`, `8ms`");
 }
 
 #[test]

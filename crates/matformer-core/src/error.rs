@@ -203,10 +203,12 @@ impl Error {
                 let percent = (1000.0 * cost / largest).ceil() / 10.0;
                 Some(format!("`{}` is enough", Budget::Percent { percent, of: *of }))
             }
-            Self::UnknownCost { .. } => Some(
-                "`matformer bench layers` measures it here; `60%`, `60%flops` and `1.2B` need no measurement"
+            Self::UnknownCost { resource: Resource::Millis, .. } => Some(
+                "`matformer bench layers` measures it here; `60%`, `60%flops` and `1.2B` need no \
+                 measurement"
                     .into(),
             ),
+            Self::UnknownCost { .. } => Some("`60%`, `60%flops` and `1.2B` always work".into()),
             Self::FormatVersion { found, expected, .. } if found > expected => {
                 Some("a newer version wrote it: update this program".into())
             }

@@ -109,6 +109,24 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     write_atomic_with(path, |out| out.write_all(bytes))
 }
 
+/// [`write_atomic`] of a value as JSON that a person can read; `what` says in errors what it is.
+///
+/// # Errors
+/// [`Error::Io`], or [`Error::Json`] for a value that JSON cannot hold.
+pub fn write_json(
+    path: impl AsRef<Path>,
+    what: &'static str,
+    value: &impl serde::Serialize,
+) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(value).map_err(|source| Error::Json {
+        path: path.as_ref().to_owned(),
+        what,
+        source,
+    })?;
+    text.push(b'\n');
+    write_atomic(path, &text)
+}
+
 /// [`write_atomic`] for contents that are written piece by piece.
 ///
 /// # Errors

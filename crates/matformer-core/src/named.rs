@@ -37,8 +37,7 @@ impl Names {
             return Ok(Self::default());
         }
         let bytes = fs::read(&path)?;
-        let what = "a list of named submodels";
-        serde_json::from_slice(&bytes).map_err(|source| Error::Json { path, what, source })
+        serde_json::from_slice(&bytes).map_err(|source| Error::Json { path, what: WHAT, source })
     }
 
     /// Adds a name to a model folder, or gives it another meaning.
@@ -48,15 +47,7 @@ impl Names {
     pub fn add(folder: impl AsRef<Path>, name: &str, named: Named) -> Result<()> {
         let mut all = Self::load(&folder)?;
         all.0.insert(name.to_owned(), named);
-        let path = folder.as_ref().join(Self::FILE);
-        let what = "a list of named submodels";
-        let mut text = serde_json::to_vec_pretty(&all).map_err(|source| Error::Json {
-            path: path.clone(),
-            what,
-            source,
-        })?;
-        text.push(b'\n');
-        fs::write_atomic(path, &text)
+        fs::write_json(folder.as_ref().join(Self::FILE), WHAT, &all)
     }
 
     /// The submodel of that name, which must have been found for `weights`; nothing if there is none.
@@ -79,6 +70,8 @@ impl Names {
         self.0.iter().map(|(name, named)| (name.as_str(), named))
     }
 }
+
+const WHAT: &str = "a list of named submodels";
 
 #[cfg(test)]
 mod tests {

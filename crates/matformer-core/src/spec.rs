@@ -141,7 +141,7 @@ impl FromStr for SubmodelSpec {
             found: text.to_owned(),
             expected:
                 "a name `S`, a width `128`, runs `64x1+128x4` or a budget `60%`, `60%flops`, \
-                       `1.2B`, `1.5Gflops`"
+                       `1.2B`, `1.5Gflops`, `8ms`"
                     .into(),
         })
     }
@@ -164,7 +164,7 @@ impl FromStr for Budget {
         budget.ok_or_else(|| Error::Parse {
             what: "budget",
             found: text.to_owned(),
-            expected: "`60%`, `60%flops`, `1.2B` or `1.5Gflops`".into(),
+            expected: "`60%`, `60%flops`, `1.2B`, `1.5Gflops` or `8ms`".into(),
         })
     }
 }

@@ -22,10 +22,13 @@ pub struct Walks {
 }
 
 impl Walks {
-    /// For many submodels, within about `bytes` where one row takes `row_bytes` per submodel: at most 64
-    /// submodels per walk, and as many rows as there is room for.
-    pub fn within(bytes: usize, row_bytes: usize) -> Self {
-        let copies = (bytes / row_bytes.max(1)).max(1);
+    /// For many submodels, within about `bytes`: at most 64 submodels per walk, and as many rows as there is
+    /// room for. A submodel's copy of a row is counted as eight hidden states and the widest feed-forward
+    /// state at each of its `positions`, more than the kernels for the CPU take; where attention is
+    /// composed, its scores (heads · positions²) come on top.
+    pub fn within(bytes: usize, positions: usize, d_model: usize, d_ff: usize) -> Self {
+        let copy = size_of::<f32>() * positions * (8 * d_model + d_ff);
+        let copies = (bytes / copy.max(1)).max(1);
         let submodels = copies.min(MANY);
         Self { rows: copies / submodels, submodels }
     }
@@ -235,6 +238,21 @@ fn check_finite(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn walks_stay_within_their_memory() {
+        let (positions, d_model, d_ff) = (256, 128, 512);
+        let copy = 4 * positions * (8 * d_model + d_ff);
+        let within = |bytes| Walks::within(bytes, positions, d_model, d_ff);
+        for copies in [1, 2, 63, 64, 65, 127, 128, 1000] {
+            let walks = within(copies * copy);
+            assert!(walks.rows * walks.submodels <= copies, "{copies}: {walks:?}");
+            assert_eq!(walks.submodels, copies.min(64));
+            assert_eq!(walks.rows, (copies / 64).max(1));
+        }
+        assert_eq!(within(0), Walks { rows: 1, submodels: 1 });
+        assert_eq!(Walks::within(usize::MAX, 0, 0, 0).submodels, 64);
+    }
 
     #[test]
     fn a_loss_that_is_no_number_names_its_document() {

@@ -19,8 +19,10 @@ pub struct Found {
     pub seed: u64,
     /// Hash of the model's weights.
     pub weights: String,
-    /// Names the data, the part of it that was read included.
+    /// Hash of the data.
     pub data: String,
+    /// Held-out targets that were asked for; all if none.
+    pub tokens: Option<usize>,
     /// What was scored, in that order; some methods also learn from submodels over budget.
     pub tried: Vec<Scored>,
     /// Label of the best of them within the budgets.
@@ -36,13 +38,13 @@ pub struct Found {
     /// Its loss on the other half.
     pub b: Estimate,
     /// Its loss on the other half above that of the best submodel that any method found within these
-    /// budgets (the best on the first half), paired.
+    /// budgets (the best by the first half), paired.
     pub regret: f64,
     /// Standard error of the regret; none with fewer than two documents.
     pub stderr: Option<f64>,
-    /// Submodels that were measured for it: others had been measured before.
+    /// Submodels that were measured for it: others had been measured before, for another method or budget.
     pub measured: usize,
-    /// How long it took.
+    /// How long it took, which the ones measured before made shorter.
     pub seconds: f64,
 }
 
@@ -59,11 +61,6 @@ impl Found {
     /// The folder of these files in a model folder.
     pub const FOLDER: &str = "search";
 
-    /// The budgets in one word: `60%`, `60%_8ms`.
-    pub fn budget(&self) -> String {
-        budget(&self.budgets)
-    }
-
     /// Writes its file into a model folder.
     ///
     /// # Errors
@@ -71,13 +68,9 @@ impl Found {
     pub fn save(&self, folder: &Path) -> Result<()> {
         let folder = folder.join(Self::FOLDER);
         fs::create_dir_all(&folder)?;
-        let path = folder.join(format!("{}.{}.json", self.budget(), self.method));
-        let mut text = serde_json::to_vec_pretty(self).map_err(|source| {
-            let path = path.clone();
-            matformer_core::Error::Json { path, what: "what a search found", source }
-        })?;
-        text.push(b'\n');
-        Ok(fs::write_atomic(path, &text)?)
+        let part = self.tokens.map_or(String::new(), |tokens| format!("-{tokens}"));
+        let file = format!("{}{part}.{}.json", budget(&self.budgets), self.method);
+        Ok(fs::write_json(folder.join(file), "what a search found", self)?)
     }
 
     /// What was found with these weights, in the order of the files' names. Files of another form are

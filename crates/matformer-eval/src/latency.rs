@@ -15,6 +15,8 @@ pub struct Latency {
     pub machine: String,
     /// The device, as the program names it.
     pub device: String,
+    /// Hash of the model's `config.json`: another shape takes other times.
+    pub config: String,
     /// Times by workload: `decode`, `forward`, `train`.
     pub workloads: BTreeMap<String, LayerTimes>,
 }
@@ -59,13 +61,7 @@ impl Latency {
     /// # Errors
     /// When it cannot be written.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        let path = folder.join(Self::FILE);
-        let mut text = serde_json::to_vec_pretty(self).map_err(|source| {
-            let path = path.clone();
-            matformer_core::Error::Json { path, what: "latencies", source }
-        })?;
-        text.push(b'\n');
-        Ok(fs::write_atomic(path, &text)?)
+        Ok(fs::write_json(folder.join(Self::FILE), "latencies", self)?)
     }
 }
 

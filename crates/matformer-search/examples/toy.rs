@@ -12,9 +12,9 @@ fn main() -> Result<(), Error> {
     for method in Method::SEARCHING {
         let mut search = method.begin(&problem, 200, 0)?;
         run(&mut search, &problem, |asked| Ok::<_, Error>(asked.iter().map(loss).collect()))?;
-        if let Some((best, score)) = search.tried().best(&problem) {
+        if let Some((best, score)) = search.best(&problem) {
             let n = search.tried().len();
-            println!("{method:>15}  {score:.4}  of {n:>5} tried  {}", space.label(best));
+            println!("{method:>15}  {score:.4}  of {n:>5} tried  {}", space.label(&best));
         }
     }
     Ok(())

@@ -34,8 +34,8 @@ pub enum Method {
     Shape(Shape),
 }
 
-/// Most submodels that an exhaustive search lists, limits aside.
-const MOST: usize = 1 << 16;
+/// Most submodels that are listed, limits aside.
+const MOST: usize = 1 << 14;
 
 impl Method {
     /// All methods that look for the best, the cheapest first: no other [`Shape`] than `mix`.
@@ -60,7 +60,9 @@ impl Method {
         Ok(match self {
             Self::Mix => Search::Listed(Listed::mix_n_match(problem)),
             Self::Shape(shape) => Search::Listed(Listed::new(shape.largest(problem))),
-            Self::NonDecreasing => Search::Listed(Listed::new(shapes::non_decreasing(problem))),
+            Self::NonDecreasing => {
+                Search::Listed(Listed::of(shapes::non_decreasing(problem, MOST)?))
+            }
             Self::Random => Search::Listed(Listed::random(problem, evaluations, seed)),
             Self::Exhaustive => Search::Listed(Listed::exhaustive(problem, MOST)?),
             Self::Evolution => {
@@ -92,7 +94,7 @@ impl Method {
         })
     }
 
-    /// All names, other shapes behind the methods that search.
+    /// Every method, other shapes behind the methods that search.
     pub fn all() -> impl Iterator<Item = Self> {
         let others = Shape::ALL.into_iter().filter(|shape| *shape != Shape::Increasing);
         Self::SEARCHING.into_iter().chain(others.map(Self::Shape))
@@ -122,6 +124,7 @@ impl fmt::Display for Method {
             Self::ExactSurrogate => "exact-surrogate",
             Self::Random => "random",
             Self::Exhaustive => "exhaustive",
+            Self::Shape(Shape::Increasing) => "mix",
             Self::Shape(shape) => return shape.fmt(f),
         })
     }
@@ -131,6 +134,8 @@ impl FromStr for Method {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
+        // The heuristic's own family.
+        let text = if text == "increasing" { "mix" } else { text };
         let found = Self::all().find(|method| method.to_string() == text);
         found.ok_or_else(|| Error::UnknownMethod { found: text.to_owned() })
     }
@@ -182,6 +187,13 @@ impl Searcher for Search {
 
     fn tell(&mut self, scores: &[(matformer_core::Submodel, f64)]) -> Result<()> {
         self.inner().tell(scores)
+    }
+
+    fn best(&self, problem: &Problem) -> Option<(matformer_core::Submodel, f64)> {
+        match self {
+            Self::Exact(search) => search.best(problem),
+            _ => self.tried().best(problem).cloned(),
+        }
     }
 
     fn tried(&self) -> &Tried {

@@ -30,6 +30,8 @@ pub enum Error {
         least: f64,
         /// What the dearest costs.
         most: f64,
+        /// What the one of the greatest widths costs.
+        largest: f64,
     },
     /// Each budget can be met, but not all by one submodel.
     #[error("budgets: {}: no submodel meets all of them", list(limits))]
@@ -84,12 +86,13 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Core(error) => error.hint(),
-            Self::Infeasible { resource, least, most, .. } => {
-                let percent = (1000.0 * least / most).ceil() / 10.0;
+            Self::Infeasible { resource, least, largest, .. } => {
+                let percent = (1000.0 * least / largest).ceil() / 10.0;
                 Some(format!("`{}` is enough", Budget::Percent { percent, of: *resource }))
             }
+            Self::Together { .. } => Some("give one of them more room".to_owned()),
             Self::TooMany { .. } => {
-                Some("exhaustive search is for small models: search by another method".to_owned())
+                Some("lists are for small models: search by another method".to_owned())
             }
             _ => None,
         }

@@ -31,12 +31,20 @@ pub struct Exact {
     tried: Tried,
     asked: Vec<Submodel>,
     stage: Stage,
+    /// The optimum.
+    solved: Option<Submodel>,
 }
 
 impl Exact {
     /// A search that has not begun.
     pub fn new(scores: Scores) -> Self {
-        Self { scores, tried: Tried::default(), asked: Vec::new(), stage: Stage::Samples }
+        Self {
+            scores,
+            tried: Tried::default(),
+            asked: Vec::new(),
+            stage: Stage::Samples,
+            solved: None,
+        }
     }
 
     /// What the numbers are measured with.
@@ -99,9 +107,9 @@ impl Searcher for Exact {
             if self.tried.is_empty() {
                 self.asked = self.samples(problem)?;
             } else {
-                let best = optimum(problem, &self.separable(problem)?)?;
-                self.asked =
-                    best.into_iter().filter(|best| self.tried.score(best).is_none()).collect();
+                self.solved = optimum(problem, &self.separable(problem)?)?;
+                let new = self.solved.iter().filter(|best| self.tried.score(best).is_none());
+                self.asked = new.cloned().collect();
                 self.stage = Stage::Found;
             }
         }
@@ -112,6 +120,13 @@ impl Searcher for Exact {
         self.tried.add(scores)?;
         self.asked.retain(|asked| !scores.iter().any(|(told, _)| told == asked));
         Ok(())
+    }
+
+    /// The optimum of the separable score, which need not be the best that was measured on the way.
+    fn best(&self, _: &Problem) -> Option<(Submodel, f64)> {
+        let solved = self.solved.clone()?;
+        let score = self.tried.score(&solved)?;
+        Some((solved, score))
     }
 
     fn tried(&self) -> &Tried {

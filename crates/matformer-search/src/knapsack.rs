@@ -20,7 +20,8 @@ const ROUNDS: usize = 100;
 /// [`Error::Core`](crate::Error::Core) for a limit whose table lacks a width.
 pub fn optimum(problem: &Problem, scores: &[Vec<f64>]) -> Result<Option<Submodel>> {
     let items = Items::new(problem, scores)?;
-    let bound = Bound::new(&items);
+    let known = problem.fits(problem.feasible()).then(|| items.score(problem));
+    let bound = Bound::new(&items, known);
     let mut heads = vec![Head { score: 0.0, costs: items.constants.clone(), choices: Vec::new() }];
     for layer in 0..items.layers.len() {
         let mut longer = Vec::new();
@@ -87,6 +88,25 @@ impl Items {
         })
     }
 
+    /// How much widths can change a cost; above 0.
+    fn room(&self, limit: usize) -> f64 {
+        let spread = |layer: &Vec<Item>| {
+            let costs = layer.iter().map(|item| item.costs[limit]);
+            costs.clone().fold(f64::NEG_INFINITY, f64::max) - costs.fold(f64::INFINITY, f64::min)
+        };
+        self.layers.iter().map(spread).sum::<f64>().max(f64::MIN_POSITIVE)
+    }
+
+    /// The score of the submodel that is known to be within the limits.
+    fn score(&self, problem: &Problem) -> f64 {
+        let widths = problem.feasible().widths().iter().zip(&self.layers);
+        let of = |(width, layer): (&usize, &Vec<Item>)| {
+            let at = problem.widths().iter().position(|w| w == width);
+            at.and_then(|at| layer.get(at)).map_or(f64::INFINITY, |item| item.score)
+        };
+        widths.map(of).sum()
+    }
+
     fn fits(&self, costs: &[f64]) -> bool {
         costs.iter().zip(&self.most).all(|(cost, most)| cost <= most)
     }
@@ -133,7 +153,7 @@ struct Bound {
 impl Bound {
     /// Subgradients raise the price of what the cheapest priced submodel spends too much of, and lower
     /// that of what it leaves.
-    fn new(items: &Items) -> Self {
+    fn new(items: &Items, known: Option<f64>) -> Self {
         let spread: f64 = items
             .layers
             .iter()
@@ -146,9 +166,10 @@ impl Bound {
         let mut found = Self {
             prices: vec![0.0; items.most.len()],
             rest: Vec::new(),
-            known: f64::INFINITY,
+            known: known.unwrap_or(f64::INFINITY),
             slack: 1e-9 * (1.0 + spread),
         };
+        let units: Vec<f64> = (0..items.most.len()).map(|limit| items.room(limit)).collect();
         let mut prices = found.prices.clone();
         let mut highest = f64::NEG_INFINITY;
         for round in 0..ROUNDS {
@@ -167,11 +188,10 @@ impl Bound {
                 highest = bound;
                 found.prices.clone_from(&prices);
             }
-            // A step of about the whole spread of scores over the whole limit, ever smaller.
-            for ((price, over), most) in prices.iter_mut().zip(&over).zip(&items.most) {
-                let unit = most.abs().max(f64::MIN_POSITIVE);
-                let step = spread / (1.0 + round as f64) / unit;
-                *price = (*price + step * (over / unit) * 10.0).max(0.0);
+            // A step of about the whole spread of scores over what widths can change, ever smaller.
+            for ((price, over), unit) in prices.iter_mut().zip(&over).zip(&units) {
+                let step = 10.0 * spread / (1.0 + round as f64) / unit;
+                *price = (*price + step * (over / unit)).max(0.0);
             }
         }
         let priced = |layer: &Vec<Item>| {

@@ -24,6 +24,11 @@ impl Listed {
         Self { list, tried: Tried::default() }
     }
 
+    /// The same of a list that has each once.
+    pub(crate) fn of(list: Vec<Submodel>) -> Self {
+        Self { list, tried: Tried::default() }
+    }
+
     /// What closed-form Mix'n'Match takes: of its family the largest that meets all limits. One
     /// submodel, nothing to choose from; none where no member meets them.
     pub fn mix_n_match(problem: &Problem) -> Self {
@@ -35,26 +40,36 @@ impl Listed {
     /// # Errors
     /// [`Error::TooMany`](crate::Error::TooMany) above `most`.
     pub fn exhaustive(problem: &Problem, most: usize) -> Result<Self> {
-        Ok(Self { list: problem.all(most)?, tried: Tried::default() })
+        Ok(Self::of(problem.all(most)?))
     }
 
     /// `n` random submodels that spend what they may ([`Problem::random`]), fewer where there are not
     /// as many.
     pub fn random(problem: &Problem, n: usize, seed: u64) -> Self {
         let draw = |index| problem.random(&mut rng::keyed(seed, "random submodel", index));
-        // Where almost all are drawn already, the rest is not waited for.
-        let mut list: Vec<Submodel> = Vec::new();
-        for index in 0..20 * n as u64 {
-            let submodel = draw(index);
-            if !list.contains(&submodel) {
-                list.push(submodel);
-            }
-            if list.len() == n {
-                break;
-            }
-        }
-        Self { list, tried: Tried::default() }
+        Self::of(distinct(problem, n, draw))
     }
+}
+
+/// `n` distinct submodels of those that `draw` gives for 0, 1, …; fewer where there are not as many. Where
+/// almost all are drawn already, the rest is not waited for.
+pub(crate) fn distinct(
+    problem: &Problem,
+    n: usize,
+    draw: impl Fn(u64) -> Submodel,
+) -> Vec<Submodel> {
+    let n = n.min(problem.size().min(1e9) as usize);
+    let mut list: Vec<Submodel> = Vec::new();
+    for index in 0..20 * n as u64 {
+        if list.len() == n {
+            break;
+        }
+        let submodel = draw(index);
+        if !list.contains(&submodel) {
+            list.push(submodel);
+        }
+    }
+    list
 }
 
 impl Searcher for Listed {

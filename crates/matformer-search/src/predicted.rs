@@ -4,7 +4,7 @@ use matformer_core::{Submodel, rng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Problem, Result, Searcher, Surrogate, Tried};
+use crate::{Error, Problem, Result, Searcher, Surrogate, Tried, listed::distinct};
 
 /// Settings of [`Predicted`]. Once-for-All's are population 100, 500 generations, a quarter of which
 /// are parents, and mutation 0.1 per layer.
@@ -93,7 +93,8 @@ impl Predicted {
             });
             all.dedup();
         };
-        let parents = ((config.parents * config.population as f64) as usize).max(1);
+        let parents = config.parents.clamp(0.0, 1.0) * config.population as f64;
+        let parents = (parents as usize).max(1);
         for _ in 0..config.generations {
             rank(&mut all);
             all.truncate(parents);
@@ -134,14 +135,7 @@ fn crossed(a: &Submodel, b: &Submodel, random: &mut ChaCha8Rng) -> Submodel {
 
 /// Distinct submodels drawn uniformly, limits aside; fewer where there are not as many.
 pub(crate) fn samples(problem: &Problem, n: usize, seed: u64) -> Vec<Submodel> {
-    let mut list: Vec<Submodel> = Vec::new();
-    for index in 0..20 * n as u64 {
-        let submodel = problem.unlimited(&mut rng::keyed(seed, "sample", index));
-        if list.len() < n && !list.contains(&submodel) {
-            list.push(submodel);
-        }
-    }
-    list
+    distinct(problem, n, |index| problem.unlimited(&mut rng::keyed(seed, "sample", index)))
 }
 
 impl Searcher for Predicted {

@@ -43,21 +43,28 @@ impl Problem {
                 }
                 Ok(total)
             };
-            table.cost(&space.largest())?;
+            let largest = table.cost(&space.largest())?;
             let (least, dearest) = (bound(f64::min)?, bound(f64::max)?);
             // A limit that is no number is met by nothing.
             if !(least <= *most) {
-                return Err(Error::Infeasible {
-                    resource: table.resource,
-                    limit: *most,
-                    least,
-                    most: dearest,
+                let cost = table.cost(&space.smallest())?;
+                let (resource, limit) = (table.resource, *most);
+                return Err(match cost <= least {
+                    true => matformer_core::Error::BudgetTooSmall {
+                        resource,
+                        budget: limit,
+                        submodel: space.label(&space.smallest()),
+                        cost,
+                        largest,
+                    }
+                    .into(),
+                    // Measured costs need not grow with the width.
+                    false => Error::Infeasible { resource, limit, least, most: dearest, largest },
                 });
             }
         }
         let mut problem = Self { n_layers, widths, limits, feasible: space.smallest() };
         if !problem.fits(&problem.feasible) {
-            // Measured costs need not grow with the width.
             let equal = vec![vec![0.0; problem.widths.len()]; n_layers];
             problem.feasible = optimum(&problem, &equal)?.ok_or_else(|| Error::Together {
                 limits: problem.limits.iter().map(|l| (l.table.resource, l.most)).collect(),

@@ -21,6 +21,11 @@ pub trait Searcher {
     /// [`Error::NotFinite`] names the submodel whose score is no number; then nothing is taken.
     fn tell(&mut self, scores: &[(Submodel, f64)]) -> Result<()>;
 
+    /// What it came to: of all that it tried the best within the limits, unless the method names one.
+    fn best(&self, problem: &Problem) -> Option<(Submodel, f64)> {
+        self.tried().best(problem).cloned()
+    }
+
     /// All scores that it was told, in their order.
     fn tried(&self) -> &Tried;
 }

@@ -4,12 +4,12 @@ use std::fmt;
 
 use matformer_core::Submodel;
 
-use crate::Problem;
+use crate::{Error, Problem, Result};
 
 /// How widths run from the first layer to the last, where at most two differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// Narrow, then wide: the heuristic.
+    /// Narrow, then wide: the heuristic ([`matformer_core::curve`]).
     Increasing,
     /// Wide, then narrow.
     Decreasing,
@@ -76,8 +76,22 @@ impl fmt::Display for Shape {
     }
 }
 
+/// How many submodels there are whose widths never fall from layer to layer, limits aside.
+pub fn count_non_decreasing(problem: &Problem) -> f64 {
+    // Layers among which the widths change, with repetition: C(n + g − 1, g − 1).
+    let (n, g) = (problem.n_layers(), problem.widths().len());
+    (1..g).map(|i| (n + i) as f64 / i as f64).product()
+}
+
 /// All submodels within the limits whose widths never fall from layer to layer, in their order.
-pub fn non_decreasing(problem: &Problem) -> Vec<Submodel> {
+///
+/// # Errors
+/// [`Error::TooMany`] where there are more than `most` before limits are looked at.
+pub fn non_decreasing(problem: &Problem, most: usize) -> Result<Vec<Submodel>> {
+    let found = count_non_decreasing(problem).round();
+    if found > most as f64 {
+        return Err(Error::TooMany { found, most });
+    }
     let mut all = vec![Vec::new()];
     for _ in 0..problem.n_layers() {
         let longer = |head: Vec<usize>| {
@@ -88,5 +102,5 @@ pub fn non_decreasing(problem: &Problem) -> Vec<Submodel> {
         all = all.into_iter().flat_map(longer).collect();
     }
     let all = all.into_iter().map(Submodel::new);
-    all.filter(|submodel| problem.fits(submodel)).collect()
+    Ok(all.filter(|submodel| problem.fits(submodel)).collect())
 }

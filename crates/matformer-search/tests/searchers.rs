@@ -50,9 +50,9 @@ fn every_method_returns_what_fits_and_none_beats_exhaustion() {
         let (_, least) = exhaustive.tried().best(&problem).unwrap().clone();
         for method in Method::all() {
             let search = searched(method, &problem, 60, 1);
-            let (best, found) = search.tried().best(&problem).unwrap();
-            assert!(problem.fits(best), "{method} {best}");
-            assert!(*found >= least, "{method}: {found} below {least}");
+            let (best, found) = search.best(&problem).unwrap();
+            assert!(problem.fits(&best), "{method} {best}");
+            assert!(found >= least, "{method}: {found} below {least}");
             assert_eq!(searched(method, &problem, 60, 1), search, "{method}");
             match method {
                 Method::Evolution | Method::Random => assert!(search.tried().len() <= 60),
@@ -131,8 +131,8 @@ fn budgets_that_nothing_meets_are_refused() {
     let limit = |table: &CostTable, most| Limit { table: table.clone(), most };
     assert_eq!(
         error(vec![limit(&table, 80.0)]),
-        "budget: 80 parameters, expected from 83 parameters (the least that a submodel costs) to \
-         195 parameters (the most)"
+        "budget: 80 parameters (41.0 % of the largest submodel), the smallest submodel `S` costs 83 \
+         parameters (42.6 %)"
     );
     assert!(error(vec![limit(&table, f64::NAN)]).starts_with("budget: NaN"));
     // The wider the cheaper: only in another unit.
@@ -143,6 +143,10 @@ fn budgets_that_nothing_meets_are_refused() {
         layers: vec![vec![4.0, 3.0, 2.0, 1.0]; 2],
     };
     assert_eq!(
+        error(vec![limit(&odd, 1.5)]),
+        "budget: 1.50 ms, expected from 2.00 ms (the least that a submodel costs) to 8.00 ms (the most)"
+    );
+    assert_eq!(
         error(vec![limit(&table, 100.0), limit(&odd, 2.0)]),
         "budgets: 100 parameters, 2.00 ms: no submodel meets all of them"
     );
@@ -150,7 +154,7 @@ fn budgets_that_nothing_meets_are_refused() {
     assert!(both.fits(both.feasible()) && !both.fits(&space.smallest()));
     for method in Method::SEARCHING {
         let search = searched(method, &both, 20, 0);
-        assert!(search.tried().best(&both).is_some() || method == Method::Mix, "{method}");
+        assert!(search.best(&both).is_some() || method == Method::Mix, "{method}");
     }
     let other = params(3);
     assert!(matches!(
@@ -171,7 +175,7 @@ fn settings_and_names_are_checked() {
     assert!(message.starts_with("method `annealing`, expected one of `mix`, `exact`"), "{message}");
     let many = problem(12, 1.0);
     let error = Method::Exhaustive.begin(&many, 0, 0).unwrap_err();
-    assert_eq!(error.to_string(), "16777216 submodels in all, expected at most 65536");
+    assert_eq!(error.to_string(), "16777216 submodels in all, expected at most 16384");
     let error = Method::Predictor.begin(&many, 2, 0).unwrap_err().to_string();
     let expected = "evaluations is 2; expected at least 3 for a method that fits a surrogate";
     assert_eq!(error, expected);
@@ -213,7 +217,11 @@ fn families_have_their_shapes() {
         assert_eq!(shape.largest(&problem), Some(Submodel::uniform(64, 5)));
     }
     // C(5 + 3, 3) sequences never fall.
-    assert_eq!(shapes::non_decreasing(&problem).len(), 56);
+    assert_eq!(shapes::non_decreasing(&problem, 56).unwrap().len(), 56);
+    assert_eq!(shapes::count_non_decreasing(&problem).round(), 56.0);
+    assert!(matches!(shapes::non_decreasing(&problem, 55), Err(Error::TooMany { most: 55, .. })));
+    // The heuristic's family is that of the core crate.
+    assert_eq!(shapes::Shape::Increasing.family(&problem), matformer_core::curve(&space(5, 4)));
     let mixed = Listed::mix_n_match(&problem).ask(&problem).unwrap();
     assert_eq!(mixed, [Submodel::uniform(64, 5)]);
 }
@@ -226,7 +234,8 @@ fn large_problems_with_several_budgets_are_solved_at_once() {
     let mut one = || rng::unit(&mut random);
     let mut table = |resource| CostTable {
         resource,
-        constant: 1.0,
+        // Most of what a submodel costs no width changes.
+        constant: 400.0,
         widths: WIDTHS.to_vec(),
         layers: (0..40)
             .map(|_| WIDTHS.map(|w| w as f64 * (0.8 + 0.4 * one()) / 64.0).to_vec())
@@ -237,7 +246,7 @@ fn large_problems_with_several_budgets_are_solved_at_once() {
         .into_iter()
         .zip([0.5, 0.52, 0.49])
         .map(|(table, share)| {
-            let most = share * table.cost(&space.largest()).unwrap();
+            let most = 400.0 + share * (table.cost(&space.largest()).unwrap() - 400.0);
             Limit { table, most }
         })
         .collect();

@@ -116,7 +116,15 @@ impl<M: Elastic> Trainer<M> {
     /// norm): the step is then not applied.
     pub fn step(&mut self, batches: &dyn Batches<M>) -> Result<StepReport> {
         let draw = self.config.draw.at(&self.space, self.config.seed, self.step);
-        let (grads, sums) = self.gradients(&draw, batches)?;
+        self.step_on(&draw, batches)
+    }
+
+    /// The same on another draw than this step's.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn step_on(&mut self, draw: &StepDraw, batches: &dyn Batches<M>) -> Result<StepReport> {
+        let (grads, sums) = self.gradients(draw, batches)?;
         let grad_norm = global_norm(self.model(), &grads)?;
         let drawn: Vec<Submodel> = draw.terms.iter().map(|(s, _)| s.clone()).collect();
         let labels = || drawn.iter().map(|submodel| self.space.label(submodel)).zip(&sums);

@@ -45,7 +45,7 @@ impl<K: Kind> ModelFolder<K> {
         check_is_model(dir).bad_input()?;
         let started = Instant::now();
         let (model, manifest) = folder::load::<K::Net>(dir, device).bad_input()?;
-        let costs = match latency::<K>(dir, device, model.space().n_layers) {
+        let costs = match latency::<K>(dir, device, model.space()) {
             Some(times) => K::costs(model.config()).with(times.table()),
             None => K::costs(model.config()),
         };
@@ -209,11 +209,13 @@ pub fn normalization(dir: &Path) -> Result<AugmentConfig> {
 }
 
 /// What `ms` of a budget mean for the model in `dir`: what was measured on this machine and device.
-fn latency<K: Kind>(dir: &Path, device: &Device, n_layers: usize) -> Option<LayerTimes> {
+fn latency<K: Kind>(dir: &Path, device: &Device, space: &Space) -> Option<LayerTimes> {
     let mut kept = Latency::load(dir)?;
     let here = kept.machine == timing::describe() && kept.device == format!("{device:?}");
+    let config = fs::sha256_file(dir.join(folder::CONFIG)).ok()?;
     let times = kept.workloads.remove(K::MILLIS_OF)?;
-    (here && times.layers.len() == n_layers).then_some(times)
+    let same = here && kept.config == config && times.layers.len() == space.n_layers;
+    (same && times.widths == space.granularities.widths()).then_some(times)
 }
 
 /// A clear word where a folder is not one, or not yet one.

@@ -11,6 +11,12 @@ pub struct Page {
 }
 
 impl Page {
+    /// That the text is there, with its marks: before hours of work.
+    pub fn check(&self, shell: &Shell) -> Result<()> {
+        let page = format!("{}.md", self.path);
+        with_tables(&shell.read_file(&page)?, "").with_context(|| page).map(drop)
+    }
+
     /// Writes both; the document gets what says how, where and when it was measured.
     pub fn write(&self, shell: &Shell, document: Value, tables: &str) -> Result<()> {
         let mut all = json!({

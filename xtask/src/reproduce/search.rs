@@ -1,10 +1,9 @@
 //! Submodels for budgets: every method, on both kinds of model, and the paper's comparisons.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use xshell::cmd;
 
 use super::{
     Binary, matvit,
@@ -100,32 +99,27 @@ fn arguments<'a>(run: &'a str, budget: &'a str, tokens: &'a str, methods: &'a st
 /// What each method takes where nothing was measured before: in a copy of the model without its
 /// measurements, at the budget in the middle.
 fn seconds(binary: &Binary, case: &Case) -> Result<Value> {
-    let kept = PathBuf::from(case.run).join("search-seconds.json");
-    if let Some(kept) = binary.read(case.run, "search-seconds.json") {
-        return Ok(kept);
-    }
     let (shell, mut found) = (&binary.shell, Vec::new());
     for method in &METHODS[..SEARCHING] {
-        let copy = format!("{}-{method}", case.run);
+        let copy = format!("runs/.search/{}-{method}", case.run.replace('/', "-"));
+        let arguments = arguments(&copy, case.budgets[TIMED], case.tokens, method);
         drop(shell.remove_path(&copy));
         shell.create_dir(&copy)?;
         for file in shell.read_dir(case.run)? {
-            let name = file.file_name().map(|name| name.to_string_lossy().into_owned());
-            let measured = ["measurements.jsonl", "named.json", "metrics.jsonl", "train.log"];
-            let needed = name.is_some_and(|name| !measured.contains(&name.as_str()));
-            if needed && shell.current_dir().join(&file).is_file() {
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let model =
+                name.ends_with(".safetensors") || name.ends_with(".json") || name == "run.toml";
+            if model && name != "named.json" && !name.starts_with("reproduced-") {
                 shell.copy_file(&file, Path::new(&copy))?;
             }
         }
-        let arguments = arguments(&copy, case.budgets[TIMED], case.tokens, method);
-        let entry = binary.json(&arguments)?["found"][0].clone();
+        let printed = binary.kept(case.run, &format!("reproduced-{method}.json"), &arguments)?;
+        let entry = &printed["found"][0];
         let tried = list(&entry["tried"]).len();
         found.push(json!({ "method": method, "tried": tried, "seconds": entry["seconds"] }));
-        cmd!(shell, "rm -r {copy}").quiet().run()?;
+        shell.remove_path(&copy)?;
     }
-    let found = Value::from(found);
-    shell.write_file(kept, serde_json::to_string_pretty(&found)?)?;
-    Ok(found)
+    Ok(Value::from(found))
 }
 
 pub fn tables(document: &Value) -> String {
@@ -187,7 +181,10 @@ fn draws(cases: &[Value]) -> String {
     let loss = |budget: &Value, method: &str| {
         let found = list(&budget["found"]).iter().find(|f| f["method"] == method);
         let b = found.map(|f| f["b"].clone()).unwrap_or_default();
-        b["value"].as_f64().map_or(String::new(), |loss| format!("{loss:.4}"))
+        match (b["value"].as_f64(), b["stderr"].as_f64()) {
+            (Some(loss), Some(stderr)) => format!("{loss:.4} ± {stderr:.4}"),
+            _ => String::new(),
+        }
     };
     let head =
         ["budget", "sampled, mix", "sampled, evolution", "per-layer, mix", "per-layer, evolution"];

@@ -1,10 +1,15 @@
 //! What searches found: losses against cost, and how far each method is above the best.
 
+use std::collections::BTreeMap;
+
 use super::{
     format,
     plots::{COLORS, Frame, Ink, Mark, Point, draw, range},
 };
-use crate::{Found, Result};
+use crate::{Found, Result, budget};
+
+/// Methods that only compare Mix'n'Match with other families: they are in the table.
+const OTHER_FAMILIES: [&str; 4] = ["decreasing", "up-down", "down-up", "extremes"];
 
 /// Radii of the points of one place, the first method's outermost.
 const RADII: [u32; 2] = [18, 4];
@@ -23,12 +28,19 @@ pub(super) fn searches(found: &[Found]) -> Result<Option<Searches>> {
         return Ok(None);
     }
     let mut found: Vec<&Found> = found.iter().collect();
+    // Budgets by what the dearest within them costs.
+    let mut dearest: BTreeMap<String, f64> = BTreeMap::new();
+    for f in &found {
+        let cost = dearest.entry(budget(&f.budgets)).or_default();
+        *cost = cost.max(f.costs.first().copied().unwrap_or_default());
+    }
     found.sort_by(|a, b| {
-        let key = |f: &Found| (f.budget(), f.regret);
-        let ((a_budget, a_regret), (b_budget, b_regret)) = (key(a), key(b));
-        a_budget.cmp(&b_budget).then(a_regret.total_cmp(&b_regret))
+        let key = |f: &Found| dearest.get(&budget(&f.budgets)).copied().unwrap_or_default();
+        let names = || budget(&a.budgets).cmp(&budget(&b.budgets));
+        key(a).total_cmp(&key(b)).then_with(names).then(a.regret.total_cmp(&b.regret))
     });
-    let mut methods: Vec<String> = found.iter().map(|f| f.method.clone()).collect();
+    let drawn = found.iter().filter(|f| !OTHER_FAMILIES.contains(&f.method.as_str()));
+    let mut methods: Vec<String> = drawn.map(|f| f.method.clone()).collect();
     methods.sort();
     methods.dedup();
     let color = |i: usize| i % usize::from(COLORS);

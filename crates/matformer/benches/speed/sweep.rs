@@ -7,6 +7,7 @@ use matformer::{
     eval::{DocumentLoss, Documents, HeldOutBatch, Measured, Walks, measure},
     lm::{self, MatLm, Preset},
     nn::{DeviceSpec, Elastic},
+    search::Problem,
     synthetic::{OneBatch, images, one_batch},
     timing::{self, median, millis},
     vit::{self, MatVit},
@@ -41,15 +42,21 @@ pub fn run(args: &SweepArgs, as_json: bool) -> Result<()> {
     let device = DeviceSpec::Flex.resolve()?;
     if let Some(config) = vit::preset(&args.preset) {
         let model = MatVit::new(&config, 0, &device)?;
-        let row_bytes = 4 * config.tokens() * (8 * config.d_model + config.d_ff);
+        let walks = Walks::within(args.bytes(), config.tokens(), config.d_model, config.d_ff);
         let rows = |rows| Ok(images(&model, rows)?);
-        return compare(args, as_json, &model, &vit::costs(&config), row_bytes, &rows);
+        return compare(args, as_json, &model, &vit::costs(&config), walks, &rows);
     }
     let config = args.preset.parse::<Preset>()?.config();
     let model = MatLm::new(&config, 0, &device)?;
-    let row_bytes = 4 * config.context * (8 * config.d_model + config.d_ff);
+    let walks = Walks::within(args.bytes(), config.context, config.d_model, config.d_ff);
     let rows = |rows| Ok(one_batch(&model, rows)?);
-    compare(args, as_json, &model, &lm::costs(&config), row_bytes, &rows)
+    compare(args, as_json, &model, &lm::costs(&config), walks, &rows)
+}
+
+impl SweepArgs {
+    fn bytes(&self) -> usize {
+        self.memory.saturating_mul(1 << 20)
+    }
 }
 
 /// A batch whose rows are one document.
@@ -111,27 +118,24 @@ fn compare<M: Measured>(
     as_json: bool,
     model: &M,
     costs: &Costs,
-    row_bytes: usize,
+    walks: Walks,
     make: &dyn Fn(usize) -> Result<OneBatch<M>>,
 ) -> Result<()> {
     let space = model.space();
-    let all = every(space.n_layers, &space.granularities.widths());
-    let walks = Walks::within(args.memory << 20, row_bytes);
+    let all = Problem::new(space, Vec::new())?.all(1 << 16)?;
     let flops = costs.get(Resource::Flops)?;
     let separate = all.iter().map(|s| flops.cost(s)).sum::<matformer::core::Result<f64>>()?;
     let predicted = separate / flops.plan(&Plan::merged(&all)?)?;
-    let best = best_rows(args, model, make)?;
-    let (together, alone) =
-        (batches(args.held_out, walks.rows, make)?, batches(args.held_out, best, make)?);
-    // Memory is known on Linux only.
+    // Memory is known on Linux only, and measured before anything else takes some.
     let before = timing::reset_peak().ok().and_then(|()| timing::resident());
+    let together = batches(args.held_out, walks.rows, make)?;
+    losses(model, &together, &all, walks.submodels)?;
+    let peak = before.and_then(|(before, _)| Some(timing::resident()?.1 - before));
+    let best = best_rows(args, model, make)?;
+    let alone = batches(args.held_out, best, make)?;
     let mut times = [Vec::new(), Vec::new()];
-    let mut peak = None;
     for _ in 0..args.rounds {
         times[0].push(losses(model, &together, &all, walks.submodels)?);
-        if peak.is_none() {
-            peak = before.and_then(|(before, _)| Some(timing::resident()?.1 - before));
-        }
         let one_by_one = all.iter().map(|s| losses(model, &alone, std::slice::from_ref(s), 1));
         times[1].push(one_by_one.sum::<Result<f64>>()?);
     }
@@ -191,14 +195,4 @@ fn best_rows<M: Measured>(
         }
     }
     Ok(best.1)
-}
-
-/// All submodels of these widths.
-fn every(n_layers: usize, widths: &[usize]) -> Vec<Submodel> {
-    let longer = |heads: Vec<Vec<usize>>| {
-        let with = |head: Vec<usize>| widths.iter().map(move |w| [&head[..], &[*w]].concat());
-        heads.into_iter().flat_map(with).collect()
-    };
-    let all = (0..n_layers).fold(vec![Vec::new()], |heads, _| longer(heads));
-    all.into_iter().map(Submodel::new).collect()
 }

@@ -1,14 +1,14 @@
 //! `matformer bench layers`: how long every layer takes at every width, here.
 
-use std::{collections::BTreeMap, process::ExitCode};
+use std::{collections::BTreeMap, process::ExitCode, time::Instant};
 
 use anyhow::Result;
 use burn::tensor::Device;
 use indicatif::ProgressBar;
 use matformer::{
-    core::{Draw, Submodel, rng},
+    core::{StepDraw, Submodel, fs, rng},
     eval::latency::{Additivity, Latency, LayerTimes, WalkParts, timed_parts, timed_walk},
-    nn::{Configured, Elastic, State, walk},
+    nn::{Configured, Elastic, State, folder::CONFIG, walk},
     run_file::{Lm, RunKind, Vit},
     timing::{self, median},
     train::{TrainConfig, Trainer},
@@ -53,8 +53,12 @@ fn layers<K: Kind>(args: &LayersArgs, context: &Context) -> Result<ExitCode> {
     }
     workloads.insert("train".to_owned(), train(&folder, args, &context.device, &bar)?);
     bar.finish_and_clear();
-    let latency =
-        Latency { machine: timing::describe(), device: format!("{:?}", context.device), workloads };
+    let latency = Latency {
+        machine: timing::describe(),
+        device: format!("{:?}", context.device),
+        config: fs::sha256_file(folder.dir.join(CONFIG)).bad_input()?,
+        workloads,
+    };
     // A folder that cannot be written to does not cost the result.
     if let Err(error) = latency.save(&folder.dir) {
         say!("note: not kept: {error}");
@@ -134,61 +138,54 @@ impl<K: Kind> Forward<'_, K> {
     }
 }
 
-/// Training steps at each width, cut into layers of equal shares; whole ones at random widths per layer.
+/// Training steps at each width, cut into layers of equal shares, and at random widths per layer: one
+/// trainer takes them in turn, at a learning rate that changes nothing.
 fn train<K: Kind>(
     folder: &ModelFolder<K>,
     args: &LayersArgs,
     device: &Device,
     bar: &ProgressBar,
 ) -> Result<LayerTimes> {
-    let on_gradients = ModelFolder::<K>::load(&folder.dir, &device.clone().autodiff())?;
-    let (space, n_layers) = (folder.space().clone(), folder.space().n_layers);
-    let trained = folder.trained();
-    let batch = K::synthetic(&on_gradients.model, args.rows)?;
-    let rounds = args.rounds.div_ceil(4);
-    let config = |draw: Draw| TrainConfig {
+    let ModelFolder { model, .. } =
+        ModelFolder::<K>::load(&folder.dir, &device.clone().autodiff())?;
+    let batch = K::synthetic(&model, args.rows)?;
+    let config = TrainConfig {
         tokens_per_step: batch.targets,
         learning_rate: 1e-9,
-        draw,
         ..TrainConfig::default()
     };
-    let trainer = |draw: Draw| Trainer::new(on_gradients.model.clone(), &config(draw), 1);
-    let alone = |uniform: &Submodel| trainer(Draw::Baseline { granularity: space.label(uniform) });
-    let mut trainers: Vec<_> = trained.iter().map(alone).collect();
-    let mut mixed = trainer(Draw::PerLayer);
-    let mut times: Vec<Vec<f64>> = vec![Vec::new(); trainers.len()];
-    let mut mixed_times = Vec::new();
+    let mut trainer = Trainer::new(model, &config, 1);
+    let whole = whole(folder);
+    let mut times: Vec<Vec<f64>> = vec![Vec::new(); whole.len()];
+    let rounds = args.rounds.div_ceil(4);
     bar.set_length(rounds as u64);
     for round in 0..=rounds {
-        let timed = |trainer: &mut Trainer<K::Net>| -> Result<f64> {
-            let started = std::time::Instant::now();
-            trainer.step(&batch)?;
+        for (submodel, times) in whole.iter().zip(&mut times) {
+            let draw = StepDraw { terms: vec![(submodel.clone(), 1.0)], separate_batches: false };
+            let started = Instant::now();
+            trainer.step_on(&draw, &batch)?;
             device.sync()?;
-            Ok(started.elapsed().as_secs_f64() * 1e3)
-        };
-        for (trainer, times) in trainers.iter_mut().zip(&mut times) {
-            let millis = timed(trainer)?;
+            // The first is for the device to get ready.
             if round > 0 {
-                times.push(millis);
+                times.push(started.elapsed().as_secs_f64() * 1e3);
             }
-        }
-        let drawn = Draw::PerLayer.at(&space, config(Draw::PerLayer).seed, mixed.steps_done());
-        let millis = timed(&mut mixed)?;
-        if let (true, [(submodel, _)]) = (round > 0, &drawn.terms[..]) {
-            mixed_times.push((submodel.clone(), millis));
         }
         bar.set_position(round as u64);
     }
-    let steps: Vec<f64> = times.into_iter().map(median).collect();
-    let share = |step: &f64| step / n_layers as f64;
+    let measured: Vec<(Submodel, f64)> =
+        whole.into_iter().zip(times.into_iter().map(median)).collect();
+    let n_layers = folder.space().n_layers;
+    let trained = folder.trained();
+    let steps = trained.iter().filter_map(|t| measured.iter().find(|(s, _)| s == t));
+    let shares: Vec<f64> = steps.map(|(_, step)| step / n_layers as f64).collect();
     let mut found = LayerTimes {
         what: format!("a step on {} {}", args.rows, K::ROWS),
         constant: 0.0,
         widths: trained.iter().map(|uniform| uniform.widths()[0]).collect(),
-        layers: vec![steps.iter().map(share).collect(); n_layers],
+        layers: vec![shares; n_layers],
         additivity: Additivity::of(BTreeMap::new()),
     };
-    found.additivity = additivity(folder, &found, mixed_times.into_iter())?;
+    found.additivity = additivity(folder, &found, measured.into_iter())?;
     Ok(found)
 }
 

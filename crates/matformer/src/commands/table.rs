@@ -48,6 +48,11 @@ impl Columns {
     }
 }
 
+/// A loss, or a difference of losses.
+pub fn loss(estimate: Estimate) -> String {
+    number(Metric::Loss, (estimate.value, estimate.stderr))
+}
+
 /// A share, or a difference of shares, in percent.
 pub fn percent(estimate: Estimate) -> String {
     number(Metric::Top1, Metric::Top1.scaled(estimate))

@@ -1,6 +1,6 @@
 //! Vision models on images.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use anyhow::Result;
 use burn::tensor::Device;
@@ -225,8 +225,8 @@ impl Kind for Vit {
         Ok(images(model, rows)?)
     }
 
-    fn row_bytes(shape: &MatVitConfig) -> usize {
-        4 * shape.tokens() * (8 * shape.d_model + shape.d_ff)
+    fn documents(prepared: &PreparedImages, part: &Part) -> Result<usize> {
+        Ok(places(prepared, part)?.len())
     }
 
     fn evaluate(
@@ -238,14 +238,12 @@ impl Kind for Vit {
     ) -> Result<Evaluation> {
         let set = prepared.held_out().bad_input()?;
         check_classes(folder, set.classes()).bad_input()?;
-        let mut places = spread(set.len(), part.targets.unwrap_or(usize::MAX));
-        if let Some(half) = part.half {
-            places = half.of(places);
-        }
+        let places = places(prepared, part)?;
         let size = folder.model.config().image_size;
         let augment = normalization(&folder.dir)?;
         let images = ImageBatches::new(set, &augment, size, 1, 0).bad_input()?;
-        let walks = part.walks::<Self>(folder.model.config());
+        let config = folder.model.config();
+        let walks = part.walks(config.tokens(), config.d_model, config.d_ff);
         let walks = walks.unwrap_or_else(|| image_walks(&folder.model));
         evaluate_images(&folder.model, &images, &places, submodels, walks, progress).bad_input()
     }
@@ -292,6 +290,23 @@ impl Kind for Vit {
     ) -> Result<Option<Sample>> {
         Ok(None)
     }
+}
+
+/// Places of a part of the held-out images. Images of one name in several folders are in one half.
+fn places(prepared: &PreparedImages, part: &Part) -> Result<Vec<usize>> {
+    let n = prepared.summary.held_out.images;
+    let all = spread(n, part.targets.unwrap_or(usize::MAX));
+    let Some(half) = part.half else {
+        return Ok(all);
+    };
+    if prepared.summary.folders.is_empty() {
+        return Ok(half.of(all));
+    }
+    let names = prepared.held_out_names().bad_input()?;
+    let name = |place: &usize| names[*place].split_once('/').map_or("", |(_, name)| name);
+    let distinct: BTreeSet<&str> = all.iter().map(name).collect();
+    let chosen: BTreeSet<&str> = half.of(distinct.into_iter().collect()).into_iter().collect();
+    Ok(all.iter().copied().filter(|place| chosen.contains(name(place))).collect())
 }
 
 /// A model is measured on images of its own classes.

@@ -35,9 +35,9 @@ pub struct Part {
 }
 
 impl Part {
-    /// How a sweep is cut up.
-    fn walks<K: Kind>(&self, shape: &K::Shape) -> Option<Walks> {
-        self.memory.map(|bytes| Walks::within(bytes, K::row_bytes(shape)))
+    /// How a sweep is cut up whose rows have so many positions; nothing where it is no sweep.
+    fn walks(&self, positions: usize, d_model: usize, d_ff: usize) -> Option<Walks> {
+        self.memory.map(|bytes| Walks::within(bytes, positions, d_model, d_ff))
     }
 }
 
@@ -149,9 +149,8 @@ pub trait Kind: Tables {
     /// `rows` rows of nothing in particular.
     fn synthetic(model: &Self::Net, rows: usize) -> Result<OneBatch<Self::Net>>;
 
-    /// Bytes that a walk takes for one submodel's copy of one row (a window, an image), about: hidden
-    /// states before, in and behind a layer.
-    fn row_bytes(shape: &Self::Shape) -> usize;
+    /// Documents in a part of the held-out data.
+    fn documents(prepared: &Self::Prepared, part: &Part) -> Result<usize>;
 
     /// Measures submodels on a part of the held-out data.
     fn evaluate(

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use matformer::{
     core::{Costs, Resource, Submodel, fs},
     data::{
-        Baselines, DataConfig, Dropped, Hash, Prepared, Source as DataSource,
+        Baselines, DataConfig, Dropped, Hash, HeldOut, Prepared, Source as DataSource,
         TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer,
     },
     eval::{
@@ -242,8 +242,8 @@ impl Kind for Lm {
         Ok(one_batch(model, rows)?)
     }
 
-    fn row_bytes(shape: &MatLmConfig) -> usize {
-        4 * shape.context * (8 * shape.d_model + shape.d_ff)
+    fn documents(prepared: &Prepared, part: &Part) -> Result<usize> {
+        Ok(held_out(prepared, part)?.documents().len())
     }
 
     fn evaluate(
@@ -253,11 +253,9 @@ impl Kind for Lm {
         part: &Part,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Evaluation> {
-        let mut held_out = prepared.held_out_part(part.targets).bad_input()?;
-        if let Some(half) = part.half {
-            held_out = held_out.half(half);
-        }
-        let walks = part.walks::<Self>(folder.model.config()).unwrap_or(WINDOWS);
+        let held_out = held_out(prepared, part)?;
+        let MatLmConfig { context, d_model, d_ff, .. } = *folder.model.config();
+        let walks = part.walks(context, d_model, d_ff).unwrap_or(WINDOWS);
         evaluate(&folder.model, &held_out, submodels, walks, progress).bad_input()
     }
 
@@ -307,6 +305,15 @@ impl Kind for Lm {
             text: tokenizer.decode(&tokens)?,
         }))
     }
+}
+
+/// A part of the held-out documents.
+fn held_out(prepared: &Prepared, part: &Part) -> Result<HeldOut> {
+    let all = prepared.held_out_part(part.targets).bad_input()?;
+    Ok(match part.half {
+        Some(half) => all.half(half),
+        None => all,
+    })
 }
 
 fn other_tokenizer(dir: &Path, given: &str) -> Hinted {

@@ -60,7 +60,7 @@ fn run_kind<K: Kind>(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
     let folder = ModelFolder::<K>::load(run, &context.device)?;
     let measured = measured(&folder, args.tokens)?;
     let alone = alone(&folder, &measured, args.tokens, context)?;
-    let data = report_data(&folder, &measured, &alone)?;
+    let data = report_data(&folder, &measured, &alone, args.tokens)?;
     let (html, curve) = (render(&data)?, curve_svg(&data)?);
     let dir = run.join("report");
     let page = dir.join(file_of("index", args.tokens, "html"));
@@ -84,6 +84,7 @@ fn report_data<K: Kind>(
     folder: &ModelFolder<K>,
     measured: &Measured<K>,
     alone: &[Alone],
+    tokens: Option<usize>,
 ) -> Result<ReportData> {
     let (mut train, mut held_out) = (Vec::new(), Vec::new());
     for line in metrics(folder)? {
@@ -110,7 +111,7 @@ fn report_data<K: Kind>(
         floor: Some(K::compare(&measured.floor, &measured.results)),
         sample: measured.sample.clone(),
         retrieval: retrieval(folder, &measured.results.data.hash),
-        found: Found::load_all(&folder.dir, &folder.manifest.weights_sha256)?,
+        found: found(folder, &measured.results.data.hash, tokens)?,
     })
 }
 
@@ -123,6 +124,16 @@ fn retrieval<K: Kind>(folder: &ModelFolder<K>, data: &str) -> Vec<SearchResults>
         found.weights == folder.manifest.weights_sha256 && found.data == data
     };
     retrieve::KEPT.iter().filter_map(kept).filter(same).collect()
+}
+
+/// What searches found with the same weights on the same data, or the same part of it.
+fn found<K: Kind>(
+    folder: &ModelFolder<K>,
+    data: &str,
+    tokens: Option<usize>,
+) -> Result<Vec<Found>> {
+    let all = Found::load_all(&folder.dir, &folder.manifest.weights_sha256)?.into_iter();
+    Ok(all.filter(|found| found.data == data && found.tokens == tokens).collect())
 }
 
 /// What a run is, by name.

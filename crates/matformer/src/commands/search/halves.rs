@@ -21,6 +21,7 @@ pub struct Halves<'a, K: Kind> {
     prepared: &'a K::Prepared,
     /// Hash of all of the data.
     pub hash: String,
+    /// The half that judges.
     part: Part,
     sweep: Sweep,
 }
@@ -35,15 +36,24 @@ impl<'a, K: Kind> Halves<'a, K> {
         if hash != folder.manifest.provenance.data_hash {
             say!("note: other data than the model was trained on");
         }
-        let part = Part { targets: args.tokens, half: None, memory: Some(args.memory << 20) };
-        let data = named(&hash, args.tokens, Half::A);
+        let memory = args.memory.saturating_mul(1 << 20);
+        let part = Part { targets: args.tokens, half: Some(Half::B), memory: Some(memory) };
+        if K::documents(prepared, &part)? == 0 {
+            return Err(Hinted {
+                message: "the held-out data is one document: nothing is left to judge by"
+                    .to_owned(),
+                hint: "search needs at least two held-out documents".to_owned(),
+            })
+            .bad_input();
+        }
+        let data = chosen_by(&hash, args.tokens);
         let sweep = Sweep::open(&folder.dir, &folder.manifest.weights_sha256, &data).bad_input()?;
         Ok(Self { folder, prepared, hash, part, sweep })
     }
 
-    /// Names the half that is chosen by.
-    pub fn data_a(&self) -> String {
-        named(&self.hash, self.part.targets, Half::A)
+    /// Held-out targets that were asked for.
+    pub fn tokens(&self) -> Option<usize> {
+        self.part.targets
     }
 
     /// How many submodels were measured so far.
@@ -72,24 +82,14 @@ impl<'a, K: Kind> Halves<'a, K> {
 
     /// Losses on the half that judges, document by document.
     pub fn judge(&self, submodels: &[Submodel]) -> Result<Evaluation> {
-        let part = Part { half: Some(Half::B), ..self.part };
         let bar = progress_bar("judging");
-        let evaluation =
-            K::evaluate(self.folder, self.prepared, submodels, &part, &mut |done, total| {
-                bar.set_length(total as u64);
-                bar.set_position(done as u64);
-            });
+        let mut progress = |done: usize, total: usize| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        };
+        let found = K::evaluate(self.folder, self.prepared, submodels, &self.part, &mut progress);
         bar.finish_and_clear();
-        let evaluation = evaluation?;
-        match evaluation.n_documents() {
-            0 => Err(Hinted {
-                message: "the held-out data is one document: nothing is left to judge by"
-                    .to_owned(),
-                hint: "search needs at least two held-out documents".to_owned(),
-            })
-            .bad_input(),
-            _ => Ok(evaluation),
-        }
+        found
     }
 
     /// Says why what was measured is not in the folder, where it is not.
@@ -100,14 +100,10 @@ impl<'a, K: Kind> Halves<'a, K> {
     }
 }
 
-/// Names a half of the data with this hash.
-fn named(hash: &str, targets: Option<usize>, half: Half) -> String {
-    let half = match half {
-        Half::A => "a",
-        Half::B => "b",
-    };
+/// Names the half that is chosen by, of the data with this hash.
+fn chosen_by(hash: &str, targets: Option<usize>) -> String {
     match targets {
-        None => format!("{hash}/{half}"),
-        Some(targets) => format!("{hash}:{targets}/{half}"),
+        None => format!("{hash}/a"),
+        Some(targets) => format!("{hash}:{targets}/a"),
     }
 }

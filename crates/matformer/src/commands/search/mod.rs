@@ -9,12 +9,14 @@ use matformer::{
     core::{Named, Names, Resource, Submodel},
     eval::{Estimate, EvalResults, Found, Scored, budget},
     run_file::{Lm, RunKind, Vit},
-    search::{Limit, Method, Problem, Search, Searcher, run as run_search},
+    search::{
+        Limit, Method, Problem, Search, Searcher, run as run_search, shapes::count_non_decreasing,
+    },
 };
 use serde::Serialize;
 
 use self::halves::Halves;
-use super::{Context, count, print_json};
+use super::{Context, count, print_json, table};
 use crate::{
     args::SearchArgs,
     failure::{Hinted, OrBadInput},
@@ -24,8 +26,8 @@ use crate::{
     output::out,
 };
 
-/// Most submodels of a model that is searched exhaustively without being asked to.
-const EXHAUSTIBLE: f64 = 1024.0;
+/// Most submodels that are listed without being asked for.
+const LISTED: f64 = 1024.0;
 
 /// What to do with a folder that names no data.
 const DATA_HINT: &str = "name the data with --data RUN: a run file, or the folder of the run that \
@@ -59,32 +61,39 @@ fn run_kind<K: Kind>(args: &SearchArgs, context: &Context) -> Result<ExitCode> {
         None => folder.own_data(DATA_HINT)?,
     };
     let mut halves = Halves::new(&folder, &prepared, args)?;
+    let budgets: Vec<String> = args.budgets.iter().map(ToString::to_string).collect();
+    let known = known(&folder, &budgets, &halves)?;
     let mut won = Vec::new();
     for (method, mut search) in methods.into_iter().zip(searches) {
         say!("{method}");
         let (started, before) = (Instant::now(), halves.measured());
         run_search(&mut search, &problem, |asked| halves.losses(asked))?;
-        let tried = search.tried();
-        let Some((winner, a)) = tried.best(&problem) else {
+        let Some((winner, a)) = search.best(&problem) else {
             say!("note: {method} found nothing within the budget");
             continue;
         };
-        let tried = tried
-            .iter()
-            .map(|(submodel, a)| Scored { submodel: folder.space().label(submodel), a: *a });
-        won.push(Won {
-            method: method.to_string(),
-            winner: winner.clone(),
+        let label = |(submodel, a): &(Submodel, f64)| Scored {
+            submodel: folder.space().label(submodel),
             a: *a,
+        };
+        let mut new = Won {
+            method: method.to_string(),
+            winner,
+            a,
             seed: args.seed,
-            tried: tried.collect(),
+            tried: search.tried().iter().map(label).collect(),
             measured: halves.measured() - before,
             seconds: started.elapsed().as_secs_f64(),
-        });
+        };
+        if let Some(old) = known.iter().find(|old| new.repeats(old)) {
+            (new.measured, new.seconds) = (old.measured, old.seconds);
+        }
+        won.push(new);
     }
     halves.say_not_kept();
-    let budgets: Vec<String> = args.budgets.iter().map(ToString::to_string).collect();
-    won.extend(earlier(&folder, &budgets, &halves.data_a(), &won)?);
+    let others = known.into_iter().filter(|old| won.iter().all(|new| new.method != old.method));
+    let others: Vec<Won> = others.filter(|old| problem.fits(&old.winner)).collect();
+    won.extend(others);
     let printed = judged(&folder, &problem, &halves, &budgets, won)?;
     keep(&folder, &printed);
     if context.json {
@@ -104,9 +113,21 @@ fn problem<K: Kind>(folder: &ModelFolder<K>, args: &SearchArgs) -> Result<Proble
 }
 
 fn methods(args: &SearchArgs, problem: &Problem) -> Vec<Method> {
-    let feasible = |method: &Method| *method != Method::Exhaustive || problem.size() <= EXHAUSTIBLE;
+    let feasible = |method: &Method| match method {
+        Method::Exhaustive => problem.size() <= LISTED,
+        Method::NonDecreasing => count_non_decreasing(problem) <= LISTED,
+        _ => true,
+    };
     match &args.method {
-        Some(methods) => methods.clone(),
+        Some(methods) => {
+            let mut once = Vec::new();
+            methods.iter().for_each(|method| {
+                if !once.contains(method) {
+                    once.push(*method);
+                }
+            });
+            once
+        }
         None => Method::SEARCHING.into_iter().filter(feasible).collect(),
     }
 }
@@ -122,17 +143,27 @@ struct Won {
     seconds: f64,
 }
 
-/// What other methods found before, within the same budgets on the same data.
-fn earlier<K: Kind>(
+impl Won {
+    /// Whether another call came to the same in the same way: its times are those of a search that knew
+    /// less.
+    fn repeats(&self, old: &Self) -> bool {
+        let labels =
+            |won: &Self| won.tried.iter().map(|s| s.submodel.clone()).collect::<Vec<String>>();
+        self.method == old.method && self.seed == old.seed && labels(self) == labels(old)
+    }
+}
+
+/// What was found before, within the same budgets on the same data.
+fn known<K: Kind>(
     folder: &ModelFolder<K>,
     budgets: &[String],
-    data: &str,
-    now: &[Won],
+    halves: &Halves<'_, K>,
 ) -> Result<Vec<Won>> {
     let all = Found::load_all(&folder.dir, &folder.manifest.weights_sha256)?.into_iter();
-    let same = all.filter(|found| found.budgets == budgets && found.data == data);
-    let others = same.filter(|found| now.iter().all(|won| won.method != found.method));
-    Ok(others
+    let same = all.filter(|found| {
+        found.budgets == budgets && found.data == halves.hash && found.tokens == halves.tokens()
+    });
+    Ok(same
         .map(|found| Won {
             method: found.method,
             winner: found.widths,
@@ -196,7 +227,8 @@ fn judged<K: Kind>(
                 budgets: budgets.to_vec(),
                 seed: won.seed,
                 weights: folder.manifest.weights_sha256.clone(),
-                data: halves.data_a(),
+                data: halves.hash.clone(),
+                tokens: halves.tokens(),
                 winner: space.label(&won.winner),
                 costs: costs.collect::<matformer::core::Result<_>>()?,
                 non_embedding: non_embedding.cost(&won.winner)? as u64,
@@ -243,6 +275,12 @@ fn keep<K: Kind>(folder: &ModelFolder<K>, printed: &Printed) {
                 widths: best.widths.clone(),
                 found_by: best.method.clone(),
             };
+            let names = Names::load(&folder.dir)?;
+            let before = names.iter().find(|(name, _)| *name == printed.name);
+            if let Some((name, old)) = before.filter(|(_, old)| old.widths != named.widths) {
+                let old = folder.space().label(&old.widths);
+                say!("note: `{name}` was {old}, and is {} now", printed.best);
+            }
             Names::add(&folder.dir, &printed.name, named)?;
         }
         Ok(())
@@ -262,10 +300,6 @@ fn print<K: Kind>(printed: &Printed, problem: &Problem, folder: &ModelFolder<K>)
         count(data.tokens as f64),
         K::TARGETS
     )?;
-    let number = |Estimate { value, stderr }: Estimate| match stderr {
-        Some(stderr) => format!("{value:.4} ± {stderr:.4}"),
-        None => format!("{value:.4}"),
-    };
     let mut lines = comfy_table::Table::new();
     lines.load_style(comfy_table::presets::NOTHING);
     lines.set_header(["method", "submodel", "non-emb.", "loss", "above the best", "tried", "s"]);
@@ -274,8 +308,8 @@ fn print<K: Kind>(printed: &Printed, problem: &Problem, folder: &ModelFolder<K>)
             found.method.clone(),
             found.winner.clone(),
             count(found.non_embedding as f64),
-            number(found.b),
-            number(Estimate { value: found.regret, stderr: found.stderr }),
+            table::loss(found.b),
+            table::loss(Estimate { value: found.regret, stderr: found.stderr }),
             found.tried.len().to_string(),
             format!("{:.1}", found.seconds),
         ]);
@@ -283,7 +317,7 @@ fn print<K: Kind>(printed: &Printed, problem: &Problem, folder: &ModelFolder<K>)
     out!("{lines}")?;
     let largest = folder.space().label(&folder.space().largest());
     if let Some(r) = printed.judged.results.iter().find(|r| r.submodel == largest) {
-        let loss = number(Estimate { value: r.loss, stderr: r.stderr });
+        let loss = table::loss(Estimate { value: r.loss, stderr: r.stderr });
         out!("{largest}, without a budget: {loss}")?;
     }
     out!(
