@@ -46,7 +46,7 @@ impl Problem {
             let largest = table.cost(&space.largest())?;
             let (least, dearest) = (bound(f64::min)?, bound(f64::max)?);
             // A limit that is no number is met by nothing.
-            if !(least <= *most) {
+            if most.is_nan() || least > *most {
                 let cost = table.cost(&space.smallest())?;
                 let (resource, limit) = (table.resource, *most);
                 return Err(match cost <= least {
