@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use matformer_core::{Submodel, rng};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Listed, Problem, Result, Searcher, Tried};
+use crate::{Error, Listed, Problem, Result, Searcher, Tried, searcher::Ledger};
 
 /// Settings of [`Evolution`]. The paper's are population 100 and tournaments of 25.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,10 +34,9 @@ impl Default for EvolutionConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evolution {
     config: EvolutionConfig,
-    tried: Tried,
+    ledger: Ledger,
     /// The oldest first.
     population: VecDeque<(Submodel, f64)>,
-    asked: Vec<Submodel>,
     /// Children drawn so far.
     drawn: u64,
 }
@@ -58,13 +57,7 @@ impl Evolution {
                 return Err(Error::Setting { setting, found, expected: "at least 1" });
             }
         }
-        Ok(Self {
-            config,
-            tried: Tried::default(),
-            population: VecDeque::new(),
-            asked: Vec::new(),
-            drawn: 0,
-        })
+        Ok(Self { config, ledger: Ledger::default(), population: VecDeque::new(), drawn: 0 })
     }
 
     /// The winner of a tournament, changed.
@@ -91,41 +84,40 @@ impl Evolution {
 
 impl Searcher for Evolution {
     fn ask(&mut self, problem: &Problem) -> Result<Vec<Submodel>> {
-        let left = self.config.evaluations.saturating_sub(self.tried.len());
-        if !self.asked.is_empty() || left == 0 {
-            return Ok(self.asked.clone());
+        let left = self.config.evaluations.saturating_sub(self.ledger.tried.len());
+        if !self.ledger.asked.is_empty() || left == 0 {
+            return Ok(self.ledger.asked.clone());
         }
         if self.population.is_empty() {
             let first = self.config.population.min(left);
-            self.asked = Listed::random(problem, first, self.config.seed).ask(problem)?;
-            return Ok(self.asked.clone());
+            self.ledger.asked = Listed::random(problem, first, self.config.seed).ask(problem)?;
+            return Ok(self.ledger.asked.clone());
         }
         // Where almost all near the population was tried, the search is over.
         for _ in 0..50 * self.config.children {
             let child = self.child(problem);
-            match self.tried.score(&child) {
+            match self.ledger.tried.score(&child) {
                 // Known already: it lives without being scored again.
                 Some(score) => self.born(child, score),
-                None if !self.asked.contains(&child) => self.asked.push(child),
+                None if !self.ledger.asked.contains(&child) => self.ledger.asked.push(child),
                 None => {}
             }
-            if self.asked.len() == self.config.children.min(left) {
+            if self.ledger.asked.len() == self.config.children.min(left) {
                 break;
             }
         }
-        Ok(self.asked.clone())
+        Ok(self.ledger.asked.clone())
     }
 
     fn tell(&mut self, scores: &[(Submodel, f64)]) -> Result<()> {
-        self.tried.add(scores)?;
+        self.ledger.tell(scores)?;
         for (submodel, score) in scores {
             self.born(submodel.clone(), *score);
         }
-        self.asked.retain(|asked| !scores.iter().any(|(told, _)| told == asked));
         Ok(())
     }
 
     fn tried(&self) -> &Tried {
-        &self.tried
+        &self.ledger.tried
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Listed, Problem, Result, Searcher, Surrogate, Tried, optimum,
     predicted::{RIDGE, Stage, samples},
+    searcher::Ledger,
 };
 
 /// Where the numbers per layer and width come from.
@@ -28,8 +29,7 @@ pub enum Scores {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Exact {
     scores: Scores,
-    tried: Tried,
-    asked: Vec<Submodel>,
+    ledger: Ledger,
     stage: Stage,
     /// The optimum.
     solved: Option<Submodel>,
@@ -38,13 +38,7 @@ pub struct Exact {
 impl Exact {
     /// A search that has not begun.
     pub fn new(scores: Scores) -> Self {
-        Self {
-            scores,
-            tried: Tried::default(),
-            asked: Vec::new(),
-            stage: Stage::Samples,
-            solved: None,
-        }
+        Self { scores, ledger: Ledger::default(), stage: Stage::Samples, solved: None }
     }
 
     /// What the numbers are measured with.
@@ -70,13 +64,13 @@ impl Exact {
     fn separable(&self, problem: &Problem) -> Result<Vec<Vec<f64>>> {
         match self.scores {
             Scores::Surrogate { .. } => {
-                let scores: Vec<(Submodel, f64)> = self.tried.iter().cloned().collect();
+                let scores: Vec<(Submodel, f64)> = self.ledger.tried.iter().cloned().collect();
                 Ok(Surrogate::fit(problem, &scores, RIDGE)?.weights().to_vec())
             }
             Scores::Sensitivities => {
                 let base = base(problem)?;
                 // All were asked for, and told.
-                let score = |s: &Submodel| self.tried.score(s).unwrap_or(f64::INFINITY);
+                let score = |s: &Submodel| self.ledger.tried.score(s).unwrap_or(f64::INFINITY);
                 let own = score(&base);
                 let widths = problem.widths();
                 Ok((0..problem.n_layers())
@@ -103,33 +97,31 @@ fn with(base: &Submodel, layer: usize, width: usize) -> Submodel {
 
 impl Searcher for Exact {
     fn ask(&mut self, problem: &Problem) -> Result<Vec<Submodel>> {
-        if self.asked.is_empty() && self.stage == Stage::Samples {
-            if self.tried.is_empty() {
-                self.asked = self.samples(problem)?;
+        if self.ledger.asked.is_empty() && self.stage == Stage::Samples {
+            if self.ledger.tried.is_empty() {
+                self.ledger.asked = self.samples(problem)?;
             } else {
                 self.solved = optimum(problem, &self.separable(problem)?)?;
-                let new = self.solved.iter().filter(|best| self.tried.score(best).is_none());
-                self.asked = new.cloned().collect();
+                let new = self.solved.iter().filter(|best| self.ledger.tried.score(best).is_none());
+                self.ledger.asked = new.cloned().collect();
                 self.stage = Stage::Found;
             }
         }
-        Ok(self.asked.clone())
+        Ok(self.ledger.asked.clone())
     }
 
     fn tell(&mut self, scores: &[(Submodel, f64)]) -> Result<()> {
-        self.tried.add(scores)?;
-        self.asked.retain(|asked| !scores.iter().any(|(told, _)| told == asked));
-        Ok(())
+        self.ledger.tell(scores)
     }
 
     /// The optimum of the separable score, which need not be the best that was measured on the way.
     fn best(&self, _: &Problem) -> Option<(Submodel, f64)> {
         let solved = self.solved.clone()?;
-        let score = self.tried.score(&solved)?;
+        let score = self.ledger.tried.score(&solved)?;
         Some((solved, score))
     }
 
     fn tried(&self) -> &Tried {
-        &self.tried
+        &self.ledger.tried
     }
 }

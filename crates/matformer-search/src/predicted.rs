@@ -4,7 +4,9 @@ use matformer_core::{Submodel, rng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Problem, Result, Searcher, Surrogate, Tried, listed::distinct};
+use crate::{
+    Error, Problem, Result, Searcher, Surrogate, Tried, listed::distinct, searcher::Ledger,
+};
 
 /// Settings of [`Predicted`]. Once-for-All's are population 100, 500 generations, a quarter of which
 /// are parents, and mutation 0.1 per layer.
@@ -46,8 +48,7 @@ impl Default for PredictedConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Predicted {
     config: PredictedConfig,
-    tried: Tried,
-    asked: Vec<Submodel>,
+    ledger: Ledger,
     stage: Stage,
 }
 
@@ -78,7 +79,7 @@ impl Predicted {
                 return Err(Error::Setting { setting, found, expected });
             }
         }
-        Ok(Self { config, tried: Tried::default(), asked: Vec::new(), stage: Stage::Samples })
+        Ok(Self { config, ledger: Ledger::default(), stage: Stage::Samples })
     }
 
     /// The best that the predictor knows, best first, none of them tried before.
@@ -110,7 +111,7 @@ impl Predicted {
             }
         }
         rank(&mut all);
-        let new = all.into_iter().filter(|submodel| self.tried.score(submodel).is_none());
+        let new = all.into_iter().filter(|submodel| self.ledger.tried.score(submodel).is_none());
         new.take(config.confirmed).collect()
     }
 
@@ -140,27 +141,25 @@ pub(crate) fn samples(problem: &Problem, n: usize, seed: u64) -> Vec<Submodel> {
 
 impl Searcher for Predicted {
     fn ask(&mut self, problem: &Problem) -> Result<Vec<Submodel>> {
-        if self.asked.is_empty() && self.stage == Stage::Samples {
-            if self.tried.is_empty() {
-                self.asked = samples(problem, self.config.samples, self.config.seed);
+        if self.ledger.asked.is_empty() && self.stage == Stage::Samples {
+            if self.ledger.tried.is_empty() {
+                self.ledger.asked = samples(problem, self.config.samples, self.config.seed);
             } else {
-                let scores: Vec<(Submodel, f64)> = self.tried.iter().cloned().collect();
+                let scores: Vec<(Submodel, f64)> = self.ledger.tried.iter().cloned().collect();
                 let surrogate = Surrogate::fit(problem, &scores, RIDGE)?;
-                self.asked = self.evolved(problem, &surrogate);
+                self.ledger.asked = self.evolved(problem, &surrogate);
                 self.stage = Stage::Found;
             }
         }
-        Ok(self.asked.clone())
+        Ok(self.ledger.asked.clone())
     }
 
     fn tell(&mut self, scores: &[(Submodel, f64)]) -> Result<()> {
-        self.tried.add(scores)?;
-        self.asked.retain(|asked| !scores.iter().any(|(told, _)| told == asked));
-        Ok(())
+        self.ledger.tell(scores)
     }
 
     fn tried(&self) -> &Tried {
-        &self.tried
+        &self.ledger.tried
     }
 }
 

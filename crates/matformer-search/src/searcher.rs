@@ -79,6 +79,22 @@ impl Tried {
     }
 }
 
+/// What was asked for and not told yet, and what was told.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Ledger {
+    pub asked: Vec<Submodel>,
+    pub tried: Tried,
+}
+
+impl Ledger {
+    /// Takes scores off what was asked for.
+    pub fn tell(&mut self, scores: &[(Submodel, f64)]) -> Result<()> {
+        self.tried.add(scores)?;
+        self.asked.retain(|asked| !scores.iter().any(|(told, _)| told == asked));
+        Ok(())
+    }
+}
+
 /// Asks and tells until the search is over. `scores` gives those of many submodels at once, in their
 /// order.
 ///

@@ -11,7 +11,7 @@ use matformer::{
 use serde::Serialize;
 
 use super::{
-    Context,
+    Context, DATA_HINT,
     alone::{self, Alone},
     measured::measure,
     print_json, table,
@@ -81,7 +81,3 @@ struct Printed {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     alone: Vec<Alone>,
 }
-
-/// What to do with a folder that names no data.
-const DATA_HINT: &str = "name the data with --data RUN: a run file, or the folder of the run that \
-                         this model comes from";

@@ -68,6 +68,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
 }
 
+/// What to do with a folder that names no data.
+const DATA_HINT: &str = "name the data with --data RUN: a run file, or the folder of the run that \
+                         this model comes from";
+
 /// Prints a JSON document.
 fn print_json(value: &impl Serialize) -> Result<ExitCode> {
     out!("{}", serde_json::to_string_pretty(value)?)?;
