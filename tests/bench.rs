@@ -31,7 +31,7 @@ fn milliseconds_are_a_budget_once_they_were_measured() {
     assert_eq!((resolved("60000ms"), resolved("1000%ms")), ("XL".into(), "XL".into()));
     let search = ["search", "run", "--budget", "60000ms", "--method", "mix,exact"];
     let shown = place.matformer(&search).ok();
-    assert!(shown.stdout.starts_with("within 60000.00 ms: "), "{shown}");
+    assert!(shown.stdout.starts_with("within 60000 ms: "), "{shown}");
     // Times of another machine are none of this one.
     let other = place.read("run/latency.json").replace("threads", "threads of another");
     place.write("run/latency.json", other);

@@ -114,15 +114,40 @@ fn a_search_that_was_ended_goes_on_and_comes_to_the_same() {
 }
 
 #[test]
+fn a_search_on_a_part_does_not_take_the_name() {
+    let place = Place::trained();
+    place.matformer(&SEARCH).ok();
+    let named = place.read("run/named.json");
+    let part = [&SEARCH[..], &["--method", "mix", "--tokens", "500", "--json"]].concat();
+    let output = place.matformer(&part).ok();
+    assert_eq!(output.json()["name"], Value::Null);
+    assert!(output.stderr.contains("note: `best@60%` stays "), "{output}");
+    assert_eq!(place.read("run/named.json"), named);
+    assert_eq!(place.read_json("run/search/60%-500.mix.json")["tokens"], 500);
+    // As many tokens as there are, or more, are all.
+    let all = [&SEARCH[..], &["--method", "mix", "--tokens", "99999999"]].concat();
+    let shown = place.matformer(&all).ok();
+    assert!(
+        shown.stdout.contains("`best@60%` is ") && shown.stdout.contains("exhaustive"),
+        "{shown}"
+    );
+    // A damaged file of names costs the name, and is said.
+    place.write("run/named.json", "{");
+    let output = place.matformer(&SEARCH).ok();
+    assert!(output.stderr.contains("hint: remove the file"), "{output}");
+    assert!(output.stdout.contains(" is the best that was tried of 16 submodels"), "{output}");
+}
+
+#[test]
 fn several_budgets_hold_at_once() {
     let (place, _) = vision::trained();
     let search = ["search", "run", "--budget", "80%", "--budget", "70%flops", "--evaluations", "9"];
     let shown = place.matformer(&search).ok();
     assert!(shown.stdout.contains("non-embedding parameters and "), "{shown}");
-    assert!(shown.stdout.contains("`best@80%_70%flops` is "), "{shown}");
-    let found = place.read_json("run/search/80%_70%flops.mix.json");
+    assert!(shown.stdout.contains("`best@70%flops_80%` is "), "{shown}");
+    let found = place.read_json("run/search/70%flops_80%.mix.json");
     assert_eq!(found["costs"].as_array().unwrap().len(), 2);
-    place.matformer(&["eval", "run", "--submodels", "best@80%_70%flops"]).ok();
+    place.matformer(&["eval", "run", "--submodels", "best@70%flops_80%"]).ok();
 }
 
 #[test]

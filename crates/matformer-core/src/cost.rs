@@ -63,7 +63,9 @@ impl Resource {
     pub fn describe(self, cost: f64) -> String {
         let unit = self.unit();
         if self == Self::Millis {
-            return format!("{cost:.2} {unit}");
+            // Three digits that count.
+            let places = (2.0 - cost.abs().max(1e-9).log10().floor()).clamp(0.0, 9.0) as usize;
+            return format!("{cost:.places$} {unit}");
         }
         let giga = if matches!(self, Self::Flops | Self::KvBytes) { "G" } else { "B" };
         let scales = [(1e12, "T"), (1e9, giga), (1e6, "M"), (1e3, "k")];
@@ -325,5 +327,7 @@ mod tests {
         assert_eq!(Resource::Flops.describe(1.2e9), "1.20G FLOPs");
         assert_eq!(describe(12.0), "12 non-embedding parameters");
         assert_eq!(Resource::Millis.describe(8.25), "8.25 ms");
+        assert_eq!(Resource::Millis.describe(0.0522), "0.0522 ms");
+        assert_eq!(Resource::Millis.describe(1234.5), "1234 ms");
     }
 }

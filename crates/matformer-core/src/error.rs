@@ -48,6 +48,22 @@ pub enum Error {
         /// Hash of the model's.
         expected: String,
     },
+    /// A named submodel that costs more than when it got its name.
+    #[error(
+        "submodel `{name}` costs {}, its budget is {}",
+        resource.describe(*cost),
+        resource.describe(*limit)
+    )]
+    NamedTooDear {
+        /// The name.
+        name: String,
+        /// What is limited.
+        resource: Resource,
+        /// What it costs now.
+        cost: f64,
+        /// What it may cost.
+        limit: f64,
+    },
     /// A submodel with the wrong number of layers.
     #[error("layers of submodel `{submodel}`: {found}, expected {expected}")]
     LayerCount {
@@ -212,6 +228,13 @@ impl Error {
             Self::FormatVersion { found, expected, .. } if found > expected => {
                 Some("a newer version wrote it: update this program".into())
             }
+            Self::Json { what: crate::named::WHAT, .. } => {
+                Some("remove the file if it is damaged: searches name their winners again".into())
+            }
+            Self::NamedTooDear { .. } => Some(
+                "what it costs was measured again since: search again with `matformer search`"
+                    .into(),
+            ),
             Self::NamedForOthers { .. } => {
                 Some("the model was trained on since: search again with `matformer search`".into())
             }

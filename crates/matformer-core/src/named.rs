@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, Submodel, fs};
+use crate::{Budget, Costs, Error, Manifest, Result, Space, Submodel, fs};
 
 /// A submodel with a name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,6 +16,28 @@ pub struct Named {
     pub widths: Submodel,
     /// What found it: `evolution`.
     pub found_by: String,
+    /// Names the held-out data that chose it.
+    pub data: String,
+    /// What it may cost, as typed: `60%`, `8ms`; all hold.
+    pub budgets: Vec<String>,
+}
+
+impl Named {
+    /// Checks that it still is within its budgets: milliseconds are of one machine.
+    ///
+    /// # Errors
+    /// [`Error::NamedTooDear`]; [`Error::UnknownCost`] where nothing is known of a cost here.
+    pub fn check(&self, name: &str, space: &Space, costs: &Costs) -> Result<()> {
+        for budget in self.budgets.iter().filter_map(|text| text.parse::<Budget>().ok()) {
+            let (table, limit) = budget.limit(space, costs)?;
+            let cost = table.cost(&self.widths)?;
+            if cost > limit {
+                let (name, resource) = (name.to_owned(), table.resource);
+                return Err(Error::NamedTooDear { name, resource, cost, limit });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The named submodels of a model folder.
@@ -40,11 +62,18 @@ impl Names {
         serde_json::from_slice(&bytes).map_err(|source| Error::Json { path, what: WHAT, source })
     }
 
-    /// Adds a name to a model folder, or gives it another meaning.
+    /// Adds a name to a model folder, or gives it another meaning; processes that do so at the same time
+    /// wait for each other.
     ///
     /// # Errors
     /// As [`load`](Self::load); [`Error::Io`] if the file cannot be written.
     pub fn add(folder: impl AsRef<Path>, name: &str, named: Named) -> Result<()> {
+        // A folder without a manifest is no model's: nobody else writes into it.
+        let lock = folder.as_ref().join(Manifest::FILE);
+        let lock = if lock.exists() { Some(fs::open(&lock)?) } else { None };
+        if let Some(file) = &lock {
+            file.lock().map_err(fs::error(folder.as_ref().join(Manifest::FILE), "lock"))?;
+        }
         let mut all = Self::load(&folder)?;
         all.0.insert(name.to_owned(), named);
         fs::write_json(folder.as_ref().join(Self::FILE), WHAT, &all)
@@ -54,14 +83,14 @@ impl Names {
     ///
     /// # Errors
     /// [`Error::NamedForOthers`].
-    pub fn get(&self, name: &str, weights: &str) -> Result<Option<&Submodel>> {
+    pub fn get(&self, name: &str, weights: &str) -> Result<Option<&Named>> {
         match self.0.get(name) {
             Some(named) if named.weights != weights => Err(Error::NamedForOthers {
                 name: name.to_owned(),
                 found: named.weights.clone(),
                 expected: weights.to_owned(),
             }),
-            named => Ok(named.map(|named| &named.widths)),
+            named => Ok(named),
         }
     }
 
@@ -71,11 +100,12 @@ impl Names {
     }
 }
 
-const WHAT: &str = "a list of named submodels";
+pub(crate) const WHAT: &str = "a list of named submodels";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{CostTable, Granularities, Resource};
 
     #[test]
     fn names_are_of_one_set_of_weights() {
@@ -85,13 +115,15 @@ mod tests {
             weights: "aa".into(),
             widths: Submodel::new(widths.to_vec()),
             found_by: "exact".into(),
+            data: "d/a".into(),
+            budgets: vec!["60%".into()],
         };
         Names::add(&folder, "best@60%", named([8, 16])).unwrap();
         Names::add(&folder, "best@50%", named([8, 8])).unwrap();
         Names::add(&folder, "best@60%", named([16, 16])).unwrap();
         let names = Names::load(&folder).unwrap();
         let found = names.get("best@60%", "aa").unwrap().unwrap();
-        assert_eq!(found.widths(), [16, 16]);
+        assert_eq!(found.widths.widths(), [16, 16]);
         assert_eq!(names.get("best@70%", "aa").unwrap(), None);
         assert_eq!(
             names.iter().map(|(name, _)| name).collect::<Vec<_>>(),
@@ -101,6 +133,17 @@ mod tests {
         let expected = "submodel `best@60%` was found for the weights aa, the model has bb";
         assert_eq!(error.to_string(), expected);
         assert!(error.hint().unwrap().contains("matformer search"));
+        // Within 60 % of [16, 16] or not.
+        let space = Space::new(2, 16, 8, Granularities::new(&[8, 16]).unwrap()).unwrap();
+        let layers = [(0.0, 1.0); 2];
+        let costs = |resource| Costs::new(vec![CostTable::affine(resource, 0.0, &layers, 16)]);
+        let message = found.check("best@60%", &space, &costs(Resource::NonEmbedding)).unwrap_err();
+        let expected = "submodel `best@60%` costs 32 non-embedding parameters, its budget is 19 \
+                        non-embedding parameters";
+        assert_eq!(message.to_string(), expected);
+        let small = names.get("best@50%", "aa").unwrap().unwrap();
+        assert!(small.check("best@50%", &space, &costs(Resource::NonEmbedding)).is_ok());
+        assert!(small.check("best@50%", &space, &costs(Resource::Millis)).is_err());
         std::fs::write(folder.path().join(Names::FILE), "[]").unwrap();
         let message = Names::load(&folder).unwrap_err().to_string();
         assert!(message.contains("named.json"), "{message}");

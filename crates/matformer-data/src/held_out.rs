@@ -1,5 +1,8 @@
 //! The held-out documents, cut into windows in which every token is scored exactly once.
 
+use matformer_core::rng;
+use rand_chacha::rand_core::Rng;
+
 use crate::{DocumentSpan, Error, Result, Shard, Tokenizer};
 
 /// Held-out documents, or beginnings of some, with the tokens that they are measured on.
@@ -10,23 +13,33 @@ pub struct HeldOut {
     whole: bool,
 }
 
-/// Every second held-out document: to choose by the one half and to judge by the other.
+/// A random half of the held-out documents, the same every time: to choose by the one and to judge by the
+/// other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Half {
-    /// The first, the third, …
+    /// The one, which has one more where they are odd.
     A,
-    /// The second, the fourth, …
+    /// The other.
     B,
 }
 
 impl Half {
-    /// Of a list, this half, in its order.
+    /// Of a list, this half, in its order. Which half a place is in depends on the list's length alone.
     pub fn of<T>(self, list: Vec<T>) -> Vec<T> {
-        let skipped = match self {
-            Self::A => 0,
-            Self::B => 1,
-        };
-        list.into_iter().skip(skipped).step_by(2).collect()
+        let n = list.len();
+        let mut order: Vec<usize> = (0..n).collect();
+        // Places, not parity: lists may go through their classes in turn.
+        order.sort_by_cached_key(|place| {
+            (rng::keyed(0, "halves", *place as u64).next_u64(), *place)
+        });
+        let mut in_a = vec![false; n];
+        order.iter().take(n.div_ceil(2)).for_each(|place| in_a[*place] = true);
+        let ours = |place: usize| in_a[place] == (self == Self::A);
+        list.into_iter()
+            .enumerate()
+            .filter(|(place, _)| ours(*place))
+            .map(|(_, item)| item)
+            .collect()
     }
 }
 

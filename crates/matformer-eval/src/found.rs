@@ -61,14 +61,18 @@ impl Found {
     /// The folder of these files in a model folder.
     pub const FOLDER: &str = "search";
 
-    /// Writes its file into a model folder.
+    /// Writes its file into a model folder; `own` is the hash of the data that the model was trained on,
+    /// and other data is told apart in the file's name.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn save(&self, folder: &Path) -> Result<()> {
+    pub fn save(&self, folder: &Path, own: &str) -> Result<()> {
         let folder = folder.join(Self::FOLDER);
         fs::create_dir_all(&folder)?;
-        let part = self.tokens.map_or(String::new(), |tokens| format!("-{tokens}"));
+        let mut part = self.tokens.map_or(String::new(), |tokens| format!("-{tokens}"));
+        if self.data != own {
+            part += &format!("-of-{}", self.data.get(..8).unwrap_or("other"));
+        }
         let file = format!("{}{part}.{}.json", budget(&self.budgets), self.method);
         Ok(fs::write_json(folder.join(file), "what a search found", self)?)
     }

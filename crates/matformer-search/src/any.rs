@@ -54,9 +54,13 @@ impl Method {
     /// leaves a choice.
     ///
     /// # Errors
-    /// [`Error::TooMany`] where an exhaustive search has too much to do, [`Error::Setting`] for too few
-    /// `evaluations`.
+    /// [`Error::TooMany`] where an exhaustive search has too much to do, [`Error::Setting`] for too few or
+    /// too many `evaluations`.
     pub fn begin(self, problem: &Problem, evaluations: usize, seed: u64) -> Result<Search> {
+        if evaluations > MOST {
+            let expected = "at most 16384";
+            return Err(Error::Setting { setting: "evaluations", found: evaluations, expected });
+        }
         Ok(match self {
             Self::Mix => Search::Listed(Listed::mix_n_match(problem)),
             Self::Shape(shape) => Search::Listed(Listed::new(shape.largest(problem))),

@@ -1,5 +1,7 @@
 //! Searches that know beforehand what they try.
 
+use std::collections::HashSet;
+
 use matformer_core::{Submodel, rng};
 use serde::{Deserialize, Serialize};
 
@@ -59,13 +61,13 @@ pub(crate) fn distinct(
     draw: impl Fn(u64) -> Submodel,
 ) -> Vec<Submodel> {
     let n = n.min(problem.size().min(1e9) as usize);
-    let mut list: Vec<Submodel> = Vec::new();
+    let (mut list, mut seen) = (Vec::new(), HashSet::new());
     for index in 0..20 * n as u64 {
         if list.len() == n {
             break;
         }
         let submodel = draw(index);
-        if !list.contains(&submodel) {
+        if seen.insert(submodel.clone()) {
             list.push(submodel);
         }
     }

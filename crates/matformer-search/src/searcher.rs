@@ -1,5 +1,7 @@
 //! Ask for submodels, tell their scores.
 
+use std::collections::HashMap;
+
 use matformer_core::Submodel;
 use serde::{Deserialize, Serialize};
 
@@ -32,8 +34,24 @@ pub trait Searcher {
 
 /// Scores of submodels, in the order in which they came.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Tried(Vec<(Submodel, f64)>);
+#[serde(from = "Vec<(Submodel, f64)>", into = "Vec<(Submodel, f64)>")]
+pub struct Tried {
+    list: Vec<(Submodel, f64)>,
+    places: HashMap<Submodel, usize>,
+}
+
+impl From<Vec<(Submodel, f64)>> for Tried {
+    fn from(list: Vec<(Submodel, f64)>) -> Self {
+        let places = list.iter().enumerate().map(|(place, (s, _))| (s.clone(), place)).collect();
+        Self { list, places }
+    }
+}
+
+impl From<Tried> for Vec<(Submodel, f64)> {
+    fn from(tried: Tried) -> Self {
+        tried.list
+    }
+}
 
 impl Tried {
     /// Adds scores; of a submodel that is there already the first stays.
@@ -45,8 +63,9 @@ impl Tried {
             return Err(Error::NotFinite { submodel: submodel.to_string(), found: *found });
         }
         for (submodel, score) in scores {
-            if self.score(submodel).is_none() {
-                self.0.push((submodel.clone(), *score));
+            if !self.places.contains_key(submodel) {
+                self.places.insert(submodel.clone(), self.list.len());
+                self.list.push((submodel.clone(), *score));
             }
         }
         Ok(())
@@ -54,27 +73,27 @@ impl Tried {
 
     /// The score of a submodel.
     pub fn score(&self, submodel: &Submodel) -> Option<f64> {
-        self.0.iter().find(|(other, _)| other == submodel).map(|(_, score)| *score)
+        self.places.get(submodel).map(|place| self.list[*place].1)
     }
 
     /// All, in the order in which they came.
     pub fn iter(&self) -> std::slice::Iter<'_, (Submodel, f64)> {
-        self.0.iter()
+        self.list.iter()
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.list.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 
     /// The best within the limits of `problem`; of equal ones the first.
     pub fn best(&self, problem: &Problem) -> Option<&(Submodel, f64)> {
-        let within = self.0.iter().filter(|(submodel, _)| problem.fits(submodel));
+        let within = self.list.iter().filter(|(submodel, _)| problem.fits(submodel));
         within.min_by(|a, b| a.1.total_cmp(&b.1))
     }
 }

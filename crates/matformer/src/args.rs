@@ -287,7 +287,7 @@ pub struct SearchArgs {
     /// Model folder
     pub model: PathBuf,
     /// What the submodel may cost: `60%`, `60%flops`, `1.2M`, `8ms`; may be repeated: all hold at once
-    #[arg(long = "budget", value_name = "BUDGET", required = true)]
+    #[arg(long = "budget", value_name = "BUDGET", required = true, allow_hyphen_values = true)]
     pub budgets: Vec<core::Budget>,
     /// Ways to search, separated by commas: `mix`, `exact`, `exact-surrogate`, `predictor`,
     /// `non-decreasing`, `random`, `evolution`, `exhaustive` [default: these, exhaustive where there are
@@ -332,11 +332,11 @@ pub struct LayersArgs {
     pub model: PathBuf,
     /// Times that everything is measured, in turn; medians count
     #[arg(long, default_value_t = 31, value_name = "N")]
-    #[arg(value_parser = at_least_one, allow_negative_numbers = true)]
+    #[arg(value_parser = up_to_4096, allow_negative_numbers = true)]
     pub rounds: usize,
     /// Rows of a training step's batch
     #[arg(long, default_value_t = 8, value_name = "N")]
-    #[arg(value_parser = at_least_one, allow_negative_numbers = true)]
+    #[arg(value_parser = up_to_4096, allow_negative_numbers = true)]
     pub rows: usize,
 }
 
@@ -362,6 +362,10 @@ fn whole<T: FromStr>(text: &str) -> Result<T, &'static str> {
 
 fn at_least_one(text: &str) -> Result<usize, &'static str> {
     text.parse().ok().filter(|n| *n > 0).ok_or("expected a whole number, 1 or more")
+}
+
+fn up_to_4096(text: &str) -> Result<usize, &'static str> {
+    text.parse().ok().filter(|n| (1..=4096).contains(n)).ok_or("expected a whole number, 1 to 4096")
 }
 
 fn temperature(text: &str) -> Result<f64, &'static str> {

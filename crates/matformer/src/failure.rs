@@ -53,14 +53,19 @@ pub struct Hinted {
     pub hint: String,
 }
 
+/// An error, its causes and its hint.
+pub fn said(error: &anyhow::Error) -> String {
+    match error.chain().find_map(hint) {
+        Some(hint) => format!("{}\nhint: {hint}", message(error)),
+        None => message(error),
+    }
+}
+
 /// Says an error, its causes and its hint; returns the exit code.
 pub fn report(error: &anyhow::Error) -> ExitCode {
     let bad_input = error.downcast_ref::<BadInput>();
     let inner = bad_input.map_or(error, |b| &b.0);
-    let mut text = format!("error: {}", message(inner));
-    if let Some(hint) = inner.chain().find_map(hint) {
-        text += &format!("\nhint: {hint}");
-    }
+    let text = format!("error: {}", said(inner));
     match tracing::enabled!(target: SAID, tracing::Level::ERROR) {
         true => tracing::error!(target: SAID, "{text}"),
         // Before anything else was set up.

@@ -88,9 +88,10 @@ impl<K: Kind> ModelFolder<K> {
             && space.granularities.get(name).is_none()
         {
             let names = Names::load(&self.dir)?;
-            if let Some(submodel) = names.get(name, &self.manifest.weights_sha256)? {
-                space.check(submodel)?;
-                return Ok(submodel.clone());
+            if let Some(named) = names.get(name, &self.manifest.weights_sha256)? {
+                space.check(&named.widths)?;
+                named.check(name, space, &self.costs)?;
+                return Ok(named.widths.clone());
             }
             let known = space.granularities.names().into_iter().map(str::to_owned);
             return Err(matformer::core::Error::UnknownName {
@@ -215,7 +216,10 @@ fn latency<K: Kind>(dir: &Path, device: &Device, space: &Space) -> Option<LayerT
     let config = fs::sha256_file(dir.join(folder::CONFIG)).ok()?;
     let times = kept.workloads.remove(K::MILLIS_OF)?;
     let same = here && kept.config == config && times.layers.len() == space.n_layers;
-    (same && times.widths == space.granularities.widths()).then_some(times)
+    let widths = space.granularities.widths();
+    let whole = |row: &Vec<f64>| row.len() == widths.len() && row.iter().all(|ms| *ms >= 0.0);
+    let sound = times.widths == widths && times.layers.iter().all(whole) && times.constant >= 0.0;
+    (same && sound).then_some(times)
 }
 
 /// A clear word where a folder is not one, or not yet one.

@@ -60,13 +60,17 @@ fn layers<K: Kind>(args: &LayersArgs, context: &Context) -> Result<ExitCode> {
         workloads,
     };
     // A folder that cannot be written to does not cost the result.
-    if let Err(error) = latency.save(&folder.dir) {
+    let kept = latency.save(&folder.dir);
+    if let Err(error) = &kept {
         say!("note: not kept: {error}");
     }
     if context.json {
         return print_json(&latency);
     }
     print(&folder, &latency)?;
+    if kept.is_ok() {
+        out!("budgets in ms are of `{}` from now on", K::MILLIS_OF)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -185,7 +189,9 @@ fn train<K: Kind>(
         layers: vec![shares; n_layers],
         additivity: Additivity::of(BTreeMap::new()),
     };
-    found.additivity = additivity(folder, &found, measured.into_iter())?;
+    // Uniform widths are what the shares were made of.
+    let mixed = measured.into_iter().filter(|(submodel, _)| submodel.uniform_width().is_none());
+    found.additivity = additivity(folder, &found, mixed)?;
     Ok(found)
 }
 
@@ -221,11 +227,13 @@ fn print<K: Kind>(folder: &ModelFolder<K>, latency: &Latency) -> Result<()> {
         let Additivity { submodels, mean_percent, worst_percent } = &times.additivity;
         out!("{workload}: {} (stem and head {:.3} ms)", times.what, times.constant)?;
         out!("{lines}")?;
-        out!(
-            "{} whole submodels are {mean_percent:.1} % from the sums of their layers in the mean, \
-             {worst_percent:.1} % at most",
-            submodels.len()
-        )?;
+        if !submodels.is_empty() {
+            out!(
+                "{} whole submodels are {mean_percent:.1} % from the sums of their layers in the mean, \
+                 {worst_percent:.1} % at most",
+                submodels.len()
+            )?;
+        }
     }
-    out!("budgets in ms are of `{}` from now on", K::MILLIS_OF)
+    Ok(())
 }

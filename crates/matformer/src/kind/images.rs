@@ -49,6 +49,7 @@ impl Kind for Vit {
 
     const MEASURED_AT_END: bool = true;
     const ROWS: &'static str = "images";
+    const DOCUMENT: &'static str = "image";
     const ROW: &'static str = "image";
     const SMALLER: &'static str = ", or smaller images";
     const TARGET: &'static str = "image";

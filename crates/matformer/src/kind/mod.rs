@@ -60,6 +60,8 @@ pub trait Kind: Tables {
     const ROW: &'static str;
     /// What else a smaller model may have less of.
     const SMALLER: &'static str;
+    /// What is held out or not: `document`, `image`.
+    const DOCUMENT: &'static str;
     /// What targets are: `tokens`, `images`.
     const TARGETS: &'static str;
     /// What costs are counted by: `token`, `image`.

@@ -42,6 +42,7 @@ impl Kind for Lm {
 
     const MEASURED_AT_END: bool = false;
     const ROWS: &'static str = "rows";
+    const DOCUMENT: &'static str = "document";
     const ROW: &'static str = "row of the whole context";
     const SMALLER: &'static str = ", or the vocabulary";
     const TARGET: &'static str = "token";

@@ -37,18 +37,28 @@ impl<'a, K: Kind> Halves<'a, K> {
             say!("note: other data than the model was trained on");
         }
         let memory = args.memory.saturating_mul(1 << 20);
-        let part = Part { targets: args.tokens, half: Some(Half::B), memory: Some(memory) };
+        // As many as there are, or more, are all.
+        let targets = args.tokens.filter(|n| *n < K::facts(prepared).held_out);
+        let part = Part { targets, half: Some(Half::B), memory: Some(memory) };
         if K::documents(prepared, &part)? == 0 {
+            let of = targets.map_or(String::new(), |n| format!(", of {n} {}", K::TARGETS));
             return Err(Hinted {
-                message: "the held-out data is one document: nothing is left to judge by"
-                    .to_owned(),
-                hint: "search needs at least two held-out documents".to_owned(),
+                message: format!(
+                    "the held-out data{of} is one {}: nothing is left to judge by",
+                    K::DOCUMENT
+                ),
+                hint: format!("search needs at least two held-out {}s", K::DOCUMENT),
             })
             .bad_input();
         }
-        let data = chosen_by(&hash, args.tokens);
+        let data = chosen_by(&hash, targets);
         let sweep = Sweep::open(&folder.dir, &folder.manifest.weights_sha256, &data).bad_input()?;
         Ok(Self { folder, prepared, hash, part, sweep })
+    }
+
+    /// Names the half that is chosen by.
+    pub fn chosen_by(&self) -> String {
+        chosen_by(&self.hash, self.part.targets)
     }
 
     /// Held-out targets that were asked for.

@@ -2,15 +2,15 @@
 
 use anyhow::Result;
 use matformer::{
-    core::{Named, Names, Resource, Submodel},
+    core::{Named, Names, Resource, Submodel, SubmodelSpec},
     eval::{EvalResults, Found, Scored, budget, stats},
-    search::Problem,
+    search::{Method, Problem},
 };
 use serde::Serialize;
 
 use super::halves::Halves;
 use crate::{
-    failure::{Hinted, OrBadInput},
+    failure::{self, Hinted, OrBadInput},
     folder::ModelFolder,
     kind::Kind,
     logging::say,
@@ -21,6 +21,8 @@ pub struct Won {
     pub method: String,
     pub winner: Submodel,
     pub a: f64,
+    /// The best that it tried, which need not be what the method names.
+    pub best: (Submodel, f64),
     pub seed: u64,
     pub tried: Vec<Scored>,
     pub measured: usize,
@@ -40,6 +42,7 @@ impl Won {
 /// What was found before, within the same budgets on the same data.
 pub fn known<K: Kind>(
     folder: &ModelFolder<K>,
+    problem: &Problem,
     budgets: &[String],
     halves: &Halves<'_, K>,
 ) -> Result<Vec<Won>> {
@@ -47,17 +50,26 @@ pub fn known<K: Kind>(
     let same = all.filter(|found| {
         found.budgets == budgets && found.data == halves.hash && found.tokens == halves.tokens()
     });
-    Ok(same
-        .map(|found| Won {
+    let read = |found: Found| -> Option<Won> {
+        found.method.parse::<Method>().ok()?;
+        let fits = |s: &Scored| {
+            let spec = s.submodel.parse::<SubmodelSpec>().ok()?;
+            let submodel = spec.resolve(folder.space(), &folder.costs).ok()?;
+            problem.fits(&submodel).then_some((submodel, s.a))
+        };
+        let best = found.tried.iter().filter_map(fits).min_by(|a, b| a.1.total_cmp(&b.1))?;
+        Some(Won {
             method: found.method,
             winner: found.widths,
             a: found.a,
+            best,
             seed: found.seed,
             tried: found.tried,
             measured: found.measured,
             seconds: found.seconds,
         })
-        .collect())
+    };
+    Ok(same.filter_map(read).collect())
 }
 
 /// What was searched now, with the times of those calls that knew less, and what other methods found before.
@@ -84,10 +96,10 @@ pub struct Printed {
     pub submodels: f64,
     /// Documents, or images, that judged.
     pub documents: usize,
-    /// The best submodel that any method found, on the half that chooses.
+    /// The best submodel that any method tried, by the half that chooses.
     pub best: String,
-    /// Its name from now on.
-    pub name: String,
+    /// Its name from now on; `null` where it got none.
+    pub name: Option<String>,
     /// One entry per method.
     pub found: Vec<Found>,
     /// The winners, and the largest submodel, on the half that judges.
@@ -101,18 +113,25 @@ pub fn judged<K: Kind>(
     halves: &Halves<'_, K>,
     budgets: &[String],
     won: Vec<Won>,
-) -> Result<Printed> {
+) -> Result<(Printed, Named)> {
     let space = folder.space();
-    let Some(best) = won.iter().min_by(|a, b| a.a.total_cmp(&b.a)) else {
+    let Some(best) = won.iter().min_by(|a, b| a.best.1.total_cmp(&b.best.1)) else {
         return Err(Hinted {
             message: "no method found a submodel within the budget".to_owned(),
             hint: "search by another --method".to_owned(),
         })
         .bad_input();
     };
-    let best = best.winner.clone();
+    let named = Named {
+        weights: folder.manifest.weights_sha256.clone(),
+        widths: best.best.0.clone(),
+        found_by: best.method.clone(),
+        data: halves.chosen_by(),
+        budgets: budgets.to_vec(),
+    };
+    let best = named.widths.clone();
     let mut submodels: Vec<Submodel> = won.iter().map(|won| won.winner.clone()).collect();
-    submodels.push(space.largest());
+    submodels.extend([best.clone(), space.largest()]);
     submodels.sort();
     submodels.dedup();
     let evaluation = halves.judge(&submodels)?;
@@ -144,12 +163,12 @@ pub fn judged<K: Kind>(
             })
         })
         .collect::<Result<Vec<Found>>>()?;
-    Ok(Printed {
+    let printed = Printed {
         model: folder.dir.display().to_string(),
         submodels: problem.size(),
         documents: evaluation.n_documents(),
         best: space.label(&best),
-        name: format!("best@{}", budget(budgets)),
+        name: None,
         judged: EvalResults::new(
             &folder.dir.display().to_string(),
             &halves.hash,
@@ -159,33 +178,45 @@ pub fn judged<K: Kind>(
             Some(&space.largest()),
         )?,
         found,
-    })
+    };
+    Ok((printed, named))
 }
 
-/// Writes what was found into the folder, and gives the best its name; a folder that cannot be written
-/// to does not cost the result.
-pub fn keep<K: Kind>(folder: &ModelFolder<K>, printed: &Printed) {
-    let keep = || -> Result<()> {
-        for found in &printed.found {
-            found.save(&folder.dir)?;
+/// Writes what was found into the folder, and gives the best its name, which is returned. A folder that cannot
+/// be written to does not cost the result.
+pub fn keep<K: Kind>(folder: &ModelFolder<K>, found: &[Found], named: Named) -> Option<String> {
+    match try_to_keep(folder, found, named) {
+        Ok(name) => name,
+        Err(error) => {
+            say!("note: not kept: {}", failure::said(&error));
+            None
         }
-        if let Some(best) = printed.found.iter().find(|found| found.winner == printed.best) {
-            let named = Named {
-                weights: best.weights.clone(),
-                widths: best.widths.clone(),
-                found_by: best.method.clone(),
-            };
-            let names = Names::load(&folder.dir)?;
-            let before = names.iter().find(|(name, _)| *name == printed.name);
-            if let Some((name, old)) = before.filter(|(_, old)| old.widths != named.widths) {
-                let old = folder.space().label(&old.widths);
-                say!("note: `{name}` was {old}, and is {} now", printed.best);
-            }
-            Names::add(&folder.dir, &printed.name, named)?;
-        }
-        Ok(())
-    };
-    if let Err(error) = keep() {
-        say!("note: not kept: {error:#}");
     }
+}
+
+fn try_to_keep<K: Kind>(
+    folder: &ModelFolder<K>,
+    found: &[Found],
+    named: Named,
+) -> Result<Option<String>> {
+    let own = &folder.manifest.provenance.data_hash;
+    for found in found {
+        found.save(&folder.dir, own)?;
+    }
+    let name = format!("best@{}", budget(&named.budgets));
+    let names = Names::load(&folder.dir)?;
+    let old = names.iter().find(|(old, _)| *old == name).map(|(_, old)| old);
+    if let Some(old) = old.filter(|old| old.weights == named.weights) {
+        let label = |named: &Named| folder.space().label(&named.widths);
+        // All of the model's own data counts for more than a part, or than other data.
+        if old.data != named.data && named.data != format!("{own}/a") {
+            say!("note: `{name}` stays {}, which other held-out data chose", label(old));
+            return Ok(None);
+        }
+        if old.widths != named.widths {
+            say!("note: `{name}` was {}", label(old));
+        }
+    }
+    Names::add(&folder.dir, &name, named)?;
+    Ok(Some(name))
 }

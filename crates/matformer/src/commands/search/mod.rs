@@ -7,7 +7,7 @@ use std::{process::ExitCode, time::Instant};
 
 use anyhow::Result;
 use matformer::{
-    core::Submodel,
+    core::{Resource, Submodel},
     eval::{Estimate, Scored},
     run_file::{Lm, RunKind, Vit},
     search::{
@@ -60,8 +60,11 @@ fn run_kind<K: Kind>(args: &SearchArgs, context: &Context) -> Result<ExitCode> {
         None => folder.own_data(DATA_HINT)?,
     };
     let mut halves = Halves::new(&folder, &prepared, args)?;
-    let budgets: Vec<String> = args.budgets.iter().map(ToString::to_string).collect();
-    let known = judged::known(&folder, &budgets, &halves)?;
+    // In one order, each once: they name files and the winner.
+    let mut budgets: Vec<String> = args.budgets.iter().map(ToString::to_string).collect();
+    budgets.sort();
+    budgets.dedup();
+    let known = judged::known(&folder, &problem, &budgets, &halves)?;
     let mut won = Vec::new();
     for (method, search) in methods.into_iter().zip(searches) {
         say!("{method}");
@@ -72,8 +75,8 @@ fn run_kind<K: Kind>(args: &SearchArgs, context: &Context) -> Result<ExitCode> {
     }
     halves.say_not_kept();
     let won = judged::with_known(won, known, &problem);
-    let printed = judged::judged(&folder, &problem, &halves, &budgets, won)?;
-    judged::keep(&folder, &printed);
+    let (mut printed, named) = judged::judged(&folder, &problem, &halves, &budgets, won)?;
+    printed.name = judged::keep(&folder, &printed.found, named);
     if context.json {
         return print_json(&printed);
     }
@@ -94,11 +97,16 @@ fn searched<K: Kind>(
         submodel: folder.space().label(submodel),
         a: *a,
     };
-    Ok(search.best(problem).map(|(winner, a)| Won {
+    let (Some((winner, a)), Some(best)) = (search.best(problem), search.tried().best(problem))
+    else {
+        return Ok(None);
+    };
+    Ok(Some(Won {
         method: String::new(),
         seed: 0,
         winner,
         a,
+        best: best.clone(),
         tried: search.tried().iter().map(scored).collect(),
         measured: halves.measured() - before,
         seconds: started.elapsed().as_secs_f64(),
@@ -138,25 +146,33 @@ fn print<K: Kind>(printed: &Printed, problem: &Problem, folder: &ModelFolder<K>)
     let data = &printed.judged.data;
     let budgets = problem.limits().iter().map(|l| l.table.resource.describe(l.most));
     out!(
-        "within {}: chosen by one half of the held-out {}, judged by the other ({} {})",
+        "within {}: chosen by one half of the held-out {}s, judged by the other ({} {})",
         budgets.collect::<Vec<_>>().join(" and "),
-        kind_of_data::<K>(),
+        K::DOCUMENT,
         count(data.tokens as f64),
         K::TARGETS
     )?;
     let mut lines = comfy_table::Table::new();
     lines.load_style(comfy_table::presets::NOTHING);
-    lines.set_header(["method", "submodel", "non-emb.", "loss", "above the best", "tried", "s"]);
+    let limited: Vec<Resource> = problem.limits().iter().map(|l| l.table.resource).collect();
+    let head = ["method", "submodel"].map(str::to_owned).into_iter();
+    let costs = limited.iter().map(ToString::to_string);
+    let tail = ["loss", "above the best", "tried", "s"].map(str::to_owned);
+    lines.set_header(head.chain(costs).chain(tail));
     for found in &printed.found {
-        lines.add_row([
-            found.method.clone(),
-            found.winner.clone(),
-            count(found.non_embedding as f64),
+        let cost = |(resource, cost): (&Resource, &f64)| match resource {
+            Resource::Millis => format!("{cost:.3}"),
+            _ => count(*cost),
+        };
+        let head = [found.method.clone(), found.winner.clone()].into_iter();
+        let costs = limited.iter().zip(&found.costs).map(cost);
+        let above = Estimate { value: found.regret, stderr: found.stderr };
+        lines.add_row(head.chain(costs).chain([
             table::loss(found.b),
-            table::loss(Estimate { value: found.regret, stderr: found.stderr }),
+            table::loss(above),
             found.tried.len().to_string(),
             format!("{:.1}", found.seconds),
-        ]);
+        ]));
     }
     out!("{lines}")?;
     let largest = folder.space().label(&folder.space().largest());
@@ -164,17 +180,10 @@ fn print<K: Kind>(printed: &Printed, problem: &Problem, folder: &ModelFolder<K>)
         let loss = table::loss(Estimate { value: r.loss, stderr: r.stderr });
         out!("{largest}, without a budget: {loss}")?;
     }
-    out!(
-        "`{}` is {} now (of {} submodels); ± one standard error over documents, differences paired",
-        printed.name,
-        printed.best,
-        count(printed.submodels)
-    )
-}
-
-fn kind_of_data<K: Kind>() -> &'static str {
-    match K::TARGETS {
-        "tokens" => "documents",
-        targets => targets,
+    let (best, all) = (&printed.best, count(printed.submodels));
+    match &printed.name {
+        Some(name) => out!("`{name}` is {best} now, the best that was tried of {all} submodels")?,
+        None => out!("{best} is the best that was tried of {all} submodels")?,
     }
+    out!("± one standard error over {}s, differences paired", K::DOCUMENT)
 }
