@@ -64,8 +64,8 @@ impl Exact {
     fn separable(&self, problem: &Problem) -> Result<Vec<Vec<f64>>> {
         match self.scores {
             Scores::Surrogate { .. } => {
-                let scores: Vec<(Submodel, f64)> = self.ledger.tried.iter().cloned().collect();
-                Ok(Surrogate::fit(problem, &scores, RIDGE)?.weights().to_vec())
+                let scores = self.ledger.tried.as_slice();
+                Ok(Surrogate::fit(problem, scores, RIDGE)?.weights().to_vec())
             }
             Scores::Sensitivities => {
                 let base = base(problem)?;

@@ -145,8 +145,7 @@ impl Searcher for Predicted {
             if self.ledger.tried.is_empty() {
                 self.ledger.asked = samples(problem, self.config.samples, self.config.seed);
             } else {
-                let scores: Vec<(Submodel, f64)> = self.ledger.tried.iter().cloned().collect();
-                let surrogate = Surrogate::fit(problem, &scores, RIDGE)?;
+                let surrogate = Surrogate::fit(problem, self.ledger.tried.as_slice(), RIDGE)?;
                 self.ledger.asked = self.evolved(problem, &surrogate);
                 self.stage = Stage::Found;
             }

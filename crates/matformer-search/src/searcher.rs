@@ -81,6 +81,11 @@ impl Tried {
         self.list.iter()
     }
 
+    /// The same as a slice.
+    pub fn as_slice(&self) -> &[(Submodel, f64)] {
+        &self.list
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.list.len()

@@ -68,8 +68,8 @@ fn run_kind<K: Kind>(args: &SearchArgs, context: &Context) -> Result<ExitCode> {
     let mut won = Vec::new();
     for (method, search) in methods.into_iter().zip(searches) {
         say!("{method}");
-        match searched(&folder, &problem, &mut halves, search)? {
-            Some(new) => won.push(Won { method: method.to_string(), seed: args.seed, ..new }),
+        match searched(&folder, &problem, &mut halves, (method, args.seed), search)? {
+            Some(new) => won.push(new),
             None => say!("note: {method} found nothing within the budget"),
         }
     }
@@ -89,6 +89,7 @@ fn searched<K: Kind>(
     folder: &ModelFolder<K>,
     problem: &Problem,
     halves: &mut Halves<'_, K>,
+    (method, seed): (Method, u64),
     mut search: Search,
 ) -> Result<Option<Won>> {
     let (started, before) = (Instant::now(), halves.measured());
@@ -102,8 +103,8 @@ fn searched<K: Kind>(
         return Ok(None);
     };
     Ok(Some(Won {
-        method: String::new(),
-        seed: 0,
+        method: method.to_string(),
+        seed,
         winner,
         a,
         best: best.clone(),
