@@ -86,6 +86,8 @@ fn the_winner_gets_a_name_that_every_command_takes() {
     error: unknown submodel: `best@61%`, expected one of `S`, `M`, `L`, `XL`, `best@60%`
     hint: a width `128`, runs of layers `64x1+128x4` or a budget `60%` also work
     ");
+    let info = place.matformer(&["info", "run"]).ok().stdout;
+    assert!(info.contains(&format!("best@60% is {winner}, ")), "{info}");
     place.matformer(&["report", "run"]).ok();
     let page = place.read("run/report/index.html");
     assert!(page.contains("<h2>Search") && page.contains("exact-surrogate"), "{page}");
@@ -111,6 +113,37 @@ fn a_search_that_was_ended_goes_on_and_comes_to_the_same() {
     place.remove("run/search/60%.random.json");
     let one = [&SEARCH[..], &["--method", "random", "--json"]].concat();
     assert_eq!(place.matformer(&one).ok().json()["found"].as_array().unwrap().len(), 8);
+}
+
+#[test]
+fn a_shorter_search_does_not_take_the_name_from_a_longer_one() {
+    let place = Place::trained();
+    let first = place.matformer(&[&SEARCH[..], &["--json"]].concat()).ok().json();
+    place.remove("run/search");
+    let short =
+        ["search", "run", "--budget", "60%", "--method", "random", "--evaluations", "1", "--json"];
+    let second = place.matformer(&short).ok().json();
+    assert_eq!(second["found"].as_array().unwrap().len(), 1);
+    assert_eq!((&second["best"], &second["name"]), (&first["best"], &first["name"]));
+}
+
+#[test]
+fn more_may_judge_than_chooses_document_by_document() {
+    let place = Place::trained();
+    let some = ["--method", "mix", "--tokens", "300", "--judge-tokens", "600"];
+    let search = [&SEARCH[..], &some, &["--per-document"]].concat();
+    snapshot!(place.refused(&search), @"");
+    let json = place.matformer(&[&search[..], &["--json"]].concat()).ok().json();
+    let found = &json["found"][0];
+    assert_eq!((&found["tokens"], &found["judge_tokens"]), (&300.into(), &600.into()));
+    assert_eq!(json["judged"]["data"]["tokens"], 600);
+    // What is printed of each document makes up what is printed of all.
+    let documents = json["per_document"][found["winner"].as_str().unwrap()].as_array().unwrap();
+    assert_eq!(json["documents"], documents.len());
+    let sum = |at: usize| documents.iter().map(|d| d[at].as_f64().unwrap()).sum::<f64>();
+    assert_eq!(sum(1), 600.0);
+    let loss = found["b"]["value"].as_f64().unwrap();
+    assert!((sum(0) / sum(1) - loss).abs() < 1e-9, "{found}");
 }
 
 #[test]

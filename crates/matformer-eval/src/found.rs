@@ -11,30 +11,26 @@ use crate::{Estimate, Result};
 /// one half of the held-out documents (`a`), judged by that on the other (`b`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Found {
-    /// How it was searched: `evolution`.
-    pub method: String,
+    /// How it was found.
+    #[serde(flatten)]
+    pub searched: Searched,
     /// As they were typed: `60%`, `8ms`; all hold at once.
     pub budgets: Vec<String>,
-    /// Of everything that was drawn.
-    pub seed: u64,
     /// Hash of the model's weights.
     pub weights: String,
     /// Hash of the data.
     pub data: String,
-    /// Held-out targets that were asked for; all if none.
+    /// Targets of the half that chooses that were asked for; all if none.
     pub tokens: Option<usize>,
-    /// What was scored, in that order; some methods also learn from submodels over budget.
-    pub tried: Vec<Scored>,
-    /// Label of the best of them within the budgets.
+    /// Targets of the half that judges that were asked for; all if none.
+    #[serde(default)]
+    pub judge_tokens: Option<usize>,
+    /// Label of what was found.
     pub winner: String,
-    /// Its widths.
-    pub widths: Submodel,
     /// What it costs, by each of the budgets.
     pub costs: Vec<f64>,
     /// Its non-embedding parameters.
     pub non_embedding: u64,
-    /// Its loss on the half that chose it.
-    pub a: f64,
     /// Its loss on the other half.
     pub b: Estimate,
     /// Its loss on the other half above that of the best submodel that any method found within these
@@ -42,10 +38,34 @@ pub struct Found {
     pub regret: f64,
     /// Standard error of the regret; none with fewer than two documents.
     pub stderr: Option<f64>,
+}
+
+/// What a method came to on the half that chooses.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Searched {
+    /// How it was searched: `evolution`.
+    pub method: String,
+    /// Of everything that was drawn.
+    pub seed: u64,
+    /// What was scored, in that order; some methods also learn from submodels over budget.
+    pub tried: Vec<Scored>,
+    /// Widths of what it found: the best of them within the budgets, or what the method names.
+    pub widths: Submodel,
+    /// Its loss.
+    pub a: f64,
     /// Submodels that were measured for it: others had been measured before, for another method or budget.
     pub measured: usize,
     /// How long it took, which the ones measured before made shorter.
     pub seconds: f64,
+}
+
+impl Searched {
+    /// Whether another call came to the same in the same way: the times of the first are those of a search
+    /// that knew less.
+    pub fn repeats(&self, other: &Self) -> bool {
+        let tried = |of: &Self| of.tried.iter().map(|s| s.submodel.clone()).collect::<Vec<_>>();
+        self.method == other.method && self.seed == other.seed && tried(self) == tried(other)
+    }
 }
 
 /// A submodel and its loss on the half that is chosen by.
@@ -73,7 +93,7 @@ impl Found {
         if self.data != own {
             part += &format!("-of-{}", self.data.get(..8).unwrap_or("other"));
         }
-        let file = format!("{}{part}.{}.json", budget(&self.budgets), self.method);
+        let file = format!("{}{part}.{}.json", budget(&self.budgets), self.searched.method);
         Ok(fs::write_json(folder.join(file), "what a search found", self)?)
     }
 

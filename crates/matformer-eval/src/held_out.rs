@@ -159,7 +159,7 @@ mod tests {
     use matformer_nn::Elastic;
 
     use super::*;
-    use crate::stats;
+    use crate::{Sweep, stats};
 
     const VOCAB: u32 = 48;
 
@@ -251,6 +251,31 @@ mod tests {
         let difference =
             stats::difference(&all.submodels[0].documents, &all.submodels[5].documents);
         assert!(difference.unwrap().value != 0.0);
+    }
+
+    #[test]
+    fn a_sweep_comes_to_what_each_submodel_alone_does() {
+        let model = model(8);
+        let (_folder, held_out) = held_out(&[20, 9, 3, 31]);
+        let space = model.space();
+        // Mix'n'Match's and their mirror images, more than one walk of them.
+        let mut submodels = mix::curve(space);
+        let mirrored = |s: &Submodel| Submodel::new(s.widths().iter().rev().copied().collect());
+        submodels.extend(submodels.clone().iter().map(mirrored));
+        let folder = tempfile::tempdir().unwrap();
+        let mut sweep = Sweep::open(folder.path(), "w", "d").unwrap();
+        for bytes in [1 << 12, 1 << 20] {
+            let walks = Walks::within(bytes, 8, model.config().d_model, space.d_ff);
+            let measured = sweep.losses(space, &submodels, |chunk| {
+                evaluate(&model, &held_out, chunk, walks, &mut |_, _| {})
+            });
+            for (submodel, loss) in submodels.iter().zip(measured.unwrap()) {
+                let alone = run(&model, &held_out, std::slice::from_ref(submodel)).unwrap();
+                let alone = stats::loss(&alone.submodels[0].documents).unwrap();
+                assert!((loss.value - alone.value).abs() < 1e-5, "{submodel}: {loss:?} {alone:?}");
+            }
+            sweep = Sweep::open(folder.path(), "others", "d").unwrap();
+        }
     }
 
     #[test]

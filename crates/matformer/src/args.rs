@@ -305,9 +305,15 @@ pub struct SearchArgs {
     /// Run file or run folder whose `[data]` to measure on [default: the model's own run]
     #[arg(long, value_name = "CONFIG|RUN")]
     pub data: Option<PathBuf>,
-    /// Held-out tokens, of many documents: half of them choose, half judge [default: all]
+    /// Held-out tokens, or images, of each half: the one's choose, the other's judge [default: all]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub tokens: Option<usize>,
+    /// Another number for the half that judges: only what was found is measured on it
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
+    pub judge_tokens: Option<usize>,
+    /// With --json: also the losses of each document that judged, for comparisons with other models
+    #[arg(long)]
+    pub per_document: bool,
     /// Megabytes for the hidden states of one sweep of submodels
     #[arg(long, default_value_t = 256, value_name = "MB")]
     #[arg(value_parser = at_least_one, allow_negative_numbers = true)]

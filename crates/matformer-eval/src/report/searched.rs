@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use matformer_core::Budget;
+
 use super::{
     format,
     plots::{COLORS, Frame, Ink, Mark, Point, draw, range},
@@ -19,7 +21,9 @@ pub(super) struct Searches {
     pub svg: String,
     /// Methods and their colors.
     pub legend: Vec<(usize, String)>,
-    pub rows: Vec<[String; 7]>,
+    pub rows: Vec<[String; 8]>,
+    /// How much chose and judged, where it was a part.
+    pub part: Option<String>,
 }
 
 /// What was found with the same weights; `None` where nothing was.
@@ -39,16 +43,29 @@ pub(super) fn searches(found: &[Found]) -> Result<Option<Searches>> {
         let names = || budget(&a.budgets).cmp(&budget(&b.budgets));
         key(a).total_cmp(&key(b)).then_with(names).then(a.regret.total_cmp(&b.regret))
     });
-    let drawn = found.iter().filter(|f| !OTHER_FAMILIES.contains(&f.method.as_str()));
-    let mut methods: Vec<String> = drawn.map(|f| f.method.clone()).collect();
+    let drawn = found.iter().filter(|f| !OTHER_FAMILIES.contains(&f.searched.method.as_str()));
+    let mut methods: Vec<String> = drawn.map(|f| f.searched.method.clone()).collect();
     methods.sort();
     methods.dedup();
     let color = |i: usize| i % usize::from(COLORS);
     Ok(Some(Searches {
         svg: figure(&found, &methods)?,
         legend: methods.iter().enumerate().map(|(i, name)| (color(i), name.clone())).collect(),
+        part: found.first().and_then(|f| part(f)),
         rows: found.iter().map(|f| row(f)).collect(),
     }))
+}
+
+/// `50,000 targets chose and all of the other half judged`.
+fn part(f: &Found) -> Option<String> {
+    let said = |tokens: Option<usize>, all: &str| {
+        tokens.map_or(all.to_owned(), |n| format!("{} targets", format::thousands(n as u64)))
+    };
+    let [tokens, judged] = [f.tokens, f.judge_tokens];
+    (tokens.is_some() || judged.is_some()).then(|| {
+        let (chose, judged) = (said(tokens, "all of one half"), said(judged, "all of the other"));
+        format!("{chose} chose, {judged} judged")
+    })
 }
 
 /// Losses on the half that judges, a color per method, rings where several found the same; the line is
@@ -59,7 +76,7 @@ fn figure(found: &[&Found], methods: &[String]) -> Result<String> {
     let n = methods.len().max(2) as u32 - 1;
     for (i, method) in methods.iter().enumerate() {
         let radius = RADII[0] - (RADII[0] - RADII[1]) * i as u32 / n;
-        let own = found.iter().filter(|f| f.method == *method);
+        let own = found.iter().filter(|f| f.searched.method == *method);
         marks.extend(own.map(|f| Mark::Dot(Ink::Series(i), at(f), radius)));
     }
     let frame = Frame {
@@ -84,21 +101,60 @@ fn front(mut points: Vec<Point>) -> Vec<Point> {
     front
 }
 
-fn row(f: &Found) -> [String; 7] {
+fn row(f: &Found) -> [String; 8] {
+    let cost = |(budget, cost): (&String, &f64)| match budget.parse::<Budget>() {
+        Ok(budget) => budget.resource().describe(*cost),
+        Err(_) => cost.to_string(),
+    };
     [
         f.budgets.join(" and "),
-        f.method.clone(),
+        f.searched.method.clone(),
         f.winner.clone(),
+        f.budgets.iter().zip(&f.costs).map(cost).collect::<Vec<_>>().join(", "),
         format::thousands(f.non_embedding),
         format::with_error(f.b.value, f.b.stderr),
         format::difference(f.regret, f.stderr),
-        f.tried.len().to_string(),
+        f.searched.tried.len().to_string(),
     ]
 }
 
 #[cfg(test)]
 mod tests {
+    use matformer_core::Submodel;
+
     use super::*;
+    use crate::{Estimate, Searched};
+
+    #[test]
+    fn rows_say_what_was_spent_of_each_budget() {
+        let budgets = vec!["8ms".to_owned(), "60%".to_owned()];
+        let searched = Searched {
+            method: "exact".into(),
+            seed: 0,
+            tried: Vec::new(),
+            widths: Submodel::new(vec![8, 16]),
+            a: 2.0,
+            measured: 0,
+            seconds: 0.0,
+        };
+        let found = Found {
+            searched,
+            budgets,
+            weights: "w".into(),
+            data: "d".into(),
+            tokens: Some(50_000),
+            judge_tokens: None,
+            winner: "8x1+16x1".into(),
+            costs: vec![7.5, 1.2e6],
+            non_embedding: 1_200_000,
+            b: Estimate { value: 2.5, stderr: None },
+            regret: 0.0,
+            stderr: None,
+        };
+        let Searches { rows, part, .. } = searches(&[found]).unwrap().unwrap();
+        assert_eq!(rows[0][3], "7.50 ms, 1.20M non-embedding parameters");
+        assert_eq!(part.unwrap(), "50,000 targets chose, all of the other judged");
+    }
 
     #[test]
     fn the_front_has_what_nothing_cheaper_beats() {

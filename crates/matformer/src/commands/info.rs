@@ -4,7 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use matformer::{
-    core::{Resource, Space},
+    core::{Named, Names, Resource, Space},
     eval::ParamCounts,
     lm::{MatLmConfig, PAPER_TABLE, Preset, costs},
     nn::{Configured, ModelConfig},
@@ -15,9 +15,10 @@ use serde::Serialize;
 use super::{Context, count, print_json};
 use crate::{
     args::InfoArgs,
-    failure::OrBadInput,
+    failure::{self, OrBadInput},
     folder::ModelFolder,
     kind::{self, Kind},
+    logging::say,
     output::out,
 };
 
@@ -34,6 +35,15 @@ struct GranularityInfo {
     exports: Vec<&'static str>,
 }
 
+/// A submodel that has a name.
+#[derive(Serialize)]
+struct NamedInfo {
+    name: String,
+    submodel: String,
+    params: ParamCounts,
+    found_by: String,
+}
+
 #[derive(Serialize)]
 struct Info<'a, S> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,6 +52,8 @@ struct Info<'a, S> {
     model: Option<&'a Path>,
     shape: &'a S,
     granularities: Vec<GranularityInfo>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    named: Vec<NamedInfo>,
     #[serde(skip_serializing_if = "Option::is_none")]
     manifest: Option<&'a matformer::core::Manifest>,
 }
@@ -64,6 +76,7 @@ fn run_kind<K: Kind>(dir: &Path, context: &Context) -> Result<ExitCode> {
         model: Some(dir),
         shape: folder.model.config(),
         granularities: granularities::<K>(folder.model.config(), folder.space())?,
+        named: named(&folder)?,
         manifest: Some(&folder.manifest),
     };
     if context.json {
@@ -107,6 +120,7 @@ fn preset_of<K: Kind>(name: &str, shape: &K::Shape, json: bool) -> Result<ExitCo
         model: None,
         shape,
         granularities: granularities::<K>(shape, &shape.space()?)?,
+        named: Vec::new(),
         manifest: None,
     };
     if json {
@@ -136,6 +150,28 @@ fn granularities<K: Kind>(shape: &K::Shape, space: &Space) -> Result<Vec<Granula
         .collect()
 }
 
+/// The names that mean something for these weights, here.
+fn named<K: Kind>(folder: &ModelFolder<K>) -> Result<Vec<NamedInfo>> {
+    // A damaged list does not cost the rest.
+    let names = Names::load(&folder.dir).unwrap_or_else(|error| {
+        say!("note: {}", failure::said(&error.into()));
+        Names::default()
+    });
+    let here = names.iter().filter(|(name, named)| {
+        named.weights == folder.manifest.weights_sha256
+            && named.check(name, folder.space(), &folder.costs).is_ok()
+    });
+    let info = |(name, named): (&str, &Named)| {
+        Ok(NamedInfo {
+            name: name.to_owned(),
+            submodel: folder.space().label(&named.widths),
+            params: ParamCounts::of(&named.widths, &folder.costs)?,
+            found_by: named.found_by.clone(),
+        })
+    };
+    here.map(info).collect()
+}
+
 fn print<K: Kind>(info: &Info<'_, K::Shape>) -> Result<ExitCode> {
     out!("{}", K::describe(info.shape))?;
     let mut table = comfy_table::Table::new();
@@ -160,6 +196,10 @@ fn print<K: Kind>(info: &Info<'_, K::Shape>) -> Result<ExitCode> {
         table.add_row(cells);
     }
     out!("{table}")?;
+    for NamedInfo { name, submodel, params, found_by } in &info.named {
+        let cost = Resource::NonEmbedding.describe(params.non_embedding as f64);
+        out!("{name} is {submodel}, {cost}, found by {found_by}")?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

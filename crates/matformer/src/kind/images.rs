@@ -6,7 +6,7 @@ use anyhow::Result;
 use burn::tensor::Device;
 use matformer::{
     core::{Costs, Submodel, fs},
-    data::{Hash, ImageBatches, ImageConfig, ImageShape, PreparedImages, spread},
+    data::{Half, Hash, ImageBatches, ImageConfig, ImageShape, PreparedImages, spread},
     eval::{
         EvalResults, Evaluation, evaluate_images, image_walks, nearest_neighbour, report::Sample,
         stats,
@@ -19,7 +19,7 @@ use matformer::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Facts, Kind, Part, Source, WidthFacts};
+use super::{Extent, Facts, Kind, Part, Source, WidthFacts};
 use crate::{
     commands::count,
     failure::{Hinted, OrBadInput},
@@ -226,8 +226,9 @@ impl Kind for Vit {
         Ok(images(model, rows)?)
     }
 
-    fn documents(prepared: &PreparedImages, part: &Part) -> Result<usize> {
-        Ok(places(prepared, part)?.len())
+    fn extent(prepared: &PreparedImages, part: &Part) -> Result<Extent> {
+        let images = places(prepared, part)?.len();
+        Ok(Extent { documents: images, targets: images })
     }
 
     fn evaluate(
@@ -296,18 +297,23 @@ impl Kind for Vit {
 /// Places of a part of the held-out images. Images of one name in several folders are in one half.
 fn places(prepared: &PreparedImages, part: &Part) -> Result<Vec<usize>> {
     let n = prepared.summary.held_out.images;
-    let all = spread(n, part.targets.unwrap_or(usize::MAX));
-    let Some(half) = part.half else {
-        return Ok(all);
+    let all = match part.half {
+        None => (0..n).collect(),
+        Some(half) => half_of(prepared, half, n)?,
     };
+    let chosen = spread(all.len(), part.targets.unwrap_or(usize::MAX));
+    Ok(chosen.into_iter().map(|place| all[place]).collect())
+}
+
+fn half_of(prepared: &PreparedImages, half: Half, n: usize) -> Result<Vec<usize>> {
     if prepared.summary.folders.is_empty() {
-        return Ok(half.of(all));
+        return Ok(half.of((0..n).collect()));
     }
     let names = prepared.held_out_names().bad_input()?;
-    let name = |place: &usize| names[*place].split_once('/').map_or("", |(_, name)| name);
-    let distinct: BTreeSet<&str> = all.iter().map(name).collect();
+    let name = |place: usize| names[place].split_once('/').map_or("", |(_, name)| name);
+    let distinct: BTreeSet<&str> = (0..n).map(name).collect();
     let chosen: BTreeSet<&str> = half.of(distinct.into_iter().collect()).into_iter().collect();
-    Ok(all.iter().copied().filter(|place| chosen.contains(name(place))).collect())
+    Ok((0..n).filter(|place| chosen.contains(name(*place))).collect())
 }
 
 /// A model is measured on images of its own classes.

@@ -26,12 +26,21 @@ use crate::{
 /// Which held-out data to measure on, and how much memory that may take.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Part {
-    /// About how many targets; all if none.
-    pub targets: Option<usize>,
-    /// One half of that; all if none.
+    /// One half of the held-out data; all of it if none.
     pub half: Option<Half>,
+    /// About how many targets of that; all if none.
+    pub targets: Option<usize>,
     /// Bytes for a walk's states, of a sweep of many submodels.
     pub memory: Option<usize>,
+}
+
+/// How much held-out data there is.
+#[derive(Debug, Clone, Copy)]
+pub struct Extent {
+    /// Documents, or images.
+    pub documents: usize,
+    /// Tokens, or images.
+    pub targets: usize,
 }
 
 impl Part {
@@ -151,8 +160,8 @@ pub trait Kind: Tables {
     /// `rows` rows of nothing in particular.
     fn synthetic(model: &Self::Net, rows: usize) -> Result<OneBatch<Self::Net>>;
 
-    /// Documents in a part of the held-out data.
-    fn documents(prepared: &Self::Prepared, part: &Part) -> Result<usize>;
+    /// How much a part of the held-out data is.
+    fn extent(prepared: &Self::Prepared, part: &Part) -> Result<Extent>;
 
     /// Measures submodels on a part of the held-out data.
     fn evaluate(

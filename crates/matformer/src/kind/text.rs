@@ -21,7 +21,7 @@ use matformer::{
     text::TextBatches,
 };
 
-use super::{Facts, Kind, Part, Source, WidthFacts};
+use super::{Extent, Facts, Kind, Part, Source, WidthFacts};
 use crate::{
     commands::{count, documents},
     failure::{Hinted, OrBadInput},
@@ -243,8 +243,9 @@ impl Kind for Lm {
         Ok(one_batch(model, rows)?)
     }
 
-    fn documents(prepared: &Prepared, part: &Part) -> Result<usize> {
-        Ok(held_out(prepared, part)?.documents().len())
+    fn extent(prepared: &Prepared, part: &Part) -> Result<Extent> {
+        let held_out = held_out(prepared, part)?;
+        Ok(Extent { documents: held_out.documents().len(), targets: held_out.tokens() })
     }
 
     fn evaluate(
@@ -310,11 +311,14 @@ impl Kind for Lm {
 
 /// A part of the held-out documents.
 fn held_out(prepared: &Prepared, part: &Part) -> Result<HeldOut> {
-    let all = prepared.held_out_part(part.targets).bad_input()?;
-    Ok(match part.half {
-        Some(half) => all.half(half),
-        None => all,
-    })
+    let Some(half) = part.half else {
+        return prepared.held_out_part(part.targets).bad_input();
+    };
+    let half = prepared.held_out().bad_input()?.half(half);
+    match part.targets {
+        Some(tokens) => half.take(tokens, &prepared.tokenizer().bad_input()?).bad_input(),
+        None => Ok(half),
+    }
 }
 
 fn other_tokenizer(dir: &Path, given: &str) -> Hinted {

@@ -111,7 +111,7 @@ fn report_data<K: Kind>(
         floor: Some(K::compare(&measured.floor, &measured.results)),
         sample: measured.sample.clone(),
         retrieval: retrieval(folder, &measured.results.data.hash),
-        found: found(folder, &measured.results.data.hash, tokens)?,
+        found: found(folder, &measured.results.data.hash)?,
     })
 }
 
@@ -126,14 +126,14 @@ fn retrieval<K: Kind>(folder: &ModelFolder<K>, data: &str) -> Vec<SearchResults>
     retrieve::KEPT.iter().filter_map(kept).filter(same).collect()
 }
 
-/// What searches found with the same weights on the same data, or the same part of it.
-fn found<K: Kind>(
-    folder: &ModelFolder<K>,
-    data: &str,
-    tokens: Option<usize>,
-) -> Result<Vec<Found>> {
-    let all = Found::load_all(&folder.dir, &folder.manifest.weights_sha256)?.into_iter();
-    Ok(all.filter(|found| found.data == data && found.tokens == tokens).collect())
+/// What searches found with the same weights on the same data: of those by parts of it, the largest.
+fn found<K: Kind>(folder: &ModelFolder<K>, data: &str) -> Result<Vec<Found>> {
+    let mut all = Found::load_all(&folder.dir, &folder.manifest.weights_sha256)?;
+    all.retain(|found| found.data == data);
+    let part = |found: &Found| [found.tokens, found.judge_tokens].map(|n| n.unwrap_or(usize::MAX));
+    let largest = all.iter().map(part).max();
+    all.retain(|found| Some(part(found)) == largest);
+    Ok(all)
 }
 
 /// What a run is, by name.

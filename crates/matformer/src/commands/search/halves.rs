@@ -11,7 +11,7 @@ use crate::{
     args::SearchArgs,
     failure::{Hinted, OrBadInput},
     folder::{ModelFolder, progress_bar},
-    kind::{Kind, Part},
+    kind::{Extent, Kind, Part},
     logging::say,
 };
 
@@ -21,8 +21,10 @@ pub struct Halves<'a, K: Kind> {
     prepared: &'a K::Prepared,
     /// Hash of all of the data.
     pub hash: String,
-    /// The half that judges.
-    part: Part,
+    /// What is chosen by.
+    a: Part,
+    /// What judges.
+    b: Part,
     sweep: Sweep,
 }
 
@@ -36,34 +38,38 @@ impl<'a, K: Kind> Halves<'a, K> {
         if hash != folder.manifest.provenance.data_hash {
             say!("note: other data than the model was trained on");
         }
-        let memory = args.memory.saturating_mul(1 << 20);
-        // As many as there are, or more, are all.
-        let targets = args.tokens.filter(|n| *n < K::facts(prepared).held_out);
-        let part = Part { targets, half: Some(Half::B), memory: Some(memory) };
-        if K::documents(prepared, &part)? == 0 {
-            let of = targets.map_or(String::new(), |n| format!(", of {n} {}", K::TARGETS));
+        let memory = Some(args.memory.saturating_mul(1 << 20));
+        let of = |half: Half, targets: Option<usize>| -> Result<(Part, Extent)> {
+            let all = Part { half: Some(half), targets: None, memory };
+            let there = K::extent(prepared, &all)?;
+            // As many as there are, or more, are all.
+            Ok((Part { targets: targets.filter(|n| *n < there.targets), ..all }, there))
+        };
+        let (a, _) = of(Half::A, args.tokens)?;
+        let (b, judges) = of(Half::B, args.judge_tokens.or(args.tokens))?;
+        if judges.documents == 0 {
             return Err(Hinted {
                 message: format!(
-                    "the held-out data{of} is one {}: nothing is left to judge by",
+                    "the held-out data is one {}: nothing is left to judge by",
                     K::DOCUMENT
                 ),
                 hint: format!("search needs at least two held-out {}s", K::DOCUMENT),
             })
             .bad_input();
         }
-        let data = chosen_by(&hash, targets);
+        let data = chosen_by(&hash, a.targets);
         let sweep = Sweep::open(&folder.dir, &folder.manifest.weights_sha256, &data).bad_input()?;
-        Ok(Self { folder, prepared, hash, part, sweep })
+        Ok(Self { folder, prepared, hash, a, b, sweep })
     }
 
-    /// Names the half that is chosen by.
+    /// Names what is chosen by.
     pub fn chosen_by(&self) -> String {
-        chosen_by(&self.hash, self.part.targets)
+        chosen_by(&self.hash, self.a.targets)
     }
 
-    /// Held-out targets that were asked for.
-    pub fn tokens(&self) -> Option<usize> {
-        self.part.targets
+    /// Targets that were asked for, to choose by and to judge by.
+    pub fn tokens(&self) -> [Option<usize>; 2] {
+        [self.a.targets, self.b.targets]
     }
 
     /// How many submodels were measured so far.
@@ -73,14 +79,13 @@ impl<'a, K: Kind> Halves<'a, K> {
 
     /// Losses on the half that is chosen by, measured where they are not known.
     pub fn losses(&mut self, submodels: &[Submodel]) -> Result<Vec<f64>> {
-        let Self { folder, prepared, part, sweep, .. } = self;
-        let part = Part { half: Some(Half::A), ..*part };
+        let Self { folder, prepared, a, sweep, .. } = self;
         let open = sweep.open_among(submodels).len();
         let bar = progress_bar("measuring submodels");
         bar.set_length(open as u64);
         let found = sweep.losses(folder.space(), submodels, |chunk| -> Result<Evaluation> {
             let before = bar.position();
-            let evaluation = K::evaluate(folder, prepared, chunk, &part, &mut |done, total| {
+            let evaluation = K::evaluate(folder, prepared, chunk, a, &mut |done, total| {
                 bar.set_position(before + (done * chunk.len() / total.max(1)) as u64);
             });
             bar.set_position(before + chunk.len() as u64);
@@ -97,7 +102,7 @@ impl<'a, K: Kind> Halves<'a, K> {
             bar.set_length(total as u64);
             bar.set_position(done as u64);
         };
-        let found = K::evaluate(self.folder, self.prepared, submodels, &self.part, &mut progress);
+        let found = K::evaluate(self.folder, self.prepared, submodels, &self.b, &mut progress);
         bar.finish_and_clear();
         found
     }
@@ -114,6 +119,6 @@ impl<'a, K: Kind> Halves<'a, K> {
 fn chosen_by(hash: &str, targets: Option<usize>) -> String {
     match targets {
         None => format!("{hash}/a"),
-        Some(targets) => format!("{hash}:{targets}/a"),
+        Some(targets) => format!("{hash}/a:{targets}"),
     }
 }

@@ -1,9 +1,11 @@
 //! What methods came to, judged on the half that did not choose.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use matformer::{
-    core::{Named, Names, Resource, Submodel, SubmodelSpec},
-    eval::{EvalResults, Found, Scored, budget, stats},
+    core::{Named, Names, Resource, Space, Submodel, SubmodelSpec},
+    eval::{EvalResults, Evaluation, Found, Scored, Searched, SubmodelLosses, budget, stats},
     search::{Method, Problem},
 };
 use serde::Serialize;
@@ -16,76 +18,104 @@ use crate::{
     logging::say,
 };
 
-/// What a method came to, on the half that it chose by.
-pub struct Won {
-    pub method: String,
-    pub winner: Submodel,
-    pub a: f64,
-    /// The best that it tried, which need not be what the method names.
-    pub best: (Submodel, f64),
-    pub seed: u64,
-    pub tried: Vec<Scored>,
-    pub measured: usize,
-    pub seconds: f64,
+/// The best submodel that is known within the budgets.
+pub struct Best {
+    submodel: Submodel,
+    a: f64,
+    found_by: String,
 }
 
-impl Won {
-    /// Whether another call came to the same in the same way: its times are those of a search that knew
-    /// less.
-    fn repeats(&self, old: &Self) -> bool {
-        let labels =
-            |won: &Self| won.tried.iter().map(|s| s.submodel.clone()).collect::<Vec<String>>();
-        self.method == old.method && self.seed == old.seed && labels(self) == labels(old)
+impl Best {
+    pub fn submodel(&self) -> &Submodel {
+        &self.submodel
+    }
+
+    /// As it gets a name.
+    pub fn named<K: Kind>(
+        self,
+        folder: &ModelFolder<K>,
+        budgets: &[String],
+        halves: &Halves<'_, K>,
+    ) -> Named {
+        Named {
+            weights: folder.manifest.weights_sha256.clone(),
+            widths: self.submodel,
+            found_by: self.found_by,
+            data: halves.chosen_by(),
+            budgets: budgets.to_vec(),
+        }
     }
 }
 
 /// What was found before, within the same budgets on the same data.
 pub fn known<K: Kind>(
     folder: &ModelFolder<K>,
-    problem: &Problem,
     budgets: &[String],
     halves: &Halves<'_, K>,
-) -> Result<Vec<Won>> {
+) -> Result<Vec<Searched>> {
     let all = Found::load_all(&folder.dir, &folder.manifest.weights_sha256)?.into_iter();
     let same = all.filter(|found| {
-        found.budgets == budgets && found.data == halves.hash && found.tokens == halves.tokens()
+        found.budgets == budgets && found.data == halves.hash && found.tokens == halves.tokens()[0]
     });
-    let read = |found: Found| -> Option<Won> {
-        found.method.parse::<Method>().ok()?;
-        let fits = |s: &Scored| {
-            let spec = s.submodel.parse::<SubmodelSpec>().ok()?;
-            let submodel = spec.resolve(folder.space(), &folder.costs).ok()?;
-            problem.fits(&submodel).then_some((submodel, s.a))
-        };
-        let best = found.tried.iter().filter_map(fits).min_by(|a, b| a.1.total_cmp(&b.1))?;
-        Some(Won {
-            method: found.method,
-            winner: found.widths,
-            a: found.a,
-            best,
-            seed: found.seed,
-            tried: found.tried,
-            measured: found.measured,
-            seconds: found.seconds,
-        })
-    };
-    Ok(same.filter_map(read).collect())
+    // Files are named after methods.
+    let searched = same.map(|found| found.searched);
+    Ok(searched.filter(|searched| searched.method.parse::<Method>().is_ok()).collect())
 }
 
 /// What was searched now, with the times of those calls that knew less, and what other methods found before.
-pub fn with_known(mut won: Vec<Won>, known: Vec<Won>, problem: &Problem) -> Vec<Won> {
+pub fn with_known(
+    mut all: Vec<Searched>,
+    known: Vec<Searched>,
+    problem: &Problem,
+) -> Vec<Searched> {
     for old in known {
-        match won.iter_mut().find(|new| new.method == old.method) {
+        match all.iter_mut().find(|new| new.method == old.method) {
             Some(new) if new.repeats(&old) => {
                 (new.measured, new.seconds) = (old.measured, old.seconds);
             }
             Some(_) => {}
             // What `ms` mean may have changed.
-            None if problem.fits(&old.winner) => won.push(old),
+            None if problem.fits(&old.widths) => all.push(old),
             None => {}
         }
     }
-    won
+    all
+}
+
+/// The best, by the half that chooses, of all that was tried now and before, and of what has the name: a
+/// shorter search does not take it from a longer one.
+pub fn best<'a, K: Kind>(
+    folder: &ModelFolder<K>,
+    problem: &Problem,
+    budgets: &[String],
+    halves: &mut Halves<'_, K>,
+    searched: impl Iterator<Item = &'a Searched>,
+) -> Result<Best> {
+    let mut found: Vec<Best> = Vec::new();
+    for Searched { method, tried, .. } in searched {
+        let resolved = |s: &Scored| {
+            let spec = s.submodel.parse::<SubmodelSpec>().ok()?;
+            let submodel = spec.resolve(folder.space(), &folder.costs).ok()?;
+            problem.fits(&submodel).then(|| Best { submodel, a: s.a, found_by: method.clone() })
+        };
+        found.extend(tried.iter().filter_map(resolved).min_by(|a, b| a.a.total_cmp(&b.a)));
+    }
+    // Whether the names can be read is said when they are written.
+    let names = Names::load(&folder.dir).unwrap_or_default();
+    if let Ok(Some(named)) = names.get(&name(budgets), &folder.manifest.weights_sha256)
+        && named.data == halves.chosen_by()
+        && problem.fits(&named.widths)
+    {
+        let submodel = named.widths.clone();
+        let a = halves.losses(std::slice::from_ref(&submodel))?[0];
+        found.push(Best { submodel, a, found_by: named.found_by.clone() });
+    }
+    let best = found.into_iter().min_by(|a, b| a.a.total_cmp(&b.a));
+    let nothing = || Hinted {
+        message: "no method found a submodel within the budget".to_owned(),
+        hint: "search by another --method".to_owned(),
+    };
+    best.ok_or_else(nothing).bad_input()
 }
 
 /// What `--json` prints.
@@ -104,71 +134,53 @@ pub struct Printed {
     pub found: Vec<Found>,
     /// The winners, and the largest submodel, on the half that judges.
     pub judged: EvalResults,
+    /// Nats and targets of each document that judged, for each of these, where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_document: Option<BTreeMap<String, Vec<(f64, usize)>>>,
 }
 
-/// Measures the winners on the other half, and how far each is above the best.
+/// Measures what was found on the other half, and how far it is above the best.
 pub fn judged<K: Kind>(
     folder: &ModelFolder<K>,
     problem: &Problem,
     halves: &Halves<'_, K>,
     budgets: &[String],
-    won: Vec<Won>,
-) -> Result<(Printed, Named)> {
+    (searched, best): (Vec<Searched>, &Submodel),
+) -> Result<(Printed, Evaluation)> {
     let space = folder.space();
-    let Some(best) = won.iter().min_by(|a, b| a.best.1.total_cmp(&b.best.1)) else {
-        return Err(Hinted {
-            message: "no method found a submodel within the budget".to_owned(),
-            hint: "search by another --method".to_owned(),
-        })
-        .bad_input();
-    };
-    let named = Named {
-        weights: folder.manifest.weights_sha256.clone(),
-        widths: best.best.0.clone(),
-        found_by: best.method.clone(),
-        data: halves.chosen_by(),
-        budgets: budgets.to_vec(),
-    };
-    let best = named.widths.clone();
-    let mut submodels: Vec<Submodel> = won.iter().map(|won| won.winner.clone()).collect();
+    let mut submodels: Vec<Submodel> = searched.iter().map(|s| s.widths.clone()).collect();
     submodels.extend([best.clone(), space.largest()]);
     submodels.sort();
     submodels.dedup();
     let evaluation = halves.judge(&submodels)?;
     let non_embedding = folder.costs.get(Resource::NonEmbedding)?;
-    let found = won
-        .into_iter()
-        .map(|won| {
-            let losses = evaluation.losses(&won.winner)?;
-            let above = stats::difference(losses, evaluation.losses(&best)?)?;
-            let costs = problem.limits().iter().map(|limit| limit.table.cost(&won.winner));
-            Ok(Found {
-                budgets: budgets.to_vec(),
-                seed: won.seed,
-                weights: folder.manifest.weights_sha256.clone(),
-                data: halves.hash.clone(),
-                tokens: halves.tokens(),
-                winner: space.label(&won.winner),
-                costs: costs.collect::<matformer::core::Result<_>>()?,
-                non_embedding: non_embedding.cost(&won.winner)? as u64,
-                b: stats::loss(losses)?,
-                regret: above.value,
-                stderr: above.stderr,
-                method: won.method,
-                widths: won.winner,
-                a: won.a,
-                tried: won.tried,
-                measured: won.measured,
-                seconds: won.seconds,
-            })
+    let [tokens, judge_tokens] = halves.tokens();
+    let found = |searched: Searched| -> Result<Found> {
+        let losses = evaluation.losses(&searched.widths)?;
+        let above = stats::difference(losses, evaluation.losses(best)?)?;
+        let costs = problem.limits().iter().map(|limit| limit.table.cost(&searched.widths));
+        Ok(Found {
+            budgets: budgets.to_vec(),
+            weights: folder.manifest.weights_sha256.clone(),
+            data: halves.hash.clone(),
+            tokens,
+            judge_tokens,
+            winner: space.label(&searched.widths),
+            costs: costs.collect::<matformer::core::Result<_>>()?,
+            non_embedding: non_embedding.cost(&searched.widths)? as u64,
+            b: stats::loss(losses)?,
+            regret: above.value,
+            stderr: above.stderr,
+            searched,
         })
-        .collect::<Result<Vec<Found>>>()?;
+    };
     let printed = Printed {
         model: folder.dir.display().to_string(),
         submodels: problem.size(),
         documents: evaluation.n_documents(),
-        best: space.label(&best),
+        best: space.label(best),
         name: None,
+        found: searched.into_iter().map(found).collect::<Result<_>>()?,
         judged: EvalResults::new(
             &folder.dir.display().to_string(),
             &halves.hash,
@@ -177,9 +189,22 @@ pub fn judged<K: Kind>(
             &folder.costs,
             Some(&space.largest()),
         )?,
-        found,
+        per_document: None,
     };
-    Ok((printed, named))
+    Ok((printed, evaluation))
+}
+
+/// Losses document by document, as `--per-document` prints them.
+pub fn per_document(evaluation: &Evaluation, space: &Space) -> BTreeMap<String, Vec<(f64, usize)>> {
+    let of = |losses: &SubmodelLosses| {
+        let documents = losses.documents.iter().map(|d| (d.nats, d.tokens)).collect();
+        (space.label(&losses.submodel), documents)
+    };
+    evaluation.submodels.iter().map(of).collect()
+}
+
+fn name(budgets: &[String]) -> String {
+    format!("best@{}", budget(budgets))
 }
 
 /// Writes what was found into the folder, and gives the best its name, which is returned. A folder that cannot
@@ -203,7 +228,7 @@ fn try_to_keep<K: Kind>(
     for found in found {
         found.save(&folder.dir, own)?;
     }
-    let name = format!("best@{}", budget(&named.budgets));
+    let name = name(&named.budgets);
     let names = Names::load(&folder.dir)?;
     let old = names.iter().find(|(old, _)| *old == name).map(|(_, old)| old);
     if let Some(old) = old.filter(|old| old.weights == named.weights) {

@@ -8,17 +8,14 @@ use std::{process::ExitCode, time::Instant};
 use anyhow::Result;
 use matformer::{
     core::{Resource, Submodel},
-    eval::{Estimate, Scored},
+    eval::{Estimate, Scored, Searched},
     run_file::{Lm, RunKind, Vit},
     search::{
         Limit, Method, Problem, Search, Searcher, run as run_search, shapes::count_non_decreasing,
     },
 };
 
-use self::{
-    halves::Halves,
-    judged::{Printed, Won},
-};
+use self::{halves::Halves, judged::Printed};
 use super::{Context, DATA_HINT, count, print_json, table};
 use crate::{
     args::SearchArgs,
@@ -40,6 +37,13 @@ pub fn run(args: &SearchArgs, context: &Context) -> Result<ExitCode> {
 }
 
 fn run_kind<K: Kind>(args: &SearchArgs, context: &Context) -> Result<ExitCode> {
+    if args.per_document && !context.json {
+        return Err(Hinted {
+            message: "--per-document: a table has no room for them".to_owned(),
+            hint: "add --json".to_owned(),
+        })
+        .bad_input();
+    }
     let folder = ModelFolder::<K>::load(&args.model, &context.device)?;
     if folder.only_trained().is_some() || folder.trained().len() < 2 {
         return Err(Hinted {
@@ -64,19 +68,21 @@ fn run_kind<K: Kind>(args: &SearchArgs, context: &Context) -> Result<ExitCode> {
     let mut budgets: Vec<String> = args.budgets.iter().map(ToString::to_string).collect();
     budgets.sort();
     budgets.dedup();
-    let known = judged::known(&folder, &problem, &budgets, &halves)?;
-    let mut won = Vec::new();
+    let known = judged::known(&folder, &budgets, &halves)?;
+    let mut all = Vec::new();
     for (method, search) in methods.into_iter().zip(searches) {
         say!("{method}");
-        match searched(&folder, &problem, &mut halves, (method, args.seed), search)? {
-            Some(new) => won.push(new),
+        match searched(&folder, &problem, &mut halves, (method, args), search)? {
+            Some(new) => all.push(new),
             None => say!("note: {method} found nothing within the budget"),
         }
     }
+    let best = judged::best(&folder, &problem, &budgets, &mut halves, all.iter().chain(&known))?;
     halves.say_not_kept();
-    let won = judged::with_known(won, known, &problem);
-    let (mut printed, named) = judged::judged(&folder, &problem, &halves, &budgets, won)?;
-    printed.name = judged::keep(&folder, &printed.found, named);
+    let all = (judged::with_known(all, known, &problem), best.submodel());
+    let (mut printed, losses) = judged::judged(&folder, &problem, &halves, &budgets, all)?;
+    printed.name = judged::keep(&folder, &printed.found, best.named(&folder, &budgets, &halves));
+    printed.per_document = args.per_document.then(|| judged::per_document(&losses, folder.space()));
     if context.json {
         return print_json(&printed);
     }
@@ -89,26 +95,25 @@ fn searched<K: Kind>(
     folder: &ModelFolder<K>,
     problem: &Problem,
     halves: &mut Halves<'_, K>,
-    (method, seed): (Method, u64),
+    (method, args): (Method, &SearchArgs),
     mut search: Search,
-) -> Result<Option<Won>> {
+) -> Result<Option<Searched>> {
     let (started, before) = (Instant::now(), halves.measured());
     run_search(&mut search, problem, |asked| halves.losses(asked))?;
     let scored = |(submodel, a): &(Submodel, f64)| Scored {
         submodel: folder.space().label(submodel),
         a: *a,
     };
-    let (Some((winner, a)), Some(best)) = (search.best(problem), search.tried().best(problem))
-    else {
-        return Ok(None);
-    };
-    Ok(Some(Won {
+    let tried: Vec<Scored> = search.tried().iter().map(scored).collect();
+    if method == Method::Evolution && tried.len() < args.evaluations {
+        say!("note: evolution ended after {}: nothing new is near what lives", tried.len());
+    }
+    Ok(search.best(problem).map(|(widths, a)| Searched {
         method: method.to_string(),
-        seed,
-        winner,
+        seed: args.seed,
+        tried,
+        widths,
         a,
-        best: best.clone(),
-        tried: search.tried().iter().map(scored).collect(),
         measured: halves.measured() - before,
         seconds: started.elapsed().as_secs_f64(),
     }))
@@ -165,14 +170,14 @@ fn print<K: Kind>(printed: &Printed, problem: &Problem, folder: &ModelFolder<K>)
             Resource::Millis => format!("{cost:.3}"),
             _ => count(*cost),
         };
-        let head = [found.method.clone(), found.winner.clone()].into_iter();
+        let head = [found.searched.method.clone(), found.winner.clone()].into_iter();
         let costs = limited.iter().zip(&found.costs).map(cost);
         let above = Estimate { value: found.regret, stderr: found.stderr };
         lines.add_row(head.chain(costs).chain([
             table::loss(found.b),
             table::loss(above),
-            found.tried.len().to_string(),
-            format!("{:.1}", found.seconds),
+            found.searched.tried.len().to_string(),
+            format!("{:.1}", found.searched.seconds),
         ]));
     }
     out!("{lines}")?;
