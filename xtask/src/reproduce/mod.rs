@@ -5,6 +5,7 @@ mod page;
 mod pretraining;
 mod retrieval;
 mod search;
+mod searched;
 
 use std::path::PathBuf;
 
@@ -46,7 +47,7 @@ pub fn search() -> Result<()> {
     let page = Page { path: "docs/results/search", command: "cargo xtask reproduce search" };
     page.check(&binary.shell)?;
     let document = search::document(&binary)?;
-    let tables = search::tables(&document);
+    let tables = searched::tables(&document);
     page.write(&binary.shell, document, &tables)
 }
 

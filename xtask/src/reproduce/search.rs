@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     Binary, matvit,
-    page::{list, table, text},
+    page::{list, text},
 };
 
 /// A trained model, and what is searched of it.
@@ -55,7 +55,7 @@ const CASES: [Case; 3] = [
 ];
 
 /// All that search, and the other shapes of the paper.
-const METHODS: [&str; 12] = [
+pub const METHODS: [&str; 12] = [
     "mix",
     "exact",
     "exact-surrogate",
@@ -70,9 +70,15 @@ const METHODS: [&str; 12] = [
     "extremes",
 ];
 
-/// Of the methods, those that search: the budget in the middle is timed.
+/// Of the methods, those that search.
 const SEARCHING: usize = 8;
-const TIMED: usize = 2;
+
+/// Of these, those that draw, and the seeds that they are tried with beside 0.
+pub const DRAWING: [&str; 4] = ["exact-surrogate", "predictor", "random", "evolution"];
+const SEEDS: [&str; 4] = ["1", "2", "3", "4"];
+
+/// The budget at which times are taken and seeds are tried.
+pub const MIDDLE: usize = 2;
 
 /// Every case at every budget.
 pub fn document(binary: &Binary) -> Result<Value> {
@@ -93,6 +99,7 @@ pub fn document(binary: &Binary) -> Result<Value> {
             "sets": case.sets,
             "tokens": case.tokens,
             "budgets": budgets,
+            "seeds": seeds(binary, case)?,
             "seconds": if case.timed { seconds(binary, case)? } else { Value::Null },
         }));
     }
@@ -116,30 +123,54 @@ fn arguments<'a>(case: &Case, run: &'a str, budget: &'a str, methods: &'a str) -
     [&["search", run, "--budget", budget, "--method", methods], &part[..]].concat()
 }
 
-/// What each method takes where nothing was measured before: in a copy of the model without its
-/// measurements, at the budget in the middle.
+/// What each method takes where nothing was measured before, at the budget in the middle.
 fn seconds(binary: &Binary, case: &Case) -> Result<Value> {
-    let (shell, mut found) = (&binary.shell, Vec::new());
+    let mut found = Vec::new();
     for method in &METHODS[..SEARCHING] {
-        let copy = format!("runs/.search/{}-{method}", case.run.replace('/', "-"));
-        let arguments = arguments(case, &copy, case.budgets[TIMED], method);
-        drop(shell.remove_path(&copy));
-        shell.create_dir(&copy)?;
-        for file in shell.read_dir(case.run)? {
-            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let model =
-                name.ends_with(".safetensors") || name.ends_with(".json") || name == "run.toml";
-            if model && name != "named.json" && !name.starts_with("reproduced-") {
-                shell.copy_file(&file, Path::new(&copy))?;
-            }
-        }
+        let copy = copy(binary, case, method, &[])?;
+        let arguments = arguments(case, &copy, case.budgets[MIDDLE], method);
         let printed = binary.kept(case.run, &format!("reproduced-{method}.json"), &arguments)?;
         let entry = &printed["found"][0];
         let tried = list(&entry["tried"]).len();
         found.push(json!({ "method": method, "tried": tried, "seconds": entry["seconds"] }));
-        shell.remove_path(&copy)?;
+        binary.shell.remove_path(&copy)?;
     }
     Ok(Value::from(found))
+}
+
+/// What methods that draw come to with other seeds, at the budget in the middle: losses on the half that
+/// chooses.
+fn seeds(binary: &Binary, case: &Case) -> Result<Value> {
+    let mut found = Vec::new();
+    for seed in SEEDS {
+        let copy = copy(binary, case, &format!("seed-{seed}"), &["measurements.jsonl"])?;
+        let methods = DRAWING.join(",");
+        let mut arguments = arguments(case, &copy, case.budgets[MIDDLE], &methods);
+        // Nobody reads what is judged here.
+        arguments.extend(["--seed", seed, "--judge-tokens", "1000"]);
+        let printed = binary.kept(case.run, &format!("reproduced-seed-{seed}.json"), &arguments)?;
+        let all = list(&printed["found"]).iter();
+        found.extend(all.map(|f| json!({ "method": f["method"], "seed": f["seed"], "a": f["a"] })));
+        binary.shell.remove_path(&copy)?;
+    }
+    Ok(Value::from(found))
+}
+
+/// The case's model in a folder of its own, with nothing that was measured of it but `also`.
+fn copy(binary: &Binary, case: &Case, name: &str, also: &[&str]) -> Result<String> {
+    let shell = &binary.shell;
+    let copy = format!("runs/.search/{}-{name}", case.run.replace('/', "-"));
+    drop(shell.remove_path(&copy));
+    shell.create_dir(&copy)?;
+    for file in shell.read_dir(case.run)? {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let model = name.ends_with(".safetensors") || name.ends_with(".json") || name == "run.toml";
+        let ours = model && name != "named.json" && !name.starts_with("reproduced-");
+        if ours || also.contains(&name.as_str()) {
+            shell.copy_file(&file, Path::new(&copy))?;
+        }
+    }
+    Ok(copy)
 }
 
 /// The paper's Figure 6: what is best of a model that was trained on random widths per layer, and of one that
@@ -150,7 +181,7 @@ fn draws(searched: &[Vec<Value>]) -> Value {
     };
     let pairs = sampled.iter().zip(per_layer).map(|(sampled, per_layer)| {
         let reference = documents(sampled, "mix");
-        let above = |of: &Value, method| difference(&documents(of, method), &reference);
+        let above = |of: &Value, method: &str| difference(&documents(of, method), &reference);
         let of = |of: &Value, method: &str| json!({ "method": method, "above": above(of, method) });
         json!({
             "budgets": sampled["found"][0]["budgets"],
@@ -179,78 +210,10 @@ fn difference(a: &[[f64; 2]], b: &[[f64; 2]]) -> Value {
     json!({ "value": value, "stderr": (n / (n - 1.0) * squares).sqrt() / sum(1) })
 }
 
-fn found(printed: &Value, method: &str) -> Value {
+/// What a method found; null if it did not.
+pub fn found(printed: &Value, method: &str) -> Value {
     let found = list(&printed["found"]).iter().find(|f| f["method"] == method);
     found.cloned().unwrap_or_default()
-}
-
-pub fn tables(document: &Value) -> String {
-    let of_case = |case: &Value| {
-        let spent = if case["seconds"].is_null() { String::new() } else { spent(case) };
-        format!("### {}\n\n{}\n{spent}\n", text(&case["name"]), regrets(case))
-    };
-    let cases: String = list(&document["cases"]).iter().map(of_case).collect();
-    format!("{cases}### Figure 6\n\n{}", figure_6(document))
-}
-
-/// The budget that a search was made for.
-fn budget(printed: &Value) -> String {
-    let budgets = list(&printed["found"][0]["budgets"]).iter().map(text);
-    budgets.collect::<Vec<_>>().join(" and ")
-}
-
-/// What each method found above the best that any found, in thousandths of a nat; a column per budget.
-fn regrets(case: &Value) -> String {
-    let budgets = list(&case["budgets"]);
-    let head = std::iter::once("above the best, mnat".to_owned());
-    let head: Vec<String> = head.chain(budgets.iter().map(budget)).collect();
-    let mut rows: Vec<Vec<String>> = Vec::new();
-    for method in METHODS {
-        let cells = budgets.iter().map(|printed| {
-            let found = found(printed, method);
-            milli(&json!({ "value": found["regret"], "stderr": found["stderr"] }))
-        });
-        rows.push(std::iter::once(method.to_owned()).chain(cells).collect());
-    }
-    let best = budgets.iter().map(|printed| text(&printed["best"]));
-    rows.push(std::iter::once("the best, by the half that chose".to_owned()).chain(best).collect());
-    table(&head, rows)
-}
-
-/// Thousandths of a nat: `+1.2 ± 0.4`.
-fn milli(difference: &Value) -> String {
-    match (difference["value"].as_f64(), difference["stderr"].as_f64()) {
-        (Some(0.0), Some(0.0)) => "0".to_owned(),
-        (Some(value), Some(stderr)) => format!("{:+.1} ± {:.1}", 1e3 * value, 1e3 * stderr),
-        _ => String::new(),
-    }
-}
-
-/// What the methods cost where nothing was known.
-fn spent(case: &Value) -> String {
-    let seconds = list(&case["seconds"]);
-    let mut head = vec!["from nothing, budget in the middle".to_owned()];
-    head.extend(seconds.iter().map(|entry| text(&entry["method"])));
-    let row = |name: &str, cell: &dyn Fn(&Value) -> String| {
-        std::iter::once(name.to_owned()).chain(seconds.iter().map(cell)).collect()
-    };
-    let rows = vec![
-        row("submodels tried", &|entry| text(&entry["tried"])),
-        row("seconds", &|entry| format!("{:.0}", entry["seconds"].as_f64().unwrap_or_default())),
-    ];
-    table(&head, rows)
-}
-
-fn figure_6(document: &Value) -> String {
-    let columns = ["sampled, evolution", "per-layer, mix", "per-layer, evolution"];
-    let head = ["above sampled, mix; mnat"].into_iter().chain(columns).map(str::to_owned);
-    let rows = list(&document["draws"]).iter().map(|draw| {
-        let all = list(&draw["sampled"]).iter().chain(list(&draw["per_layer"]));
-        let budgets: Vec<String> = list(&draw["budgets"]).iter().map(text).collect();
-        let cells = all.map(|entry| milli(&entry["above"]));
-        std::iter::once(budgets.join(" and ")).chain(cells).collect()
-    });
-    table(&head.collect::<Vec<_>>(), rows.collect())
 }
 
 #[cfg(test)]
@@ -264,6 +227,5 @@ mod tests {
         assert_eq!(difference(&a, &b), json!({ "value": 0.5, "stderr": 0.0 }));
         let found = difference(&[[2.0, 1.0], [3.0, 1.0]], &[[1.0, 1.0], [3.0, 1.0]]);
         assert_eq!(found, json!({ "value": 0.5, "stderr": 0.5 }));
-        assert_eq!(milli(&found), "+500.0 ± 500.0");
     }
 }

@@ -60,7 +60,7 @@ fn run_kind<K: Kind>(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
     let folder = ModelFolder::<K>::load(run, &context.device)?;
     let measured = measured(&folder, args.tokens)?;
     let alone = alone(&folder, &measured, args.tokens, context)?;
-    let data = report_data(&folder, &measured, &alone, args.tokens)?;
+    let data = report_data(&folder, &measured, &alone)?;
     let (html, curve) = (render(&data)?, curve_svg(&data)?);
     let dir = run.join("report");
     let page = dir.join(file_of("index", args.tokens, "html"));
@@ -84,7 +84,6 @@ fn report_data<K: Kind>(
     folder: &ModelFolder<K>,
     measured: &Measured<K>,
     alone: &[Alone],
-    tokens: Option<usize>,
 ) -> Result<ReportData> {
     let (mut train, mut held_out) = (Vec::new(), Vec::new());
     for line in metrics(folder)? {
