@@ -38,7 +38,8 @@ fn rounded(value: &mut Value) {
 fn the_winner_gets_a_name_that_every_command_takes() {
     let place = Place::trained();
     let json = place.matformer(&[&SEARCH[..], &["--json"]].concat()).ok().json();
-    let expected = ["model", "submodels", "documents", "best", "name", "found", "judged"];
+    let expected =
+        ["model", "submodels", "documents", "best", "best_costs", "name", "found", "judged"];
     assert_eq!(keys(&json), expected);
     assert_eq!(json["name"], "best@60%");
     let found = json["found"].as_array().unwrap();
@@ -132,7 +133,10 @@ fn more_may_judge_than_chooses_document_by_document() {
     let place = Place::trained();
     let some = ["--method", "mix", "--tokens", "300", "--judge-tokens", "600"];
     let search = [&SEARCH[..], &some, &["--per-document"]].concat();
-    snapshot!(place.refused(&search), @"");
+    snapshot!(place.refused(&search), @"
+    error: --per-document: a table has no room for them
+    hint: add --json
+    ");
     let json = place.matformer(&[&search[..], &["--json"]].concat()).ok().json();
     let found = &json["found"][0];
     assert_eq!((&found["tokens"], &found["judge_tokens"]), (&300.into(), &600.into()));
@@ -179,7 +183,12 @@ fn several_budgets_hold_at_once() {
     assert!(shown.stdout.contains("non-embedding parameters and "), "{shown}");
     assert!(shown.stdout.contains("`best@70%flops_80%` is "), "{shown}");
     let found = place.read_json("run/search/70%flops_80%.mix.json");
-    assert_eq!(found["costs"].as_array().unwrap().len(), 2);
+    // Costs are in the order of the budgets, whatever was typed first.
+    assert_eq!(found["budgets"], serde_json::json!(["70%flops", "80%"]));
+    assert_eq!(found["costs"][1], found["non_embedding"].as_f64().unwrap());
+    place.matformer(&["report", "run"]).ok();
+    let page = place.read("run/report/index.html");
+    assert!(page.contains(" FLOPs per "), "{page}");
     place.matformer(&["eval", "run", "--submodels", "best@70%flops_80%"]).ok();
 }
 

@@ -13,7 +13,7 @@ use crate::{Estimate, Result};
 pub struct Found {
     /// How it was found.
     #[serde(flatten)]
-    pub searched: Searched,
+    pub outcome: Outcome,
     /// As they were typed: `60%`, `8ms`; all hold at once.
     pub budgets: Vec<String>,
     /// Hash of the model's weights.
@@ -23,7 +23,6 @@ pub struct Found {
     /// Targets of the half that chooses that were asked for; all if none.
     pub tokens: Option<usize>,
     /// Targets of the half that judges that were asked for; all if none.
-    #[serde(default)]
     pub judge_tokens: Option<usize>,
     /// Label of what was found.
     pub winner: String,
@@ -42,7 +41,7 @@ pub struct Found {
 
 /// What a method came to on the half that chooses.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Searched {
+pub struct Outcome {
     /// How it was searched: `evolution`.
     pub method: String,
     /// Of everything that was drawn.
@@ -59,7 +58,7 @@ pub struct Searched {
     pub seconds: f64,
 }
 
-impl Searched {
+impl Outcome {
     /// Whether another call came to the same in the same way: the times of the first are those of a search
     /// that knew less.
     pub fn repeats(&self, other: &Self) -> bool {
@@ -93,7 +92,7 @@ impl Found {
         if self.data != own {
             part += &format!("-of-{}", self.data.get(..8).unwrap_or("other"));
         }
-        let file = format!("{}{part}.{}.json", budget(&self.budgets), self.searched.method);
+        let file = format!("{}{part}.{}.json", budget(&self.budgets), self.outcome.method);
         Ok(fs::write_json(folder.join(file), "what a search found", self)?)
     }
 

@@ -5,7 +5,7 @@ mod page;
 mod pretraining;
 mod retrieval;
 mod search;
-mod searched;
+mod search_tables;
 
 use std::path::PathBuf;
 
@@ -47,7 +47,7 @@ pub fn search() -> Result<()> {
     let page = Page { path: "docs/results/search", command: "cargo xtask reproduce search" };
     page.check(&binary.shell)?;
     let document = search::document(&binary)?;
-    let tables = searched::tables(&document);
+    let tables = search_tables::tables(&document);
     page.write(&binary.shell, document, &tables)
 }
 
@@ -68,10 +68,9 @@ impl Binary {
     /// leaves what is complete.
     fn train(&self, config: &str, out: &str, arguments: &[&str]) -> Result<()> {
         let Self { shell, path } = self;
-        let call = match shell.path_exists(PathBuf::from(out).join("run.toml")) {
-            true => cmd!(shell, "{path} train {out} --resume"),
-            false => cmd!(shell, "{path} train {config} {arguments...} --out {out}"),
-        };
+        // Refused where the folder is another run's.
+        let resume = shell.path_exists(PathBuf::from(out).join("run.toml")).then_some("--resume");
+        let call = cmd!(shell, "{path} train {config} {arguments...} --out {out} {resume...}");
         Ok(call.quiet().run()?)
     }
 
@@ -89,14 +88,22 @@ impl Binary {
     }
 
     /// What `arguments` print, kept in `file` of the run that they are about: not asked for again while its
-    /// weights and the arguments are the same.
-    fn kept(&self, run: &str, file: &str, arguments: &[&str]) -> Result<Value> {
+    /// weights, its data, the arguments and the machine are the same. `before` is called where it is asked for.
+    fn kept(
+        &self,
+        run: &str,
+        file: &str,
+        arguments: &[&str],
+        before: impl FnOnce() -> Result<()>,
+    ) -> Result<Value> {
         let manifest = self.read(run, "matformer.json").unwrap_or_default();
-        let key = json!([manifest["weights_sha256"], arguments]);
+        let data = &manifest["provenance"]["data_hash"];
+        let key = json!([manifest["weights_sha256"], data, arguments, page::machine()]);
         if let Some(kept) = self.read(run, file).filter(|kept| kept["of"] == key) {
             eprintln!("{run}/{file}: measured before, reused");
             return Ok(kept["printed"].clone());
         }
+        before()?;
         let printed = self.json(arguments)?;
         let text = serde_json::to_string(&json!({ "of": key, "printed": printed }))?;
         self.shell.write_file(PathBuf::from(run).join(file), text)?;

@@ -21,13 +21,13 @@ pub fn document(binary: &Binary) -> Result<Value> {
     for seed in SEEDS {
         let run = matvit::folder(seed);
         let arguments = ["retrieve", &run, "--submodels", QUERIES, "--symmetric"];
-        fashion.push(binary.kept(&run, "reproduced-retrieval.json", &arguments)?);
+        fashion.push(binary.kept(&run, "reproduced-retrieval.json", &arguments, || Ok(()))?);
     }
     for seed in EMOJI_SEEDS {
         let run = format!("runs/emoji-{seed}");
         binary.train(EMOJI, &run, &["--set", &format!("train.seed={seed}")])?;
         let arguments = ["retrieve", &run, "--submodels", ACROSS, "--symmetric", "--across"];
-        emoji.push(binary.kept(&run, "reproduced-retrieval.json", &arguments)?);
+        emoji.push(binary.kept(&run, "reproduced-retrieval.json", &arguments, || Ok(()))?);
     }
     Ok(json!({
         "fashion_mnist": { "config": matvit::CONFIG, "seeds": SEEDS, "runs": fashion },

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::{
@@ -18,30 +18,33 @@ struct Case {
     /// What is trained otherwise than the run file says.
     sets: &'static [&'static str],
     budgets: [&'static str; 5],
+    methods: &'static [&'static str],
     /// Held-out targets of the half that chooses, and of the half that judges.
     tokens: [&'static str; 2],
-    /// Whether the methods are timed on it.
+    /// Whether the methods are timed on it, and tried with other seeds.
     timed: bool,
 }
 
+const LM: Case = Case {
+    name: "demo MatLM, draw sampled",
+    config: "configs/lm/demo.toml",
+    run: "runs/demo",
+    sets: &[],
+    budgets: ["35%", "45%", "55%", "70%", "85%"],
+    methods: &METHODS,
+    // More than there are: all of the half judge.
+    tokens: ["50000", "1000000"],
+    timed: true,
+};
+
 const CASES: [Case; 3] = [
-    Case {
-        name: "demo MatLM, draw sampled",
-        config: "configs/lm/demo.toml",
-        run: "runs/demo",
-        sets: &[],
-        budgets: ["35%", "45%", "55%", "70%", "85%"],
-        tokens: ["50000", "150000"],
-        timed: true,
-    },
+    LM,
     Case {
         name: "demo MatLM, draw per-layer",
-        config: "configs/lm/demo.toml",
         run: "runs/demo-per-layer",
         sets: &["--set", "train.draw=per-layer"],
-        budgets: ["35%", "45%", "55%", "70%", "85%"],
-        tokens: ["50000", "150000"],
         timed: false,
+        ..LM
     },
     Case {
         name: "Fashion-MNIST MatViT, draw sampled",
@@ -49,8 +52,28 @@ const CASES: [Case; 3] = [
         run: "runs/matvit-0",
         sets: &["--set", "train.seed=0"],
         budgets: ["46%", "53%", "60%", "75%", "90%"],
-        tokens: ["1500", "5000"],
-        timed: true,
+        tokens: ["1500", "1000000"],
+        ..LM
+    },
+];
+
+/// The two draws of Figure 6 once more, trained with another seed.
+const AGAIN: [Case; 2] = [
+    Case {
+        name: "demo MatLM, draw sampled, seed 1",
+        run: "runs/demo-1",
+        sets: &["--set", "train.seed=1"],
+        methods: &["mix", "evolution"],
+        timed: false,
+        ..LM
+    },
+    Case {
+        name: "demo MatLM, draw per-layer, seed 1",
+        run: "runs/demo-per-layer-1",
+        sets: &["--set", "train.seed=1", "--set", "train.draw=per-layer"],
+        methods: &["mix", "evolution"],
+        timed: false,
+        ..LM
     },
 ];
 
@@ -77,49 +100,68 @@ const SEARCHING: usize = 8;
 pub const DRAWING: [&str; 4] = ["exact-surrogate", "predictor", "random", "evolution"];
 const SEEDS: [&str; 4] = ["1", "2", "3", "4"];
 
+/// Where nobody reads what is judged.
+const NOBODY: &str = "1000";
+
 /// The budget at which times are taken and seeds are tried.
 pub const MIDDLE: usize = 2;
 
 /// Every case at every budget.
 pub fn document(binary: &Binary) -> Result<Value> {
-    for case in &CASES {
+    for case in CASES.iter().chain(&AGAIN) {
         binary.train(case.config, case.run, case.sets)?;
     }
-    let searched = CASES.iter().map(|case| searched(binary, case)).collect::<Result<Vec<_>>>()?;
-    let draws = draws(&searched);
+    let all = |cases: &[Case]| cases.iter().map(|c| printed(binary, c)).collect::<Result<Vec<_>>>();
+    let (first, again) = (all(&CASES)?, all(&AGAIN)?);
+    let draws = json!([draws(0, &first)?, draws(1, &again)?]);
     let mut cases = Vec::new();
-    for (case, mut budgets) in CASES.iter().zip(searched) {
-        for budget in &mut budgets {
-            // Thousands of numbers: the differences are made of them.
-            budget.as_object_mut().map(|fields| fields.remove("per_document"));
-        }
-        cases.push(json!({
+    for (case, mut budgets) in CASES.iter().zip(first) {
+        budgets.iter_mut().for_each(shorten);
+        let mut found = json!({
             "name": case.name,
             "config": case.config,
             "sets": case.sets,
             "tokens": case.tokens,
             "budgets": budgets,
-            "seeds": seeds(binary, case)?,
-            "seconds": if case.timed { seconds(binary, case)? } else { Value::Null },
-        }));
+        });
+        if case.timed {
+            found["seeds"] = seeds(binary, case)?;
+            found["seconds"] = seconds(binary, case)?;
+        }
+        cases.push(found);
     }
     Ok(json!({ "cases": cases, "draws": draws }))
 }
 
-/// What all methods find within each budget.
-fn searched(binary: &Binary, case: &Case) -> Result<Vec<Value>> {
-    let methods = METHODS.join(",");
+/// Thousands of numbers that what is shown is made of.
+fn shorten(printed: &mut Value) {
+    if let Some(fields) = printed.as_object_mut() {
+        fields.remove("per_document");
+    }
+    for found in printed["found"].as_array_mut().into_iter().flatten() {
+        found["tried"] = list(&found["tried"]).len().into();
+    }
+}
+
+/// What the case's methods find within each budget.
+fn printed(binary: &Binary, case: &Case) -> Result<Vec<Value>> {
+    let methods = case.methods.join(",");
     let of = |budget: &&str| {
-        let mut arguments = arguments(case, case.run, budget, &methods);
+        let mut arguments = arguments(case, case.run, budget, &methods, case.tokens[1]);
         arguments.push("--per-document");
-        binary.kept(case.run, &format!("reproduced-{budget}.json"), &arguments)
+        binary.kept(case.run, &format!("reproduced-{budget}.json"), &arguments, || Ok(()))
     };
     case.budgets.iter().map(of).collect()
 }
 
-fn arguments<'a>(case: &Case, run: &'a str, budget: &'a str, methods: &'a str) -> Vec<&'a str> {
-    let [tokens, judge_tokens] = case.tokens;
-    let part = ["--tokens", tokens, "--judge-tokens", judge_tokens];
+fn arguments<'a>(
+    case: &Case,
+    run: &'a str,
+    budget: &'a str,
+    methods: &'a str,
+    judge_tokens: &'a str,
+) -> Vec<&'a str> {
+    let part = ["--tokens", case.tokens[0], "--judge-tokens", judge_tokens];
     [&["search", run, "--budget", budget, "--method", methods], &part[..]].concat()
 }
 
@@ -127,13 +169,15 @@ fn arguments<'a>(case: &Case, run: &'a str, budget: &'a str, methods: &'a str) -
 fn seconds(binary: &Binary, case: &Case) -> Result<Value> {
     let mut found = Vec::new();
     for method in &METHODS[..SEARCHING] {
-        let copy = copy(binary, case, method, &[])?;
-        let arguments = arguments(case, &copy, case.budgets[MIDDLE], method);
-        let printed = binary.kept(case.run, &format!("reproduced-{method}.json"), &arguments)?;
+        let copied = copied(case, method);
+        let arguments = arguments(case, &copied, case.budgets[MIDDLE], method, NOBODY);
+        let file = format!("reproduced-{method}.json");
+        let before = || copy(binary, case, &copied, &[]);
+        let printed = binary.kept(case.run, &file, &arguments, before)?;
         let entry = &printed["found"][0];
         let tried = list(&entry["tried"]).len();
         found.push(json!({ "method": method, "tried": tried, "seconds": entry["seconds"] }));
-        binary.shell.remove_path(&copy)?;
+        binary.shell.remove_path(&copied)?;
     }
     Ok(Value::from(found))
 }
@@ -143,71 +187,80 @@ fn seconds(binary: &Binary, case: &Case) -> Result<Value> {
 fn seeds(binary: &Binary, case: &Case) -> Result<Value> {
     let mut found = Vec::new();
     for seed in SEEDS {
-        let copy = copy(binary, case, &format!("seed-{seed}"), &["measurements.jsonl"])?;
-        let methods = DRAWING.join(",");
-        let mut arguments = arguments(case, &copy, case.budgets[MIDDLE], &methods);
-        // Nobody reads what is judged here.
-        arguments.extend(["--seed", seed, "--judge-tokens", "1000"]);
-        let printed = binary.kept(case.run, &format!("reproduced-seed-{seed}.json"), &arguments)?;
+        let (copied, methods) = (copied(case, &format!("seed-{seed}")), DRAWING.join(","));
+        let mut arguments = arguments(case, &copied, case.budgets[MIDDLE], &methods, NOBODY);
+        arguments.extend(["--seed", seed]);
+        let file = format!("reproduced-seed-{seed}.json");
+        let before = || copy(binary, case, &copied, &["measurements.jsonl"]);
+        let printed = binary.kept(case.run, &file, &arguments, before)?;
         let all = list(&printed["found"]).iter();
         found.extend(all.map(|f| json!({ "method": f["method"], "seed": f["seed"], "a": f["a"] })));
-        binary.shell.remove_path(&copy)?;
+        binary.shell.remove_path(&copied)?;
     }
     Ok(Value::from(found))
 }
 
+/// Where a copy of the case's model is.
+fn copied(case: &Case, name: &str) -> String {
+    format!("runs/.search/{}-{name}", case.run.replace('/', "-"))
+}
+
 /// The case's model in a folder of its own, with nothing that was measured of it but `also`.
-fn copy(binary: &Binary, case: &Case, name: &str, also: &[&str]) -> Result<String> {
+fn copy(binary: &Binary, case: &Case, to: &str, also: &[&str]) -> Result<()> {
     let shell = &binary.shell;
-    let copy = format!("runs/.search/{}-{name}", case.run.replace('/', "-"));
-    drop(shell.remove_path(&copy));
-    shell.create_dir(&copy)?;
+    shell.remove_path(to)?;
+    shell.create_dir(to)?;
     for file in shell.read_dir(case.run)? {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let model = name.ends_with(".safetensors") || name.ends_with(".json") || name == "run.toml";
         let ours = model && name != "named.json" && !name.starts_with("reproduced-");
         if ours || also.contains(&name.as_str()) {
-            shell.copy_file(&file, Path::new(&copy))?;
+            shell.copy_file(&file, Path::new(to))?;
         }
     }
-    Ok(copy)
+    Ok(())
 }
 
 /// The paper's Figure 6: what is best of a model that was trained on random widths per layer, and of one that
 /// saw uniform widths only, each above Mix'n'Match's on the latter, paired by document.
-fn draws(searched: &[Vec<Value>]) -> Value {
-    let [sampled, per_layer, ..] = searched else {
-        return Value::Null;
-    };
-    let pairs = sampled.iter().zip(per_layer).map(|(sampled, per_layer)| {
-        let reference = documents(sampled, "mix");
-        let above = |of: &Value, method: &str| difference(&documents(of, method), &reference);
-        let of = |of: &Value, method: &str| json!({ "method": method, "above": above(of, method) });
-        json!({
+fn draws(seed: usize, printed: &[Vec<Value>]) -> Result<Value> {
+    let [sampled, per_layer, ..] = printed else { bail!("two draws are compared") };
+    let rows = sampled.iter().zip(per_layer).map(|(sampled, per_layer)| {
+        let reference = documents(sampled, "mix")?;
+        let above = |of: &Value, method: &str| difference(&documents(of, method)?, &reference);
+        Ok(json!({
             "budgets": sampled["found"][0]["budgets"],
-            "sampled": [of(sampled, "evolution")],
-            "per_layer": [of(per_layer, "mix"), of(per_layer, "evolution")],
-        })
+            "sampled, evolution": above(sampled, "evolution")?,
+            "per-layer, mix": above(per_layer, "mix")?,
+            "per-layer, evolution": above(per_layer, "evolution")?,
+        }))
     });
-    pairs.collect()
+    Ok(json!({ "seed": seed, "rows": rows.collect::<Result<Vec<_>>>()? }))
 }
 
 /// Nats and targets of every document, of what a method found.
-fn documents(printed: &Value, method: &str) -> Vec<[f64; 2]> {
+fn documents(printed: &Value, method: &str) -> Result<Vec<[f64; 2]>> {
     let winner = text(&found(printed, method)["winner"]);
-    let documents = list(&printed["per_document"][winner]).iter();
-    documents.map(|d| [0, 1].map(|at| d[at].as_f64().unwrap_or(f64::NAN))).collect()
+    let documents = list(&printed["per_document"][&winner]).iter();
+    let pair = |d: &Value| Some([d[0].as_f64()?, d[1].as_f64()?]);
+    documents.map(pair).collect::<Option<_>>().with_context(|| format!("losses of `{winner}`"))
 }
 
 /// Nats per target of `a` above those of `b` on the same documents, with its error: of a ratio of sums over
 /// documents, as `eval` has them.
-fn difference(a: &[[f64; 2]], b: &[[f64; 2]]) -> Value {
-    let pairs = a.iter().zip(b).map(|(a, b)| [a[0] - b[0], a[1]]);
-    let pairs: Vec<[f64; 2]> = pairs.collect();
+fn difference(a: &[[f64; 2]], b: &[[f64; 2]]) -> Result<Value> {
+    let same = |(a, b): (&[f64; 2], &[f64; 2])| a[1] == b[1];
+    ensure!(
+        a.len() == b.len() && a.len() > 1 && a.iter().zip(b).all(same),
+        "{} and {} documents: not the same, or too few",
+        a.len(),
+        b.len()
+    );
+    let pairs: Vec<[f64; 2]> = a.iter().zip(b).map(|(a, b)| [a[0] - b[0], a[1]]).collect();
     let sum = |at: usize| pairs.iter().map(|pair| pair[at]).sum::<f64>();
     let (value, n) = (sum(0) / sum(1), pairs.len() as f64);
     let squares: f64 = pairs.iter().map(|[nats, of]| (nats - value * of).powi(2)).sum();
-    json!({ "value": value, "stderr": (n / (n - 1.0) * squares).sqrt() / sum(1) })
+    Ok(json!({ "value": value, "stderr": (n / (n - 1.0) * squares).sqrt() / sum(1) }))
 }
 
 /// What a method found; null if it did not.
@@ -224,8 +277,9 @@ mod tests {
     fn differences_are_paired() {
         // Documents of 1 and 3 targets, 0.5 and 1.5 nats above: half a nat each, exactly.
         let (a, b) = ([[2.5, 1.0], [4.5, 3.0]], [[2.0, 1.0], [3.0, 3.0]]);
-        assert_eq!(difference(&a, &b), json!({ "value": 0.5, "stderr": 0.0 }));
-        let found = difference(&[[2.0, 1.0], [3.0, 1.0]], &[[1.0, 1.0], [3.0, 1.0]]);
+        assert_eq!(difference(&a, &b).unwrap(), json!({ "value": 0.5, "stderr": 0.0 }));
+        let found = difference(&[[2.0, 1.0], [3.0, 1.0]], &[[1.0, 1.0], [3.0, 1.0]]).unwrap();
         assert_eq!(found, json!({ "value": 0.5, "stderr": 0.5 }));
+        assert!(difference(&a, &b[..1]).is_err());
     }
 }

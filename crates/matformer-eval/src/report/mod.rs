@@ -120,7 +120,7 @@ pub fn render(data: &ReportData) -> Result<String> {
             })
             .collect(),
         alone: data.alone.iter().map(|alone| AloneRow::new(alone, metric)).collect(),
-        searched: searched::searches(&data.found)?,
+        searched: searched::searches(&data.found, metric)?,
         searches: data
             .retrieval
             .iter()

@@ -6,6 +6,7 @@ use matformer_core::Budget;
 
 use super::{
     format,
+    metric::Metric,
     plots::{COLORS, Frame, Ink, Mark, Point, draw, range},
 };
 use crate::{Found, Result, budget};
@@ -22,61 +23,60 @@ pub(super) struct Searches {
     /// Methods and their colors.
     pub legend: Vec<(usize, String)>,
     pub rows: Vec<[String; 8]>,
-    /// How much chose and judged, where it was a part.
-    pub part: Option<String>,
 }
 
 /// What was found with the same weights; `None` where nothing was.
-pub(super) fn searches(found: &[Found]) -> Result<Option<Searches>> {
+pub(super) fn searches(found: &[Found], metric: Metric) -> Result<Option<Searches>> {
     if found.is_empty() {
         return Ok(None);
     }
     let mut found: Vec<&Found> = found.iter().collect();
-    // Budgets by what the dearest within them costs.
-    let mut dearest: BTreeMap<String, f64> = BTreeMap::new();
+    // Budgets by the largest within them.
+    let mut largest: BTreeMap<String, u64> = BTreeMap::new();
     for f in &found {
-        let cost = dearest.entry(budget(&f.budgets)).or_default();
-        *cost = cost.max(f.costs.first().copied().unwrap_or_default());
+        let size = largest.entry(budget(&f.budgets)).or_default();
+        *size = (*size).max(f.non_embedding);
     }
     found.sort_by(|a, b| {
-        let key = |f: &Found| dearest.get(&budget(&f.budgets)).copied().unwrap_or_default();
-        let names = || budget(&a.budgets).cmp(&budget(&b.budgets));
-        key(a).total_cmp(&key(b)).then_with(names).then(a.regret.total_cmp(&b.regret))
+        let key = |f: &Found| (largest.get(&budget(&f.budgets)).copied(), budget(&f.budgets));
+        key(a).cmp(&key(b)).then(a.regret.total_cmp(&b.regret))
     });
-    let drawn = found.iter().filter(|f| !OTHER_FAMILIES.contains(&f.searched.method.as_str()));
-    let mut methods: Vec<String> = drawn.map(|f| f.searched.method.clone()).collect();
+    let drawn = found.iter().filter(|f| !OTHER_FAMILIES.contains(&f.outcome.method.as_str()));
+    let mut methods: Vec<String> = drawn.map(|f| f.outcome.method.clone()).collect();
     methods.sort();
     methods.dedup();
     let color = |i: usize| i % usize::from(COLORS);
     Ok(Some(Searches {
         svg: figure(&found, &methods)?,
         legend: methods.iter().enumerate().map(|(i, name)| (color(i), name.clone())).collect(),
-        part: found.first().and_then(|f| part(f)),
-        rows: found.iter().map(|f| row(f)).collect(),
+        rows: found.iter().map(|f| row(f, metric)).collect(),
     }))
 }
 
-/// `50,000 targets chose and all of the other half judged`.
-fn part(f: &Found) -> Option<String> {
-    let said = |tokens: Option<usize>, all: &str| {
-        tokens.map_or(all.to_owned(), |n| format!("{} targets", format::thousands(n as u64)))
+/// What was searched for, and by how much of the data where it was a part:
+/// `60% and 8ms (50,000 tokens chose, all judged)`.
+fn budgets(f: &Found, metric: Metric) -> String {
+    let budgets = f.budgets.join(" and ");
+    let said = |tokens: Option<usize>| {
+        let part = |n| format!("{} {}", format::thousands(n as u64), metric.targets());
+        tokens.map_or("all".to_owned(), part)
     };
-    let [tokens, judged] = [f.tokens, f.judge_tokens];
-    (tokens.is_some() || judged.is_some()).then(|| {
-        let (chose, judged) = (said(tokens, "all of one half"), said(judged, "all of the other"));
-        format!("{chose} chose, {judged} judged")
-    })
+    match (f.tokens, f.judge_tokens) {
+        (None, None) => budgets,
+        (chose, judged) => format!("{budgets} ({} chose, {} judged)", said(chose), said(judged)),
+    }
 }
 
 /// Losses on the half that judges, a color per method, rings where several found the same; the line is
 /// the Pareto front.
 fn figure(found: &[&Found], methods: &[String]) -> Result<String> {
     let at = |f: &Found| (f.non_embedding as f64, f.b.value);
-    let mut marks = vec![Mark::Line(Ink::Muted, front(found.iter().map(|f| at(f)).collect()))];
+    let drawn = found.iter().filter(|f| methods.contains(&f.outcome.method));
+    let mut marks = vec![Mark::Line(Ink::Muted, front(drawn.map(|f| at(f)).collect()))];
     let n = methods.len().max(2) as u32 - 1;
     for (i, method) in methods.iter().enumerate() {
         let radius = RADII[0] - (RADII[0] - RADII[1]) * i as u32 / n;
-        let own = found.iter().filter(|f| f.searched.method == *method);
+        let own = found.iter().filter(|f| f.outcome.method == *method);
         marks.extend(own.map(|f| Mark::Dot(Ink::Series(i), at(f), radius)));
     }
     let frame = Frame {
@@ -101,20 +101,20 @@ fn front(mut points: Vec<Point>) -> Vec<Point> {
     front
 }
 
-fn row(f: &Found) -> [String; 8] {
+fn row(f: &Found, metric: Metric) -> [String; 8] {
     let cost = |(budget, cost): (&String, &f64)| match budget.parse::<Budget>() {
         Ok(budget) => budget.resource().describe(*cost),
         Err(_) => cost.to_string(),
     };
     [
-        f.budgets.join(" and "),
-        f.searched.method.clone(),
+        budgets(f, metric),
+        f.outcome.method.clone(),
         f.winner.clone(),
         f.budgets.iter().zip(&f.costs).map(cost).collect::<Vec<_>>().join(", "),
         format::thousands(f.non_embedding),
         format::with_error(f.b.value, f.b.stderr),
         format::difference(f.regret, f.stderr),
-        f.searched.tried.len().to_string(),
+        f.outcome.tried.len().to_string(),
     ]
 }
 
@@ -123,12 +123,12 @@ mod tests {
     use matformer_core::Submodel;
 
     use super::*;
-    use crate::{Estimate, Searched};
+    use crate::{Estimate, Outcome};
 
     #[test]
     fn rows_say_what_was_spent_of_each_budget() {
         let budgets = vec!["8ms".to_owned(), "60%".to_owned()];
-        let searched = Searched {
+        let outcome = Outcome {
             method: "exact".into(),
             seed: 0,
             tried: Vec::new(),
@@ -138,7 +138,7 @@ mod tests {
             seconds: 0.0,
         };
         let found = Found {
-            searched,
+            outcome,
             budgets,
             weights: "w".into(),
             data: "d".into(),
@@ -151,9 +151,9 @@ mod tests {
             regret: 0.0,
             stderr: None,
         };
-        let Searches { rows, part, .. } = searches(&[found]).unwrap().unwrap();
+        let Searches { rows, .. } = searches(&[found], Metric::Loss).unwrap().unwrap();
+        assert_eq!(rows[0][0], "8ms and 60% (50,000 tokens chose, all judged)");
         assert_eq!(rows[0][3], "7.50 ms, 1.20M non-embedding parameters");
-        assert_eq!(part.unwrap(), "50,000 targets chose, all of the other judged");
     }
 
     #[test]

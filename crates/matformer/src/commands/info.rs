@@ -4,7 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use matformer::{
-    core::{Named, Names, Resource, Space},
+    core::{Names, Resource, Space, SubmodelSpec},
     eval::ParamCounts,
     lm::{MatLmConfig, PAPER_TABLE, Preset, costs},
     nn::{Configured, ModelConfig},
@@ -150,26 +150,26 @@ fn granularities<K: Kind>(shape: &K::Shape, space: &Space) -> Result<Vec<Granula
         .collect()
 }
 
-/// The names that mean something for these weights, here.
+/// The names that mean something for these weights, here; says why others do not.
 fn named<K: Kind>(folder: &ModelFolder<K>) -> Result<Vec<NamedInfo>> {
     // A damaged list does not cost the rest.
     let names = Names::load(&folder.dir).unwrap_or_else(|error| {
         say!("note: {}", failure::said(&error.into()));
         Names::default()
     });
-    let here = names.iter().filter(|(name, named)| {
-        named.weights == folder.manifest.weights_sha256
-            && named.check(name, folder.space(), &folder.costs).is_ok()
-    });
-    let info = |(name, named): (&str, &Named)| {
-        Ok(NamedInfo {
-            name: name.to_owned(),
-            submodel: folder.space().label(&named.widths),
-            params: ParamCounts::of(&named.widths, &folder.costs)?,
-            found_by: named.found_by.clone(),
-        })
-    };
-    here.map(info).collect()
+    let mut found = Vec::new();
+    for (name, named) in names.iter() {
+        match folder.submodel(Some(&SubmodelSpec::Name(name.to_owned()))) {
+            Ok(submodel) => found.push(NamedInfo {
+                name: name.to_owned(),
+                submodel: folder.space().label(&submodel),
+                params: ParamCounts::of(&submodel, &folder.costs)?,
+                found_by: named.found_by.clone(),
+            }),
+            Err(error) => say!("note: `{name}` is not listed: {}", failure::said(&error)),
+        }
+    }
+    Ok(found)
 }
 
 fn print<K: Kind>(info: &Info<'_, K::Shape>) -> Result<ExitCode> {

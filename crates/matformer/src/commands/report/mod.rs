@@ -2,7 +2,7 @@
 
 mod overlay;
 
-use std::process::ExitCode;
+use std::{collections::BTreeMap, process::ExitCode};
 
 use anyhow::Result;
 use matformer::{
@@ -125,13 +125,18 @@ fn retrieval<K: Kind>(folder: &ModelFolder<K>, data: &str) -> Vec<SearchResults>
     retrieve::KEPT.iter().filter_map(kept).filter(same).collect()
 }
 
-/// What searches found with the same weights on the same data: of those by parts of it, the largest.
+/// What searches found with the same weights on the same data: of those within the same budgets by parts of
+/// it, the largest.
 fn found<K: Kind>(folder: &ModelFolder<K>, data: &str) -> Result<Vec<Found>> {
     let mut all = Found::load_all(&folder.dir, &folder.manifest.weights_sha256)?;
     all.retain(|found| found.data == data);
     let part = |found: &Found| [found.tokens, found.judge_tokens].map(|n| n.unwrap_or(usize::MAX));
-    let largest = all.iter().map(part).max();
-    all.retain(|found| Some(part(found)) == largest);
+    let mut largest = BTreeMap::new();
+    for found in &all {
+        let most = largest.entry(found.budgets.clone()).or_default();
+        *most = part(found).max(*most);
+    }
+    all.retain(|found| largest.get(&found.budgets) == Some(&part(found)));
     Ok(all)
 }
 

@@ -45,13 +45,15 @@ impl<'a, K: Kind> Halves<'a, K> {
             // As many as there are, or more, are all.
             Ok((Part { targets: targets.filter(|n| *n < there.targets), ..all }, there))
         };
-        let (a, _) = of(Half::A, args.tokens)?;
+        let (a, chooses) = of(Half::A, args.tokens)?;
         let (b, judges) = of(Half::B, args.judge_tokens.or(args.tokens))?;
         if judges.documents == 0 {
             return Err(Hinted {
                 message: format!(
-                    "the held-out data is one {}: nothing is left to judge by",
-                    K::DOCUMENT
+                    "the held-out data is {} {}{}: nothing is left to judge by",
+                    chooses.documents,
+                    K::DOCUMENT,
+                    if chooses.documents == 1 { "" } else { "s" }
                 ),
                 hint: format!("search needs at least two held-out {}s", K::DOCUMENT),
             })

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use matformer::{
     core::{Named, Names, Resource, Space, Submodel, SubmodelSpec},
-    eval::{EvalResults, Evaluation, Found, Scored, Searched, SubmodelLosses, budget, stats},
+    eval::{EvalResults, Evaluation, Found, Outcome, Scored, SubmodelLosses, budget, stats},
     search::{Method, Problem},
 };
 use serde::Serialize;
@@ -52,54 +52,52 @@ pub fn known<K: Kind>(
     folder: &ModelFolder<K>,
     budgets: &[String],
     halves: &Halves<'_, K>,
-) -> Result<Vec<Searched>> {
-    let all = Found::load_all(&folder.dir, &folder.manifest.weights_sha256)?.into_iter();
-    let same = all.filter(|found| {
-        found.budgets == budgets && found.data == halves.hash && found.tokens == halves.tokens()[0]
+) -> Result<Vec<Found>> {
+    let mut all = Found::load_all(&folder.dir, &folder.manifest.weights_sha256)?;
+    let [tokens, _] = halves.tokens();
+    all.retain(|found| {
+        found.budgets == budgets && found.data == halves.hash && found.tokens == tokens
     });
     // Files are named after methods.
-    let searched = same.map(|found| found.searched);
-    Ok(searched.filter(|searched| searched.method.parse::<Method>().is_ok()).collect())
+    all.retain(|found| found.outcome.method.parse::<Method>().is_ok());
+    Ok(all)
 }
 
-/// What was searched now, with the times of those calls that knew less, and what other methods found before.
+/// What was searched now, with the times of those calls that knew less, and what other methods found before,
+/// unless more judged them than judges now.
 pub fn with_known(
-    mut all: Vec<Searched>,
-    known: Vec<Searched>,
+    mut all: Vec<Outcome>,
+    known: Vec<Found>,
     problem: &Problem,
-) -> Vec<Searched> {
-    for old in known {
+    judge_tokens: Option<usize>,
+) -> Vec<Outcome> {
+    let judges = |tokens: Option<usize>| tokens.unwrap_or(usize::MAX);
+    for Found { outcome: old, judge_tokens: judged, .. } in known {
         match all.iter_mut().find(|new| new.method == old.method) {
             Some(new) if new.repeats(&old) => {
                 (new.measured, new.seconds) = (old.measured, old.seconds);
             }
             Some(_) => {}
             // What `ms` mean may have changed.
-            None if problem.fits(&old.widths) => all.push(old),
+            None if problem.fits(&old.widths) && judges(judged) <= judges(judge_tokens) => {
+                all.push(old);
+            }
             None => {}
         }
     }
     all
 }
 
-/// The best, by the half that chooses, of all that was tried now and before, and of what has the name: a
-/// shorter search does not take it from a longer one.
+/// The best, by the half that chooses, of what has the name and of all `outcomes`, the first of equals: a
+/// shorter search does not take the name from a longer one.
 pub fn best<'a, K: Kind>(
     folder: &ModelFolder<K>,
     problem: &Problem,
     budgets: &[String],
     halves: &mut Halves<'_, K>,
-    searched: impl Iterator<Item = &'a Searched>,
+    outcomes: impl Iterator<Item = &'a Outcome>,
 ) -> Result<Best> {
     let mut found: Vec<Best> = Vec::new();
-    for Searched { method, tried, .. } in searched {
-        let resolved = |s: &Scored| {
-            let spec = s.submodel.parse::<SubmodelSpec>().ok()?;
-            let submodel = spec.resolve(folder.space(), &folder.costs).ok()?;
-            problem.fits(&submodel).then(|| Best { submodel, a: s.a, found_by: method.clone() })
-        };
-        found.extend(tried.iter().filter_map(resolved).min_by(|a, b| a.a.total_cmp(&b.a)));
-    }
     // Whether the names can be read is said when they are written.
     let names = Names::load(&folder.dir).unwrap_or_default();
     if let Ok(Some(named)) = names.get(&name(budgets), &folder.manifest.weights_sha256)
@@ -110,12 +108,19 @@ pub fn best<'a, K: Kind>(
         let a = halves.losses(std::slice::from_ref(&submodel))?[0];
         found.push(Best { submodel, a, found_by: named.found_by.clone() });
     }
-    let best = found.into_iter().min_by(|a, b| a.a.total_cmp(&b.a));
+    for Outcome { method, tried, .. } in outcomes {
+        let resolved = |s: &Scored| {
+            let spec = s.submodel.parse::<SubmodelSpec>().ok()?;
+            let submodel = spec.resolve(folder.space(), &folder.costs).ok()?;
+            problem.fits(&submodel).then(|| Best { submodel, a: s.a, found_by: method.clone() })
+        };
+        found.extend(tried.iter().filter_map(resolved).min_by(|a, b| a.a.total_cmp(&b.a)));
+    }
     let nothing = || Hinted {
         message: "no method found a submodel within the budget".to_owned(),
         hint: "search by another --method".to_owned(),
     };
-    best.ok_or_else(nothing).bad_input()
+    found.into_iter().min_by(|a, b| a.a.total_cmp(&b.a)).ok_or_else(nothing).bad_input()
 }
 
 /// What `--json` prints.
@@ -128,6 +133,8 @@ pub struct Printed {
     pub documents: usize,
     /// The best submodel that any method tried, by the half that chooses.
     pub best: String,
+    /// What it costs, by each of the budgets.
+    pub best_costs: Vec<f64>,
     /// Its name from now on; `null` where it got none.
     pub name: Option<String>,
     /// One entry per method.
@@ -145,33 +152,36 @@ pub fn judged<K: Kind>(
     problem: &Problem,
     halves: &Halves<'_, K>,
     budgets: &[String],
-    (searched, best): (Vec<Searched>, &Submodel),
+    (outcomes, best): (Vec<Outcome>, &Submodel),
 ) -> Result<(Printed, Evaluation)> {
     let space = folder.space();
-    let mut submodels: Vec<Submodel> = searched.iter().map(|s| s.widths.clone()).collect();
+    let mut submodels: Vec<Submodel> =
+        outcomes.iter().map(|outcome| outcome.widths.clone()).collect();
     submodels.extend([best.clone(), space.largest()]);
     submodels.sort();
     submodels.dedup();
     let evaluation = halves.judge(&submodels)?;
     let non_embedding = folder.costs.get(Resource::NonEmbedding)?;
     let [tokens, judge_tokens] = halves.tokens();
-    let found = |searched: Searched| -> Result<Found> {
-        let losses = evaluation.losses(&searched.widths)?;
+    let costs = |submodel: &Submodel| -> matformer::core::Result<Vec<f64>> {
+        problem.limits().iter().map(|limit| limit.table.cost(submodel)).collect()
+    };
+    let found = |outcome: Outcome| -> Result<Found> {
+        let losses = evaluation.losses(&outcome.widths)?;
         let above = stats::difference(losses, evaluation.losses(best)?)?;
-        let costs = problem.limits().iter().map(|limit| limit.table.cost(&searched.widths));
         Ok(Found {
             budgets: budgets.to_vec(),
             weights: folder.manifest.weights_sha256.clone(),
             data: halves.hash.clone(),
             tokens,
             judge_tokens,
-            winner: space.label(&searched.widths),
-            costs: costs.collect::<matformer::core::Result<_>>()?,
-            non_embedding: non_embedding.cost(&searched.widths)? as u64,
+            winner: space.label(&outcome.widths),
+            costs: costs(&outcome.widths)?,
+            non_embedding: non_embedding.cost(&outcome.widths)? as u64,
             b: stats::loss(losses)?,
             regret: above.value,
             stderr: above.stderr,
-            searched,
+            outcome,
         })
     };
     let printed = Printed {
@@ -179,8 +189,9 @@ pub fn judged<K: Kind>(
         submodels: problem.size(),
         documents: evaluation.n_documents(),
         best: space.label(best),
+        best_costs: costs(best)?,
         name: None,
-        found: searched.into_iter().map(found).collect::<Result<_>>()?,
+        found: outcomes.into_iter().map(found).collect::<Result<_>>()?,
         judged: EvalResults::new(
             &folder.dir.display().to_string(),
             &halves.hash,
@@ -230,18 +241,35 @@ fn try_to_keep<K: Kind>(
     }
     let name = name(&named.budgets);
     let names = Names::load(&folder.dir)?;
-    let old = names.iter().find(|(old, _)| *old == name).map(|(_, old)| old);
-    if let Some(old) = old.filter(|old| old.weights == named.weights) {
-        let label = |named: &Named| folder.space().label(&named.widths);
-        // All of the model's own data counts for more than a part, or than other data.
-        if old.data != named.data && named.data != format!("{own}/a") {
-            say!("note: `{name}` stays {}, which other held-out data chose", label(old));
+    let space = folder.space();
+    if let Ok(Some(old)) = names.get(&name, &named.weights) {
+        let counts_more = old.data != named.data && rank(&old.data, own) > rank(&named.data, own);
+        if counts_more && old.check(&name, space, &folder.costs).is_ok() {
+            let label = space.label(&old.widths);
+            say!("note: `{name}` stays {label}, which more held-out data chose");
             return Ok(None);
         }
         if old.widths != named.widths {
-            say!("note: `{name}` was {}", label(old));
+            say!("note: `{name}` was {}", space.label(&old.widths));
         }
     }
     Names::add(&folder.dir, &name, named)?;
     Ok(Some(name))
+}
+
+/// What counts more to choose by: all of the model's own data, then all of other data, then the larger part.
+fn rank(chosen_by: &str, own: &str) -> (bool, bool, usize) {
+    let part = chosen_by.rsplit_once(':').and_then(|(_, targets)| targets.parse().ok());
+    (chosen_by == format!("{own}/a"), part.is_none(), part.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_of_the_own_data_counts_most() {
+        let ascending = ["ff/a:10", "aa/a:500", "ff/a", "aa/a"].map(|data| rank(data, "aa"));
+        assert!(ascending.is_sorted_by(|a, b| a < b), "{ascending:?}");
+    }
 }

@@ -2,28 +2,28 @@
 
 mod halves;
 mod judged;
+mod printed;
 
 use std::{process::ExitCode, time::Instant};
 
 use anyhow::Result;
 use matformer::{
-    core::{Resource, Submodel},
-    eval::{Estimate, Scored, Searched},
+    core::{Budget, Submodel},
+    eval::{Outcome, Scored},
     run_file::{Lm, RunKind, Vit},
     search::{
         Limit, Method, Problem, Search, Searcher, run as run_search, shapes::count_non_decreasing,
     },
 };
 
-use self::{halves::Halves, judged::Printed};
-use super::{Context, DATA_HINT, count, print_json, table};
+use self::halves::Halves;
+use super::{Context, DATA_HINT, print_json};
 use crate::{
     args::SearchArgs,
     failure::{Hinted, OrBadInput},
     folder::ModelFolder,
     kind::{self, Kind},
     logging::say,
-    output::out,
 };
 
 /// Most submodels that are listed without being asked for.
@@ -52,7 +52,12 @@ fn run_kind<K: Kind>(args: &SearchArgs, context: &Context) -> Result<ExitCode> {
         })
         .bad_input();
     }
-    let problem = problem(&folder, args)?;
+    // In one order, each once: they name files and the winner.
+    let mut budgets = args.budgets.clone();
+    budgets.sort_by_cached_key(ToString::to_string);
+    budgets.dedup();
+    let problem = problem(&folder, &budgets)?;
+    let budgets: Vec<String> = budgets.iter().map(ToString::to_string).collect();
     let methods = methods(args, &problem);
     let searches = methods
         .iter()
@@ -64,10 +69,6 @@ fn run_kind<K: Kind>(args: &SearchArgs, context: &Context) -> Result<ExitCode> {
         None => folder.own_data(DATA_HINT)?,
     };
     let mut halves = Halves::new(&folder, &prepared, args)?;
-    // In one order, each once: they name files and the winner.
-    let mut budgets: Vec<String> = args.budgets.iter().map(ToString::to_string).collect();
-    budgets.sort();
-    budgets.dedup();
     let known = judged::known(&folder, &budgets, &halves)?;
     let mut all = Vec::new();
     for (method, search) in methods.into_iter().zip(searches) {
@@ -77,16 +78,18 @@ fn run_kind<K: Kind>(args: &SearchArgs, context: &Context) -> Result<ExitCode> {
             None => say!("note: {method} found nothing within the budget"),
         }
     }
-    let best = judged::best(&folder, &problem, &budgets, &mut halves, all.iter().chain(&known))?;
+    let outcomes = known.iter().map(|found| &found.outcome).chain(&all);
+    let best = judged::best(&folder, &problem, &budgets, &mut halves, outcomes)?;
     halves.say_not_kept();
-    let all = (judged::with_known(all, known, &problem), best.submodel());
+    let all = judged::with_known(all, known, &problem, halves.tokens()[1]);
+    let all = (all, best.submodel());
     let (mut printed, losses) = judged::judged(&folder, &problem, &halves, &budgets, all)?;
     printed.name = judged::keep(&folder, &printed.found, best.named(&folder, &budgets, &halves));
     printed.per_document = args.per_document.then(|| judged::per_document(&losses, folder.space()));
     if context.json {
         return print_json(&printed);
     }
-    print(&printed, &problem, &folder)?;
+    printed::print(&printed, &problem, &folder)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -97,7 +100,7 @@ fn searched<K: Kind>(
     halves: &mut Halves<'_, K>,
     (method, args): (Method, &SearchArgs),
     mut search: Search,
-) -> Result<Option<Searched>> {
+) -> Result<Option<Outcome>> {
     let (started, before) = (Instant::now(), halves.measured());
     run_search(&mut search, problem, |asked| halves.losses(asked))?;
     let scored = |(submodel, a): &(Submodel, f64)| Scored {
@@ -108,7 +111,7 @@ fn searched<K: Kind>(
     if method == Method::Evolution && tried.len() < args.evaluations {
         say!("note: evolution ended after {}: nothing new is near what lives", tried.len());
     }
-    Ok(search.best(problem).map(|(widths, a)| Searched {
+    Ok(search.best(problem).map(|(widths, a)| Outcome {
         method: method.to_string(),
         seed: args.seed,
         tried,
@@ -119,12 +122,12 @@ fn searched<K: Kind>(
     }))
 }
 
-fn problem<K: Kind>(folder: &ModelFolder<K>, args: &SearchArgs) -> Result<Problem> {
-    let limit = |budget: &matformer::core::Budget| -> matformer::core::Result<Limit> {
+fn problem<K: Kind>(folder: &ModelFolder<K>, budgets: &[Budget]) -> Result<Problem> {
+    let limit = |budget: &Budget| -> matformer::core::Result<Limit> {
         let (table, most) = budget.limit(folder.space(), &folder.costs)?;
         Ok(Limit { table: table.clone(), most })
     };
-    let limits = args.budgets.iter().map(limit).collect::<matformer::core::Result<_>>();
+    let limits = budgets.iter().map(limit).collect::<matformer::core::Result<_>>();
     Problem::new(folder.space(), limits.bad_input()?).bad_input()
 }
 
@@ -146,50 +149,4 @@ fn methods(args: &SearchArgs, problem: &Problem) -> Vec<Method> {
         }
         None => Method::SEARCHING.into_iter().filter(feasible).collect(),
     }
-}
-
-fn print<K: Kind>(printed: &Printed, problem: &Problem, folder: &ModelFolder<K>) -> Result<()> {
-    let data = &printed.judged.data;
-    let budgets = problem.limits().iter().map(|l| l.table.resource.describe(l.most));
-    out!(
-        "within {}: chosen by one half of the held-out {}s, judged by the other ({} {})",
-        budgets.collect::<Vec<_>>().join(" and "),
-        K::DOCUMENT,
-        count(data.tokens as f64),
-        K::TARGETS
-    )?;
-    let mut lines = comfy_table::Table::new();
-    lines.load_style(comfy_table::presets::NOTHING);
-    let limited: Vec<Resource> = problem.limits().iter().map(|l| l.table.resource).collect();
-    let head = ["method", "submodel"].map(str::to_owned).into_iter();
-    let costs = limited.iter().map(ToString::to_string);
-    let tail = ["loss", "above the best", "tried", "s"].map(str::to_owned);
-    lines.set_header(head.chain(costs).chain(tail));
-    for found in &printed.found {
-        let cost = |(resource, cost): (&Resource, &f64)| match resource {
-            Resource::Millis => format!("{cost:.3}"),
-            _ => count(*cost),
-        };
-        let head = [found.searched.method.clone(), found.winner.clone()].into_iter();
-        let costs = limited.iter().zip(&found.costs).map(cost);
-        let above = Estimate { value: found.regret, stderr: found.stderr };
-        lines.add_row(head.chain(costs).chain([
-            table::loss(found.b),
-            table::loss(above),
-            found.searched.tried.len().to_string(),
-            format!("{:.1}", found.searched.seconds),
-        ]));
-    }
-    out!("{lines}")?;
-    let largest = folder.space().label(&folder.space().largest());
-    if let Some(r) = printed.judged.results.iter().find(|r| r.submodel == largest) {
-        let loss = table::loss(Estimate { value: r.loss, stderr: r.stderr });
-        out!("{largest}, without a budget: {loss}")?;
-    }
-    let (best, all) = (&printed.best, count(printed.submodels));
-    match &printed.name {
-        Some(name) => out!("`{name}` is {best} now, the best that was tried of {all} submodels")?,
-        None => out!("{best} is the best that was tried of {all} submodels")?,
-    }
-    out!("± one standard error over {}s, differences paired", K::DOCUMENT)
 }

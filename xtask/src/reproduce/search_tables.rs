@@ -10,12 +10,15 @@ use super::{
 /// Per case what every method found, how well it searched, and what it took; then the paper's Figure 6.
 pub fn tables(document: &Value) -> String {
     let of_case = |case: &Value| {
-        let spent = if case["seconds"].is_null() { String::new() } else { spent(case) };
-        let (name, chosen) = (text(&case["name"]), chosen(case));
-        format!("### {name}\n\n{}\n{chosen}\n{spent}\n", regrets(case))
+        let mut parts = vec![format!("### {}", text(&case["name"])), regrets(case)];
+        if !case["seconds"].is_null() {
+            parts.extend([chosen(case), spent(case)]);
+        }
+        parts.join("\n\n").replace("\n\n\n", "\n\n")
     };
-    let cases: String = list(&document["cases"]).iter().map(of_case).collect();
-    format!("{cases}### Figure 6\n\n{}", figure_6(document))
+    let mut parts: Vec<String> = list(&document["cases"]).iter().map(of_case).collect();
+    parts.extend(list(&document["draws"]).iter().map(figure_6));
+    parts.iter().map(|part| format!("{}\n\n", part.trim_end())).collect::<String>()
 }
 
 /// The budget that a search was made for.
@@ -47,17 +50,21 @@ fn regrets(case: &Value) -> String {
 fn chosen(case: &Value) -> String {
     let printed = &list(&case["budgets"])[MIDDLE];
     let optimum = found(printed, "exhaustive")["a"].as_f64().unwrap_or(f64::NAN);
-    let head = [format!("above the optimum by the half that chose, {}, mnat", budget(printed))];
     let first = DRAWING.map(|method| found(printed, method));
     let all: Vec<&Value> = first.iter().chain(list(&case["seeds"])).collect();
-    let mut seeds: Vec<String> = all.iter().map(|entry| text(&entry["seed"])).collect();
+    let mut seeds: Vec<u64> = all.iter().filter_map(|entry| entry["seed"].as_u64()).collect();
     seeds.dedup();
-    let head: Vec<String> =
-        head.into_iter().chain(seeds.iter().map(|seed| format!("seed {seed}"))).collect();
+    let head = format!("above the optimum by the half that chose, {}, mnat", budget(printed));
+    let columns = seeds.iter().map(|seed| format!("seed {seed}"));
+    let head: Vec<String> = std::iter::once(head).chain(columns).collect();
+    let cell = |method: &str, seed: u64| {
+        let own = all.iter().find(|entry| entry["method"] == method && entry["seed"] == seed);
+        let a = own.and_then(|entry| entry["a"].as_f64());
+        a.map_or(String::new(), |a| format!("{:.2}", 1e3 * (a - optimum)))
+    };
     let row = |method: &str| {
-        let own = all.iter().filter(|entry| entry["method"] == method);
-        let above = own.map(|entry| 1e3 * (entry["a"].as_f64().unwrap_or(f64::NAN) - optimum));
-        std::iter::once(method.to_owned()).chain(above.map(|above| format!("{above:.2}"))).collect()
+        let cells = seeds.iter().map(|seed| cell(method, *seed));
+        std::iter::once(method.to_owned()).chain(cells).collect()
     };
     table(&head, DRAWING.map(row).to_vec())
 }
@@ -74,7 +81,7 @@ fn milli(difference: &Value) -> String {
 /// What the methods cost where nothing was known.
 fn spent(case: &Value) -> String {
     let seconds = list(&case["seconds"]);
-    let mut head = vec!["from nothing, budget in the middle".to_owned()];
+    let mut head = vec!["from nothing, budget in the middle, one run each".to_owned()];
     head.extend(seconds.iter().map(|entry| text(&entry["method"])));
     let row = |name: &str, cell: &dyn Fn(&Value) -> String| {
         std::iter::once(name.to_owned()).chain(seconds.iter().map(cell)).collect()
@@ -86,16 +93,17 @@ fn spent(case: &Value) -> String {
     table(&head, rows)
 }
 
-fn figure_6(document: &Value) -> String {
+/// The two draws of one seed.
+fn figure_6(draws: &Value) -> String {
     let columns = ["sampled, evolution", "per-layer, mix", "per-layer, evolution"];
     let head = ["above sampled, mix; mnat"].into_iter().chain(columns).map(str::to_owned);
-    let rows = list(&document["draws"]).iter().map(|draw| {
-        let all = list(&draw["sampled"]).iter().chain(list(&draw["per_layer"]));
-        let budgets: Vec<String> = list(&draw["budgets"]).iter().map(text).collect();
-        let cells = all.map(|entry| milli(&entry["above"]));
+    let rows = list(&draws["rows"]).iter().map(|row| {
+        let budgets: Vec<String> = list(&row["budgets"]).iter().map(text).collect();
+        let cells = columns.iter().map(|column| milli(&row[*column]));
         std::iter::once(budgets.join(" and ")).chain(cells).collect()
     });
-    table(&head.collect::<Vec<_>>(), rows.collect())
+    let table = table(&head.collect::<Vec<_>>(), rows.collect());
+    format!("### Figure 6, both trained with seed {}\n\n{table}", draws["seed"])
 }
 
 #[cfg(test)]
