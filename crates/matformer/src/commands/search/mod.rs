@@ -108,7 +108,8 @@ fn searched<K: Kind>(
         a: *a,
     };
     let tried: Vec<Scored> = search.tried().iter().map(scored).collect();
-    if method == Method::Evolution && tried.len() < args.evaluations {
+    let all = || problem.all(LISTED as usize).is_ok_and(|all| all.len() <= tried.len());
+    if method == Method::Evolution && tried.len() < args.evaluations && !all() {
         say!("note: evolution ended after {}: nothing new is near what lives", tried.len());
     }
     Ok(search.best(problem).map(|(widths, a)| Outcome {
