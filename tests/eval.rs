@@ -187,3 +187,14 @@ fn other_data_than_it_was_trained_on_is_noted() {
     note: other data than the model was trained on; losses compare at equal hash only
     ");
 }
+
+#[test]
+fn a_run_whose_text_lies_elsewhere_now_says_where_it_was_looked_for() {
+    let place = Place::trained();
+    std::fs::rename(place.path("text"), place.path("moved")).unwrap();
+    snapshot!(place.refused(&["eval", "run"]), @"
+    reading documents
+    error: cannot read `text`: No such file or directory (os error 2)
+    hint: relative paths in run/run.toml are looked for from where a command is called: call it where the run was trained
+    ");
+}

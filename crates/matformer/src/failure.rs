@@ -79,14 +79,21 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
 
 /// A full disk is not the input's fault, whatever was being done.
 fn out_of_space(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .any(|e| matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+    kinds(error).any(|kind| matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+}
+
+/// Whether a file or folder that is not there is the cause.
+pub fn nothing_there(error: &anyhow::Error) -> bool {
+    kinds(error).any(|kind| kind == ErrorKind::NotFound)
+}
+
+fn kinds(error: &anyhow::Error) -> impl Iterator<Item = ErrorKind> + '_ {
+    let causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    causes.map(std::io::Error::kind)
 }
 
 /// The error and its causes, each said once: some errors say their cause themselves.
-fn message(error: &anyhow::Error) -> String {
+pub fn message(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
         if !text.ends_with(&cause) {

@@ -21,7 +21,7 @@ use matformer::{
 };
 
 use crate::{
-    failure::{Hinted, OrBadInput},
+    failure::{self, Hinted, OrBadInput},
     kind::Kind,
     logging::{quiet, say},
 };
@@ -131,7 +131,18 @@ impl<K: Kind> ModelFolder<K> {
             .bad_input();
         }
         let run = RunFile::load(&path, &[]).bad_input()?;
-        K::prepare_for(self, &run, true)
+        K::prepare_for(self, &run, true).or_else(|error| match failure::nothing_there(&error) {
+            true => Err(Hinted {
+                message: failure::message(&error),
+                hint: format!(
+                    "relative paths in {} are looked for from where a command is called: call it where \
+                     the run was trained",
+                    path.display()
+                ),
+            })
+            .bad_input(),
+            false => Err(error),
+        })
     }
 
     /// The data of the run file or run folder `from`, read as this model does.
