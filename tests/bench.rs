@@ -36,7 +36,7 @@ fn milliseconds_are_a_budget_once_they_were_measured() {
     let other = place.read("run/latency.json").replace("threads", "threads of another");
     place.write("run/latency.json", other);
     let refused = place.refused(&["eval", "run", "--submodels", "60000ms"]);
-    assert!(refused.contains("nothing was measured in `ms`"), "{refused}");
+    assert!(refused.contains("latency.json: measured for the machine"), "{refused}");
 }
 
 #[test]

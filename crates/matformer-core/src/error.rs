@@ -212,6 +212,12 @@ impl Error {
     /// What to do about it, where there is something to do: a sentence without a full stop.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::UnknownName { name, .. } if name.starts_with(crate::named::BEST) => {
+                Some(format!(
+                    "`matformer search MODEL --budget {}` finds it",
+                    name.trim_start_matches(crate::named::BEST).replace('_', " --budget ")
+                ))
+            }
             Self::UnknownName { .. } => Some(
                 "a width `128`, runs of layers `64x1+128x4` or a budget `60%` also work".into(),
             ),

@@ -23,6 +23,14 @@ pub struct Named {
 }
 
 impl Named {
+    /// What the best within budgets is called: `best@60%`, or `best@60%_8ms` where all hold, in one order.
+    pub fn best_within(budgets: &[Budget]) -> String {
+        let mut budgets: Vec<String> = budgets.iter().map(ToString::to_string).collect();
+        budgets.sort();
+        budgets.dedup();
+        format!("{BEST}{}", budgets.join("_"))
+    }
+
     /// Checks that it still is within its budgets: milliseconds are of one machine.
     ///
     /// # Errors
@@ -79,12 +87,17 @@ impl Names {
         fs::write_json(folder.as_ref().join(Self::FILE), WHAT, &all)
     }
 
-    /// The submodel of that name, which must have been found for `weights`; nothing if there is none.
+    /// The submodel of that name, which must have been found for `weights`; nothing if there is none. Budgets
+    /// may be written otherwise: `best@0.1M` is `best@100k`.
     ///
     /// # Errors
     /// [`Error::NamedForOthers`].
     pub fn get(&self, name: &str, weights: &str) -> Result<Option<&Named>> {
-        match self.0.get(name) {
+        let named = self.0.get(name).or_else(|| {
+            let budgets = budgets(name.strip_prefix(BEST)?)?;
+            self.0.get(&Named::best_within(&budgets))
+        });
+        match named {
             Some(named) if named.weights != weights => Err(Error::NamedForOthers {
                 name: name.to_owned(),
                 found: named.weights.clone(),
@@ -100,12 +113,39 @@ impl Names {
     }
 }
 
+/// Budgets joined by `_`, which resources have in their names too.
+fn budgets(text: &str) -> Option<Vec<Budget>> {
+    if let Ok(one) = text.parse() {
+        return Some(vec![one]);
+    }
+    text.rmatch_indices('_').find_map(|(at, _)| {
+        let first = text[..at].parse().ok()?;
+        Some([vec![first], budgets(&text[at + 1..])?].concat())
+    })
+}
+
+/// What names of the best begin with.
+pub(crate) const BEST: &str = "best@";
+
 pub(crate) const WHAT: &str = "a list of named submodels";
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{CostTable, Granularities, Resource};
+
+    #[test]
+    fn budgets_may_be_written_in_many_ways() {
+        let best = |text: &str| budgets(text).map(|budgets| Named::best_within(&budgets));
+        for (text, expected) in [
+            ("8ms_60%", "best@60%_8ms"),
+            ("60.0%non_embedding_0.1M", "best@100k_60%"),
+            ("70%kv_bytes", "best@70%kv_bytes"),
+        ] {
+            assert_eq!(best(text).as_deref(), Some(expected), "{text}");
+        }
+        assert_eq!((best("60%_"), best("big")), (None, None));
+    }
 
     #[test]
     fn names_are_of_one_set_of_weights() {
@@ -125,6 +165,7 @@ mod tests {
         let found = names.get("best@60%", "aa").unwrap().unwrap();
         assert_eq!(found.widths.widths(), [16, 16]);
         assert_eq!(names.get("best@70%", "aa").unwrap(), None);
+        assert_eq!(names.get("best@60.0%non_embedding", "aa").unwrap(), Some(found));
         assert_eq!(
             names.iter().map(|(name, _)| name).collect::<Vec<_>>(),
             ["best@50%", "best@60%"]

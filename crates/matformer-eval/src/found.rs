@@ -1,6 +1,6 @@
 //! What searches found, as files and numbers.
 
-use std::path::Path;
+use std::{fs::File, path::Path};
 
 use matformer_core::{Submodel, fs};
 use serde::{Deserialize, Serialize};
@@ -101,7 +101,11 @@ impl Found {
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn load_all(folder: &Path, weights: &str) -> Result<Vec<Self>> {
+    pub fn load_all(
+        folder: &Path,
+        weights: &str,
+        mut passed_over: impl FnMut(&Path),
+    ) -> Result<Vec<Self>> {
         let folder = folder.join(Self::FOLDER);
         if !folder.exists() {
             return Ok(Vec::new());
@@ -109,9 +113,31 @@ impl Found {
         let mut paths = fs::read_dir(&folder)?;
         paths.retain(|path| path.extension().is_some_and(|e| e == "json"));
         paths.sort();
-        let read = |path| -> Option<Self> { serde_json::from_slice(&fs::read(path).ok()?).ok() };
-        let all = paths.into_iter().filter_map(read);
-        Ok(all.filter(|found| found.weights == weights).collect())
+        let mut all = Vec::new();
+        for path in paths {
+            match serde_json::from_slice::<Self>(&fs::read(&path)?) {
+                Ok(found) => all.push(found),
+                Err(_) => passed_over(&path),
+            }
+        }
+        all.retain(|found| found.weights == weights);
+        Ok(all)
+    }
+
+    /// Waits until no other process holds these files of a model folder, and holds them until the file is
+    /// dropped.
+    ///
+    /// # Errors
+    /// When the file cannot be made or locked.
+    pub fn lock(folder: &Path) -> Result<File> {
+        let folder = folder.join(Self::FOLDER);
+        fs::create_dir_all(&folder)?;
+        let path = folder.join(".lock");
+        let mut options = File::options();
+        let opened = options.create(true).truncate(false).write(true).open(&path);
+        let file = opened.map_err(fs::error(&path, "open"))?;
+        file.lock().map_err(fs::error(&path, "lock"))?;
+        Ok(file)
     }
 }
 

@@ -28,18 +28,31 @@ impl Sweep {
     /// # Errors
     /// When the folder's measurements cannot be read.
     pub fn open(folder: &Path, weights: &str, data: &str) -> Result<Self> {
-        let all = Measurements::read_all(folder)?.entries.into_iter();
-        let ours = all.filter(|m| m.weights == weights && m.data == data && m.metric == "loss");
-        let known =
-            ours.map(|m| (Submodel::new(m.widths), Estimate { value: m.value, stderr: m.stderr }));
-        Ok(Self {
+        let mut sweep = Self {
             folder: folder.to_owned(),
             weights: weights.to_owned(),
             data: data.to_owned(),
-            known: known.collect(),
+            known: HashMap::new(),
             measured: 0,
             not_kept: None,
-        })
+        };
+        sweep.refresh()?;
+        Ok(sweep)
+    }
+
+    /// Adds what others have measured since.
+    ///
+    /// # Errors
+    /// When the folder's measurements cannot be read.
+    pub fn refresh(&mut self) -> Result<()> {
+        // Of several the last counts.
+        for m in Measurements::read_all(&self.folder)?.entries.into_iter().rev() {
+            if m.weights == self.weights && m.data == self.data && m.metric == "loss" {
+                let loss = Estimate { value: m.value, stderr: m.stderr };
+                self.known.entry(Submodel::new(m.widths)).or_insert(loss);
+            }
+        }
+        Ok(())
     }
 
     /// Those that are not measured yet, each once, sorted: neighbours share their first layers.
@@ -89,6 +102,11 @@ impl Sweep {
             self.not_kept = Some(error.into());
         }
         Ok(())
+    }
+
+    /// What is known, measured now or before: submodels and their losses.
+    pub fn known(&self) -> impl Iterator<Item = (&Submodel, f64)> {
+        self.known.iter().map(|(submodel, loss)| (submodel, loss.value))
     }
 
     /// How many were measured now.
@@ -149,6 +167,7 @@ mod tests {
         let mut sweep = open("w", "d/a");
         assert_eq!(losses(&mut sweep, &submodels).unwrap(), [6.25, 0.78125, 6.25, 3.125]);
         assert_eq!((sweep.measured(), sweep.not_kept().is_none()), (1, true));
+        assert_eq!(sweep.known().map(|(_, loss)| loss).fold(f64::INFINITY, f64::min), 0.78125);
         // Of other weights or data nothing is known.
         for (weights, data) in [("v", "d/a"), ("w", "d/b")] {
             assert_eq!(open(weights, data).open_among(&submodels).len(), 3);

@@ -39,8 +39,13 @@ pub trait OrBadInput<T> {
 
 impl<T, E: Into<anyhow::Error>> OrBadInput<T> for Result<T, E> {
     fn bad_input(self) -> anyhow::Result<T> {
-        self.map_err(|e| BadInput(e.into()).into())
+        self.map_err(bad_input)
     }
+}
+
+/// An error that makes the process exit with 2.
+pub fn bad_input(error: impl Into<anyhow::Error>) -> anyhow::Error {
+    BadInput(error.into()).into()
 }
 
 /// An error with nothing but a message and a hint.
@@ -94,8 +99,14 @@ fn kinds(error: &anyhow::Error) -> impl Iterator<Item = ErrorKind> + '_ {
 
 /// The error and its causes, each said once: some errors say their cause themselves.
 pub fn message(error: &anyhow::Error) -> String {
+    chain(error.as_ref())
+}
+
+/// The same of any error.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
+    let mut causes = std::iter::successors(error.source(), |cause| cause.source());
+    while let Some(cause) = causes.next().map(ToString::to_string) {
         if !text.ends_with(&cause) {
             text = format!("{text}: {cause}");
         }

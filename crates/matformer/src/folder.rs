@@ -9,7 +9,7 @@ use anyhow::Result;
 use burn::tensor::Device;
 use indicatif::{ProgressBar, ProgressStyle};
 use matformer::{
-    core::{Costs, Draw, Manifest, Names, Space, Submodel, SubmodelSpec, fs},
+    core::{Costs, Draw, Manifest, Names, Resource, Space, Submodel, SubmodelSpec, fs},
     data::{
         AugmentConfig, DataConfig, ImageConfig, ImageShape, Prepared, PreparedImages, Progress,
         Stage, TOKENIZER_FILE, Tokenizer,
@@ -37,6 +37,8 @@ pub struct ModelFolder<K: Kind> {
     pub model: K::Net,
     pub manifest: Manifest,
     pub costs: Costs,
+    /// Why what was measured of its times is not what they are here.
+    no_millis: Option<String>,
 }
 
 impl<K: Kind> ModelFolder<K> {
@@ -45,9 +47,10 @@ impl<K: Kind> ModelFolder<K> {
         check_is_model(dir).bad_input()?;
         let started = Instant::now();
         let (model, manifest) = folder::load::<K::Net>(dir, device).bad_input()?;
-        let costs = match latency::<K>(dir, device, model.space()) {
-            Some(times) => K::costs(model.config()).with(times.table()),
-            None => K::costs(model.config()),
+        let (costs, no_millis) = match latency::<K>(dir, device, model.space()) {
+            Ok(Some(times)) => (K::costs(model.config()).with(times.table()), None),
+            Ok(None) => (K::costs(model.config()), None),
+            Err(why) => (K::costs(model.config()), Some(why)),
         };
         tracing::info!(
             "{}: {} layers of d_ff {}, weights {}, read in {:.2?}",
@@ -57,7 +60,7 @@ impl<K: Kind> ModelFolder<K> {
             manifest.weights_sha256.get(..16).unwrap_or_default(),
             started.elapsed()
         );
-        Ok(Self { dir: dir.to_owned(), model, manifest, costs })
+        Ok(Self { dir: dir.to_owned(), model, manifest, costs, no_millis })
     }
 
     pub fn space(&self) -> &Space {
@@ -69,7 +72,7 @@ impl<K: Kind> ModelFolder<K> {
         let Some(spec) = spec else {
             return Ok(self.only_trained().unwrap_or_else(|| self.space().largest()));
         };
-        let submodel = self.resolve(spec).bad_input()?;
+        let submodel = self.resolve(spec).map_err(|error| self.explained(error))?;
         let trained = match self.only_trained() {
             Some(only) => submodel == only,
             None => self.space().is_trained(&submodel),
@@ -79,6 +82,20 @@ impl<K: Kind> ModelFolder<K> {
             say!("note: `{label}` has widths that training never saw");
         }
         Ok(submodel)
+    }
+
+    /// Bad input; where times are missing, with why those that were measured do not count.
+    pub fn explained(&self, error: matformer::core::Error) -> anyhow::Error {
+        use matformer::core::Error::UnknownCost;
+        match (&error, &self.no_millis) {
+            (UnknownCost { resource: Resource::Millis, .. }, Some(why)) => {
+                failure::bad_input(Hinted {
+                    message: format!("{}: {why}", self.dir.join(Latency::FILE).display()),
+                    hint: "`matformer bench layers` measures it here".to_owned(),
+                })
+            }
+            _ => failure::bad_input(error),
+        }
     }
 
     /// What was typed: also a name that the folder gives, such as `best@60%`.
@@ -220,17 +237,37 @@ pub fn normalization(dir: &Path) -> Result<AugmentConfig> {
     })
 }
 
-/// What `ms` of a budget mean for the model in `dir`: what was measured on this machine and device.
-fn latency<K: Kind>(dir: &Path, device: &Device, space: &Space) -> Option<LayerTimes> {
-    let mut kept = Latency::load(dir)?;
-    let here = kept.machine == timing::describe() && kept.device == format!("{device:?}");
-    let config = fs::sha256_file(dir.join(folder::CONFIG)).ok()?;
-    let times = kept.workloads.remove(K::MILLIS_OF)?;
-    let same = here && kept.config == config && times.layers.len() == space.n_layers;
+/// What `ms` of a budget mean for the model in `dir`, if it was measured on this machine and device; else why
+/// it is not that.
+fn latency<K: Kind>(
+    dir: &Path,
+    device: &Device,
+    space: &Space,
+) -> Result<Option<LayerTimes>, String> {
+    if !dir.join(Latency::FILE).exists() {
+        return Ok(None);
+    }
+    let mut kept = Latency::load(dir).ok_or("cannot be understood")?;
+    for (what, found, expected) in [
+        ("machine", kept.machine, timing::describe()),
+        ("device", kept.device, format!("{device:?}")),
+        ("config", kept.config, fs::sha256_file(dir.join(folder::CONFIG)).unwrap_or_default()),
+    ] {
+        if found != expected {
+            return Err(format!("measured for the {what} `{found}`, here is `{expected}`"));
+        }
+    }
+    let times = kept.workloads.remove(K::MILLIS_OF).ok_or(format!("lacks `{}`", K::MILLIS_OF))?;
     let widths = space.granularities.widths();
     let whole = |row: &Vec<f64>| row.len() == widths.len() && row.iter().all(|ms| *ms >= 0.0);
-    let sound = times.widths == widths && times.layers.iter().all(whole) && times.constant >= 0.0;
-    (same && sound).then_some(times)
+    let sound = times.layers.len() == space.n_layers
+        && times.widths == widths
+        && times.layers.iter().all(whole)
+        && times.constant >= 0.0;
+    match sound {
+        true => Ok(Some(times)),
+        false => Err("lacks numbers, or has numbers below 0".to_owned()),
+    }
 }
 
 /// A clear word where a folder is not one, or not yet one.

@@ -41,13 +41,25 @@ pub(super) fn searches(found: &[Found], metric: Metric) -> Result<Option<Searche
         let key = |f: &Found| (largest.get(&budget(&f.budgets)).copied(), budget(&f.budgets));
         key(a).cmp(&key(b)).then(a.regret.total_cmp(&b.regret))
     });
-    let drawn = found.iter().filter(|f| !OTHER_FAMILIES.contains(&f.outcome.method.as_str()));
-    let mut methods: Vec<String> = drawn.map(|f| f.outcome.method.clone()).collect();
+    // Of searches within the same budgets by parts of the data, those by the largest are drawn.
+    let part = |f: &Found| [f.tokens, f.judge_tokens].map(|n| n.unwrap_or(usize::MAX));
+    let mut parts: BTreeMap<&[String], [usize; 2]> = BTreeMap::new();
+    for f in &found {
+        let most = parts.entry(&f.budgets).or_default();
+        *most = part(f).max(*most);
+    }
+    let drawn: Vec<&Found> = found
+        .iter()
+        .copied()
+        .filter(|f| parts.get(f.budgets.as_slice()) == Some(&part(f)))
+        .filter(|f| !OTHER_FAMILIES.contains(&f.outcome.method.as_str()))
+        .collect();
+    let mut methods: Vec<String> = drawn.iter().map(|f| f.outcome.method.clone()).collect();
     methods.sort();
     methods.dedup();
     let color = |i: usize| i % usize::from(COLORS);
     Ok(Some(Searches {
-        svg: figure(&found, &methods)?,
+        svg: figure(&drawn, &methods)?,
         legend: methods.iter().enumerate().map(|(i, name)| (color(i), name.clone())).collect(),
         rows: found.iter().map(|f| row(f, metric)).collect(),
     }))
@@ -71,8 +83,7 @@ fn budgets(f: &Found, metric: Metric) -> String {
 /// the Pareto front.
 fn figure(found: &[&Found], methods: &[String]) -> Result<String> {
     let at = |f: &Found| (f.non_embedding as f64, f.b.value);
-    let drawn = found.iter().filter(|f| methods.contains(&f.outcome.method));
-    let mut marks = vec![Mark::Line(Ink::Muted, front(drawn.map(|f| at(f)).collect()))];
+    let mut marks = vec![Mark::Line(Ink::Muted, front(found.iter().map(|f| at(f)).collect()))];
     let n = methods.len().max(2) as u32 - 1;
     for (i, method) in methods.iter().enumerate() {
         let radius = RADII[0] - (RADII[0] - RADII[1]) * i as u32 / n;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, process::ExitCode, time::Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use burn::tensor::Device;
 use indicatif::ProgressBar;
 use matformer::{
@@ -20,7 +20,6 @@ use crate::{
     failure::OrBadInput,
     folder::{ModelFolder, progress_bar},
     kind::{self, Kind},
-    logging::say,
     output::out,
 };
 
@@ -59,16 +58,14 @@ fn layers<K: Kind>(args: &LayersArgs, context: &Context) -> Result<ExitCode> {
         config: fs::sha256_file(folder.dir.join(CONFIG)).bad_input()?,
         workloads,
     };
-    // A folder that cannot be written to does not cost the result.
+    // A folder that cannot be written to does not cost what a person reads.
     let kept = latency.save(&folder.dir);
-    if let Err(error) = &kept {
-        say!("note: not kept: {error}");
+    match context.json {
+        true => drop(print_json(&latency)?),
+        false => print(&folder, &latency)?,
     }
-    if context.json {
-        return print_json(&latency);
-    }
-    print(&folder, &latency)?;
-    if kept.is_ok() {
+    kept.context("not kept")?;
+    if !context.json {
         out!("budgets in ms are of `{}` from now on", K::MILLIS_OF)?;
     }
     Ok(ExitCode::SUCCESS)

@@ -4,7 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use matformer::{
-    core::{Names, Resource, Space, SubmodelSpec},
+    core::{Costs, Names, Resource, Space, SubmodelSpec},
     eval::ParamCounts,
     lm::{MatLmConfig, PAPER_TABLE, Preset, costs},
     nn::{Configured, ModelConfig},
@@ -31,6 +31,9 @@ struct GranularityInfo {
     flops_per_token: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     kv_bytes_per_token: Option<f64>,
+    /// Of a token or an image, where `bench layers` measured it here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    millis: Option<f64>,
     /// Where a slice of this width can go.
     exports: Vec<&'static str>,
 }
@@ -75,7 +78,7 @@ fn run_kind<K: Kind>(dir: &Path, context: &Context) -> Result<ExitCode> {
         preset: None,
         model: Some(dir),
         shape: folder.model.config(),
-        granularities: granularities::<K>(folder.model.config(), folder.space())?,
+        granularities: granularities::<K>(folder.model.config(), folder.space(), &folder.costs)?,
         named: named(&folder)?,
         manifest: Some(&folder.manifest),
     };
@@ -119,7 +122,7 @@ fn preset_of<K: Kind>(name: &str, shape: &K::Shape, json: bool) -> Result<ExitCo
         preset: Some(name),
         model: None,
         shape,
-        granularities: granularities::<K>(shape, &shape.space()?)?,
+        granularities: granularities::<K>(shape, &shape.space()?, &K::costs(shape))?,
         named: Vec::new(),
         manifest: None,
     };
@@ -130,20 +133,24 @@ fn preset_of<K: Kind>(name: &str, shape: &K::Shape, json: bool) -> Result<ExitCo
     print::<K>(&info)
 }
 
-fn granularities<K: Kind>(shape: &K::Shape, space: &Space) -> Result<Vec<GranularityInfo>> {
-    let costs = K::costs(shape);
+fn granularities<K: Kind>(
+    shape: &K::Shape,
+    space: &Space,
+    costs: &Costs,
+) -> Result<Vec<GranularityInfo>> {
     space
         .granularities
         .iter()
         .map(|g| {
             let submodel = space.uniform(&g.name)?;
-            let facts = K::width_facts(shape, &costs, &submodel)?;
+            let facts = K::width_facts(shape, costs, &submodel)?;
             Ok(GranularityInfo {
                 name: g.name.clone(),
                 width: g.width,
-                params: ParamCounts::of(&submodel, &costs)?,
+                params: ParamCounts::of(&submodel, costs)?,
                 flops_per_token: costs.get(Resource::Flops)?.cost(&submodel)?,
                 kv_bytes_per_token: facts.kv_bytes_per_token,
+                millis: costs.get(Resource::Millis).ok().map(|t| t.cost(&submodel)).transpose()?,
                 exports: facts.exports,
             })
         })
@@ -180,6 +187,9 @@ fn print<K: Kind>(info: &Info<'_, K::Shape>) -> Result<ExitCode> {
     let flops = format!("FLOPs/{}", K::TARGET);
     let mut head = vec!["", "width", "params", "non-embedding", "ffn", &flops];
     head.extend(cached.then_some("KV bytes/token"));
+    let timed = info.granularities.iter().any(|g| g.millis.is_some());
+    let millis = format!("ms/{}", K::TARGET);
+    head.extend(timed.then_some(&*millis));
     head.push("exports");
     table.set_header(head);
     for g in &info.granularities {
@@ -192,6 +202,7 @@ fn print<K: Kind>(info: &Info<'_, K::Shape>) -> Result<ExitCode> {
             count(g.flops_per_token),
         ];
         cells.extend(g.kv_bytes_per_token.map(count));
+        cells.extend(g.millis.map(|ms| Resource::Millis.describe(ms).replace(" ms", "")));
         cells.push(g.exports.join(", "));
         table.add_row(cells);
     }

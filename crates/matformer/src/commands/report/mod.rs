@@ -2,11 +2,11 @@
 
 mod overlay;
 
-use std::{collections::BTreeMap, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use matformer::{
-    core::fs,
+    core::{Budget, fs},
     eval::{
         Found,
         report::{HeldOutPoint, Metric, ReportData, TrainPoint, curve as curve_svg, render},
@@ -22,13 +22,16 @@ use super::{
     alone::{self, Alone, alone},
     count,
     measured::{Measured, file_of, measured},
-    print_json, retrieve, table,
+    print_json, retrieve,
+    search::all_found,
+    table,
 };
 use crate::{
     args::ReportArgs,
     failure::{Hinted, OrBadInput},
     folder::ModelFolder,
     kind::{self, Kind},
+    logging::say,
     output::out,
 };
 
@@ -125,19 +128,31 @@ fn retrieval<K: Kind>(folder: &ModelFolder<K>, data: &str) -> Vec<SearchResults>
     retrieve::KEPT.iter().filter_map(kept).filter(same).collect()
 }
 
-/// What searches found with the same weights on the same data: of those within the same budgets by parts of
-/// it, the largest.
+/// What searches found with the same weights on the same data, at what it costs now.
 fn found<K: Kind>(folder: &ModelFolder<K>, data: &str) -> Result<Vec<Found>> {
-    let mut all = Found::load_all(&folder.dir, &folder.manifest.weights_sha256)?;
-    all.retain(|found| found.data == data);
-    let part = |found: &Found| [found.tokens, found.judge_tokens].map(|n| n.unwrap_or(usize::MAX));
-    let mut largest = BTreeMap::new();
-    for found in &all {
-        let most = largest.entry(found.budgets.clone()).or_default();
-        *most = part(found).max(*most);
-    }
-    all.retain(|found| largest.get(&found.budgets) == Some(&part(found)));
+    let mut all = all_found(folder)?;
+    all.retain_mut(|found| {
+        found.data == data
+            && costs_now(folder, found).is_ok_and(|fits| {
+                if !fits {
+                    let (method, budgets) = (&found.outcome.method, found.budgets.join(" and "));
+                    say!("note: what {method} found within {budgets} costs more now: left out");
+                }
+                fits
+            })
+    });
     Ok(all)
+}
+
+/// Brings costs up to date, milliseconds may have been measured again; whether they are within the budgets.
+fn costs_now<K: Kind>(folder: &ModelFolder<K>, found: &mut Found) -> Result<bool> {
+    let mut fits = true;
+    for (budget, cost) in found.budgets.iter().zip(&mut found.costs) {
+        let (table, most) = budget.parse::<Budget>()?.limit(folder.space(), &folder.costs)?;
+        *cost = table.cost(&found.outcome.widths)?;
+        fits &= *cost <= most;
+    }
+    Ok(fits)
 }
 
 /// What a run is, by name.

@@ -4,12 +4,13 @@ use anyhow::Result;
 use matformer::{
     core::Submodel,
     data::Half,
-    eval::{Evaluation, Sweep},
+    eval::{Evaluation, Found, Sweep},
+    search::Problem,
 };
 
 use crate::{
     args::SearchArgs,
-    failure::{Hinted, OrBadInput},
+    failure::{self, Hinted, OrBadInput},
     folder::{ModelFolder, progress_bar},
     kind::{Extent, Kind, Part},
     logging::say,
@@ -69,6 +70,32 @@ impl<'a, K: Kind> Halves<'a, K> {
         chosen_by(&self.hash, self.a.targets)
     }
 
+    /// Names what judges.
+    pub fn judged_by(&self) -> String {
+        let part = self.b.targets.map_or(String::new(), |n| format!(":{n}"));
+        format!("{}/b{part}", self.hash)
+    }
+
+    /// Learns what other searches have measured since.
+    pub fn refresh(&mut self) -> Result<()> {
+        self.sweep.refresh().bad_input()
+    }
+
+    /// Lets no less judge than judged before: what is compared is judged by the same.
+    pub fn judge_as(&mut self, known: &[Found]) {
+        let most = known.iter().map(|found| found.judge_tokens.unwrap_or(usize::MAX)).max();
+        if let Some(most) = most.filter(|most| self.b.targets.is_some_and(|n| n < *most)) {
+            self.b.targets = Some(most).filter(|n| *n < usize::MAX);
+            let by = self.b.targets.map_or("all".to_owned(), |n| n.to_string());
+            say!("note: {by} {} judge, as in searches before", K::TARGETS);
+        }
+    }
+
+    /// Losses on the half that is chosen by, of what was measured within limits.
+    pub fn known(&self, within: &Problem) -> impl Iterator<Item = (&Submodel, f64)> {
+        self.sweep.known().filter(|(submodel, _)| within.fits(submodel))
+    }
+
     /// Targets that were asked for, to choose by and to judge by.
     pub fn tokens(&self) -> [Option<usize>; 2] {
         [self.a.targets, self.b.targets]
@@ -112,7 +139,7 @@ impl<'a, K: Kind> Halves<'a, K> {
     /// Says why what was measured is not in the folder, where it is not.
     pub fn say_not_kept(&self) {
         if let Some(error) = self.sweep.not_kept() {
-            say!("note: not kept: {error}");
+            say!("note: not kept: {}", failure::chain(error));
         }
     }
 }

@@ -1,126 +1,93 @@
 //! What methods came to, judged on the half that did not choose.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Result;
 use matformer::{
-    core::{Named, Names, Resource, Space, Submodel, SubmodelSpec},
-    eval::{EvalResults, Evaluation, Found, Outcome, Scored, SubmodelLosses, budget, stats},
+    core::{Named, Names, Resource, Space, Submodel},
+    eval::{EvalResults, Evaluation, Found, Outcome, SubmodelLosses, stats},
     search::{Method, Problem},
 };
 use serde::Serialize;
 
-use super::halves::Halves;
+use super::{budgets::Budgets, halves::Halves};
 use crate::{
-    failure::{self, Hinted, OrBadInput},
+    failure::{Hinted, OrBadInput},
     folder::ModelFolder,
     kind::Kind,
     logging::say,
 };
 
-/// The best submodel that is known within the budgets.
-pub struct Best {
-    submodel: Submodel,
-    a: f64,
-    found_by: String,
-}
-
-impl Best {
-    pub fn submodel(&self) -> &Submodel {
-        &self.submodel
-    }
-
-    /// As it gets a name.
-    pub fn named<K: Kind>(
-        self,
-        folder: &ModelFolder<K>,
-        budgets: &[String],
-        halves: &Halves<'_, K>,
-    ) -> Named {
-        Named {
-            weights: folder.manifest.weights_sha256.clone(),
-            widths: self.submodel,
-            found_by: self.found_by,
-            data: halves.chosen_by(),
-            budgets: budgets.to_vec(),
-        }
-    }
+/// What was ever found with a folder's weights; says which files cannot be read.
+pub fn all_found<K: Kind>(folder: &ModelFolder<K>) -> Result<Vec<Found>> {
+    let passed_over = |path: &Path| {
+        say!("note: {} is not what a search writes: passed over", path.display());
+    };
+    Ok(Found::load_all(&folder.dir, &folder.manifest.weights_sha256, passed_over)?)
 }
 
 /// What was found before, within the same budgets on the same data.
 pub fn known<K: Kind>(
     folder: &ModelFolder<K>,
-    budgets: &[String],
+    budgets: &Budgets,
     halves: &Halves<'_, K>,
 ) -> Result<Vec<Found>> {
-    let mut all = Found::load_all(&folder.dir, &folder.manifest.weights_sha256)?;
+    let mut all = all_found(folder)?;
     let [tokens, _] = halves.tokens();
     all.retain(|found| {
-        found.budgets == budgets && found.data == halves.hash && found.tokens == tokens
+        found.budgets == budgets.typed && found.data == halves.hash && found.tokens == tokens
     });
     // Files are named after methods.
     all.retain(|found| found.outcome.method.parse::<Method>().is_ok());
     Ok(all)
 }
 
-/// What was searched now, with the times of those calls that knew less, and what other methods found before,
-/// unless more judged them than judges now.
-pub fn with_known(
-    mut all: Vec<Outcome>,
-    known: Vec<Found>,
-    problem: &Problem,
-    judge_tokens: Option<usize>,
-) -> Vec<Outcome> {
-    let judges = |tokens: Option<usize>| tokens.unwrap_or(usize::MAX);
-    for Found { outcome: old, judge_tokens: judged, .. } in known {
+/// What was searched now, with the times of those calls that knew less, and what other methods found before.
+pub fn with_known(mut all: Vec<Outcome>, known: Vec<Outcome>, problem: &Problem) -> Vec<Outcome> {
+    for old in known {
         match all.iter_mut().find(|new| new.method == old.method) {
             Some(new) if new.repeats(&old) => {
                 (new.measured, new.seconds) = (old.measured, old.seconds);
             }
             Some(_) => {}
             // What `ms` mean may have changed.
-            None if problem.fits(&old.widths) && judges(judged) <= judges(judge_tokens) => {
-                all.push(old);
-            }
+            None if problem.fits(&old.widths) => all.push(old),
             None => {}
         }
     }
     all
 }
 
-/// The best, by the half that chooses, of what has the name and of all `outcomes`, the first of equals: a
-/// shorter search does not take the name from a longer one.
-pub fn best<'a, K: Kind>(
+/// The best of all that was measured within the budgets on the half that chooses, now and before, as it gets
+/// its name: no shorter search takes it from a longer one.
+pub fn best<K: Kind>(
     folder: &ModelFolder<K>,
-    problem: &Problem,
-    budgets: &[String],
-    halves: &mut Halves<'_, K>,
-    outcomes: impl Iterator<Item = &'a Outcome>,
-) -> Result<Best> {
-    let mut found: Vec<Best> = Vec::new();
+    budgets: &Budgets,
+    halves: &Halves<'_, K>,
+    outcomes: &[Outcome],
+) -> Result<Named> {
+    let best = halves.known(&budgets.problem).min_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(b.0)));
+    let Some((widths, _)) = best else {
+        return Err(Hinted {
+            message: "no method found a submodel within the budget".to_owned(),
+            hint: "search by another --method".to_owned(),
+        })
+        .bad_input();
+    };
     // Whether the names can be read is said when they are written.
     let names = Names::load(&folder.dir).unwrap_or_default();
-    if let Ok(Some(named)) = names.get(&name(budgets), &folder.manifest.weights_sha256)
-        && named.data == halves.chosen_by()
-        && problem.fits(&named.widths)
-    {
-        let submodel = named.widths.clone();
-        let a = halves.losses(std::slice::from_ref(&submodel))?[0];
-        found.push(Best { submodel, a, found_by: named.found_by.clone() });
-    }
-    for Outcome { method, tried, .. } in outcomes {
-        let resolved = |s: &Scored| {
-            let spec = s.submodel.parse::<SubmodelSpec>().ok()?;
-            let submodel = spec.resolve(folder.space(), &folder.costs).ok()?;
-            problem.fits(&submodel).then(|| Best { submodel, a: s.a, found_by: method.clone() })
-        };
-        found.extend(tried.iter().filter_map(resolved).min_by(|a, b| a.a.total_cmp(&b.a)));
-    }
-    let nothing = || Hinted {
-        message: "no method found a submodel within the budget".to_owned(),
-        hint: "search by another --method".to_owned(),
-    };
-    found.into_iter().min_by(|a, b| a.a.total_cmp(&b.a)).ok_or_else(nothing).bad_input()
+    let weights = &folder.manifest.weights_sha256;
+    let old = names.get(&budgets.best, weights).ok().flatten().filter(|old| old.widths == *widths);
+    let label = folder.space().label(widths);
+    let by = outcomes.iter().find(|o| o.tried.iter().any(|tried| tried.submodel == label));
+    let by = old.map(|old| &old.found_by).or(by.map(|outcome| &outcome.method));
+    Ok(Named {
+        weights: weights.clone(),
+        widths: widths.clone(),
+        found_by: by.map_or("another search", String::as_str).to_owned(),
+        data: halves.chosen_by(),
+        budgets: budgets.typed.clone(),
+    })
 }
 
 /// What `--json` prints.
@@ -131,7 +98,9 @@ pub struct Printed {
     pub submodels: f64,
     /// Documents, or images, that judged.
     pub documents: usize,
-    /// The best submodel that any method tried, by the half that chooses.
+    /// How many were measured within the budgets on the half that chooses, now and before.
+    pub known: usize,
+    /// The best of them.
     pub best: String,
     /// What it costs, by each of the budgets.
     pub best_costs: Vec<f64>,
@@ -149,12 +118,11 @@ pub struct Printed {
 /// Measures what was found on the other half, and how far it is above the best.
 pub fn judged<K: Kind>(
     folder: &ModelFolder<K>,
-    problem: &Problem,
+    budgets: &Budgets,
     halves: &Halves<'_, K>,
-    budgets: &[String],
     (outcomes, best): (Vec<Outcome>, &Submodel),
 ) -> Result<(Printed, Evaluation)> {
-    let space = folder.space();
+    let (space, problem) = (folder.space(), &budgets.problem);
     let mut submodels: Vec<Submodel> =
         outcomes.iter().map(|outcome| outcome.widths.clone()).collect();
     submodels.extend([best.clone(), space.largest()]);
@@ -170,7 +138,7 @@ pub fn judged<K: Kind>(
         let losses = evaluation.losses(&outcome.widths)?;
         let above = stats::difference(losses, evaluation.losses(best)?)?;
         Ok(Found {
-            budgets: budgets.to_vec(),
+            budgets: budgets.typed.clone(),
             weights: folder.manifest.weights_sha256.clone(),
             data: halves.hash.clone(),
             tokens,
@@ -188,13 +156,14 @@ pub fn judged<K: Kind>(
         model: folder.dir.display().to_string(),
         submodels: problem.size(),
         documents: evaluation.n_documents(),
+        known: halves.known(problem).count(),
         best: space.label(best),
         best_costs: costs(best)?,
         name: None,
         found: outcomes.into_iter().map(found).collect::<Result<_>>()?,
         judged: EvalResults::new(
             &folder.dir.display().to_string(),
-            &halves.hash,
+            &halves.judged_by(),
             &evaluation,
             space,
             &folder.costs,
@@ -214,53 +183,42 @@ pub fn per_document(evaluation: &Evaluation, space: &Space) -> BTreeMap<String, 
     evaluation.submodels.iter().map(of).collect()
 }
 
-fn name(budgets: &[String]) -> String {
-    format!("best@{}", budget(budgets))
-}
-
-/// Writes what was found into the folder, and gives the best its name, which is returned. A folder that cannot
-/// be written to does not cost the result.
-pub fn keep<K: Kind>(folder: &ModelFolder<K>, found: &[Found], named: Named) -> Option<String> {
-    match try_to_keep(folder, found, named) {
-        Ok(name) => name,
-        Err(error) => {
-            say!("note: not kept: {}", failure::said(&error));
-            None
-        }
-    }
-}
-
-fn try_to_keep<K: Kind>(
+/// Writes what was found into the folder, and gives the best its name, which is returned unless it stays
+/// another's.
+pub fn keep<K: Kind>(
     folder: &ModelFolder<K>,
+    name: &str,
     found: &[Found],
     named: Named,
 ) -> Result<Option<String>> {
-    let own = &folder.manifest.provenance.data_hash;
     for found in found {
-        found.save(&folder.dir, own)?;
+        found.save(&folder.dir, &folder.manifest.provenance.data_hash)?;
     }
-    let name = name(&named.budgets);
     let names = Names::load(&folder.dir)?;
     let space = folder.space();
-    if let Ok(Some(old)) = names.get(&name, &named.weights) {
-        let counts_more = old.data != named.data && rank(&old.data, own) > rank(&named.data, own);
-        if counts_more && old.check(&name, space, &folder.costs).is_ok() {
+    if let Ok(Some(old)) = names.get(name, &named.weights) {
+        if more_of_the_same(&old.data, &named.data) && old.check(name, space, &folder.costs).is_ok()
+        {
             let label = space.label(&old.widths);
-            say!("note: `{name}` stays {label}, which more held-out data chose");
+            say!("note: `{name}` stays {label}, which more of the same data chose");
             return Ok(None);
         }
         if old.widths != named.widths {
             say!("note: `{name}` was {}", space.label(&old.widths));
         }
     }
-    Names::add(&folder.dir, &name, named)?;
-    Ok(Some(name))
+    Names::add(&folder.dir, name, named)?;
+    Ok(Some(name.to_owned()))
 }
 
-/// What counts more to choose by: all of the model's own data, then all of other data, then the larger part.
-fn rank(chosen_by: &str, own: &str) -> (bool, bool, usize) {
-    let part = chosen_by.rsplit_once(':').and_then(|(_, targets)| targets.parse().ok());
-    (chosen_by == format!("{own}/a"), part.is_none(), part.unwrap_or_default())
+/// Whether one part of the data that chooses is more than another of the same.
+fn more_of_the_same(a: &str, b: &str) -> bool {
+    let split = |name: &str| -> (String, usize) {
+        let part = name.rsplit_once(':').and_then(|(of, n)| Some((of.to_owned(), n.parse().ok()?)));
+        part.unwrap_or((name.to_owned(), usize::MAX))
+    };
+    let (a, b) = (split(a), split(b));
+    a.0 == b.0 && a.1 > b.1
 }
 
 #[cfg(test)]
@@ -268,8 +226,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_of_the_own_data_counts_most() {
-        let ascending = ["ff/a:10", "aa/a:500", "ff/a", "aa/a"].map(|data| rank(data, "aa"));
-        assert!(ascending.is_sorted_by(|a, b| a < b), "{ascending:?}");
+    fn a_part_is_less_than_a_larger_one_or_all_of_the_same() {
+        for (a, b) in [("aa/a", "aa/a:10"), ("aa/a:11", "aa/a:10")] {
+            assert!(more_of_the_same(a, b) && !more_of_the_same(b, a), "{a} {b}");
+        }
+        for (a, b) in [("aa/a", "bb/a:10"), ("aa/a", "aa/a"), ("aa/a:10", "bb/a:11")] {
+            assert!(!more_of_the_same(a, b) && !more_of_the_same(b, a), "{a} {b}");
+        }
     }
 }

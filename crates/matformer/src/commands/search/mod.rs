@@ -1,22 +1,22 @@
 //! `matformer search`: which submodel to run within a budget.
 
+mod budgets;
 mod halves;
 mod judged;
 mod printed;
 
 use std::{process::ExitCode, time::Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use matformer::{
-    core::{Budget, Submodel},
-    eval::{Outcome, Scored},
+    core::Submodel,
+    eval::{Found, Outcome, Scored},
     run_file::{Lm, RunKind, Vit},
-    search::{
-        Limit, Method, Problem, Search, Searcher, run as run_search, shapes::count_non_decreasing,
-    },
+    search::{Method, Problem, Search, Searcher, run as run_search, shapes::count_non_decreasing},
 };
 
-use self::halves::Halves;
+pub use self::judged::all_found;
+use self::{budgets::Budgets, halves::Halves};
 use super::{Context, DATA_HINT, print_json};
 use crate::{
     args::SearchArgs,
@@ -47,21 +47,17 @@ fn run_kind<K: Kind>(args: &SearchArgs, context: &Context) -> Result<ExitCode> {
     let folder = ModelFolder::<K>::load(&args.model, &context.device)?;
     if folder.only_trained().is_some() || folder.trained().len() < 2 {
         return Err(Hinted {
-            message: format!("{}: trained at one size alone", args.model.display()),
+            message: format!("{}: a model of one size", args.model.display()),
             hint: "search needs a model of several granularities".to_owned(),
         })
         .bad_input();
     }
-    // In one order, each once: they name files and the winner.
-    let mut budgets = args.budgets.clone();
-    budgets.sort_by_cached_key(ToString::to_string);
-    budgets.dedup();
-    let problem = problem(&folder, &budgets)?;
-    let budgets: Vec<String> = budgets.iter().map(ToString::to_string).collect();
-    let methods = methods(args, &problem);
+    let budgets = Budgets::new(&folder, &args.budgets)?;
+    let problem = &budgets.problem;
+    let methods = methods(args, problem);
     let searches = methods
         .iter()
-        .map(|method| method.begin(&problem, args.evaluations, args.seed))
+        .map(|method| method.begin(problem, args.evaluations, args.seed))
         .collect::<Result<Vec<Search>, _>>()
         .bad_input()?;
     let prepared = match &args.data {
@@ -69,27 +65,34 @@ fn run_kind<K: Kind>(args: &SearchArgs, context: &Context) -> Result<ExitCode> {
         None => folder.own_data(DATA_HINT)?,
     };
     let mut halves = Halves::new(&folder, &prepared, args)?;
-    let known = judged::known(&folder, &budgets, &halves)?;
     let mut all = Vec::new();
     for (method, search) in methods.into_iter().zip(searches) {
         say!("{method}");
-        match searched(&folder, &problem, &mut halves, (method, args), search)? {
+        match searched(&folder, problem, &mut halves, (method, args), search)? {
             Some(new) => all.push(new),
             None => say!("note: {method} found nothing within the budget"),
         }
     }
-    let outcomes = known.iter().map(|found| &found.outcome).chain(&all);
-    let best = judged::best(&folder, &problem, &budgets, &mut halves, outcomes)?;
     halves.say_not_kept();
-    let all = judged::with_known(all, known, &problem, halves.tokens()[1]);
-    let all = (all, best.submodel());
-    let (mut printed, losses) = judged::judged(&folder, &problem, &halves, &budgets, all)?;
-    printed.name = judged::keep(&folder, &printed.found, best.named(&folder, &budgets, &halves));
+    // One search at a time reads what the folder has and writes it anew; where it cannot be written to, that
+    // is said below.
+    let _lock = Found::lock(&folder.dir);
+    halves.refresh()?;
+    let known = judged::known(&folder, &budgets, &halves)?;
+    halves.judge_as(&known);
+    let known = known.into_iter().map(|found| found.outcome).collect();
+    let all = judged::with_known(all, known, problem);
+    let best = judged::best(&folder, &budgets, &halves, &all)?;
+    let (mut printed, losses) =
+        judged::judged(&folder, &budgets, &halves, (all, &best.widths.clone()))?;
+    let kept = judged::keep(&folder, &budgets.best, &printed.found, best);
+    printed.name = kept.as_ref().ok().cloned().flatten();
     printed.per_document = args.per_document.then(|| judged::per_document(&losses, folder.space()));
-    if context.json {
-        return print_json(&printed);
+    match context.json {
+        true => drop(print_json(&printed)?),
+        false => printed::print(&printed, problem, &folder)?,
     }
-    printed::print(&printed, &problem, &folder)?;
+    kept.context("not kept")?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -121,15 +124,6 @@ fn searched<K: Kind>(
         measured: halves.measured() - before,
         seconds: started.elapsed().as_secs_f64(),
     }))
-}
-
-fn problem<K: Kind>(folder: &ModelFolder<K>, budgets: &[Budget]) -> Result<Problem> {
-    let limit = |budget: &Budget| -> matformer::core::Result<Limit> {
-        let (table, most) = budget.limit(folder.space(), &folder.costs)?;
-        Ok(Limit { table: table.clone(), most })
-    };
-    let limits = budgets.iter().map(limit).collect::<matformer::core::Result<_>>();
-    Problem::new(folder.space(), limits.bad_input()?).bad_input()
 }
 
 fn methods(args: &SearchArgs, problem: &Problem) -> Vec<Method> {

@@ -33,9 +33,15 @@ pub fn print<K: Kind>(printed: &Printed, problem: &Problem, folder: &ModelFolder
         out!("{largest}, without a budget: {loss}")?;
     }
     let (best, all) = (&printed.best, count(printed.submodels));
+    let of = format!("the best of {} that were measured within it, of {all}", printed.known);
     match &printed.name {
-        Some(name) => out!("`{name}` is {best} now, the best that was tried of {all} submodels")?,
-        None => out!("{best} is the best that was tried of {all} submodels")?,
+        Some(name) => out!("`{name}` is {best} now, {of}")?,
+        None => out!("{best} is {of}")?,
+    }
+    let mix = printed.found.iter().find(|found| found.outcome.method == "mix");
+    if let Some(mix) = mix.filter(|mix| mix.stderr.is_some_and(|e| mix.regret < -2.0 * e)) {
+        let above = table::loss(Estimate { value: mix.regret, stderr: mix.stderr });
+        out!("{}, which needs no search, is better on the half that judges: {above}", mix.winner)?;
     }
     out!("± one standard error over {}s, differences paired", K::DOCUMENT)
 }
@@ -57,7 +63,7 @@ fn rows(printed: &Printed, problem: &Problem) -> Table {
             return;
         };
         let cost = |(resource, cost): (&Resource, &f64)| match resource {
-            Resource::Millis => format!("{cost:.3}"),
+            Resource::Millis => resource.describe(*cost).replace(" ms", ""),
             _ => count(*cost),
         };
         let mut cells = vec![method.to_owned(), submodel.to_owned()];
