@@ -112,8 +112,8 @@ pub fn document(binary: &Binary) -> Result<Value> {
         binary.train(case.config, case.run, case.sets)?;
     }
     let all = |cases: &[Case]| cases.iter().map(|c| printed(binary, c)).collect::<Result<Vec<_>>>();
-    let (first, again) = (all(&CASES)?, all(&AGAIN)?);
-    let draws = json!([draws(0, &first)?, draws(1, &again)?]);
+    let first = all(&CASES)?;
+    let mut draws = vec![compared(0, &first)?];
     let mut cases = Vec::new();
     for (case, mut budgets) in CASES.iter().zip(first) {
         budgets.iter_mut().for_each(shorten);
@@ -130,6 +130,7 @@ pub fn document(binary: &Binary) -> Result<Value> {
         }
         cases.push(found);
     }
+    draws.push(compared(1, &all(&AGAIN)?)?);
     Ok(json!({ "cases": cases, "draws": draws }))
 }
 
@@ -223,7 +224,7 @@ fn copy(binary: &Binary, case: &Case, to: &str, also: &[&str]) -> Result<()> {
 
 /// The paper's Figure 6: what is best of a model that was trained on random widths per layer, and of one that
 /// saw uniform widths only, each above Mix'n'Match's on the latter, paired by document.
-fn draws(seed: usize, printed: &[Vec<Value>]) -> Result<Value> {
+fn compared(seed: usize, printed: &[Vec<Value>]) -> Result<Value> {
     let [sampled, per_layer, ..] = printed else { bail!("two draws are compared") };
     let rows = sampled.iter().zip(per_layer).map(|(sampled, per_layer)| {
         let reference = documents(sampled, "mix")?;
