@@ -52,7 +52,7 @@ fn a_size_alone_is_measured_too() {
 fn layers_of_a_vision_model_are_measured_by_the_image() {
     let (place, _) = vision::trained();
     let shown = place.matformer(&LAYERS).ok().stdout;
-    assert!(shown.contains("forward: one image (stem and head "), "{shown}");
+    assert!(shown.contains("forward: one image (beside its layers "), "{shown}");
     assert!(shown.contains("train: a step on 2 images"), "{shown}");
     assert!(shown.ends_with("budgets in ms are of `forward` from now on\n"), "{shown}");
 }

@@ -72,7 +72,7 @@ enum Page {
     /// Elastic vision transformers beside each size trained alone, and what their embeddings find: about
     /// three hours
     Matvit,
-    /// Submodels for budgets by every method of `search`: about an hour
+    /// Submodels for budgets by every method of `search`: about two hours
     Search,
 }
 

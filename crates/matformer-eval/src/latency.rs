@@ -26,7 +26,7 @@ pub struct Latency {
 pub struct LayerTimes {
     /// What is done, in a few words.
     pub what: String,
-    /// Stem and head.
+    /// What a submodel takes beyond its layers: stem, head, and what no part shows by itself.
     pub constant: f64,
     /// Ascending.
     pub widths: Vec<usize>,
@@ -93,15 +93,13 @@ impl Additivity {
 /// Milliseconds of the parts of one walk.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WalkParts {
-    /// The stem, and the head.
-    pub ends: f64,
     /// The mixing half of each layer.
     pub mix: Vec<f64>,
     /// The feed-forward half of each layer.
     pub ffn: Vec<f64>,
 }
 
-/// Walks `input` through one submodel and times every part, waiting for the device behind each. A cache
+/// Walks `input` through the layers of one submodel and times each half, waiting for the device behind each. A cache
 /// in `state` is read and written where it stands, and does not move on.
 ///
 /// # Errors
@@ -122,7 +120,8 @@ pub fn timed_parts<M: Elastic>(
         Ok(millis)
     };
     let (hidden, ctx) = model.stem(input, state)?;
-    let mut parts = WalkParts { ends: lap()?, mix: Vec::new(), ffn: Vec::new() };
+    lap()?;
+    let mut parts = WalkParts { mix: Vec::new(), ffn: Vec::new() };
     let mut x = hidden.x; // [rows·seq, d_model]
     for (layer, &width) in submodel.widths().iter().enumerate() {
         x = model.mix(layer, x, &ctx, state);
@@ -131,8 +130,6 @@ pub fn timed_parts<M: Elastic>(
         x = model.ffn(layer, x, &ctx, &[block]);
         parts.ffn.push(lap()?);
     }
-    let _logits = model.head(x);
-    parts.ends += lap()?;
     Ok(parts)
 }
 
@@ -193,7 +190,7 @@ mod tests {
         for _ in 0..3 {
             let parts = timed_parts(&model, &next, &submodel, &mut state).unwrap();
             assert_eq!((parts.mix.len(), parts.ffn.len()), (3, 3));
-            assert!(parts.ends > 0.0 && parts.mix.iter().chain(&parts.ffn).all(|ms| *ms >= 0.0));
+            assert!(parts.mix.iter().chain(&parts.ffn).all(|ms| *ms >= 0.0));
             assert!(timed_walk(&model, &next, &submodel, &mut state).unwrap() > 0.0);
             assert_eq!(state.cache().unwrap().lens(), [3]);
         }
