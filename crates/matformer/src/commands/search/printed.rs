@@ -33,7 +33,8 @@ pub fn print<K: Kind>(printed: &Printed, problem: &Problem, folder: &ModelFolder
         out!("{largest}, without a budget: {loss}")?;
     }
     let (best, all) = (&printed.best, count(printed.submodels));
-    let of = format!("the best of {} that were measured within it, of {all}", printed.known);
+    let known = printed.known;
+    let of = format!("the best of {known} that were measured within it ({all} submodels in all)");
     match &printed.name {
         Some(name) => out!("`{name}` is {best} now, {of}")?,
         None => out!("{best} is {of}")?,
