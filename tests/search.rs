@@ -228,6 +228,10 @@ fn what_a_search_left_may_be_damaged_or_out_of_date() {
         "run/latency.json",
         r#"{"machine":"an abacus","device":"","config":"","workloads":{}}"#,
     );
+    let found = place.read("run/search/60%.mix.json").replace("\"60%\"", "\"8ms\"");
+    place.write("run/search/8ms.mix.json", found);
+    let output = place.matformer(&["report", "run"]).ok();
+    assert!(output.stderr.contains("note: what mix found within 8ms is left out: "), "{output}");
     let refused = place.refused(&["eval", "run", "--submodels", "8ms"]);
     assert!(refused.contains("measured for the machine `an abacus`, here is `"), "{refused}");
 }

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     args::ReportArgs,
-    failure::{Hinted, OrBadInput},
+    failure::{self, Hinted, OrBadInput},
     folder::ModelFolder,
     kind::{self, Kind},
     logging::say,
@@ -131,15 +131,16 @@ fn retrieval<K: Kind>(folder: &ModelFolder<K>, data: &str) -> Vec<SearchResults>
 /// What searches found with the same weights on the same data, at what it costs now.
 fn found<K: Kind>(folder: &ModelFolder<K>, data: &str) -> Result<Vec<Found>> {
     let mut all = all_found(folder)?;
+    all.retain(|found| found.data == data);
     all.retain_mut(|found| {
-        found.data == data
-            && costs_now(folder, found).is_ok_and(|fits| {
-                if !fits {
-                    let (method, budgets) = (&found.outcome.method, found.budgets.join(" and "));
-                    say!("note: what {method} found within {budgets} costs more now: left out");
-                }
-                fits
-            })
+        let why = match costs_now(folder, found) {
+            Ok(true) => return true,
+            Ok(false) => "it costs more now".to_owned(),
+            Err(error) => failure::message(&error),
+        };
+        let (method, budgets) = (&found.outcome.method, found.budgets.join(" and "));
+        say!("note: what {method} found within {budgets} is left out: {why}");
+        false
     });
     Ok(all)
 }
