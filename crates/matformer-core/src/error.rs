@@ -212,15 +212,15 @@ impl Error {
     /// What to do about it, where there is something to do: a sentence without a full stop.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::UnknownName { name, .. } if name.starts_with(crate::named::BEST) => {
-                Some(format!(
-                    "`matformer search MODEL --budget {}` finds it",
-                    name.trim_start_matches(crate::named::BEST).replace('_', " --budget ")
-                ))
-            }
-            Self::UnknownName { .. } => Some(
-                "a width `128`, runs of layers `64x1+128x4` or a budget `60%` also work".into(),
-            ),
+            Self::UnknownName { name, .. } => Some(match crate::named::budgets_of(name) {
+                Some(budgets) => {
+                    let flags = budgets.iter().map(|budget| format!(" --budget {budget}"));
+                    format!("`matformer search MODEL{}` finds it", flags.collect::<String>())
+                }
+                None => {
+                    "a width `128`, runs of layers `64x1+128x4` or a budget `60%` also work".into()
+                }
+            }),
             Self::BudgetTooSmall { resource: of, cost, largest, .. } => {
                 let percent = (1000.0 * cost / largest).ceil() / 10.0;
                 Some(format!("`{}` is enough", Budget::Percent { percent, of: *of }))

@@ -25,6 +25,15 @@ pub fn open(path: impl AsRef<Path>) -> Result<File> {
     File::open(&path).map_err(error(path, "open"))
 }
 
+/// Opens a file that is there to be locked; makes it, empty, if there is none.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn open_to_lock(path: impl AsRef<Path>) -> Result<File> {
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true).open(&path).map_err(error(path, "open"))
+}
+
 /// The bytes of a file.
 ///
 /// # Errors

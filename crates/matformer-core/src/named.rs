@@ -93,10 +93,8 @@ impl Names {
     /// # Errors
     /// [`Error::NamedForOthers`].
     pub fn get(&self, name: &str, weights: &str) -> Result<Option<&Named>> {
-        let named = self.0.get(name).or_else(|| {
-            let budgets = budgets(name.strip_prefix(BEST)?)?;
-            self.0.get(&Named::best_within(&budgets))
-        });
+        let named =
+            self.0.get(name).or_else(|| self.0.get(&Named::best_within(&budgets_of(name)?)));
         match named {
             Some(named) if named.weights != weights => Err(Error::NamedForOthers {
                 name: name.to_owned(),
@@ -113,6 +111,11 @@ impl Names {
     }
 }
 
+/// The budgets that the name of a best one names.
+pub(crate) fn budgets_of(name: &str) -> Option<Vec<Budget>> {
+    budgets(name.strip_prefix(BEST)?)
+}
+
 /// Budgets joined by `_`, which resources have in their names too.
 fn budgets(text: &str) -> Option<Vec<Budget>> {
     if let Ok(one) = text.parse() {
@@ -125,7 +128,7 @@ fn budgets(text: &str) -> Option<Vec<Budget>> {
 }
 
 /// What names of the best begin with.
-pub(crate) const BEST: &str = "best@";
+const BEST: &str = "best@";
 
 pub(crate) const WHAT: &str = "a list of named submodels";
 
@@ -145,6 +148,10 @@ mod tests {
             assert_eq!(best(text).as_deref(), Some(expected), "{text}");
         }
         assert_eq!((best("60%_"), best("big")), (None, None));
+        let hint = |name: &str| Error::UnknownName { name: name.into(), known: vec![] }.hint();
+        let expected = "`matformer search MODEL --budget 70%kv_bytes --budget 8ms` finds it";
+        assert_eq!(hint("best@70%kv_bytes_8ms").unwrap(), expected);
+        assert!(hint("best").unwrap().contains("a width"));
     }
 
     #[test]

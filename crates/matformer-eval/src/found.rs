@@ -92,7 +92,7 @@ impl Found {
         if self.data != own {
             part += &format!("-of-{}", self.data.get(..8).unwrap_or("other"));
         }
-        let file = format!("{}{part}.{}.json", budget(&self.budgets), self.outcome.method);
+        let file = format!("{}{part}.{}.json", self.budgets.join("_"), self.outcome.method);
         Ok(fs::write_json(folder.join(file), "what a search found", self)?)
     }
 
@@ -133,15 +133,8 @@ impl Found {
         let folder = folder.join(Self::FOLDER);
         fs::create_dir_all(&folder)?;
         let path = folder.join(".lock");
-        let mut options = File::options();
-        let opened = options.create(true).truncate(false).write(true).open(&path);
-        let file = opened.map_err(fs::error(&path, "open"))?;
+        let file = fs::open_to_lock(&path)?;
         file.lock().map_err(fs::error(&path, "lock"))?;
         Ok(file)
     }
-}
-
-/// Budgets in one word: `60%`, `60%_8ms`.
-pub fn budget(budgets: &[String]) -> String {
-    budgets.join("_")
 }

@@ -14,7 +14,7 @@ mod sweep;
 
 pub use error::{Error, Result};
 pub use evaluate::{Documents, Evaluation, HeldOutBatch, Measured, SubmodelLosses, Walks, measure};
-pub use found::{Found, Outcome, Scored, budget};
+pub use found::{Found, Outcome, Scored};
 pub use held_out::{TokenModel, WINDOWS, WindowBatch, evaluate, window_batches};
 pub use images::{Nearest, evaluate_images, image_walks, nearest_neighbour};
 pub use results::{DataFacts, EvalResults, Paired, ParamCounts, SubmodelResult, measurements};

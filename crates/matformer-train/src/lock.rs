@@ -28,9 +28,7 @@ impl RunLock {
     pub fn take(dir: &Path) -> Result<Self> {
         fs::create_dir_all(dir)?;
         let path = dir.join(Self::FILE);
-        let mut options = File::options();
-        let opened = options.create(true).truncate(false).write(true).open(&path);
-        let file = opened.map_err(fs::error(&path, "open"))?;
+        let file = fs::open_to_lock(&path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(Error::Locked { dir: dir.to_owned() }),

@@ -9,7 +9,7 @@ use super::{
     metric::Metric,
     plots::{COLORS, Frame, Ink, Mark, Point, draw, range},
 };
-use crate::{Found, Result, budget};
+use crate::{Found, Result};
 
 /// Methods that only compare Mix'n'Match with other families: they are in the table.
 const OTHER_FAMILIES: [&str; 4] = ["decreasing", "up-down", "down-up", "extremes"];
@@ -32,14 +32,15 @@ pub(super) fn searches(found: &[Found], metric: Metric) -> Result<Option<Searche
     }
     let mut found: Vec<&Found> = found.iter().collect();
     // Budgets by the largest within them.
-    let mut largest: BTreeMap<String, u64> = BTreeMap::new();
+    let mut largest: BTreeMap<&[String], u64> = BTreeMap::new();
     for f in &found {
-        let size = largest.entry(budget(&f.budgets)).or_default();
+        let size = largest.entry(&f.budgets).or_default();
         *size = (*size).max(f.non_embedding);
     }
     found.sort_by(|a, b| {
-        let key = |f: &Found| (largest.get(&budget(&f.budgets)).copied(), budget(&f.budgets));
-        key(a).cmp(&key(b)).then(a.regret.total_cmp(&b.regret))
+        let size = |f: &Found| largest.get(f.budgets.as_slice()).copied();
+        let sizes = size(a).cmp(&size(b)).then_with(|| a.budgets.cmp(&b.budgets));
+        sizes.then(a.regret.total_cmp(&b.regret))
     });
     // Of searches within the same budgets by parts of the data, those by the largest are drawn.
     let part = |f: &Found| [f.tokens, f.judge_tokens].map(|n| n.unwrap_or(usize::MAX));
