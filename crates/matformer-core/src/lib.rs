@@ -12,6 +12,7 @@ mod named;
 mod plan;
 pub mod rng;
 mod space;
+mod span;
 mod spec;
 mod submodel;
 
@@ -25,5 +26,6 @@ pub use mix::{curve, in_between, mix_n_match, neighbours};
 pub use named::{Named, Names};
 pub use plan::{Block, Plan, Unit, rings};
 pub use space::{DEFAULT_MULTIPLE, Space};
+pub use span::{Span, Spans};
 pub use spec::{Budget, SubmodelSpec};
 pub use submodel::Submodel;

@@ -2,18 +2,19 @@
 
 use std::ops::Range;
 
-use crate::{Error, Result, Submodel};
+use crate::{Error, Result, Spans, Submodel};
 
 /// What one unit of a block's range is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Unit {
-    /// The whole batch: `rows · seq` hidden rows.
+    /// The whole batch: the tokens of all its rows.
     Batch,
-    /// One row of the batch: `seq` hidden rows.
+    /// One row of the batch: the tokens of its span.
     Row,
 }
 
 /// A piece of a layer's work: these units of the layer's input go through the FFN at this width.
+/// In a plan a range counts [units](Unit), in [`Plan::hidden_blocks`] hidden rows (tokens).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Block {
     /// First unit of the layer's input.
@@ -142,6 +143,44 @@ impl Plan {
         &self.outputs
     }
 
+    /// A range of units as a range of hidden rows of a batch of these spans.
+    fn hidden_rows(&self, units: &Range<usize>, spans: &Spans) -> Range<usize> {
+        match self.unit {
+            Unit::Batch => units.start * spans.tokens()..units.end * spans.tokens(),
+            Unit::Row => spans.tokens_of(units.clone()),
+        }
+    }
+
+    /// The blocks of a layer in hidden rows of a batch of these spans.
+    ///
+    /// # Panics
+    /// If there is no such layer, or a plan of rows has more rows than the batch.
+    pub fn hidden_blocks(&self, layer: usize, spans: &Spans) -> Vec<Block> {
+        let blocks = self.layers[layer].iter();
+        blocks
+            .map(|block| {
+                let Range { start, end } = self.hidden_rows(&(block.start..block.end), spans);
+                Block { start, end, width: block.width }
+            })
+            .collect()
+    }
+
+    /// For each submodel, its hidden rows behind the last layer for a batch of these spans.
+    ///
+    /// # Panics
+    /// If a plan of rows has more rows than the batch.
+    pub fn hidden_outputs(&self, spans: &Spans) -> Vec<Range<usize>> {
+        self.outputs.iter().map(|units| self.hidden_rows(units, spans)).collect()
+    }
+
+    /// How many copies of the batch enter a layer: 1 in a plan of rows.
+    pub fn copies(&self, layer: usize) -> usize {
+        match self.unit {
+            Unit::Batch => self.input_units(layer),
+            Unit::Row => 1,
+        }
+    }
+
     /// The submodels, in the order in which they were given.
     pub fn submodels(&self) -> &[Submodel] {
         &self.submodels
@@ -267,6 +306,22 @@ mod tests {
         assert_eq!(plan.layers()[0], [block(0, 1, 2), block(1, 2, 1), block(2, 4, 2)]);
         assert_eq!(plan.layers()[1], [block(0, 4, 1)]);
         assert_eq!((plan.unit(), plan.input_units(0), plan.output_units()), (Unit::Row, 4, 4));
+    }
+
+    #[test]
+    fn units_are_hidden_rows_of_the_spans() {
+        let span = |len| crate::Span { slot: None, start: 0, len };
+        let spans = Spans::new(vec![span(3), span(1), span(4)]);
+        let [a, b] = [[2, 1], [1, 1]].map(|widths| Submodel::new(widths.to_vec()));
+        let rows = Plan::rows(&[a.clone(), b.clone(), b.clone()]).unwrap();
+        assert_eq!(rows.hidden_blocks(0, &spans), [block(0, 3, 2), block(3, 8, 1)]);
+        assert_eq!(rows.hidden_outputs(&spans), [0..3, 3..4, 4..8]);
+        assert_eq!([rows.copies(0), rows.copies(2)], [1, 1]);
+        let merged = Plan::merged(&[a, b]).unwrap();
+        assert_eq!(merged.hidden_blocks(0, &spans), [block(0, 8, 1), block(0, 8, 2)]);
+        assert_eq!(merged.hidden_blocks(1, &spans), [block(0, 8, 1), block(8, 16, 1)]);
+        assert_eq!(merged.hidden_outputs(&spans), [8..16, 0..8]);
+        assert_eq!([merged.copies(0), merged.copies(1), merged.copies(2)], [1, 2, 2]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ impl Measured for MatVit {
         unit: usize,
         target: &Self::Target,
     ) -> Result<Option<Vec<usize>>> {
-        Ok(Some(MatVit::ranks(self, walked.of(unit), target)?))
+        Ok(Some(MatVit::ranks(self, &walked.of(unit), target)?))
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, path::Path, time::Instant};
 
-use matformer_core::{Block, CostTable, Plan, Resource, Submodel, fs};
-use matformer_nn::{Elastic, State, walk};
+use matformer_core::{CostTable, Plan, Resource, Submodel, fs};
+use matformer_nn::{Elastic, Part, State, walk, walk_through};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
@@ -99,8 +99,8 @@ pub struct WalkParts {
     pub ffn: Vec<f64>,
 }
 
-/// Walks `input` through the layers of one submodel and times each half, waiting for the device behind each. A cache
-/// in `state` is read and written where it stands, and does not move on.
+/// Walks `input` through the layers of one submodel and times each half, waiting for the device
+/// behind each. A cache in `state` is put back to where it was.
 ///
 /// # Errors
 /// When the input does not fit the model, or the device fails.
@@ -113,28 +113,26 @@ pub fn timed_parts<M: Elastic>(
     model.space().check(submodel)?;
     let device = model.device();
     let mut last = Instant::now();
-    let mut lap = || -> Result<f64> {
+    let mut parts = WalkParts { mix: Vec::new(), ffn: Vec::new() };
+    let mut lap = |_: usize, part: Part| -> Result<()> {
         device.sync().map_err(|error| unread(&error))?;
         let now = Instant::now();
         let millis = now.duration_since(std::mem::replace(&mut last, now)).as_secs_f64() * 1e3;
-        Ok(millis)
+        match part {
+            Part::Stem => {}
+            Part::Mix => parts.mix.push(millis),
+            Part::Ffn => parts.ffn.push(millis),
+        }
+        Ok(())
     };
-    let (hidden, ctx) = model.stem(input, state)?;
-    lap()?;
-    let mut parts = WalkParts { mix: Vec::new(), ffn: Vec::new() };
-    let mut x = hidden.x; // [rows·seq, d_model]
-    for (layer, &width) in submodel.widths().iter().enumerate() {
-        x = model.mix(layer, x, &ctx, state);
-        parts.mix.push(lap()?);
-        let block = Block { start: 0, end: hidden.rows * hidden.seq, width };
-        x = model.ffn(layer, x, &ctx, &[block]);
-        parts.ffn.push(lap()?);
-    }
+    put_back(state, |state| {
+        walk_through(model, input, &Plan::one(submodel), state, &mut lap).map(|_| ())
+    })?;
     Ok(parts)
 }
 
-/// Milliseconds of the whole walk through one submodel, head included, as a caller sees them. A cache in
-/// `state` is put back to where it was.
+/// Milliseconds of the whole walk through one submodel, head included, as a caller sees them. A
+/// cache in `state` is put back to where it was.
 ///
 /// # Errors
 /// As [`timed_parts`].
@@ -144,17 +142,24 @@ pub fn timed_walk<M: Elastic>(
     submodel: &Submodel,
     state: &mut State,
 ) -> Result<f64> {
-    let lens: Vec<usize> = state.cache().map(|cache| cache.lens().to_vec()).unwrap_or_default();
     let plan = Plan::one(submodel);
-    let started = Instant::now();
-    let walked = walk(model, input, &plan, state)?;
-    let _logits = model.head(walked.hidden());
-    model.device().sync().map_err(|error| unread(&error))?;
-    let millis = started.elapsed().as_secs_f64() * 1e3;
+    put_back(state, |state| {
+        let started = Instant::now();
+        let walked = walk(model, input, &plan, state)?;
+        let _logits = model.head(&walked.all());
+        model.device().sync().map_err(|error| unread(&error))?;
+        Ok(started.elapsed().as_secs_f64() * 1e3)
+    })
+}
+
+/// Calls `work`, and has the cache forget what it added.
+fn put_back<T>(state: &mut State, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+    let lens = state.cache().map(|cache| cache.lens().to_vec()).unwrap_or_default();
+    let done = work(state);
     if let Some(cache) = state.cache_mut() {
-        lens.iter().enumerate().for_each(|(row, len)| cache.truncate(row, *len));
+        lens.iter().enumerate().for_each(|(slot, len)| cache.truncate(slot, *len));
     }
-    Ok(millis)
+    done
 }
 
 fn unread(error: &dyn std::fmt::Display) -> matformer_nn::Error {
@@ -184,9 +189,11 @@ mod tests {
         let model = MatLm::new(&config, 1, &Device::flex()).unwrap();
         let submodel = Submodel::new(vec![4, 32, 16]);
         let mut state = State::with_cache(1, 16);
-        let prompt = model.tokens(1, &[1, 2, 3]).unwrap();
+        let spans = state.cache().unwrap().spans(&[3]);
+        let prompt = model.tokens_of(&spans, &[1, 2, 3]).unwrap();
         walk(&model, &prompt, &Plan::one(&submodel), &mut state).unwrap();
-        let next = model.tokens(1, &[4]).unwrap();
+        let spans = state.cache().unwrap().spans(&[1]);
+        let next = model.tokens_of(&spans, &[4]).unwrap();
         for _ in 0..3 {
             let parts = timed_parts(&model, &next, &submodel, &mut state).unwrap();
             assert_eq!((parts.mix.len(), parts.ffn.len()), (3, 3));

@@ -44,8 +44,8 @@ fn output(imported: &ImportedVit, submodel: &str, pixels: &[f32]) -> Vec<f32> {
     let images = model.images(2, pixels).unwrap();
     let walked = walk(model, &images, &Plan::one(&submodel), &mut State::new()).unwrap();
     match imported.headless {
-        true => values(model.pooled(walked.of(0))),
-        false => values(model.logits(walked.of(0))),
+        true => values(model.pooled(&walked.of(0))),
+        false => values(model.head(&walked.of(0))),
     }
 }
 

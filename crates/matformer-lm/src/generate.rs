@@ -2,8 +2,8 @@
 //!
 //! Sees token ids only; the tokenizer is the caller's.
 
-use burn::tensor::{Int, Tensor, TensorData};
-use matformer_core::{Plan, Submodel, rng};
+use burn::tensor::Tensor;
+use matformer_core::{Plan, Spans, Submodel, rng};
 use matformer_nn::{Elastic, State, walk};
 use rand::Rng;
 
@@ -82,64 +82,61 @@ pub fn generate(
         return Err(Error::Submodels { found: submodels.len(), prompts: prompts.len() });
     }
     let context = model.config().context;
-    let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
     if prompts.iter().any(Vec::is_empty) || prompts.is_empty() {
         return Err(Error::Empty);
     }
+    let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
     if longest >= context {
         return Err(Error::PromptTooLong { found: longest, context });
     }
-    let rows = prompts.len();
-    let steps = options.max_new_tokens.min(context - longest);
-    let plan = Plan::rows(submodels)?;
-    let mut state = State::with_cache(rows, longest + steps);
-    let mut results = vec![Generated::default(); rows];
+    let most = |prompt: &Vec<u32>| options.max_new_tokens.min(context - prompt.len());
+    let capacity = prompts.iter().map(|prompt| prompt.len() + most(prompt)).max().unwrap_or(0);
+    let mut state = State::with_cache(prompts.len(), capacity);
+    let mut results = vec![Generated::default(); prompts.len()];
 
-    let mut last = prefill(model, prompts, &plan, &mut state)?; // [rows, vocab]
-    for step in 0..steps {
-        let logits = read_rows(last, rows)?;
-        let mut next = vec![0; rows];
-        for (row, result) in results.iter_mut().enumerate().filter(|(_, r)| !r.stopped) {
-            let position = (prompts[row].len() + step) as u64;
-            let token = choose(&logits[row], options, row, position);
+    // Rows that go on, and their tokens that the model has not seen yet.
+    let mut live: Vec<usize> = (0..prompts.len()).filter(|row| most(&prompts[*row]) > 0).collect();
+    let mut unseen: Vec<&[u32]> = live.iter().map(|row| &prompts[*row][..]).collect();
+    let mut next;
+    while !live.is_empty() {
+        let logits = step(model, &live, &unseen, submodels, &mut state)?;
+        next = Vec::new();
+        let going_on = std::mem::take(&mut live).into_iter().zip(&logits);
+        for (row, logits) in going_on {
+            let (result, prompt) = (&mut results[row], &prompts[row]);
+            let position = prompt.len() + result.tokens.len();
+            let token = choose(logits, options, row, position as u64);
             if Some(token) == options.stop {
                 result.stopped = true;
                 continue;
             }
             on_token(row, token);
             result.tokens.push(token);
-            next[row] = token;
+            if result.tokens.len() < most(prompt) {
+                live.push(row);
+                next.push(token);
+            }
         }
-        if step + 1 == steps || results.iter().all(|r| r.stopped) {
-            break;
-        }
-        let walked = walk(model, &model.tokens(rows, &next)?, &plan, &mut state)?;
-        last = model.head(walked.hidden());
+        unseen = next.chunks(1).collect();
     }
     Ok(results)
 }
 
-/// Runs the prompts, padded behind to the longest, and returns each row's logits after its last
-/// token. The cache forgets the padding.
-fn prefill(
+/// Walks the unseen tokens of some rows, each in the slot of its own, and returns the logits after
+/// the last token of each.
+fn step(
     model: &MatLm,
-    prompts: &[Vec<u32>],
-    plan: &Plan,
+    rows: &[usize],
+    unseen: &[&[u32]],
+    submodels: &[Submodel],
     state: &mut State,
-) -> Result<Tensor<2>> {
-    let (rows, longest) = (prompts.len(), prompts.iter().map(Vec::len).max().unwrap_or(0));
-    let padded: Vec<u32> = prompts
-        .iter()
-        .flat_map(|p| p.iter().copied().chain(std::iter::repeat_n(0, longest - p.len())))
-        .collect();
-    let walked = walk(model, &model.tokens(rows, &padded)?, plan, state)?;
-    if let Some(cache) = state.cache_mut() {
-        prompts.iter().enumerate().for_each(|(row, p)| cache.truncate(row, p.len()));
-    }
-    let ends: Vec<i32> =
-        prompts.iter().enumerate().map(|(row, p)| (row * longest + p.len() - 1) as i32).collect();
-    let ends = Tensor::<1, Int>::from_data(TensorData::new(ends, [rows]), &model.device());
-    Ok(model.head(walked.hidden().select(0, ends)))
+) -> Result<Vec<Vec<f32>>> {
+    let submodels: Vec<Submodel> = rows.iter().map(|row| submodels[*row].clone()).collect();
+    let cache = state.cache().ok_or(Error::Empty)?;
+    let spans = rows.iter().zip(unseen).map(|(row, tokens)| cache.span(*row, tokens.len()));
+    let input = model.tokens_of(&Spans::new(spans.collect()), &unseen.concat())?;
+    let walked = walk(model, &input, &Plan::rows(&submodels)?, state)?;
+    read_rows(model.head(&walked.all().last()), rows.len())
 }
 
 fn read_rows(logits: Tensor<2>, rows: usize) -> Result<Vec<Vec<f32>>> {

@@ -5,13 +5,15 @@ use burn::{
     nn::{RmsNorm, RmsNormConfig},
     tensor::{Device, Int, Tensor, TensorData},
 };
-use matformer_core::{Block, Granularities, Space};
+use matformer_core::{Granularities, Space, Spans};
 use matformer_nn::{
-    Attention, AttentionConfig, Elastic, Hidden, ModelConfig, NestedFfn, NestedFfnConfig,
-    Positions, RowLoss, State,
+    Attention, AttentionConfig, Elastic, Hidden, ModelConfig, NestedFfn, NestedFfnConfig, Output,
+    Pass, RowLoss, State,
     init::{self, Init},
-    ops::{RopeTable, cross_entropy, rms_norm, stack_rows},
-    params,
+    ops::{
+        Divergence, Headed, RopeRule, RopeTable, cross_entropy, divergence, rms_norm, stack_rows,
+    },
+    params, sum_by_row,
 };
 
 use crate::{Error, MatLmConfig, Result};
@@ -43,14 +45,15 @@ struct Layer {
 /// A batch of token ids, checked against the vocabulary.
 #[derive(Clone, Debug)]
 pub struct Tokens {
-    ids: Tensor<2, Int>, // [rows, seq]
+    ids: Tensor<1, Int>, // [tokens]
+    spans: Spans,
 }
 
 /// Next tokens of a batch; padding is left out of the loss.
 #[derive(Clone, Debug)]
 pub struct LmTarget {
-    ids: Tensor<1, Int>,     // [rows·seq]
-    mask: Option<Tensor<1>>, // [rows·seq]: 1 where a target counts
+    ids: Tensor<1, Int>,     // [tokens]
+    mask: Option<Tensor<1>>, // [tokens]: 1 where a target counts
     counts: Vec<usize>,      // per row
 }
 
@@ -86,12 +89,8 @@ impl MatLm {
         let layer = |i| Layer {
             attention_norm: new_norm(),
             attention: AttentionConfig {
-                d_model: c.d_model,
-                heads: c.n_heads,
                 kv_heads: c.n_kv_heads,
-                head_dim: c.head_dim(),
-                bias: false,
-                causal: true,
+                ..AttentionConfig::new(c.d_model, c.n_heads, c.head_dim())
             }
             .init(device),
             ffn_norm: new_norm(),
@@ -124,64 +123,110 @@ impl MatLm {
         &self.config
     }
 
-    /// A batch of `rows` rows out of row-major token ids.
+    /// A batch of `rows` rows of equal length from position 0, out of row-major token ids.
     ///
     /// # Errors
     /// When the ids do not form equal rows or one is not in the vocabulary.
     pub fn tokens(&self, rows: usize, ids: &[u32]) -> Result<Tokens> {
-        Ok(Tokens { ids: self.ids(rows, ids)? })
+        self.tokens_of(&equal(rows, ids)?, ids)
     }
 
-    /// Targets of a batch of `rows` rows; where `mask` is given, only targets with `true` count.
+    /// A batch of any rows, whose token ids lie behind each other.
+    ///
+    /// # Errors
+    /// When there are more or fewer ids than the rows have, or one is not in the vocabulary.
+    pub fn tokens_of(&self, spans: &Spans, ids: &[u32]) -> Result<Tokens> {
+        Ok(Tokens { ids: self.ids(spans, ids)?, spans: spans.clone() })
+    }
+
+    /// Targets of a batch of `rows` rows of equal length; where `mask` is given, only targets with
+    /// `true` count.
     ///
     /// # Errors
     /// When the ids do not form equal rows or one is not in the vocabulary.
     pub fn targets(&self, rows: usize, ids: &[u32], mask: Option<&[bool]>) -> Result<LmTarget> {
-        let seq = ids.len() / rows.max(1);
-        let flat = self.ids(rows, ids)?.reshape([rows * seq]);
-        let Some(mask) = mask else {
-            return Ok(LmTarget { ids: flat, mask: None, counts: vec![seq; rows] });
-        };
-        if mask.len() != ids.len() {
-            return Err(Error::Batch { found: mask.len(), rows });
-        }
-        let counts =
-            mask.chunks(seq.max(1)).map(|row| row.iter().filter(|m| **m).count()).collect();
-        let values: Vec<f32> = mask.iter().map(|m| f32::from(u8::from(*m))).collect();
-        let mask = Tensor::from_data(TensorData::new(values, [rows * seq]), &self.device());
-        Ok(LmTarget { ids: flat, mask: Some(mask), counts })
+        self.targets_of(&equal(rows, ids)?, ids, mask)
     }
 
-    fn ids(&self, rows: usize, ids: &[u32]) -> Result<Tensor<2, Int>> {
-        if rows == 0 || ids.is_empty() || !ids.len().is_multiple_of(rows) {
-            return Err(Error::Batch { found: ids.len(), rows });
+    /// Targets of a batch of any rows, whose ids lie behind each other; where `mask` is given, only
+    /// targets with `true` count.
+    ///
+    /// # Errors
+    /// When there are more or fewer ids, or flags of the mask, than the rows have tokens, or an id
+    /// is not in the vocabulary.
+    pub fn targets_of(
+        &self,
+        spans: &Spans,
+        ids: &[u32],
+        mask: Option<&[bool]>,
+    ) -> Result<LmTarget> {
+        let ids = self.ids(spans, ids)?;
+        let Some(mask) = mask else {
+            let counts = spans.iter().map(|span| span.len).collect();
+            return Ok(LmTarget { ids, mask: None, counts });
+        };
+        if mask.len() != spans.tokens() {
+            return Err(Error::Batch { found: mask.len(), rows: spans.rows() });
+        }
+        let count = |row| mask[spans.tokens_of(row..row + 1)].iter().filter(|m| **m).count();
+        let counts = (0..spans.rows()).map(count).collect();
+        let values: Vec<f32> = mask.iter().map(|m| f32::from(u8::from(*m))).collect();
+        let mask = Tensor::from_data(TensorData::new(values, [mask.len()]), &self.device());
+        Ok(LmTarget { ids, mask: Some(mask), counts })
+    }
+
+    fn ids(&self, spans: &Spans, ids: &[u32]) -> Result<Tensor<1, Int>> {
+        if ids.is_empty() || ids.len() != spans.tokens() {
+            return Err(Error::Batch { found: ids.len(), rows: spans.rows() });
         }
         let vocab_size = self.config.vocab_size;
         if let Some(position) = ids.iter().position(|id| *id as usize >= vocab_size) {
             return Err(Error::Token { token: ids[position], position, vocab_size });
         }
         let values: Vec<i32> = ids.iter().map(|id| *id as i32).collect();
-        let data = TensorData::new(values, [rows, ids.len() / rows]);
-        Ok(Tensor::from_data(data, &self.device()))
+        Ok(Tensor::from_data(TensorData::new(values, [ids.len()]), &self.device()))
     }
 
     /// Negative log-likelihood of each target, in nats; padding gives 0.
     ///
     /// # Shapes
-    /// - hidden: `[rows·seq, d_model]`, as the last layer left it
-    /// - output: `[rows·seq]`
-    pub fn token_nats(&self, hidden: Tensor<2>, target: &LmTarget) -> Tensor<1> {
-        let nats = cross_entropy(norm(&self.norm, hidden), self.head_weight(), target.ids.clone());
-        match &target.mask {
-            Some(mask) => nats * mask.clone(),
-            None => nats,
-        }
+    /// - output: `[tokens]`
+    pub fn token_nats(&self, output: &Output, target: &LmTarget) -> Tensor<1> {
+        let Headed { hidden, weight } = self.headed(output);
+        target.counted(cross_entropy(hidden, weight, target.ids.clone()))
+    }
+
+    /// What the logits are made of.
+    fn headed(&self, output: &Output) -> Headed {
+        Headed { hidden: norm(&self.norm, output.hidden.clone()), weight: self.head_weight() }
     }
 
     /// `[vocab, d_model]`
     fn head_weight(&self) -> Tensor<2> {
         self.head.as_ref().unwrap_or(&self.embed).val()
     }
+}
+
+impl LmTarget {
+    /// What each token has, and 0 where its target does not count.
+    fn counted(&self, x: Tensor<1>) -> Tensor<1> {
+        match &self.mask {
+            Some(mask) => x * mask.clone(),
+            None => x,
+        }
+    }
+
+    fn row_loss(&self, nats: Tensor<1>, output: &Output) -> RowLoss {
+        RowLoss { nats: sum_by_row(nats, &output.spans), counts: self.counts.clone() }
+    }
+}
+
+/// `rows` rows of equal length.
+fn equal(rows: usize, ids: &[u32]) -> Result<Spans> {
+    if rows == 0 || ids.is_empty() || !ids.len().is_multiple_of(rows) {
+        return Err(Error::Batch { found: ids.len(), rows });
+    }
+    Ok(Spans::equal(rows, ids.len() / rows))
 }
 
 /// Burn's module, our op.
@@ -192,7 +237,7 @@ fn norm(norm: &RmsNorm, x: Tensor<2>) -> Tensor<2> {
 impl Elastic for MatLm {
     type Input = Tokens;
     type Target = LmTarget;
-    type Context = Positions;
+    type Context = RopeTable;
 
     fn space(&self) -> &Space {
         &self.space
@@ -202,45 +247,52 @@ impl Elastic for MatLm {
         self.layers[layer].ffn.d_ff()
     }
 
-    fn stem(&self, input: &Tokens, state: &State) -> matformer_nn::Result<(Hidden, Positions)> {
-        let [rows, seq] = input.ids.dims();
-        let starts = state.starts();
-        let needed = starts.iter().max().copied().unwrap_or(0) + seq;
-        if needed > self.config.context {
-            return Err(matformer_nn::Error::CacheFull { capacity: self.config.context, needed });
+    fn device(&self) -> Device {
+        params::device(self)
+    }
+
+    fn stem(&self, input: &Tokens, _: &State) -> matformer_nn::Result<(Hidden, RopeTable)> {
+        let (c, spans) = (&self.config, input.spans.clone());
+        let needed = |span: &matformer_core::Span| span.start + span.len;
+        if let Some(row) = spans.iter().position(|span| needed(span) > c.context) {
+            let needed = needed(&spans.row(row));
+            return Err(matformer_nn::Error::Context { row, context: c.context, needed });
         }
-        let ids = input.ids.clone().reshape([rows * seq]);
-        let x = self.embed.val().select(0, ids); // [rows·seq, d_model]
-        let c = &self.config;
-        let rope = RopeTable::new(&starts, seq, c.head_dim(), c.rope_theta, &x.device());
-        Ok((Hidden { x, rows, seq }, Positions { starts, seq, rope: Some(rope) }))
+        let x = self.embed.val().select(0, input.ids.clone()); // [tokens, d_model]
+        let frequencies = RopeRule::Default { theta: c.rope_theta }.frequencies(c.head_dim());
+        let rope = RopeTable::new(&spans, &frequencies, &x.device());
+        Ok((Hidden { x, spans }, rope))
     }
 
-    fn mix(&self, layer: usize, x: Tensor<2>, at: &Positions, state: &mut State) -> Tensor<2> {
-        let l = &self.layers[layer];
-        l.attention.forward(layer, norm(&l.attention_norm, x.clone()), at, state) + x
+    fn mix(&self, x: Tensor<2>, pass: &mut Pass<'_, RopeTable>) -> Tensor<2> {
+        let l = &self.layers[pass.layer];
+        let normed = norm(&l.attention_norm, x.clone());
+        l.attention.forward(normed, Some(pass.context), pass) + x
     }
 
-    fn ffn(&self, layer: usize, x: Tensor<2>, _: &Positions, blocks: &[Block]) -> Tensor<2> {
-        let l = &self.layers[layer];
-        l.ffn.forward(norm(&l.ffn_norm, x.clone()), blocks) + stack_rows(x, blocks)
+    fn ffn(&self, x: Tensor<2>, pass: &mut Pass<'_, RopeTable>) -> Tensor<2> {
+        let l = &self.layers[pass.layer];
+        l.ffn.forward(norm(&l.ffn_norm, x.clone()), pass.blocks) + stack_rows(x, pass.blocks)
     }
 
-    fn loss(&self, hidden: Tensor<2>, target: &LmTarget) -> RowLoss {
-        let rows = target.counts.len();
-        let nats = self.token_nats(hidden, target); // [rows·seq]
-        let seq = nats.dims()[0] / rows;
-        RowLoss {
-            nats: nats.reshape([rows, seq]).sum_dim(1).reshape([rows]),
-            counts: target.counts.clone(),
-        }
+    fn loss(&self, output: &Output, target: &LmTarget) -> RowLoss {
+        target.row_loss(self.token_nats(output, target), output)
     }
 
-    fn counted(&self, target: &LmTarget) -> Option<Tensor<1>> {
-        target.mask.clone()
+    fn divergence(
+        &self,
+        student: &Output,
+        teacher: &Output,
+        target: &LmTarget,
+        rule: Divergence,
+    ) -> RowLoss {
+        let nats = divergence(self.headed(student), self.headed(teacher), rule);
+        target.row_loss(target.counted(nats), student)
     }
 
-    fn head(&self, hidden: Tensor<2>) -> Tensor<2> {
-        norm(&self.norm, hidden).matmul(self.head_weight().transpose())
+    /// Logits of the next token of every token, `[tokens, vocab]`.
+    fn head(&self, output: &Output) -> Tensor<2> {
+        let Headed { hidden, weight } = self.headed(output);
+        hidden.matmul(weight.transpose())
     }
 }

@@ -27,7 +27,7 @@ pub fn score(model: &MatLm, submodel: &Submodel, tokens: &[u32]) -> Result<Vec<O
         let input = model.tokens(1, &window[..window.len() - 1])?;
         let target = model.targets(1, &window[1..], None)?;
         let walked = walk(model, &input, &plan, &mut State::new())?;
-        let nats = model.token_nats(walked.of(0), &target);
+        let nats = model.token_nats(&walked.of(0), &target);
         let nats: Vec<f32> = nats.try_into_vec_as().map_err(|e| matformer_nn::Error::Read {
             tensor: "log-probabilities".to_owned(),
             message: e.to_string(),

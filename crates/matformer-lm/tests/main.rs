@@ -5,4 +5,5 @@ mod compare;
 mod equalities;
 mod folders;
 mod golden;
+mod spans;
 mod support;

@@ -39,7 +39,7 @@ pub fn ids(n: usize, vocab: usize, seed: usize) -> Vec<u32> {
 /// Logits of every submodel of a plan.
 pub fn logits(model: &MatLm, plan: &Plan, rows: usize, ids: &[u32]) -> Vec<Vec<f32>> {
     let walked = walk(model, &model.tokens(rows, ids).unwrap(), plan, &mut State::new()).unwrap();
-    (0..plan.submodels().len()).map(|i| values(model.head(walked.of(i)))).collect()
+    (0..plan.submodels().len()).map(|i| values(model.head(&walked.of(i)))).collect()
 }
 
 pub fn one(model: &MatLm, submodel: &Submodel, rows: usize, ids: &[u32]) -> Vec<f32> {

@@ -1,22 +1,87 @@
 //! What a model offers to the walk, and through it to training, evaluation and generation.
 
-use burn::{
-    module::Module,
-    tensor::{Device, Tensor},
-};
-use matformer_core::{Block, Space};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use matformer_core::{Block, Space, Spans, Submodel};
 
-use crate::{Result, State};
+use crate::{
+    Result, State,
+    ops::{Divergence, divergence_of_logits},
+};
 
 /// Hidden states of a batch.
 #[derive(Clone, Debug)]
 pub struct Hidden {
-    /// `[rows·seq, d_model]`
+    /// `[tokens, d_model]`
     pub x: Tensor<2>,
-    /// Rows of the batch.
-    pub rows: usize,
-    /// Positions of each row.
-    pub seq: usize,
+    /// The rows that the tokens belong to.
+    pub spans: Spans,
+}
+
+/// One layer's turn in a walk: everything that its two halves may need beside their input.
+#[derive(Debug)]
+pub struct Pass<'a, C> {
+    /// Index of the layer.
+    pub layer: usize,
+    /// The layer's blocks, in rows of the hidden state.
+    pub blocks: &'a [Block],
+    /// The rows that the hidden states belong to: those of the batch, once per copy that the plan
+    /// holds of it.
+    pub spans: &'a Spans,
+    /// What the layers of this walk share.
+    pub context: &'a C,
+    /// What the walk remembers and draws from.
+    pub state: &'a mut State,
+}
+
+/// Hidden states behind the last layer, of one submodel or of one submodel per row.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// `[tokens, d_model]`
+    pub hidden: Tensor<2>,
+    /// The rows that the tokens belong to.
+    pub spans: Spans,
+    /// One for all rows, or one per row.
+    submodels: Vec<Submodel>,
+}
+
+impl Output {
+    pub(crate) fn new(hidden: Tensor<2>, spans: Spans, submodels: Vec<Submodel>) -> Self {
+        Self { hidden, spans, submodels }
+    }
+
+    /// The submodel that a row went through.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn submodel(&self, row: usize) -> &Submodel {
+        match &self.submodels[..] {
+            [one] => one,
+            by_row => &by_row[row],
+        }
+    }
+
+    /// The last token of every row: what generation goes on from.
+    pub fn last(&self) -> Self {
+        let rows = self.spans.rows();
+        let ends = (0..rows).map(|row| self.spans.tokens_of(row..row + 1).end as i32 - 1);
+        let ends = TensorData::new(ends.collect::<Vec<_>>(), [rows]);
+        let ends = Tensor::<1, Int>::from_data(ends, &self.hidden.device());
+        let last = |span: &matformer_core::Span| matformer_core::Span {
+            start: span.start + span.len - 1,
+            len: 1,
+            ..*span
+        };
+        Self {
+            hidden: self.hidden.clone().select(0, ends),
+            spans: Spans::new(self.spans.iter().map(last).collect()),
+            submodels: self.submodels.clone(),
+        }
+    }
+
+    /// Other hidden states of the same tokens.
+    pub fn with_hidden(self, hidden: Tensor<2>) -> Self {
+        Self { hidden, ..self }
+    }
 }
 
 /// Loss of each row as a sum and a count: divided once, at the end.
@@ -31,12 +96,12 @@ pub struct RowLoss {
 /// An elastic transformer: anything whose layers are a mixing half and a nested feed-forward
 /// half. Implement it, and [`Folder`](crate::Folder) for its files, and every part of the
 /// toolkit runs on it.
-pub trait Elastic: Module {
+pub trait Elastic {
     /// What goes in (token ids; images).
     type Input: Clone;
     /// What should come out (next tokens; labels).
     type Target: Clone;
-    /// What the layers of one walk share (positions).
+    /// What the layers of one walk share (rotary table).
     type Context;
 
     /// Layers, widths and granularities.
@@ -44,6 +109,9 @@ pub trait Elastic: Module {
 
     /// Width of the feed-forward matrices that a layer holds.
     fn d_ff(&self, layer: usize) -> usize;
+
+    /// The device that holds the weights.
+    fn device(&self) -> Device;
 
     /// The stem: input to hidden states, and what the layers need to know of it.
     ///
@@ -54,40 +122,62 @@ pub trait Elastic: Module {
     /// The mixing half of a layer: attention with its residual.
     ///
     /// # Shapes
-    /// - x: `[units·seq, d_model]`, where units is a multiple of the batch's rows
+    /// - x: `[tokens, d_model]`, the tokens of `pass.spans`
     /// - output: as x
-    fn mix(&self, layer: usize, x: Tensor<2>, ctx: &Self::Context, state: &mut State) -> Tensor<2>;
+    fn mix(&self, x: Tensor<2>, pass: &mut Pass<'_, Self::Context>) -> Tensor<2>;
 
-    /// The feed-forward half of a layer with its residual, at the widths of `blocks`.
+    /// The feed-forward half of a layer with its residual, at the widths of `pass.blocks`.
     ///
     /// # Shapes
-    /// - x: `[rows, d_model]`; blocks name ranges of its rows
+    /// - x: `[tokens, d_model]`; blocks name ranges of its rows
     /// - output: `[Σ block rows, d_model]`, stacked in the order of the blocks
-    fn ffn(&self, layer: usize, x: Tensor<2>, ctx: &Self::Context, blocks: &[Block]) -> Tensor<2>;
+    fn ffn(&self, x: Tensor<2>, pass: &mut Pass<'_, Self::Context>) -> Tensor<2>;
 
-    /// The head's loss of one copy of the batch.
+    /// The loss of each row.
+    fn loss(&self, output: &Output, target: &Self::Target) -> RowLoss;
+
+    /// What the model says: logits.
     ///
     /// # Shapes
-    /// - hidden: `[rows·seq, d_model]`, as the last layer left it
-    fn loss(&self, hidden: Tensor<2>, target: &Self::Target) -> RowLoss;
+    /// - output: `[tokens, vocab]` where every token has an answer, `[rows, classes]` where a row
+    ///   has one
+    fn head(&self, output: &Output) -> Tensor<2>;
 
-    /// The head's output.
+    /// `temperature² · KL` between what a teacher says and what a student says, summed over the
+    /// targets of each row, for distillation. No gradient goes to the teacher.
     ///
-    /// # Shapes
-    /// - hidden: `[n, d_model]`, as the last layer left it
-    /// - output: `[n, vocab or classes]`
-    fn head(&self, hidden: Tensor<2>) -> Tensor<2>;
-
-    /// Which hidden rows the loss counts: 1 where it does, 0 where it does not; all if `None`.
-    ///
-    /// # Shapes
-    /// - output: `[rows·seq]`
-    fn counted(&self, _: &Self::Target) -> Option<Tensor<1>> {
-        None
+    /// This body compares what [`head`](Self::head) gives, and counts all of it. Override it where
+    /// some targets do not count, where there are several heads, or where the logits of a batch are
+    /// too many to be held at once.
+    fn divergence(
+        &self,
+        student: &Output,
+        teacher: &Output,
+        _: &Self::Target,
+        rule: Divergence,
+    ) -> RowLoss {
+        let (student_logits, teacher) = (self.head(student), self.head(teacher));
+        let [answers, _] = student_logits.dims();
+        let nats = divergence_of_logits(student_logits, teacher.detach(), rule);
+        if answers == student.spans.rows() {
+            return RowLoss { nats, counts: vec![1; answers] };
+        }
+        RowLoss {
+            nats: sum_by_row(nats, &student.spans),
+            counts: student.spans.iter().map(|span| span.len).collect(),
+        }
     }
+}
 
-    /// The device that holds the weights.
-    fn device(&self) -> Device {
-        self.devices().into_iter().next().unwrap_or_default()
+/// Sums what each token has over the tokens of each row.
+///
+/// # Shapes
+/// - x: `[tokens]`; output: `[rows]`
+pub fn sum_by_row(x: Tensor<1>, spans: &Spans) -> Tensor<1> {
+    let rows = spans.rows();
+    if let Some(len) = spans.common_len() {
+        return x.reshape([rows, len]).sum_dim(1).reshape([rows]);
     }
+    let sum = |row| x.clone().slice([spans.tokens_of(row..row + 1)]).sum();
+    Tensor::cat((0..rows).map(sum).collect(), 0)
 }

@@ -47,12 +47,75 @@ pub enum Error {
         /// Rows of the plan.
         expected: usize,
     },
-    /// More tokens than the cache holds.
-    #[error("cache holds {capacity} positions, {needed} are needed")]
+    /// A plan that takes one row through several submodels, and a cache, which holds the keys and
+    /// values of one.
+    #[error("plan has {copies} copies of the batch in layer {layer}; with a cache, expected 1")]
+    PlanCache {
+        /// The first layer with several.
+        layer: usize,
+        /// How many.
+        copies: usize,
+    },
+    /// A row without tokens.
+    #[error("row {row} has no tokens; expected at least 1")]
+    EmptyRow {
+        /// Index of the row.
+        row: usize,
+    },
+    /// A row with a slot, and no cache.
+    #[error("row {row} names a cache slot; the state has no cache")]
+    NoCache {
+        /// Index of the row.
+        row: usize,
+    },
+    /// A row without a slot, and a cache.
+    #[error("row {row} names no cache slot; the state has a cache, where every row needs one")]
+    NoSlot {
+        /// Index of the row.
+        row: usize,
+    },
+    /// A slot that the cache does not have.
+    #[error("cache slot {slot}: the cache has {slots} slots")]
+    UnknownSlot {
+        /// The slot.
+        slot: usize,
+        /// Slots of the cache.
+        slots: usize,
+    },
+    /// Two rows of a batch in one slot.
+    #[error("cache slot {slot} is named by two rows of the batch; expected one")]
+    SlotTwice {
+        /// The slot.
+        slot: usize,
+    },
+    /// A row that leaves out positions of its slot.
+    #[error("cache slot {slot} holds {held} positions, the row starts at {start}")]
+    SlotGap {
+        /// The slot.
+        slot: usize,
+        /// First position of the row.
+        start: usize,
+        /// Positions that the slot holds.
+        held: usize,
+    },
+    /// More tokens than a slot of the cache holds.
+    #[error("cache slot {slot} holds {capacity} positions, {needed} are needed")]
     CacheFull {
-        /// Positions that the cache holds.
+        /// The slot.
+        slot: usize,
+        /// Positions that it can hold.
         capacity: usize,
         /// Positions after this walk.
+        needed: usize,
+    },
+    /// A row longer than the model's context.
+    #[error("row {row} ends at position {needed}, the context holds {context}")]
+    Context {
+        /// Index of the row.
+        row: usize,
+        /// Positions of the context.
+        context: usize,
+        /// Positions that the row needs.
         needed: usize,
     },
     /// A model configuration that cannot be built.

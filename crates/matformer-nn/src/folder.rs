@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use burn::tensor::Device;
+use burn::{module::Module, tensor::Device};
 use matformer_core::{Manifest, fs};
 
 use crate::{
@@ -19,7 +19,7 @@ pub use crate::{
 };
 
 /// A model kind that lives in a folder.
-pub trait Folder: Elastic + Sized {
+pub trait Folder: Elastic + Module {
     /// What `matformer.json` and `info` call this kind of model.
     const KIND: &'static str;
 
@@ -94,7 +94,7 @@ pub fn load<M: Folder>(dir: &Path, device: &Device) -> Result<(M, Manifest)> {
 }
 
 /// Fills every float parameter of `model` from the tensors of its files.
-fn fill<M: burn::module::Module>(
+fn fill<M: Module>(
     model: M,
     tensors: &mut Tensors<'_>,
     name: impl Fn(&str) -> TensorName,

@@ -19,12 +19,10 @@ pub use config::ModelConfig;
 pub use config_file::ConfigFile;
 pub use configured::{Configured, build, converted, extract, with_config};
 pub use device::DeviceSpec;
-pub use elastic::{Elastic, Hidden, RowLoss};
+pub use elastic::{Elastic, Hidden, Output, Pass, RowLoss, sum_by_row};
 pub use error::{Error, Result};
 pub use folder::Folder;
-pub use modules::{
-    Activation, Attention, AttentionConfig, NestedFfn, NestedFfnConfig, Positions, project,
-};
+pub use modules::{Activation, Attention, AttentionConfig, NestedFfn, NestedFfnConfig, project};
 pub use params::nested_layer;
 pub use state::{KvCache, Noise, State};
-pub use walk::{Walked, row_losses, walk};
+pub use walk::{Part, Walked, row_losses, walk, walk_through};

@@ -9,8 +9,8 @@ use matformer_core::Block;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    State,
-    ops::{AttentionSpec, FfnWeights, RopeTable, attention, linear, nested_ffn},
+    Pass,
+    ops::{AttentionSpec, FfnWeights, Mask, RopeTable, attention, linear, nested_ffn, rms_norm},
     params,
 };
 
@@ -100,7 +100,8 @@ impl NestedFfn {
     }
 }
 
-/// Configuration of an [`Attention`].
+/// Configuration of an [`Attention`]. [`new`](Self::new) gives the plain causal form; set what
+/// differs.
 #[derive(Clone, Debug)]
 pub struct AttentionConfig {
     /// Size of the hidden state.
@@ -109,12 +110,18 @@ pub struct AttentionConfig {
     pub heads: usize,
     /// Key and value heads; `heads` is a multiple of it.
     pub kv_heads: usize,
-    /// Size of a head.
+    /// Size of a head; `heads·head_dim` need not be `d_model`.
     pub head_dim: usize,
-    /// Biases on all four projections.
-    pub bias: bool,
-    /// Whether a query sees only the keys up to its own position.
-    pub causal: bool,
+    /// Biases on the projections to queries, keys and values (Qwen2).
+    pub qkv_bias: bool,
+    /// A bias on the output projection.
+    pub o_bias: bool,
+    /// RMS norm of each query and key head before the rotary embedding, with this epsilon (Qwen3).
+    pub qk_norm: Option<f64>,
+    /// Factor on the products of queries and keys; 1/√head_dim if absent.
+    pub scale: Option<f64>,
+    /// Which keys a query sees.
+    pub mask: Mask,
 }
 
 /// Grouped-query attention over a per-row cache.
@@ -128,80 +135,115 @@ pub struct Attention {
     pub v: Linear,
     /// `[heads·head_dim, d_model]`
     pub o: Linear,
+    /// `[head_dim]`
+    pub q_norm: Option<Param<Tensor<1>>>,
+    /// `[head_dim]`
+    pub k_norm: Option<Param<Tensor<1>>>,
     #[module(skip)]
-    heads: usize,
-    #[module(skip)]
-    kv_heads: usize,
-    #[module(skip)]
-    causal: bool,
+    shape: AttentionShape,
 }
 
-/// Where the tokens of one walk stand: the same for all layers.
-#[derive(Clone, Debug)]
-pub struct Positions {
-    /// Position of the first token of each row; one entry if it is the same for all.
-    pub starts: Vec<usize>,
-    /// Tokens of each row.
-    pub seq: usize,
-    /// Rotary embedding of these positions, if the model has one.
-    pub rope: Option<RopeTable>,
+/// What the forward of an [`Attention`] needs to know beside its parameters.
+#[derive(Clone, Copy, Debug)]
+struct AttentionShape {
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    norm_eps: f64,
+    scale: f64,
+    mask: Mask,
 }
 
 impl AttentionConfig {
+    /// Causal attention of `heads` heads, each with its own keys and values, without biases.
+    pub fn new(d_model: usize, heads: usize, head_dim: usize) -> Self {
+        Self {
+            d_model,
+            heads,
+            kv_heads: heads,
+            head_dim,
+            qkv_bias: false,
+            o_bias: false,
+            qk_norm: None,
+            scale: None,
+            mask: Mask::Causal,
+        }
+    }
+
     /// The module with weights to be filled by [`init`](crate::init::init) or from a file.
     pub fn init(&self, device: &Device) -> Attention {
-        let linear = |n_in, n_out| LinearConfig::new(n_in, n_out).with_bias(self.bias).init(device);
+        let linear =
+            |n_in, n_out, bias| LinearConfig::new(n_in, n_out).with_bias(bias).init(device);
         let (q_dim, kv_dim) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        let norm = || self.qk_norm.map(|_| params::unset([self.head_dim], device));
         Attention {
-            q: linear(self.d_model, q_dim),
-            k: linear(self.d_model, kv_dim),
-            v: linear(self.d_model, kv_dim),
-            o: linear(q_dim, self.d_model),
-            heads: self.heads,
-            kv_heads: self.kv_heads,
-            causal: self.causal,
+            q: linear(self.d_model, q_dim, self.qkv_bias),
+            k: linear(self.d_model, kv_dim, self.qkv_bias),
+            v: linear(self.d_model, kv_dim, self.qkv_bias),
+            o: linear(q_dim, self.d_model, self.o_bias),
+            q_norm: norm(),
+            k_norm: norm(),
+            shape: AttentionShape {
+                heads: self.heads,
+                kv_heads: self.kv_heads,
+                head_dim: self.head_dim,
+                norm_eps: self.qk_norm.unwrap_or_default(),
+                scale: self.scale.unwrap_or(1.0 / (self.head_dim as f64).sqrt()),
+                mask: self.mask,
+            },
         }
     }
 }
 
 impl Attention {
-    /// Attention of one layer, without a residual. With a cache in `state`, the new keys and
-    /// values go behind those of the layer's earlier tokens.
+    /// Attention of one layer, without a residual. With a cache in the pass's state, the new keys
+    /// and values go into the rows' slots, and queries see what the slots hold.
     ///
     /// # Shapes
-    /// - x: `[rows·seq, d_model]`, rows a multiple of the batch's rows
+    /// - x: `[tokens, d_model]`, the tokens of `pass.spans`
     /// - output: as x
-    pub fn forward(
+    pub fn forward<C>(
         &self,
-        layer: usize,
         x: Tensor<2>,
-        positions: &Positions,
-        state: &mut State,
+        rope: Option<&RopeTable>,
+        pass: &mut Pass<'_, C>,
     ) -> Tensor<2> {
-        let seq = positions.seq;
-        let mut q = project(&self.q, x.clone()); // [rows·seq, heads·head_dim]
-        let mut k = project(&self.k, x.clone()); // [rows·seq, kv_heads·head_dim]
-        let v = project(&self.v, x);
-        if let Some(rope) = &positions.rope {
+        let s = self.shape;
+        let mut q = self.normed(project(&self.q, x.clone()), &self.q_norm); // [tokens, q_dim]
+        let mut k = self.normed(project(&self.k, x.clone()), &self.k_norm); // [tokens, kv_dim]
+        let mut v = project(&self.v, x);
+        if let Some(rope) = rope {
             q = rope.rotate(q);
             k = rope.rotate(k);
         }
-        let [n, q_dim] = q.dims();
-        let rows = n / seq;
-        let (k, v, kv_len) = match state.cache_mut() {
-            Some(cache) => cache.append(layer, k, v, seq),
-            None => (k, v, seq),
-        };
+        let mut capacity = None;
+        if let Some(cache) = pass.state.cache_mut() {
+            capacity = Some(cache.capacity());
+            (k, v) = cache.write(pass.layer, k, v, pass.spans); // [slots·capacity, kv_dim]
+        }
         let spec = AttentionSpec {
-            rows,
-            q_len: seq,
-            kv_len,
-            heads: self.heads,
-            kv_heads: self.kv_heads,
-            head_dim: q_dim / self.heads,
-            causal: self.causal.then(|| repeat_starts(&positions.starts, rows)),
+            spans: pass.spans.clone(),
+            capacity,
+            heads: s.heads,
+            kv_heads: s.kv_heads,
+            head_dim: s.head_dim,
+            scale: s.scale,
+            mask: s.mask,
         };
         project(&self.o, attention(q, k, v, spec))
+    }
+
+    /// Every head of x through its norm, if there is one.
+    ///
+    /// # Shapes
+    /// - x: `[tokens, n·head_dim]`; output: as x
+    fn normed(&self, x: Tensor<2>, weight: &Option<Param<Tensor<1>>>) -> Tensor<2> {
+        let Some(weight) = weight else {
+            return x;
+        };
+        let ([tokens, d], head_dim) = (x.dims(), self.shape.head_dim);
+        let heads = x.reshape([tokens * d / head_dim, head_dim]);
+        rms_norm(heads, weight.val(), self.shape.norm_eps).reshape([tokens, d])
     }
 }
 
@@ -214,13 +256,5 @@ pub fn project(layer: &Linear, x: Tensor<2>) -> Tensor<2> {
     match &layer.bias {
         Some(bias) => y + bias.val().unsqueeze(),
         None => y,
-    }
-}
-
-/// One entry for all rows, or one per row: a merged plan holds the batch several times.
-fn repeat_starts(starts: &[usize], rows: usize) -> Vec<usize> {
-    match starts.len() {
-        1 => starts.to_vec(),
-        n => (0..rows).map(|row| starts[row % n]).collect(),
     }
 }

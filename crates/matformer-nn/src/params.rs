@@ -18,6 +18,11 @@ pub fn unset<const D: usize>(shape: [usize; D], device: &Device) -> Param<Tensor
     Param::uninitialized(ParamId::new(), zeros, device.clone(), true, shape.into())
 }
 
+/// The device of a module's parameters.
+pub fn device<M: Module>(module: &M) -> Device {
+    module.devices().into_iter().next().unwrap_or_default()
+}
+
 /// Replaces every float parameter by what `value(path, shape)` returns (f32, of that shape), on
 /// the parameter's device and with its gradient setting.
 ///

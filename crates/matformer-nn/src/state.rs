@@ -1,6 +1,7 @@
-//! What a walk remembers, keys and values of earlier tokens per row, and what it draws.
+//! What a walk remembers, keys and values of earlier tokens by slot, and what it draws from.
 
 use burn::tensor::Tensor;
+use matformer_core::{Span, Spans};
 
 use crate::{Error, Result};
 
@@ -21,14 +22,14 @@ pub struct Noise {
 }
 
 impl State {
-    /// No memory: every walk starts at position 0 (training, evaluation).
+    /// No memory: every row starts at position 0 (training, evaluation).
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// With a memory of at most `capacity` positions in each of `rows` rows (generation).
-    pub fn with_cache(rows: usize, capacity: usize) -> Self {
-        Self { cache: Some(KvCache::new(rows, capacity)), noise: None }
+    /// With a cache of `slots` rows of at most `capacity` positions each (generation).
+    pub fn with_cache(slots: usize, capacity: usize) -> Self {
+        Self { cache: Some(KvCache::new(slots, capacity)), noise: None }
     }
 
     /// No memory, and noise where the model has a use for it (training).
@@ -50,130 +51,158 @@ impl State {
     pub fn cache_mut(&mut self) -> Option<&mut KvCache> {
         self.cache.as_mut()
     }
-
-    /// Position of the first new token of each row; one entry if it is the same for all.
-    pub fn starts(&self) -> Vec<usize> {
-        match &self.cache {
-            None => vec![0],
-            Some(cache) if cache.is_even() => vec![cache.lens[0]],
-            Some(cache) => cache.lens.clone(),
-        }
-    }
 }
 
-/// Keys and values of a batch, each row with a length of its own. Memory grows with what is held.
+/// Keys and values of earlier tokens: per layer one tensor each, `[slots, capacity, kv_dim]`,
+/// made at the first write, written in place and read by attention where it lies.
 ///
-/// Its content does not depend on FFN widths' shapes: a row may change its submodel between two
-/// walks and go on with the same cache.
+/// A row of a batch names its slot ([`Span::slot`]). What a slot holds does not depend on FFN
+/// widths: a row may change its submodel between two walks and go on in the same slot. A slot that
+/// is [truncated](Self::truncate) to 0 is free for another row.
 #[derive(Clone, Debug)]
 pub struct KvCache {
     capacity: usize,
-    lens: Vec<usize>,
-    layers: Vec<Option<[Tensor<3>; 2]>>, // keys, values: [rows, room, kv_heads·head_dim]
+    lens: Vec<usize>, // per slot
+    layers: Vec<Option<KeysValues>>,
 }
 
-/// Positions that there is room for at first, beyond the prompt's.
-const FIRST_ROOM: usize = 256;
+/// Keys and values of one layer, `[slots, capacity, kv_dim]` each.
+#[derive(Clone, Debug)]
+struct KeysValues {
+    keys: Tensor<3>,
+    values: Tensor<3>,
+}
 
 impl KvCache {
-    fn new(rows: usize, capacity: usize) -> Self {
-        Self { capacity, lens: vec![0; rows.max(1)], layers: Vec::new() }
+    /// A cache that holds nothing yet.
+    pub fn new(slots: usize, capacity: usize) -> Self {
+        Self { capacity, lens: vec![0; slots], layers: Vec::new() }
     }
 
-    /// Positions that each row can hold.
+    /// Positions that each slot can hold.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Positions that each row holds.
+    /// Positions that each slot holds.
     pub fn lens(&self) -> &[usize] {
         &self.lens
     }
 
-    /// Forgets the positions of a row from `len` on: after padding, or after tokens that were
-    /// tried and rejected. A longer `len` than the row holds changes nothing.
-    pub fn truncate(&mut self, row: usize, len: usize) {
-        if let Some(l) = self.lens.get_mut(row) {
-            *l = len.min(*l);
+    /// The next `len` tokens of a slot.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    pub fn span(&self, slot: usize, len: usize) -> Span {
+        Span { slot: Some(slot), start: self.lens[slot], len }
+    }
+
+    /// A batch of the next `lens[slot]` tokens of the slots from 0 on.
+    ///
+    /// # Panics
+    /// If there are fewer slots.
+    pub fn spans(&self, lens: &[usize]) -> Spans {
+        Spans::new(lens.iter().enumerate().map(|(slot, len)| self.span(slot, *len)).collect())
+    }
+
+    /// Forgets the positions of a slot from `len` on: tokens that were tried and rejected, or all,
+    /// to reuse the slot. A longer `len` than the slot holds, or an unknown slot, changes nothing.
+    pub fn truncate(&mut self, slot: usize, len: usize) {
+        if let Some(held) = self.lens.get_mut(slot) {
+            *held = len.min(*held);
         }
     }
 
-    fn is_even(&self) -> bool {
-        self.lens.iter().all(|l| *l == self.lens[0])
-    }
-
+    /// Whether a batch fits: every row has a slot of its own, starts within or right behind what
+    /// the slot holds (positions from there on are written anew), and ends within the capacity.
+    ///
     /// # Errors
-    /// [`Error::CacheFull`] if `seq` more positions do not fit.
-    pub(crate) fn check(&self, seq: usize) -> Result<()> {
-        let needed = self.lens.iter().max().copied().unwrap_or(0) + seq;
-        match needed <= self.capacity {
-            true => Ok(()),
-            false => Err(Error::CacheFull { capacity: self.capacity, needed }),
+    /// Names the first row or slot that does not fit.
+    pub fn check(&self, spans: &Spans) -> Result<()> {
+        let mut taken = vec![false; self.lens.len()];
+        for (row, span) in spans.iter().enumerate() {
+            let slot = span.slot.ok_or(Error::NoSlot { row })?;
+            let Some(&held) = self.lens.get(slot) else {
+                return Err(Error::UnknownSlot { slot, slots: self.lens.len() });
+            };
+            if std::mem::replace(&mut taken[slot], true) {
+                return Err(Error::SlotTwice { slot });
+            }
+            if span.start > held {
+                return Err(Error::SlotGap { slot, start: span.start, held });
+            }
+            let needed = span.start + span.len;
+            if needed > self.capacity {
+                return Err(Error::CacheFull { slot, capacity: self.capacity, needed });
+            }
+        }
+        Ok(())
+    }
+
+    /// After a walk through all layers: each slot holds its row up to the row's last token.
+    pub(crate) fn keep(&mut self, spans: &Spans) {
+        for span in spans.iter() {
+            if let Some(slot) = span.slot {
+                self.lens[slot] = span.start + span.len;
+            }
         }
     }
 
-    /// After a walk of `seq` tokens through all layers.
-    pub(crate) fn advance(&mut self, seq: usize) {
-        self.lens.iter_mut().for_each(|l| *l += seq);
-    }
-
-    /// Writes `seq` new keys and values of a layer behind what each row holds, and returns all
-    /// of them up to the longest row.
+    /// Writes the keys and values of new tokens where their spans say, and returns all of the
+    /// layer, as they lie. No gradient goes through a cache.
     ///
     /// # Shapes
-    /// - k, v: `[rows·seq, d]`, rows a multiple of the cache's rows (a merged plan holds several
-    ///   copies of the batch; lengths repeat)
-    /// - output: `[rows·kv_len, d]` twice, and kv_len
-    pub(crate) fn append(
+    /// - keys, values: `[tokens, kv_dim]`
+    /// - output: `[slots·capacity, kv_dim]` twice: a slot's positions lie behind each other
+    pub(crate) fn write(
         &mut self,
         layer: usize,
-        k: Tensor<2>,
-        v: Tensor<2>,
-        seq: usize,
-    ) -> (Tensor<2>, Tensor<2>, usize) {
-        let [n, d] = k.dims();
-        let rows = n / seq;
+        keys: Tensor<2>,
+        values: Tensor<2>,
+        spans: &Spans,
+    ) -> (Tensor<2>, Tensor<2>) {
+        let [_, kv_dim] = keys.dims();
+        let (slots, capacity) = (self.lens.len(), self.capacity);
         if self.layers.len() <= layer {
             self.layers.resize(layer + 1, None);
         }
-        let kv_len = self.lens.iter().max().copied().unwrap_or(0) + seq;
-        let empty = |room: usize| Tensor::zeros([rows, room, d], (&k.device(), k.dtype()));
-        let held = match self.layers[layer].take() {
-            None => {
-                let room = (kv_len + FIRST_ROOM).min(self.capacity);
-                [empty(room), empty(room)]
-            }
-            Some(held) => held.map(|old| {
-                let [_, room, _] = old.dims();
-                match kv_len <= room {
-                    true => old,
-                    false => empty((2 * kv_len).min(self.capacity))
-                        .slice_assign([0..rows, 0..room, 0..d], old),
-                }
-            }),
+        let empty = |like: &Tensor<2>| {
+            Tensor::zeros([slots, capacity, kv_dim], (&like.device(), like.dtype()))
         };
-        let new = [k, v].map(|t| t.reshape([rows, seq, d]));
-        let mut pairs = held.into_iter().zip(new);
-        let held = [(); 2].map(|()| match pairs.next() {
-            Some((held, new)) => self.write(held, new, rows, seq),
-            None => unreachable!("two of each"),
-        });
-        let all = held.clone().map(|t| t.narrow(1, 0, kv_len).reshape([rows * kv_len, d]));
+        // Taken out, so that nobody else holds the tensors and they are written in place.
+        let held = self.layers[layer]
+            .take()
+            .unwrap_or_else(|| KeysValues { keys: empty(&keys), values: empty(&values) });
+        let held = KeysValues {
+            keys: assign(held.keys, keys.detach(), spans),
+            values: assign(held.values, values.detach(), spans),
+        };
+        let flat = |t: &Tensor<3>| t.clone().reshape([slots * capacity, kv_dim]);
+        let all = (flat(&held.keys), flat(&held.values));
         self.layers[layer] = Some(held);
-        let [k, v] = all;
-        (k, v, kv_len)
+        all
     }
+}
 
-    fn write(&self, held: Tensor<3>, new: Tensor<3>, rows: usize, seq: usize) -> Tensor<3> {
-        let [_, _, d] = new.dims();
-        if self.is_even() {
-            let at = self.lens[0];
-            return held.slice_assign([0..rows, at..at + seq, 0..d], new);
-        }
-        (0..rows).fold(held, |held, row| {
-            let at = self.lens[row % self.lens.len()];
-            let part = new.clone().narrow(0, row, 1);
-            held.slice_assign([row..row + 1, at..at + seq, 0..d], part)
-        })
+/// Writes the rows of `new` (`[tokens, kv_dim]`) into `held` (`[slots, capacity, kv_dim]`): rows
+/// that lie in neighbouring slots at the same positions in one go.
+fn assign(held: Tensor<3>, new: Tensor<2>, spans: &Spans) -> Tensor<3> {
+    let [_, kv_dim] = new.dims();
+    let follows = |a: &Span, b: &Span, n: usize| {
+        let next = a.slot.map(|slot| slot + n);
+        b.slot == next && (b.start, b.len) == (a.start, a.len)
+    };
+    let (mut held, mut row) = (held, 0);
+    while row < spans.rows() {
+        let first = spans.row(row);
+        let n = (1..spans.rows() - row)
+            .find(|n| !follows(&first, &spans.row(row + n), *n))
+            .unwrap_or(spans.rows() - row);
+        let slot = first.slot.unwrap_or_else(|| unreachable!("the batch fits the cache"));
+        let part = new.clone().slice([spans.tokens_of(row..row + n), 0..kv_dim]);
+        let place = [slot..slot + n, first.start..first.start + first.len, 0..kv_dim];
+        held = held.slice_assign(place, part.reshape([n, first.len, kv_dim]));
+        row += n;
     }
+    held
 }

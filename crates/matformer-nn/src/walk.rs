@@ -1,86 +1,126 @@
 //! One forward for everything: training, evaluation, generation and serving differ in the plan
-//! that they pass.
+//! and the spans that they pass.
 
 use std::ops::Range;
 
 use burn::tensor::Tensor;
-use matformer_core::{Block, Plan, Unit};
+use matformer_core::{Plan, Spans, Submodel, Unit};
 
-use crate::{Elastic, Error, Result, RowLoss, State};
+use crate::{Elastic, Error, Output, Pass, Result, RowLoss, State};
 
 /// Hidden states behind the last layer, for every submodel of a plan.
 #[derive(Clone, Debug)]
 pub struct Walked {
-    hidden: Tensor<2>, // [output units · rows per unit · seq, d_model]
+    hidden: Tensor<2>, // [hidden rows, d_model]: the last layer's blocks, stacked
     outputs: Vec<Range<usize>>,
     unit: Unit,
-    /// Positions of each row.
-    pub seq: usize,
+    spans: Spans, // of the batch
+    submodels: Vec<Submodel>,
 }
 
 impl Walked {
-    /// Hidden states of submodel `i` of the plan.
+    /// What submodel `i` of the plan gives; of a plan of rows, the one row that it has.
     ///
-    /// # Shapes
-    /// - output: `[rows·seq, d_model]`; for a plan of rows, the one row that the submodel has
-    pub fn of(&self, i: usize) -> Tensor<2> {
-        let Range { start, end } = self.outputs[i];
+    /// # Panics
+    /// If the plan has no such submodel.
+    pub fn of(&self, i: usize) -> Output {
+        let range = self.outputs[i].clone();
         let [n, d_model] = self.hidden.dims();
-        match start == 0 && end == n {
-            true => self.hidden.clone(),
-            false => self.hidden.clone().slice([start..end, 0..d_model]),
-        }
+        let hidden = if range == (0..n) {
+            self.hidden.clone()
+        } else {
+            self.hidden.clone().slice([range, 0..d_model])
+        };
+        let spans = match self.unit {
+            Unit::Batch => self.spans.clone(),
+            Unit::Row => self.spans.select(i..i + 1),
+        };
+        Output::new(hidden, spans, vec![self.submodels[i].clone()])
     }
 
-    /// All hidden states as they lie, outputs of a plan of rows in the order of the rows.
-    pub fn hidden(&self) -> Tensor<2> {
-        self.hidden.clone()
+    /// What a plan of rows gives for the whole batch; of a plan of one submodel, the same as
+    /// [`of`](Self::of)`(0)`.
+    ///
+    /// # Panics
+    /// If the plan takes the batch through several submodels.
+    pub fn all(&self) -> Output {
+        if self.unit == Unit::Batch {
+            assert_eq!(self.hidden.dims()[0], self.spans.tokens(), "one submodel's output");
+            return self.of(0);
+        }
+        Output::new(self.hidden.clone(), self.spans.clone(), self.submodels.clone())
     }
+}
+
+/// A part of a walk, as [`walk_through`] tells of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The stem, before the first layer.
+    Stem,
+    /// Attention, or what else mixes positions.
+    Mix,
+    /// The feed-forward block.
+    Ffn,
 }
 
 /// Walks a batch through all submodels of a plan.
 ///
 /// Shared prefixes are computed once; each layer mixes once per distinct input. With a cache in
-/// `state`, positions go on where the rows stand, and the cache then holds the new ones.
+/// `state`, every row goes on in its slot, and the cache then holds the new tokens.
 ///
 /// # Errors
-/// When the plan is for another model or batch, or the cache is full.
+/// When the plan is for another model or batch, or the batch does not fit the cache. The state is
+/// then as it was.
 pub fn walk<M: Elastic>(
     model: &M,
     input: &M::Input,
     plan: &Plan,
     state: &mut State,
 ) -> Result<Walked> {
+    walk_through(model, input, plan, state, &mut |_, _| Ok(()))
+}
+
+/// [`walk`], and `after(layer, part)` is called when the stem or a half of a layer has been queued
+/// on the device.
+///
+/// # Errors
+/// As [`walk`], and what `after` returns.
+pub fn walk_through<M: Elastic, E: From<Error>>(
+    model: &M,
+    input: &M::Input,
+    plan: &Plan,
+    state: &mut State,
+    after: &mut dyn FnMut(usize, Part) -> Result<(), E>,
+) -> Result<Walked, E> {
     check_layers(model, plan)?;
-    let (hidden, ctx) = model.stem(input, state)?;
-    let (rows, seq) = (hidden.rows, hidden.seq);
-    if plan.unit() == Unit::Row && plan.submodels().len() != rows {
-        return Err(Error::PlanRows { found: rows, expected: plan.submodels().len() });
-    }
-    if let Some(cache) = state.cache() {
-        cache.check(seq)?;
-    }
-    // Hidden rows of one unit of the plan.
-    let unit = match plan.unit() {
-        Unit::Batch => rows * seq,
-        Unit::Row => seq,
-    };
-    let mut x = hidden.x; // [units·unit, d_model]
-    for (layer, blocks) in plan.layers().iter().enumerate() {
-        x = model.mix(layer, x, &ctx, state);
-        x = model.ffn(layer, x, &ctx, &in_hidden_rows(blocks, unit));
+    let (hidden, context) = model.stem(input, state)?;
+    after(0, Part::Stem)?;
+    let spans = hidden.spans;
+    check_rows(plan, &spans, state)?;
+    let mut x = hidden.x; // [copies · tokens, d_model]
+    let mut copies = spans.clone(); // the rows that x holds
+    for layer in 0..plan.n_layers() {
+        if copies.rows() != spans.rows() * plan.copies(layer) {
+            copies = spans.repeat(plan.copies(layer));
+        }
+        let blocks = plan.hidden_blocks(layer, &spans);
+        let pass = &mut Pass { layer, blocks: &blocks, spans: &copies, context: &context, state };
+        x = model.mix(x, pass);
+        after(layer, Part::Mix)?;
+        x = model.ffn(x, pass);
+        after(layer, Part::Ffn)?;
     }
     if let Some(cache) = state.cache_mut() {
-        cache.advance(seq);
+        cache.keep(&spans);
     }
-    let outputs = plan.outputs().iter().map(|r| r.start * unit..r.end * unit).collect();
-    Ok(Walked { hidden: x, outputs, unit: plan.unit(), seq })
+    let (outputs, submodels) = (plan.hidden_outputs(&spans), plan.submodels().to_vec());
+    Ok(Walked { hidden: x, outputs, unit: plan.unit(), spans, submodels })
 }
 
 /// Loss of every submodel of a walked plan, row by row: the head runs once per distinct output.
 pub fn row_losses<M: Elastic>(model: &M, walked: &Walked, target: &M::Target) -> Vec<RowLoss> {
     if walked.unit == Unit::Row {
-        let all = model.loss(walked.hidden(), target);
+        let all = model.loss(&walked.all(), target);
         return (0..walked.outputs.len())
             .map(|i| RowLoss {
                 nats: all.nats.clone().narrow(0, i, 1),
@@ -95,7 +135,7 @@ pub fn row_losses<M: Elastic>(model: &M, walked: &Walked, target: &M::Target) ->
             if let Some((_, loss)) = done.iter().find(|(r, _)| r == range) {
                 return loss.clone();
             }
-            let loss = model.loss(walked.of(i), target);
+            let loss = model.loss(&walked.of(i), target);
             done.push((range.clone(), loss.clone()));
             loss
         })
@@ -116,9 +156,23 @@ fn check_layers<M: Elastic>(model: &M, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-fn in_hidden_rows(blocks: &[Block], unit: usize) -> Vec<Block> {
-    blocks
-        .iter()
-        .map(|b| Block { start: b.start * unit, end: b.end * unit, width: b.width })
-        .collect()
+/// Whether plan, batch and cache fit each other.
+fn check_rows(plan: &Plan, spans: &Spans, state: &State) -> Result<()> {
+    if plan.unit() == Unit::Row && plan.submodels().len() != spans.rows() {
+        return Err(Error::PlanRows { found: spans.rows(), expected: plan.submodels().len() });
+    }
+    if let Some(row) = spans.iter().position(|span| span.len == 0) {
+        return Err(Error::EmptyRow { row });
+    }
+    let Some(cache) = state.cache() else {
+        return match spans.iter().position(|span| span.slot.is_some()) {
+            Some(row) => Err(Error::NoCache { row }),
+            None => Ok(()),
+        };
+    };
+    // A slot holds the keys and values of one row, and those of two submodels differ.
+    if let Some(layer) = (0..plan.n_layers()).find(|layer| plan.copies(*layer) > 1) {
+        return Err(Error::PlanCache { layer, copies: plan.copies(layer) });
+    }
+    cache.check(spans)
 }

@@ -12,15 +12,15 @@ use burn::{
     tensor::{Device, Int, Tensor, TensorData},
 };
 use matformer_core::{
-    Block, Costs, Draw, Granularities, Manifest, Plan, Provenance, Space, SubmodelSpec, fs, rng,
+    Costs, Draw, Granularities, Manifest, Plan, Provenance, Space, Spans, SubmodelSpec, fs, rng,
 };
 use matformer_nn::{
-    Activation, DeviceSpec, Elastic, Folder, Hidden, NestedFfn, NestedFfnConfig, Result, RowLoss,
-    State,
+    Activation, DeviceSpec, Elastic, Folder, Hidden, NestedFfn, NestedFfnConfig, Output, Pass,
+    Result, RowLoss, State,
     folder::{self, TensorName},
     init::{self, Init},
     ops::{cross_entropy, rms_norm, stack_rows},
-    row_losses, walk,
+    row_losses, sum_by_row, walk,
 };
 use matformer_train::{Batch, Batches, BoxError, Interrupter, Progress, RunOptions, TrainConfig};
 
@@ -72,38 +72,42 @@ impl Elastic for MeanMixer {
         self.layers[layer].ffn.d_ff()
     }
 
+    fn device(&self) -> Device {
+        self.embed.lazy_device()
+    }
+
     fn stem(&self, input: &Tensor<2, Int>, _: &State) -> Result<(Hidden, Tensor<2>)> {
         let [rows, seq] = input.dims();
         let x = self.embed.val().select(0, input.clone().reshape([rows * seq]));
         let share = |i: usize, j: usize| if j > i { 0.0 } else { 0.5f32.powi((i - j + 1) as i32) };
         let shares: Vec<f32> = (0..seq * seq).map(|at| share(at / seq, at % seq)).collect();
         let mean = Tensor::from_data(TensorData::new(shares, [seq, seq]), &x.device());
-        Ok((Hidden { x, rows, seq }, mean))
+        Ok((Hidden { x, spans: Spans::equal(rows, seq) }, mean))
     }
 
-    fn mix(&self, layer: usize, x: Tensor<2>, mean: &Tensor<2>, _: &mut State) -> Tensor<2> {
-        let ([n, d_model], [seq, _]) = (x.dims(), mean.dims());
+    fn mix(&self, x: Tensor<2>, pass: &mut Pass<'_, Tensor<2>>) -> Tensor<2> {
+        let ([n, d_model], [seq, _]) = (x.dims(), pass.context.dims());
         let rows = x.clone().reshape([n / seq, seq, d_model]);
-        let past = mean.clone().unsqueeze::<3>().matmul(rows).reshape([n, d_model]);
-        past.matmul(self.layers[layer].mix.val()) + x
+        let past = pass.context.clone().unsqueeze::<3>().matmul(rows).reshape([n, d_model]);
+        past.matmul(self.layers[pass.layer].mix.val()) + x
     }
 
-    fn ffn(&self, layer: usize, x: Tensor<2>, _: &Tensor<2>, blocks: &[Block]) -> Tensor<2> {
-        let l = &self.layers[layer];
+    fn ffn(&self, x: Tensor<2>, pass: &mut Pass<'_, Tensor<2>>) -> Tensor<2> {
+        let l = &self.layers[pass.layer];
         let normed = rms_norm(x.clone(), l.ffn_norm.val(), EPS);
-        l.ffn.forward(normed, blocks) + stack_rows(x, blocks)
+        l.ffn.forward(normed, pass.blocks) + stack_rows(x, pass.blocks)
     }
 
-    fn loss(&self, hidden: Tensor<2>, target: &Tensor<2, Int>) -> RowLoss {
+    fn loss(&self, output: &Output, target: &Tensor<2, Int>) -> RowLoss {
         let [rows, seq] = target.dims();
-        let normed = rms_norm(hidden, self.norm.val(), EPS);
+        let normed = rms_norm(output.hidden.clone(), self.norm.val(), EPS);
         let nats = cross_entropy(normed, self.embed.val(), target.clone().reshape([rows * seq]));
-        let nats = nats.reshape([rows, seq]).sum_dim(1).reshape([rows]);
-        RowLoss { nats, counts: vec![seq; rows] }
+        RowLoss { nats: sum_by_row(nats, &output.spans), counts: vec![seq; rows] }
     }
 
-    fn head(&self, hidden: Tensor<2>) -> Tensor<2> {
-        rms_norm(hidden, self.norm.val(), EPS).matmul(self.embed.val().transpose())
+    fn head(&self, output: &Output) -> Tensor<2> {
+        let normed = rms_norm(output.hidden.clone(), self.norm.val(), EPS);
+        normed.matmul(self.embed.val().transpose())
     }
 }
 

@@ -33,4 +33,4 @@ pub use optimizer::AdamW;
 pub use overfit::{Learnt, Overfit};
 pub use run::{Outcome, Progress, RunOptions, SAID, run};
 pub use schedule::learning_rate;
-pub use step::{StepReport, Trainer};
+pub use step::{StepReport, Term, Trainer};

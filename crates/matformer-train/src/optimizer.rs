@@ -8,10 +8,7 @@ use burn::{
     tensor::{Device, Tensor, TensorData},
 };
 use matformer_core::Submodel;
-use matformer_nn::{
-    Elastic,
-    ops::{AdamWStep, adamw, sum_of_squares},
-};
+use matformer_nn::ops::{AdamWStep, adamw, sum_of_squares};
 
 use crate::{Error, Outer, Result, TrainConfig};
 
@@ -72,7 +69,7 @@ impl AdamW {
     }
 
     /// One step. `drawn` are the submodels that the gradient came through.
-    pub fn step<M: Elastic>(
+    pub fn step<M: Module>(
         &mut self,
         model: M,
         grads: GradientsParams,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::{
+    module::Module,
     optim::{GradientsAccumulator, GradientsParams},
     tensor::Tensor,
 };
@@ -10,7 +11,7 @@ use matformer_core::{Plan, Space, StepDraw, Submodel};
 use matformer_nn::{Elastic, Noise, State, row_losses, walk};
 
 use crate::{
-    AdamW, Batches, Error, Guard, Outlier, Result, TrainConfig, distill::Pass, learning_rate,
+    AdamW, Batches, Error, Guard, Outlier, Result, TrainConfig, distill::taught, learning_rate,
     optimizer::global_norm,
 };
 
@@ -19,10 +20,8 @@ use crate::{
 pub struct StepReport {
     /// The step, from 0.
     pub step: u64,
-    /// Each drawn submodel's label, sum of nats and count of targets.
-    pub terms: Vec<(String, f64, usize)>,
-    /// Of each of them that learnt from a teacher: label, sum of temperature²·KL, count of targets.
-    pub distilled: Vec<(String, f64, usize)>,
+    /// What each drawn submodel came to.
+    pub terms: Vec<Term>,
     /// Global norm of the gradient before clipping.
     pub grad_norm: f64,
     /// Learning rate.
@@ -31,15 +30,42 @@ pub struct StepReport {
     pub outlier: Option<Outlier>,
 }
 
+/// What a drawn submodel came to in one step: sums, to be divided by `count`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Term {
+    /// The submodel's label.
+    pub label: String,
+    /// Sum of nats.
+    pub nats: f64,
+    /// Targets.
+    pub count: usize,
+    /// Sum of temperature²·KL to the teacher, if it learned from one.
+    pub divergence: Option<f64>,
+}
+
 impl StepReport {
     /// Nats per target of each label, in the order of the labels.
     pub fn losses(&self) -> Vec<(String, f64)> {
-        means(self.terms.iter().map(|(label, nats, count)| (label.as_str(), *nats, *count)))
+        self.means(|term| Some(term.nats))
     }
 
-    /// The same of temperature²·KL to the teacher, of labels that learnt from it.
+    /// The same of temperature²·KL to the teacher, of labels that learned from it.
     pub fn divergences(&self) -> Vec<(String, f64)> {
-        means(self.distilled.iter().map(|(label, sum, count)| (label.as_str(), *sum, *count)))
+        self.means(|term| term.divergence)
+    }
+
+    /// Means of sums over targets by label, labels in their order.
+    fn means(&self, sum: impl Fn(&Term) -> Option<f64>) -> Vec<(String, f64)> {
+        let mut by_label: BTreeMap<&str, (f64, usize)> = BTreeMap::new();
+        for term in &self.terms {
+            if let Some(sum) = sum(term) {
+                let (total, count) = by_label.entry(&term.label).or_default();
+                *total += sum;
+                *count += term.count;
+            }
+        }
+        let counted = by_label.into_iter().filter(|(_, (_, n))| *n > 0);
+        counted.map(|(label, (sum, n))| (label.to_owned(), sum / n as f64)).collect()
     }
 }
 
@@ -55,7 +81,7 @@ pub struct Trainer<M> {
     batches_per_step: u64,
 }
 
-impl<M: Elastic> Trainer<M> {
+impl<M: Elastic + Module> Trainer<M> {
     /// A trainer at step 0. The model must be on a device with gradients.
     pub fn new(model: M, config: &TrainConfig, batches_per_step: u64) -> Self {
         Self {
@@ -124,15 +150,12 @@ impl<M: Elastic> Trainer<M> {
     /// # Errors
     /// As [`step`](Self::step).
     pub fn step_on(&mut self, draw: &StepDraw, batches: &dyn Batches<M>) -> Result<StepReport> {
-        let (grads, sums) = self.gradients(draw, batches)?;
+        let (grads, terms) = self.gradients(draw, batches)?;
         let grad_norm = global_norm(self.model(), &grads)?;
         let drawn: Vec<Submodel> = draw.terms.iter().map(|(s, _)| s.clone()).collect();
-        let labels = || drawn.iter().map(|submodel| self.space.label(submodel)).zip(&sums);
-        let distilled = |(label, sums): (String, &Sums)| Some((label, sums.distill?, sums.count));
         let mut report = StepReport {
             step: self.step,
-            terms: labels().map(|(label, sums)| (label, sums.nats, sums.count)).collect(),
-            distilled: labels().filter_map(distilled).collect(),
+            terms,
             grad_norm,
             learning_rate: learning_rate(&self.config, self.step),
             outlier: None,
@@ -156,7 +179,7 @@ impl<M: Elastic> Trainer<M> {
     /// Whether a step may be applied; what speaks against it, if anything.
     fn judge(&self, report: &StepReport) -> Result<Option<Outlier>> {
         let spike = &self.config.spike;
-        let loss: f64 = report.terms.iter().map(|(_, nats, _)| nats).sum();
+        let loss: f64 = report.terms.iter().map(|term| term.nats).sum();
         let norm = report.grad_norm;
         if loss.is_finite() && !norm.is_finite() && spike.nats > 0.0 {
             return Ok(Some(Outlier {
@@ -176,50 +199,52 @@ impl<M: Elastic> Trainer<M> {
                 });
             }
         }
-        match self.step < self.config.warmup {
-            true => Ok(None),
-            false => Ok(self.guard.spike(spike, &self.space, &report.losses())),
+        if self.step < self.config.warmup {
+            return Ok(None);
         }
+        Ok(self.guard.spike(spike, &self.space, &report.losses()))
     }
 
-    /// Gradient of the draw's weighted mean loss over all batches of the step, with each term's
-    /// sums.
+    /// Gradient of the draw's weighted mean loss over all batches of the step, with what each term
+    /// came to.
     fn gradients(
         &self,
         draw: &StepDraw,
         batches: &dyn Batches<M>,
-    ) -> Result<(GradientsParams, Vec<Sums>)> {
+    ) -> Result<(GradientsParams, Vec<Term>)> {
         let n_terms = draw.terms.len();
         let per_step = self.batches_per_step;
         let mut accumulator = GradientsAccumulator::new();
-        let mut totals = vec![Sums::default(); n_terms];
+        let label = |(submodel, _): &(Submodel, f64)| self.space.label(submodel);
+        let mut totals: Vec<Term> =
+            draw.terms.iter().map(|term| Term { label: label(term), ..Term::default() }).collect();
         for micro in 0..per_step {
+            let batch = self.step * per_step + micro;
             // Which terms run on which batch: all on one, or each on one of its own.
-            let passes: Vec<(u64, Vec<usize>)> = match draw.separate_batches {
-                false => vec![(self.step * per_step + micro, (0..n_terms).collect())],
-                true => (0..n_terms)
-                    .map(|t| ((self.step * per_step + micro) * n_terms as u64 + t as u64, vec![t]))
-                    .collect(),
+            let passes: Vec<(u64, Vec<usize>)> = if draw.separate_batches {
+                let own = |term| (batch * n_terms as u64 + term as u64, vec![term]);
+                (0..n_terms).map(own).collect()
+            } else {
+                vec![(batch, (0..n_terms).collect())]
             };
             for (index, terms) in passes {
-                let (grads, sums) = self.pass(draw, &terms, index, batches)?;
+                let grads = self.pass(draw, &terms, index, batches, &mut totals)?;
                 accumulator.accumulate(self.model(), grads);
-                for (term, sums) in terms.into_iter().zip(sums) {
-                    totals[term].add(&sums);
-                }
             }
         }
         Ok((accumulator.grads(), totals))
     }
 
-    /// One forward and backward pass of some terms of a draw over one batch.
+    /// One forward and backward pass of some terms of a draw over one batch; adds what they come to
+    /// to `totals`.
     fn pass(
         &self,
         draw: &StepDraw,
         terms: &[usize],
         index: u64,
         batches: &dyn Batches<M>,
-    ) -> Result<(GradientsParams, Vec<Sums>)> {
+        totals: &mut [Term],
+    ) -> Result<GradientsParams> {
         let model = self.model();
         let batch = batches.train(model, index).map_err(|source| Error::Batch { index, source })?;
         let submodels: Vec<Submodel> = terms.iter().map(|t| draw.terms[*t].0.clone()).collect();
@@ -229,84 +254,51 @@ impl<M: Elastic> Trainer<M> {
         };
         let noise = Noise { seed: self.config.seed, index };
         let walked = walk(model, &batch.input, &plan, &mut State::with_noise(noise))?;
-        let losses = row_losses(model, &walked, &batch.target);
-        let nats: Vec<Tensor<1>> = losses.iter().map(|l| l.nats.clone().sum()).collect();
         // Nats over all targets of the step: divided once.
-        let total = (batches.targets_per_batch() as u64 * self.batches_per_step) as f64;
-        let factors: Vec<f64> = terms.iter().map(|t| draw.terms[*t].1 / total).collect();
-        let mut loss = nats
-            .iter()
-            .zip(&factors)
-            .map(|(nats, factor)| nats.clone() * *factor)
-            .reduce(|a, b| a + b)
-            .unwrap_or_else(|| unreachable!("a draw has at least one term"));
-        let distilled = match self.config.distill.as_ref().filter(|d| d.weight > 0.0) {
-            None => None,
-            Some(distill) => {
-                let (batch, submodels, walked) = (&batch, &submodels[..], &walked);
-                let pass = Pass { model, batch, index, submodels, walked, factors };
-                pass.distill(distill, batches)?
-            }
+        let targets = (batches.targets_per_batch() as u64 * self.batches_per_step) as f64;
+        let factor = |term: usize| draw.terms[term].1 / targets;
+
+        // Sums of nats, then of divergences, as they lie on the device; what they are multiplied by
+        // in the loss, and where they go.
+        let (mut sums, mut loss) = (Vec::new(), None);
+        let mut add = |sum: Tensor<1>, factor: f64| {
+            sums.push(sum.clone().inner());
+            let weighed = sum * factor;
+            loss = Some(match loss.take() {
+                Some(loss) => loss + weighed,
+                None => weighed,
+            });
         };
-        let mut sums: Vec<Sums> = losses
-            .iter()
-            .map(|l| Sums { count: l.counts.iter().sum(), ..Sums::default() })
-            .collect();
-        let mut grads = None;
-        if let Some(distilled) = distilled {
-            loss = loss + distilled.surrogate;
-            grads = Some(distilled.grads);
-            for (student, divergence) in distilled.sums {
-                sums[student].distill = Some(divergence);
+        for (term, row_loss) in terms.iter().zip(row_losses(model, &walked, &batch.target)) {
+            totals[*term].count += row_loss.counts.iter().sum::<usize>();
+            add(row_loss.nats.sum(), factor(*term));
+        }
+        let mut students = Vec::new();
+        if let Some(distill) = self.config.distill.as_ref().filter(|d| d.weight > 0.0) {
+            let teacher = distill.teacher(&self.space)?;
+            students = (0..terms.len()).filter(|i| submodels[*i] != teacher).collect();
+            if !students.is_empty() {
+                let drawn = (&submodels[..], &walked);
+                let taught = taught(model, batches, index, &teacher, drawn)?;
+                for &student in &students {
+                    let (output, rule) = (walked.of(student), distill.rule());
+                    let found = model.divergence(&output, &taught, &batch.target, rule);
+                    add(found.nats.sum(), factor(terms[student]) * distill.weight);
+                }
             }
         }
-        let of_loss = GradientsParams::from_grads(loss.backward(), model);
-        let grads = match grads {
-            None => of_loss,
-            Some(of_head) => {
-                let mut accumulator = GradientsAccumulator::new();
-                accumulator.accumulate(model, of_head);
-                accumulator.accumulate(model, of_loss);
-                accumulator.grads()
-            }
-        };
-        let values: Vec<f32> = Tensor::cat(nats.into_iter().map(Tensor::inner).collect(), 0)
-            .try_into_vec_as()
-            .map_err(|e| matformer_nn::Error::Read {
-                tensor: "loss".into(),
-                message: e.to_string(),
-            })?;
-        sums.iter_mut().zip(values).for_each(|(sums, nats)| sums.nats = f64::from(nats));
-        Ok((grads, sums))
-    }
-}
-
-/// What a term of a draw came to.
-#[derive(Clone, Debug, Default)]
-struct Sums {
-    nats: f64,
-    count: usize,
-    /// Sum of temperature²·KL, of a student.
-    distill: Option<f64>,
-}
-
-impl Sums {
-    fn add(&mut self, other: &Self) {
-        self.nats += other.nats;
-        self.count += other.count;
-        if let Some(sum) = other.distill {
-            *self.distill.get_or_insert(0.0) += sum;
+        let loss = loss.unwrap_or_else(|| unreachable!("a draw has at least one term"));
+        let grads = GradientsParams::from_grads(loss.backward(), model);
+        let values: Vec<f32> = Tensor::cat(sums, 0).try_into_vec_as().map_err(|e| {
+            matformer_nn::Error::Read { tensor: "loss".into(), message: e.to_string() }
+        })?;
+        let (nats, divergences) = values.split_at(terms.len());
+        for (term, nats) in terms.iter().zip(nats) {
+            totals[*term].nats += f64::from(*nats);
         }
+        for (student, sum) in students.into_iter().zip(divergences) {
+            *totals[terms[student]].divergence.get_or_insert(0.0) += f64::from(*sum);
+        }
+        Ok(grads)
     }
-}
-
-/// Sums (label, sum, targets) as means, labels in their order.
-fn means<'a>(sums: impl Iterator<Item = (&'a str, f64, usize)>) -> Vec<(String, f64)> {
-    let mut by_label: BTreeMap<&str, (f64, usize)> = BTreeMap::new();
-    for (label, sum, count) in sums {
-        let so_far = by_label.entry(label).or_default();
-        *so_far = (so_far.0 + sum, so_far.1 + count);
-    }
-    let counted = by_label.into_iter().filter(|(_, (_, n))| *n > 0);
-    counted.map(|(label, (sum, n))| (label.to_owned(), sum / n as f64)).collect()
 }

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Tensor, activation::log_softmax};
+use burn::{
+    module::Module,
+    tensor::{Tensor, TensorData, activation::log_softmax},
+};
 use matformer_core::{Plan, Submodel};
 use matformer_lm::MatLm;
 use matformer_nn::{Elastic, State, params, walk};
 use matformer_train::{
     Batch, Batches, BoxError, Distill, MetricsLine, MetricsLog, TrainConfig, Trainer,
 };
+use matformer_vit::{MatVit, MatVitConfig, Pooling};
 
-use crate::support::{Counting, ROWS, SEQ, model, train, train_config, weights};
+use crate::support::{Counting, ROWS, SEQ, device, model, train, train_config, vision, weights};
 
 /// Batches of which the first half of every row does not count.
 struct HalfMasked(Counting);
@@ -50,8 +54,16 @@ type Labelled = Vec<(String, f64)>;
 
 /// Gradient of the first step, from the moments that it left, and what it reported.
 fn of_step(config: &TrainConfig) -> (Gradients, Labelled, Labelled) {
-    let mut trainer = Trainer::new(model(), config, 1);
-    let report = trainer.step(&masked()).unwrap();
+    of_step_of(model(), &masked(), config)
+}
+
+fn of_step_of<M: Elastic + Module>(
+    model: M,
+    batches: &dyn Batches<M>,
+    config: &TrainConfig,
+) -> (Gradients, Labelled, Labelled) {
+    let mut trainer = Trainer::new(model, config, 1);
+    let report = trainer.step(batches).unwrap();
     let share = 1.0 - config.betas[0] as f32;
     let moments = trainer.optimizer().save().unwrap().into_iter();
     let gradients =
@@ -65,22 +77,26 @@ fn by_hand(submodels: &[Submodel], distill: &Distill) -> (Gradients, Vec<f64>) {
     let batch = masked().train(&model, 0).unwrap();
     let logits = |submodel: &Submodel| {
         let walked = walk(&model, &batch.input, &Plan::one(submodel), &mut State::new()).unwrap();
-        model.head(walked.of(0))
+        model.head(&walked.of(0))
     };
     let loss = |submodel: &Submodel| {
         let walked = walk(&model, &batch.input, &Plan::one(submodel), &mut State::new()).unwrap();
-        model.loss(walked.of(0), &batch.target).nats.sum()
+        model.loss(&walked.of(0), &batch.target).nats.sum()
     };
     let teacher = distill.teacher(model.space()).unwrap();
     let taught = log_softmax(logits(&teacher).detach() / distill.temperature, 1);
-    let counted = model.counted(&batch.target).unwrap().reshape([ROWS * SEQ, 1]);
+    let counted = (0..ROWS * SEQ).map(|i| f32::from(u8::from(i % SEQ >= SEQ / 2)));
+    let counted = TensorData::new(counted.collect::<Vec<_>>(), [ROWS * SEQ, 1]);
+    let counted = Tensor::<2>::from_data(counted, &Elastic::device(&model));
     let targets = (ROWS * SEQ / 2) as f64;
     let (mut total, mut divergences): (Option<Tensor<1>>, Vec<f64>) = (None, Vec::new());
     for submodel in submodels {
         let mut term = loss(submodel);
         if *submodel != teacher {
             let student = log_softmax(logits(submodel) / distill.temperature, 1);
-            let divergence = taught.clone().exp() * (taught.clone() - student) * counted.clone();
+            let (from, to) =
+                if distill.reverse { (student, taught.clone()) } else { (taught.clone(), student) };
+            let divergence = from.clone().exp() * (from - to) * counted.clone();
             let divergence = divergence.sum() * distill.temperature.powi(2);
             divergences.push(divergence.clone().into_scalar::<f64>() / targets);
             term = term + divergence * distill.weight;
@@ -114,7 +130,7 @@ fn assert_close(found: &Gradients, expected: &Gradients) {
 #[test]
 fn the_gradient_is_that_of_the_definition() {
     let space = model().space().clone();
-    let distill = Distill { from: None, weight: 0.7, temperature: 2.0 };
+    let distill = Distill { weight: 0.7, temperature: 2.0, ..Distill::default() };
     let (found, _, divergences) = of_step(&config("joint", Some(distill.clone())));
     let (expected, by_hand_divergences) = by_hand(&space.uniforms(), &distill);
     assert_close(&found, &expected);
@@ -126,6 +142,10 @@ fn the_gradient_is_that_of_the_definition() {
         assert_eq!(label, expected_label);
         assert!((found - expected).abs() <= 1e-3 * expected + 1e-6, "{label}: {found}, {expected}");
     }
+    // The other way round.
+    let reverse = Distill { reverse: true, ..distill.clone() };
+    let (found, _, _) = of_step(&config("joint", Some(reverse.clone())));
+    assert_close(&found, &by_hand(&space.uniforms(), &reverse).0);
     // Any granularity may teach, wider ones too.
     let distill = Distill { from: Some("M".to_owned()), ..distill };
     let (found, _, divergences) = of_step(&config("joint", Some(distill.clone())));
@@ -137,7 +157,7 @@ fn the_gradient_is_that_of_the_definition() {
 #[test]
 fn a_teacher_that_was_not_drawn_walks_without_gradients() {
     let space = model().space().clone();
-    let distill = Distill { from: None, weight: 0.7, temperature: 0.5 };
+    let distill = Distill { weight: 0.7, temperature: 0.5, ..Distill::default() };
     let (found, losses, _) = of_step(&config("baseline:S", Some(distill.clone())));
     let small = space.smallest();
     assert_close(&found, &by_hand(std::slice::from_ref(&small), &distill).0);
@@ -197,4 +217,80 @@ fn weight_0_is_off_to_the_bit() {
     // The smallest and the one between learn from XL.
     assert!(off.1.iter().all(Vec::is_empty));
     assert!(on.1.iter().all(|labels| labels.len() == 2 && labels.contains(&"S".to_owned())));
+}
+
+/// A model of images that has learned a little: a fresh head gives no logits to differ in.
+fn taught_vision(config: &MatVitConfig) -> MatVit {
+    let batches = Counting { rows: 6, wrong: 0..0, stop_at: None };
+    let train = TrainConfig { tokens_per_step: 6, warmup: 0, draw: joint(), ..train_config() };
+    let model = MatVit::new(config, 3, &device().autodiff()).unwrap();
+    let mut trainer = Trainer::new(model, &train, 1);
+    (0..4).for_each(|_| drop(trainer.step(&batches).unwrap()));
+    trainer.model().clone()
+}
+
+fn joint() -> matformer_core::Draw {
+    "joint".parse().unwrap()
+}
+
+#[test]
+fn every_pooling_learns_from_the_teachers_logits_once_per_image() {
+    let rows = 6;
+    let batches = Counting { rows, wrong: 0..0, stop_at: None };
+    for pooling in [Pooling::Mean, Pooling::ClassToken] {
+        let model = taught_vision(&MatVitConfig { pooling, drop_path: 0.0, ..vision() });
+        let distill = Distill { weight: 0.7, temperature: 2.0, ..Distill::default() };
+        let config =
+            TrainConfig { tokens_per_step: rows, ..config("joint", Some(distill.clone())) };
+        let (found, _, divergences) = of_step_of(model.clone(), &batches, &config);
+        // The definition, image by image.
+        let batch = Batches::<MatVit>::train(&batches, &model, 0).unwrap();
+        let output = |submodel: &Submodel| {
+            let plan = Plan::one(submodel);
+            walk(&model, &batch.input, &plan, &mut State::new()).unwrap().of(0)
+        };
+        let log_probabilities =
+            |submodel: &Submodel| log_softmax(model.head(&output(submodel)) / 2.0, 1);
+        let sizes = model.space().uniforms();
+        let taught = log_probabilities(&model.space().largest()).detach();
+        let (mut total, mut by_hand) = (Tensor::<1>::zeros([1], &Elastic::device(&model)), vec![]);
+        for submodel in &sizes {
+            total = total + model.loss(&output(submodel), &batch.target).nats.sum();
+            if *submodel != model.space().largest() {
+                let student = log_probabilities(submodel);
+                let kl = (taught.clone().exp() * (taught.clone() - student)).sum() * 4.0;
+                by_hand.push(kl.clone().into_scalar::<f64>() / rows as f64);
+                total = total + kl * 0.7;
+            }
+        }
+        let grads = (total / (rows * sizes.len()) as f64).backward();
+        let mut expected = Gradients::new();
+        params::read_gradients(&model, &grads, |path, data| {
+            expected.insert(path.to_owned(), data.try_into_vec().unwrap());
+            Ok(())
+        })
+        .unwrap();
+        assert_close(&found, &expected);
+        by_hand.reverse(); // labels in their order: L, M, S
+        let found: Vec<f64> = divergences.iter().map(|(_, kl)| *kl).collect();
+        for (found, expected) in found.iter().zip(&by_hand) {
+            assert!((found - expected).abs() <= 1e-3 * expected + 1e-6, "{found}, {expected}");
+        }
+        assert!(found.iter().any(|kl| *kl > 1e-5), "there is something to learn");
+    }
+}
+
+#[test]
+fn a_distillation_token_learns_from_the_teachers() {
+    let model = taught_vision(&MatVitConfig { distillation_token: true, ..vision() });
+    let batches = Counting { rows: 6, wrong: 0..0, stop_at: None };
+    let gradient = |distill| {
+        let config = TrainConfig { tokens_per_step: 6, ..config("joint", distill) };
+        of_step_of(model.clone(), &batches, &config).0
+    };
+    let strong = Distill { weight: 10.0, ..Distill::default() };
+    let (with, without) = (gradient(Some(strong)), gradient(None));
+    for path in ["distillation_head.weight", "distillation_token", "head.weight", "class_token"] {
+        assert_ne!(with[path], without[path], "{path}");
+    }
 }

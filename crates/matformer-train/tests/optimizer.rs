@@ -117,7 +117,8 @@ fn accumulated_batches_are_one_batch() {
     let (mut whole, mut parts) = (trainer(&config, 1), trainer(&config, 2));
     let (a, b) = (whole.step(&counting(2)).unwrap(), parts.step(&counting(1)).unwrap());
     assert!((a.grad_norm - b.grad_norm).abs() < 1e-5 * a.grad_norm);
-    for ((label, nats, n), (_, other, m)) in a.terms.iter().zip(&b.terms) {
+    for (a, b) in a.terms.iter().zip(&b.terms) {
+        let (label, nats, n, other, m) = (&a.label, a.nats, a.count, b.nats, b.count);
         assert_eq!(n, m);
         assert!((nats - other).abs() < 1e-4 * nats, "{label}");
     }

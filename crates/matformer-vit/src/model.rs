@@ -7,12 +7,12 @@ use burn::{
     nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig},
     tensor::{Device, Tensor, TensorData, activation},
 };
-use matformer_core::{Block, Granularities, Space};
+use matformer_core::{Granularities, Space, Spans};
 use matformer_nn::{
     Activation, Attention, AttentionConfig, Elastic, Hidden, ModelConfig, NestedFfn,
-    NestedFfnConfig, RowLoss, State,
+    NestedFfnConfig, Output, Pass, RowLoss, State,
     init::{self, Init},
-    ops::{layer_norm, linear, stack_rows},
+    ops::{Divergence, Mask, divergence_of_logits, layer_norm, linear, stack_rows},
     params, project,
 };
 
@@ -99,12 +99,10 @@ impl MatVit {
         let layer = |i| Layer {
             attention_norm: new_norm(),
             attention: AttentionConfig {
-                d_model: c.d_model,
-                heads: c.n_heads,
-                kv_heads: c.n_heads,
-                head_dim: c.head_dim(),
-                bias: true,
-                causal: false,
+                qkv_bias: true,
+                o_bias: true,
+                mask: Mask::Full,
+                ..AttentionConfig::new(c.d_model, c.n_heads, c.head_dim())
             }
             .init(device),
             ffn_norm: new_norm(),
@@ -206,12 +204,12 @@ impl MatVit {
     /// What the head sees of each image, which is also its embedding.
     ///
     /// # Shapes
-    /// - hidden: `[rows·tokens, d_model]`, as the last layer left it
     /// - output: `[rows, d_model]`
-    pub fn pooled(&self, hidden: Tensor<2>) -> Tensor<2> {
+    pub fn pooled(&self, output: &Output) -> Tensor<2> {
         match self.config.pooling {
-            Pooling::ClassToken => self.token(hidden, 0),
+            Pooling::ClassToken => self.token(output, 0),
             Pooling::Mean => {
+                let hidden = output.hidden.clone();
                 let ([n, d], tokens) = (hidden.dims(), self.config.tokens());
                 let mean = hidden.reshape([n / tokens, tokens, d]).mean_dim(1);
                 self.normed(&self.norm, mean.reshape([n / tokens, d]))
@@ -222,31 +220,19 @@ impl MatVit {
     /// One token of each image behind the last norm.
     ///
     /// # Shapes
-    /// - hidden: `[rows·tokens, d_model]`; output: `[rows, d_model]`
-    fn token(&self, hidden: Tensor<2>, index: usize) -> Tensor<2> {
+    /// - output: `[rows, d_model]`
+    fn token(&self, output: &Output, index: usize) -> Tensor<2> {
+        let hidden = output.hidden.clone();
         let ([n, d], tokens) = (hidden.dims(), self.config.tokens());
         let token = hidden.reshape([n / tokens, tokens, d]).narrow(1, index, 1);
         self.normed(&self.norm, token.reshape([n / tokens, d]))
     }
 
-    /// Logits of each image: the mean of both heads' where there are two.
-    ///
-    /// # Shapes
-    /// - hidden: `[rows·tokens, d_model]`, as the last layer left it
-    /// - output: `[rows, classes]`
-    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        let [first, rest @ ..] = &self.heads(hidden)[..] else {
-            unreachable!("a model has a head");
-        };
-        let n = 1 + rest.len();
-        rest.iter().fold(first.clone(), |sum, logits| sum + logits.clone()) / n as f64
-    }
-
-    /// Logits of each head.
-    fn heads(&self, hidden: Tensor<2>) -> Vec<Tensor<2>> {
-        let mut logits = vec![project(&self.head, self.pooled(hidden.clone()))];
+    /// Logits of each head, `[rows, classes]`.
+    fn heads(&self, output: &Output) -> Vec<Tensor<2>> {
+        let mut logits = vec![project(&self.head, self.pooled(output))];
         if let Some(head) = &self.distillation_head {
-            logits.push(project(head, self.token(hidden, 1)));
+            logits.push(project(head, self.token(output, 1)));
         }
         logits
     }
@@ -256,7 +242,7 @@ impl MatVit {
     ///
     /// # Errors
     /// When the device cannot be read.
-    pub fn ranks(&self, hidden: Tensor<2>, target: &VitTarget) -> Result<Vec<usize>> {
+    pub fn ranks(&self, output: &Output, target: &VitTarget) -> Result<Vec<usize>> {
         let read = |what: &str, tensor: Tensor<2>| -> Result<Vec<f32>> {
             let read = |e: burn::tensor::DataError| matformer_nn::Error::Read {
                 tensor: what.to_owned(),
@@ -265,14 +251,12 @@ impl MatVit {
             Ok(tensor.into_data().convert::<f32>().try_into_vec::<f32>().map_err(read)?)
         };
         let classes = self.config.classes;
-        let logits = read("logits", self.logits(hidden))?;
+        let logits = read("logits", self.head(output))?;
         let weights = read("labels", target.weights.clone())?;
         let rank = |(logits, weights): (&[f32], &[f32])| {
-            let label = (0..classes).fold(0, |best, i| match weights[i] > weights[best] {
-                true => i,
-                false => best,
-            });
-            // A number that is none is no answer: it counts as worse than every class.
+            let larger = |best: usize, i: usize| if weights[i] > weights[best] { i } else { best };
+            let label = (0..classes).fold(0, larger);
+            // NaN is no answer: it counts as worse than every class.
             let likelier = |l: &&f32| l.partial_cmp(&&logits[label]) != Some(Ordering::Less);
             logits.iter().filter(likelier).count() - usize::from(!logits[label].is_nan())
         };
@@ -300,60 +284,80 @@ impl Elastic for MatVit {
         self.layers[layer].ffn.d_ff()
     }
 
+    fn device(&self) -> Device {
+        params::device(self)
+    }
+
     fn stem(&self, input: &Images, state: &State) -> matformer_nn::Result<(Hidden, Stem)> {
         let c = &self.config;
-        let (rows, seq, d) = (input.rows, c.tokens(), c.d_model);
+        let (rows, tokens, d) = (input.rows, c.tokens(), c.d_model);
         let weight = self.patch.val().reshape([d, c.patch_pixels()]).transpose();
         let x = linear(input.patches.clone(), weight) + self.patch_bias.val().unsqueeze();
         let mut x = x.reshape([rows, c.patches(), d]);
-        let tokens = [&self.class_token, &self.distillation_token].into_iter().flatten();
-        let mut parts: Vec<Tensor<3>> = tokens.map(|t| t.val().expand([rows, 1, d])).collect();
+        let extra = [&self.class_token, &self.distillation_token].into_iter().flatten();
+        let mut parts: Vec<Tensor<3>> = extra.map(|t| t.val().expand([rows, 1, d])).collect();
         if !parts.is_empty() {
             parts.push(x);
             x = Tensor::cat(parts, 1);
         }
-        let x = (x + self.positions.val()).reshape([rows * seq, d]);
+        let x = (x + self.positions.val()).reshape([rows * tokens, d]);
         let stem = Stem::new(c, rows, state.noise(), &x.device());
-        Ok((Hidden { x, rows, seq }, stem))
+        Ok((Hidden { x, spans: Spans::equal(rows, tokens) }, stem))
     }
 
-    fn mix(&self, layer: usize, x: Tensor<2>, stem: &Stem, state: &mut State) -> Tensor<2> {
-        let l = &self.layers[layer];
+    fn mix(&self, x: Tensor<2>, pass: &mut Pass<'_, Stem>) -> Tensor<2> {
+        let l = &self.layers[pass.layer];
         let normed = self.normed(&l.attention_norm, x.clone());
-        stem.drop(layer, 0, l.attention.forward(layer, normed, stem.positions(), state)) + x
+        let branch = l.attention.forward(normed, None, pass);
+        pass.context.drop(pass.layer, 0, branch) + x
     }
 
-    fn ffn(&self, layer: usize, x: Tensor<2>, stem: &Stem, blocks: &[Block]) -> Tensor<2> {
-        let l = &self.layers[layer];
-        let branch = l.ffn.forward(self.normed(&l.ffn_norm, x.clone()), blocks);
-        stem.drop(layer, 1, branch) + stack_rows(x, blocks)
+    fn ffn(&self, x: Tensor<2>, pass: &mut Pass<'_, Stem>) -> Tensor<2> {
+        let l = &self.layers[pass.layer];
+        let branch = l.ffn.forward(self.normed(&l.ffn_norm, x.clone()), pass.blocks);
+        pass.context.drop(pass.layer, 1, branch) + stack_rows(x, pass.blocks)
     }
 
-    fn loss(&self, hidden: Tensor<2>, target: &VitTarget) -> RowLoss {
-        let [rows, _] = target.weights.dims();
-        let nats =
-            |logits| -(activation::log_softmax(logits, 1) * target.weights.clone()).sum_dim(1);
-        let heads = self.heads(hidden);
-        let n = heads.len() as f64;
+    fn loss(&self, output: &Output, target: &VitTarget) -> RowLoss {
+        let nats = |logits: Tensor<2>| {
+            -(activation::log_softmax(logits, 1) * target.weights.clone()).sum_dim(1)
+        };
         // Each head learns the label: the mean of their losses, not the loss of their mean.
-        let nats = heads.into_iter().map(nats).reduce(|a, b| a + b);
-        let nats = nats.unwrap_or_else(|| unreachable!("a model has a head")) / n;
-        RowLoss { nats: nats.reshape([rows]), counts: vec![1; rows] }
+        by_image(self.heads(output).into_iter().map(nats))
     }
 
-    /// The class tokens, where the head sees those alone.
-    fn counted(&self, target: &VitTarget) -> Option<Tensor<1>> {
-        if self.config.pooling == Pooling::Mean {
-            return None;
-        }
-        let ([rows, _], tokens) = (target.weights.dims(), self.config.tokens());
-        let first = |at| if at % tokens == 0 { 1.0 } else { 0.0 };
-        let counted: Vec<f32> = (0..rows * tokens).map(first).collect();
-        let data = TensorData::new(counted, [rows * tokens]);
-        Some(Tensor::from_data(data, &target.weights.device()))
+    /// Each head learns from the teacher's same head: the mean of their divergences.
+    fn divergence(
+        &self,
+        student: &Output,
+        teacher: &Output,
+        _: &VitTarget,
+        rule: Divergence,
+    ) -> RowLoss {
+        let pairs = self.heads(student).into_iter().zip(self.heads(teacher));
+        by_image(pairs.map(|(s, t)| {
+            let nats = divergence_of_logits(s, t, rule); // [rows]
+            let rows = nats.dims()[0];
+            nats.reshape([rows, 1])
+        }))
     }
 
-    fn head(&self, hidden: Tensor<2>) -> Tensor<2> {
-        project(&self.head, self.normed(&self.norm, hidden))
+    /// Logits of each image, `[rows, classes]`: the mean of both heads' where there are two.
+    fn head(&self, output: &Output) -> Tensor<2> {
+        mean(self.heads(output).into_iter())
     }
+}
+
+/// The mean of what the heads give, `[rows, n]` each.
+fn mean(heads: impl ExactSizeIterator<Item = Tensor<2>>) -> Tensor<2> {
+    let n = heads.len();
+    let sum = heads.reduce(|a, b| a + b);
+    sum.unwrap_or_else(|| unreachable!("a model has a head")) / n as f64
+}
+
+/// The loss of each image out of that of each head, `[rows, 1]`.
+fn by_image(heads: impl ExactSizeIterator<Item = Tensor<2>>) -> RowLoss {
+    let nats = mean(heads);
+    let [rows, _] = nats.dims();
+    RowLoss { nats: nats.reshape([rows]), counts: vec![1; rows] }
 }

@@ -1,15 +1,16 @@
-//! What the layers of one walk share: positions, and which branches drop-path leaves out.
+//! What the layers of one walk share: which branches drop-path leaves out.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use matformer_core::rng;
-use matformer_nn::{Noise, Positions};
+use matformer_nn::Noise;
 
 use crate::MatVitConfig;
 
 /// What the layers of one walk share.
 #[derive(Clone, Debug)]
 pub struct Stem {
-    positions: Positions,
+    /// Tokens of an image.
+    tokens: usize,
     /// Of each layer and branch, what its output is multiplied by for each image: 0 or 1/(1−rate),
     /// `[1, rows, 1]`. Empty where nothing is left out.
     kept: Vec<[Tensor<3>; 2]>,
@@ -24,27 +25,20 @@ impl Stem {
         device: &Device,
     ) -> Self {
         let kept = noise.map_or_else(Vec::new, |noise| kept(config, rows, noise, device));
-        let positions = Positions { starts: vec![0], seq: config.tokens(), rope: None };
-        Self { positions, kept }
-    }
-
-    /// Where the tokens stand.
-    pub(crate) fn positions(&self) -> &Positions {
-        &self.positions
+        Self { tokens: config.tokens(), kept }
     }
 
     /// A branch's output, left out for some images.
     ///
     /// # Shapes
-    /// - x: `[units·rows·tokens, d_model]`: the same images are left out in every copy of the batch
+    /// - x: `[copies·rows·tokens, d_model]`: the same images are left out in every copy of the batch
     pub(crate) fn drop(&self, layer: usize, branch: usize, x: Tensor<2>) -> Tensor<2> {
         let Some(kept) = self.kept.get(layer) else {
             return x;
         };
         let [n, d] = x.dims();
         let [_, rows, _] = kept[branch].dims();
-        let seq = self.positions.seq;
-        let by_image = x.reshape([n / (rows * seq), rows, seq * d]);
+        let by_image = x.reshape([n / (rows * self.tokens), rows, self.tokens * d]);
         (by_image * kept[branch].clone()).reshape([n, d])
     }
 }

@@ -33,15 +33,15 @@ fn merged_and_row_plans_equal_separate_walks() {
         let images = model.images(n, &batch).unwrap();
         let plan = Plan::rows(&submodels).unwrap();
         let walked = walk(&model, &images, &plan, &mut State::new()).unwrap();
-        let by_row = values(model.logits(walked.hidden()));
-        let embedded = values(model.pooled(walked.hidden()));
+        let by_row = values(model.head(&walked.all()));
+        let embedded = values(model.pooled(&walked.all()));
         for (i, submodel) in submodels.iter().enumerate() {
             let alone = logits(&model, &Plan::one(submodel), n, &batch).remove(0);
             assert!(worst(&merged[i], &alone) < 1e-5, "{config:?} {submodel}");
             let row = i * config.classes..(i + 1) * config.classes;
             assert!(worst(&by_row[row.clone()], &alone[row]) < 1e-5, "{config:?} {submodel}");
             let walked = walk(&model, &images, &Plan::one(submodel), &mut State::new()).unwrap();
-            let alone = values(model.pooled(walked.of(0)));
+            let alone = values(model.pooled(&walked.of(0)));
             let row = i * config.d_model..(i + 1) * config.d_model;
             assert!(worst(&embedded[row.clone()], &alone[row]) < 1e-5, "{config:?} {submodel}");
         }
@@ -74,7 +74,7 @@ fn drop_path_loses_the_same_images_in_every_submodel() {
     let images = model.images(rows, &pixels(rows * config.pixels(), 4)).unwrap();
     let walked = |plan: &Plan, state: State| {
         let walked = walk(&model, &images, plan, &mut { state }).unwrap();
-        (0..plan.submodels().len()).map(|i| values(model.logits(walked.of(i)))).collect::<Vec<_>>()
+        (0..plan.submodels().len()).map(|i| values(model.head(&walked.of(i)))).collect::<Vec<_>>()
     };
     let noise = |index| State::with_noise(Noise { seed: 5, index });
     let merged = walked(&Plan::merged(&submodels).unwrap(), noise(1));
@@ -97,7 +97,7 @@ fn drop_path_loses_the_same_images_in_every_submodel() {
     let walked = walk(&model, &images, &Plan::one(&submodels[0]), &mut noise(1)).unwrap();
     let plan = Plan::one(&submodels[0]);
     let plain = logits(&model, &plan, rows, &pixels(rows * none.pixels(), 4)).remove(0);
-    assert_eq!(values(model.logits(walked.of(0))), plain);
+    assert_eq!(values(model.head(&walked.of(0))), plain);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn ranks_count_the_classes_that_are_as_likely() {
     let all = logits(&model, &plan, 4, &batch).remove(0);
     for label in 0..config.classes {
         let target = model.labels(&[label; 4], 0.1).unwrap();
-        let ranks = model.ranks(walked.of(0), &target).unwrap();
+        let ranks = model.ranks(&walked.of(0), &target).unwrap();
         for (row, rank) in all.chunks(config.classes).zip(ranks) {
             assert_eq!(rank, row.iter().filter(|value| **value > row[label]).count());
         }
@@ -144,7 +144,7 @@ fn ranks_count_the_classes_that_are_as_likely() {
     let fresh = MatVit::new(&config, 0, &device).unwrap();
     let walked = walk(&fresh, &images, &plan, &mut State::new()).unwrap();
     let target = fresh.labels(&[0; 4], 0.0).unwrap();
-    assert_eq!(fresh.ranks(walked.of(0), &target).unwrap(), [4; 4]);
+    assert_eq!(fresh.ranks(&walked.of(0), &target).unwrap(), [4; 4]);
 }
 
 #[test]

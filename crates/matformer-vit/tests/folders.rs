@@ -51,7 +51,7 @@ fn a_vit_of_transformers_at_every_size() {
             }
         };
         let walked = walk(&model, &images, &Plan::one(&submodel), &mut State::new()).unwrap();
-        let logits = values(model.logits(walked.of(0)).inner());
+        let logits = values(model.head(&walked.of(0)).inner());
         let off = worst(&logits, &floats(&file, &format!("{name}.logits")));
         assert!(off < 1e-4, "{name}: logits differ by {off}");
         let loss = row_losses(&model, &walked, &target).remove(0).nats.mean();

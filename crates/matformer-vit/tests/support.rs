@@ -47,5 +47,5 @@ pub fn pixels(n: usize, seed: usize) -> Vec<f32> {
 pub fn logits(model: &MatVit, plan: &Plan, rows: usize, pixels: &[f32]) -> Vec<Vec<f32>> {
     let images = model.images(rows, pixels).unwrap();
     let walked = walk(model, &images, plan, &mut State::new()).unwrap();
-    (0..plan.submodels().len()).map(|i| values(model.logits(walked.of(i)))).collect()
+    (0..plan.submodels().len()).map(|i| values(model.head(&walked.of(i)))).collect()
 }

@@ -89,7 +89,7 @@ pub fn embed_images(
         for plan in &plans {
             let walked = walk(model, &input, plan, &mut State::new())?;
             for (unit, found) in left.by_ref().take(plan.submodels().len()).enumerate() {
-                found.extend(&floats("embeddings", model.pooled(walked.of(unit)))?)?;
+                found.extend(&floats("embeddings", model.pooled(&walked.of(unit)))?)?;
             }
             done += places.len();
             progress(done, total);

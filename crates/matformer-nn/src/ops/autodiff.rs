@@ -11,7 +11,7 @@ use burn::backend::{
     tensor::{FloatTensor, IntTensor},
 };
 
-use super::{AttentionSpec, FfnSpec, NnBackend};
+use super::{AttentionSpec, Divergence, FfnSpec, NnBackend};
 
 /// Hands each parent that wants one its gradient.
 macro_rules! register {
@@ -71,16 +71,39 @@ impl<B: NnBackend> Backward<B, 2> for CrossEntropyOp {
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
-        let ([hidden, weight], targets, lse, mut ahead) = ops.state;
-        let scaled = match (ahead.pop(), ahead.pop()) {
-            (Some(d_weight), Some(d_hidden)) => {
-                B::cross_entropy_scaled(d_hidden, d_weight, grad.clone())
-            }
-            _ => Vec::new(),
+        let ([hidden, weight], targets, lse, ahead) = ops.state;
+        let (dh, dw) = match scaled::<B>(ahead, &grad) {
+            Some(scaled) => scaled,
+            None => B::cross_entropy_backward(hidden, weight, targets, lse, grad),
         };
-        let (dh, dw) = match <[_; 2]>::try_from(scaled) {
-            Ok([dh, dw]) => (dh, dw),
-            Err(_) => B::cross_entropy_backward(hidden, weight, targets, lse, grad),
+        register!(B, ops.parents, grads, [dh, dw]);
+    }
+}
+
+/// The gradients that a forward pass made ahead, if it did and they can be scaled to `grad`.
+fn scaled<B: NnBackend>(
+    mut ahead: Vec<FloatTensor<B>>,
+    grad: &FloatTensor<B>,
+) -> Option<(FloatTensor<B>, FloatTensor<B>)> {
+    let (d_weight, d_hidden) = (ahead.pop()?, ahead.pop()?);
+    let mut scaled = B::cross_entropy_scaled(d_hidden, d_weight, grad.clone());
+    let (d_weight, d_hidden) = (scaled.pop()?, scaled.pop()?);
+    Some((d_hidden, d_weight))
+}
+
+#[derive(Debug)]
+struct DivergenceOp;
+
+impl<B: NnBackend> Backward<B, 2> for DivergenceOp {
+    /// hidden, weight, teacher, teacher's weight, and what the backend made ahead
+    type State = ([FloatTensor<B>; 4], Vec<FloatTensor<B>>, Divergence);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let ([hidden, weight, teacher, teacher_weight], ahead, rule) = ops.state;
+        let (dh, dw) = match scaled::<B>(ahead, &grad) {
+            Some(scaled) => scaled,
+            None => B::divergence_backward(hidden, weight, teacher, teacher_weight, grad, rule),
         };
         register!(B, ops.parents, grads, [dh, dw]);
     }
@@ -218,6 +241,27 @@ impl<B: NnBackend, C: CheckpointStrategy> NnBackend for Autodiff<B, C> {
         }
     }
 
+    fn divergence(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        teacher: FloatTensor<Self>,
+        teacher_weight: FloatTensor<Self>,
+        rule: Divergence,
+    ) -> FloatTensor<Self> {
+        let nodes = [hidden.node(), weight.node()];
+        let [h, w, t, tw] = [hidden, weight, teacher, teacher_weight].map(|t| t.into_primitive());
+        match DivergenceOp.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::UnTracked(prep) => prep.finish(B::divergence(h, w, t, tw, rule)),
+            OpsKind::Tracked(prep) => {
+                let state = [&h, &w, &t, &tw].map(Clone::clone);
+                let mut ahead = B::divergence_ahead(h, w, t, tw, rule);
+                let gradients = ahead.split_off(1);
+                let nats = ahead.pop().unwrap_or_else(|| unreachable!("divergences come first"));
+                prep.finish((state, gradients, rule), nats)
+            }
+        }
+    }
+
     fn gated_ffn(
         x: FloatTensor<Self>,
         up: FloatTensor<Self>,
@@ -323,6 +367,14 @@ impl<B: NnBackend, C: CheckpointStrategy> NnBackend for Autodiff<B, C> {
         cross_entropy_backward(
             hidden: FloatTensor<Self>, weight: FloatTensor<Self>, targets: IntTensor<Self>,
             lse: FloatTensor<Self>, grad: FloatTensor<Self>
+        ) -> (FloatTensor<Self>, FloatTensor<Self>);
+        divergence_ahead(
+            hidden: FloatTensor<Self>, weight: FloatTensor<Self>, teacher: FloatTensor<Self>,
+            teacher_weight: FloatTensor<Self>, rule: Divergence
+        ) -> Vec<FloatTensor<Self>>;
+        divergence_backward(
+            hidden: FloatTensor<Self>, weight: FloatTensor<Self>, teacher: FloatTensor<Self>,
+            teacher_weight: FloatTensor<Self>, grad: FloatTensor<Self>, rule: Divergence
         ) -> (FloatTensor<Self>, FloatTensor<Self>);
         gated_ffn_backward(
             x: FloatTensor<Self>, up: FloatTensor<Self>, gate: FloatTensor<Self>,

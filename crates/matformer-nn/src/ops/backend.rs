@@ -6,8 +6,9 @@ use burn::backend::{
 };
 
 use super::{
-    AdamWStep, AttentionSpec, FfnSpec, adamw, attention, cross_entropy, layer_norm, linear,
-    nested_ffn, rms_norm, rope,
+    AdamWStep, AttentionSpec, Divergence, FfnSpec, adamw, attention, cross_entropy,
+    divergence::{self, Operands},
+    layer_norm, linear, nested_ffn, rms_norm, rope,
 };
 
 /// The operations that this crate adds to a Burn backend.
@@ -21,8 +22,8 @@ use super::{
     Autodiff
 )]
 pub trait NnBackend: Backend {
-    /// [`attention`](super::attention()): the output `[rows·q_len, heads·head_dim]` and the log
-    /// of each query's sum of exponentials `[rows, kv_heads, group·q_len, 1]`.
+    /// [`attention`](super::attention()): the output `[tokens, heads·head_dim]`, and of each query
+    /// and head the log of the sum of exponentials, as the same backend's backward reads it.
     #[fusion(default)]
     fn gqa(
         q: FloatTensor<Self>,
@@ -93,6 +94,45 @@ pub trait NnBackend: Backend {
         grad: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         cross_entropy::backward::<Self>(hidden, weight, targets, lse, grad)
+    }
+
+    /// [`divergence`](super::divergence()): `[n]`.
+    #[fusion(default)]
+    fn divergence(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        teacher: FloatTensor<Self>,
+        teacher_weight: FloatTensor<Self>,
+        rule: Divergence,
+    ) -> FloatTensor<Self> {
+        divergence::forward::<Self>(&Operands { hidden, weight, teacher, teacher_weight }, &rule)
+    }
+
+    /// As [`NnBackend::cross_entropy_ahead`]: the divergences, and perhaps the gradients of hidden
+    /// and weight.
+    #[fusion(default)]
+    fn divergence_ahead(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        teacher: FloatTensor<Self>,
+        teacher_weight: FloatTensor<Self>,
+        rule: Divergence,
+    ) -> Vec<FloatTensor<Self>> {
+        vec![Self::divergence(hidden, weight, teacher, teacher_weight, rule)]
+    }
+
+    /// Gradients of [`NnBackend::divergence`] with respect to hidden and weight.
+    #[fusion(default)]
+    fn divergence_backward(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        teacher: FloatTensor<Self>,
+        teacher_weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        rule: Divergence,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let operands = Operands { hidden, weight, teacher, teacher_weight };
+        divergence::backward::<Self>(&operands, grad, &rule)
     }
 
     /// [`nested_ffn`](super::nested_ffn()) with a gate: `down(silu(gate(x)) · up(x))`, ring by

@@ -28,7 +28,7 @@ pub fn cross_entropy(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, In
 }
 
 /// Row ranges whose logits fit a chunk; at least 16 rows, so that the products stay products.
-fn chunks(tokens: usize, vocab: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+pub(super) fn chunks(tokens: usize, vocab: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     let rows = (CHUNK_ELEMENTS / vocab.max(1)).max(16);
     (0..tokens).step_by(rows).map(move |at| at..(at + rows).min(tokens))
 }

@@ -7,9 +7,14 @@
 
 mod adamw;
 mod attention;
+#[cfg(test)]
+mod attention_tests;
 mod autodiff;
 mod backend;
 mod cross_entropy;
+mod divergence;
+#[cfg(test)]
+mod divergence_tests;
 #[cfg(feature = "flex")]
 mod flex;
 mod layer_norm;
@@ -21,11 +26,12 @@ mod rope;
 mod tests;
 
 pub use adamw::{AdamWStep, adamw, sum_of_squares};
-pub use attention::{AttentionSpec, attention};
+pub use attention::{AttentionSpec, Mask, attention};
 pub use backend::{NnBackend, StepBackend};
 pub use cross_entropy::cross_entropy;
+pub use divergence::{Direction, Divergence, Headed, divergence, divergence_of_logits};
 pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use nested_ffn::{FfnSpec, FfnWeights, nested_ffn, stack_rows};
 pub use rms_norm::rms_norm;
-pub use rope::RopeTable;
+pub use rope::{RopeRule, RopeTable};

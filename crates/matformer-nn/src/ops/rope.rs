@@ -2,31 +2,83 @@
 
 use burn::backend::{Backend, Dispatch, TensorMetadata, tensor::FloatTensor};
 use burn::tensor::{Device, Shape, Slice, Tensor, TensorData};
+use matformer_core::Spans;
 
 use super::NnBackend;
+
+/// How fast the pairs of a head turn with the position.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum RopeRule {
+    /// Pair i turns by `theta^(−2i/head_dim)` per position (Su et al. 2021, RoFormer).
+    Default {
+        /// Base of the frequencies.
+        theta: f64,
+    },
+    /// The default frequencies divided by `factor`, for a longer context (`rope_type` `linear`).
+    Linear {
+        /// Base of the frequencies.
+        theta: f64,
+        /// What all frequencies are divided by.
+        factor: f64,
+    },
+    /// Low frequencies divided by `factor`, high ones kept, smoothly in between (`rope_type`
+    /// `llama3`).
+    Llama3 {
+        /// Base of the frequencies.
+        theta: f64,
+        /// What low frequencies are divided by.
+        factor: f64,
+        /// Frequencies that turn at most this often in the original context are low.
+        low_freq_factor: f64,
+        /// Frequencies that turn at least this often in the original context are high.
+        high_freq_factor: f64,
+        /// `original_max_position_embeddings`: the context before it was extended.
+        original_context: f64,
+    },
+}
+
+impl RopeRule {
+    /// Angle per position of each pair, `head_dim / 2` of them.
+    pub fn frequencies(&self, head_dim: usize) -> Vec<f64> {
+        let (Self::Default { theta } | Self::Linear { theta, .. } | Self::Llama3 { theta, .. }) =
+            *self;
+        let default = |i: usize| theta.powf(-2.0 * i as f64 / head_dim as f64);
+        let scaled = |frequency: f64| match *self {
+            Self::Default { .. } => frequency,
+            Self::Linear { factor, .. } => frequency / factor,
+            Self::Llama3 {
+                factor, low_freq_factor, high_freq_factor, original_context, ..
+            } => {
+                let turns = original_context * frequency / std::f64::consts::TAU;
+                let smooth = (turns - low_freq_factor) / (high_freq_factor - low_freq_factor);
+                let kept = smooth.clamp(0.0, 1.0);
+                frequency * (kept + (1.0 - kept) / factor)
+            }
+        };
+        (0..head_dim / 2).map(default).map(scaled).collect()
+    }
+}
 
 /// Cosines and sines of the positions of a batch, for one forward walk.
 #[derive(Clone, Debug)]
 pub struct RopeTable {
-    cos: Tensor<2>, // [rows or 1 · seq, head_dim / 2]
+    cos: Tensor<2>, // [tokens, or those of one row where all rows are alike, head_dim / 2]
     sin: Tensor<2>,
 }
 
 impl RopeTable {
-    /// The table for rows whose first positions are `starts` (one entry if all rows start
-    /// alike), each `seq` long.
-    ///
-    /// Angle of position p and pair i: `p · theta^(−2i/head_dim)` (Su et al. 2021, RoFormer).
-    pub fn new(starts: &[usize], seq: usize, head_dim: usize, theta: f64, device: &Device) -> Self {
-        let half = head_dim / 2;
-        let angles: Vec<f64> = starts
-            .iter()
-            .flat_map(|start| (0..seq).map(move |i| (start + i) as f64))
-            .flat_map(|p| (0..half).map(move |i| p * theta.powf(-2.0 * i as f64 / head_dim as f64)))
-            .collect();
+    /// The table of a batch; `frequencies` are those of [`RopeRule::frequencies`].
+    pub fn new(spans: &Spans, frequencies: &[f64], device: &Device) -> Self {
+        let alike = spans.common_len().is_some() && spans.common_start().is_some();
+        let rows = if alike { 1 } else { spans.rows() };
+        let positions = spans.iter().take(rows).flat_map(|span| span.start..span.start + span.len);
+        let angles: Vec<f64> =
+            positions.flat_map(|p| frequencies.iter().map(move |f| p as f64 * f)).collect();
+        let half = frequencies.len();
         let table = |f: fn(f64) -> f64| {
             let values: Vec<f32> = angles.iter().map(|a| f(*a) as f32).collect();
-            Tensor::from_data(TensorData::new(values, [starts.len() * seq, half]), device)
+            let shape = [values.len() / half.max(1), half];
+            Tensor::from_data(TensorData::new(values, shape), device)
         };
         Self { cos: table(f64::cos), sin: table(f64::sin) }
     }
@@ -34,8 +86,7 @@ impl RopeTable {
     /// Rotates every head of x by its token's position.
     ///
     /// # Shapes
-    /// - x: `[rows·seq, heads·head_dim]`, where rows is a multiple of the table's rows: rows of
-    ///   the table repeat
+    /// - x: `[copies·tokens, heads·head_dim]`: the table repeats
     /// - output: as x
     pub fn rotate(&self, x: Tensor<2>) -> Tensor<2> {
         let [cos, sin] = [&self.cos, &self.sin].map(|t| t.clone().into_dispatch());

@@ -7,12 +7,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::DeviceSpec;
 
-fn device() -> Device {
+pub(super) fn device() -> Device {
     DeviceSpec::from_env().and_then(DeviceSpec::resolve).unwrap().autodiff()
 }
 
 /// Values that depend on the seed only, not on Burn's global generator.
-fn random<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tensor<D> {
+pub(super) fn random<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tensor<D> {
     let mut rng = matformer_core::rng::keyed(seed, "test", D as u64);
     let values: Vec<f32> = (0..shape.iter().product())
         .map(|_| (matformer_core::rng::unit(&mut rng) * 2.0 - 1.0) as f32)
@@ -20,13 +20,13 @@ fn random<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tens
     Tensor::from_data(TensorData::new(values, shape), device).require_grad()
 }
 
-fn values<const D: usize>(t: &Tensor<D>) -> Vec<f32> {
+pub(super) fn values<const D: usize>(t: &Tensor<D>) -> Vec<f32> {
     t.clone().inner().try_into_vec_as().unwrap()
 }
 
 /// Whether ‖a − b‖ ≤ limit·‖b‖, with room for rounding where b vanishes (a softmax over one key
 /// has no gradient).
-fn close(a: &[f32], b: &[f32], limit: f64) -> bool {
+pub(super) fn close(a: &[f32], b: &[f32], limit: f64) -> bool {
     assert_eq!(a.len(), b.len());
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
     let off = norm(&mut a.iter().zip(b).map(|(a, b)| f64::from(*a) - f64::from(*b)));
@@ -35,7 +35,7 @@ fn close(a: &[f32], b: &[f32], limit: f64) -> bool {
 
 /// Compares two results and their gradients with respect to `inputs`; the loss weighs elements
 /// unevenly, so that a transposed or shifted gradient shows.
-fn assert_same<const D: usize>(ours: Tensor<D>, theirs: Tensor<D>, inputs: &[Input]) {
+pub(super) fn assert_same<const D: usize>(ours: Tensor<D>, theirs: Tensor<D>, inputs: &[Input]) {
     assert!(close(&values(&ours), &values(&theirs), 1e-5));
     let weights = random(ours.dims(), 99, &ours.device()).detach();
     let grads = |out: Tensor<D>| {
@@ -47,7 +47,7 @@ fn assert_same<const D: usize>(ours: Tensor<D>, theirs: Tensor<D>, inputs: &[Inp
     }
 }
 
-enum Input {
+pub(super) enum Input {
     One(Tensor<1>),
     Two(Tensor<2>),
 }
@@ -81,32 +81,6 @@ fn plain_blocks(x: Tensor<2>, weights: &FfnWeights, blocks: &[Block]) -> Tensor<
         }
     });
     Tensor::cat(parts.collect(), 0)
-}
-
-/// The definition: row by row and head by head, with a mask of large negative numbers.
-fn plain_attention(q: &Tensor<2>, k: &Tensor<2>, v: &Tensor<2>, s: &AttentionSpec) -> Tensor<2> {
-    let (hd, group) = (s.head_dim, s.heads / s.kv_heads);
-    let rows = (0..s.rows).map(|r| {
-        let heads = (0..s.heads).map(|h| {
-            let part = |t: &Tensor<2>, len: usize, at: usize| {
-                t.clone().slice([r * len..(r + 1) * len, at * hd..(at + 1) * hd])
-            };
-            let (k, v) = (part(k, s.kv_len, h / group), part(v, s.kv_len, h / group));
-            let mut scores = part(q, s.q_len, h).matmul(k.transpose()) / (hd as f64).sqrt();
-            if let Some(starts) = &s.causal {
-                let start = starts[r % starts.len()];
-                let bias: Vec<f32> = (0..s.q_len)
-                    .flat_map(|i| (0..s.kv_len).map(move |j| (i, j)))
-                    .map(|(i, j)| if j > start + i { -1e9 } else { 0.0 })
-                    .collect();
-                let bias = TensorData::new(bias, [s.q_len, s.kv_len]);
-                scores = scores + Tensor::from_data(bias, &q.device());
-            }
-            activation::softmax(scores, 1).matmul(v)
-        });
-        Tensor::cat(heads.collect(), 1)
-    });
-    Tensor::cat(rows.collect(), 0)
 }
 
 /// The definition: all logits at once.
@@ -165,32 +139,6 @@ proptest! {
     }
 
     #[test]
-    fn attention_equals_its_definition(
-        rows in 1usize..4,
-        q_len in 1usize..6,
-        earlier in 0usize..4,
-        kv_heads in 1usize..3,
-        group in 1usize..3,
-        causal in any::<bool>(),
-        seed in 0u64..1000,
-    ) {
-        let (device, head_dim, heads) = (device(), 4, kv_heads * group);
-        let kv_len = q_len + earlier;
-        // Rows that stand at different positions, the last at the end of the keys.
-        let starts: Vec<usize> = (0..rows).map(|r| earlier.min(r + earlier.saturating_sub(rows - 1))).collect();
-        let spec = AttentionSpec {
-            rows, q_len, kv_len, heads, kv_heads, head_dim,
-            causal: causal.then(|| starts.clone()),
-        };
-        let q = random([rows * q_len, heads * head_dim], seed, &device);
-        let k = random([rows * kv_len, kv_heads * head_dim], seed + 1000, &device);
-        let v = random([rows * kv_len, kv_heads * head_dim], seed + 2000, &device);
-        let theirs = plain_attention(&q, &k, &v, &spec);
-        let inputs = [&q, &k, &v].map(|t| Input::Two(t.clone()));
-        assert_same(attention(q.clone(), k, v, spec), theirs, &inputs);
-    }
-
-    #[test]
     fn cross_entropy_equals_its_definition(
         tokens in 1usize..40,
         vocab in 1usize..20,
@@ -213,30 +161,6 @@ proptest! {
             assert_same(ours(), theirs(), &inputs);
             assert_same(ours().mean(), theirs().mean(), &inputs);
         }
-    }
-}
-
-#[test]
-fn attention_over_several_blocks_of_queries() {
-    // Blocks hold 64 queries: none, one and two borders, with and without earlier keys.
-    let device = device();
-    for (q_len, earlier, causal) in [(64, 0, true), (65, 3, true), (130, 0, true), (130, 7, false)]
-    {
-        let kv_len = q_len + earlier;
-        let spec = AttentionSpec {
-            rows: 2,
-            q_len,
-            kv_len,
-            heads: 2,
-            kv_heads: 1,
-            head_dim: 4,
-            causal: causal.then(|| vec![earlier]),
-        };
-        let q = random([2 * q_len, 8], 1, &device);
-        let [k, v] = [2, 3].map(|seed| random([2 * kv_len, 4], seed, &device));
-        let theirs = plain_attention(&q, &k, &v, &spec);
-        let inputs = [&q, &k, &v].map(|t| Input::Two(t.clone()));
-        assert_same(attention(q, k, v, spec), theirs, &inputs);
     }
 }
 
@@ -321,7 +245,11 @@ fn kinds(values: &[f32]) -> Vec<&'static str> {
 
 /// Compares what is no number in two results and in their gradients.
 #[cfg(feature = "flex")]
-fn assert_same_kinds<const D: usize>(ours: Tensor<D>, theirs: Tensor<D>, inputs: &[Input]) {
+pub(super) fn assert_same_kinds<const D: usize>(
+    ours: Tensor<D>,
+    theirs: Tensor<D>,
+    inputs: &[Input],
+) {
     assert_eq!(kinds(&values(&ours)), kinds(&values(&theirs)));
     assert!(kinds(&values(&ours)).contains(&"NaN"), "something to come through");
     let grads = |out: Tensor<D>| {
@@ -393,22 +321,6 @@ fn what_is_no_number_comes_through_as_in_the_definition() {
         plain_cross_entropy(&x, &weight, &targets),
         &[&x, &weight].map(|t| Input::Two(t.clone())),
     );
-
-    // Without a mask, because ours keeps what is no number from what the mask hides, and adding a
-    // large negative number does not.
-    let spec = AttentionSpec {
-        rows: 1,
-        q_len: rows,
-        kv_len: rows,
-        heads: 1,
-        kv_heads: 1,
-        head_dim: d,
-        causal: None,
-    };
-    let (k, v) = (random([rows, d], 8, &device), random([rows, d], 9, &device));
-    let inputs = [&x, &k, &v].map(|t| Input::Two(t.clone()));
-    let theirs = plain_attention(&x, &k, &v, &spec);
-    assert_same_kinds(attention(x, k, v, spec), theirs, &inputs);
 }
 
 #[test]
@@ -439,51 +351,6 @@ fn the_block_in_pieces_is_that_in_one() {
             plain_blocks(x.clone(), &plain, &blocks),
             &[two(&x), two(&up), Input::One(bias.clone()), two(&down)],
         );
-    }
-}
-
-#[test]
-fn rotation_is_that_of_complex_numbers_and_goes_on_from_its_start() {
-    let device = device().inner();
-    let head_dim = 4;
-    let table = RopeTable::new(&[3], 2, head_dim, 10_000.0, &device);
-    let x = Tensor::<2>::from_data([[1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0]], &device);
-    let rotated: Vec<f32> = table.rotate(x).try_into_vec_as().unwrap();
-    for (row, position) in [3.0f64, 4.0].iter().enumerate() {
-        for pair in 0..2 {
-            let angle = position * 10_000f64.powf(-2.0 * pair as f64 / 4.0);
-            let (a, b) = ([1.0, 2.0][pair], [3.0, 4.0][pair]);
-            let expected = [a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()];
-            let found = [rotated[row * 4 + pair], rotated[row * 4 + 2 + pair]];
-            for (e, f) in expected.iter().zip(found) {
-                assert!((e - f64::from(f)).abs() < 1e-5, "{expected:?} {found:?}");
-            }
-        }
-    }
-}
-
-#[test]
-fn rotation_by_table_is_that_by_parts_with_its_gradient() {
-    let device = device();
-    // Two rows of the batch for each of the table's, heads of 6.
-    for (starts, rows, seq, heads) in [(vec![0], 3, 5, 2), (vec![0, 4], 4, 70, 1)] {
-        let table = RopeTable::new(&starts, seq, 6, 100.0, &device);
-        let x = random([rows * seq, heads * 6], 1, &device);
-        let parts = (0..rows * seq).map(|row| {
-            let position = (starts[row / seq % starts.len()] + row % seq) as f64;
-            let heads = (0..heads).map(|head| {
-                let pair =
-                    |at: usize, i: usize| x.clone().slice([row..row + 1, at + i..at + i + 1]);
-                let (a, b) = (head * 6, head * 6 + 3);
-                let angle = |i: usize| position * 100f64.powf(-2.0 * i as f64 / 6.0);
-                let left = |i| pair(a, i) * angle(i).cos() - pair(b, i) * angle(i).sin();
-                let right = |i| pair(b, i) * angle(i).cos() + pair(a, i) * angle(i).sin();
-                Tensor::cat((0..3).map(left).chain((0..3).map(right)).collect(), 1)
-            });
-            Tensor::cat(heads.collect(), 1)
-        });
-        let theirs = Tensor::cat(parts.collect(), 0);
-        assert_same(table.rotate(x.clone()), theirs, &[Input::Two(x)]);
     }
 }
 

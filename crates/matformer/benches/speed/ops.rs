@@ -3,13 +3,13 @@
 use anyhow::Result;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use matformer::{
-    core::{Block, rng},
+    core::{Block, Spans, rng},
     lm::{MatLm, MatLmConfig},
     nn::{
         Elastic,
         ops::{
-            AdamWStep, AttentionSpec, FfnWeights, RopeTable, adamw, attention, cross_entropy,
-            linear, nested_ffn, rms_norm, sum_of_squares,
+            AdamWStep, AttentionSpec, FfnWeights, Mask, RopeRule, RopeTable, adamw, attention,
+            cross_entropy, linear, nested_ffn, rms_norm, sum_of_squares,
         },
     },
     timing::{median, millis},
@@ -105,17 +105,19 @@ fn ops(c: &MatLmConfig, rows: usize, width: usize, device: &Device) -> Vec<Op> {
         4 * layers,
         Box::new(move || Some(linear(input.clone(), weight.clone()))),
     ));
-    let table = RopeTable::new(&[0], c.context, c.head_dim(), c.rope_theta, &autodiff);
+    let spans = Spans::equal(rows, c.context);
+    let frequencies = RopeRule::Default { theta: c.rope_theta }.frequencies(c.head_dim());
+    let table = RopeTable::new(&spans, &frequencies, &autodiff);
     let input = x.clone();
     list.push(op("rope", 2 * layers, Box::new(move || Some(table.rotate(input.clone())))));
     let spec = AttentionSpec {
-        rows,
-        q_len: c.context,
-        kv_len: c.context,
+        spans,
+        capacity: None,
         heads: c.n_heads,
         kv_heads: c.n_kv_heads,
         head_dim: c.head_dim(),
-        causal: Some(vec![0]),
+        scale: 1.0 / (c.head_dim() as f64).sqrt(),
+        mask: Mask::Causal,
     };
     let [q, k, v] = [(); 3].map(|()| matrix(tokens, d));
     list.push(op(

@@ -1,7 +1,10 @@
 //! A training step, part by part, beside the limit of the machine's matrix products and PyTorch.
 
 use anyhow::{Result, ensure};
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::{
+    module::Module,
+    tensor::{Device, Distribution, Tensor},
+};
 use clap::Args;
 use matformer::{
     core::{Costs, Draw, Plan, Resource, StepDraw},
@@ -177,7 +180,7 @@ struct Times {
     compiled: Vec<f64>,
 }
 
-impl<M: Elastic> Case<M> {
+impl<M: Elastic + Module> Case<M> {
     fn new(
         model: M,
         batch: OneBatch<M>,
@@ -212,7 +215,7 @@ impl<M: Elastic> Case<M> {
     }
 }
 
-impl<M: Elastic> Timed for Case<M>
+impl<M: Elastic + Module> Timed for Case<M>
 where
     M::Input: Send + Sync,
     M::Target: Send + Sync,

@@ -46,7 +46,8 @@ fn layers<K: Kind>(args: &LayersArgs, context: &Context) -> Result<ExitCode> {
         let mut state = State::with_cache(1, K::targets_per_row(folder.model.config()));
         let plan = matformer::core::Plan::one(&folder.submodel(None)?);
         walk(&folder.model, &prompt, &plan, &mut state)?;
-        let what = format!("one token behind {}", state.starts()[0]);
+        let held = state.cache().map_or(0, |cache| cache.lens()[0]);
+        let what = format!("one token behind {held}");
         let decode = Forward { folder: &folder, input: &next, state };
         workloads.insert("decode".to_owned(), decode.measure(what, args.rounds, &bar)?);
     }

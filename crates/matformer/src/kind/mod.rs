@@ -154,7 +154,7 @@ pub trait Kind: Tables {
     /// What `ms` of a budget are milliseconds of: a workload of `matformer bench layers`.
     const MILLIS_OF: &'static str;
 
-    /// A prompt and the token behind it, for a kind that generates.
+    /// A prompt and the token behind it, in slot 0 of a cache, for a kind that generates.
     fn prompt_and_next(model: &Self::Net) -> Result<Option<[<Self::Net as Elastic>::Input; 2]>>;
 
     /// `rows` rows of nothing in particular.

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use anyhow::Result;
 use burn::tensor::Device;
 use matformer::{
-    core::{Costs, Resource, Submodel, fs},
+    core::{Costs, Resource, Span, Spans, Submodel, fs},
     data::{
         Baselines, DataConfig, Dropped, Hash, HeldOut, Prepared, Source as DataSource,
         TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer,
@@ -236,7 +236,9 @@ impl Kind for Lm {
         let prompt: Vec<u32> = (0..model.config().context / 2)
             .map(|i| (i % model.config().vocab_size) as u32)
             .collect();
-        Ok(Some([model.tokens(1, &prompt)?, model.tokens(1, &[0])?]))
+        let row = |start, len| Spans::new(vec![Span { slot: Some(0), start, len }]);
+        let next = model.tokens_of(&row(prompt.len(), 1), &[0])?;
+        Ok(Some([model.tokens_of(&row(0, prompt.len()), &prompt)?, next]))
     }
 
     fn synthetic(model: &MatLm, rows: usize) -> Result<OneBatch<MatLm>> {

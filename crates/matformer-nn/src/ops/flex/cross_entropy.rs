@@ -16,14 +16,14 @@ const ROWS: std::ops::RangeInclusive<usize> = 128..=256;
 const LOGITS: usize = 1 << 22;
 
 /// Rows of one chunk.
-fn chunk(tokens: usize, vocab: usize) -> usize {
+pub(super) fn chunk(tokens: usize, vocab: usize) -> usize {
     (LOGITS / vocab.max(1)).clamp(*ROWS.start(), *ROWS.end()).min(tokens)
 }
 
 /// Values that one task scales.
 const SCALED: usize = 1 << 16;
 
-const PARALLEL: Write = Write { add: false, factor: 1.0, parallel: true };
+pub(super) const PARALLEL: Write = Write { add: false, factor: 1.0, parallel: true };
 
 fn ids(targets: FlexTensor) -> Vec<usize> {
     let data = burn::tensor::read_sync(Flex::int_into_data(targets));
@@ -117,7 +117,7 @@ fn pass(hidden: FlexTensor, weight: FlexTensor, targets: FlexTensor, gradients: 
 }
 
 /// From the gradient of a chunk's logits to those of its hidden states and its part of weight's.
-fn chunk_gradients(
+pub(super) fn chunk_gradients(
     d_logits: &[f32],
     hidden: Mat<'_>,
     weight: Mat<'_>,

@@ -298,6 +298,14 @@ vectorised! {
 }
 
 vectorised! {
+    /// The log of the sum of exponentials.
+    fn log_sum_exp(row: &[f32]) -> f32 {
+        let max = lane_max(row);
+        max + lane_sum(row, |v| exp(v - max)).ln()
+    }
+}
+
+vectorised! {
     /// Turns logits into `exp(logit − lse)·factor`.
     fn probabilities(row: &mut [f32], lse: f32, factor: f32) {
         for v in row.iter_mut() {

@@ -8,6 +8,7 @@ mod activation;
 mod adamw;
 mod attention;
 mod cross_entropy;
+mod divergence;
 mod ffn;
 mod kernel;
 mod linear;
@@ -23,7 +24,9 @@ use burn::tensor::DType;
 
 use ffn::Between;
 
-use super::{AdamWStep, AttentionSpec, FfnSpec, NnBackend, StepBackend};
+use crate::ops::divergence::Operands;
+
+use super::{AdamWStep, AttentionSpec, Divergence, FfnSpec, NnBackend, StepBackend};
 use crate::ops;
 use kernel::tensor;
 
@@ -103,6 +106,36 @@ impl NnBackend for Flex {
         match all_f32(&[&hidden, &weight, &grad]) {
             true => cross_entropy::backward(hidden, weight, targets, lse, grad),
             false => ops::cross_entropy::backward::<Self>(hidden, weight, targets, lse, grad),
+        }
+    }
+
+    fn divergence(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        teacher: FloatTensor<Self>,
+        teacher_weight: FloatTensor<Self>,
+        rule: Divergence,
+    ) -> FloatTensor<Self> {
+        let operands = Operands { hidden, weight, teacher, teacher_weight };
+        if all_f32(&operands.all()) {
+            divergence::forward(operands, &rule)
+        } else {
+            ops::divergence::forward::<Self>(&operands, &rule)
+        }
+    }
+
+    fn divergence_ahead(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        teacher: FloatTensor<Self>,
+        teacher_weight: FloatTensor<Self>,
+        rule: Divergence,
+    ) -> Vec<FloatTensor<Self>> {
+        let operands = Operands { hidden, weight, teacher, teacher_weight };
+        if all_f32(&operands.all()) {
+            divergence::ahead(operands, &rule)
+        } else {
+            vec![ops::divergence::forward::<Self>(&operands, &rule)]
         }
     }
 

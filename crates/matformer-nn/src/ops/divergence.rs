@@ -1,0 +1,169 @@
+//! Kullback-Leibler divergence to a teacher's distribution, straight from hidden states: never
+//! more logits in memory than one chunk.
+
+use std::ops::Range;
+
+use burn::backend::{Backend, Dispatch, TensorMetadata, tensor::FloatTensor};
+use burn::tensor::{Shape, Tensor, activation::log_softmax};
+
+use super::{NnBackend, cross_entropy::chunks, nested_ffn::rows_of};
+
+/// How a student is compared with its teacher.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Divergence {
+    /// Softens both distributions: logits are divided by it.
+    pub temperature: f64,
+    /// Which way the divergence is taken.
+    pub direction: Direction,
+}
+
+/// Which way a divergence is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Direction {
+    /// `KL(teacher ‖ student)`: the student covers all that the teacher finds likely.
+    #[default]
+    Forward,
+    /// `KL(student ‖ teacher)`: the student keeps to what the teacher finds likely.
+    Reverse,
+}
+
+/// Hidden states and the head that makes logits of them: `hidden · weightᵀ`.
+#[derive(Clone, Debug)]
+pub struct Headed {
+    /// `[n, d_model]`
+    pub hidden: Tensor<2>,
+    /// `[classes, d_model]`
+    pub weight: Tensor<2>,
+}
+
+/// `temperature² · KL` between the distributions of a teacher and a student, in nats, row by row.
+/// The factor keeps gradients as large as those of the cross-entropy (Hinton et al., arXiv
+/// 1503.02531). No gradient goes to the teacher.
+///
+/// # Shapes
+/// - student, teacher: n rows, the same number of classes
+/// - output: `[n]`
+pub fn divergence(student: Headed, teacher: Headed, rule: Divergence) -> Tensor<1> {
+    Tensor::from_dispatch(<Dispatch as NnBackend>::divergence(
+        student.hidden.into_dispatch(),
+        student.weight.into_dispatch(),
+        teacher.hidden.into_dispatch(),
+        teacher.weight.into_dispatch(),
+        rule,
+    ))
+}
+
+/// [`divergence`] of logits that are there already.
+///
+/// # Shapes
+/// - student, teacher: `[n, classes]`
+/// - output: `[n]`
+pub fn divergence_of_logits(student: Tensor<2>, teacher: Tensor<2>, rule: Divergence) -> Tensor<1> {
+    let [n, _] = student.dims();
+    let student = log_softmax(student / rule.temperature, 1);
+    let teacher = log_softmax(teacher.detach() / rule.temperature, 1);
+    let (from, to) = match rule.direction {
+        Direction::Forward => (teacher, student),
+        Direction::Reverse => (student, teacher),
+    };
+    let sum = (from.clone().exp() * (from - to)).sum_dim(1).reshape([n]);
+    sum * rule.temperature.powi(2)
+}
+
+/// What one chunk of rows is made of.
+struct Chunk<B: Backend> {
+    /// Hidden states of the student, `[chunk, d_model]`.
+    hidden: FloatTensor<B>,
+    /// Log-probabilities of student and teacher, `[chunk, classes]`.
+    student: FloatTensor<B>,
+    teacher: FloatTensor<B>,
+}
+
+/// The tensors of a call.
+pub(super) struct Operands<B: Backend> {
+    pub(super) hidden: FloatTensor<B>,
+    pub(super) weight: FloatTensor<B>,
+    pub(super) teacher: FloatTensor<B>,
+    pub(super) teacher_weight: FloatTensor<B>,
+}
+
+impl<B: Backend> Operands<B> {
+    fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<B> {
+        chunks(self.hidden.shape()[0], self.weight.shape()[0])
+    }
+
+    fn chunk(&self, range: &Range<usize>, rule: &Divergence) -> Chunk<B> {
+        let log_softmax = |hidden: FloatTensor<B>, weight: &FloatTensor<B>| {
+            let logits = B::float_matmul(hidden, B::float_transpose(weight.clone()));
+            let logits = B::float_mul_scalar(logits, (1.0 / rule.temperature).into());
+            let logits = B::float_sub(logits.clone(), B::float_max_dim(logits, 1));
+            let sum = B::float_sum_dim(B::float_exp(logits.clone()), 1);
+            B::float_sub(logits, B::float_log(sum))
+        };
+        let hidden = rows_of::<B>(&self.hidden, range);
+        Chunk {
+            student: log_softmax(hidden.clone(), &self.weight),
+            teacher: log_softmax(rows_of::<B>(&self.teacher, range), &self.teacher_weight),
+            hidden,
+        }
+    }
+}
+
+impl<B: Backend> Chunk<B> {
+    /// KL of each row, `[chunk, 1]`.
+    fn divergence(&self, direction: Direction) -> FloatTensor<B> {
+        let (from, to) = match direction {
+            Direction::Forward => (&self.teacher, &self.student),
+            Direction::Reverse => (&self.student, &self.teacher),
+        };
+        let difference = B::float_sub(from.clone(), to.clone());
+        B::float_sum_dim(B::float_mul(B::float_exp(from.clone()), difference), 1)
+    }
+
+    /// Gradient of KL with respect to the student's logits divided by the temperature.
+    fn gradient(&self, direction: Direction) -> FloatTensor<B> {
+        let student = B::float_exp(self.student.clone());
+        match direction {
+            Direction::Forward => B::float_sub(student, B::float_exp(self.teacher.clone())),
+            Direction::Reverse => {
+                let difference = B::float_sub(self.student.clone(), self.teacher.clone());
+                B::float_mul(student, B::float_sub(difference, self.divergence(direction)))
+            }
+        }
+    }
+}
+
+pub(super) fn forward<B: Backend>(operands: &Operands<B>, rule: &Divergence) -> FloatTensor<B> {
+    let [n, _] = operands.hidden.shape().dims();
+    let parts = operands
+        .chunks()
+        .map(|range| operands.chunk(&range, rule).divergence(rule.direction))
+        .collect();
+    let sum = B::float_reshape(B::float_cat(parts, 0), Shape::new([n]));
+    B::float_mul_scalar(sum, rule.temperature.powi(2).into())
+}
+
+/// Gradients of the student's hidden states and of its head.
+pub(super) fn backward<B: Backend>(
+    operands: &Operands<B>,
+    grad: FloatTensor<B>,
+    rule: &Divergence,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let [n, _] = operands.hidden.shape().dims();
+    // temperature² of the divergence, 1/temperature of its logits.
+    let grad = B::float_mul_scalar(grad, rule.temperature.into());
+    let grad = B::float_reshape(grad, Shape::new([n, 1]));
+    let (mut d_hidden, mut d_weight) = (Vec::new(), None);
+    for range in operands.chunks() {
+        let chunk = operands.chunk(&range, rule);
+        let d_logits = B::float_mul(chunk.gradient(rule.direction), rows_of::<B>(&grad, &range));
+        d_hidden.push(B::float_matmul(d_logits.clone(), operands.weight.clone()));
+        let part = B::float_matmul(B::float_transpose(d_logits), chunk.hidden);
+        d_weight = Some(match d_weight.take() {
+            Some(sum) => B::float_add(sum, part),
+            None => part,
+        });
+    }
+    let zero = || B::float_mul_scalar(operands.weight.clone(), 0f32.into());
+    (B::float_cat(d_hidden, 0), d_weight.unwrap_or_else(zero))
+}
