@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 use matformer_core::{Manifest, Plan};
-use matformer_nn::{ModelConfig, State, walk};
+use matformer_nn::{Elastic, ModelConfig, State, walk};
 use matformer_vit::{MatVit, MatVitConfig};
 
 use crate::compare::{self, values};
