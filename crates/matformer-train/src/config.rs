@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Distill, Error, Result, Spike};
 
+/// Length of training rows where `train.seq_len` is absent and the context allows it.
+const SEQ_LEN: usize = 1024;
+
 /// How the learning rate goes after warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -46,6 +49,10 @@ pub struct TrainConfig {
     /// `tokens_per_step` needs if absent: lower it when memory runs out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_rows: Option<usize>,
+    /// Length of a training row in tokens, at most the model's context. If absent: the context or
+    /// 1,024, whichever is less. Images have no such rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seq_len: Option<usize>,
     /// Which submodels a step trains: `sampled`, `sampled-xl-heavy`, `joint`, `joint-separate`,
     /// `sandwich`, `per-layer`, `baseline:NAME`.
     pub draw: Draw,
@@ -108,6 +115,7 @@ impl Default for TrainConfig {
             seed: 0,
             tokens_per_step: 2048,
             batch_rows: None,
+            seq_len: None,
             draw: Draw::Sampled { probabilities: None },
             outer: Outer::Decay,
             learning_rate: 3e-3,
@@ -228,13 +236,35 @@ impl TrainConfig {
         changes.join(", ")
     }
 
-    /// Rows of one forward pass, for rows of `context` targets.
+    /// Length of the training rows of a model with this context.
+    pub fn row_len(&self, context: usize) -> usize {
+        self.seq_len.unwrap_or(context.min(SEQ_LEN))
+    }
+
+    /// Checks `seq_len` for a model with this context; `None` is a model that has none.
+    ///
+    /// # Errors
+    /// [`Error::Config`].
+    pub fn validate_seq_len(&self, context: Option<usize>) -> Result<()> {
+        let (Some(found), field) = (self.seq_len, "seq_len") else {
+            return Ok(());
+        };
+        match context {
+            None => wrong(field, found, "none: only a language model has rows of tokens"),
+            Some(context) if (2..=context).contains(&found) => Ok(()),
+            Some(context) => {
+                wrong(field, found, &format!("from 2 to {context}, the model's context"))
+            }
+        }
+    }
+
+    /// Rows of one forward pass, for rows of so many targets.
     ///
     /// # Errors
     /// When `tokens_per_step` is not made of whole batches.
-    pub fn rows(&self, context: usize) -> Result<usize> {
-        let rows = self.batch_rows.unwrap_or_else(|| (self.tokens_per_step / context).max(1));
-        match rows.checked_mul(context) {
+    pub fn rows(&self, targets: usize) -> Result<usize> {
+        let rows = self.batch_rows.unwrap_or_else(|| (self.tokens_per_step / targets).max(1));
+        match rows.checked_mul(targets) {
             Some(targets) => self.batches_per_step(targets).map(|_| rows),
             None => wrong("batch_rows", rows, "rows that fit a step"),
         }

@@ -93,9 +93,6 @@ pub enum Error {
         /// What was expected.
         expected: String,
     },
-    /// burn-train stopped with an error of its own.
-    #[error("training stopped: {0}")]
-    Stopped(String),
 }
 
 impl Error {

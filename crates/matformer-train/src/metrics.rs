@@ -149,11 +149,20 @@ impl MetricsLog {
     /// # Errors
     /// When the file cannot be written.
     pub fn flush(&mut self) -> Result<()> {
-        if !self.waiting.is_empty() {
-            fs::append(&self.path, self.waiting.as_bytes())?;
-            self.waiting.clear();
+        // Not tried again if it fails: a part may have been written.
+        let lines = std::mem::take(&mut self.waiting);
+        if !lines.is_empty() {
+            fs::append(&self.path, lines.as_bytes())?;
         }
         Ok(())
+    }
+}
+
+/// What waits is written also when an error or a panic ends the run.
+impl Drop for MetricsLog {
+    fn drop(&mut self) {
+        // The error that ends the run is the one to report.
+        let _ = self.flush();
     }
 }
 
@@ -195,6 +204,16 @@ mod tests {
         std::fs::write(&path, text + "{\"step\":4,\"tok").unwrap();
         MetricsLog::open(dir.path(), 2).unwrap();
         assert_eq!(MetricsLog::read(dir.path()).unwrap()[1..], between);
+    }
+
+    #[test]
+    fn what_waits_is_written_when_the_log_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = MetricsLog::open(dir.path(), 0).unwrap();
+        log.push(train(1));
+        assert!(MetricsLog::read(dir.path()).unwrap().is_empty());
+        drop(log);
+        assert_eq!(MetricsLog::read(dir.path()).unwrap(), [train(1)]);
     }
 
     #[test]

@@ -5,12 +5,14 @@ use matformer_core::{Manifest, rng};
 use matformer_lm::{MatLm, MatLmConfig};
 use matformer_nn::{DeviceSpec, folder, params};
 use matformer_train::{
-    Checkpoints, Distill, Error, MetricsLine, MetricsLog, Spike, TrainConfig, Trainer,
+    Batch, Batches, BoxError, Checkpoints, Distill, Error, Interrupter, MetricsLine, MetricsLog,
+    Spike, TrainConfig, Trainer,
 };
 use matformer_vit::MatVit;
 
 use crate::support::{
-    self, Counting, Subject, draws, model, train, train_config, train_model, weights,
+    self, Counting, ROWS, Subject, draws, model, train, train_config, train_model, train_on,
+    weights,
 };
 
 fn load<M: Subject>(dir: &std::path::Path) -> M {
@@ -248,4 +250,84 @@ fn settings_that_cannot_train_are_named() {
         "`train.tokens_per_step` is 100; expected a multiple of 48, the targets of one batch"
     );
     assert_eq!(TrainConfig { tokens_per_step: 96, ..odd }.batches_per_step(48).unwrap(), 2);
+}
+
+#[test]
+fn training_rows_are_as_long_as_the_key_says_or_the_context_allows() {
+    let of = |seq_len| TrainConfig { seq_len, ..train_config() };
+    assert_eq!([16, 1024, 4096].map(|context| of(None).row_len(context)), [16, 1024, 1024]);
+    assert_eq!(of(Some(2048)).row_len(4096), 2048);
+    for seq_len in [None, Some(2), Some(16)] {
+        of(seq_len).validate_seq_len(Some(16)).unwrap();
+    }
+    let message =
+        |seq_len, context| of(Some(seq_len)).validate_seq_len(context).unwrap_err().to_string();
+    let expected = "expected from 2 to 16, the model's context";
+    assert_eq!(message(17, Some(16)), format!("`train.seq_len` is 17; {expected}"));
+    assert_eq!(message(1, Some(16)), format!("`train.seq_len` is 1; {expected}"));
+    of(None).validate_seq_len(None).unwrap();
+    assert_eq!(
+        message(16, None),
+        "`train.seq_len` is 16; expected none: only a language model has rows of tokens"
+    );
+}
+
+/// Batches of which one, or one of the held-out ones, cannot be read.
+struct Unreadable {
+    batches: Counting,
+    train: Option<u64>,
+    held_out: Option<usize>,
+}
+
+impl Batches<MatLm> for Unreadable {
+    fn train(&self, model: &MatLm, index: u64) -> Result<Batch<MatLm>, BoxError> {
+        if self.train == Some(index) {
+            return Err("unreadable".into());
+        }
+        self.batches.train(model, index)
+    }
+
+    fn targets_per_batch(&self) -> usize {
+        Batches::<MatLm>::targets_per_batch(&self.batches)
+    }
+
+    fn held_out_len(&self) -> usize {
+        Batches::<MatLm>::held_out_len(&self.batches)
+    }
+
+    fn held_out(&self, model: &MatLm, index: usize) -> Result<Batch<MatLm>, BoxError> {
+        if self.held_out == Some(index) {
+            return Err("unreadable".into());
+        }
+        self.batches.held_out(model, index)
+    }
+}
+
+#[test]
+fn what_was_measured_before_an_error_is_kept() {
+    let config = TrainConfig { eval_every: 10, checkpoint_every: 12, ..train_config() };
+    for (train, held_out, steps) in [(Some(7), None, 7), (None, Some(1), 10)] {
+        let dir = tempfile::tempdir().unwrap();
+        let batches = Counting { rows: ROWS, wrong: 0..0, stop_at: None };
+        let batches = Unreadable { batches, train, held_out };
+        let error =
+            train_on(batches, Interrupter::new(), model(), dir.path(), &config).unwrap_err();
+        assert!(matches!(error, Error::Batch { .. }), "{error}");
+        let lines = MetricsLog::read(dir.path()).unwrap();
+        assert_eq!(
+            lines.iter().map(MetricsLine::step).collect::<Vec<_>>(),
+            (1..=steps).collect::<Vec<u64>>()
+        );
+    }
+}
+
+#[test]
+fn a_run_that_is_stopped_before_its_first_step_makes_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let interrupter = Interrupter::new();
+    interrupter.stop(None);
+    let batches = Counting { rows: ROWS, wrong: 0..0, stop_at: None };
+    let outcome = train_on(batches, interrupter, model(), dir.path(), &train_config()).unwrap();
+    assert!(outcome.interrupted && outcome.steps == 0, "{outcome:?}");
+    assert!(Checkpoints::of(dir.path()).all().unwrap().is_empty());
 }

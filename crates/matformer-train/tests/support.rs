@@ -180,7 +180,7 @@ pub fn train_model<M: Subject>(
 
 /// The same on given batches, which may have the interrupter.
 pub fn train_on<M: Subject>(
-    batches: Counting,
+    batches: impl Batches<M> + 'static,
     interrupter: Interrupter,
     model: M,
     dir: &Path,

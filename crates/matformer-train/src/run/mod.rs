@@ -1,9 +1,7 @@
-//! A training run: the loop around the step, as a strategy of burn-train.
+//! A training run: the loop around the step.
 
 mod evaluate;
-mod say;
 mod steps;
-mod strategy;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -11,22 +9,19 @@ use burn_train::Interrupter;
 use matformer_core::Manifest;
 use matformer_nn::{Elastic, Folder};
 
-use say::say_restored;
-
 use crate::{
     Batches, Checkpoints, HeldOut, MetricsLog, Overfit, Result, RunLock, TrainConfig, Trainer,
-    dashboard::Pace, overfit::FirstBatches,
+    observe::{Observer, observer},
+    overfit::FirstBatches,
 };
-
-/// Target of the `tracing` events that tell a person how it goes, rather than a log.
-pub const SAID: &str = "matformer::said";
 
 /// How a person follows a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// burn-train's dashboard, which takes over the terminal.
     Dashboard,
-    /// A line now and then: a `tracing` event of the target [`SAID`], at info.
+    /// A line now and then: a `tracing` event of the target
+    /// [`SAID`](crate::SAID), at info.
     Lines,
     /// Nothing.
     Silent,
@@ -98,18 +93,16 @@ pub fn run<M: Folder + 'static>(
     let checkpoints = Checkpoints::of(&options.dir);
     checkpoints.sweep()?;
     let restored = checkpoints.restore(&mut trainer, &options.config, &device)?;
-    say_restored(options.progress, &restored);
-    let first = trainer.steps_done();
-    let log = MetricsLog::open(&options.dir, first)?;
-    let pace = Pace::new(first, options.config.steps);
+    let mut observer = observer(&options, trainer.model().space());
+    observer.restored(&restored);
+    let log = MetricsLog::open(&options.dir, trainer.steps_done())?;
     let (held_out, held_out_mean) = (None, restored.held_out);
     let mut the_loop =
-        Loop { trainer, batches, options, checkpoints, log, pace, held_out, held_out_mean };
-    let begun = !MetricsLog::read(&the_loop.options.dir)?.is_empty();
-    if the_loop.options.config.overfit.is_some() && !begun {
-        the_loop.measure_before()?;
-    }
-    let the_loop = the_loop.with_burn_train(&device)?;
+        Loop { trainer, batches, options, checkpoints, log, observer, held_out, held_out_mean };
+    let ended = the_loop.run();
+    // Also after an error, which is then read on the terminal.
+    the_loop.observer.run_ends();
+    ended?;
     the_loop.finish()
 }
 
@@ -120,7 +113,7 @@ struct Loop<M: Elastic> {
     options: RunOptions,
     checkpoints: Checkpoints,
     log: MetricsLog,
-    pace: Pace,
+    observer: Box<dyn Observer>,
     held_out: Option<HeldOut>,
     held_out_mean: Option<f64>,
 }
