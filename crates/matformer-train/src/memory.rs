@@ -1,4 +1,4 @@
-//! How much memory training takes: an estimate.
+//! An estimate of how much memory training takes.
 
 use matformer_core::Plan;
 use serde::Serialize;
@@ -7,9 +7,9 @@ use crate::TrainConfig;
 
 /// Bytes of an f32.
 const FLOAT: f64 = size_of::<f32>() as f64;
-/// Code, threads and buffers.
+/// Memory of the program itself: code, threads and buffers.
 const PROGRAM: f64 = 25e6;
-/// Logits of a chunk of cross-entropy at most, of 128 to 256 rows; they become their gradients.
+/// Most logits of a chunk of cross-entropy, which has 128 to 256 rows; gradients replace them.
 const LOGITS: f64 = (1 << 22) as f64;
 
 /// Sizes that decide how much memory training a model takes.
@@ -33,29 +33,29 @@ pub struct Dims {
     pub targets: usize,
 }
 
-/// Bytes that training takes at its peak, by what they are for.
+/// Bytes that training takes at its peak, by purpose.
 ///
-/// An estimate: it counts tensors, neither what an allocator keeps nor what a graphics driver
-/// takes. The peaks of runs on a CPU (models of 1.7 to 30 million parameters, one submodel and
-/// joint) were within a fifth of it.
+/// An estimate: it counts tensors, not the overhead of an allocator or of a graphics driver. It was
+/// within 20 % of the measured peaks of runs on a CPU (models of 1.7 to 30 million parameters, one
+/// submodel and joint).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct TrainingMemory {
     /// The program itself.
     pub program: f64,
     /// The model.
     pub weights: f64,
-    /// Its gradient; two of them where a step has several forward passes.
+    /// The gradient; two of them if a step has several forward passes.
     pub gradients: f64,
     /// First and second moment.
     pub moments: f64,
     /// The moving average of the weights (`train.ema`); 0 where none is kept.
     pub average: f64,
-    /// What the forward pass keeps for the backward pass, and what the largest layer works with.
+    /// What the forward pass keeps for the backward pass, and the temporaries of the largest layer.
     pub activations: f64,
-    /// A chunk of the head's output, which becomes its gradient.
+    /// A chunk of the head's output, which its gradient replaces.
     pub logits: f64,
-    /// The copy of moments and average on the host while a checkpoint is written, when gradients
-    /// and activations are gone.
+    /// The copy of moments and average on the host while a checkpoint is written. Gradients and
+    /// activations are freed by then.
     pub checkpoint: f64,
 }
 
@@ -66,12 +66,12 @@ impl TrainingMemory {
         let tokens = rows as f64 * dims.seq as f64;
         let [d, q_dim, kv_dim] = [dims.d_model, dims.q_dim, dims.kv_dim].map(|n| n as f64);
         let hidden = if dims.gated { 2.0 } else { 1.0 }; // up, and gate
-        // Floats per token: what each layer keeps, and the most that one works with.
+        // Floats per token: what all layers keep, and the temporaries of the largest one.
         let (mut kept, mut working) = (2.0 * d, 0.0_f64);
         for layer in 0..plan.n_layers() {
             let (entering, leaving) =
                 (plan.input_units(layer) as f64, plan.input_units(layer + 1) as f64);
-            // Blocks with a common input keep the widest one's hidden values only.
+            // Blocks with a common input keep only the hidden values of the widest one.
             let wide: usize = plan.widest(layer).iter().map(|b| b.width * b.units()).sum();
             kept += entering * (3.0 * d + 2.0 * q_dim + 2.0 * kv_dim) + leaving * d;
             kept += hidden * wide as f64;
@@ -97,15 +97,15 @@ impl TrainingMemory {
         }
     }
 
-    /// The most that is needed at any time.
+    /// The largest sum that is needed at any time.
     pub fn peak(&self) -> f64 {
         let step = self.gradients + self.activations + self.logits;
         let state = self.weights + self.moments + self.average;
         self.program + state + step.max(self.checkpoint)
     }
 
-    /// What the host needs where the work is done on another device: weights and moments, on their
-    /// way to a checkpoint.
+    /// Memory of the host if another device computes: the copies of weights, moments and average
+    /// that are written to a checkpoint.
     pub fn host(&self) -> f64 {
         self.program + 2.0 * self.weights + self.checkpoint
     }
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn a_moving_average_is_a_copy_of_the_weights_here_and_in_a_checkpoint() {
         let plan = Plan::one(&space().largest());
-        let plain = TrainConfig { tokens_per_step: 8 * 256, ..TrainConfig::default() };
+        let plain = TrainConfig { tokens_per_step: 1, ..TrainConfig::default() };
         let of = |config: &TrainConfig| TrainingMemory::of(config, &DIMS, 8, &plan);
         let without = of(&plain);
         let with = of(&TrainConfig { ema: 0.99, ..plain.clone() });
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(with.checkpoint, without.checkpoint + with.weights);
         assert_eq!(with.host(), without.host() + with.weights);
         assert!(with.peak() >= without.peak() + with.weights);
-        // A checkpoint is the peak of one short row.
+        // With one short row, the peak is reached while a checkpoint is written.
         let of = |ema| {
             let config = TrainConfig { ema, ..plain.clone() };
             TrainingMemory::of(&config, &Dims { seq: 1, targets: 1, ..DIMS }, 1, &plan).peak()

@@ -25,7 +25,7 @@ fn stopped_and_resumed_is_bit_for_bit_the_same() {
     stopped_and_resumed::<MatLm>(&train_config());
 }
 
-/// Of a kind that draws in training, with a moving average and a rate for each layer.
+/// A model with random drop-path, a moving average, and a learning rate for each layer.
 #[test]
 fn stopped_and_resumed_on_images_is_bit_for_bit_the_same() {
     stopped_and_resumed::<MatVit>(&TrainConfig { ema: 0.8, layer_decay: 0.7, ..train_config() });
@@ -42,8 +42,8 @@ fn stopped_and_resumed<M: Subject>(config: &TrainConfig) {
         assert!(!outcome.interrupted && outcome.steps == 12);
 
         let parts = tempfile::tempdir().unwrap();
-        // A step that is no multiple of anything, another for each draw. Separate batches take
-        // four indices a step.
+        // A different step for each draw, not aligned with evaluations or checkpoints. With separate
+        // batches, a step has four indices.
         let mut random = rng::keyed(5, "stop", i as u64);
         let per_step = if draw.to_string() == "joint-separate" { 4 } else { 1 };
         let stop = (1 + rng::index(&mut random, 10) as u64) * per_step;
@@ -66,8 +66,8 @@ fn stopped_and_resumed<M: Subject>(config: &TrainConfig) {
     }
 }
 
-/// Large enough that every kernel shares its work: sums in the order in which threads end would
-/// show.
+/// Large enough for every kernel to use several threads: a sum in the order in which threads end
+/// would change the bits.
 #[test]
 fn the_same_steps_twice_are_bit_for_bit_the_same() {
     let config = MatLmConfig {
@@ -93,7 +93,7 @@ fn the_same_steps_twice_are_bit_for_bit_the_same() {
 }
 
 #[test]
-fn a_run_learns_and_says_so() {
+fn a_run_learns_and_records_its_metrics() {
     let dir = tempfile::tempdir().unwrap();
     let config = TrainConfig { steps: 60, eval_every: 60, checkpoint_every: 60, ..train_config() };
     let outcome = train(dir.path(), &config, None).unwrap();
@@ -112,7 +112,7 @@ fn a_run_learns_and_says_so() {
 #[test]
 fn the_last_checkpoints_and_the_best_are_kept() {
     let dir = tempfile::tempdir().unwrap();
-    // After step 4 the rate is absurd: the first checkpoint stays the best.
+    // The learning rate is too high after step 4: the first checkpoint stays the best.
     let config = TrainConfig {
         steps: 14,
         warmup: 0,
@@ -140,7 +140,7 @@ fn the_last_checkpoints_and_the_best_are_kept() {
     load::<MatLm>(&kept[0].dir);
 }
 
-/// The model with all weights the same.
+/// A model whose weights are all `value`.
 fn all(value: f32) -> MatLm {
     let fill = params::fill(model(), |_, shape| {
         let n: usize = shape.iter().product();
@@ -150,7 +150,7 @@ fn all(value: f32) -> MatLm {
 }
 
 #[test]
-fn a_loss_that_is_no_number_stops_the_run() {
+fn a_nan_loss_stops_the_run() {
     let dir = tempfile::tempdir().unwrap();
     let error = train_model(all(f32::NAN), dir.path(), &train_config(), None).unwrap_err();
     assert!(matches!(error, Error::NonFinite { what: "loss", step: 1, .. }), "{error}");
@@ -164,8 +164,8 @@ fn a_loss_that_is_no_number_stops_the_run() {
 }
 
 #[test]
-fn a_gradient_that_is_no_number_is_left_out_until_there_are_several() {
-    // Finite weights whose squares are not.
+fn a_nan_gradient_is_skipped_until_there_are_several_in_a_row() {
+    // Finite weights whose squares are infinite.
     let dir = tempfile::tempdir().unwrap();
     let error = train_model(all(1e30), dir.path(), &train_config(), None).unwrap_err();
     assert!(matches!(error, Error::Diverged { in_a_row: 5, step: 5, .. }), "{error}");
@@ -175,7 +175,7 @@ fn a_gradient_that_is_no_number_is_left_out_until_there_are_several() {
     let without_value =
         |line: &MetricsLine| matches!(line, MetricsLine::Skipped(s) if s.value.is_none());
     assert!(skipped.iter().all(without_value), "{skipped:?}");
-    // Without the guard the first ends the run.
+    // Without the guard, the first one ends the run.
     let dir = tempfile::tempdir().unwrap();
     let spike = Spike { nats: 0.0, ..Spike::default() };
     let off = TrainConfig { spike, clip: 0.0, eps: 1e-20, ..train_config() };
@@ -186,7 +186,7 @@ fn a_gradient_that_is_no_number_is_left_out_until_there_are_several() {
 }
 
 #[test]
-fn settings_that_cannot_train_are_named() {
+fn invalid_settings_are_named() {
     let cases = [
         (TrainConfig { steps: 0, ..train_config() }, "`train.steps` is 0; expected at least 1"),
         (TrainConfig { betas: [0.9, 1.0], ..train_config() }, "`train.betas` is 1"),
@@ -272,7 +272,7 @@ fn training_rows_are_as_long_as_the_key_says_or_the_context_allows() {
     );
 }
 
-/// Batches of which one, or one of the held-out ones, cannot be read.
+/// Batches of which one training batch or one held-out batch cannot be read.
 struct Unreadable {
     batches: Counting,
     train: Option<u64>,
@@ -304,7 +304,7 @@ impl Batches<MatLm> for Unreadable {
 }
 
 #[test]
-fn what_was_measured_before_an_error_is_kept() {
+fn metrics_from_before_an_error_are_written() {
     let config = TrainConfig { eval_every: 10, checkpoint_every: 12, ..train_config() };
     for (train, held_out, steps) in [(Some(7), None, 7), (None, Some(1), 10)] {
         let dir = tempfile::tempdir().unwrap();

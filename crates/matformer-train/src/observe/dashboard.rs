@@ -369,7 +369,7 @@ mod tests {
         let seen_now = take();
         assert_eq!(seen_now[0], "train of 3 starts");
         assert!(seen_now[1].ends_with("Some(2.0) interval 2.000 - step 2.000"), "{seen_now:?}");
-        assert!(seen_now[2].ends_with("None N/A"), "{seen_now:?}");
+        assert!(seen_now[2].ends_with("None epoch N/A - batch N/A"), "{seen_now:?}");
         assert_eq!(seen_now[6], "done 2");
         assert!(seen_now[7].ends_with("Some(1.0) interval 1.500 - step 1.000"), "{seen_now:?}");
         assert_eq!((seen_now[12].as_str(), seen_now.len()), ("done 3", 13));
@@ -379,7 +379,7 @@ mod tests {
         screen.end_interval();
         let seen_now = take();
         assert!(seen_now[0].ends_with("Some(1.5) interval 1.500 - step 1.000"), "{seen_now:?}");
-        assert!(seen_now[1].ends_with("None N/A"), "{seen_now:?}");
+        assert!(seen_now[1].ends_with("None epoch N/A - batch N/A"), "{seen_now:?}");
         assert_eq!(seen_now[5..7], ["split ends", "valid of 8 starts"]);
         assert!(seen_now[8].ends_with("Some(0.25) interval 0.250 - step 0.250"), "{seen_now:?}");
         assert_eq!(seen_now[12..], ["split ends", "interval 2 ends"]);

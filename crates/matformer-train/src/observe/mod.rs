@@ -1,4 +1,4 @@
-//! What follows a run: a trait, and who implements it.
+//! Observers of a run: the trait, and the choice of one.
 
 mod dashboard;
 mod lines;

@@ -1,4 +1,4 @@
-//! Held-out losses while training.
+//! Evaluation during training.
 
 use burn::tensor::Tensor;
 use matformer_core::{Plan, Submodel};
@@ -8,8 +8,8 @@ use super::Loop;
 use crate::{Error, HeldOut, Interrupter, MetricsLine, Result};
 
 impl<M: Folder + 'static> Loop<M> {
-    /// Held-out loss of every granularity, in one walk per batch. Gives up, with nothing written
-    /// down, when `interrupter` stops it.
+    /// Measures the held-out loss of every granularity, with one walk per batch. If `interrupter`
+    /// stops it, nothing is recorded.
     pub(super) fn evaluate(&mut self, interrupter: Option<&Interrupter>) -> Result<()> {
         let model = self.trainer.evaluated();
         let space = model.space();

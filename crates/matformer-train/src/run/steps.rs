@@ -1,4 +1,4 @@
-//! The loop: steps, evaluations, checkpoints, the end.
+//! The training loop: steps, evaluations, checkpoints, and the end of the run.
 
 use std::time::Instant;
 
@@ -12,12 +12,12 @@ use crate::{
 };
 
 impl<M: Folder + 'static> Loop<M> {
-    /// From where the trainer stands to the last step, or until a stop is asked for.
+    /// Makes all steps that are left, or as many as until the interrupter stops the run.
     pub(super) fn run(&mut self) -> Result<()> {
         let (steps, every) = (self.options.config.steps, self.options.config.eval_every);
         if self.options.config.overfit.is_some() && MetricsLog::read(&self.options.dir)?.is_empty()
         {
-            // What the losses are before the first step.
+            // The losses before the first step.
             let interrupter = self.options.interrupter.clone();
             self.evaluate(Some(&interrupter))?;
         }
@@ -29,7 +29,7 @@ impl<M: Folder + 'static> Loop<M> {
             self.log_step(&report, started.elapsed().as_secs_f64())?;
             let done = self.trainer.steps_done();
             if done.is_multiple_of(every) || done == steps {
-                // Also when a stop was asked for: a resumed run begins with the next step.
+                // Also if the run was stopped: when it is resumed, it begins with the next step.
                 self.evaluate(None)?;
                 self.log.flush()?;
             }
@@ -39,7 +39,7 @@ impl<M: Folder + 'static> Loop<M> {
         Ok(())
     }
 
-    /// Reports what a step did, and writes it down.
+    /// Tells the observer and the log about a step.
     fn log_step(&mut self, report: &StepReport, seconds: f64) -> Result<()> {
         let Some(outlier) = &report.outlier else {
             let line = self.train_line(report, seconds);
@@ -111,7 +111,7 @@ impl<M: Folder + 'static> Loop<M> {
         let steps = self.trainer.steps_done();
         let interrupted = steps < self.options.config.steps;
         if !interrupted {
-            // A run that goes on after its end: what is there is whole until the next line.
+            // Of a run that was made longer: a folder without a manifest is not a complete model.
             let manifest = self.options.dir.join(Manifest::FILE);
             if manifest.exists() {
                 std::fs::remove_file(&manifest).map_err(fs::error(&manifest, "remove"))?;

@@ -131,8 +131,9 @@ impl<T: Tables> RunFile<T> {
 
     /// Checks that a run that was begun as `configured` may go on as `self`, which was read from
     /// `path`. `steps` may grow, and what does not touch the steps that were made may change:
-    /// `batch_rows` (where a step does not depend on it), `eval_every`, `eval_tokens`, `checkpoint_every`, `keep`, `spike`. The `[data]`
-    /// table may, as long as the text is the same ([`check_same_data`](Self::check_same_data)).
+    /// `batch_rows` (where a step does not depend on it), `eval_every`, `eval_tokens`,
+    /// `checkpoint_every`, `keep`, `spike`. The `[data]` table may, as long as the text is the same
+    /// ([`check_same_data`](Self::check_same_data)).
     ///
     /// # Errors
     /// [`Error::Changed`] names the first key that must not change.
