@@ -257,6 +257,32 @@ fn a_dry_run_says_what_a_run_costs_and_writes_nothing() {
     assert!(found["memory"]["available"].as_u64().unwrap() > 0);
     assert_eq!(place.tree(), before);
 
+    // Shorter rows: attention sees fewer keys, and a passes' activations are of as many tokens.
+    let dry = |sets: &[&str]| -> Value {
+        let sets = sets.iter().flat_map(|set| ["--set", *set]).collect::<Vec<_>>();
+        let arguments = ["train", "run.toml", "--out", "new", "--dry-run", "--json"];
+        place.matformer(&[&arguments[..], &sets].concat()).ok().json()
+    };
+    let number = |found: &Value, key: &str| found.pointer(key).unwrap().as_f64().unwrap();
+    let short = dry(&["train.seq_len=8"]);
+    // 2 layers, 4·d_model floating point operations per key; 8 and 32 tokens see 4.5 and 16.5.
+    let fewer = 3.0 * 2.0 * 4.0 * 32.0 * (16.5 - 4.5) * 12.0 * 256.0;
+    assert_eq!(number(&found, "/flops") - number(&short, "/flops"), fewer);
+    assert_eq!(number(&short, "/tokens"), 12.0 * 256.0);
+    let activations = |found| number(found, "/memory/activations");
+    assert_eq!(activations(&short), activations(&found), "4 times the rows");
+    let few = dry(&["train.seq_len=8", "train.batch_rows=8"]);
+    assert_eq!(activations(&few), activations(&found) / 4.0);
+
+    // A moving average is one more copy of the weights.
+    let average = dry(&["train.ema=0.9"]);
+    assert_eq!(number(&found, "/memory/average"), 0.0);
+    assert_eq!(number(&average, "/memory/average"), number(&found, "/memory/weights"));
+    assert!(number(&average, "/memory/peak") > number(&found, "/memory/peak"));
+    let sets = ["--dry-run", "--set", "train.ema=0.9"];
+    let said = train_run(&place, &sets).stdout;
+    assert!(said.contains(", moments 520.45 kB, moving average 260.22 kB, "), "{said}");
+
     // A text that is not prepared yet stays so.
     place.write("more/one.txt", "The owl counts two coats at home.\n".repeat(200));
     place.write("more/two.txt", "The fox hides a bell by the mill.\n".repeat(200));
@@ -271,6 +297,36 @@ fn a_dry_run_says_what_a_run_costs_and_writes_nothing() {
     assert!(
         place.refused(&["train", "run.toml", "--out", "run", "--dry-run"]).contains("a run is")
     );
+}
+
+fn train_run(place: &Place, more: &[&str]) -> Output {
+    place.matformer(&[&["train", "run.toml", "--out", "new"], more].concat()).ok()
+}
+
+#[test]
+fn rows_that_are_shorter_than_the_context_train_and_resume() {
+    let place = Place::trained();
+    let sets = ["--set", "train.seq_len=8"];
+    train_run(&place, &sets);
+    let lines = place.read_lines("new/metrics.jsonl");
+    assert_eq!(lines[0]["tokens"], 256, "as many tokens to a step");
+    let other = &place.read_lines("run/metrics.jsonl")[0]["loss"];
+    assert_ne!(&lines[0]["loss"], other, "of other rows");
+    assert_eq!(place.read_json("new/config.json")["max_position_embeddings"], 32);
+    let kept = place.read("new/run.toml");
+    assert!(kept.contains("seq_len = 8\n"), "{kept}");
+    let state = place.read_json("new/checkpoints/step-000012/train/state.json");
+    assert_eq!(state.pointer("/run/train/seq_len").unwrap(), 8);
+    let state = place.read_json("run/checkpoints/step-000012/train/state.json");
+    assert_eq!(state.pointer("/run/train/seq_len").unwrap(), 32, "the default is written out");
+
+    place.write("new/run.toml", kept.replace("seq_len = 8", "seq_len = 16"));
+    let refused = place.refused(&["train", "new", "--resume"]);
+    snapshot!(refused.lines().next().unwrap(), @"error: new/run.toml: `train.seq_len` is 16; the run was trained with 8");
+    let longer = kept.replace("steps = 12", "steps = 16");
+    place.write("new/run.toml", longer);
+    place.matformer(&["train", "new", "--resume"]).ok();
+    assert_eq!(place.read_json("new/matformer.json")["provenance"]["steps"], 16);
 }
 
 #[test]

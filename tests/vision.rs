@@ -287,6 +287,7 @@ fn images_that_do_not_serve_are_refused() {
     error: --set: unknown field `lm`, expected `preset` or `vit` in `model`
     hint: a run is of one kind of model: it has `model.lm` or `model.vit`
     ");
+    snapshot!(train(&["train.seq_len=8"]), @"error: `train.seq_len` is 8; expected none: only a language model has rows of tokens");
     let few = ["train", "vit.toml", "--set", "train.images_per_step=300"];
     let few = place.matformer(&few);
     assert_eq!(few.code, Some(2));

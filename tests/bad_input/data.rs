@@ -49,7 +49,7 @@ fn too_little_text() {
     note: the text gives a vocabulary of 259, fewer than `data.vocab_size`, which is 300
     note: 1 document held out: a held-out loss of so few is known roughly; `data.held_out` sets their share
     error: the training text has 6 tokens; one batch of 8 rows of 32 needs 257
-    hint: give more text, or a shorter context or fewer rows
+    hint: give more text, or shorter or fewer rows
     ");
 }
 

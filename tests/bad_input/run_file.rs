@@ -10,11 +10,11 @@ fn unknown_key() {
       |
     2 | stepz = 3
       | ^^^^^
-    unknown field `stepz`, expected one of `steps`, `seed`, `images_per_step`, `tokens_per_step`, `batch_rows`, `draw`, `outer`, `learning_rate`, `schedule`, `warmup`, `min_lr`, `decay`, `weight_decay`, `betas`, `eps`, `clip`, `ema`, `layer_decay`, `eval_every`, `eval_images`, `eval_tokens`, `checkpoint_every`, `keep`, `init`, `spike`, `distill`, `overfit`
+    unknown field `stepz`, expected one of `steps`, `seed`, `images_per_step`, `tokens_per_step`, `batch_rows`, `seq_len`, `draw`, `outer`, `learning_rate`, `schedule`, `warmup`, `min_lr`, `decay`, `weight_decay`, `betas`, `eps`, `clip`, `ema`, `layer_decay`, `eval_every`, `eval_images`, `eval_tokens`, `checkpoint_every`, `keep`, `init`, `spike`, `distill`, `overfit`
     hint: did you mean `steps`?
     ");
     snapshot!(train(FILE, &["train.stepz=3"]), @"
-    error: --set: unknown field `stepz`, expected one of `steps`, `seed`, `images_per_step`, `tokens_per_step`, `batch_rows`, `draw`, `outer`, `learning_rate`, `schedule`, `warmup`, `min_lr`, `decay`, `weight_decay`, `betas`, `eps`, `clip`, `ema`, `layer_decay`, `eval_every`, `eval_images`, `eval_tokens`, `checkpoint_every`, `keep`, `init`, `spike`, `distill`, `overfit` in `train`
+    error: --set: unknown field `stepz`, expected one of `steps`, `seed`, `images_per_step`, `tokens_per_step`, `batch_rows`, `seq_len`, `draw`, `outer`, `learning_rate`, `schedule`, `warmup`, `min_lr`, `decay`, `weight_decay`, `betas`, `eps`, `clip`, `ema`, `layer_decay`, `eval_every`, `eval_images`, `eval_tokens`, `checkpoint_every`, `keep`, `init`, `spike`, `distill`, `overfit` in `train`
     hint: did you mean `steps`?
     ");
 }
@@ -122,5 +122,7 @@ fn values_that_do_not_serve() {
     snapshot!(train(FILE, &["train.steps=0"]), @"error: `train.steps` is 0; expected at least 1");
     snapshot!(train(FILE, &["train.draw=often"]), @"error: --set: draw: `often`, expected `sampled`, `sampled:0.1/0.2/0.3/0.4`, `sampled-xl-heavy`, `joint`, `joint-separate`, `sandwich`, `sandwich:2`, `per-layer` or `baseline:S` in `train.draw`");
     snapshot!(train(FILE, &["train.tokens_per_step=100"]), @"error: `train.tokens_per_step` is 100; expected a multiple of 256, the targets of one batch");
+    snapshot!(train(FILE, &["train.seq_len=257"]), @"error: `train.seq_len` is 257; expected from 2 to 256, the model's context");
+    snapshot!(train(FILE, &["train.seq_len=1"]), @"error: `train.seq_len` is 1; expected from 2 to 256, the model's context");
     snapshot!(train(FILE, &["data.held_out=1"]), @"error: `data.held_out` is 1, expected: a fraction between 0 and 1, both excluded");
 }

@@ -461,7 +461,7 @@ impl Error {
                 let source = folder.parent().and_then(|text| text.parent()).unwrap_or(folder);
                 format!("remove `{}`; it is fetched again", source.display())
             }
-            Self::TooShort { .. } => "give more text, or a shorter context or fewer rows".into(),
+            Self::TooShort { .. } => "give more text, or shorter or fewer rows".into(),
             _ => return None,
         };
         Some(text)

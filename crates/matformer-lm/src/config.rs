@@ -2,11 +2,9 @@
 
 use matformer_nn::{
     Activation, ModelConfig, Result,
-    config::{self, Dims, MAX_SIZE, Nested, params_at_widest, unfit},
+    config::{self, MAX_SIZE, Nested, unfit},
 };
 use serde::{Deserialize, Serialize};
-
-use crate::costs;
 
 /// Shape of a MatLM: the `[model.lm]` table of a run file.
 ///
@@ -105,19 +103,6 @@ impl ModelConfig for MatLmConfig {
     fn with_nested(&self, nested: Nested) -> Self {
         let Nested { n_layers, d_ff, width_multiple, granularities, layer_d_ff } = nested;
         Self { n_layers, d_ff, width_multiple, granularities, layer_d_ff, ..self.clone() }
-    }
-
-    fn dims(&self) -> Dims {
-        Dims {
-            params: params_at_widest(&costs(self), &self.nested()),
-            seq: self.context,
-            d_model: self.d_model,
-            q_dim: self.n_heads * self.head_dim(),
-            kv_dim: self.n_kv_heads * self.head_dim(),
-            gated: self.activation == Activation::SwiGlu,
-            outputs: self.vocab_size,
-            heads_per_row: self.context,
-        }
     }
 
     fn explicit(&self) -> Self {

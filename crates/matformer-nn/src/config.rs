@@ -1,6 +1,6 @@
 //! What the configurations of all models have in common: nested widths, sizes and their limits.
 
-use matformer_core::{Costs, Granularities, Resource, Space, Submodel};
+use matformer_core::{Granularities, Space};
 use serde::Serialize;
 
 use crate::{Error, Result};
@@ -28,9 +28,6 @@ pub trait ModelConfig: Clone + Serialize {
     /// The same model with other widths.
     fn with_nested(&self, nested: Nested) -> Self;
 
-    /// What decides how much memory a pass takes.
-    fn dims(&self) -> Dims;
-
     /// The configuration as it is compared: what may be left out is written out.
     fn explicit(&self) -> Self {
         self.clone()
@@ -54,27 +51,6 @@ pub trait ModelConfig: Clone + Serialize {
         let key = Self::WEIGHT_KEYS.iter().find(differs)?;
         Some((key, text(ours.get(*key)), text(theirs.get(*key))))
     }
-}
-
-/// Sizes of a model that decide how much memory a pass takes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Dims {
-    /// Parameters at the widest.
-    pub params: f64,
-    /// Positions of a row.
-    pub seq: usize,
-    /// Size of the hidden state.
-    pub d_model: usize,
-    /// Size of all queries together.
-    pub q_dim: usize,
-    /// Size of all keys together.
-    pub kv_dim: usize,
-    /// Whether the feed-forward block has a gate.
-    pub gated: bool,
-    /// Numbers that the head gives: vocabulary or classes.
-    pub outputs: usize,
-    /// How often a row has them.
-    pub heads_per_row: usize,
 }
 
 /// Layers and feed-forward widths of a configuration, under the names of its fields.
@@ -126,12 +102,6 @@ impl Nested {
         }
         self.space().map(|_| ())
     }
-}
-
-/// Parameters of the widest submodel by a cost table; 0 where the table has none.
-pub fn params_at_widest(costs: &Costs, nested: &Nested) -> f64 {
-    let widest = Submodel::uniform(nested.d_ff, nested.n_layers);
-    costs.get(Resource::Params).and_then(|table| table.cost(&widest)).unwrap_or_default()
 }
 
 /// A field that makes no model, as an error.

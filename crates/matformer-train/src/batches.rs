@@ -1,20 +1,20 @@
-//! Where a run's batches come from.
+//! The source of a run's batches.
 
 use matformer_nn::Elastic;
 
-/// Error of a batch source.
+/// An error of a batch source.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// One batch on the model's device.
+/// A batch on the model's device.
 pub struct Batch<M: Elastic> {
-    /// What goes in.
+    /// Input of the model.
     pub input: M::Input,
-    /// What should come out.
+    /// Expected output.
     pub target: M::Target,
 }
 
-/// Source of a run's batches: a pure function of the index, so that a run can stop and go on
-/// anywhere.
+/// Source of a run's batches: a pure function of the index, so that a run can be resumed at any
+/// step.
 pub trait Batches<M: Elastic>: Send + Sync {
     /// Training batch number `index`.
     ///
@@ -22,10 +22,10 @@ pub trait Batches<M: Elastic>: Send + Sync {
     /// When the batch cannot be read or does not fit the model.
     fn train(&self, model: &M, index: u64) -> Result<Batch<M>, BoxError>;
 
-    /// Targets of every training batch.
+    /// Number of targets in every training batch.
     fn targets_per_batch(&self) -> usize;
 
-    /// How many held-out batches one evaluation during training takes.
+    /// Number of held-out batches of an evaluation during training.
     fn held_out_len(&self) -> usize;
 
     /// Held-out batch number `index`.

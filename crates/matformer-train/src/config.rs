@@ -7,46 +7,53 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Distill, Error, Result, Spike};
 
-/// How the learning rate goes after warm-up.
+/// Length of training rows where `train.seq_len` is absent and the context allows it.
+const SEQ_LEN: usize = 1024;
+
+/// Shape of the learning rate after warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
-    /// Half a cosine down to `min_lr` of the peak.
+    /// Half a cosine, down to `min_lr` times the peak.
     #[default]
     Cosine,
-    /// Warm-up, stable, decay: constant, then linear over the last `decay` of the steps.
+    /// Warm-up, stable, decay: constant, then linear over the last `decay` share of the steps.
     Wsd,
 }
 
-/// What happens to the rows of the matrices beyond the widths drawn in a step.
+/// How the optimizer treats rows of the matrices beyond the widths drawn in a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outer {
-    /// Their gradient is zero and the optimizer goes on: moments fade, weights decay. What the
-    /// published MatFormer codes do.
+    /// As any row with a zero gradient: moments fade and weights decay. The published MatFormer
+    /// implementations do this.
     #[default]
     Decay,
-    /// They are left alone: no moments, no decay, no step counted.
+    /// Rows, moments and step counts stay as they are.
     Skip,
 }
 
-/// How a run trains.
+/// The `[train]` table: how a run trains.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
     /// Optimizer steps.
     pub steps: u64,
-    /// Seed of weights, draws and batches.
+    /// Random seed of weights, draws and batches.
     pub seed: u64,
-    /// Targets of one optimizer step: the batch size that learning rates go with. Of images it is
-    /// `images_per_step`.
+    /// Targets of one optimizer step: the batch size that the learning rate depends on. Its name
+    /// for images is `images_per_step`.
     #[serde(alias = "images_per_step")]
     pub tokens_per_step: usize,
-    /// Rows of the batch that one forward pass takes; accumulation makes up the rest. As many as
-    /// `tokens_per_step` needs if absent: lower it when memory runs out.
+    /// Rows of one forward pass; gradients of several passes are accumulated. If absent: all rows
+    /// of a step. Lower it when memory runs out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_rows: Option<usize>,
-    /// Which submodels a step trains: `sampled`, `sampled-xl-heavy`, `joint`, `joint-separate`,
+    /// Length of a training row in tokens, at most the model's context. If absent: the context or
+    /// 1,024, whichever is less. Images have no such rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seq_len: Option<usize>,
+    /// The submodels that a step trains: `sampled`, `sampled-xl-heavy`, `joint`, `joint-separate`,
     /// `sandwich`, `per-layer`, `baseline:NAME`.
     pub draw: Draw,
     /// Rows beyond the drawn widths: `decay` or `skip`.
@@ -57,46 +64,45 @@ pub struct TrainConfig {
     pub schedule: Schedule,
     /// Steps of linear warm-up.
     pub warmup: u64,
-    /// Last learning rate, as a share of the peak.
+    /// Last learning rate as a share of the peak.
     pub min_lr: f64,
-    /// Share of the steps in which `wsd` decays.
+    /// Share of the steps during which `wsd` decays.
     pub decay: f64,
-    /// Decoupled weight decay of matrices and embeddings; norms and biases have none.
+    /// Decoupled weight decay of matrices and embeddings; not applied to norms and biases.
     pub weight_decay: f64,
     /// Decay rates of AdamW's moments.
     pub betas: [f64; 2],
-    /// Added to the root of the second moment.
+    /// Added to the square root of the second moment.
     pub eps: f64,
     /// Largest global norm of the gradient; 0: no clipping.
     pub clip: f64,
-    /// Decay of the moving average of the weights that is evaluated and published, in training's
-    /// early steps less; 0: none, the weights themselves are.
+    /// Decay of the moving average of the weights, lower in the first steps. The average is what is
+    /// evaluated and published. 0: no average.
     pub ema: f64,
-    /// What the learning rate of each layer is multiplied by, going down from the head: fine-tuning
-    /// keeps early layers near what they were (BEiT, arXiv 2106.08254, appendix H). 1: all learn
-    /// alike.
+    /// Factor on the learning rate from each layer to the one below, starting at the head:
+    /// fine-tuning then changes early layers less (BEiT, arXiv 2106.08254, appendix H). 1: the same
+    /// rate for all.
     pub layer_decay: f64,
     /// Steps between two evaluations on held-out data.
     pub eval_every: u64,
-    /// Held-out targets of such an evaluation. Of images it is `eval_images`.
+    /// Held-out targets of such an evaluation. Its name for images is `eval_images`.
     #[serde(alias = "eval_images")]
     pub eval_tokens: usize,
     /// Steps between two checkpoints.
     pub checkpoint_every: u64,
-    /// Checkpoints kept: this many last ones, and the best.
+    /// Number of newest checkpoints to keep, beside the best.
     pub keep: usize,
-    /// Model folder whose weights the run starts from; drawn from `seed` if absent. Who calls
-    /// [`run`](crate::run) reads them.
+    /// Model folder whose weights the run starts from. If absent, weights are drawn from `seed`.
+    /// The caller of [`run`](crate::run) reads them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
-    /// When a step is left out because its loss fits nothing before it: a number of nats (0:
-    /// never), or a table.
+    /// When a step is skipped because of a loss spike: a number of nats (0: never), or a table.
     pub spike: Spike,
-    /// Narrow submodels also learn the outputs of a wide one. Off if absent.
+    /// Distillation: narrow submodels also learn the outputs of a wide one. Off if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub distill: Option<Distill>,
-    /// A self-test: trains on the first so many batches of one forward pass only, and evaluates
-    /// on them. Off if absent.
+    /// Self-test: trains and evaluates on only this many batches, each of one forward pass. Off if
+    /// absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overfit: Option<u64>,
 }
@@ -108,6 +114,7 @@ impl Default for TrainConfig {
             seed: 0,
             tokens_per_step: 2048,
             batch_rows: None,
+            seq_len: None,
             draw: Draw::Sampled { probabilities: None },
             outer: Outer::Decay,
             learning_rate: 3e-3,
@@ -137,7 +144,7 @@ impl TrainConfig {
     /// Checks every setting, and the draw against the model's widths.
     ///
     /// # Errors
-    /// [`Error::Config`] names the first that does not fit.
+    /// [`Error::Config`] names the first invalid setting.
     pub fn validate(&self, space: &Space) -> Result<()> {
         let counts = [
             ("steps", self.steps),
@@ -175,9 +182,9 @@ impl TrainConfig {
         self.distill.as_ref().map_or(Ok(()), |distill| validate_distill(distill, space))
     }
 
-    /// Settings that end in numbers that are none.
+    /// Checks the settings that could lead to NaN or infinite weights.
     fn validate_optimizer(&self) -> Result<()> {
-        // AdamW moves each weight by up to the rate, however small its gradient.
+        // AdamW moves a weight by up to the learning rate, however small its gradient is.
         if !(self.learning_rate > 0.0 && self.learning_rate <= 1.0) {
             return wrong("learning_rate", self.learning_rate, "above 0, at most 1");
         }
@@ -198,14 +205,14 @@ impl TrainConfig {
         if !(self.layer_decay > 0.0 && self.layer_decay <= 1.0) {
             return wrong("layer_decay", self.layer_decay, "above 0, at most 1");
         }
-        // Below, it is 0 in single precision: a weight without a gradient would become 0/0.
+        // Less is 0 in single precision: a weight without a gradient would become 0/0.
         if !(self.eps >= 1e-30 && self.eps <= 1.0) {
             return wrong("eps", self.eps, "from 1e-30 to 1");
         }
         Ok(())
     }
 
-    /// What to change where the loss went astray: settings out of the usual first.
+    /// Settings to change after the loss diverged: unusual values first.
     pub(crate) fn suspects(&self) -> String {
         let mut changes = Vec::new();
         let mut suspect = |far: bool, text: String| {
@@ -228,30 +235,50 @@ impl TrainConfig {
         changes.join(", ")
     }
 
-    /// Rows of one forward pass, for rows of `context` targets.
+    /// Length of the training rows of a model with this context.
+    pub fn row_len(&self, context: usize) -> usize {
+        self.seq_len.unwrap_or(context.min(SEQ_LEN))
+    }
+
+    /// Checks `seq_len` for a model with this context; `None` is a model that has none.
     ///
     /// # Errors
-    /// When `tokens_per_step` is not made of whole batches.
-    pub fn rows(&self, context: usize) -> Result<usize> {
-        let rows = self.batch_rows.unwrap_or_else(|| (self.tokens_per_step / context).max(1));
-        match rows.checked_mul(context) {
+    /// [`Error::Config`].
+    pub fn validate_seq_len(&self, context: Option<usize>) -> Result<()> {
+        let (Some(found), field) = (self.seq_len, "seq_len") else {
+            return Ok(());
+        };
+        match context {
+            None => wrong(field, found, "none: only a language model has rows of tokens"),
+            Some(context) if (2..=context).contains(&found) => Ok(()),
+            Some(context) => {
+                wrong(field, found, &format!("from 2 to {context}, the model's context"))
+            }
+        }
+    }
+
+    /// Rows of one forward pass, where a row has `targets` targets.
+    ///
+    /// # Errors
+    /// When `tokens_per_step` is not a whole number of batches.
+    pub fn rows(&self, targets: usize) -> Result<usize> {
+        let rows = self.batch_rows.unwrap_or_else(|| (self.tokens_per_step / targets).max(1));
+        match rows.checked_mul(targets) {
             Some(targets) => self.batches_per_step(targets).map(|_| rows),
             None => wrong("batch_rows", rows, "rows that fit a step"),
         }
     }
 
-    /// Forward passes of one step, for batches of `targets` targets.
+    /// Forward passes of one step, where a batch has `targets` targets.
     ///
     /// # Errors
-    /// When `tokens_per_step` is not made of whole batches.
+    /// When `tokens_per_step` is not a whole number of batches.
     pub fn batches_per_step(&self, targets: usize) -> Result<u64> {
-        match self.tokens_per_step.is_multiple_of(targets) && self.tokens_per_step > 0 {
-            true => Ok((self.tokens_per_step / targets) as u64),
-            false => {
-                let expected = format!("a multiple of {targets}, the targets of one batch");
-                wrong("tokens_per_step", self.tokens_per_step, &expected)
-            }
+        if self.tokens_per_step.is_multiple_of(targets) && self.tokens_per_step > 0 {
+            return Ok((self.tokens_per_step / targets) as u64);
         }
+        let expected = format!("a multiple of {targets}, the targets of one batch");
+        wrong("tokens_per_step", self.tokens_per_step, &expected)
     }
 }
 
@@ -265,7 +292,7 @@ fn validate_distill(distill: &Distill, space: &Space) -> Result<()> {
     if !(distill.weight >= 0.0 && distill.weight.is_finite()) {
         return wrong("distill.weight", distill.weight, "0 or more");
     }
-    // Logits are divided by it.
+    // Logits are divided by the temperature.
     if !(0.01..=100.0).contains(&distill.temperature) {
         return wrong("distill.temperature", distill.temperature, "from 0.01 to 100");
     }

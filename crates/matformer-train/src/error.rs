@@ -1,4 +1,4 @@
-//! What can go wrong in training.
+//! Errors of training.
 
 use std::path::PathBuf;
 
@@ -7,26 +7,26 @@ use crate::{BoxError, Outlier};
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong between a configuration and a trained model.
+/// An error of training.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// From the walk or a model folder.
+    /// An error of the walk or of a model folder.
     #[error(transparent)]
     Nn(#[from] matformer_nn::Error),
-    /// From draws, plans or files.
+    /// An error of draws, plans or files.
     #[error(transparent)]
     Core(#[from] matformer_core::Error),
-    /// A setting that cannot be trained with.
+    /// An invalid setting.
     #[error("`train.{field}` is {found}; expected {expected}")]
     Config {
         /// Key in the `[train]` table.
         field: &'static str,
-        /// What it holds.
+        /// Its value.
         found: String,
-        /// What it may hold.
+        /// Its valid values.
         expected: String,
     },
-    /// The batches could not be had.
+    /// A batch could not be read.
     #[error("batch {index}: {source}")]
     Batch {
         /// Index of the batch.
@@ -35,39 +35,39 @@ pub enum Error {
         #[source]
         source: BoxError,
     },
-    /// Loss or gradient norm is no longer a number.
+    /// A NaN or infinite loss or gradient norm.
     #[error("{what} is {value} at step {step}; last good checkpoint: {checkpoint}")]
     NonFinite {
         /// Loss or gradient norm.
         what: &'static str,
         /// Its value.
         value: f64,
-        /// The step, from 1, which was not applied.
+        /// The step (from 1), which was not applied.
         step: u64,
-        /// Where to go on from.
+        /// The checkpoint to resume from.
         checkpoint: String,
         /// Settings that may be the cause.
         suspects: String,
     },
-    /// Several steps in a row were left out: the run has diverged.
+    /// Several steps in a row were skipped: the run has diverged.
     #[error(
         "{} left out, at step {step} because the {outlier}; last good \
          checkpoint: {checkpoint}",
         steps_in_a_row(*in_a_row)
     )]
     Diverged {
-        /// How many.
+        /// How many steps.
         in_a_row: u64,
-        /// The last of them, from 1.
+        /// The last of them (from 1).
         step: u64,
-        /// What kept it from being applied.
+        /// Why it was skipped.
         outlier: Outlier,
-        /// Where to go on from.
+        /// The checkpoint to resume from.
         checkpoint: String,
         /// Settings that may be the cause.
         suspects: String,
     },
-    /// Another process trains into the run folder.
+    /// Another process is training into the run folder.
     #[error("{dir}: another process is training into it")]
     Locked {
         /// The run folder.
@@ -76,14 +76,14 @@ pub enum Error {
     /// Every checkpoint of a run is damaged.
     #[error("{dir}: {}: {}", none_is_whole(*count), newest.whole())]
     NoCheckpoint {
-        /// The folder of the checkpoints.
+        /// Folder of the checkpoints.
         dir: PathBuf,
         /// How many there are.
         count: usize,
         /// What is wrong with the newest.
         newest: Box<Error>,
     },
-    /// A checkpoint that does not hold what it should.
+    /// An invalid file in a checkpoint.
     #[error("{path}: {found}; expected {expected}")]
     Checkpoint {
         /// The file.
@@ -93,13 +93,10 @@ pub enum Error {
         /// What was expected.
         expected: String,
     },
-    /// burn-train stopped with an error of its own.
-    #[error("training stopped: {0}")]
-    Stopped(String),
 }
 
 impl Error {
-    /// The error and its causes in one line, each said once: some say their cause themselves.
+    /// The error and its causes in one line, without repeating a cause that an error names itself.
     pub(crate) fn whole(&self) -> String {
         let (mut text, mut cause) = (self.to_string(), std::error::Error::source(self));
         while let Some(source) = cause {
@@ -112,7 +109,7 @@ impl Error {
         text
     }
 
-    /// What to do about it, where there is something to do.
+    /// What the user can do about it, if anything.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Nn(e) => e.hint(),

@@ -1,4 +1,4 @@
-//! What a run costs, before it is made.
+//! The FLOPs of a run, before it starts.
 
 use matformer_core::{CostTable, Plan, Space, Submodel};
 
@@ -6,13 +6,13 @@ use crate::{Result, TrainConfig};
 
 /// A backward pass costs twice its forward pass.
 const FORWARD_AND_BACKWARD: f64 = 3.0;
-/// Draws that the cost of a long run is estimated from.
+/// Steps from whose draws the cost of a long run is estimated.
 const SAMPLES: u64 = 512;
 
 /// Floating point operations of step `step` (from 0), distillation included.
 ///
-/// `forward` holds those of one target's forward pass, the head's in its constant. Draws that
-/// share a batch cost what their merged plan costs.
+/// `forward` is the cost of one target's forward pass, with the head in its constant, for rows as
+/// long as training's. Submodels that share a batch cost what their merged plan costs.
 ///
 /// # Errors
 /// When the table does not cover the draw, or the draw does not fit the space.
@@ -31,7 +31,7 @@ pub fn step_flops(
         let teacher = distill.teacher(space)?;
         let students = submodels.iter().filter(|s| **s != teacher).count() as f64;
         if students > 0.0 {
-            // Both heads, the student's also backward; the teacher's walk if it was not drawn.
+            // Both heads run, the student's also backward; a teacher that was not drawn is walked.
             total += students * (FORWARD_AND_BACKWARD + 1.0) * forward.constant;
             if !submodels.contains(&teacher) {
                 total += forward.cost(&teacher)? - forward.constant;
@@ -41,7 +41,8 @@ pub fn step_flops(
     Ok(total * config.tokens_per_step as f64)
 }
 
-/// The same of the whole run: exactly where it is short, else from evenly spaced steps.
+/// Floating point operations of the whole run: exact for a short run, estimated from evenly spaced
+/// steps for a long one.
 ///
 /// # Errors
 /// As [`step_flops`].
@@ -53,13 +54,14 @@ pub fn run_flops(config: &TrainConfig, space: &Space, forward: &CostTable) -> Re
     Ok(sum / samples as f64 * config.steps as f64)
 }
 
-/// What the passes of a step walk through: all drawn submodels together, or each on its own.
+/// The submodels of each pass of step `step`: all drawn ones together, or one in each pass.
 pub fn passes(config: &TrainConfig, space: &Space, step: u64) -> Vec<Vec<Submodel>> {
     let draw = config.draw.at(space, config.seed, step);
     let submodels: Vec<Submodel> = draw.terms.into_iter().map(|(submodel, _)| submodel).collect();
-    match draw.separate_batches {
-        true => submodels.into_iter().map(|submodel| vec![submodel]).collect(),
-        false => vec![submodels],
+    if draw.separate_batches {
+        submodels.into_iter().map(|submodel| vec![submodel]).collect()
+    } else {
+        vec![submodels]
     }
 }
 
@@ -91,7 +93,7 @@ mod tests {
         let mean = [32.0, 64.0, 128.0, 256.0].map(one).iter().sum::<f64>() / 4.0;
         assert!((flops("sampled", None) / mean - 1.0).abs() < 0.05);
         assert_eq!(flops("joint-separate", None), 4.0 * mean);
-        // Layer 0 attends and runs its widest width once.
+        // Layer 0 computes attention, and its widest width, once for all.
         let shared = 4.0 * mean - 3.0 * (3.0 * 10.0 + 32.0 + 64.0 + 128.0);
         assert_eq!(flops("joint", None), shared);
     }

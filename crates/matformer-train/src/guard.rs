@@ -1,4 +1,4 @@
-//! The guard against loss spikes: a step that fits nothing before it is left out.
+//! The guard against loss spikes: a step whose loss lies far above all before is skipped.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -8,14 +8,14 @@ use serde::{
     de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-/// When a step's loss is a spike: `train.spike`, a number of nats or a table.
+/// `train.spike`: when a step's loss is a spike. A number of nats, or a table.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spike {
-    /// Nats per target that the loss must lie above its running mean, at least; 0: no guard.
+    /// The loss must lie at least this many nats per target above its running mean; 0: no guard.
     pub nats: f64,
-    /// Running mean deviations that it must lie above the mean as well.
+    /// It must also lie this many running mean deviations above the mean.
     pub deviations: f64,
-    /// Steps left out in a row that end the run.
+    /// The run ends when this many steps in a row are skipped.
     pub in_a_row: u64,
 }
 
@@ -25,22 +25,22 @@ impl Default for Spike {
     }
 }
 
-/// Steps of a label before its losses are judged.
+/// A label's losses are judged after this many steps.
 const STEPS: u64 = 48;
-/// Steps that the running means look back on.
+/// Length of the running means' window, in steps.
 const WINDOW: f64 = 32.0;
 
-/// What the guard knows: running means of what was applied, and what was left out.
+/// State of the guard: running means over the steps that were applied, and counts of skipped ones.
 ///
-/// All of it is saved with a checkpoint, so a resumed run leaves out the same steps.
+/// It is saved with a checkpoint, so a resumed run skips the same steps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Guard {
-    /// Steps left out so far.
+    /// Steps skipped so far.
     pub skipped: u64,
     /// Of them, those since the last step that was applied.
     pub in_a_row: u64,
-    /// By granularity; what is none goes by one name together.
+    /// By granularity; all other submodels share one entry.
     losses: BTreeMap<String, Running>,
 }
 
@@ -60,7 +60,7 @@ pub struct Outlier {
     pub what: String,
     /// The value.
     pub value: f64,
-    /// The most that would have been applied; none where only a number would have been.
+    /// The largest value that would have been applied; `None` if the value is not finite.
     pub limit: Option<f64>,
 }
 
@@ -88,7 +88,7 @@ impl Guard {
         })
     }
 
-    /// Takes in the losses of a step that was applied.
+    /// Updates the running means with the losses of a step that was applied.
     pub(crate) fn applied(&mut self, space: &Space, losses: &[(String, f64)]) {
         for (label, loss) in losses {
             self.losses.entry(key(space, label).to_owned()).or_default().take_in(*loss);
@@ -96,14 +96,15 @@ impl Guard {
         self.in_a_row = 0;
     }
 
-    /// Counts a step that was left out.
+    /// Counts a step that was skipped.
     pub(crate) fn left_out(&mut self) {
         self.skipped += 1;
         self.in_a_row += 1;
     }
 }
 
-/// There may be thousands of unequal submodels, each drawn a few times: they share one mean.
+/// There may be thousands of submodels of unequal widths, each drawn a few times: they share one
+/// mean.
 fn key<'a>(space: &Space, label: &'a str) -> &'a str {
     match space.granularities.get(label) {
         Some(_) => label,
@@ -120,7 +121,7 @@ impl Running {
     fn take_in(&mut self, loss: f64) {
         self.steps += 1;
         let share = (1.0 / self.steps as f64).max(1.0 / WINDOW);
-        // Of the first loss there is no mean yet.
+        // There is no mean before the first loss.
         let off = if self.steps == 1 { 0.0 } else { (loss - self.mean).abs() };
         self.mean += share * (loss - self.mean);
         self.deviation += share * (off - self.deviation);
@@ -129,9 +130,10 @@ impl Running {
 
 impl Serialize for Spike {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match (Self { nats: self.nats, ..Self::default() }) == *self {
-            true => self.nats.serialize(serializer),
-            false => Table::from(*self).serialize(serializer),
+        if *self == (Self { nats: self.nats, ..Self::default() }) {
+            self.nats.serialize(serializer)
+        } else {
+            Table::from(*self).serialize(serializer)
         }
     }
 }
@@ -162,7 +164,7 @@ impl From<Spike> for Table {
     }
 }
 
-/// A visitor rather than an untagged enum, whose errors would not say what is wrong.
+/// A visitor, because the errors of an untagged enum do not say what is wrong.
 struct NumberOrTable;
 
 impl<'de> Visitor<'de> for NumberOrTable {
@@ -201,7 +203,7 @@ mod tests {
         Space::new(2, 256, 32, Granularities::default_for(256).unwrap()).unwrap()
     }
 
-    /// How many of the losses the guard leaves out.
+    /// How many of the losses the guard skips.
     fn left_out(losses: impl IntoIterator<Item = f64>) -> u64 {
         let (space, spike, mut guard) = (space(), Spike::default(), Guard::default());
         for loss in losses {

@@ -10,21 +10,21 @@ use matformer_core::fs;
 
 use crate::{Error, Result};
 
-/// Holds a run folder: no other process trains into it until this is dropped, or the process ends,
-/// however it ends. Reading the folder is free to all.
+/// Lock of a run folder: no other process trains into it until this is dropped or the process ends,
+/// even by a kill. Other processes may read the folder.
 #[derive(Debug)]
 pub struct RunLock {
     _file: File,
 }
 
 impl RunLock {
-    /// Name of the locked file in a run folder. It stays there.
+    /// Name of the locked file in a run folder. It is never removed.
     pub const FILE: &'static str = ".lock";
 
-    /// Takes the folder, which is made if there is none.
+    /// Locks the folder, and creates it if it does not exist.
     ///
     /// # Errors
-    /// [`Error::Locked`] if another process has it; when the file cannot be made.
+    /// [`Error::Locked`] if another process holds the lock; when the file cannot be created.
     pub fn take(dir: &Path) -> Result<Self> {
         fs::create_dir_all(dir)?;
         let path = dir.join(Self::FILE);
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_is_held_once_and_let_go() {
+    fn a_folder_is_locked_by_one_holder_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let run = dir.path().join("run");
         let held = RunLock::take(&run).unwrap();

@@ -1,54 +1,77 @@
-//! How much memory training takes: an estimate.
+//! An estimate of how much memory training takes.
 
 use matformer_core::Plan;
-use matformer_nn::config::Dims;
 use serde::Serialize;
+
+use crate::TrainConfig;
 
 /// Bytes of an f32.
 const FLOAT: f64 = size_of::<f32>() as f64;
-/// Code, threads and buffers.
+/// Memory of the program itself: code, threads and buffers.
 const PROGRAM: f64 = 25e6;
-/// Logits of a chunk of cross-entropy at most, of 128 to 256 rows; they become their gradients.
+/// Most logits of a chunk of cross-entropy, which has 128 to 256 rows; gradients replace them.
 const LOGITS: f64 = (1 << 22) as f64;
 
-/// Bytes that training takes at its peak, by what they are for.
+/// Sizes that decide how much memory training a model takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dims {
+    /// Parameters of the widest submodel.
+    pub params: f64,
+    /// Positions of a training row.
+    pub seq: usize,
+    /// Size of the hidden state.
+    pub d_model: usize,
+    /// Size of the queries of all heads together.
+    pub q_dim: usize,
+    /// Size of the keys of all heads together.
+    pub kv_dim: usize,
+    /// Whether the feed-forward block has a gate.
+    pub gated: bool,
+    /// Outputs of the head: vocabulary or classes.
+    pub outputs: usize,
+    /// Targets of a training row: how often the head runs.
+    pub targets: usize,
+}
+
+/// Bytes that training takes at its peak, by purpose.
 ///
-/// An estimate: it counts tensors, neither what an allocator keeps nor what a graphics driver
-/// takes. The peaks of runs on a CPU (models of 1.7 to 30 million parameters, one submodel and
-/// joint) were within a fifth of it.
+/// An estimate: it counts tensors, not the overhead of an allocator or of a graphics driver. It was
+/// within 20 % of the measured peaks of runs on a CPU (models of 1.7 to 30 million parameters, one
+/// submodel and joint).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct TrainingMemory {
     /// The program itself.
     pub program: f64,
     /// The model.
     pub weights: f64,
-    /// Its gradient; two of them where a step has several forward passes.
+    /// The gradient; two of them if a step has several forward passes.
     pub gradients: f64,
     /// First and second moment.
     pub moments: f64,
-    /// What the forward pass keeps for the backward pass, and what the largest layer works with.
+    /// The moving average of the weights (`train.ema`); 0 where none is kept.
+    pub average: f64,
+    /// What the forward pass keeps for the backward pass, and the temporaries of the largest layer.
     pub activations: f64,
-    /// A chunk of the head's output, which becomes its gradient.
+    /// A chunk of the head's output, which its gradient replaces.
     pub logits: f64,
-    /// The moments' copy on the host while a checkpoint is written: gradients and activations are
-    /// gone by then.
+    /// The copy of moments and average on the host while a checkpoint is written. Gradients and
+    /// activations are freed by then.
     pub checkpoint: f64,
 }
 
 impl TrainingMemory {
-    /// The estimate for passes of `rows` rows through `plan`, which must be one of the model's;
-    /// `accumulates` says whether a step has several of them.
-    pub fn of(dims: &Dims, rows: usize, plan: &Plan, accumulates: bool) -> Self {
+    /// The estimate for passes of `rows` rows through `plan`, which must be one of the model's.
+    pub fn of(config: &TrainConfig, dims: &Dims, rows: usize, plan: &Plan) -> Self {
         let weights = FLOAT * dims.params;
         let tokens = rows as f64 * dims.seq as f64;
         let [d, q_dim, kv_dim] = [dims.d_model, dims.q_dim, dims.kv_dim].map(|n| n as f64);
         let hidden = if dims.gated { 2.0 } else { 1.0 }; // up, and gate
-        // Floats per token: what each layer keeps, and the most that one works with.
+        // Floats per token: what all layers keep, and the temporaries of the largest one.
         let (mut kept, mut working) = (2.0 * d, 0.0_f64);
         for layer in 0..plan.n_layers() {
             let (entering, leaving) =
                 (plan.input_units(layer) as f64, plan.input_units(layer + 1) as f64);
-            // Blocks with a common input keep the widest one's hidden values only.
+            // Blocks with a common input keep only the hidden values of the widest one.
             let wide: usize = plan.widest(layer).iter().map(|b| b.width * b.units()).sum();
             kept += entering * (3.0 * d + 2.0 * q_dim + 2.0 * kv_dim) + leaving * d;
             kept += hidden * wide as f64;
@@ -56,27 +79,33 @@ impl TrainingMemory {
             working = working.max(leaving * 2.0 * d + (hidden + 1.0) * widest.max(q_dim));
         }
         let outputs = dims.outputs as f64;
-        let heads = rows as f64 * dims.heads_per_row as f64;
-        let logits = outputs * (LOGITS / outputs).clamp(128.0, 256.0).min(heads);
+        let targets = rows as f64 * dims.targets as f64;
+        let logits = outputs * (LOGITS / outputs).clamp(128.0, 256.0).min(targets);
+        // With a teacher: a chunk of its logits, their logarithms, and the student's.
+        let chunks = if config.distill.is_some() { 4.0 } else { 1.0 };
+        let accumulates = targets < config.tokens_per_step as f64;
+        let (moments, average) = (2.0 * weights, if config.ema > 0.0 { weights } else { 0.0 });
         Self {
             program: PROGRAM,
             weights,
             gradients: weights * if accumulates { 2.0 } else { 1.0 },
-            moments: 2.0 * weights,
+            moments,
+            average,
             activations: FLOAT * tokens * (kept + working),
-            logits: FLOAT * logits,
-            checkpoint: 2.0 * weights,
+            logits: FLOAT * logits * chunks,
+            checkpoint: moments + average,
         }
     }
 
-    /// The most that is needed at any time.
+    /// The largest sum that is needed at any time.
     pub fn peak(&self) -> f64 {
         let step = self.gradients + self.activations + self.logits;
-        self.program + self.weights + self.moments + step.max(self.checkpoint)
+        let state = self.weights + self.moments + self.average;
+        self.program + state + step.max(self.checkpoint)
     }
 
-    /// What the host needs where the work is done on another device: weights and moments, on their
-    /// way to a checkpoint.
+    /// Memory of the host if another device computes: the copies of weights, moments and average
+    /// that are written to a checkpoint.
     pub fn host(&self) -> f64 {
         self.program + 2.0 * self.weights + self.checkpoint
     }
@@ -87,24 +116,34 @@ mod tests {
     use matformer_core::{Granularities, Space, Submodel};
 
     use super::*;
+    use crate::Distill;
+
+    const DIMS: Dims = Dims {
+        params: 1e6,
+        seq: 256,
+        d_model: 128,
+        q_dim: 128,
+        kv_dim: 64,
+        gated: true,
+        outputs: 2048,
+        targets: 256,
+    };
+
+    fn space() -> Space {
+        Space::new(5, 512, 32, Granularities::default_for(512).unwrap()).unwrap()
+    }
+
+    /// The estimate for a step of one pass.
+    fn of(dims: &Dims, rows: usize, submodels: &[Submodel]) -> TrainingMemory {
+        let plan = Plan::merged(submodels).unwrap();
+        let config = TrainConfig { tokens_per_step: 1, ..TrainConfig::default() };
+        TrainingMemory::of(&config, dims, rows, &plan)
+    }
 
     #[test]
     fn memory_grows_with_what_is_trained_and_never_overflows() {
-        let space = Space::new(5, 512, 32, Granularities::default_for(512).unwrap()).unwrap();
-        let dims = Dims {
-            params: 1e6,
-            seq: 256,
-            d_model: 128,
-            q_dim: 128,
-            kv_dim: 64,
-            gated: true,
-            outputs: 2048,
-            heads_per_row: 256,
-        };
-        let of = |rows, submodels: &[Submodel]| {
-            let plan = Plan::merged(submodels).unwrap();
-            TrainingMemory::of(&dims, rows, &plan, false)
-        };
+        let space = space();
+        let of = |rows, submodels: &[Submodel]| of(&DIMS, rows, submodels);
         let (small, large) = (space.smallest(), space.largest());
         let one = of(8, std::slice::from_ref(&small));
         assert_eq!(one.moments, 2.0 * one.weights);
@@ -116,5 +155,43 @@ mod tests {
         assert!(joint.peak() > joint.weights + joint.gradients + joint.moments);
         let absurd = of(usize::MAX, &space.uniforms());
         assert!(absurd.peak() > 1e21 && absurd.peak().is_finite());
+    }
+
+    #[test]
+    fn shorter_rows_take_less() {
+        let of = |dims: &Dims| of(dims, 8, &[space().largest()]);
+        let quarter = of(&Dims { seq: 64, targets: 64, ..DIMS });
+        assert_eq!(4.0 * quarter.activations, of(&DIMS).activations);
+    }
+
+    #[test]
+    fn a_moving_average_is_a_copy_of_the_weights_here_and_in_a_checkpoint() {
+        let plan = Plan::one(&space().largest());
+        let plain = TrainConfig { tokens_per_step: 1, ..TrainConfig::default() };
+        let of = |config: &TrainConfig| TrainingMemory::of(config, &DIMS, 8, &plan);
+        let without = of(&plain);
+        let with = of(&TrainConfig { ema: 0.99, ..plain.clone() });
+        assert_eq!((without.average, with.average), (0.0, with.weights));
+        assert_eq!(with.checkpoint, without.checkpoint + with.weights);
+        assert_eq!(with.host(), without.host() + with.weights);
+        assert!(with.peak() >= without.peak() + with.weights);
+        // With one short row, the peak is reached while a checkpoint is written.
+        let of = |ema| {
+            let config = TrainConfig { ema, ..plain.clone() };
+            TrainingMemory::of(&config, &Dims { seq: 1, targets: 1, ..DIMS }, 1, &plan).peak()
+        };
+        assert_eq!(of(0.99) - of(0.0), 2.0 * with.weights);
+    }
+
+    #[test]
+    fn accumulation_adds_a_gradient_and_distillation_logits() {
+        let plan = Plan::one(&space().largest());
+        let of = |config: &TrainConfig| TrainingMemory::of(config, &DIMS, 8, &plan);
+        let one = TrainConfig { tokens_per_step: 8 * 256, ..TrainConfig::default() };
+        let two = of(&TrainConfig { tokens_per_step: 2 * 8 * 256, ..one.clone() });
+        assert_eq!(of(&one).gradients, two.weights);
+        assert_eq!(two.gradients, 2.0 * two.weights);
+        let taught = of(&TrainConfig { distill: Some(Distill::default()), ..one.clone() });
+        assert_eq!(taught.logits, 4.0 * of(&one).logits);
     }
 }

@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: what a run measured, one line per step and per evaluation.
+//! `metrics.jsonl`: the metrics of a run, one line per step and per evaluation.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ pub enum MetricsLine {
     Train(TrainLine),
     /// An evaluation on held-out data.
     HeldOut(HeldOut),
-    /// A training step that was left out.
+    /// A training step that was skipped.
     Skipped(SkippedLine),
 }
 
@@ -31,7 +31,7 @@ pub struct TrainLine {
     pub tokens: u64,
     /// Nats per target of each drawn submodel, by label.
     pub loss: BTreeMap<String, f64>,
-    /// What each of them that learnt from a teacher added to its loss, before `distill.weight`.
+    /// Distillation loss of each of them that learnt from a teacher, before `distill.weight`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub distill: BTreeMap<String, f64>,
     /// Learning rate.
@@ -42,17 +42,17 @@ pub struct TrainLine {
     pub tokens_per_second: f64,
 }
 
-/// A training step that was not applied: its batch is gone, its schedule went on.
+/// A training step that was skipped: its batch was not used, the schedule moved on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SkippedLine {
     /// Steps made, this one included.
     pub step: u64,
-    /// What kept it from being applied: `loss of S`, `gradient norm`.
+    /// The value because of which it was skipped: `loss of S`, `gradient norm`.
     pub skipped: String,
     /// Its value; absent where it is not finite.
     #[serde(default)]
     pub value: Option<f64>,
-    /// The most that would have been applied.
+    /// The largest value that would have been applied.
     #[serde(default)]
     pub limit: Option<f64>,
 }
@@ -67,7 +67,7 @@ pub struct HeldOut {
 }
 
 impl HeldOut {
-    /// Mean over the granularities: what "best" goes by.
+    /// Mean over the granularities: the best checkpoint is the one with the lowest.
     pub fn mean(&self) -> f64 {
         self.held_out.values().sum::<f64>() / self.held_out.len().max(1) as f64
     }
@@ -95,24 +95,20 @@ impl MetricsLog {
     /// Name of the file in a run folder.
     pub const FILE: &'static str = "metrics.jsonl";
 
-    /// The log of a run that goes on after `step` steps: later lines, of a run that went further
-    /// than its last checkpoint, are dropped.
+    /// The log of a run that resumes after `step` steps. Later lines are removed: they are of steps
+    /// after the last checkpoint.
     ///
     /// # Errors
     /// When the file cannot be read or written.
     pub fn open(run: &Path, step: u64) -> Result<Self> {
         let path = run.join(Self::FILE);
-        let kept: String = match path.exists() {
-            true => {
-                Self::read(run)?.iter().filter(|line| line.step() <= step).map(line_of).collect()
-            }
-            false => String::new(),
-        };
+        let lines = if path.exists() { Self::read(run)? } else { Vec::new() };
+        let kept: String = lines.iter().filter(|line| line.step() <= step).map(line_of).collect();
         fs::write_atomic(&path, kept.as_bytes())?;
         Ok(Self { path, waiting: String::new() })
     }
 
-    /// All lines of a run's log. A torn last line (the run was killed while writing) is left out.
+    /// All lines of a run's log, without an incomplete last one, which a killed run may leave.
     ///
     /// # Errors
     /// When the file cannot be read, or another line is malformed.
@@ -120,7 +116,7 @@ impl MetricsLog {
         let path = run.join(Self::FILE);
         let bytes = fs::read(&path)?;
         let mut lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
-        // Behind the last line end.
+        // Nothing follows the last line break.
         lines.pop_if(|rest| rest.is_empty());
         let mut out = Vec::with_capacity(lines.len());
         for (i, line) in lines.iter().enumerate() {
@@ -144,21 +140,30 @@ impl MetricsLog {
         self.waiting.push_str(&line_of(&line));
     }
 
-    /// Writes what waits.
+    /// Writes the waiting lines.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn flush(&mut self) -> Result<()> {
-        if !self.waiting.is_empty() {
-            fs::append(&self.path, self.waiting.as_bytes())?;
-            self.waiting.clear();
+        // A write that fails is not repeated: a part of it may be in the file.
+        let lines = std::mem::take(&mut self.waiting);
+        if !lines.is_empty() {
+            fs::append(&self.path, lines.as_bytes())?;
         }
         Ok(())
     }
 }
 
+/// Writes the waiting lines also when an error or a panic ends the run.
+impl Drop for MetricsLog {
+    fn drop(&mut self) {
+        // The error that ends the run is the one to report.
+        let _ = self.flush();
+    }
+}
+
 fn line_of(line: &MetricsLine) -> String {
-    // A struct of numbers and strings always has a JSON form.
+    // Numbers and strings can always be written as JSON.
     serde_json::to_string(line).map(|text| text + "\n").unwrap_or_default()
 }
 
@@ -179,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_beyond_the_checkpoint_and_a_torn_one_are_dropped() {
+    fn lines_after_the_checkpoint_and_an_incomplete_one_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = MetricsLog::open(dir.path(), 0).unwrap();
         let held_out = HeldOut { step: 2, held_out: [("S".to_owned(), 2.0)].into() };
@@ -195,6 +200,16 @@ mod tests {
         std::fs::write(&path, text + "{\"step\":4,\"tok").unwrap();
         MetricsLog::open(dir.path(), 2).unwrap();
         assert_eq!(MetricsLog::read(dir.path()).unwrap()[1..], between);
+    }
+
+    #[test]
+    fn waiting_lines_are_written_when_the_log_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = MetricsLog::open(dir.path(), 0).unwrap();
+        log.push(train(1));
+        assert!(MetricsLog::read(dir.path()).unwrap().is_empty());
+        drop(log);
+        assert_eq!(MetricsLog::read(dir.path()).unwrap(), [train(1)]);
     }
 
     #[test]

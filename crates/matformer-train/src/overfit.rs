@@ -1,4 +1,4 @@
-//! `train.overfit`: what can learn at all learns a few batches by heart.
+//! `train.overfit`: a self-test. A model that can learn at all overfits a few batches.
 
 use std::{fmt, sync::Arc};
 
@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use crate::{Batch, Batches, BoxError, HeldOut, MetricsLine, TrainConfig};
 
-/// Share of its first loss that a granularity must come down to.
+/// The loss of a granularity must fall to this share of its first value.
 const LEARNT: f64 = 0.1;
 
-/// The first `n` training batches over and over, which are held-out data as well.
+/// The first `n` training batches, over and over, for training and for evaluation.
 pub(crate) struct FirstBatches<M: Elastic> {
     pub(crate) of: Arc<dyn Batches<M>>,
     pub(crate) n: u64,
@@ -35,16 +35,16 @@ impl<M: Elastic> Batches<M> for FirstBatches<M> {
     }
 }
 
-/// What a run on its first batches alone has shown.
+/// Result of the self-test.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Overfit {
-    /// Batches that it trained on.
+    /// Number of batches that the run trained on.
     pub batches: u64,
-    /// Every granularity that the draw trains, from the narrowest to the widest.
+    /// Losses of every granularity that the draw trains, from the narrowest to the widest.
     pub losses: Vec<Learnt>,
-    /// Whether all of them learnt the batches.
+    /// Whether all of them overfitted the batches.
     pub ok: bool,
-    /// What usually causes it, where they did not.
+    /// The usual causes, if they did not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub causes: Option<String>,
 }
@@ -74,7 +74,7 @@ impl fmt::Display for Overfit {
 }
 
 impl Overfit {
-    /// Judges by the first and the last evaluation that were written down.
+    /// Compares the first and the last evaluation in the log.
     pub(crate) fn of(
         config: &TrainConfig,
         space: &Space,
@@ -122,10 +122,8 @@ fn causes(config: &TrainConfig, losses: &[Learnt]) -> String {
     if c.warmup >= c.steps / 2 {
         causes.push(format!("a warm-up for most of the run (`train.warmup` is {})", c.warmup));
     }
-    let rate = match losses.iter().any(|loss| loss.last >= loss.first) {
-        true => "too high",
-        false => "too low or too high",
-    };
+    let rose = losses.iter().any(|loss| loss.last >= loss.first);
+    let rate = if rose { "too high" } else { "too low or too high" };
     causes.push(format!("a rate that is {rate} (`train.learning_rate` is {})", c.learning_rate));
     causes.push("more text than the narrowest granularity can hold".to_owned());
     causes.push("targets that do not follow from the inputs".to_owned());

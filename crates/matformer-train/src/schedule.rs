@@ -1,4 +1,4 @@
-//! Learning rates as a pure function of the step.
+//! The learning rate as a pure function of the step.
 
 use crate::{Schedule, TrainConfig};
 
@@ -10,7 +10,7 @@ pub fn learning_rate(config: &TrainConfig, step: u64) -> f64 {
     }
     let done = (step - c.warmup) as f64 / c.steps.saturating_sub(c.warmup).max(1) as f64;
     let done = done.min(1.0);
-    // Share of the way from the peak to the last rate.
+    // How far the rate has come from the peak to the last one, from 0 to 1.
     let down = match c.schedule {
         Schedule::Cosine => (1.0 - (std::f64::consts::PI * done).cos()) / 2.0,
         Schedule::Wsd => {

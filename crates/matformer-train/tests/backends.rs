@@ -47,7 +47,7 @@ fn twenty_steps<M: Subject>() {
                 assert!(off < 1e-3, "{draw}, step {step}, {label}: {found}, flex: {expected}");
             }
         }
-        // It is training that is compared: the loss moved.
+        // The loss changed, so training is what is compared.
         let mean =
             |losses: &BTreeMap<String, f64>| losses.values().sum::<f64>() / losses.len() as f64;
         let first = mean(&reference[0].1);

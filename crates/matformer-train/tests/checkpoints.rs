@@ -1,4 +1,4 @@
-//! Checkpoints that are damaged, and runs that two processes want.
+//! Damaged checkpoints, and two processes that train into one folder.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ fn stopped(at: u64) -> tempfile::TempDir {
     dir
 }
 
-/// Bits of the weights by path, and what was measured by step.
+/// Bits of the weights by path, and metrics by step.
 type Ended = (std::collections::BTreeMap<String, Vec<u32>>, Vec<(u64, String)>);
 
 fn ended(dir: &Path) -> Ended {
@@ -32,7 +32,7 @@ fn rewrite(path: PathBuf, change: impl FnOnce(Vec<u8>) -> Vec<u8>) {
 }
 
 #[test]
-fn a_damaged_checkpoint_is_put_aside_and_the_one_before_is_gone_on_from() {
+fn a_damaged_checkpoint_is_renamed_and_the_run_resumes_from_the_one_before() {
     let whole = tempfile::tempdir().unwrap();
     train(whole.path(), &train_config(), None).unwrap();
     type Damage = fn(&Path);
@@ -86,7 +86,7 @@ fn a_damaged_checkpoint_is_put_aside_and_the_one_before_is_gone_on_from() {
         let steps = |all: Vec<matformer_train::Checkpoint>| -> Vec<u64> {
             all.into_iter().map(|c| c.step).collect()
         };
-        // Stopped after step 10: the last two of the usual ones, and its own.
+        // Stopped after step 10: the last two regular checkpoints, and the one of the stop.
         let mut all = checkpoints.all().unwrap();
         std::fs::remove_dir_all(all.pop().unwrap().dir).unwrap();
         assert_eq!(steps(all.clone()), [4, 8]);
@@ -101,7 +101,7 @@ fn a_damaged_checkpoint_is_put_aside_and_the_one_before_is_gone_on_from() {
 }
 
 #[test]
-fn where_all_are_damaged_the_newest_is_named() {
+fn if_all_are_damaged_the_error_names_the_newest() {
     let dir = stopped(5);
     for checkpoint in Checkpoints::of(dir.path()).all().unwrap() {
         std::fs::remove_file(checkpoint.dir.join("model.safetensors")).unwrap();
@@ -120,10 +120,10 @@ fn where_all_are_damaged_the_newest_is_named() {
 }
 
 #[test]
-fn a_checkpoint_of_another_model_is_not_damage() {
+fn a_checkpoint_of_another_model_is_refused_but_not_renamed() {
     let dir = stopped(5);
     let other = TrainConfig { outer: matformer_train::Outer::Skip, ..train_config() };
-    // The same shape goes on; another does not, and nothing is put aside.
+    // The same shape resumes; another does not, and nothing is renamed.
     train(dir.path(), &other, Some(7)).unwrap();
     let config = matformer_lm::MatLmConfig { d_model: 32, ..crate::support::config() };
     let model = matformer_lm::MatLm::new(&config, 3, &device().autodiff()).unwrap();
@@ -134,13 +134,13 @@ fn a_checkpoint_of_another_model_is_not_damage() {
 }
 
 #[test]
-fn a_run_folder_is_one_process_s() {
+fn only_one_process_trains_into_a_run_folder() {
     let dir = stopped(5);
     let held = RunLock::take(dir.path()).unwrap();
     let error = train(dir.path(), &train_config(), None).unwrap_err();
     assert!(matches!(error, Error::Locked { .. }), "{error}");
     assert!(error.to_string().ends_with("another process is training into it"), "{error}");
-    // Reading is free.
+    // Other processes may read.
     let last = Checkpoints::of(dir.path()).latest().unwrap().unwrap();
     folder::load::<matformer_lm::MatLm>(&last.dir, &device()).unwrap();
     drop(held);
@@ -148,7 +148,7 @@ fn a_run_folder_is_one_process_s() {
 }
 
 #[test]
-fn a_run_that_has_ended_goes_on_to_more_steps() {
+fn a_run_that_has_ended_resumes_with_more_steps() {
     let dir = tempfile::tempdir().unwrap();
     train(dir.path(), &train_config(), None).unwrap();
     let longer = TrainConfig { steps: 20, ..train_config() };
@@ -162,7 +162,7 @@ fn a_run_that_has_ended_goes_on_to_more_steps() {
 
 #[cfg(unix)]
 #[test]
-fn all_files_of_a_checkpoint_are_readable_to_the_same() {
+fn all_files_of_a_checkpoint_have_the_same_permissions() {
     use std::os::unix::fs::PermissionsExt;
 
     let dir = stopped(5);
@@ -174,7 +174,7 @@ fn all_files_of_a_checkpoint_are_readable_to_the_same() {
 }
 
 #[test]
-fn what_the_run_was_configured_with_comes_back() {
+fn a_checkpoint_returns_the_configuration_of_its_run() {
     let dir = stopped(5);
     let found = Checkpoints::of(dir.path()).configured().unwrap();
     assert_eq!(found, Some(serde_json::json!({ "seed": 0 })));

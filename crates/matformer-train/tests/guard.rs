@@ -1,4 +1,4 @@
-//! Steps that are left out because their loss fits nothing before it.
+//! Steps that are skipped because their loss is a spike.
 
 use std::{ops::Range, path::Path};
 
@@ -10,7 +10,7 @@ use matformer_train::{
 
 use crate::support::{Counting, ROWS, model, train_config, train_on, weights};
 
-/// Long enough for the model to be sure of itself: one width, of which every step has a loss.
+/// Long enough for a low loss; one width, so that every step has a loss of it.
 fn config() -> TrainConfig {
     TrainConfig {
         steps: 190,
@@ -50,7 +50,7 @@ fn optimizer_steps(dir: &Path) -> u64 {
 }
 
 #[test]
-fn a_spike_is_left_out_and_written_down() {
+fn a_spike_is_skipped_and_recorded() {
     let dir = tempfile::tempdir().unwrap();
     let outcome = train(dir.path(), &config(), 170..171, None).unwrap();
     assert_eq!((outcome.steps, outcome.skipped), (190, 1));
@@ -69,7 +69,7 @@ fn a_spike_is_left_out_and_written_down() {
 }
 
 #[test]
-fn a_resumed_run_leaves_out_the_same_steps() {
+fn a_resumed_run_skips_the_same_steps() {
     let end = |stops: &[u64]| {
         let dir = tempfile::tempdir().unwrap();
         for stop in stops {
@@ -98,7 +98,7 @@ fn spikes_in_a_row_end_the_run_and_name_the_checkpoint() {
     assert!(error.hint().unwrap().contains("train.spike = 0"));
     assert_eq!(skipped(dir.path()).len(), 5, "what was left out is written down");
 
-    // A checkpoint with the last step in it may hold what went wrong.
+    // The last step may have caused the spikes, so a checkpoint that holds it is not named.
     let dir = tempfile::tempdir().unwrap();
     let often = TrainConfig { checkpoint_every: 1, keep: 200, ..config() };
     let message = train(dir.path(), &often, 170..190, None).unwrap_err().to_string();
@@ -106,7 +106,7 @@ fn spikes_in_a_row_end_the_run_and_name_the_checkpoint() {
 }
 
 #[test]
-fn checkpoints_from_before_there_was_a_guard_are_gone_on_with() {
+fn runs_resume_from_checkpoints_that_are_older_than_the_guard() {
     let dir = tempfile::tempdir().unwrap();
     train(dir.path(), &config(), 0..0, Some(150)).unwrap();
     let path = Checkpoints::of(dir.path()).latest().unwrap().unwrap().dir.join("train/state.json");

@@ -13,8 +13,8 @@ mod overfit;
 mod runs;
 mod support;
 
-/// The example is a third kind of model.
+/// The model of the example is of neither kind.
 #[test]
-fn a_kind_that_is_defined_elsewhere_trains() {
+fn a_model_that_is_defined_elsewhere_trains() {
     custom_model::main().unwrap();
 }

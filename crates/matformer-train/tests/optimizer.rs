@@ -1,4 +1,4 @@
-//! AdamW against its definition, and what it does to rows that a step did not draw.
+//! AdamW against its definition, and its treatment of rows that a step did not draw.
 
 use matformer_lm::MatLm;
 use matformer_nn::params::nested_layer;
@@ -130,7 +130,7 @@ fn the_average_of_the_weights_is_what_is_published() {
     let dir = tempfile::tempdir().unwrap();
     crate::support::train(dir.path(), &config, None).unwrap();
     let published: (MatLm, _) = matformer_nn::folder::load(dir.path(), &device()).unwrap();
-    // By hand: decay 0.9, or (1 + t)/(10 + t) where that is less.
+    // The same by hand: decay 0.9, or (1 + t)/(10 + t) if that is less.
     let mut trainer = trainer(&config, 1);
     let mut average = floats(trainer.model());
     for step in 1..=config.steps {

@@ -1,4 +1,4 @@
-//! The self-test on the first batches.
+//! `train.overfit`, the self-test on the first batches.
 
 use matformer_train::{MetricsLine, MetricsLog, TrainConfig};
 
@@ -17,10 +17,10 @@ fn config(steps: u64, draw: &str) -> TrainConfig {
 }
 
 #[test]
-fn a_model_that_can_learn_learns_two_batches_by_heart() {
+fn a_model_that_can_learn_overfits_two_batches() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(200, "joint");
-    // Stopped and gone on with: the first loss is that before the first step.
+    // Stopped and resumed: the first loss is still the one before the first step.
     assert!(train(dir.path(), &config, Some(1)).unwrap().interrupted);
     let found = train(dir.path(), &config, None).unwrap().overfit.unwrap();
     assert!(found.ok && found.causes.is_none(), "{found}");
@@ -28,10 +28,10 @@ fn a_model_that_can_learn_learns_two_batches_by_heart() {
     let names: Vec<&str> = found.losses.iter().map(|l| l.granularity.as_str()).collect();
     assert_eq!(names, ["S", "M", "L", "XL"]);
     for loss in &found.losses {
-        // Nothing is learnt yet: one of 20 tokens.
+        // Before training, all 20 tokens are about equally likely.
         assert!((loss.first - 20f64.ln()).abs() < 0.3, "{found}");
     }
-    // The same two batches over and over: what is held out is what was trained on.
+    // Evaluation uses the same two batches as training.
     let lines = MetricsLog::read(dir.path()).unwrap();
     let last = |at: u64| {
         lines.iter().find_map(|line| match line {
@@ -44,13 +44,13 @@ fn a_model_that_can_learn_learns_two_batches_by_heart() {
 }
 
 #[test]
-fn one_that_cannot_says_what_it_may_be() {
+fn a_model_that_cannot_reports_likely_causes() {
     let dir = tempfile::tempdir().unwrap();
     let found = train(dir.path(), &config(4, "baseline:M"), None).unwrap().overfit.unwrap();
     assert!(!found.ok && found.losses.len() == 1, "{found}");
     let causes = found.causes.unwrap();
     assert!(causes.starts_with("likely causes: too few steps (`train.steps` is 4)"), "{causes}");
-    // Without it nothing is said.
+    // Without `train.overfit` there is no report.
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(train(dir.path(), &train_config(), None).unwrap().overfit, None);
 }

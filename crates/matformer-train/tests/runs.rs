@@ -5,12 +5,14 @@ use matformer_core::{Manifest, rng};
 use matformer_lm::{MatLm, MatLmConfig};
 use matformer_nn::{DeviceSpec, folder, params};
 use matformer_train::{
-    Checkpoints, Distill, Error, MetricsLine, MetricsLog, Spike, TrainConfig, Trainer,
+    Batch, Batches, BoxError, Checkpoints, Distill, Error, Interrupter, MetricsLine, MetricsLog,
+    Spike, TrainConfig, Trainer,
 };
 use matformer_vit::MatVit;
 
 use crate::support::{
-    self, Counting, Subject, draws, model, train, train_config, train_model, weights,
+    self, Counting, ROWS, Subject, draws, model, train, train_config, train_model, train_on,
+    weights,
 };
 
 fn load<M: Subject>(dir: &std::path::Path) -> M {
@@ -23,7 +25,7 @@ fn stopped_and_resumed_is_bit_for_bit_the_same() {
     stopped_and_resumed::<MatLm>(&train_config());
 }
 
-/// Of a kind that draws in training, with a moving average and a rate for each layer.
+/// A model with random drop-path, a moving average, and a learning rate for each layer.
 #[test]
 fn stopped_and_resumed_on_images_is_bit_for_bit_the_same() {
     stopped_and_resumed::<MatVit>(&TrainConfig { ema: 0.8, layer_decay: 0.7, ..train_config() });
@@ -40,8 +42,8 @@ fn stopped_and_resumed<M: Subject>(config: &TrainConfig) {
         assert!(!outcome.interrupted && outcome.steps == 12);
 
         let parts = tempfile::tempdir().unwrap();
-        // A step that is no multiple of anything, another for each draw. Separate batches take
-        // four indices a step.
+        // A different step for each draw, not aligned with evaluations or checkpoints. With separate
+        // batches, a step has four indices.
         let mut random = rng::keyed(5, "stop", i as u64);
         let per_step = if draw.to_string() == "joint-separate" { 4 } else { 1 };
         let stop = (1 + rng::index(&mut random, 10) as u64) * per_step;
@@ -64,8 +66,8 @@ fn stopped_and_resumed<M: Subject>(config: &TrainConfig) {
     }
 }
 
-/// Large enough that every kernel shares its work: sums in the order in which threads end would
-/// show.
+/// Large enough for every kernel to use several threads: a sum in the order in which threads end
+/// would change the bits.
 #[test]
 fn the_same_steps_twice_are_bit_for_bit_the_same() {
     let config = MatLmConfig {
@@ -91,7 +93,7 @@ fn the_same_steps_twice_are_bit_for_bit_the_same() {
 }
 
 #[test]
-fn a_run_learns_and_says_so() {
+fn a_run_learns_and_records_its_metrics() {
     let dir = tempfile::tempdir().unwrap();
     let config = TrainConfig { steps: 60, eval_every: 60, checkpoint_every: 60, ..train_config() };
     let outcome = train(dir.path(), &config, None).unwrap();
@@ -110,7 +112,7 @@ fn a_run_learns_and_says_so() {
 #[test]
 fn the_last_checkpoints_and_the_best_are_kept() {
     let dir = tempfile::tempdir().unwrap();
-    // After step 4 the rate is absurd: the first checkpoint stays the best.
+    // The learning rate is too high after step 4: the first checkpoint stays the best.
     let config = TrainConfig {
         steps: 14,
         warmup: 0,
@@ -138,7 +140,7 @@ fn the_last_checkpoints_and_the_best_are_kept() {
     load::<MatLm>(&kept[0].dir);
 }
 
-/// The model with all weights the same.
+/// A model whose weights are all `value`.
 fn all(value: f32) -> MatLm {
     let fill = params::fill(model(), |_, shape| {
         let n: usize = shape.iter().product();
@@ -148,7 +150,7 @@ fn all(value: f32) -> MatLm {
 }
 
 #[test]
-fn a_loss_that_is_no_number_stops_the_run() {
+fn a_nan_loss_stops_the_run() {
     let dir = tempfile::tempdir().unwrap();
     let error = train_model(all(f32::NAN), dir.path(), &train_config(), None).unwrap_err();
     assert!(matches!(error, Error::NonFinite { what: "loss", step: 1, .. }), "{error}");
@@ -162,8 +164,8 @@ fn a_loss_that_is_no_number_stops_the_run() {
 }
 
 #[test]
-fn a_gradient_that_is_no_number_is_left_out_until_there_are_several() {
-    // Finite weights whose squares are not.
+fn a_nan_gradient_is_skipped_until_there_are_several_in_a_row() {
+    // Finite weights whose squares are infinite.
     let dir = tempfile::tempdir().unwrap();
     let error = train_model(all(1e30), dir.path(), &train_config(), None).unwrap_err();
     assert!(matches!(error, Error::Diverged { in_a_row: 5, step: 5, .. }), "{error}");
@@ -173,7 +175,7 @@ fn a_gradient_that_is_no_number_is_left_out_until_there_are_several() {
     let without_value =
         |line: &MetricsLine| matches!(line, MetricsLine::Skipped(s) if s.value.is_none());
     assert!(skipped.iter().all(without_value), "{skipped:?}");
-    // Without the guard the first ends the run.
+    // Without the guard, the first one ends the run.
     let dir = tempfile::tempdir().unwrap();
     let spike = Spike { nats: 0.0, ..Spike::default() };
     let off = TrainConfig { spike, clip: 0.0, eps: 1e-20, ..train_config() };
@@ -184,7 +186,7 @@ fn a_gradient_that_is_no_number_is_left_out_until_there_are_several() {
 }
 
 #[test]
-fn settings_that_cannot_train_are_named() {
+fn invalid_settings_are_named() {
     let cases = [
         (TrainConfig { steps: 0, ..train_config() }, "`train.steps` is 0; expected at least 1"),
         (TrainConfig { betas: [0.9, 1.0], ..train_config() }, "`train.betas` is 1"),
@@ -248,4 +250,84 @@ fn settings_that_cannot_train_are_named() {
         "`train.tokens_per_step` is 100; expected a multiple of 48, the targets of one batch"
     );
     assert_eq!(TrainConfig { tokens_per_step: 96, ..odd }.batches_per_step(48).unwrap(), 2);
+}
+
+#[test]
+fn training_rows_are_as_long_as_the_key_says_or_the_context_allows() {
+    let of = |seq_len| TrainConfig { seq_len, ..train_config() };
+    assert_eq!([16, 1024, 4096].map(|context| of(None).row_len(context)), [16, 1024, 1024]);
+    assert_eq!(of(Some(2048)).row_len(4096), 2048);
+    for seq_len in [None, Some(2), Some(16)] {
+        of(seq_len).validate_seq_len(Some(16)).unwrap();
+    }
+    let message =
+        |seq_len, context| of(Some(seq_len)).validate_seq_len(context).unwrap_err().to_string();
+    let expected = "expected from 2 to 16, the model's context";
+    assert_eq!(message(17, Some(16)), format!("`train.seq_len` is 17; {expected}"));
+    assert_eq!(message(1, Some(16)), format!("`train.seq_len` is 1; {expected}"));
+    of(None).validate_seq_len(None).unwrap();
+    assert_eq!(
+        message(16, None),
+        "`train.seq_len` is 16; expected none: only a language model has rows of tokens"
+    );
+}
+
+/// Batches of which one training batch or one held-out batch cannot be read.
+struct Unreadable {
+    batches: Counting,
+    train: Option<u64>,
+    held_out: Option<usize>,
+}
+
+impl Batches<MatLm> for Unreadable {
+    fn train(&self, model: &MatLm, index: u64) -> Result<Batch<MatLm>, BoxError> {
+        if self.train == Some(index) {
+            return Err("unreadable".into());
+        }
+        self.batches.train(model, index)
+    }
+
+    fn targets_per_batch(&self) -> usize {
+        Batches::<MatLm>::targets_per_batch(&self.batches)
+    }
+
+    fn held_out_len(&self) -> usize {
+        Batches::<MatLm>::held_out_len(&self.batches)
+    }
+
+    fn held_out(&self, model: &MatLm, index: usize) -> Result<Batch<MatLm>, BoxError> {
+        if self.held_out == Some(index) {
+            return Err("unreadable".into());
+        }
+        self.batches.held_out(model, index)
+    }
+}
+
+#[test]
+fn metrics_from_before_an_error_are_written() {
+    let config = TrainConfig { eval_every: 10, checkpoint_every: 12, ..train_config() };
+    for (train, held_out, steps) in [(Some(7), None, 7), (None, Some(1), 10)] {
+        let dir = tempfile::tempdir().unwrap();
+        let batches = Counting { rows: ROWS, wrong: 0..0, stop_at: None };
+        let batches = Unreadable { batches, train, held_out };
+        let error =
+            train_on(batches, Interrupter::new(), model(), dir.path(), &config).unwrap_err();
+        assert!(matches!(error, Error::Batch { .. }), "{error}");
+        let lines = MetricsLog::read(dir.path()).unwrap();
+        assert_eq!(
+            lines.iter().map(MetricsLine::step).collect::<Vec<_>>(),
+            (1..=steps).collect::<Vec<u64>>()
+        );
+    }
+}
+
+#[test]
+fn a_run_that_is_stopped_before_its_first_step_makes_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let interrupter = Interrupter::new();
+    interrupter.stop(None);
+    let batches = Counting { rows: ROWS, wrong: 0..0, stop_at: None };
+    let outcome = train_on(batches, interrupter, model(), dir.path(), &train_config()).unwrap();
+    assert!(outcome.interrupted && outcome.steps == 0, "{outcome:?}");
+    assert!(Checkpoints::of(dir.path()).all().unwrap().is_empty());
 }

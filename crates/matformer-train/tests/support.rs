@@ -29,7 +29,7 @@ pub fn config() -> MatLmConfig {
     }
 }
 
-/// The device that the environment names.
+/// The device that `MATFORMER_DEVICE` names.
 pub fn device() -> Device {
     DeviceSpec::from_env().and_then(DeviceSpec::resolve).unwrap()
 }
@@ -50,10 +50,10 @@ pub fn train_config() -> TrainConfig {
     }
 }
 
-/// Sequences that count up by a stride: easy to learn, a pure function of the index.
+/// Sequences that count up with a stride: easy to learn, and a pure function of the index.
 pub struct Counting {
     pub rows: usize,
-    /// Batches whose targets are wrong: nothing could have taught them.
+    /// Batches whose targets are wrong.
     pub wrong: Range<u64>,
     /// Stops the run when this batch is asked for.
     pub stop_at: Option<(u64, Interrupter)>,
@@ -64,10 +64,10 @@ pub trait Subject: Folder + 'static {
     /// Targets of a row.
     const TARGETS: usize;
 
-    /// A small one.
+    /// A small model.
     fn fresh(device: &Device) -> Self;
 
-    /// Batch number `index`; what is `wrong` can be learnt from no other.
+    /// Batch number `index`; the targets of a `wrong` one contradict all others.
     fn batch(&self, rows: usize, index: u64, wrong: bool) -> Result<Batch<Self>, BoxError>;
 }
 
@@ -98,7 +98,7 @@ impl Subject for MatLm {
     }
 }
 
-/// With everything that draws in training.
+/// With random drop-path.
 pub fn vision() -> MatVitConfig {
     MatVitConfig {
         image_size: 4,
@@ -121,7 +121,7 @@ impl Subject for MatVit {
         Self::new(&vision(), 3, device).unwrap()
     }
 
-    /// The class is the quarter that is light.
+    /// The class is the bright quarter of the image.
     fn batch(&self, rows: usize, index: u64, wrong: bool) -> Result<Batch<Self>, BoxError> {
         let class = |row: usize| (index as usize * rows + row) * 7 % 11 % 4;
         let pixel = |row: usize, at: usize| {
@@ -160,12 +160,12 @@ impl<M: Subject> Batches<M> for Counting {
     }
 }
 
-/// Runs, or goes on, in `dir`; stops when batch `stop_at` is asked for.
+/// Starts or resumes a run in `dir`, which stops when batch `stop_at` is read.
 pub fn train(dir: &Path, config: &TrainConfig, stop_at: Option<u64>) -> Result<Outcome> {
     train_model(model(), dir, config, stop_at)
 }
 
-/// The same with a model that may lie on another device.
+/// As [`train`], with a given model, which may be on another device.
 pub fn train_model<M: Subject>(
     model: M,
     dir: &Path,
@@ -178,9 +178,9 @@ pub fn train_model<M: Subject>(
     train_on(Counting { rows, wrong: 0..0, stop_at }, interrupter, model, dir, config)
 }
 
-/// The same on given batches, which may have the interrupter.
+/// As [`train_model`], with given batches, which may hold the interrupter.
 pub fn train_on<M: Subject>(
-    batches: Counting,
+    batches: impl Batches<M> + 'static,
     interrupter: Interrupter,
     model: M,
     dir: &Path,
@@ -221,8 +221,7 @@ pub fn weights<M: Module>(model: &M) -> BTreeMap<String, Vec<u32>> {
     found
 }
 
-/// Every way to draw submodels; on another device than the CPU, where every shape is compiled, two
-/// of them.
+/// Every draw; only two of them on a device other than the CPU, where every shape is compiled.
 pub fn draws() -> Vec<Draw> {
     let all = [
         "sampled",

@@ -2,11 +2,9 @@
 
 use matformer_nn::{
     ModelConfig, Result,
-    config::{self, Dims, Nested, params_at_widest, unfit},
+    config::{self, Nested, unfit},
 };
 use serde::{Deserialize, Serialize};
-
-use crate::costs;
 
 /// Shape of a MatViT: the `[model.vit]` table of a run file.
 ///
@@ -152,19 +150,6 @@ impl ModelConfig for MatVitConfig {
     fn with_nested(&self, nested: Nested) -> Self {
         let Nested { n_layers, d_ff, width_multiple, granularities, layer_d_ff } = nested;
         Self { n_layers, d_ff, width_multiple, granularities, layer_d_ff, ..self.clone() }
-    }
-
-    fn dims(&self) -> Dims {
-        Dims {
-            params: params_at_widest(&costs(self), &self.nested()),
-            seq: self.tokens(),
-            d_model: self.d_model,
-            q_dim: self.d_model,
-            kv_dim: self.d_model,
-            gated: false,
-            outputs: self.classes,
-            heads_per_row: 1,
-        }
     }
 
     fn validate(&self) -> Result<()> {

@@ -12,26 +12,24 @@ pub struct TextBatches {
 }
 
 impl TextBatches {
-    /// Training rows of `seq_len` tokens in batches of `rows`, and the windows of about
-    /// `held_out_tokens` held-out tokens.
+    /// Training batches of `shape`, and about `held_out_tokens` held-out tokens in windows of up to
+    /// `context`, as many to a batch as have no more tokens than a training batch (at least one).
     ///
     /// # Errors
     /// When the shards cannot be read or are shorter than one batch.
     pub fn new(
         prepared: &Prepared,
-        rows: usize,
-        seq_len: usize,
+        shape: BatchShape,
+        context: usize,
         held_out_tokens: usize,
         seed: u64,
     ) -> matformer_eval::Result<Self> {
-        let train =
-            matformer_data::Batches::new(prepared.train()?, BatchShape { rows, seq_len }, seed)?;
+        let train = matformer_data::Batches::new(prepared.train()?, shape, seed)?;
         let held_out = prepared.held_out_part(Some(held_out_tokens))?;
-        Ok(Self { train, held_out: window_batches(&held_out, seq_len, rows)? })
+        let rows = (shape.rows * shape.seq_len / context).max(1);
+        Ok(Self { train, held_out: window_batches(&held_out, context, rows)? })
     }
-}
 
-impl TextBatches {
     /// Batches of which no two share a row: an epoch's.
     pub fn distinct(&self) -> u64 {
         (self.train.windows() / self.train.shape().rows as u64).max(1)
@@ -59,5 +57,61 @@ impl Batches<MatLm> for TextBatches {
     fn held_out(&self, model: &MatLm, index: usize) -> Result<Batch<MatLm>, BoxError> {
         let (input, target) = (&self.held_out[index]).on(model)?;
         Ok(Batch { input, target })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use matformer_core::Plan;
+    use matformer_data::{DataConfig, prepare};
+    use matformer_lm::MatLmConfig;
+    use matformer_nn::{DeviceSpec, Elastic, State, row_losses, walk};
+
+    use super::*;
+
+    #[test]
+    fn training_rows_may_be_shorter_than_held_out_windows() {
+        let root = tempfile::tempdir().unwrap();
+        let text = root.path().join("text");
+        std::fs::create_dir_all(&text).unwrap();
+        for index in 0..20 {
+            let sentence = format!("The owl counts {index} coats in the hall.\n");
+            std::fs::write(text.join(format!("{index}.txt")), sentence.repeat(9)).unwrap();
+        }
+        let data = DataConfig {
+            paths: vec![text.into()],
+            held_out: 0.2,
+            vocab_size: 300,
+            ..DataConfig::default()
+        };
+        let prepared = prepare(&data, &root.path().join("cache"), &mut |_| {}).unwrap();
+        let vocab_size = prepared.summary.vocab_size;
+        let config = MatLmConfig { vocab_size, context: 64, ..MatLmConfig::default() };
+        let device = DeviceSpec::Auto.resolve().unwrap();
+        let model = MatLm::new(&config, 0, &device).unwrap();
+        let of = |rows, seq_len| {
+            TextBatches::new(&prepared, BatchShape { rows, seq_len }, 64, 1000, 3).unwrap()
+        };
+
+        let short = of(8, 16);
+        assert_eq!(Batches::<MatLm>::targets_per_batch(&short), 8 * 16);
+        let host = short.train.at(5, 0, 1);
+        let shard = prepared.train().unwrap();
+        let tokens: Vec<u32> = shard.iter(0..shard.len()).collect();
+        for (inputs, targets) in host.inputs.chunks(16).zip(host.targets.chunks(16)) {
+            let row = [inputs, &targets[15..]].concat();
+            assert!(tokens.windows(17).any(|window| window == row), "{row:?}");
+            assert_eq!(&row[1..], targets);
+        }
+        let batch = short.train(&model, 5).unwrap();
+        let plan = Plan::one(&model.space().largest());
+        let walked = walk(&model, &batch.input, &plan, &mut State::new()).unwrap();
+        let losses = row_losses(&model, &walked, &batch.target);
+        assert_eq!(losses[0].counts, [16; 8]);
+
+        // A held-out batch has no more tokens than a training batch; its windows stay whole.
+        let whole = of(2, 64);
+        assert!(short.held_out == whole.held_out && !whole.held_out.is_empty());
+        assert!(of(1, 16).held_out.len() > whole.held_out.len(), "one window to a batch");
     }
 }

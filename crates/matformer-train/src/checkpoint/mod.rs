@@ -1,4 +1,4 @@
-//! Step-level checkpoints: each a model folder plus what training needs to go on.
+//! Checkpoints at any step: each is a model folder plus the state that training needs to resume.
 
 use std::{
     collections::BTreeMap,
@@ -22,10 +22,10 @@ pub struct Checkpoints {
     dir: PathBuf,
 }
 
-/// One published checkpoint.
+/// A published checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
-    /// Its folder: a model folder, and `train/`.
+    /// Its folder: a model folder with `train/` in it.
     pub dir: PathBuf,
     /// Steps made.
     pub step: u64,
@@ -38,12 +38,12 @@ struct TrainState {
     step: u64,
     /// Mean held-out loss of the granularities when it was last measured.
     held_out: Option<f64>,
-    /// Steps that pieces of each parameter have made: (end, steps).
+    /// Steps that the pieces of each parameter have made: (end, steps).
     pieces: BTreeMap<String, Vec<(usize, u64)>>,
     /// SHA-256 of `train/optimizer.safetensors`; absent in older checkpoints.
     #[serde(default)]
     optimizer_sha256: Option<String>,
-    /// Absent before there was a guard.
+    /// Absent in checkpoints from before the guard existed.
     #[serde(default)]
     guard: Guard,
     /// What the run was configured with; absent in older checkpoints.
@@ -51,7 +51,7 @@ struct TrainState {
     run: Option<serde_json::Value>,
 }
 
-/// What goes into a checkpoint beside model, optimizer and guard.
+/// What a checkpoint holds beside model, optimizer and guard.
 #[derive(Clone, Copy, Debug)]
 pub struct Saved<'a> {
     /// Its `matformer.json`.
@@ -73,10 +73,10 @@ impl Checkpoints {
         Self { dir: run.join("checkpoints") }
     }
 
-    /// Removes what a killed process left half written, or half removed.
+    /// Removes files that a killed process had half written or half removed.
     ///
     /// # Errors
-    /// When the folder cannot be listed or a file not be removed.
+    /// When the folder cannot be listed or a file cannot be removed.
     pub fn sweep(&self) -> Result<()> {
         if self.dir.exists() {
             fs::sweep(&self.dir)?;
@@ -111,8 +111,8 @@ impl Checkpoints {
         Ok(self.all()?.pop())
     }
 
-    /// What the run was configured with when the newest checkpoint that can be read was saved; none
-    /// where there is no checkpoint, or only older ones that do not say.
+    /// The run's configuration in the newest checkpoint that can be read; `None` if there is none, or
+    /// if it does not hold one.
     ///
     /// # Errors
     /// When the folder cannot be listed.
@@ -120,11 +120,11 @@ impl Checkpoints {
         Ok(self.all()?.iter().rev().find_map(|c| c.state().ok()).and_then(|state| state.run))
     }
 
-    /// Publishes a checkpoint with one rename, then drops those that `keep` does not cover: the
-    /// last `keep`, and the best by held-out loss, stay.
+    /// Publishes a checkpoint with one rename, then removes all but the last `keep` and the best by
+    /// held-out loss.
     ///
     /// # Errors
-    /// When a file cannot be written or a tensor not be read from its device.
+    /// When a file cannot be written or a tensor cannot be read from its device.
     pub fn save<M: Folder>(
         &self,
         trainer: &Trainer<M>,

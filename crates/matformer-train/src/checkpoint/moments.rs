@@ -8,7 +8,7 @@ use safetensors::{Dtype, SafeTensors, View};
 use super::TrainState;
 use crate::{Error, Result, optimizer::SavedMoments};
 
-/// Floats as a tensor of one dimension, turned into bytes when they are written.
+/// A tensor of one dimension, converted to bytes when it is written.
 struct Floats<'a> {
     values: &'a [f32],
     shape: [usize; 1],
@@ -32,8 +32,9 @@ impl View for &Floats<'_> {
     }
 }
 
-/// Writes `first.PATH`, `second.PATH` and, where one is kept, `average.PATH` of every parameter, one tensor after the other, readable to
-/// whom the file `like` is. The sync is left to whoever publishes the folder.
+/// Writes `first.PATH`, `second.PATH` and, if there is one, `average.PATH` of every parameter, one
+/// tensor after the other, with the permissions of the file `like`. The file is synced when its
+/// folder is published.
 pub(super) fn write(
     moments: &BTreeMap<String, SavedMoments>,
     path: &Path,
@@ -61,8 +62,8 @@ pub(super) fn write(
     Ok(share().map_err(fs::error(path, "write"))?)
 }
 
-/// Reads the moments of the parameters whose pieces `state` has, and checks the file against the
-/// hash that it names; `elements` says how many values a parameter of the model has.
+/// Reads the moments of all parameters in `state.pieces`, and checks the file against the hash in
+/// `state`; `elements` gives the number of values of a parameter of the model.
 pub(super) fn read(
     path: &Path,
     state: &TrainState,
@@ -94,10 +95,9 @@ pub(super) fn read(
         .map(|(name, pieces)| {
             let (first, second) =
                 (values(format!("first.{name}"))?, values(format!("second.{name}"))?);
-            let average = match file.names().contains(&format!("average.{name}").as_str()) {
-                true => Some(values(format!("average.{name}"))?),
-                false => None,
-            };
+            let average = format!("average.{name}");
+            let kept = file.names().contains(&average.as_str());
+            let average = kept.then(|| values(average)).transpose()?;
             let n = elements(name);
             if average.as_ref().is_some_and(|average| n != Some(average.len())) {
                 return Err(malformed(format!("`average.{name}`: not {n:?} values")));
@@ -116,7 +116,7 @@ pub(super) fn read(
             Ok((name.clone(), SavedMoments { first, second, average, pieces: pieces.clone() }))
         })
         .collect::<Result<_>>()?;
-    // Last: what is malformed says more than a hash that is another.
+    // Last, because an error that names what is malformed is more useful than another hash.
     let found = || fs::sha256_bytes(&bytes);
     match state.optimizer_sha256.as_ref().map(|expected| (found(), expected)) {
         Some((found, expected)) if found != *expected => Err(Error::Checkpoint {

@@ -1,4 +1,4 @@
-//! From a checkpoint back into a trainer, past those that are damaged.
+//! Restores a trainer from the newest checkpoint that is not damaged.
 
 use std::{collections::BTreeMap, io::ErrorKind};
 
@@ -9,31 +9,31 @@ use matformer_nn::{Folder, folder, params};
 use super::{Checkpoint, Checkpoints, OPTIMIZER, STATE, moments};
 use crate::{AdamW, Error, Result, TrainConfig, Trainer};
 
-/// Where a run goes on.
+/// Where a run resumes.
 #[derive(Debug, Default)]
 pub(crate) struct Restored {
-    /// The checkpoint; none where there are none.
+    /// The checkpoint; `None` if there is none.
     pub(crate) from: Option<Checkpoint>,
     /// Mean held-out loss of the granularities when it was last measured.
     pub(crate) held_out: Option<f64>,
-    /// What is wrong with newer checkpoints, newest first.
+    /// Newer checkpoints that are damaged, and their errors, newest first.
     pub(crate) damaged: Vec<(Checkpoint, Error)>,
 }
 
-/// Why a checkpoint is not gone on with.
+/// Why a run cannot resume from a checkpoint.
 enum Refusal {
-    /// It is not what was written: an older one may be.
+    /// Its files are not what was written; an older checkpoint may be intact.
     Damaged(Error),
-    /// It is whole, and not this run's; or it cannot be read now.
+    /// It is intact but belongs to another run, or it cannot be read at the moment.
     Other(Error),
 }
 
 impl Checkpoints {
-    /// Puts a trainer where the newest checkpoint that is whole left off, and the damaged ones
-    /// aside; `device` is one with gradients.
+    /// Restores a trainer from the newest intact checkpoint, and renames damaged ones; `device` is
+    /// one with gradients.
     ///
     /// # Errors
-    /// When there are checkpoints and all are damaged, or one is of another model.
+    /// When there are checkpoints and all are damaged, or one belongs to another model.
     pub(crate) fn restore<M: Folder>(
         &self,
         trainer: &mut Trainer<M>,
@@ -51,17 +51,15 @@ impl Checkpoints {
                 Err(Refusal::Other(error)) => return Err(error),
             }
         }
-        match restored.damaged.is_empty() {
-            true => Ok(restored),
-            false => {
-                let count = restored.damaged.len();
-                let (_, newest) = restored.damaged.swap_remove(0);
-                Err(Error::NoCheckpoint { dir: self.dir.clone(), count, newest: Box::new(newest) })
-            }
+        let count = restored.damaged.len();
+        if count == 0 {
+            return Ok(restored);
         }
+        let (_, newest) = restored.damaged.swap_remove(0);
+        Err(Error::NoCheckpoint { dir: self.dir.clone(), count, newest: Box::new(newest) })
     }
 
-    /// Renames a checkpoint, so that its step can be saved anew.
+    /// Renames a damaged checkpoint, so that its step can be saved again.
     fn set_aside(&self, checkpoint: &Checkpoint) -> Result<()> {
         let aside = self.dir.join(format!("damaged-step-{:06}", checkpoint.step));
         if aside.exists() {
@@ -108,7 +106,7 @@ impl Checkpoint {
         Ok(state.held_out)
     }
 
-    /// A checkpoint of another shape than the run's configuration asks for is not gone on with.
+    /// Refuses a checkpoint whose shape is not that of the run's configuration.
     fn check_same_shape<M: Folder>(&self, found: &M, expected: &M) -> Result<()> {
         let (ours, theirs) = (params::shapes(found), params::shapes(expected));
         let differs = ours.iter().zip(&theirs).find(|(a, b)| a != b);
@@ -127,14 +125,11 @@ impl Checkpoint {
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        match is_damage(&error) {
-            true => Self::Damaged(error),
-            false => Self::Other(error),
-        }
+        if is_damage(&error) { Self::Damaged(error) } else { Self::Other(error) }
     }
 }
 
-/// Whether an error says that a file is not what was written: cut off, changed, gone.
+/// Whether an error means that a file was truncated, changed or removed.
 fn is_damage(error: &Error) -> bool {
     use matformer_core::Error as Core;
     use matformer_nn::Error as Nn;

@@ -1,9 +1,7 @@
-//! A training run: the loop around the step, as a strategy of burn-train.
+//! A training run: the loop around the step.
 
 mod evaluate;
-mod say;
 mod steps;
-mod strategy;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -11,73 +9,69 @@ use burn_train::Interrupter;
 use matformer_core::Manifest;
 use matformer_nn::{Elastic, Folder};
 
-use say::say_restored;
-
 use crate::{
     Batches, Checkpoints, HeldOut, MetricsLog, Overfit, Result, RunLock, TrainConfig, Trainer,
-    dashboard::Pace, overfit::FirstBatches,
+    observe::{Observer, observer},
+    overfit::FirstBatches,
 };
 
-/// Target of the `tracing` events that tell a person how it goes, rather than a log.
-pub const SAID: &str = "matformer::said";
-
-/// How a person follows a run.
+/// How the progress of a run is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// burn-train's dashboard, which takes over the terminal.
     Dashboard,
-    /// A line now and then: a `tracing` event of the target [`SAID`], at info.
+    /// Lines: `tracing` events of the target [`SAID`](crate::SAID), at info.
     Lines,
     /// Nothing.
     Silent,
 }
 
-/// What a run needs beside a model and its batches.
+/// What a run needs beside its model and its batches.
 pub struct RunOptions {
     /// The run folder.
     pub dir: PathBuf,
     /// The `[train]` table.
     pub config: TrainConfig,
-    /// What `matformer.json` will say, but for steps, tokens and hash.
+    /// The final `matformer.json`, without steps, tokens and hash.
     pub manifest: Manifest,
-    /// Further files of every model folder (tokenizer), as (name, bytes).
+    /// Other files of every model folder (tokenizer), as (name, bytes).
     pub files: Vec<(String, Vec<u8>)>,
-    /// What targets are, for people: `tokens`, `images`.
+    /// What targets are called: `tokens`, `images`.
     pub targets: &'static str,
     /// How progress is shown.
     pub progress: Progress,
-    /// Stops the run between two steps: it then saves a checkpoint.
+    /// Stops the run after a step; a checkpoint is then saved.
     pub interrupter: Interrupter,
-    /// What the run was configured with, kept in its checkpoints:
-    /// [`Checkpoints::configured`] gives it back.
+    /// The run's configuration, which is kept in its checkpoints:
+    /// [`Checkpoints::configured`] returns it.
     pub configured: serde_json::Value,
-    /// The folder's lock, if it was taken already.
+    /// The folder's lock, if the caller holds it already.
     pub lock: Option<RunLock>,
 }
 
 /// How a run ended.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Steps made in all.
+    /// Steps made in total.
     pub steps: u64,
     /// Whether it was interrupted before its last step.
     pub interrupted: bool,
-    /// Of the steps, those that were left out: their loss was a spike.
+    /// How many of the steps were skipped because of a loss spike.
     pub skipped: u64,
     /// Held-out loss of every granularity at the last evaluation.
     pub held_out: Option<HeldOut>,
-    /// What `train.overfit` has shown, once the run has ended.
+    /// Result of `train.overfit`, if the run has made all its steps.
     pub overfit: Option<Overfit>,
 }
 
 /// Trains `model` (on a device with gradients) from the run folder's last checkpoint, or from
-/// step 0 where there is none, to the last step; then publishes the model in the run folder.
+/// step 0 if there is none, to the last step; then publishes the model in the run folder.
 ///
-/// A checkpoint that is damaged is put aside, and the one before is gone on from.
+/// A damaged checkpoint is renamed, and the run resumes from the one before.
 ///
 /// # Errors
-/// When a setting, a batch or a file does not serve, another process trains into the folder, all
-/// checkpoints are damaged, or the loss is not finite.
+/// When a setting is invalid, a batch cannot be read, a file cannot be read or written, another
+/// process trains into the folder, all checkpoints are damaged, or the loss is not finite.
 pub fn run<M: Folder + 'static>(
     model: M,
     batches: Arc<dyn Batches<M>>,
@@ -98,29 +92,27 @@ pub fn run<M: Folder + 'static>(
     let checkpoints = Checkpoints::of(&options.dir);
     checkpoints.sweep()?;
     let restored = checkpoints.restore(&mut trainer, &options.config, &device)?;
-    say_restored(options.progress, &restored);
-    let first = trainer.steps_done();
-    let log = MetricsLog::open(&options.dir, first)?;
-    let pace = Pace::new(first, options.config.steps);
+    let mut observer = observer(&options, trainer.model().space());
+    observer.restored(&restored);
+    let log = MetricsLog::open(&options.dir, trainer.steps_done())?;
     let (held_out, held_out_mean) = (None, restored.held_out);
     let mut the_loop =
-        Loop { trainer, batches, options, checkpoints, log, pace, held_out, held_out_mean };
-    let begun = !MetricsLog::read(&the_loop.options.dir)?.is_empty();
-    if the_loop.options.config.overfit.is_some() && !begun {
-        the_loop.measure_before()?;
-    }
-    let the_loop = the_loop.with_burn_train(&device)?;
+        Loop { trainer, batches, options, checkpoints, log, observer, held_out, held_out_mean };
+    let ended = the_loop.run();
+    // Before an error is returned: it is printed on the terminal.
+    the_loop.observer.run_ends();
+    ended?;
     the_loop.finish()
 }
 
-/// All that a run holds while it runs.
+/// The state of a run.
 struct Loop<M: Elastic> {
     trainer: Trainer<M>,
     batches: Arc<dyn Batches<M>>,
     options: RunOptions,
     checkpoints: Checkpoints,
     log: MetricsLog,
-    pace: Pace,
+    observer: Box<dyn Observer>,
     held_out: Option<HeldOut>,
     held_out_mean: Option<f64>,
 }

@@ -1,113 +1,71 @@
-//! The loop: steps, evaluations, checkpoints, the end.
+//! The training loop: steps, evaluations, checkpoints, and the end of the run.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
-use burn::data::dataloader::Progress as BurnProgress;
-use burn_train::{
-    EventProcessorTraining, Interrupter, LearnerEvent, SupervisedTrainingEventProcessor,
-    TrainingItem,
-};
 use matformer_core::{Manifest, fs};
 use matformer_nn::Folder;
 
-use super::{
-    Loop, Outcome, Progress,
-    strategy::{NORM, RATE, SPEED, loss_name},
-};
+use super::{Loop, Outcome};
 use crate::{
     Error, MetricsLine, MetricsLog, Overfit, Result, SkippedLine, StepReport, TrainLine,
     checkpoint::{Saved, save_model},
-    dashboard::{Shell, Values, keep_ctrl_c},
 };
 
 impl<M: Folder + 'static> Loop<M> {
-    /// All intervals from where the trainer stands.
-    pub(super) fn run(
-        &mut self,
-        events: &mut SupervisedTrainingEventProcessor<Shell>,
-        interrupter: &Interrupter,
-    ) -> Result<()> {
+    /// Makes all steps that are left, or as many as until the interrupter stops the run.
+    pub(super) fn run(&mut self) -> Result<()> {
         let (steps, every) = (self.options.config.steps, self.options.config.eval_every);
-        while self.trainer.steps_done() < steps && !interrupter.should_stop() {
-            let interval = (self.trainer.steps_done() / every) as usize;
-            let end = ((interval as u64 + 1) * every).min(steps);
-            self.train_until(end, interval + 1, events, interrupter)?;
-            // Also when a stop was asked for at its very end: a resumed run starts the next one.
-            if self.trainer.steps_done() == end {
-                self.evaluate(interval + 1, events, interrupter)?;
-            }
-            interrupter.fail_on_error(events.process_train(LearnerEvent::EndEpoch(interval + 1)));
-            self.log.flush()?;
-            self.checkpoint_if_due(interrupter)?;
+        if self.options.config.overfit.is_some() && MetricsLog::read(&self.options.dir)?.is_empty()
+        {
+            // The losses before the first step.
+            let interrupter = self.options.interrupter.clone();
+            self.evaluate(Some(&interrupter))?;
         }
-        Ok(())
-    }
-
-    fn train_until(
-        &mut self,
-        end: u64,
-        epoch: usize,
-        events: &mut SupervisedTrainingEventProcessor<Shell>,
-        interrupter: &Interrupter,
-    ) -> Result<()> {
-        let total = self.options.config.eval_every.min(end) as usize;
-        let start = LearnerEvent::StartSplit { epoch_number: epoch, total_items: total };
-        interrupter.fail_on_error(events.process_train(start));
-        while self.trainer.steps_done() < end && !interrupter.should_stop() {
+        self.observer.run_starts(self.trainer.steps_done());
+        let mut stop = self.options.interrupter.should_stop();
+        while self.trainer.steps_done() < steps && !stop {
             let started = Instant::now();
             let report = self.trainer.step(&*self.batches).map_err(|e| self.with_checkpoint(e))?;
-            let values = self.log_step(&report, started.elapsed().as_secs_f64())?;
-            let every = self.options.config.eval_every;
-            let done = (report.step % every) as usize + 1;
-            let item = TrainingItem::new(
-                Values(Arc::new(values)),
-                BurnProgress::new(done, total, Some("steps".to_owned())),
-                Some(report.step as usize + 1),
-                None,
-            );
-            interrupter.fail_on_error(events.process_train(LearnerEvent::ProcessedItem(item)));
-            if self.options.progress == Progress::Dashboard {
-                keep_ctrl_c();
+            self.log_step(&report, started.elapsed().as_secs_f64())?;
+            let done = self.trainer.steps_done();
+            if done.is_multiple_of(every) || done == steps {
+                // Also if the run was stopped: when it is resumed, it begins with the next step.
+                self.evaluate(None)?;
+                self.log.flush()?;
             }
-            if self.trainer.steps_done() < end {
-                self.checkpoint_if_due(interrupter)?;
-            }
+            stop = self.options.interrupter.should_stop();
+            self.checkpoint_if_due(stop)?;
         }
-        interrupter.fail_on_error(events.process_train(LearnerEvent::EndSplit(epoch)));
         Ok(())
     }
 
-    /// Says what a step did, and writes it down; returns its values for the dashboard.
-    fn log_step(&mut self, report: &StepReport, seconds: f64) -> Result<Vec<(String, f64)>> {
-        if let Some(outlier) = &report.outlier {
-            self.say_left_out(report.step + 1, outlier);
-            self.log.push(MetricsLine::Skipped(SkippedLine {
-                step: report.step + 1,
-                skipped: outlier.what.clone(),
-                value: outlier.value.is_finite().then_some(outlier.value),
-                limit: outlier.limit,
-            }));
-            let in_a_row = self.trainer.guard().in_a_row;
-            return match in_a_row >= self.options.config.spike.in_a_row {
-                false => Ok(Vec::new()),
-                true => Err(self.with_checkpoint(Error::Diverged {
-                    in_a_row,
-                    step: report.step + 1,
-                    outlier: outlier.clone(),
-                    checkpoint: "none".to_owned(),
-                    suspects: self.options.config.suspects(),
-                })),
-            };
+    /// Tells the observer and the log about a step.
+    fn log_step(&mut self, report: &StepReport, seconds: f64) -> Result<()> {
+        let Some(outlier) = &report.outlier else {
+            let line = self.train_line(report, seconds);
+            self.observer.step(&line);
+            self.log.push(MetricsLine::Train(line));
+            return Ok(());
+        };
+        let step = report.step + 1;
+        self.observer.skipped(step, outlier);
+        self.log.push(MetricsLine::Skipped(SkippedLine {
+            step,
+            skipped: outlier.what.clone(),
+            value: outlier.value.is_finite().then_some(outlier.value),
+            limit: outlier.limit,
+        }));
+        let in_a_row = self.trainer.guard().in_a_row;
+        if in_a_row < self.options.config.spike.in_a_row {
+            return Ok(());
         }
-        let line = self.train_line(report, seconds);
-        self.say_step(&line);
-        let mut values: Vec<(String, f64)> =
-            line.loss.iter().map(|(label, loss)| (loss_name(label), *loss)).collect();
-        values.push((SPEED.to_owned(), line.tokens_per_second));
-        values.push((RATE.to_owned(), line.learning_rate));
-        values.push((NORM.to_owned(), line.grad_norm));
-        self.log.push(MetricsLine::Train(line));
-        Ok(values)
+        Err(self.with_checkpoint(Error::Diverged {
+            in_a_row,
+            step,
+            outlier: outlier.clone(),
+            checkpoint: "none".to_owned(),
+            suspects: self.options.config.suspects(),
+        }))
     }
 
     fn train_line(&self, report: &StepReport, seconds: f64) -> TrainLine {
@@ -123,11 +81,9 @@ impl<M: Folder + 'static> Loop<M> {
         }
     }
 
-    fn checkpoint_if_due(&mut self, interrupter: &Interrupter) -> Result<()> {
+    fn checkpoint_if_due(&mut self, stop: bool) -> Result<()> {
         let (done, config) = (self.trainer.steps_done(), &self.options.config);
-        let due = done.is_multiple_of(config.checkpoint_every)
-            || done == config.steps
-            || interrupter.should_stop();
+        let due = done.is_multiple_of(config.checkpoint_every) || done == config.steps || stop;
         if !due || self.checkpoints.latest()?.is_some_and(|c| c.step == done) {
             return Ok(());
         }
@@ -155,7 +111,7 @@ impl<M: Folder + 'static> Loop<M> {
         let steps = self.trainer.steps_done();
         let interrupted = steps < self.options.config.steps;
         if !interrupted {
-            // A run that goes on after its end: what is there is whole until the next line.
+            // Of a run that was made longer: a folder without a manifest is not a complete model.
             let manifest = self.options.dir.join(Manifest::FILE);
             if manifest.exists() {
                 std::fs::remove_file(&manifest).map_err(fs::error(&manifest, "remove"))?;
@@ -178,13 +134,11 @@ impl<M: Folder + 'static> Loop<M> {
         Ok(Outcome { steps, interrupted, skipped, held_out: self.held_out, overfit })
     }
 
-    /// Names where to go on from, and keeps what was measured until now.
-    pub(super) fn with_checkpoint(&mut self, mut error: Error) -> Error {
+    /// Names the checkpoint to go on from.
+    pub(super) fn with_checkpoint(&self, mut error: Error) -> Error {
         if let Error::NonFinite { checkpoint, .. } | Error::Diverged { checkpoint, .. } = &mut error
         {
             *checkpoint = self.last_good();
-            // The error that ends the run is the one to report.
-            let _ = self.log.flush();
         }
         error
     }

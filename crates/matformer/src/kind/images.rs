@@ -15,11 +15,12 @@ use matformer::{
     images::VitBatches,
     run_file::{RunFile, Vit},
     synthetic::{OneBatch, images},
+    train::Dims,
     vit::{self, MatVit, MatVitConfig, Pooling, costs},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Extent, Facts, Kind, Part, Source, WidthFacts};
+use super::{Extent, Facts, Kind, Part, Source, WidthFacts, params};
 use crate::{
     commands::count,
     failure::{Hinted, OrBadInput},
@@ -158,6 +159,19 @@ impl Kind for Vit {
 
     fn targets_per_row(_: &MatVitConfig) -> usize {
         1
+    }
+
+    fn dims(shape: &MatVitConfig) -> Result<Dims> {
+        Ok(Dims {
+            params: params::<Self>(shape)?,
+            seq: shape.tokens(),
+            d_model: shape.d_model,
+            q_dim: shape.d_model,
+            kv_dim: shape.d_model,
+            gated: false,
+            outputs: shape.classes,
+            targets: 1,
+        })
     }
 
     fn create(shape: &MatVitConfig, seed: u64, device: &Device) -> Result<MatVit> {

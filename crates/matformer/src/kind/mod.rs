@@ -8,13 +8,13 @@ use std::{path::Path, sync::Arc};
 use anyhow::Result;
 use burn::tensor::Device;
 use matformer::{
-    core::{Costs, Manifest, Submodel},
+    core::{Costs, Manifest, Resource, Submodel},
     data::{Half, Hash},
     eval::{EvalResults, Evaluation, Walks, report::Sample},
-    nn::{Configured, Elastic},
+    nn::{Configured, Elastic, ModelConfig},
     run_file::{RunFile, RunKind, Tables},
     synthetic::OneBatch,
-    train::Batches,
+    train::{Batches, Dims},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -122,6 +122,9 @@ pub trait Kind: Tables {
     /// Targets of a row.
     fn targets_per_row(shape: &Self::Shape) -> usize;
 
+    /// Sizes that decide how much memory training takes, of rows as long as the shape's context.
+    fn dims(shape: &Self::Shape) -> Result<Dims>;
+
     /// A model with weights drawn from `seed`.
     fn create(shape: &Self::Shape, seed: u64, device: &Device) -> Result<Self::Net>;
 
@@ -219,6 +222,12 @@ pub struct Source<K: Kind> {
     pub batches: Arc<dyn Batches<K::Net>>,
     /// How many of them share no row: an epoch's.
     pub distinct: u64,
+}
+
+/// Parameters of the widest submodel.
+fn params<K: Kind>(shape: &K::Shape) -> Result<f64> {
+    let widest = shape.space()?.largest();
+    Ok(K::costs(shape).get(Resource::Params)?.cost(&widest)?)
 }
 
 /// Refuses a folder of a model that is of another kind than a command needs.

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use matformer::{
     core::{Costs, Resource, Span, Spans, Submodel, fs},
     data::{
-        Baselines, DataConfig, Dropped, Hash, HeldOut, Prepared, Source as DataSource,
+        Baselines, BatchShape, DataConfig, Dropped, Hash, HeldOut, Prepared, Source as DataSource,
         TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer,
     },
     eval::{
@@ -15,13 +15,14 @@ use matformer::{
         report::{Sample, compare},
     },
     lm::{GenerateOptions, MatLm, MatLmConfig, Tokens, costs, generate},
-    nn::with_config,
+    nn::{Activation, with_config},
     run_file::{Lm, RunFile},
     synthetic::{OneBatch, one_batch},
     text::TextBatches,
+    train::Dims,
 };
 
-use super::{Extent, Facts, Kind, Part, Source, WidthFacts};
+use super::{Extent, Facts, Kind, Part, Source, WidthFacts, params};
 use crate::{
     commands::{count, documents},
     failure::{Hinted, OrBadInput},
@@ -152,14 +153,28 @@ impl Kind for Lm {
     }
 
     fn batches(run: &RunFile<Self>, prepared: &Prepared, rows: usize) -> Result<Source<Self>> {
-        let (seq_len, train) = (run.shape().context, &run.train);
-        let batches =
-            TextBatches::new(prepared, rows, seq_len, train.eval_tokens, train.seed).bad_input()?;
+        let (context, train) = (run.shape().context, &run.train);
+        let shape = BatchShape { rows, seq_len: train.row_len(context) };
+        let batches = TextBatches::new(prepared, shape, context, train.eval_tokens, train.seed)
+            .bad_input()?;
         Ok(Source { distinct: batches.distinct(), batches: Arc::new(batches) })
     }
 
     fn targets_per_row(shape: &MatLmConfig) -> usize {
         shape.context
+    }
+
+    fn dims(shape: &MatLmConfig) -> Result<Dims> {
+        Ok(Dims {
+            params: params::<Self>(shape)?,
+            seq: shape.context,
+            d_model: shape.d_model,
+            q_dim: shape.n_heads * shape.head_dim(),
+            kv_dim: shape.n_kv_heads * shape.head_dim(),
+            gated: shape.activation == Activation::SwiGlu,
+            outputs: shape.vocab_size,
+            targets: shape.context,
+        })
     }
 
     fn create(shape: &MatLmConfig, seed: u64, device: &Device) -> Result<MatLm> {

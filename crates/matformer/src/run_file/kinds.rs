@@ -32,6 +32,12 @@ pub trait Tables: Clone + Debug + Default + PartialEq + Send + Sync + 'static {
     /// Whether a step is the same however its rows are split into passes.
     fn splits_freely(run: &RunFile<Self>) -> bool;
 
+    /// Most tokens of a row, of a kind whose rows are tokens.
+    fn context(shape: &Self::Shape) -> Option<usize>;
+
+    /// The same shape with another context, of a kind that has one.
+    fn with_context(shape: &Self::Shape, context: usize) -> Self::Shape;
+
     /// A key of the `[train]` table as a person writes it for this kind.
     fn train_key(key: &'static str) -> &'static str {
         key
@@ -96,6 +102,14 @@ impl Tables for Lm {
     fn splits_freely(_: &RunFile<Self>) -> bool {
         true
     }
+
+    fn context(shape: &MatLmConfig) -> Option<usize> {
+        Some(shape.context)
+    }
+
+    fn with_context(shape: &MatLmConfig, context: usize) -> MatLmConfig {
+        MatLmConfig { context, ..shape.clone() }
+    }
 }
 
 /// A run of a MatViT.
@@ -145,6 +159,14 @@ impl Tables for Vit {
             "eval_tokens" => "eval_images",
             same => same,
         }
+    }
+
+    fn context(_: &MatVitConfig) -> Option<usize> {
+        None
+    }
+
+    fn with_context(shape: &MatVitConfig, _: usize) -> MatVitConfig {
+        shape.clone()
     }
 
     /// Mixing pairs the images of a pass, and drop-path draws for them in their order.

@@ -89,6 +89,25 @@ impl<T: Tables> RunFile<T> {
         self.model.shape()
     }
 
+    /// Length of a training row in tokens, of a kind whose rows are tokens.
+    pub fn seq_len(&self) -> Option<usize> {
+        T::context(self.shape()).map(|context| self.train.row_len(context))
+    }
+
+    /// The model's shape with the length of training rows as its context: for what training costs.
+    pub fn shape_in_training(&self) -> T::Shape {
+        match self.seq_len() {
+            Some(seq_len) => T::with_context(self.shape(), seq_len),
+            None => self.shape().clone(),
+        }
+    }
+
+    /// The run as its checkpoints keep it: a default that may change is written out.
+    pub fn explicit(&self) -> Self {
+        let train = TrainConfig { seq_len: self.seq_len(), ..self.train.clone() };
+        Self { train, ..self.clone() }
+    }
+
     /// The same run of a model of another shape.
     pub fn with_shape(&self, shape: T::Shape) -> Self {
         Self { model: ModelTable::of(shape), ..self.clone() }
@@ -112,13 +131,18 @@ impl<T: Tables> RunFile<T> {
 
     /// Checks that a run that was begun as `configured` may go on as `self`, which was read from
     /// `path`. `steps` may grow, and what does not touch the steps that were made may change:
-    /// `batch_rows` (where a step does not depend on it), `eval_every`, `eval_tokens`, `checkpoint_every`, `keep`, `spike`. The `[data]`
-    /// table may, as long as the text is the same ([`check_same_data`](Self::check_same_data)).
+    /// `batch_rows` (where a step does not depend on it), `eval_every`, `eval_tokens`,
+    /// `checkpoint_every`, `keep`, `spike`. The `[data]` table may, as long as the text is the same
+    /// ([`check_same_data`](Self::check_same_data)).
     ///
     /// # Errors
     /// [`Error::Changed`] names the first key that must not change.
     pub fn check_goes_on(&self, path: &Path, configured: &Self) -> Result<()> {
-        let (was, mut now) = (&configured.train, self.clone());
+        let mut configured = configured.clone();
+        // Checkpoints without the key are of rows as long as the context.
+        let context = T::context(configured.shape());
+        configured.train.seq_len = configured.train.seq_len.or(context);
+        let (was, mut now) = (&configured.train, self.explicit());
         let train = &mut now.train;
         train.steps = if train.steps > was.steps { was.steps } else { train.steps };
         if T::splits_freely(self) {
@@ -128,7 +152,7 @@ impl<T: Tables> RunFile<T> {
         (train.checkpoint_every, train.keep) = (was.checkpoint_every, was.keep);
         train.spike = was.spike;
         now.data = configured.data.clone();
-        now.check_unchanged(path, configured)
+        now.check_unchanged(path, &configured)
     }
 
     /// Names the key of `[data]` that makes the text of `self`, which was read from `path`, another
@@ -284,6 +308,33 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_a_run_from_before_the_key_are_as_long_as_the_context() {
+        let path = Path::new("run.toml");
+        let long = load("", &["model.lm.context=2048"]).unwrap();
+        let refused = |configured: &RunFile<Lm>| {
+            long.check_goes_on(path, configured).unwrap_err().to_string()
+        };
+        let expected = "run.toml: `train.seq_len` is 1024; the run was trained with 2048";
+        assert_eq!(refused(&long), expected, "as a checkpoint without the key");
+        long.check_goes_on(path, &long.explicit()).unwrap();
+        let as_it_was = load("", &["model.lm.context=2048", "train.seq_len=2048"]).unwrap();
+        as_it_was.check_goes_on(path, &long).unwrap();
+        assert_eq!(refused(&as_it_was.explicit()), expected);
+    }
+
+    #[test]
+    fn training_costs_what_its_rows_cost() {
+        let run = load("", &["model.lm.context=2048"]).unwrap();
+        assert_eq!((run.seq_len(), run.shape_in_training().context), (Some(1024), 1024));
+        let run = load("", &["model.lm.context=2048", "train.seq_len=64"]).unwrap();
+        assert_eq!((run.seq_len(), run.shape_in_training().context), (Some(64), 64));
+        let run = load("", &[]).unwrap();
+        assert_eq!((run.seq_len(), run.shape_in_training()), (Some(256), run.shape().clone()));
+        let images = RunFile::<Vit>::default();
+        assert_eq!((images.seq_len(), images.shape_in_training()), (None, images.shape().clone()));
+    }
+
+    #[test]
     fn a_run_goes_on_with_what_does_not_touch_the_steps_it_made() {
         let path = Path::new("run.toml");
         let was = load("", &["train.steps=100"]).unwrap();
@@ -313,10 +364,16 @@ mod tests {
             "train.overfit=1",
             "train.distill.weight=0.1",
             "model.lm.context=128",
+            "train.seq_len=128",
         ] {
             let key = set.split('=').next().unwrap().trim_end_matches(".weight");
             assert!(refused(set).contains(&format!("`{key}` is ")), "{set}: {}", refused(set));
         }
+        // What was the default may be written out.
+        load("", &["train.steps=100", "train.seq_len=256"])
+            .unwrap()
+            .check_goes_on(path, &was)
+            .unwrap();
         let other = load("", &["data.held_out=0.5"]).unwrap();
         let message = other.check_same_data(path, &was).unwrap_err().to_string();
         assert_eq!(message, "run.toml: `data.held_out` is 0.5; the run was trained with 0.02");

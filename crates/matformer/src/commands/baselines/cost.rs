@@ -54,8 +54,8 @@ pub fn of<K: Kind>(run: &Path, elastic: &RunFile<K>, budget: Budget) -> Result<V
 }
 
 fn cost<K: Kind>(what: &str, dir: &Path, run: &RunFile<K>) -> Result<Cost> {
-    let (shape, train) = (run.shape(), &run.train);
-    let costs = K::costs(shape);
+    let (shape, train) = (run.shape_in_training(), &run.train);
+    let costs = K::costs(&shape);
     let mut seconds = 0.0;
     for line in MetricsLog::read(dir).bad_input()? {
         if let MetricsLine::Train(line) = line {

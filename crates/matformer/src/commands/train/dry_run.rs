@@ -68,7 +68,7 @@ pub fn run<K: Kind>(target: &Target<K>, context: &Context) -> Result<ExitCode> {
     let scratch = fs::scratch_dir(std::env::temp_dir().join("matformer"))?;
     let prepared = K::prepare(&target.run, scratch.path())?;
     let run = fitted(target, &prepared)?;
-    let need = Need::of(&run, run.shape(), context)?;
+    let need = Need::of(&run, context)?;
     need.check(&run)?;
     let batches = source(&run, &prepared)?;
     let model = model(&run, target.init.as_ref(), context)?;
@@ -103,12 +103,14 @@ fn measure<K: Kind>(
             })
         })
         .collect::<Result<_>>()?;
-    let forward = table(Resource::Flops)?;
-    let flops = run_flops(train, &space, forward)?;
-    let pace = pace(run, &space, forward, model, source)?;
+    // Training rows may be shorter than those of an evaluation.
+    let in_training = K::costs(&run.shape_in_training());
+    let trained = in_training.get(Resource::Flops)?;
+    let flops = run_flops(train, &space, trained)?;
+    let pace = pace(run, &space, trained, model, source)?;
     let evaluations = train.steps.div_ceil(train.eval_every) as f64;
     let held_out = data.held_out.min(train.eval_tokens) as f64;
-    let evaluation = forward.plan(&Plan::merged(&space.uniforms())?)? * held_out;
+    let evaluation = table(Resource::Flops)?.plan(&Plan::merged(&space.uniforms())?)? * held_out;
     let seen = data.train.max(1) as f64;
     let tokens = train.steps * train.tokens_per_step as u64;
     Ok(DryRun {
@@ -168,11 +170,12 @@ fn print<K: Kind>(run: &RunFile<K>, found: &DryRun) -> Result<ExitCode> {
         ("weights", memory.parts.weights),
         ("gradients", memory.parts.gradients),
         ("moments", memory.parts.moments),
+        ("moving average", memory.parts.average),
         ("activations", memory.parts.activations),
         ("logits", memory.parts.logits),
     ];
-    let parts: Vec<String> =
-        parts.iter().map(|(name, n)| format!("{name} {}", bytes(*n))).collect();
+    let parts = parts.iter().filter(|(_, n)| *n > 0.0);
+    let parts: Vec<String> = parts.map(|(name, n)| format!("{name} {}", bytes(*n))).collect();
     let available = match memory.available {
         Some(n) => format!("; {} are available", bytes(n as f64)),
         None => String::new(),

@@ -34,11 +34,10 @@ pub struct Need {
 
 impl Need {
     /// The need of a valid run whose model has this shape.
-    pub fn of<K: Kind>(run: &RunFile<K>, shape: &K::Shape, context: &Context) -> Result<Self> {
-        let (train, space) = (&run.train, shape.space()?);
-        let per_row = K::targets_per_row(shape);
-        let rows = train.rows(per_row).bad_input()?;
-        let accumulates = rows as f64 * (per_row as f64) < train.tokens_per_step as f64;
+    pub fn of<K: Kind>(run: &RunFile<K>, context: &Context) -> Result<Self> {
+        let (train, shape) = (&run.train, run.shape_in_training());
+        let (space, dims) = (shape.space()?, K::dims(&shape)?);
+        let rows = train.rows(dims.targets).bad_input()?;
         let (mut largest, mut seen): (Option<TrainingMemory>, Vec<Vec<Submodel>>) = (None, vec![]);
         for step in 0..train.steps.min(DRAWS) {
             for submodels in passes(train, &space, step) {
@@ -46,20 +45,16 @@ impl Need {
                     continue;
                 }
                 let plan = Plan::merged(&submodels)?;
-                let memory = TrainingMemory::of(&shape.dims(), rows, &plan, accumulates);
+                let memory = TrainingMemory::of(train, &dims, rows, &plan);
                 if largest.is_none_or(|largest| memory.peak() > largest.peak()) {
                     largest = Some(memory);
                 }
                 seen.push(submodels);
             }
         }
-        let Some(mut memory) = largest else {
+        let Some(memory) = largest else {
             anyhow::bail!("`train.draw` draws nothing");
         };
-        if train.distill.is_some() {
-            // A chunk of the teacher's, its logarithm, and the student's.
-            memory.logits *= 4.0;
-        }
         let on_host = in_host_memory(&context.device);
         let peak = memory.peak();
         Ok(Self { memory, peak, available: available_memory(), on_host, rows })
@@ -90,7 +85,7 @@ impl Need {
                 let share = (available as f64 - without) / self.memory.activations;
                 let most = ((self.rows as f64 * share) as usize).max(1);
                 // A step is made of whole passes.
-                let per_row = K::targets_per_row(run.shape());
+                let per_row = K::targets_per_row(&run.shape_in_training());
                 let all = run.train.tokens_per_step / per_row;
                 let rows = (1..=most).rev().find(|rows| all.is_multiple_of(*rows)).unwrap_or(1);
                 format!(

@@ -51,8 +51,8 @@ fn run_kind<K: Kind>(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
         return outcome::complete(context, &target);
     }
     // Before the data is read, a tokenizer trained: it then says how large all really is.
-    let expected = K::expected(&target.run);
-    Need::of(&target.run, &expected, context)?.check(&target.run)?;
+    let expected = target.run.with_shape(K::expected(&target.run));
+    Need::of(&expected, context)?.check(&expected)?;
     if args.dry_run {
         return dry_run::run(&target, context);
     }
@@ -61,7 +61,7 @@ fn run_kind<K: Kind>(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
     let lock = begun.then(|| RunLock::take(&target.dir)).transpose()?;
     let prepared = K::prepare(&target.run, &data_cache())?;
     let run = fitted(&target, &prepared)?;
-    Need::of(&run, run.shape(), context)?.check(&run)?;
+    Need::of(&run, context)?.check(&run)?;
     let batches = source(&run, &prepared)?.batches;
     let model = model(&run, target.init.as_ref(), context)?;
 
@@ -100,7 +100,7 @@ fn fitted<K: Kind>(target: &Target<K>, prepared: &K::Prepared) -> Result<RunFile
 /// A run's batches, as its run file has them.
 fn source<K: Kind>(run: &RunFile<K>, prepared: &K::Prepared) -> Result<Source<K>> {
     let train = &run.train;
-    let rows = train.rows(K::targets_per_row(run.shape())).bad_input()?;
+    let rows = train.rows(K::targets_per_row(&run.shape_in_training())).bad_input()?;
     let source = K::batches(run, prepared, rows)?;
     match train.overfit.filter(|n| *n > source.distinct) {
         None => Ok(source),
@@ -156,7 +156,7 @@ fn options<K: Kind>(
             false => Progress::Lines,
         },
         interrupter: Interrupter::new(),
-        configured: serde_json::to_value(&target.run)?,
+        configured: serde_json::to_value(target.run.explicit())?,
         lock: Some(lock),
     })
 }

@@ -132,7 +132,8 @@ impl<K: Kind> Target<K> {
         check_widths::<K>(shape).bad_input()?;
         let space = shape.space()?;
         let fits = run.train.validate(&space);
-        fits.and_then(|()| run.train.rows(K::targets_per_row(shape)))
+        fits.and_then(|()| run.train.validate_seq_len(K::context(shape)))
+            .and_then(|()| run.train.rows(K::targets_per_row(&run.shape_in_training())))
             .map_err(typed::<K>)
             .bad_input()?;
         Ok(())
