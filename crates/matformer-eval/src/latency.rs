@@ -158,7 +158,7 @@ pub fn timed_walk<M: Elastic>(
 }
 
 fn unread(error: &dyn std::fmt::Display) -> matformer_nn::Error {
-    matformer_nn::Error::Read { tensor: "the device's work".to_owned(), message: error.to_string() }
+    matformer_nn::Error::read("the device's work", error)
 }
 
 #[cfg(test)]

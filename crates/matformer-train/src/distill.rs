@@ -158,9 +158,7 @@ fn divergence(teacher: Tensor<2>, student: Tensor<2>, temperature: f64) -> Tenso
 }
 
 fn read(scalar: Tensor<1>) -> Result<f32> {
-    let values: Vec<f32> = scalar.try_into_vec_as().map_err(|e| matformer_nn::Error::Read {
-        tensor: "distillation loss".to_owned(),
-        message: e.to_string(),
-    })?;
+    let values: Vec<f32> =
+        scalar.try_into_vec_as().map_err(|e| matformer_nn::Error::read("distillation loss", e))?;
     Ok(values.into_iter().sum())
 }

@@ -272,10 +272,7 @@ impl<M: Elastic> Trainer<M> {
         };
         let values: Vec<f32> = Tensor::cat(nats.into_iter().map(Tensor::inner).collect(), 0)
             .try_into_vec_as()
-            .map_err(|e| matformer_nn::Error::Read {
-                tensor: "loss".into(),
-                message: e.to_string(),
-            })?;
+            .map_err(|e| matformer_nn::Error::read("loss", e))?;
         sums.iter_mut().zip(values).for_each(|(sums, nats)| sums.nats = f64::from(nats));
         Ok((grads, sums))
     }
