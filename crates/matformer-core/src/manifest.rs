@@ -31,10 +31,36 @@ pub struct Manifest {
     /// SHA-256 of the `tokenizer.json` that goes with the weights, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer_sha256: Option<String>,
+    /// How the weights file holds numbers. It is read from that file, not written here.
+    #[serde(skip)]
+    pub dtype: Dtype,
+}
+
+/// How a weights file holds numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Dtype {
+    /// 32 bits each.
+    #[default]
+    F32,
+    /// The upper half of those.
+    Bf16,
+    /// 16 bits as IEEE 754 has them.
+    F16,
+}
+
+impl Dtype {
+    /// What `config.json` calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::Bf16 => "bfloat16",
+            Self::F16 => "float16",
+        }
+    }
 }
 
 /// Where weights come from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provenance {
     /// Version of the program that wrote them.
@@ -71,6 +97,7 @@ impl Manifest {
             provenance,
             weights_sha256: String::new(),
             tokenizer_sha256: None,
+            dtype: Dtype::F32,
         }
     }
 

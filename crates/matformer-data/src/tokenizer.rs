@@ -35,6 +35,7 @@ pub struct Tokenizer {
     hash: Hash,
     bos: u32,
     eos: u32,
+    pad: Option<u32>,
 }
 
 /// A token and the bytes of the text that it covers. A character cut into several tokens is covered
@@ -48,8 +49,9 @@ pub struct TokenSpan {
 }
 
 impl Tokenizer {
-    /// Loads a `tokenizer.json`. Its begin and end tokens are those of the `tokenizer_config.json`
-    /// beside it, else [`END_OF_TEXT`] is both.
+    /// Loads a `tokenizer.json`. Its begin, end and padding tokens are those of the
+    /// `tokenizer_config.json` beside it. Without an end token there, it is [`END_OF_TEXT`]; without
+    /// a begin token, that is the end token.
     ///
     /// # Errors
     /// [`Error::File`] if it cannot be read, [`Error::Tokenizer`] if it is not a tokenizer or has
@@ -74,7 +76,8 @@ impl Tokenizer {
         };
         let eos = id(special(&config, "eos_token").unwrap_or(END_OF_TEXT))?;
         let bos = special(&config, "bos_token").map_or(Ok(eos), id)?;
-        Ok(Self { hash: Hash::of(&bytes), path: path.into(), inner, bos, eos })
+        let pad = special(&config, "pad_token").and_then(|token| inner.token_to_id(token));
+        Ok(Self { hash: Hash::of(&bytes), path: path.into(), inner, bos, eos, pad })
     }
 
     /// Trains a byte-level BPE vocabulary of `vocab_size` tokens on `documents` and writes
@@ -164,6 +167,11 @@ impl Tokenizer {
     /// The token that ends a text and separates documents.
     pub fn eos(&self) -> u32 {
         self.eos
+    }
+
+    /// The token that fills up a batch, if the tokenizer has one.
+    pub fn pad(&self) -> Option<u32> {
+        self.pad
     }
 
     /// SHA-256 of `tokenizer.json`.
@@ -320,7 +328,9 @@ mod tests {
         };
         let loaded = load(r#"{"eos_token": {"content": "f"}, "bos_token": "x"}"#).unwrap();
         let id = |text: &str| tokenizer.encode(text).unwrap()[0];
-        assert_eq!((loaded.bos(), loaded.eos()), (id("x"), id("f")));
+        assert_eq!((loaded.bos(), loaded.eos(), loaded.pad()), (id("x"), id("f"), None));
+        let loaded = load(r#"{"eos_token": "f", "pad_token": "u"}"#).unwrap();
+        assert_eq!((loaded.bos(), loaded.pad()), (id("f"), Some(id("u"))));
         assert!(load(r#"{"eos_token": "</s>"}"#).unwrap_err().to_string().contains("</s>"));
         assert!(load("{").is_err());
         std::fs::write(tokenizer.path(), "{}").unwrap();

@@ -201,9 +201,8 @@ fn add(
     loss: RowLoss,
     ranks: Option<Vec<usize>>,
 ) -> Result<()> {
-    let nats: Vec<f32> = loss.nats.try_into_vec_as().map_err(|error| {
-        matformer_nn::Error::Read { tensor: "losses".to_owned(), message: error.to_string() }
-    })?;
+    let nats: Vec<f32> =
+        loss.nats.try_into_vec_as().map_err(|error| matformer_nn::Error::read("losses", error))?;
     for (row, (&document, nats)) in documents.iter().zip(nats).enumerate() {
         if let Some(sum) = sums.get_mut(document) {
             sum.nats += f64::from(nats);

@@ -174,9 +174,11 @@ fn tensor(set: &ImageSet, places: &[usize], device: &Device) -> Tensor<2> {
 
 /// Values of a tensor, called `name` in an error.
 pub(crate) fn floats(name: &str, tensor: Tensor<2>) -> Result<Vec<f32>> {
-    tensor.into_data().convert::<f32>().try_into_vec::<f32>().map_err(|error| {
-        matformer_nn::Error::Read { tensor: name.to_owned(), message: error.to_string() }.into()
-    })
+    tensor
+        .into_data()
+        .convert::<f32>()
+        .try_into_vec::<f32>()
+        .map_err(|error| matformer_nn::Error::read(name, error).into())
 }
 
 #[cfg(test)]

@@ -163,7 +163,7 @@ fn put_back<T>(state: &mut State, work: impl FnOnce(&mut State) -> Result<T>) ->
 }
 
 fn unread(error: &dyn std::fmt::Display) -> matformer_nn::Error {
-    matformer_nn::Error::Read { tensor: "the device's work".to_owned(), message: error.to_string() }
+    matformer_nn::Error::read("the device's work", error)
 }
 
 #[cfg(test)]

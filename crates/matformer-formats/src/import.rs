@@ -1,11 +1,12 @@
 //! Vision transformers of other programs, as elastic models.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 use burn::tensor::{Device, TensorData};
 use matformer_nn::{
-    ConfigFile, Configured, Folder, ModelConfig, Result,
+    ConfigFile, Folder, ModelConfig, Result,
     config::unfit,
+    folder::TensorName,
     params,
     weights::{Tensors, WeightFiles},
 };
@@ -64,7 +65,7 @@ pub fn import_vit(
         return Err(file.wrong("num_hidden_layers", &expected));
     }
     whole.validate().map_err(|error| match described.names {
-        // Its sizes are those of its tensors.
+        // Its sizes were read from its tensors.
         Names::Timm { .. } => file.blame(error, |field| field),
         _ => file.blame(error, MatVit::config_key),
     })?;
@@ -80,10 +81,16 @@ pub fn import_vit(
     let fits = |n: &usize| widths.iter().all(|width| width % n == 0);
     let width_multiple = [32, 16, 8, 4, 2].into_iter().find(fits).unwrap_or(1);
     let config = MatVitConfig { granularities: Some(widths), width_multiple, ..whole };
-    // What is wrong now are the widths that were asked for.
+    // An error here is about the widths that were asked for.
     config.validate()?;
-    let model = MatVit::unset(&config, device)?;
-    let model = params::fill(model, |path, shape| read(&described, &mut tensors, path, shape))?;
+    let model = <MatVit as Folder>::unset(&config, config.space()?, device)?;
+    let names: HashMap<String, TensorName> = params::shapes(&model)
+        .into_iter()
+        .map(|(path, _)| (path.clone(), model.tensor_name(&path)))
+        .collect();
+    let model = params::fill(model, |path, shape| {
+        read(&described, &mut tensors, &names[path], path, shape)
+    })?;
     let left_out: Vec<String> = tensors.unread().map(str::to_owned).collect();
     let n = tensors.len() - left_out.len();
     tensors.check_only(
@@ -104,13 +111,13 @@ pub fn import_vit(
 fn read(
     described: &Described,
     tensors: &mut Tensors<'_>,
+    stored: &TensorName,
     path: &str,
     shape: &[usize],
 ) -> Result<TensorData> {
     if !described.head && path.contains("head.") {
         return Ok(TensorData::zeros::<f32, _>(shape.to_vec()));
     }
-    let stored = MatVit::tensor_name(path);
     let place = described.names.place(&stored.name);
     let on_disk = stored.on_disk(shape);
     let mut values = match place.third {

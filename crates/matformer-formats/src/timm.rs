@@ -1,12 +1,12 @@
 //! timm's folders, written.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
-use matformer_core::fs;
+use matformer_core::{Dtype, fs};
 use matformer_nn::{
     Elastic, Error, Folder, Result,
     folder::CONFIG,
-    weights::{self, Stored, WEIGHTS},
+    weights::{self, StoredTensor, WEIGHTS},
 };
 use matformer_vit::{MatVit, MatVitConfig, Pooling};
 use serde_json::{Value, json};
@@ -16,10 +16,11 @@ use crate::{Normalization, names::Names};
 /// What timm adds to the variance in the norms of a vision transformer.
 pub const NORM_EPS: f64 = 1e-6;
 
-/// Writes a model whose layers are all as wide as each other into `dir` as timm writes one:
-/// `config.json` and `model.safetensors`, which `timm.create_model("local-dir:DIR", pretrained=True)`
-/// loads (not atomic: publish the folder with [`matformer_core::fs::publish_dir`]). timm adds 1e-6
-/// ([`NORM_EPS`]) to the variance in norms: a model with another `norm_eps` becomes a slightly other one.
+/// Writes a model whose layers are equally wide into `dir` as timm writes one: `config.json` and
+/// `model.safetensors`, which `timm.create_model("local-dir:DIR", pretrained=True)` loads. The folder
+/// as a whole is not written atomically: publish it with [`matformer_core::fs::publish_dir`]. timm
+/// adds 1e-6 ([`NORM_EPS`]) to the variance in norms, so a model with another `norm_eps` gives
+/// slightly different numbers there.
 ///
 /// # Errors
 /// When layers differ in width, or a file cannot be written.
@@ -39,27 +40,31 @@ pub fn save_timm(model: &MatVit, normalization: &Normalization, dir: &Path) -> R
     fs::create_dir_all(dir)?;
     let text = format!("{:#}\n", description(config, normalization));
     fs::write_atomic(dir.join(CONFIG), text.as_bytes())?;
-    let tensors = weights::stored(model, MatVit::tensor_name)?;
-    weights::write(renamed(tensors, &Names::Timm { norm }), &dir.join(WEIGHTS))
+    let tensors = weights::stored(model, |path| model.tensor_name(path));
+    let tensors = renamed(tensors, &Names::Timm { norm });
+    weights::write(tensors, Dtype::F32, &dir.join(WEIGHTS))
 }
 
 /// The same tensors under timm's names: queries, keys and values in one, in this order.
-fn renamed(tensors: Stored, names: &Names) -> Stored {
-    let mut renamed = Stored::new();
-    for (ours, (shape, values)) in tensors {
-        let place = names.place(&ours);
-        let Some(third) = place.third else {
-            renamed.insert(place.name, (shape, values));
-            continue;
-        };
-        let (whole, into) = renamed.entry(place.name).or_insert_with(|| {
-            let mut whole = shape.clone();
-            whole[0] *= 3;
-            (whole, vec![0.0; 3 * values.len()])
-        });
-        debug_assert_eq!(whole[0], 3 * shape[0]);
-        into[third * values.len()..][..values.len()].copy_from_slice(&values);
+fn renamed(tensors: Vec<StoredTensor>, names: &Names) -> Vec<StoredTensor> {
+    let mut thirds: BTreeMap<String, BTreeMap<usize, StoredTensor>> = BTreeMap::new();
+    let mut renamed = Vec::new();
+    for mut tensor in tensors {
+        let place = names.place(&tensor.name);
+        tensor.name.clone_from(&place.name);
+        match place.third {
+            None => renamed.push(tensor),
+            Some(third) => {
+                thirds.entry(place.name).or_default().insert(third, tensor);
+            }
+        }
     }
+    renamed.extend(thirds.into_values().filter_map(|thirds| {
+        thirds.into_values().reduce(|mut whole, third| {
+            whole.append(third);
+            whole
+        })
+    }));
     renamed
 }
 
@@ -119,9 +124,10 @@ fn description(c: &MatVitConfig, normalization: &Normalization) -> Value {
 /// A ratio r of which timm makes the width again, as `int(d_model * r)`.
 fn ratio(d_ff: usize, d_model: usize) -> f64 {
     let ratio = d_ff as f64 / d_model as f64;
-    match (d_model as f64 * ratio) as usize == d_ff {
-        true => ratio,
-        false => (d_ff as f64 + 0.5) / d_model as f64,
+    if (d_model as f64 * ratio) as usize == d_ff {
+        ratio
+    } else {
+        (d_ff as f64 + 0.5) / d_model as f64
     }
 }
 

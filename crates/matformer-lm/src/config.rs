@@ -6,6 +6,8 @@ use matformer_nn::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::SpecialTokens;
+
 /// Shape of a MatLM: the `[model.lm]` table of a run file.
 ///
 /// The defaults are those of the `demo` preset.
@@ -45,6 +47,9 @@ pub struct MatLmConfig {
     /// Feed-forward width of each layer, where layers differ: an extracted submodel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer_d_ff: Option<Vec<usize>>,
+    /// Ids for other programs. In a run they follow the tokenizer, so a run file has none.
+    #[serde(skip)]
+    pub special_tokens: SpecialTokens,
 }
 
 impl Default for MatLmConfig {
@@ -65,6 +70,7 @@ impl Default for MatLmConfig {
             rope_theta: 10_000.0,
             norm_eps: 1e-5,
             layer_d_ff: None,
+            special_tokens: SpecialTokens::default(),
         }
     }
 }
@@ -137,7 +143,7 @@ impl ModelConfig for MatLmConfig {
             return unfit("head_dim", self.head_dim(), expected);
         }
         config::check_norm_eps(self.norm_eps)?;
-        // A base below 1 turns faster with each pair, soon by more than there are numbers for.
+        // Below 1, each pair turns faster than the one before, which soon overflows.
         if !(1.0..=1e30).contains(&self.rope_theta) {
             return unfit("rope_theta", self.rope_theta, "from 1 to 1e30");
         }

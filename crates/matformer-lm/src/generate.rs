@@ -140,10 +140,8 @@ fn step(
 }
 
 fn read_rows(logits: Tensor<2>, rows: usize) -> Result<Vec<Vec<f32>>> {
-    let all: Vec<f32> = logits.try_into_vec_as().map_err(|e| matformer_nn::Error::Read {
-        tensor: "logits".to_owned(),
-        message: e.to_string(),
-    })?;
+    let all: Vec<f32> =
+        logits.try_into_vec_as().map_err(|e| matformer_nn::Error::read("logits", e))?;
     Ok(all.chunks(all.len() / rows).map(<[f32]>::to_vec).collect())
 }
 

@@ -3,11 +3,13 @@
 mod config;
 mod costs;
 mod error;
+mod families;
 mod folder;
 mod generate;
 mod model;
 mod preset;
 mod score;
+mod special;
 
 pub use config::MatLmConfig;
 pub use costs::costs;
@@ -16,3 +18,4 @@ pub use generate::{GenerateOptions, Generated, generate};
 pub use model::{LmTarget, MatLm, Tokens};
 pub use preset::{PAPER_TABLE, PaperModel, Preset};
 pub use score::score;
+pub use special::SpecialTokens;

@@ -5,7 +5,7 @@ use burn::{
     nn::{RmsNorm, RmsNormConfig},
     tensor::{Device, Int, Tensor, TensorData},
 };
-use matformer_core::{Granularities, Space, Spans};
+use matformer_core::{Space, Spans};
 use matformer_nn::{
     Attention, AttentionConfig, Elastic, Hidden, ModelConfig, NestedFfn, NestedFfnConfig, Output,
     Pass, RowLoss, State,
@@ -65,10 +65,11 @@ impl MatLm {
     /// # Errors
     /// When the configuration does not make a model.
     pub fn new(config: &MatLmConfig, seed: u64, device: &Device) -> Result<Self> {
+        config.validate()?;
         let c = config.clone();
         let residual = 1.0 / (2.0 * c.n_layers as f64).sqrt();
         let q_dim = (c.n_heads * c.head_dim()) as f64;
-        Ok(init::init(Self::zeros(config, device)?, seed, |path, _| {
+        Ok(init::init(Self::unset(config, c.space()?, device), seed, |path, _| {
             let fan_in = |n: f64| Init::Normal(1.0 / n.sqrt());
             match path.rsplit('.').next().unwrap_or(path) {
                 "gamma" => Init::Ones,
@@ -80,9 +81,8 @@ impl MatLm {
         }))
     }
 
-    /// A model whose parameters wait to be filled, and take no memory until then.
-    pub(crate) fn zeros(config: &MatLmConfig, device: &Device) -> matformer_nn::Result<Self> {
-        config.validate()?;
+    /// A model whose parameters are not filled yet, and take no memory until they are.
+    pub(crate) fn unset(config: &MatLmConfig, space: Space, device: &Device) -> Self {
         let (c, nested) = (config, config.nested());
         let embedding = || params::unset([c.vocab_size, c.d_model], device);
         let new_norm = || RmsNormConfig::new(c.d_model).with_epsilon(c.norm_eps).init(device);
@@ -102,20 +102,14 @@ impl MatLm {
             }
             .init(device),
         };
-        Ok(Self {
+        Self {
             embed: embedding(),
             layers: (0..c.n_layers).map(layer).collect(),
             norm: new_norm(),
             head: (!c.tied_embeddings).then(embedding),
-            space: c.space()?,
+            space,
             config: c.clone(),
-        })
-    }
-
-    /// The same widths under other names: those of the folder that the model comes from.
-    pub(crate) fn with_granularities(mut self, granularities: Granularities) -> Self {
-        self.space.granularities = granularities;
-        self
+        }
     }
 
     /// The model's shape.

@@ -28,10 +28,9 @@ pub fn score(model: &MatLm, submodel: &Submodel, tokens: &[u32]) -> Result<Vec<O
         let target = model.targets(1, &window[1..], None)?;
         let walked = walk(model, &input, &plan, &mut State::new())?;
         let nats = model.token_nats(&walked.of(0), &target);
-        let nats: Vec<f32> = nats.try_into_vec_as().map_err(|e| matformer_nn::Error::Read {
-            tensor: "log-probabilities".to_owned(),
-            message: e.to_string(),
-        })?;
+        let nats: Vec<f32> = nats
+            .try_into_vec_as()
+            .map_err(|e| matformer_nn::Error::read("log-probabilities", e))?;
         let known = logprobs.len() - (start + 1);
         logprobs.extend(nats[known..].iter().map(|n| Some(-n)));
         start = end.saturating_sub(context / 2 + 1).max(start + 1);

@@ -79,7 +79,7 @@ fn check(model: &MatLm, golden: &str, name: &str) {
     let expected = floats(&file, &format!("{name}.loss"))[0];
     assert!((loss - expected).abs() < 1e-5, "{name}: loss {loss} against {expected}");
 
-    check_gradients(model, &grads, &file, name, MatLm::tensor_name);
+    check_gradients(model, &grads, &file, name, |path| model.tensor_name(path));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What the configurations of all models have in common: nested widths, sizes and their limits.
 
 use matformer_core::{Granularities, Space};
-use serde::Serialize;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{Error, Result};
 
@@ -10,17 +10,19 @@ pub const MAX_SIZE: usize = 1 << 24;
 /// The most layers.
 pub const MAX_LAYERS: usize = 10_000;
 
-/// Shape of a model: the table of a run file that holds it.
-pub trait ModelConfig: Clone + Serialize {
-    /// Keys that decide which tensors a model has; the others may differ between two models of the
-    /// same weights.
+/// Shape of a model. In a run file it is a table.
+pub trait ModelConfig: Clone + Serialize + DeserializeOwned {
+    /// The keys that decide which tensors a model has and what they mean. The others may differ
+    /// between two models with the same weights.
     const WEIGHT_KEYS: &'static [&'static str];
 
     /// Checks everything that building relies on.
     ///
     /// # Errors
     /// [`Error::Config`] names the first field that does not fit.
-    fn validate(&self) -> Result<()>;
+    fn validate(&self) -> Result<()> {
+        self.nested().check()
+    }
 
     /// Layers and widths.
     fn nested(&self) -> Nested;
@@ -28,7 +30,7 @@ pub trait ModelConfig: Clone + Serialize {
     /// The same model with other widths.
     fn with_nested(&self, nested: Nested) -> Self;
 
-    /// The configuration as it is compared: what may be left out is written out.
+    /// The configuration with every default written out, for comparisons.
     fn explicit(&self) -> Self {
         self.clone()
     }
@@ -41,8 +43,8 @@ pub trait ModelConfig: Clone + Serialize {
         self.nested().space()
     }
 
-    /// The first key in which two configurations differ so that the weights of one are none of the
-    /// other, with what each holds.
+    /// The first key in which two configurations differ so that one cannot have the weights of the
+    /// other, with the values of both.
     fn other_weights(&self, other: &Self) -> Option<(&'static str, String, String)> {
         let values = |c: &Self| serde_json::to_value(c.explicit()).unwrap_or_default();
         let (ours, theirs) = (values(self), values(other));
@@ -54,7 +56,7 @@ pub trait ModelConfig: Clone + Serialize {
 }
 
 /// Layers and feed-forward widths of a configuration, under the names of its fields.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Nested {
     /// Layers.
     pub n_layers: usize,
@@ -63,12 +65,19 @@ pub struct Nested {
     /// What every width other than a granularity must be a multiple of.
     pub width_multiple: usize,
     /// Widths that training sees, ascending; d_ff/8, /4, /2, /1 if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub granularities: Option<Vec<usize>>,
     /// Feed-forward width of each layer, where layers differ: an extracted submodel.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub layer_d_ff: Option<Vec<usize>>,
 }
 
 impl Nested {
+    /// Layers of equal widths, with the default granularities.
+    pub fn new(n_layers: usize, d_ff: usize, width_multiple: usize) -> Self {
+        Self { n_layers, d_ff, width_multiple, granularities: None, layer_d_ff: None }
+    }
+
     /// Feed-forward width of a layer's matrices.
     pub fn d_ff_of(&self, layer: usize) -> usize {
         self.layer_d_ff.as_ref().and_then(|widths| widths.get(layer).copied()).unwrap_or(self.d_ff)
@@ -86,7 +95,7 @@ impl Nested {
         Ok(Space::new(self.n_layers, self.d_ff, self.width_multiple, granularities)?)
     }
 
-    /// Checks layers and widths, once their sizes were ([`check_sizes`]).
+    /// Checks layers and widths, after their sizes ([`check_sizes`]).
     ///
     /// # Errors
     /// [`Error::Config`]; as [`space`](Self::space).
@@ -104,10 +113,10 @@ impl Nested {
     }
 }
 
-/// A field that makes no model, as an error.
+/// The error of a field that does not make a model.
 ///
 /// # Errors
-/// [`Error::Config`], always.
+/// Always [`Error::Config`].
 pub fn unfit<T>(field: &str, found: impl ToString, expected: impl Into<String>) -> Result<T> {
     let (field, found, expected) = (field.to_owned(), found.to_string(), expected.into());
     Err(Error::Config { field, found, expected })
@@ -121,19 +130,20 @@ pub fn check_sizes(sizes: &[(&str, usize)]) -> Result<()> {
     if let Some((field, _)) = sizes.iter().find(|(_, n)| *n == 0) {
         return unfit(field, 0, "at least 1");
     }
-    match sizes.iter().find(|(_, n)| *n > MAX_SIZE) {
-        Some((field, n)) => unfit(field, n, format!("at most {MAX_SIZE}")),
-        None => Ok(()),
+    if let Some((field, n)) = sizes.iter().find(|(_, n)| *n > MAX_SIZE) {
+        return unfit(field, n, format!("at most {MAX_SIZE}"));
     }
+    Ok(())
 }
 
 /// Checks a norm's epsilon.
 ///
 /// # Errors
-/// [`Error::Config`]: in single precision, less is 0, more leaves nothing of the hidden state.
+/// [`Error::Config`]: in single precision a smaller one is 0, and a larger one outweighs the hidden
+/// state.
 pub fn check_norm_eps(norm_eps: f64) -> Result<()> {
-    match (1e-30..=1.0).contains(&norm_eps) {
-        true => Ok(()),
-        false => unfit("norm_eps", norm_eps, "from 1e-30 to 1"),
+    if (1e-30..=1.0).contains(&norm_eps) {
+        return Ok(());
     }
+    unfit("norm_eps", norm_eps, "from 1e-30 to 1")
 }

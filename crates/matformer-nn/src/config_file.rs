@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use matformer_core::{Manifest, fs};
-use serde_json::Value;
+use matformer_core::fs;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use crate::{Error, Result};
 
@@ -21,7 +22,7 @@ impl ConfigFile {
     /// Reads the file in `dir`.
     ///
     /// # Errors
-    /// When it is missing or no JSON.
+    /// When it is missing or not JSON.
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(CONFIG);
         let text = fs::read_to_string(&path)?;
@@ -33,15 +34,44 @@ impl ConfigFile {
 
     /// What a key holds; `None` also for `null`.
     pub fn get(&self, key: &str) -> Option<&Value> {
-        self.value.get(key).filter(|value| !value.is_null())
+        self.raw(key).filter(|value| !value.is_null())
     }
 
-    /// A key that holds another thing than `expected`, as an error.
+    /// What a key holds, also where that is `null`.
+    pub fn raw(&self, key: &str) -> Option<&Value> {
+        self.value.get(key)
+    }
+
+    /// The whole file as a configuration that is written as it is in memory.
+    ///
+    /// # Errors
+    /// When a key is missing or holds something else.
+    pub fn parse<C: DeserializeOwned>(&self) -> Result<C> {
+        C::deserialize(&self.value)
+            .map_err(|error| file(&self.path, error.to_string(), "the keys of a configuration"))
+    }
+
+    /// The JSON object in another file of the same folder; `None` where there is no such file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not a JSON object.
+    pub fn beside(&self, name: &str) -> Result<Option<Map<String, Value>>> {
+        let path = self.path.with_file_name(name);
+        if !path.exists() {
+            return Ok(None);
+        }
+        match serde_json::from_str(&fs::read_to_string(&path)?) {
+            Ok(map) => Ok(Some(map)),
+            Err(error) => Err(file(&path, error.to_string(), "a JSON object")),
+        }
+    }
+
+    /// The error of a key that does not hold what was expected.
     pub fn wrong(&self, key: &str, expected: &str) -> Error {
         self.wrong_value(key, self.value.get(key).unwrap_or(&Value::Null), expected)
     }
 
-    /// The same of what some key holds.
+    /// The same error of a value that was found at `key`.
     pub fn wrong_value(&self, key: &str, found: &Value, expected: &str) -> Error {
         file(&self.path, format!("`{key}`: {found}"), expected)
     }
@@ -49,7 +79,7 @@ impl ConfigFile {
     /// A size.
     ///
     /// # Errors
-    /// When it is missing or no whole number.
+    /// When it is missing or not a whole number.
     pub fn number(&self, key: &str) -> Result<usize> {
         let number = self.get(key).and_then(Value::as_u64);
         number.map(|n| n as usize).ok_or_else(|| self.wrong(key, "a whole number"))
@@ -58,14 +88,38 @@ impl ConfigFile {
     /// A size that may be missing.
     ///
     /// # Errors
-    /// When it is no whole number.
+    /// When it is not a whole number.
     pub fn optional(&self, key: &str) -> Result<Option<usize>> {
         self.get(key).map(|_| self.number(key)).transpose()
     }
 
-    /// A number, if it is one.
-    pub fn float(&self, key: &str) -> Option<f64> {
-        self.get(key).and_then(Value::as_f64)
+    /// A list of sizes that may be missing.
+    ///
+    /// # Errors
+    /// When it is not a list of whole numbers.
+    pub fn optional_list(&self, key: &str) -> Result<Option<Vec<usize>>> {
+        self.typed(key, "a list of whole numbers")
+    }
+
+    /// A number that may be missing.
+    ///
+    /// # Errors
+    /// When it is not a number.
+    pub fn float(&self, key: &str) -> Result<Option<f64>> {
+        self.typed(key, "a number")
+    }
+
+    /// A switch, off where it is missing.
+    ///
+    /// # Errors
+    /// When it is neither `true` nor `false`.
+    pub fn flag(&self, key: &str) -> Result<bool> {
+        Ok(self.typed(key, "`true` or `false`")?.unwrap_or(false))
+    }
+
+    fn typed<T: DeserializeOwned>(&self, key: &str, expected: &str) -> Result<Option<T>> {
+        let parse = |value| T::deserialize(value).map_err(|_| self.wrong(key, expected));
+        self.get(key).map(parse).transpose()
     }
 
     /// A text, if it is one.
@@ -87,23 +141,8 @@ impl ConfigFile {
         }
     }
 
-    /// Checks layers and widest width against the manifest's.
-    ///
-    /// # Errors
-    /// When they differ.
-    pub(crate) fn check_manifest(&self, manifest: &Manifest) -> Result<()> {
-        let pairs =
-            [("intermediate_size", manifest.d_ff), ("num_hidden_layers", manifest.n_layers)];
-        for (key, theirs) in pairs {
-            if self.number(key)? != theirs {
-                return Err(self.wrong(key, &format!("{theirs}, as in `{}`", Manifest::FILE)));
-            }
-        }
-        Ok(())
-    }
-
-    /// A configuration that makes no model, as an error of this file; `key` names a field as the
-    /// file does.
+    /// Turns the error of a configuration that does not make a model into one of this file. `key`
+    /// gives the file's name for a field.
     pub fn blame(&self, error: Error, key: impl Fn(&str) -> &str) -> Error {
         match error {
             Error::Config { field, found, expected } => {

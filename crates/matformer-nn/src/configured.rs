@@ -1,65 +1,23 @@
-//! Models that a configuration describes: read from `config.json`, cut to one submodel, given
-//! another configuration.
+//! Models made of another's weights: cut to one submodel, or with another configuration.
 
-use std::{collections::HashMap, path::Path};
+use std::collections::HashMap;
 
-use burn::tensor::{Device, TensorData};
-use matformer_core::{Granularities, Granularity, Manifest, Submodel};
+use burn::tensor::TensorData;
+use matformer_core::{Granularities, Granularity, Space, Submodel};
 
 use crate::{
-    ConfigFile, Error, Folder, Result,
+    Error, Folder, Result,
     config::{ModelConfig, Nested},
-    params,
+    params::{self, Parameter},
 };
 
-/// A model kind with a configuration: [`extract`] makes standalone models of its submodels.
-pub trait Configured: Folder {
-    /// Its shape.
-    type Config: ModelConfig;
-
-    /// The model's shape.
-    fn config(&self) -> &Self::Config;
-
-    /// A model whose parameters wait to be filled ([`params::unset`]), and take no memory until
-    /// then.
-    ///
-    /// # Errors
-    /// When the configuration does not make a model.
-    fn unset(config: &Self::Config, device: &Device) -> Result<Self>;
-
-    /// The same widths under other names: those of the folder that the model comes from.
-    fn with_granularities(self, granularities: Granularities) -> Self;
-
-    /// The configuration that a folder's `config.json` describes; widths and granularities are the
-    /// manifest's.
-    ///
-    /// # Errors
-    /// When a key is missing or holds what the kind does not have.
-    fn read_config(file: &ConfigFile, manifest: &Manifest) -> Result<Self::Config>;
-
-    /// What `config.json` calls a field of the configuration.
-    fn config_key(field: &str) -> &str;
-}
-
-/// The model of a folder, its weights not yet read: [`Folder::build`] of a configured kind.
-///
-/// # Errors
-/// When `config.json` cannot be read, makes no model, or fits the manifest not.
-pub fn build<M: Configured>(dir: &Path, manifest: &Manifest, device: &Device) -> Result<M> {
-    let file = ConfigFile::read(dir)?;
-    let config = M::read_config(&file, manifest)?;
-    file.check_manifest(manifest)?;
-    let model = M::unset(&config, device).map_err(|error| file.blame(error, M::config_key))?;
-    Ok(model.with_granularities(manifest.granularities.clone()))
-}
-
 /// The standalone model of one submodel: the same weights, cut by prefix, every layer exactly as
-/// wide as the submodel. Granularities that are no wider than it keep their names in it; a width
-/// that is none becomes the largest, named after itself: `w96`.
+/// wide as in the submodel. Granularities that are not wider than it keep their names. If its
+/// widest width is not one of them, that becomes the largest, named after itself: `w96`.
 ///
 /// # Errors
 /// When the submodel does not fit the model, or a tensor cannot be read from its device.
-pub fn extract<M: Configured>(model: &M, submodel: &Submodel) -> Result<M> {
+pub fn extract<M: Folder>(model: &M, submodel: &Submodel) -> Result<M> {
     let space = model.space();
     space.check(submodel)?;
     let d_ff = submodel.max_width();
@@ -75,8 +33,8 @@ pub fn extract<M: Configured>(model: &M, submodel: &Submodel) -> Result<M> {
         layer_d_ff: submodel.uniform_width().is_none().then(|| submodel.widths().to_vec()),
         ..model.config().nested()
     });
-    let target = M::unset(&config, &model.device())?.with_granularities(granularities);
-    refill(model, target, to_prefix)
+    let space = Space::new(space.n_layers, d_ff, space.multiple, granularities)?;
+    refill(model, &config, space, to_prefix)
 }
 
 /// The same weights in a model of another configuration, whose granularities and constants may be
@@ -84,18 +42,19 @@ pub fn extract<M: Configured>(model: &M, submodel: &Submodel) -> Result<M> {
 ///
 /// # Errors
 /// [`Error::Config`] names the first key that other weights would be needed for.
-pub fn with_config<M: Configured>(model: &M, config: &M::Config) -> Result<M> {
+pub fn with_config<M: Folder>(model: &M, config: &M::Config) -> Result<M> {
     converted(model, config, config, to_prefix)
 }
 
-/// The weights of a model, each through `convert(path, shape, values)`, in one of another
-/// configuration. `comparable` is that configuration without what `convert` takes care of: in all
-/// else that decides which tensors there are it must be the model's.
+/// A model of another configuration with the weights of this one, each passed through
+/// `convert(path, shape, values)`, which returns values of that shape. `comparable` is the new
+/// configuration, except for what `convert` takes care of: its other keys that decide which
+/// tensors there are must be as in the model.
 ///
 /// # Errors
-/// [`Error::Config`] names the first key that other weights would be needed for; what `convert`
-/// says.
-pub fn converted<M: Configured>(
+/// [`Error::Config`] names the first key that other weights would be needed for; an error of
+/// `convert` is returned as it is.
+pub fn converted<M: Folder>(
     model: &M,
     config: &M::Config,
     comparable: &M::Config,
@@ -104,38 +63,36 @@ pub fn converted<M: Configured>(
     if let Some((field, found, expected)) = comparable.other_weights(model.config()) {
         return crate::config::unfit(field, found, format!("{expected}, as in the weights"));
     }
-    let mut target = M::unset(config, &model.device())?;
+    let mut space = config.space()?;
     // The same widths keep their names, which the configuration does not hold.
-    let (ours, theirs) = (&model.space().granularities, &target.space().granularities);
-    if ours.widths() == theirs.widths() {
-        target = target.with_granularities(ours.clone());
+    let ours = &model.space().granularities;
+    if ours.widths() == space.granularities.widths() {
+        space.granularities = ours.clone();
     }
-    refill(model, target, convert)
+    refill(model, config, space, convert)
 }
 
-/// Fills a model with the values of another, each converted.
-fn refill<M: Configured>(
+/// A model of another configuration, filled with the converted values of this one, one parameter
+/// at a time.
+fn refill<M: Folder>(
     model: &M,
-    target: M,
+    config: &M::Config,
+    space: Space,
     mut convert: impl FnMut(&str, &[usize], TensorData) -> Result<TensorData>,
 ) -> Result<M> {
-    let mut values = HashMap::new();
-    params::read(model, |path, data| {
-        values.insert(path.to_owned(), data);
-        Ok(())
-    })?;
+    config.validate()?;
+    let target = M::unset(config, space, &model.device())?;
+    let parameters: HashMap<String, Parameter> =
+        params::all(model).into_iter().map(|p| (p.path.clone(), p)).collect();
     params::fill(target, |path, shape| {
-        let data = values.remove(path).ok_or_else(|| missing(path, "no such parameter"))?;
-        convert(path, shape, data)
+        let parameter =
+            parameters.get(path).ok_or_else(|| Error::read(path, "no such parameter"))?;
+        convert(path, shape, parameter.read()?)
     })
 }
 
-fn missing(path: &str, message: &str) -> Error {
-    Error::Read { tensor: path.to_owned(), message: message.to_owned() }
-}
-
 fn to_prefix(path: &str, shape: &[usize], data: TensorData) -> Result<TensorData> {
-    prefix(data, shape).ok_or_else(|| missing(path, "not a prefix"))
+    prefix(data, shape).ok_or_else(|| Error::read(path, "not a prefix"))
 }
 
 /// The first rows of row-major values: exactly `shape`.

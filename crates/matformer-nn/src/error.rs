@@ -1,6 +1,6 @@
 //! What can go wrong in this crate.
 
-use std::path::PathBuf;
+use std::{fmt::Display, path::PathBuf};
 
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -173,6 +173,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// [`Error::Read`] of a tensor, with what the backend said.
+    pub fn read(tensor: impl Into<String>, cause: impl Display) -> Self {
+        Self::Read { tensor: tensor.into(), message: cause.to_string() }
+    }
+
     /// What to do about it, where there is something to do.
     pub fn hint(&self) -> Option<String> {
         match self {

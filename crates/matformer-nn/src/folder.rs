@@ -1,16 +1,19 @@
-//! Model folders: what every command reads and writes, and a Hugging Face folder.
-//!
-//! `config.json`, `model.safetensors` (or sharded, with its index), `matformer.json`. Weight
-//! names and layouts stay out of model code: a model says here how its parameters are called on
-//! disk.
+//! Model folders: `config.json`, `model.safetensors` (or several files and their index) and
+//! `matformer.json`. Every command reads and writes them, and they are Hugging Face folders too.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::Path,
+};
 
 use burn::{module::Module, tensor::Device};
-use matformer_core::{Manifest, fs};
+use matformer_core::{Dtype, Manifest, Space, fs};
+use serde_json::Value;
 
 use crate::{
-    Elastic, Error, Result, params,
+    ConfigFile, Elastic, Error, Result,
+    config::{ModelConfig, Nested},
+    params,
     weights::{self, Tensors, WeightFiles},
 };
 pub use crate::{
@@ -18,51 +21,106 @@ pub use crate::{
     weights::{TensorName, WEIGHTS},
 };
 
-/// A model kind that lives in a folder.
+/// A kind of model that lives in a folder. Its configuration and its weights are all there is to
+/// it, so it can also be cut to a submodel ([`extract`](crate::extract)) and given another
+/// configuration ([`with_config`](crate::with_config)).
 pub trait Folder: Elastic + Module {
     /// What `matformer.json` and `info` call this kind of model.
     const KIND: &'static str;
 
-    /// The model that a folder's `config.json` and manifest describe, its weights not yet read:
-    /// [`params::unset`] makes parameters that take no memory until they are.
+    /// Its shape.
+    type Config: ModelConfig;
+
+    /// The model's shape.
+    fn config(&self) -> &Self::Config;
+
+    /// A model of a valid configuration whose parameters are not filled yet. Make them with
+    /// [`params::unset`], and they take no memory until they are. `space` has the widths of the
+    /// configuration and their names.
     ///
     /// # Errors
-    /// When the configuration cannot be read or built.
-    fn build(dir: &Path, manifest: &Manifest, device: &Device) -> Result<Self>;
+    /// When the configuration does not make a model.
+    fn unset(config: &Self::Config, space: Space, device: &Device) -> Result<Self>;
 
-    /// The text of `config.json`, and of other small files that belong to the model, by name.
-    fn config_files(&self) -> Vec<(String, String)>;
+    /// The configuration that a `config.json` describes. Its granularities are replaced by those
+    /// of `matformer.json`.
+    ///
+    /// # Errors
+    /// When a key is missing, or holds something that this kind does not have.
+    fn read_config(file: &ConfigFile) -> Result<Self::Config> {
+        file.parse()
+    }
+
+    /// Names and contents of `config.json` and of other small files that belong to the model.
+    /// `dtype` is that of the weights file beside them.
+    fn config_files(&self, _dtype: Dtype) -> Vec<(&'static str, Value)> {
+        vec![(CONFIG, serde_json::to_value(self.config()).unwrap_or_default())]
+    }
 
     /// How the parameter at `path` is stored.
-    fn tensor_name(path: &str) -> TensorName;
+    fn tensor_name(&self, path: &str) -> TensorName {
+        TensorName { name: path.to_owned(), transposed: false }
+    }
+
+    /// What `config.json` calls a field of the configuration.
+    fn config_key(field: &str) -> &str {
+        field
+    }
 }
 
-/// Writes a model's files into `dir` (not atomic: publish the folder with
-/// [`matformer_core::fs::publish_dir`]), with the weights' hash set in the manifest.
+/// Writes a model's files into `dir`, its weights as the manifest's `dtype`, one tensor at a time.
+/// Returns the manifest with the hash of the weights. The folder as a whole is not written
+/// atomically: publish it with [`matformer_core::fs::publish_dir`].
 ///
 /// # Errors
-/// When a file cannot be written or a tensor not be read from its device.
+/// When a file cannot be written, or a tensor cannot be read from its device.
 pub fn save<M: Folder>(model: &M, manifest: &Manifest, dir: &Path) -> Result<Manifest> {
     fs::create_dir_all(dir)?;
-    for (name, text) in model.config_files() {
-        fs::write_atomic(dir.join(name), text.as_bytes())?;
+    for (name, value) in model.config_files(manifest.dtype) {
+        fs::write_atomic(dir.join(name), format!("{value:#}\n").as_bytes())?;
     }
-    weights::write(weights::stored(model, M::tensor_name)?, &dir.join(WEIGHTS))?;
+    let tensors = weights::stored(model, |path| model.tensor_name(path));
+    weights::write(tensors, manifest.dtype, &dir.join(WEIGHTS))?;
     let mut manifest = manifest.clone();
     manifest.weights_sha256 = fs::sha256_file(dir.join(WEIGHTS))?;
     manifest.save(dir)?;
     Ok(manifest)
 }
 
-/// Reads a model and its manifest from `dir`, and checks the weights against the hash that the
-/// manifest names. Nothing is allocated for a shape that the weights file does not hold, where
-/// [`Folder::build`] leaves its parameters unset ([`params::unset`]).
+/// The model that the `config.json` in `dir` and its manifest describe, its weights not yet read.
+///
+/// # Errors
+/// When `config.json` cannot be read, does not make a model, or does not fit the manifest.
+pub fn build<M: Folder>(dir: &Path, manifest: &Manifest, device: &Device) -> Result<M> {
+    let file = ConfigFile::read(dir)?;
+    let config = M::read_config(&file)?;
+    let nested = config.nested();
+    for (field, found, expected) in
+        [("d_ff", nested.d_ff, manifest.d_ff), ("n_layers", nested.n_layers, manifest.n_layers)]
+    {
+        if found != expected {
+            let expected = format!("{expected}, as in `{}`", Manifest::FILE);
+            return Err(file.wrong(M::config_key(field), &expected));
+        }
+    }
+    let config = config.with_nested(Nested {
+        width_multiple: manifest.multiple,
+        granularities: Some(manifest.granularities.widths()),
+        ..nested
+    });
+    config.validate().map_err(|error| file.blame(error, M::config_key))?;
+    M::unset(&config, manifest.space()?, device)
+}
+
+/// Reads a model and its manifest from `dir`, one tensor at a time, and checks the weights against
+/// the hash in the manifest. Where [`Folder::unset`] leaves parameters unset, nothing is allocated
+/// for a shape that the weights file does not hold.
 ///
 /// # Errors
 /// When a file is missing, malformed or changed, or a tensor is missing, unexpected or of another
 /// shape.
 pub fn load<M: Folder>(dir: &Path, device: &Device) -> Result<(M, Manifest)> {
-    let manifest = Manifest::load(dir)?;
+    let mut manifest = Manifest::load(dir)?;
     let wrong = |found: String, expected: String| {
         Err(Error::File { path: dir.join(Manifest::FILE), found, expected })
     };
@@ -75,32 +133,31 @@ pub fn load<M: Folder>(dir: &Path, device: &Device) -> Result<(M, Manifest)> {
         let expected = format!("at most {}, the tensors of the weights", tensors.len());
         return wrong(format!("`n_layers` is {}", manifest.n_layers), expected);
     }
+    manifest.dtype = tensors.dtype();
     let model = std::thread::scope(|scope| {
         let hash = scope.spawn(|| files.hash());
-        let model = fill(M::build(dir, &manifest, device)?, &mut tensors, M::tensor_name)?;
-        // Last: a tensor that is wrong says more than a hash that is.
+        let model = fill(build::<M>(dir, &manifest, device)?, &mut tensors)?;
+        // The hash comes last: an error about a tensor says more than one about the hash.
         let found = hash.join().unwrap_or_default();
-        match found == manifest.weights_sha256 {
-            true => Ok(model),
-            false => Err(Error::Changed {
-                path: files.first().to_owned(),
-                found,
-                expected: manifest.weights_sha256.clone(),
-                key: "weights_sha256",
-            }),
+        if found == manifest.weights_sha256 {
+            return Ok(model);
         }
+        Err(Error::Changed {
+            path: files.first().to_owned(),
+            found,
+            expected: manifest.weights_sha256.clone(),
+            key: "weights_sha256",
+        })
     })?;
     Ok((model, manifest))
 }
 
 /// Fills every float parameter of `model` from the tensors of its files.
-fn fill<M: Module>(
-    model: M,
-    tensors: &mut Tensors<'_>,
-    name: impl Fn(&str) -> TensorName,
-) -> Result<M> {
-    let expected: BTreeSet<String> =
-        params::shapes(&model).iter().map(|(path, _)| name(path).name).collect();
+fn fill<M: Folder>(model: M, tensors: &mut Tensors<'_>) -> Result<M> {
+    let paths = params::shapes(&model).into_iter().map(|(path, _)| path);
+    let names: HashMap<String, TensorName> =
+        paths.map(|path| (path.clone(), model.tensor_name(&path))).collect();
+    let expected: BTreeSet<&str> = names.values().map(|stored| stored.name.as_str()).collect();
     tensors.check_only(|name| expected.contains(name), expected.len())?;
-    params::fill(model, |param, shape| tensors.parameter(&name(param), shape))
+    params::fill(model, |path, shape| tensors.parameter(&names[path], shape))
 }

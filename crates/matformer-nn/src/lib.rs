@@ -17,7 +17,7 @@ pub mod weights;
 
 pub use config::ModelConfig;
 pub use config_file::ConfigFile;
-pub use configured::{Configured, build, converted, extract, with_config};
+pub use configured::{converted, extract, with_config};
 pub use device::DeviceSpec;
 pub use elastic::{Elastic, Hidden, Output, Pass, RowLoss, sum_by_row};
 pub use error::{Error, Result};

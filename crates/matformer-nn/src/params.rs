@@ -74,17 +74,33 @@ pub fn fill<M: Module, E>(
     }
 }
 
-/// Calls `see(path, values)` for every float parameter, in the module's order.
-///
-/// # Errors
-/// [`Error::Read`] when a device does not give a tensor back, or what `see` returns.
-pub fn read<M: Module>(module: &M, see: impl FnMut(&str, TensorData) -> Result<()>) -> Result<()> {
-    struct Read<F> {
-        path: Vec<String>,
-        see: F,
-        result: Result<()>,
+/// A float parameter whose values are read from their device when they are asked for.
+pub struct Parameter {
+    /// Its path.
+    pub path: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    read: Box<dyn Fn() -> Result<TensorData>>,
+}
+
+impl Parameter {
+    /// Its values.
+    ///
+    /// # Errors
+    /// [`Error::Read`] when the device does not give them back.
+    pub fn read(&self) -> Result<TensorData> {
+        (self.read)()
     }
-    impl<F: FnMut(&str, TensorData) -> Result<()>> ModuleVisitor for Read<F> {
+}
+
+/// All float parameters, in the module's order. No values are copied before they are read.
+pub fn all<M: Module>(module: &M) -> Vec<Parameter> {
+    #[derive(Default)]
+    struct All {
+        path: Vec<String>,
+        found: Vec<Parameter>,
+    }
+    impl ModuleVisitor for All {
         fn enter_module(&mut self, name: &str, _: &str) {
             self.path.push(name.to_owned());
         }
@@ -94,14 +110,27 @@ pub fn read<M: Module>(module: &M, see: impl FnMut(&str, TensorData) -> Result<(
         }
 
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if self.result.is_ok() {
-                self.result = see_tensor(&self.path.join("."), &param.val(), &mut self.see);
-            }
+            let (path, tensor) = (self.path.join("."), param.val());
+            let shape = tensor.dims().to_vec();
+            let name = path.clone();
+            let read = Box::new(move || read_tensor(&name, &tensor));
+            self.found.push(Parameter { path, shape, read });
         }
     }
-    let mut read = Read { path: Vec::new(), see, result: Ok(()) };
-    module.visit(&mut read);
-    read.result
+    let mut all = All::default();
+    module.visit(&mut all);
+    all.found
+}
+
+/// Calls `see(path, values)` for every float parameter, in the module's order.
+///
+/// # Errors
+/// [`Error::Read`] when a device does not give a tensor back, or what `see` returns.
+pub fn read<M: Module>(
+    module: &M,
+    mut see: impl FnMut(&str, TensorData) -> Result<()>,
+) -> Result<()> {
+    all(module).into_iter().try_for_each(|parameter| see(&parameter.path, parameter.read()?))
 }
 
 /// Calls `see(path, gradient)` for every float parameter that `grads` has one for.
@@ -133,7 +162,8 @@ pub fn read_gradients<M: Module>(
                 return;
             };
             if self.result.is_ok() {
-                self.result = see_tensor(&self.path.join("."), &grad, &mut self.see);
+                let path = self.path.join(".");
+                self.result = read_tensor(&path, &grad).and_then(|data| (self.see)(&path, data));
             }
         }
     }
@@ -142,15 +172,8 @@ pub fn read_gradients<M: Module>(
     read.result
 }
 
-fn see_tensor<const D: usize>(
-    path: &str,
-    tensor: &Tensor<D>,
-    see: &mut impl FnMut(&str, TensorData) -> Result<()>,
-) -> Result<()> {
-    let data = tensor
-        .try_to_data()
-        .map_err(|e| Error::Read { tensor: path.to_owned(), message: e.to_string() })?;
-    see(path, data)
+fn read_tensor<const D: usize>(path: &str, tensor: &Tensor<D>) -> Result<TensorData> {
+    tensor.try_to_data().map_err(|e| Error::read(path, e))
 }
 
 /// Paths and shapes of all float parameters, in the module's order.

@@ -1,17 +1,27 @@
-//! Weights files: safetensors, one or several, read by tensor name.
+//! Weights files: safetensors, one or several, read and written one tensor at a time.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
-use burn::{module::Module, tensor::TensorData};
-use matformer_core::fs;
+use burn::{
+    module::Module,
+    tensor::{DType, TensorData, bf16, f16},
+};
+use matformer_core::{Dtype, fs};
 use memmap2::Mmap;
-use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
+use safetensors::{
+    SafeTensors,
+    tensor::{Dtype as Stored, Metadata, TensorInfo, TensorView},
+};
 
-use crate::{Error, Result, params};
+use crate::{
+    Error, Result,
+    params::{self, Parameter},
+};
 
 /// Name of the weights file.
 pub const WEIGHTS: &str = "model.safetensors";
@@ -28,10 +38,7 @@ pub struct TensorName {
 impl TensorName {
     /// Shape in the file of a parameter of this shape.
     pub fn on_disk(&self, shape: &[usize]) -> Vec<usize> {
-        match self.transposed {
-            true => shape.iter().rev().copied().collect(),
-            false => shape.to_vec(),
-        }
+        if self.transposed { shape.iter().rev().copied().collect() } else { shape.to_vec() }
     }
 
     /// A parameter of this shape, of its values as they lie in the file.
@@ -44,58 +51,104 @@ impl TensorName {
     }
 }
 
-/// Tensors as they are stored, by name: shapes and values.
-pub type Stored = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
-
-/// Every float parameter of a model, under its name on disk and as it is stored.
-///
-/// # Errors
-/// When a tensor cannot be read from its device.
-pub fn stored<M: Module>(model: &M, name: impl Fn(&str) -> TensorName) -> Result<Stored> {
-    let mut tensors = Stored::new();
-    params::read(model, |param, data| {
-        let TensorName { name, transposed } = name(param);
-        let read = |message: String| Error::Read { tensor: param.to_owned(), message };
-        let shape = data.shape().to_vec();
-        let values: Vec<f32> =
-            data.convert::<f32>().try_into_vec::<f32>().map_err(|e| read(format!("{e:?}")))?;
-        let stored = match transposed {
-            true => (vec![shape[1], shape[0]], transpose(&values, shape[0], shape[1])),
-            false => (shape, values),
-        };
-        tensors.insert(name, stored);
-        Ok(())
-    })?;
-    Ok(tensors)
+/// A tensor of a weights file that is to be written. Its values are read when it is.
+pub struct StoredTensor {
+    /// Its name in the file.
+    pub name: String,
+    /// Its shape in the file.
+    pub shape: Vec<usize>,
+    /// The parameters whose rows it has, one after the other.
+    parts: Vec<Part>,
 }
 
-/// Writes tensors as f32.
+struct Part {
+    parameter: Parameter,
+    transposed: bool,
+}
+
+impl StoredTensor {
+    /// Adds the rows of another tensor behind its own.
+    pub fn append(&mut self, other: Self) {
+        self.shape[0] += other.shape[0];
+        self.parts.extend(other.parts);
+    }
+}
+
+impl Part {
+    fn write(&self, dtype: Dtype, out: &mut impl Write) -> io::Result<()> {
+        let data = self.parameter.read().map_err(io::Error::other)?;
+        // Every backend but one of another default gives f32, which is then not copied.
+        let data = if data.dtype() == DType::F32 { data } else { data.convert::<f32>() };
+        let mut values = data.as_bytes().chunks_exact(4).map(|b| f32::from_ne_bytes(quad(b)));
+        match self.parameter.shape[..] {
+            [rows, cols] if self.transposed => {
+                let values = transpose(&values.collect::<Vec<f32>>(), rows, cols);
+                values.into_iter().try_for_each(|value| write_value(value, dtype, out))
+            }
+            _ => values.try_for_each(|value| write_value(value, dtype, out)),
+        }
+    }
+}
+
+/// Rounds to the nearest value that the dtype has.
+fn write_value(value: f32, dtype: Dtype, out: &mut impl Write) -> io::Result<()> {
+    match dtype {
+        Dtype::F32 => out.write_all(&value.to_le_bytes()),
+        Dtype::Bf16 => out.write_all(&bf16::from_f32(value).to_le_bytes()),
+        Dtype::F16 => out.write_all(&f16::from_f32(value).to_le_bytes()),
+    }
+}
+
+/// Every float parameter of a model, under its name on disk.
+pub fn stored<M: Module>(model: &M, name: impl Fn(&str) -> TensorName) -> Vec<StoredTensor> {
+    let stored = |parameter: Parameter| {
+        let stored = name(&parameter.path);
+        let shape = stored.on_disk(&parameter.shape);
+        let part = Part { parameter, transposed: stored.transposed };
+        StoredTensor { name: stored.name, shape, parts: vec![part] }
+    };
+    params::all(model).into_iter().map(stored).collect()
+}
+
+/// Writes a weights file whole or not at all, in place of one that is there. Only one tensor at a
+/// time is read into memory.
 ///
 /// # Errors
-/// When the file cannot be written.
-pub fn write(tensors: Stored, path: &Path) -> Result<()> {
-    let malformed = |e: SafeTensorError| Error::File {
+/// When the file cannot be written, or a tensor cannot be read from its device.
+pub fn write(mut tensors: Vec<StoredTensor>, dtype: Dtype, path: &Path) -> Result<()> {
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    let header = header(&tensors, dtype).map_err(|found| Error::File {
         path: path.to_owned(),
-        found: e.to_string(),
+        found,
         expected: "tensors that fit the safetensors format".to_owned(),
-    };
-    let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
-        .into_iter()
-        .map(|(name, (shape, values))| {
-            (name, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect())
-        })
-        .collect();
-    let views: Vec<(&str, TensorView<'_>)> = bytes
-        .iter()
-        .map(|(name, shape, bytes)| {
-            Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?))
-        })
-        .collect::<std::result::Result<_, _>>()
-        .map_err(malformed)?;
-    let format = [("format".to_owned(), "pt".to_owned())].into_iter().collect();
-    let bytes = safetensors::serialize(views, Some(format)).map_err(malformed)?;
-    fs::write_atomic(path, &bytes)?;
+    })?;
+    fs::write_atomic_with(path, |out| {
+        out.write_all(&(header.len() as u64).to_le_bytes())?;
+        out.write_all(&header)?;
+        tensors.iter().flat_map(|tensor| &tensor.parts).try_for_each(|part| part.write(dtype, out))
+    })?;
     Ok(())
+}
+
+/// The JSON in front of the values, padded so that they are aligned.
+fn header(tensors: &[StoredTensor], dtype: Dtype) -> Result<Vec<u8>, String> {
+    let dtype = match dtype {
+        Dtype::F32 => Stored::F32,
+        Dtype::Bf16 => Stored::BF16,
+        Dtype::F16 => Stored::F16,
+    };
+    let mut end = 0;
+    let info = |tensor: &StoredTensor| {
+        let (begin, shape) = (end, tensor.shape.clone());
+        end += shape.iter().product::<usize>() * dtype.bitsize() / 8;
+        (tensor.name.clone(), TensorInfo { dtype, shape, data_offsets: (begin, end) })
+    };
+    let tensors = tensors.iter().map(info).collect();
+    let format = [("format".to_owned(), "pt".to_owned())].into_iter().collect();
+    let metadata = Metadata::new(Some(format), tensors).map_err(|e| e.to_string())?;
+    let mut header = serde_json::to_vec(&metadata).map_err(|e| e.to_string())?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    Ok(header)
 }
 
 /// The weights files of a folder, mapped: one, or those that its index names, in the order of
@@ -190,6 +243,17 @@ impl Tensors<'_> {
         Some(self.found.get(name)?.view.shape())
     }
 
+    /// How they hold numbers: f32 unless all do in one narrower way.
+    pub fn dtype(&self) -> Dtype {
+        let mut dtypes = self.found.values().map(|tensor| match tensor.view.dtype() {
+            Stored::BF16 => Dtype::Bf16,
+            Stored::F16 => Dtype::F16,
+            _ => Dtype::F32,
+        });
+        let first = dtypes.next().unwrap_or_default();
+        if dtypes.all(|dtype| dtype == first) { first } else { Dtype::F32 }
+    }
+
     /// The names of those that were never read, in their order.
     pub fn unread(&self) -> impl Iterator<Item = &str> {
         self.found.iter().filter(|(_, tensor)| !tensor.read).map(|(name, _)| name.as_str())
@@ -236,7 +300,7 @@ impl Tensors<'_> {
     /// Checks that there are no tensors but those that `expected` knows, of which there are `n`.
     ///
     /// # Errors
-    /// Names the first other.
+    /// Names the first other one.
     pub fn check_only(&self, expected: impl Fn(&str) -> bool, n: usize) -> Result<()> {
         match self.found.iter().find(|(name, _)| !expected(name)) {
             None => Ok(()),
@@ -251,25 +315,18 @@ impl Tensors<'_> {
 }
 
 fn floats(view: &TensorView<'_>) -> Option<Vec<f32>> {
-    let bytes = view.data();
-    match view.dtype() {
-        Dtype::F32 => Some(
-            bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-        ),
-        Dtype::BF16 => Some(
-            bytes
-                .chunks_exact(2)
-                .map(|b| f32::from_bits(u32::from(u16::from_le_bytes([b[0], b[1]])) << 16))
-                .collect(),
-        ),
-        Dtype::F16 => Some(
-            bytes
-                .chunks_exact(2)
-                .map(|b| burn::tensor::f16::from_le_bytes([b[0], b[1]]).to_f32())
-                .collect(),
-        ),
-        _ => None,
-    }
+    let pairs = || view.data().chunks_exact(2).map(|b| [b[0], b[1]]);
+    Some(match view.dtype() {
+        Stored::F32 => view.data().chunks_exact(4).map(|b| f32::from_le_bytes(quad(b))).collect(),
+        Stored::BF16 => pairs().map(|b| bf16::from_le_bytes(b).to_f32()).collect(),
+        Stored::F16 => pairs().map(|b| f16::from_le_bytes(b).to_f32()).collect(),
+        _ => return None,
+    })
+}
+
+/// The bytes of an f32.
+fn quad(bytes: &[u8]) -> [u8; 4] {
+    [bytes[0], bytes[1], bytes[2], bytes[3]]
 }
 
 /// The transpose of row-major `[rows, cols]`.

@@ -5,28 +5,48 @@
 //! before each position, fading with distance. What makes it elastic is its feed-forward half, a
 //! [`NestedFfn`]. `docs/adding-a-model.md` walks through this file.
 
-use std::{error::Error, path::Path, sync::Arc};
+use std::{error::Error, sync::Arc};
 
 use burn::{
     module::{Module, Param},
     tensor::{Device, Int, Tensor, TensorData},
 };
-use matformer_core::{
-    Costs, Draw, Granularities, Manifest, Plan, Provenance, Space, Spans, SubmodelSpec, fs, rng,
-};
+use matformer_core::{Costs, Draw, Manifest, Plan, Provenance, Space, Spans, SubmodelSpec, rng};
 use matformer_nn::{
-    Activation, DeviceSpec, Elastic, Folder, Hidden, NestedFfn, NestedFfnConfig, Output, Pass,
-    Result, RowLoss, State,
-    folder::{self, TensorName},
+    Activation, DeviceSpec, Elastic, Folder, Hidden, ModelConfig, NestedFfn, NestedFfnConfig,
+    Output, Pass, Result, RowLoss, State,
+    config::Nested,
+    folder,
     init::{self, Init},
     ops::{cross_entropy, rms_norm, stack_rows},
-    row_losses, sum_by_row, walk,
+    params, row_losses, sum_by_row, walk,
 };
 use matformer_train::{Batch, Batches, BoxError, Interrupter, Progress, RunOptions, TrainConfig};
+use serde::{Deserialize, Serialize};
 
 const ROWS: usize = 8;
 const SEQ: usize = 64;
 const EPS: f64 = 1e-5;
+
+/// Its shape, and its `config.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Config {
+    d_model: usize,
+    #[serde(flatten)]
+    nested: Nested, // layers and feed-forward widths
+}
+
+impl ModelConfig for Config {
+    const WEIGHT_KEYS: &'static [&'static str] = &["d_model", "n_layers", "d_ff", "layer_d_ff"];
+
+    fn nested(&self) -> Nested {
+        self.nested.clone()
+    }
+
+    fn with_nested(&self, nested: Nested) -> Self {
+        Self { nested, ..self.clone() }
+    }
+}
 
 /// Bytes in, next bytes out.
 #[derive(Module, Debug)]
@@ -34,6 +54,8 @@ struct MeanMixer {
     embed: Param<Tensor<2>>, // [256, d_model], input and output
     layers: Vec<Layer>,
     norm: Param<Tensor<1>>, // [d_model]
+    #[module(skip)]
+    config: Config,
     #[module(skip)]
     space: Space,
 }
@@ -44,19 +66,6 @@ struct Layer {
     mix: Param<Tensor<2>>,      // [d_model, d_model]
     ffn_norm: Param<Tensor<1>>, // [d_model]
     ffn: NestedFfn,
-}
-
-impl MeanMixer {
-    /// A model whose weights wait to be drawn or read.
-    fn zeros(d_model: usize, space: Space, device: &Device) -> Self {
-        let vector = || Param::from_tensor(Tensor::zeros([d_model], device));
-        let matrix = |rows| Param::from_tensor(Tensor::zeros([rows, d_model], device));
-        let (d_ff, activation) = (space.d_ff, Activation::SwiGlu);
-        let ffn = NestedFfnConfig { d_model, d_ff, activation, bias: false };
-        let layer = |_| Layer { mix: matrix(d_model), ffn_norm: vector(), ffn: ffn.init(device) };
-        let layers = (0..space.n_layers).map(layer).collect();
-        Self { embed: matrix(256), layers, norm: vector(), space }
-    }
 }
 
 impl Elastic for MeanMixer {
@@ -113,27 +122,23 @@ impl Elastic for MeanMixer {
 
 impl Folder for MeanMixer {
     const KIND: &'static str = "mean-mixer";
+    type Config = Config;
 
-    fn build(dir: &Path, manifest: &Manifest, device: &Device) -> Result<Self> {
-        let path = dir.join(folder::CONFIG);
-        let found = fs::read_to_string(&path)?;
-        let config: serde_json::Value = serde_json::from_str(&found).unwrap_or_default();
-        match config["d_model"].as_u64() {
-            Some(d_model) => Ok(Self::zeros(d_model as usize, manifest.space()?, device)),
-            None => {
-                let expected = "a number `d_model`".to_owned();
-                Err(matformer_nn::Error::File { path, found, expected })
-            }
-        }
+    fn config(&self) -> &Config {
+        &self.config
     }
 
-    fn config_files(&self) -> Vec<(String, String)> {
-        let [_, d_model] = self.embed.dims();
-        vec![(folder::CONFIG.to_owned(), format!("{{ \"d_model\": {d_model} }}\n"))]
-    }
-
-    fn tensor_name(path: &str) -> TensorName {
-        TensorName { name: path.to_owned(), transposed: false }
+    fn unset(config: &Config, space: Space, device: &Device) -> Result<Self> {
+        let d_model = config.d_model;
+        let vector = || params::unset([d_model], device);
+        let matrix = |rows| params::unset([rows, d_model], device);
+        let layer = |i| {
+            let (d_ff, activation) = (config.nested.d_ff_of(i), Activation::SwiGlu);
+            let ffn = NestedFfnConfig { d_model, d_ff, activation, bias: false };
+            Layer { mix: matrix(d_model), ffn_norm: vector(), ffn: ffn.init(device) }
+        };
+        let layers = (0..space.n_layers).map(layer).collect();
+        Ok(Self { embed: matrix(256), layers, norm: vector(), config: config.clone(), space })
     }
 }
 
@@ -182,9 +187,10 @@ impl Batches<MeanMixer> for Sources {
 pub fn main() -> Result<(), Box<dyn Error>> {
     let _ = tracing_subscriber::fmt().try_init(); // shows how the run goes
     let device = DeviceSpec::from_env()?.resolve()?;
-    let space = Space::new(2, 256, 32, Granularities::default_for(256)?)?;
-    let zeros = MeanMixer::zeros(64, space.clone(), &device.clone().autodiff());
-    let model = init::init(zeros, 0, |_, shape| match shape.len() {
+    let shape = Config { d_model: 64, nested: Nested::new(2, 256, 32) };
+    let space = shape.space()?;
+    let unset = MeanMixer::unset(&shape, space.clone(), &device.clone().autodiff())?;
+    let model = init::init(unset, 0, |_, shape| match shape.len() {
         1 => Init::Ones,
         _ => Init::Normal(0.05),
     });
@@ -201,7 +207,12 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     let options = RunOptions {
         dir: dir.path().to_owned(),
-        manifest: manifest(&space, &config),
+        manifest: Manifest::new(
+            MeanMixer::KIND,
+            &space,
+            config.draw.clone(),
+            Provenance::default(),
+        ),
         config,
         files: Vec::new(),
         targets: "bytes",
@@ -226,17 +237,4 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     let nats: f32 = row_losses(&model, &walked, &target)[0].nats.clone().sum().into_scalar();
     println!("{:>12} {:.3}", mixed.to_string(), nats / (starts.len() * SEQ) as f32);
     Ok(())
-}
-
-/// What the run folder says of itself; steps, tokens and hash are filled in as they come.
-fn manifest(space: &Space, config: &TrainConfig) -> Manifest {
-    let provenance = Provenance {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        seed: config.seed,
-        steps: 0,
-        tokens: 0,
-        data_hash: "none".to_owned(),
-        parent: None,
-    };
-    Manifest::new(MeanMixer::KIND, space, config.draw.clone(), provenance)
 }

@@ -103,10 +103,7 @@ impl AdamW {
     pub fn save(&self) -> Result<BTreeMap<String, SavedMoments>> {
         let read = |path: &str, t: &Tensor<1>| {
             t.try_to_vec_as::<f32>().map_err(|e| {
-                Error::from(matformer_nn::Error::Read {
-                    tensor: format!("moments of {path}"),
-                    message: e.to_string(),
-                })
+                Error::from(matformer_nn::Error::read(format!("moments of {path}"), e))
             })
         };
         self.moments
@@ -346,9 +343,9 @@ pub fn global_norm<M: Module>(model: &M, grads: &GradientsParams) -> Result<f64>
     if squares.sums.is_empty() {
         return Ok(0.0);
     }
-    let sums: Vec<f32> = Tensor::cat(squares.sums, 0).try_into_vec_as().map_err(|e| {
-        matformer_nn::Error::Read { tensor: "gradient norm".to_owned(), message: e.to_string() }
-    })?;
+    let sums: Vec<f32> = Tensor::cat(squares.sums, 0)
+        .try_into_vec_as()
+        .map_err(|e| matformer_nn::Error::read("gradient norm", e))?;
     Ok(sums.into_iter().map(f64::from).sum::<f64>().sqrt())
 }
 

@@ -5,9 +5,9 @@ use matformer_nn::{Error as NnError, converted};
 
 use crate::{MatVit, MatVitConfig, Result};
 
-/// The same weights in a model of another configuration: where its classes are others, by number or
-/// name, its head begins at zero; where its images have another size, its positions are interpolated.
-/// Granularities may be others.
+/// The same weights in a model of another configuration. If its classes differ in number or name,
+/// its head starts at zero; if its images have another size, its positions are interpolated.
+/// Granularities may differ too.
 ///
 /// # Errors
 /// [`matformer_nn::Error::Config`] names the first key that other weights would be needed for.
@@ -29,10 +29,8 @@ pub fn adapted(model: &MatVit, config: &MatVitConfig) -> Result<MatVit> {
         if path != "positions" || data.shape().as_slice() == shape {
             return Ok(data);
         }
-        let old: Vec<f32> = data
-            .convert::<f32>()
-            .try_into_vec()
-            .map_err(|e| NnError::Read { tensor: path.to_owned(), message: format!("{e:?}") })?;
+        let old: Vec<f32> =
+            data.convert::<f32>().try_into_vec().map_err(|e| NnError::read(path, e))?;
         let sides = [from, config].map(|c| c.image_size / c.patch_size);
         Ok(TensorData::new(positions(&old, from.d_model, extra, sides), shape.to_vec()))
     })?)

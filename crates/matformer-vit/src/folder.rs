@@ -1,30 +1,37 @@
 //! A MatViT's folder: Hugging Face's `config.json` and tensor names.
 
-use std::path::Path;
-
 use burn::tensor::Device;
-use matformer_core::{Granularities, Manifest};
+use matformer_core::{Dtype, Space};
 use matformer_nn::{
-    ConfigFile, Configured, Folder, Result,
+    ConfigFile, Folder, Result,
     folder::{CONFIG, TensorName},
 };
 use serde_json::Value;
 
-use crate::{MatVit, MatVitConfig, Pooling, hugging_face};
+use crate::{MatVit, MatVitConfig, hugging_face};
 
 impl Folder for MatVit {
     const KIND: &'static str = "matvit";
 
-    fn build(dir: &Path, manifest: &Manifest, device: &Device) -> Result<Self> {
-        matformer_nn::build(dir, manifest, device)
+    type Config = MatVitConfig;
+
+    fn config(&self) -> &MatVitConfig {
+        Self::config(self)
     }
 
-    fn config_files(&self) -> Vec<(String, String)> {
-        let config = Value::Object(hugging_face::write(self.config()));
-        vec![(CONFIG.to_owned(), format!("{config:#}\n"))]
+    fn unset(config: &MatVitConfig, space: Space, device: &Device) -> Result<Self> {
+        Ok(Self::unset(config, space, device))
     }
 
-    fn tensor_name(path: &str) -> TensorName {
+    fn read_config(file: &ConfigFile) -> Result<MatVitConfig> {
+        hugging_face::read(file)
+    }
+
+    fn config_files(&self, dtype: Dtype) -> Vec<(&'static str, Value)> {
+        vec![(CONFIG, Value::Object(hugging_face::write(self.config(), dtype)))]
+    }
+
+    fn tensor_name(&self, path: &str) -> TensorName {
         let stored = |name: String, transposed| TensorName { name, transposed };
         let outer = match path {
             "patch" => "vit.embeddings.patch_embeddings.projection.weight",
@@ -70,44 +77,6 @@ impl Folder for MatVit {
         };
         stored(format!("vit.encoder.layer.{layer}.{name}"), transposed)
     }
-}
-
-impl Configured for MatVit {
-    type Config = MatVitConfig;
-
-    fn config(&self) -> &MatVitConfig {
-        Self::config(self)
-    }
-
-    fn unset(config: &MatVitConfig, device: &Device) -> Result<Self> {
-        Self::zeros(config, device)
-    }
-
-    fn with_granularities(self, granularities: Granularities) -> Self {
-        Self::with_granularities(self, granularities)
-    }
-
-    fn read_config(file: &ConfigFile, manifest: &Manifest) -> Result<MatVitConfig> {
-        let pooling = match (file.text("model_type"), file.text("pooling")) {
-            (Some("vit"), _) | (Some("matvit"), Some("class_token")) => Pooling::ClassToken,
-            (Some("matvit"), None | Some("mean")) => Pooling::Mean,
-            (Some("matvit"), _) => return Err(file.wrong("pooling", "`class_token` or `mean`")),
-            _ => return Err(file.wrong("model_type", "`vit` or `matvit`")),
-        };
-        let shape = hugging_face::shape(file, file.number("intermediate_size")?)?;
-        let labels = file.get("id2label").and_then(Value::as_object);
-        let labels = labels.ok_or_else(|| file.wrong("id2label", "a label for each class"))?;
-        Ok(MatVitConfig {
-            classes: labels.len(),
-            granularities: Some(manifest.granularities.widths()),
-            width_multiple: manifest.multiple,
-            pooling,
-            distillation_token: file.get("distillation_token") == Some(&Value::Bool(true)),
-            class_names: hugging_face::class_names(file),
-            ..shape
-        })
-    }
-
     fn config_key(field: &str) -> &str {
         match field {
             "d_model" => "hidden_size",

@@ -1,15 +1,47 @@
 //! A vision transformer's `config.json`, as Hugging Face writes it.
 
+use matformer_core::Dtype;
 use matformer_nn::{ConfigFile, Result};
 use serde_json::{Map, Value, json};
 
 use crate::{MatVitConfig, Pooling};
 
-/// The sizes that a ViT's, DeiT's or DINOv2's `config.json` names, with feed-forward blocks of `d_ff`;
-/// classes, tokens and granularities are left as they are by default.
+/// Feed-forward width of each layer, where layers differ.
+const WIDTHS: &str = "layer_d_ff";
+
+/// The configuration in a `config.json` that [`write`] or transformers' ViT wrote.
+pub(crate) fn read(file: &ConfigFile) -> Result<MatVitConfig> {
+    let (pooling, layer_d_ff) = match file.text("model_type") {
+        Some("vit") => (Pooling::ClassToken, None),
+        Some("matvit") => (pooling(file)?, file.optional_list(WIDTHS)?),
+        _ => return Err(file.wrong("model_type", "`vit` or `matvit`")),
+    };
+    let labels = file.get("id2label").and_then(Value::as_object);
+    let labels = labels.ok_or_else(|| file.wrong("id2label", "a label for each class"))?;
+    Ok(MatVitConfig {
+        classes: labels.len(),
+        pooling,
+        distillation_token: file.flag("distillation_token")?,
+        class_names: class_names(file),
+        layer_d_ff,
+        ..shape(file, file.number("intermediate_size")?)?
+    })
+}
+
+fn pooling(file: &ConfigFile) -> Result<Pooling> {
+    match file.text("pooling") {
+        Some("class_token") => Ok(Pooling::ClassToken),
+        Some("mean") => Ok(Pooling::Mean),
+        None if file.get("pooling").is_none() => Ok(Pooling::Mean),
+        _ => Err(file.wrong("pooling", "`class_token` or `mean`")),
+    }
+}
+
+/// The sizes in the `config.json` of a ViT, DeiT or DINOv2, with feed-forward blocks of width
+/// `d_ff`. Classes, tokens and granularities keep their defaults.
 ///
 /// # Errors
-/// When a size is missing, or the transformer is none that a MatViT can be.
+/// When a size is missing, or a key asks for something that a MatViT does not have.
 pub fn shape(file: &ConfigFile, d_ff: usize) -> Result<MatVitConfig> {
     file.check("hidden_act", "gelu", "")?;
     file.check("qkv_bias", true, ": a MatViT has biases everywhere")?;
@@ -21,9 +53,9 @@ pub fn shape(file: &ConfigFile, d_ff: usize) -> Result<MatVitConfig> {
         n_layers: file.number("num_hidden_layers")?,
         n_heads: file.number("num_attention_heads")?,
         d_ff,
-        drop_path: file.float("drop_path_rate").unwrap_or(0.0),
-        // What transformers takes where it is not said.
-        norm_eps: file.float("layer_norm_eps").unwrap_or(match file.text("model_type") {
+        drop_path: file.float("drop_path_rate")?.unwrap_or(0.0),
+        // Where the key is missing, transformers takes these values.
+        norm_eps: file.float("layer_norm_eps")?.unwrap_or(match file.text("model_type") {
             Some("dinov2") => 1e-6,
             _ => 1e-12,
         }),
@@ -40,12 +72,16 @@ pub fn class_names(file: &ConfigFile) -> Option<Vec<String>> {
     (!names.iter().enumerate().all(numbered)).then_some(names)
 }
 
-/// `config.json` of a model: a plain `vit` one where a class token is what the head sees, so that
-/// transformers loads it without code of ours; `matvit` with mean pooling, which has no place there.
-pub(crate) fn write(c: &MatVitConfig) -> Map<String, Value> {
-    let (architecture, model_type) = match c.pooling {
-        Pooling::ClassToken if !c.distillation_token => ("ViTForImageClassification", "vit"),
-        _ => ("MatVitForImageClassification", "matvit"),
+/// `config.json` of a model. It is a plain `vit`, which transformers loads without any code of
+/// ours, unless the model has something that `vit` does not: mean pooling, a distillation token or
+/// layers of unequal widths.
+pub(crate) fn write(c: &MatVitConfig, dtype: Dtype) -> Map<String, Value> {
+    let is_vit =
+        c.pooling == Pooling::ClassToken && !c.distillation_token && c.layer_d_ff.is_none();
+    let (architecture, model_type) = if is_vit {
+        ("ViTForImageClassification", "vit")
+    } else {
+        ("MatVitForImageClassification", "matvit")
     };
     let label = |i: usize| match &c.class_names {
         Some(names) => names[i].clone(),
@@ -54,7 +90,7 @@ pub(crate) fn write(c: &MatVitConfig) -> Map<String, Value> {
     let id2label: Map<String, Value> =
         (0..c.classes).map(|i| (i.to_string(), label(i).into())).collect();
     let label2id: Map<String, Value> = (0..c.classes).map(|i| (label(i), i.into())).collect();
-    let config = json!({
+    let mut config = json!({
         "architectures": [architecture],
         "model_type": model_type,
         "hidden_act": "gelu",
@@ -74,9 +110,12 @@ pub(crate) fn write(c: &MatVitConfig) -> Map<String, Value> {
         "attention_probs_dropout_prob": 0.0,
         "id2label": id2label,
         "label2id": label2id,
-        "dtype": "float32",
-        "torch_dtype": "float32",
+        "dtype": dtype.name(),
+        "torch_dtype": dtype.name(),
     });
+    if let Some(widths) = &c.layer_d_ff {
+        config[WIDTHS] = json!(widths);
+    }
     match config {
         Value::Object(map) => map,
         _ => Map::new(),

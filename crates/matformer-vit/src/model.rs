@@ -7,7 +7,7 @@ use burn::{
     nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig},
     tensor::{Device, Tensor, TensorData, activation},
 };
-use matformer_core::{Granularities, Space, Spans};
+use matformer_core::{Space, Spans};
 use matformer_nn::{
     Activation, Attention, AttentionConfig, Elastic, Hidden, ModelConfig, NestedFfn,
     NestedFfnConfig, Output, Pass, RowLoss, State,
@@ -72,9 +72,10 @@ impl MatVit {
     /// # Errors
     /// When the configuration does not make a model.
     pub fn new(config: &MatVitConfig, seed: u64, device: &Device) -> Result<Self> {
+        config.validate()?;
         let c = config.clone();
         let residual = 1.0 / (2.0 * c.n_layers as f64).sqrt();
-        Ok(init::init(Self::zeros(config, device)?, seed, |path, _| {
+        Ok(init::init(Self::unset(config, c.space()?, device), seed, |path, _| {
             let fan_in = |n: usize| Init::Normal(1.0 / (n as f64).sqrt());
             match path.rsplit('.').next().unwrap_or(path) {
                 "gamma" => Init::Ones,
@@ -91,9 +92,8 @@ impl MatVit {
         }))
     }
 
-    /// A model whose parameters wait to be filled, and take no memory until then.
-    pub(crate) fn zeros(config: &MatVitConfig, device: &Device) -> matformer_nn::Result<Self> {
-        config.validate()?;
+    /// A model whose parameters are not filled yet, and take no memory until they are.
+    pub(crate) fn unset(config: &MatVitConfig, space: Space, device: &Device) -> Self {
         let (c, nested) = (config, config.nested());
         let new_norm = || LayerNormConfig::new(c.d_model).with_epsilon(c.norm_eps).init(device);
         let layer = |i| Layer {
@@ -117,7 +117,7 @@ impl MatVit {
         let class_token = c.pooling == Pooling::ClassToken;
         let token = || params::unset([1, 1, c.d_model], device);
         let head = || LinearConfig::new(c.d_model, c.classes).init(device);
-        Ok(Self {
+        Self {
             patch: params::unset([c.d_model, c.channels, c.patch_size, c.patch_size], device),
             patch_bias: params::unset([c.d_model], device),
             class_token: class_token.then(token),
@@ -127,15 +127,9 @@ impl MatVit {
             norm: new_norm(),
             head: head(),
             distillation_head: c.distillation_token.then(head),
-            space: c.space()?,
+            space,
             config: c.clone(),
-        })
-    }
-
-    /// The same widths under other names: those of the folder that the model comes from.
-    pub(crate) fn with_granularities(mut self, granularities: Granularities) -> Self {
-        self.space.granularities = granularities;
-        self
+        }
     }
 
     /// The model's shape.
@@ -244,11 +238,8 @@ impl MatVit {
     /// When the device cannot be read.
     pub fn ranks(&self, output: &Output, target: &VitTarget) -> Result<Vec<usize>> {
         let read = |what: &str, tensor: Tensor<2>| -> Result<Vec<f32>> {
-            let read = |e: burn::tensor::DataError| matformer_nn::Error::Read {
-                tensor: what.to_owned(),
-                message: e.to_string(),
-            };
-            Ok(tensor.into_data().convert::<f32>().try_into_vec::<f32>().map_err(read)?)
+            let values = tensor.into_data().convert::<f32>().try_into_vec::<f32>();
+            Ok(values.map_err(|e| matformer_nn::Error::read(what, e))?)
         };
         let classes = self.config.classes;
         let logits = read("logits", self.head(output))?;

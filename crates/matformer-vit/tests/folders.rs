@@ -59,7 +59,7 @@ fn a_vit_of_transformers_at_every_size() {
         let loss = loss.inner().into_scalar::<f32>();
         let expected = floats(&file, &format!("{name}.loss"))[0];
         assert!((loss - expected).abs() < 1e-5, "{name}: loss {loss} against {expected}");
-        check_gradients(&model, &grads, &file, name, MatVit::tensor_name);
+        check_gradients(&model, &grads, &file, name, |path| model.tensor_name(path));
     }
 }
 

@@ -15,7 +15,7 @@ use matformer::{
         Stage, TOKENIZER_FILE, Tokenizer,
     },
     eval::latency::{Latency, LayerTimes},
-    nn::{Configured, Elastic, folder},
+    nn::{Elastic, Folder, folder},
     run_file::{self, Lm, RunFile},
     timing,
 };

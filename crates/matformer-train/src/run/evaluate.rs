@@ -58,9 +58,7 @@ impl<M: Folder + 'static> Loop<M> {
 }
 
 fn sum(nats: Tensor<1>) -> Result<f64> {
-    let rows: Vec<f32> = nats.try_into_vec_as().map_err(|e| matformer_nn::Error::Read {
-        tensor: "held-out loss".to_owned(),
-        message: e.to_string(),
-    })?;
+    let rows: Vec<f32> =
+        nats.try_into_vec_as().map_err(|e| matformer_nn::Error::read("held-out loss", e))?;
     Ok(rows.into_iter().map(f64::from).sum())
 }

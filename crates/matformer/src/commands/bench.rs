@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 use matformer::{
     core::{StepDraw, Submodel, fs, rng},
     eval::latency::{Additivity, Latency, LayerTimes, WalkParts, timed_parts, timed_walk},
-    nn::{Configured, Elastic, State, folder::CONFIG, walk},
+    nn::{Elastic, Folder, State, folder::CONFIG, walk},
     run_file::{Lm, RunKind, Vit},
     timing::{self, median},
     train::{TrainConfig, Trainer},

@@ -7,7 +7,7 @@ use matformer::{
     core::{Costs, Names, Resource, Space, SubmodelSpec},
     eval::ParamCounts,
     lm::{MatLmConfig, PAPER_TABLE, Preset, costs},
-    nn::{Configured, ModelConfig},
+    nn::{Folder, ModelConfig},
     run_file::{Lm, RunKind, Tables, Vit, unknown_preset},
 };
 use serde::Serialize;

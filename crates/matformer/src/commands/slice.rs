@@ -5,7 +5,7 @@ use std::{path::Path, process::ExitCode};
 use anyhow::Result;
 use matformer::{
     core::{Manifest, Provenance, fs},
-    nn::{Configured, Elastic, Folder, extract, folder},
+    nn::{Elastic, Folder, extract, folder},
     run_file::{Lm, RunKind, Vit},
 };
 use serde_json::json;
@@ -75,6 +75,7 @@ fn write_model_folder<K: Kind>(source: &ModelFolder<K>, slim: &K::Net, dir: &Pat
     };
     let mut manifest =
         Manifest::new(K::Net::KIND, slim.space(), source.manifest.objective.clone(), provenance);
+    manifest.dtype = source.manifest.dtype;
     if let Some(tokenizer) = K::tokenizer_of(source)? {
         manifest = manifest.with_tokenizer(tokenizer);
     }

@@ -11,7 +11,7 @@ use matformer::{
     core::{Costs, Manifest, Resource, Submodel},
     data::{Half, Hash},
     eval::{EvalResults, Evaluation, Walks, report::Sample},
-    nn::{Configured, Elastic, ModelConfig},
+    nn::{Elastic, Folder, ModelConfig},
     run_file::{RunFile, RunKind, Tables},
     synthetic::OneBatch,
     train::{Batches, Dims},
@@ -53,7 +53,7 @@ impl Part {
 /// A kind of model, from its data to its report.
 pub trait Kind: Tables {
     /// The model.
-    type Net: Configured<Config = Self::Shape>
+    type Net: Folder<Config = Self::Shape>
         + Elastic<Input: Send + Sync, Target: Send + Sync>
         + 'static;
     /// Its data, read and kept.

@@ -14,7 +14,7 @@ use matformer::{
         EvalResults, Evaluation, WINDOWS, evaluate,
         report::{Sample, compare},
     },
-    lm::{GenerateOptions, MatLm, MatLmConfig, Tokens, costs, generate},
+    lm::{GenerateOptions, MatLm, MatLmConfig, SpecialTokens, Tokens, costs, generate},
     nn::{Activation, with_config},
     run_file::{Lm, RunFile},
     synthetic::{OneBatch, one_batch},
@@ -79,7 +79,13 @@ impl Kind for Lm {
     }
 
     fn fitted(run: &RunFile<Self>, prepared: &Prepared) -> Result<MatLmConfig> {
-        Ok(MatLmConfig { vocab_size: prepared.summary.vocab_size, ..run.shape().clone() })
+        let tokenizer = prepared.tokenizer().bad_input()?;
+        let (bos, eos) = (Some(tokenizer.bos()), Some(tokenizer.eos()));
+        Ok(MatLmConfig {
+            vocab_size: prepared.summary.vocab_size,
+            special_tokens: SpecialTokens::new(bos, eos, tokenizer.pad()),
+            ..run.shape().clone()
+        })
     }
 
     fn facts(prepared: &Prepared) -> Facts {

@@ -12,7 +12,7 @@ use matformer::{
         report::{HeldOutPoint, Metric, ReportData, TrainPoint, curve as curve_svg, render},
         retrieval::SearchResults,
     },
-    nn::Configured,
+    nn::Folder,
     run_file::{Lm, RunKind, Vit},
     train::{MetricsLine, MetricsLog},
 };

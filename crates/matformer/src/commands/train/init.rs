@@ -6,7 +6,7 @@ use anyhow::Result;
 use burn::tensor::Device;
 use matformer::{
     core::Manifest,
-    nn::{Configured, Folder, ModelConfig, folder},
+    nn::{Folder, ModelConfig, folder},
     run_file::{Draft, RunFile},
 };
 
@@ -32,8 +32,9 @@ impl<K: Kind> Init<K> {
         };
         check_is_model(&dir).bad_input()?;
         let manifest = Manifest::load(&dir).bad_input()?;
-        // Takes no memory until its weights are read.
-        let shape = K::Net::build(&dir, &manifest, device).bad_input()?.config().clone();
+        // It takes no memory until its weights are read.
+        let model = folder::build::<K::Net>(&dir, &manifest, device).bad_input()?;
+        let shape = model.config().clone();
         draft.lay_below(&shape);
         Ok(Some(Self { dir, shape, manifest }))
     }

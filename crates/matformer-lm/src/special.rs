@@ -1,0 +1,58 @@
+//! Special tokens: ids that a model's files name for other programs. Nothing here depends on them.
+
+use matformer_nn::{ConfigFile, Result};
+use serde_json::{Map, Value, json};
+
+/// The file of transformers that says how to generate.
+const GENERATION: &str = "generation_config.json";
+
+const KEYS: [&str; 3] = ["bos_token_id", "eos_token_id", "pad_token_id"];
+
+/// The ids of special tokens, and what else a folder says about generating. What was read is
+/// written again as it was: a list of end tokens stays a list, a missing key stays missing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SpecialTokens {
+    /// Those of [`KEYS`] that `config.json` has.
+    ids: Map<String, Value>,
+    /// The contents of [`GENERATION`]; made from the ids if absent.
+    generation: Option<Map<String, Value>>,
+}
+
+impl SpecialTokens {
+    /// The tokens that begin a text, end one and fill up a batch, as far as there are such.
+    pub fn new(bos: Option<u32>, eos: Option<u32>, pad: Option<u32>) -> Self {
+        let [bos, eos, pad] = [bos, eos, pad].map(|id| json!(id));
+        // Where `bos` and `eos` are missing, transformers takes those of the first Llama.
+        let ids = KEYS.into_iter().zip([bos, eos, pad]);
+        let kept = ids.filter(|(key, id)| *key != "pad_token_id" || !id.is_null());
+        Self { ids: kept.map(|(key, id)| (key.to_owned(), id)).collect(), generation: None }
+    }
+
+    /// What the files of a folder say.
+    pub(crate) fn read(file: &ConfigFile) -> Result<Self> {
+        let found =
+            KEYS.into_iter().filter_map(|key| Some((key.to_owned(), file.raw(key)?.clone())));
+        Ok(Self { ids: found.collect(), generation: file.beside(GENERATION)? })
+    }
+
+    /// The keys of `config.json`.
+    pub(crate) fn ids(&self) -> &Map<String, Value> {
+        &self.ids
+    }
+
+    /// Name and contents of the file that says how to generate.
+    pub(crate) fn generation(&self, context: usize) -> (&'static str, Value) {
+        let made = || {
+            let mut made = self.ids.clone();
+            made.insert("max_length".to_owned(), json!(context));
+            made
+        };
+        (GENERATION, Value::Object(self.generation.clone().unwrap_or_else(made)))
+    }
+}
+
+impl Default for SpecialTokens {
+    fn default() -> Self {
+        Self::new(None, None, None)
+    }
+}
