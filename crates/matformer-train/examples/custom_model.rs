@@ -21,7 +21,7 @@ use matformer_nn::{
     ops::{cross_entropy, rms_norm, stack_rows},
     params, row_losses, sum_by_row, walk,
 };
-use matformer_train::{Batch, Batches, BoxError, Interrupter, Progress, RunOptions, TrainConfig};
+use matformer_train::{Batch, Batches, BoxError, RunOptions, TrainConfig};
 use serde::{Deserialize, Serialize};
 
 const ROWS: usize = 8;
@@ -205,22 +205,9 @@ pub fn main() -> Result<(), Box<dyn Error>> {
         ..TrainConfig::default()
     };
     let dir = tempfile::tempdir()?;
-    let options = RunOptions {
-        dir: dir.path().to_owned(),
-        manifest: Manifest::new(
-            MeanMixer::KIND,
-            &space,
-            config.draw.clone(),
-            Provenance::default(),
-        ),
-        config,
-        files: Vec::new(),
-        targets: "bytes",
-        progress: Progress::Lines,
-        interrupter: Interrupter::new(),
-        configured: serde_json::Value::Null,
-        lock: None,
-    };
+    let provenance = Provenance::default();
+    let manifest = Manifest::new(MeanMixer::KIND, &space, config.draw.clone(), provenance);
+    let options = RunOptions::new(dir.path(), config, manifest);
     let outcome = matformer_train::run(model, Arc::new(Sources), options)?;
     let losses = outcome.held_out.ok_or("nothing was measured")?.held_out;
     println!("nats per byte of text that was held out; 5.55 before the first step");

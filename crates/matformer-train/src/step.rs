@@ -289,7 +289,9 @@ impl<M: Elastic + Module> Trainer<M> {
         }
         let loss = loss.unwrap_or_else(|| unreachable!("a draw has at least one term"));
         let grads = GradientsParams::from_grads(loss.backward(), model);
-        let values: Vec<f32> = Tensor::cat(sums, 0).try_into_vec_as().map_err(|e| matformer_nn::Error::read("loss", e))?;
+        let values: Vec<f32> = Tensor::cat(sums, 0)
+            .try_into_vec_as()
+            .map_err(|e| matformer_nn::Error::read("loss", e))?;
         let (nats, divergences) = values.split_at(terms.len());
         for (term, nats) in terms.iter().zip(nats) {
             totals[*term].nats += f64::from(*nats);

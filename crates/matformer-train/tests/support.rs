@@ -195,16 +195,13 @@ pub fn train_on<M: Subject>(
         data_hash: "0".repeat(64),
         parent: None,
     };
+    let manifest = Manifest::new(M::KIND, &space, config.draw.clone(), provenance);
     let options = RunOptions {
-        dir: dir.to_owned(),
-        config: config.clone(),
-        manifest: Manifest::new(M::KIND, &space, config.draw.clone(), provenance),
         files: vec![("tokenizer.json".to_owned(), b"{}".to_vec())],
-        targets: "tokens",
         progress: Progress::Silent,
         interrupter,
         configured: serde_json::json!({ "seed": config.seed }),
-        lock: None,
+        ..RunOptions::new(dir, config.clone(), manifest)
     };
     run(model, Arc::new(batches), options)
 }

@@ -3,7 +3,10 @@
 mod evaluate;
 mod steps;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use burn_train::Interrupter;
 use matformer_core::Manifest;
@@ -47,6 +50,23 @@ pub struct RunOptions {
     pub configured: serde_json::Value,
     /// The folder's lock, if the caller holds it already.
     pub lock: Option<RunLock>,
+}
+
+impl RunOptions {
+    /// A run in `dir` that reports its progress in lines and cannot be stopped from outside.
+    pub fn new(dir: &Path, config: TrainConfig, manifest: Manifest) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            config,
+            manifest,
+            files: Vec::new(),
+            targets: "targets",
+            progress: Progress::Lines,
+            interrupter: Interrupter::new(),
+            configured: serde_json::Value::Null,
+            lock: None,
+        }
+    }
 }
 
 /// How a run ended.
