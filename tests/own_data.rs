@@ -10,7 +10,7 @@ use parquet::{
     file::writer::SerializedFileWriter,
     schema::parser::parse_message_type,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Output, Place};
 use hub::HubServer;
@@ -289,6 +289,39 @@ fn a_tokenizer_may_be_that_of_another_model() {
     error: no tokenizer at `gone/tokenizer.json`; tried: `gone/tokenizer.json`
     hint: name a `tokenizer.json`, a folder with one, or a model on the hub: `hf:owner/name`
     ");
+}
+
+#[test]
+fn ids_of_special_tokens_are_those_of_the_tokenizer() {
+    let place = Place::trained();
+    let ids = |folder: &str, file: &str| {
+        let json = place.read_json(format!("{folder}/{file}"));
+        let id = |key: &str| json.get(key).cloned();
+        ["bos_token_id", "eos_token_id", "pad_token_id"].map(id)
+    };
+    let files = ["config.json", "generation_config.json"];
+    for file in files {
+        assert_eq!(ids("run", file), [0, 0, 0].map(|id| Some(json!(id))), "our own tokenizer");
+    }
+    // Someone's own: other tokens begin and end a text, and none is there for padding.
+    let vocabulary = place.read_json("run/tokenizer.json")["model"]["vocab"].clone();
+    let tokenizer = place.read("run/tokenizer.json");
+    place.write("own/tokenizer.json", &tokenizer);
+    let id = |token: &str| vocabulary.get(token).cloned();
+    let train = |config: Value, out: &str| {
+        place.write("own/tokenizer_config.json", config.to_string());
+        let paths = "data.paths=[\"text\"]";
+        place.matformer(&arguments(paths, out, &["data.tokenizer=own"])).ok();
+    };
+    train(json!({ "bos_token": "B", "eos_token": { "content": "E" } }), "next");
+    place.matformer(&["slice", "next", "--submodel", "M", "--out", "slim"]).ok();
+    for (folder, file) in ["next", "slim"].into_iter().flat_map(|f| files.map(|file| (f, file))) {
+        assert_eq!(ids(folder, file), [id("B"), id("E"), None], "{folder}/{file}");
+    }
+    // The same vocabulary and other tokens: the data is not that which was prepared before.
+    train(json!({ "bos_token": "C", "eos_token": "E", "pad_token": "P" }), "other");
+    assert_eq!(ids("other", files[0]), [id("C"), id("E"), id("P")]);
+    assert!(id("B") != id("E") && id("B").is_some());
 }
 
 /// A command that knows this hub, keeps its files in `hf`, and is offline or not.

@@ -224,7 +224,10 @@ fn key(config: &DataConfig, documents: &Documents, tokenizer: Option<&Tokenizer>
     let mut hasher = Hasher::default();
     hasher.part(FORMAT_VERSION.to_le_bytes());
     match tokenizer {
-        Some(tokenizer) => hasher.part(tokenizer.hash().as_bytes()),
+        Some(tokenizer) => {
+            let special = (tokenizer.bos(), tokenizer.eos(), tokenizer.pad());
+            hasher.part(tokenizer.hash().as_bytes()).part(format!("{special:?}"))
+        }
         None => hasher.part(config.vocab_size.to_le_bytes()).part(config.seed.to_le_bytes()),
     };
     hash_documents(&mut hasher, documents);

@@ -43,9 +43,10 @@ fn output(imported: &ImportedVit, submodel: &str, pixels: &[f32]) -> Vec<f32> {
     let submodel = spec.resolve(model.space(), &costs(model.config())).unwrap();
     let images = model.images(2, pixels).unwrap();
     let walked = walk(model, &images, &Plan::one(&submodel), &mut State::new()).unwrap();
-    match imported.headless {
-        true => values(model.pooled(&walked.of(0))),
-        false => values(model.head(&walked.of(0))),
+    if imported.headless {
+        values(model.pooled(&walked.of(0)))
+    } else {
+        values(model.head(&walked.of(0)))
     }
 }
 

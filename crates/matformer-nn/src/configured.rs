@@ -87,7 +87,9 @@ fn refill<M: Folder>(
     params::fill(target, |path, shape| {
         let parameter =
             parameters.get(path).ok_or_else(|| Error::read(path, "no such parameter"))?;
-        convert(path, shape, parameter.read()?)
+        let converted = convert(path, shape, parameter.read()?)?;
+        // Values that were cut may still have the room of all: a copy has not.
+        Ok(if parameter.shape == shape { converted } else { converted.clone() })
     })
 }
 

@@ -7,8 +7,9 @@ use burn::{
     tensor::{Device, Gradients, Tensor},
 };
 use matformer_core::{Draw, Manifest, Provenance, Space};
-use matformer_nn::{DeviceSpec, Folder, folder::TensorName, params};
+use matformer_nn::{DeviceSpec, Folder, ModelConfig, folder::TensorName, params};
 use safetensors::SafeTensors;
+use serde_json::Value;
 
 /// The device that the environment names.
 pub fn device() -> Device {
@@ -27,6 +28,34 @@ pub fn manifest<M: Folder>(space: &Space) -> Manifest {
     };
     let manifest = Manifest::new(M::KIND, space, Draw::Joint, provenance);
     Manifest { weights_sha256: "0".repeat(64), ..manifest }
+}
+
+/// Checks that `WEIGHT_KEYS` are exactly the keys of a configuration whose change gives other
+/// tensors, and those in `same_shapes`, whose change gives tensors of the same shapes that mean
+/// something else. `changes` has another value for every key.
+pub fn check_weight_keys<M: Folder>(base: &M::Config, changes: Value, same_shapes: &[&str]) {
+    let device = DeviceSpec::from_env().and_then(DeviceSpec::resolve).unwrap();
+    let tensors = |config: &M::Config| {
+        config.validate().unwrap();
+        params::shapes(&M::unset(config, config.space().unwrap(), &device).unwrap())
+    };
+    let written = serde_json::to_value(base).unwrap();
+    let changes = changes.as_object().unwrap();
+    for key in written.as_object().unwrap().keys().map(String::as_str).chain(["layer_d_ff"]) {
+        assert!(changes.contains_key(key), "`{key}` has no other value here");
+    }
+    for (key, value) in changes {
+        let mut other = written.clone();
+        other[key] = value.clone();
+        if key == "d_ff" {
+            other["granularities"] = serde_json::json!([value]);
+        }
+        assert_ne!(other, written, "`{key}`");
+        let other: M::Config = serde_json::from_value(other).unwrap();
+        let differs = tensors(&other) != tensors(base) || same_shapes.contains(&key.as_str());
+        assert_eq!(M::Config::WEIGHT_KEYS.contains(&key.as_str()), differs, "`{key}`");
+    }
+    assert!(M::Config::WEIGHT_KEYS.iter().all(|key| changes.contains_key(*key)));
 }
 
 pub fn values<const D: usize>(t: Tensor<D>) -> Vec<f32> {

@@ -3,13 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use matformer_core::{Manifest, Plan, SubmodelSpec, fs};
-use matformer_nn::{Elastic, Folder, State, folder, row_losses, walk};
+use matformer_core::{Manifest, Plan, Submodel, SubmodelSpec, fs};
+use matformer_nn::{Elastic, Folder, State, extract, folder, row_losses, walk};
 use matformer_vit::{MatVit, MatVitConfig, Pooling, costs};
 use safetensors::SafeTensors;
 
 use crate::{
-    compare::{check_gradients, device, floats, values, worst},
+    compare::{check_gradients, check_weight_keys, device, floats, values, worst},
     support::{config, logits, manifest, model, pixels},
 };
 
@@ -100,4 +100,34 @@ fn what_is_no_vit_is_refused_by_key() {
         refused("\"hidden_size\": 24", "\"hidden_size\": null"),
         "`hidden_size`: null; expected a whole number"
     );
+}
+
+#[test]
+fn layers_of_unequal_widths_read_back_to_the_bit() {
+    let config = config();
+    let widths = [config.d_ff, config.granularities.as_ref().unwrap()[0]];
+    let widths: Vec<usize> = widths.into_iter().cycle().take(config.n_layers).collect();
+    let mixed = Submodel::new(widths);
+    let slim = extract(&model(&config, &device()), &mixed).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    folder::save(&slim, &manifest(&config), dir.path()).unwrap();
+    let text = std::fs::read_to_string(dir.path().join(folder::CONFIG)).unwrap();
+    assert!(text.contains("\"model_type\": \"matvit\""), "{text}");
+    let (again, _) = folder::load::<MatVit>(dir.path(), &device()).unwrap();
+    assert_eq!(again.config(), slim.config());
+    let (plan, pixels) = (Plan::one(&mixed), pixels(config.pixels(), 3));
+    assert_eq!(logits(&again, &plan, 1, &pixels), logits(&slim, &plan, 1, &pixels));
+}
+
+#[test]
+fn weight_keys_are_those_that_change_the_tensors() {
+    let base = MatVitConfig { granularities: Some(vec![96, 384]), ..MatVitConfig::default() };
+    let changes = serde_json::json!({
+        "image_size": 32, "channels": 3, "patch_size": 7, "classes": 11, "d_model": 192,
+        "n_layers": 7, "n_heads": 6, "d_ff": 400, "granularities": [48, 384],
+        "width_multiple": 8, "pooling": "mean", "distillation_token": true, "drop_path": 0.1,
+        "norm_eps": 1e-5, "layer_d_ff": [96, 384, 384, 384, 384, 384],
+    });
+    // Heads share the matrices of queries, keys and values: other heads cut them elsewhere.
+    check_weight_keys::<MatVit>(&base, changes, &["n_heads"]);
 }

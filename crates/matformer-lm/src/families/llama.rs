@@ -21,14 +21,16 @@ fn read(file: &ConfigFile) -> Result<MatLmConfig> {
 /// The keys that Llama shares with [`matlm`](super::matlm).
 pub(super) fn shape(file: &ConfigFile, activation: Activation) -> Result<MatLmConfig> {
     check_covered(file)?;
-    let n_heads = file.number("num_attention_heads")?;
     let rope = file.get("rope_parameters").and_then(|rope| rope.get("rope_theta")?.as_f64());
     Ok(MatLmConfig {
         vocab_size: file.number("vocab_size")?,
         d_model: file.number("hidden_size")?,
         n_layers: file.number("num_hidden_layers")?,
-        n_heads,
-        n_kv_heads: file.optional("num_key_value_heads")?.unwrap_or(n_heads),
+        n_heads: file.number("num_attention_heads")?,
+        n_kv_heads: match file.optional("num_key_value_heads")? {
+            Some(n) => n,
+            None => file.number("num_attention_heads")?,
+        },
         head_dim: file.optional("head_dim")?,
         d_ff: file.number("intermediate_size")?,
         context: file.number("max_position_embeddings")?,

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use matformer_core::{Manifest, fs};
+use matformer_core::{Dtype, Manifest, fs};
 use matformer_nn::{Folder, folder};
 use serde::{Deserialize, Serialize};
 
@@ -170,7 +170,8 @@ impl Checkpoints {
     }
 }
 
-/// Writes a model folder: the model's own files, its manifest, and `others`.
+/// Writes a model folder: the model's own files, its manifest, and `others`. What was trained is not
+/// rounded to the dtype that it was read in.
 pub(crate) fn save_model<M: Folder>(
     model: &M,
     manifest: &Manifest,
@@ -181,7 +182,8 @@ pub(crate) fn save_model<M: Folder>(
     for (name, bytes) in others {
         fs::write_atomic(dir.join(name), bytes)?;
     }
-    Ok(folder::save(model, manifest, dir)?)
+    let manifest = Manifest { dtype: Dtype::F32, ..manifest.clone() };
+    Ok(folder::save(model, &manifest, dir)?)
 }
 
 impl Checkpoint {

@@ -182,10 +182,17 @@ impl Kind for Vit {
         costs(shape)
     }
 
-    /// timm has every form; transformers' `vit` has no mean pooling and no distillation token.
+    /// timm has every form with equal widths; transformers' `vit` has no mean pooling and no
+    /// distillation token.
     fn width_facts(c: &MatVitConfig, _: &Costs, _: &Submodel) -> Result<WidthFacts> {
         let plain = c.pooling == Pooling::ClassToken && !c.distillation_token;
-        let exports = if plain { vec!["transformers", "timm"] } else { vec!["timm"] };
+        let mut exports = Vec::new();
+        if plain && c.layer_d_ff.is_none() {
+            exports.push("transformers");
+        }
+        if c.layer_d_ff.is_none() {
+            exports.push("timm");
+        }
         Ok(WidthFacts { kv_bytes_per_token: None, exports })
     }
 

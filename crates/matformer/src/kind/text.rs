@@ -191,12 +191,15 @@ impl Kind for Lm {
         costs(shape)
     }
 
-    /// Other runtimes load equal widths as a plain Llama folder; GGUF's quantised blocks and
+    /// Other runtimes load SwiGLU of equal widths as a plain Llama folder; GGUF's quantised blocks and
     /// converters want multiples.
-    fn width_facts(_: &MatLmConfig, costs: &Costs, submodel: &Submodel) -> Result<WidthFacts> {
-        let mut exports = vec!["transformers"];
-        if submodel.max_width().is_multiple_of(256) {
-            exports.push("convert_hf_to_gguf");
+    fn width_facts(c: &MatLmConfig, costs: &Costs, submodel: &Submodel) -> Result<WidthFacts> {
+        let mut exports = Vec::new();
+        if c.activation == Activation::SwiGlu && c.layer_d_ff.is_none() {
+            exports.push("transformers");
+            if submodel.max_width().is_multiple_of(256) {
+                exports.push("convert_hf_to_gguf");
+            }
         }
         let kv_bytes_per_token = Some(costs.get(Resource::KvBytes)?.cost(submodel)?);
         Ok(WidthFacts { kv_bytes_per_token, exports })
