@@ -1,11 +1,11 @@
-//! `cargo xtask bench`: timings of this machine.
+//! `cargo xtask bench`: speed measurements on this machine.
 
 use anyhow::Result;
 use xshell::cmd;
 
 use crate::build;
 
-/// Runs a benchmark of `crates/matformer/benches/speed` with its own arguments.
+/// Builds `crates/matformer/benches/speed` and runs one of its benchmarks with these arguments.
 pub fn run(what: &str, arguments: &[String]) -> Result<()> {
     let shell = build::shell()?;
     cmd!(

@@ -78,32 +78,32 @@ enum Page {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// A joint pass over four granularities against four passes of one granularity each
+    /// Compare a joint pass over four granularities with four passes of one granularity each
     Joint {
         /// Arguments of the benchmark: --preset, --tokens, --rounds, --device, --json
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// A training step at every width, beside the limit of the matrix products and PyTorch
+    /// Time a training step at every width; compare it with its matrix products and with PyTorch
     Train {
         /// Arguments of the benchmark: --shapes, --widths, --rounds, --python, --no-compile, --ops,
         /// --device, --json
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Exact search of a gallery of vectors, beside the products alone and faiss
+    /// Time exact search in a gallery of vectors; compare it with its products and with faiss
     Search {
         /// Arguments of the benchmark: --vectors, --d, --queries, --rounds, --python, --json
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// A sweep over all submodels of a model against measuring them one by one
+    /// Compare a sweep over all submodels of a model with measuring them one by one
     Sweep {
         /// Arguments of the benchmark: --preset, --held-out, --memory, --rounds, --json
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Peak memory of a training step, beside PyTorch's
+    /// Measure the peak memory of a training step; compare it with PyTorch
     Memory {
         /// Arguments of the benchmark: --width, --python, --json
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

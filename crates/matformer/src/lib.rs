@@ -2,6 +2,7 @@
 
 pub mod images;
 pub mod memory;
+pub mod products;
 pub mod run_file;
 pub mod synthetic;
 pub mod text;

@@ -1,4 +1,5 @@
-//! A joint pass shares what its granularities share: does the time follow the arithmetic?
+//! A joint pass computes once what its granularities share. This checks that its time falls as its
+//! FLOPs do.
 
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -11,26 +12,26 @@ use matformer::{
 };
 use serde_json::json;
 
-/// Measured over predicted, at most.
+/// Largest ratio of measured to predicted time that passes.
 const LIMIT: f64 = 1.15;
 
 #[derive(Debug, Args)]
 pub struct JointArgs {
-    /// Shape of the model
+    /// Model preset
     #[arg(long, default_value = "demo", value_name = "PRESET")]
     preset: String,
-    /// Targets of a pass
+    /// Target tokens in a batch
     #[arg(long, default_value_t = 2048)]
     tokens: usize,
-    /// Times that everything is measured, in turn; medians are printed
+    /// Number of rounds; each measures everything once, and medians are printed
     #[arg(long, default_value_t = 7)]
     rounds: usize,
-    /// Device [default: MATFORMER_DEVICE, or the best there is]
+    /// Device [default: MATFORMER_DEVICE, or the fastest available]
     #[arg(long)]
     device: Option<DeviceSpec>,
 }
 
-/// One batch and the model that it goes through.
+/// A model and a batch for it.
 struct Bench {
     model: MatLm,
     batch: OneBatch<MatLm>,
@@ -44,7 +45,7 @@ impl Bench {
         Ok(Self { model, batch })
     }
 
-    /// Forward and backward of a plan, waited for; milliseconds.
+    /// Milliseconds of a forward and a backward pass of a plan.
     fn pass(&self, plan: &Plan) -> Result<f64> {
         let mut failed = Ok(());
         let millis = timing::millis(|| failed = self.forward_and_backward(plan));
@@ -63,10 +64,11 @@ impl Bench {
     }
 }
 
-/// What is timed: a name, a plan, and the predicted FLOPs of its forward pass per token.
+/// A pass to time.
 struct Case {
     name: String,
     plan: Plan,
+    /// FLOPs of the forward pass per token, by the cost formulas.
     flops: f64,
 }
 
@@ -79,7 +81,7 @@ pub fn run(args: &JointArgs, as_json: bool) -> Result<()> {
     for round in 0..=args.rounds {
         for (case, times) in cases.iter().zip(&mut times) {
             let millis = bench.pass(&case.plan)?;
-            // The first round warms up.
+            // The first round is a warm-up.
             if round > 0 {
                 times.push(millis);
             }
@@ -89,7 +91,7 @@ pub fn run(args: &JointArgs, as_json: bool) -> Result<()> {
     print(args, &bench, &cases, &times, as_json)
 }
 
-/// The joint pass, then each granularity alone, the largest last.
+/// The joint pass, followed by each granularity alone from the smallest to the largest.
 fn cases(model: &MatLm, config: &MatLmConfig) -> Result<Vec<Case>> {
     let (space, costs) = (model.space(), costs(config));
     let flops = costs.get(Resource::Flops)?;
@@ -138,25 +140,28 @@ fn print(
             args.preset, bench.batch.targets, args.rounds
         );
         for (case, ms) in cases.iter().zip(times) {
-            println!("{:>8} {ms:8.1} ms  {:7.2} MFLOPs a token", case.name, case.flops / 1e6);
+            println!("{:>8} {ms:8.1} ms  {:7.2} MFLOPs per token", case.name, case.flops / 1e6);
         }
         println!(
-            "{:>8} {separate:8.1} ms  {:7.2} MFLOPs a token",
+            "{:>8} {separate:8.1} ms  {:7.2} MFLOPs per token",
             "separate",
             separate_flops / 1e6
         );
         println!(
-            "\njoint / separate: {measured:.3}; FLOPs predict {predicted:.3}; {:.2} of that \
-             (limit {LIMIT})",
+            "\njoint / separate: measured {measured:.3}, predicted from FLOPs {predicted:.3}; \
+             measured / predicted {:.2} (at most {LIMIT})",
             measured / predicted
         );
         println!(
-            "joint / {}: {:.2}; FLOPs predict {:.2}",
+            "joint / {}: measured {:.2}, predicted from FLOPs {:.2}",
             cases[cases.len() - 1].name,
             joint / largest,
             cases[0].flops / largest_flops
         );
     }
-    ensure!(measured <= LIMIT * predicted, "the joint pass takes longer than its arithmetic");
+    ensure!(
+        measured <= LIMIT * predicted,
+        "the joint pass takes more than {LIMIT} times the time that its FLOPs predict"
+    );
     Ok(())
 }

@@ -1,10 +1,12 @@
-//! How long things take: `cargo xtask bench <what>`. Numbers are of this machine and this run.
+//! Speed benchmarks, run by `cargo xtask bench <what>`. The numbers hold for this machine and this run.
 
 mod joint;
 mod memory;
 mod ops;
 mod peer;
+mod rates;
 mod search;
+mod shapes;
 mod sweep;
 mod train;
 
@@ -12,34 +14,34 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
-#[command(name = "speed", about = "Timings, beside what the arithmetic predicts")]
+#[command(name = "speed", about = "Measure speed and compare it with what the FLOPs predict")]
 struct Args {
     #[command(subcommand)]
     what: What,
-    /// One JSON document on standard output
+    /// Print one JSON document to standard output
     #[arg(long, global = true)]
     json: bool,
-    // What `cargo bench` adds.
+    // `cargo bench` adds this argument.
     #[arg(long, hide = true, global = true)]
     bench: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// A joint pass over four granularities against four passes of one granularity each
+    /// Compare a joint pass over four granularities with four passes of one granularity each
     Joint(joint::JointArgs),
-    /// A training step at every width, beside the limit of the matrix products and PyTorch
+    /// Time a training step at every width; compare it with its matrix products and with PyTorch
     Train(train::TrainArgs),
-    /// Peak memory of a training step, beside PyTorch's
+    /// Measure the peak memory of a training step; compare it with PyTorch
     Memory(memory::MemoryArgs),
-    /// Exact search of a gallery of vectors, beside the products alone and faiss
+    /// Time exact search in a gallery of vectors; compare it with its products and with faiss
     Search(search::SearchArgs),
-    /// A sweep over all submodels against measuring one by one
+    /// Compare a sweep over all submodels with measuring them one by one
     Sweep(sweep::SweepArgs),
 }
 
 fn main() -> Result<()> {
-    // As the command does.
+    // The `matformer` command does the same.
     matformer::memory::keep();
     let args = Args::parse();
     match args.what {

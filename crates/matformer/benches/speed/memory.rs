@@ -1,13 +1,13 @@
-//! Memory of a training step, beside PyTorch's.
+//! Peak memory of a training step, compared with PyTorch.
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use matformer::{nn::DeviceSpec, timing};
 use serde_json::json;
 
-use crate::{peer::Peer, train::Shape};
+use crate::{peer::Peer, shapes::Shape, train};
 
-/// Steps that the peak is taken over: from the second on, the optimizer's moments are there.
+/// Number of measured steps. The optimizer's moments exist from the second step on.
 const STEPS: usize = 3;
 
 #[derive(Debug, Args)]
@@ -15,18 +15,18 @@ pub struct MemoryArgs {
     /// Width: S, M, L, XL or joint
     #[arg(long, default_value = "XL")]
     width: String,
-    /// Python with torch: adds PyTorch's memory
+    /// Python interpreter with torch, to measure PyTorch too
     #[arg(long, value_name = "PATH")]
     python: Option<String>,
 }
 
-/// Peak resident memory of the first steps above that before them; d_model 512, 8 layers, batches of
-/// 4 rows of 1024 tokens.
+/// Measures by how much the first steps raise the peak of resident memory: d_model 512, 8 layers,
+/// batches of 4 rows of 1024 tokens.
 pub fn run(args: &MemoryArgs, as_json: bool) -> Result<()> {
-    let shape = Shape::new("d512 x 1024", 512, 8, 8192, [4, 1024]);
+    let shape = Shape::lm("d512 x 1024", 512, 8, 8192, [4, 1024]);
     let device = DeviceSpec::Flex.resolve()?.autodiff();
-    let mut case = shape.case(&args.width, &device)?;
-    timing::reset_peak().context("the peak of resident memory is only known on Linux")?;
+    let mut case = train::case(&shape, &args.width, &device)?;
+    timing::reset_peak().context("peak resident memory can be measured on Linux only")?;
     let (before, _) = timing::resident().context("no VmRSS in /proc/self/status")?;
     for _ in 0..STEPS {
         case.step()?;
@@ -53,7 +53,7 @@ pub fn run(args: &MemoryArgs, as_json: bool) -> Result<()> {
         return Ok(());
     }
     println!(
-        "{}, {}: peak of {STEPS} steps above what was resident before",
+        "{}, {}: peak resident memory of {STEPS} steps, minus resident memory before them",
         shape.name, args.width
     );
     println!("   matformer {ours:.0} MB");

@@ -1,4 +1,4 @@
-//! Where a step's time goes: each operation on its own, at the sizes that it has in the step.
+//! The time of each operation of a training step alone, at the sizes that it has in the step.
 
 use anyhow::Result;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -16,20 +16,21 @@ use matformer::{
 };
 use serde::Serialize;
 
-/// One operation: how often a step has it, and what all of those take.
+/// The time of one operation.
 #[derive(Debug, Serialize)]
 pub struct OpRow {
     shape: &'static str,
     width: String,
     op: &'static str,
+    /// Calls in one step.
     calls: usize,
-    /// Forward, of all calls.
+    /// Forward passes of all calls.
     forward_ms: f64,
-    /// Backward, of all calls.
+    /// Backward passes of all calls.
     backward_ms: f64,
 }
 
-/// What an operation does with tensors that want gradients.
+/// An operation on tensors that require gradients.
 struct Op {
     name: &'static str,
     calls: usize,
@@ -43,7 +44,7 @@ fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-/// Times of every operation of a step at one width; `device` is one without gradients.
+/// Times every operation of a step at one width; `device` is without autodiff.
 pub fn measure(
     shape: &'static str,
     config: &MatLmConfig,
@@ -65,7 +66,7 @@ pub fn measure(
                     out = (op.forward)();
                     let _ = device.sync();
                 }));
-                // Its gradient is one value everywhere, which costs next to nothing to make.
+                // The gradient of a sum is one everywhere, and cheap to compute.
                 let loss = out.take().map(|out| out.sum());
                 backward.push(millis(|| {
                     let _gradients = loss.map(|loss| loss.backward());
@@ -181,12 +182,12 @@ fn ops(c: &MatLmConfig, rows: usize, width: usize, device: &Device) -> Vec<Op> {
     list
 }
 
-/// The rows as a table.
+/// Prints the rows as a table.
 pub fn print(rows: &[OpRow]) {
     if rows.is_empty() {
         return;
     }
-    println!("\neach operation alone, all its calls in a step, ms\n");
+    println!("\neach operation alone: all its calls in a step, in ms\n");
     println!("shape width operation       calls  forward backward");
     for r in rows {
         println!(

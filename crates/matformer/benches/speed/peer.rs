@@ -1,4 +1,4 @@
-//! PyTorch or faiss in a process of its own, asked for one timed piece of work at a time.
+//! PyTorch or faiss in a separate process, which times one piece of work per request.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -14,17 +14,17 @@ pub struct Peer {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
-    /// What it times, and its version: `torch 2.15`.
+    /// Name and version of the library that it times: `torch 2.15`.
     pub version: String,
 }
 
 impl Peer {
-    /// Starts `bench_train.py` with a Python that has torch.
+    /// Starts `bench_train.py`; `python` is an interpreter with torch.
     pub fn start(python: &str) -> Result<Self> {
         Self::of(python, "bench_train.py", "torch")
     }
 
-    /// Starts a script with a Python that has the `module` which it says the version of.
+    /// Starts a script; `python` is an interpreter with `module`, whose version the script reports.
     pub fn of(python: &str, script: &str, module: &str) -> Result<Self> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../xtask/python").join(script);
         let threads = std::thread::available_parallelism()?.to_string();
@@ -36,17 +36,18 @@ impl Peer {
             .spawn()
             .with_context(|| format!("--python {python}"))?;
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
-            bail!("--python {python}: no pipes");
+            bail!("--python {python}: found no pipes to the process");
         };
         let mut peer =
             Self { child, input, output: BufReader::new(output), version: String::new() };
-        let hello =
-            peer.answer().with_context(|| format!("--python {python}: has it {module}?"))?;
+        let hello = peer
+            .answer()
+            .with_context(|| format!("--python {python}: expected an interpreter with {module}"))?;
         peer.version = format!("{module} {}", hello[module].as_str().unwrap_or_default());
         Ok(peer)
     }
 
-    /// What the script answers to a request; an `error` in it is an error.
+    /// Sends a request and returns the answer; an answer with an `error` becomes an error.
     pub fn ask(&mut self, request: &Value) -> Result<Value> {
         writeln!(self.input, "{request}")?;
         self.input.flush()?;

@@ -1,4 +1,4 @@
-//! Exact search of a gallery, beside the products alone and faiss.
+//! Exact search in a gallery of vectors, compared with its matrix products and with faiss.
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -12,29 +12,29 @@ use serde_json::json;
 
 use crate::peer::Peer;
 
-/// Neighbours of a query.
+/// Neighbours to find for each query.
 const K: usize = 10;
 
 #[derive(Debug, Args)]
 pub struct SearchArgs {
-    /// Vectors of the gallery
+    /// Number of vectors in the gallery
     #[arg(long, default_value_t = 1_000_000)]
     vectors: usize,
-    /// Size of a vector
+    /// Dimension of a vector
     #[arg(long, default_value_t = 96)]
     d: usize,
-    /// Queries
+    /// Number of queries
     #[arg(long, default_value_t = 10_000)]
     queries: usize,
-    /// Timings of each, in turns
+    /// Number of rounds; each measures everything once, and medians are printed
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Python with faiss (`pip install faiss-cpu`): adds its flat index
+    /// Python interpreter with faiss (`pip install faiss-cpu`), to measure its flat index too
     #[arg(long, value_name = "PATH")]
     python: Option<String>,
 }
 
-/// The ten nearest of each query: all of it, the products alone, and faiss' flat index.
+/// Times the whole search, its matrix products alone, and the flat index of faiss.
 pub fn run(args: &SearchArgs, as_json: bool) -> Result<()> {
     let device = DeviceSpec::Flex.resolve()?;
     let drawn = |name: &str, n: usize| -> Result<Vectors> {
@@ -49,7 +49,7 @@ pub fn run(args: &SearchArgs, as_json: bool) -> Result<()> {
         Some(python) => Some(Peer::of(python, "bench_search.py", "faiss")?),
     };
     let request = json!({ "vectors": args.vectors, "d": args.d, "queries": args.queries, "k": K });
-    // Memory is known on Linux only.
+    // Memory can be measured on Linux only.
     let before = timing::reset_peak().ok().and_then(|()| timing::resident());
     let (mut all, mut products, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..args.rounds.max(1) {
@@ -67,7 +67,7 @@ pub fn run(args: &SearchArgs, as_json: bool) -> Result<()> {
         }
         if let Some(peer) = &mut peer {
             let answer = peer.ask(&request)?;
-            theirs.push(answer["ms"].as_f64().context("bench_search.py: no time")?);
+            theirs.push(answer["ms"].as_f64().context("bench_search.py: `ms`: expected a number")?);
         }
     }
     let peak = before.and_then(|(before, _)| Some(timing::resident()?.1 - before));
@@ -82,14 +82,17 @@ pub fn run(args: &SearchArgs, as_json: bool) -> Result<()> {
         return Ok(());
     }
     println!("{}", timing::describe());
-    println!("{} queries in {} vectors of {}, the {K} nearest", args.queries, args.vectors, args.d);
+    println!(
+        "{K} nearest neighbours of {} queries among {} vectors of dimension {}",
+        args.queries, args.vectors, args.d
+    );
     println!("   matformer {all:.0} ms");
-    println!("   products alone {products:.0} ms, ratio {:.2}", all / products);
+    println!("   matrix products alone {products:.0} ms, ratio {:.2}", all / products);
     if let Some((version, ms)) = theirs {
         println!("   {version} flat index {ms:.0} ms, ratio {:.2}", all / ms);
     }
     if let Some(peak) = peak {
-        println!("   memory above the gallery: {peak:.0} MB");
+        println!("   peak memory beyond the gallery: {peak:.0} MB");
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! A sweep over all submodels of a model: does what they share save the time that it should?
+//! A sweep over all submodels of a model computes once what they share. This checks that it saves the
+//! time that the FLOPs predict.
 
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -14,26 +15,26 @@ use matformer::{
 };
 use serde_json::json;
 
-/// Measured over predicted saving, at least.
+/// Smallest ratio of measured to predicted speed-up that is acceptable.
 const LIMIT: f64 = 0.8;
 
 #[derive(Debug, Args)]
 pub struct SweepArgs {
-    /// Shape of the model: a preset of language or vision models
+    /// Preset of a language or vision model
     #[arg(long, default_value = "demo", value_name = "PRESET")]
     preset: String,
-    /// Rows (windows of the whole context, images) that every submodel is measured on
+    /// Rows (windows of the full context, or images) that every submodel is measured on
     #[arg(long, default_value_t = 8)]
     held_out: usize,
-    /// Megabytes for the hidden states of a walk
+    /// Megabytes for the hidden states of one walk
     #[arg(long, default_value_t = 256)]
     memory: usize,
-    /// Timings of each, in turns
+    /// Number of rounds; each measures everything once, and medians are printed
     #[arg(long, default_value_t = 3)]
     rounds: usize,
 }
 
-/// Rows of batches among which one submodel alone chooses its best.
+/// Batch sizes among which the fastest for a single submodel is chosen.
 const ROWS: [usize; 5] = [1, 2, 4, 8, 32];
 
 pub fn run(args: &SweepArgs, as_json: bool) -> Result<()> {
@@ -59,7 +60,7 @@ impl SweepArgs {
     }
 }
 
-/// A batch whose rows are one document.
+/// A batch whose rows all belong to one document.
 struct Rows<M: Elastic> {
     batch: OneBatch<M>,
     documents: Vec<usize>,
@@ -79,7 +80,7 @@ impl<M: Elastic> HeldOutBatch<M> for &Rows<M> {
     }
 }
 
-/// The same rows in batches of `rows`.
+/// `held_out` rows in batches of at most `rows`.
 fn batches<M: Elastic>(
     held_out: usize,
     rows: usize,
@@ -126,7 +127,7 @@ fn compare<M: Measured>(
     let flops = costs.get(Resource::Flops)?;
     let separate = all.iter().map(|s| flops.cost(s)).sum::<matformer::core::Result<f64>>()?;
     let predicted = separate / flops.plan(&Plan::merged(&all)?)?;
-    // Memory is known on Linux only, and measured before anything else takes some.
+    // Memory can be measured on Linux only, and is measured before anything else allocates some.
     let before = timing::reset_peak().ok().and_then(|()| timing::resident());
     let together = batches(args.held_out, walks.rows, make)?;
     losses(model, &together, &all, walks.submodels)?;
@@ -163,21 +164,22 @@ fn compare<M: Measured>(
         args.rounds
     );
     println!(
-        "   sweep, {} submodels and {} rows a walk: {sweep:.0} ms",
+        "   sweep, {} submodels and {} rows per walk: {sweep:.0} ms",
         walks.submodels, walks.rows
     );
-    println!("   one by one, {best} rows a batch: {one_by_one:.0} ms");
+    println!("   one by one, {best} rows per batch: {one_by_one:.0} ms");
     println!(
-        "   {measured:.2} times as fast; the arithmetic says {predicted:.2}: {:.2} of it (at least {LIMIT})",
+        "   speed-up: measured {measured:.2}, predicted from FLOPs {predicted:.2}; measured / predicted \
+         {:.2} (at least {LIMIT})",
         measured / predicted
     );
     if let Some(peak) = peak {
-        println!("   memory: {peak:.0} MB, bound {} MB", args.memory);
+        println!("   memory: {peak:.0} MB, limit {} MB", args.memory);
     }
     Ok(())
 }
 
-/// Rows of a batch at which one submodel, alone, is the fastest.
+/// The batch size at which a single submodel is the fastest.
 fn best_rows<M: Measured>(
     args: &SweepArgs,
     model: &M,

@@ -1,27 +1,27 @@
-//! A training step, part by part, beside the limit of the machine's matrix products and PyTorch.
+//! A training step and its parts, compared with the limit of the machine's matrix products and with
+//! PyTorch.
 
 use anyhow::{Result, ensure};
-use burn::{
-    module::Module,
-    tensor::{Device, Distribution, Tensor},
-};
+use burn::{module::Module, tensor::Device};
 use clap::Args;
 use matformer::{
-    core::{Costs, Draw, Plan, Resource, StepDraw},
-    lm::{MatLm, MatLmConfig},
+    core::{Draw, Plan, StepDraw},
+    lm::MatLm,
     nn::{DeviceSpec, Elastic, State, row_losses, walk},
     synthetic::{OneBatch, images, one_batch},
     timing::{self, median, millis},
     train::{TrainConfig, Trainer},
-    vit::{MatVit, MatVitConfig},
+    vit::MatVit,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{ops, peer::Peer};
-
-/// The product whose rate the limit is taken from: m, n, k.
-const PRODUCT: [usize; 3] = [2048, 2048, 512];
+use crate::{
+    ops,
+    peer::Peer,
+    rates::{Best, Rates},
+    shapes::{self, Config, Shape},
+};
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
@@ -31,97 +31,37 @@ pub struct TrainArgs {
     /// Widths, separated by commas: S, M, L, XL, joint [default: all]
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     widths: Vec<String>,
-    /// Times that everything is measured, in turn; medians are printed
+    /// Number of rounds; each measures everything once, and medians are printed
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Python with torch: adds PyTorch's times
+    /// Python interpreter with torch, to measure PyTorch too
     #[arg(long, value_name = "PATH")]
     python: Option<String>,
-    /// Leave `torch.compile` out
+    /// Do not measure `torch.compile`
     #[arg(long)]
     no_compile: bool,
-    /// Each operation of a step on its own too
+    /// Also measure each operation of a step alone
     #[arg(long)]
     ops: bool,
-    /// Device [default: MATFORMER_DEVICE, or the best there is]
+    /// Device [default: MATFORMER_DEVICE, or the fastest available]
     #[arg(long)]
     device: Option<DeviceSpec>,
 }
 
-/// A model and the rows of its batch.
-pub struct Shape {
-    /// What the tables call it.
-    pub name: &'static str,
-    /// Rows of the batch.
-    pub rows: usize,
-    /// The model.
-    pub config: Config,
-}
-
-/// A model's shape.
-pub enum Config {
-    Lm(MatLmConfig),
-    Vit(MatVitConfig),
-}
-
-fn shapes() -> Vec<Shape> {
-    let vit = Shape { name: "vit28", rows: 256, config: Config::Vit(MatVitConfig::default()) };
-    vec![
-        Shape::new("d256", 256, 6, 4096, [8, 256]),
-        Shape::new("d512", 512, 8, 8192, [4, 256]),
-        vit,
-    ]
-}
-
-impl Shape {
-    /// A language model: heads of 32, d_ff of four times d_model, a batch of so many rows of so many
-    /// tokens.
-    pub fn new(
-        name: &'static str,
-        d_model: usize,
-        n_layers: usize,
-        vocab_size: usize,
-        [rows, context]: [usize; 2],
-    ) -> Self {
-        let config = MatLmConfig {
-            vocab_size,
-            d_model,
-            n_layers,
-            n_heads: d_model / 32,
-            n_kv_heads: d_model / 32,
-            d_ff: 4 * d_model,
-            context,
-            tied_embeddings: true,
-            ..MatLmConfig::default()
-        };
-        Self { name, rows, config: Config::Lm(config) }
-    }
-
-    /// A trainer at its first step, of one width or of all (`joint`).
-    pub fn case(&self, width: &str, device: &Device) -> Result<Box<dyn Timed>> {
-        let rows = self.rows;
-        Ok(match &self.config {
-            Config::Lm(c) => {
-                let model = MatLm::new(c, 0, device)?;
-                let request = json!({
-                    "d_model": c.d_model, "n_layers": c.n_layers, "n_heads": c.n_heads,
-                    "d_ff": c.d_ff, "vocab": c.vocab_size, "rows": rows, "seq": c.context,
-                });
-                let batch = one_batch(&model, rows)?;
-                Box::new(Case::new(model, batch, &matformer::lm::costs(c), request, width)?)
-            }
-            Config::Vit(c) => {
-                let model = MatVit::new(c, 0, device)?;
-                let request = json!({
-                    "d_model": c.d_model, "n_layers": c.n_layers, "n_heads": c.n_heads,
-                    "d_ff": c.d_ff, "classes": c.classes, "rows": rows, "image": c.image_size,
-                    "patch": c.patch_size, "channels": c.channels,
-                });
-                let batch = images(&model, rows)?;
-                Box::new(Case::new(model, batch, &matformer::vit::costs(c), request, width)?)
-            }
-        })
-    }
+/// A trainer of a shape before its first step, at one width or at all of them (`joint`).
+pub fn case(shape: &Shape, width: &str, device: &Device) -> Result<Box<dyn Timed>> {
+    Ok(match &shape.config {
+        Config::Lm(config) => {
+            let model = MatLm::new(config, 0, device)?;
+            let batch = one_batch(&model, shape.rows)?;
+            Box::new(Case::new(shape, model, batch, width)?)
+        }
+        Config::Vit(config) => {
+            let model = MatVit::new(config, 0, device)?;
+            let batch = images(&model, shape.rows)?;
+            Box::new(Case::new(shape, model, batch, width)?)
+        }
+    })
 }
 
 /// Medians of one width at one shape, in milliseconds.
@@ -138,26 +78,38 @@ pub struct Row {
     torch_eager_ms: Option<f64>,
     torch_compile_ms: Option<f64>,
     vs_limit: f64,
-    /// Against the faster of PyTorch's two.
+    /// Our step's time over the faster of PyTorch's two.
     vs_torch: Option<f64>,
+}
+
+/// What the limits of a shape's steps follow from.
+#[derive(Debug, Serialize)]
+struct Limit {
+    shape: &'static str,
+    #[serde(flatten)]
+    best: Best,
 }
 
 /// One width at one shape, ready to be timed.
 pub trait Timed {
-    /// One round of ours: the whole step, then forward and backward on their own.
+    /// Times our step as a whole, then its forward and its backward pass alone. `keep` says whether
+    /// the times count.
     fn round(&mut self, keep: bool) -> Result<()>;
 
-    /// The step that `matformer train` makes, waited for.
+    /// One step as `matformer train` makes it, finished on the device when this returns.
     fn step(&mut self) -> Result<()>;
 
-    /// The same for the peer.
+    /// The widths that a step trains.
+    fn widths(&self) -> &[usize];
+
+    /// The request for the same step to PyTorch.
     fn request(&self) -> &Value;
 
-    /// What the peer took.
+    /// Adds a time of PyTorch's step.
     fn keep(&mut self, compiled: bool, millis: f64);
 
-    /// Medians; `rate` is in FLOPs per millisecond.
-    fn row(&self, shape: &'static str, rate: f64) -> Row;
+    /// The medians, beside the limit that follows from the best rate of a product.
+    fn row(&self, shape: &'static str, best: &Best) -> Row;
 }
 
 struct Case<M: Elastic> {
@@ -167,6 +119,7 @@ struct Case<M: Elastic> {
     batch: OneBatch<M>,
     /// FLOPs of the matrix products of a step.
     flops: f64,
+    widths: Vec<usize>,
     request: Value,
     times: Times,
 }
@@ -181,18 +134,10 @@ struct Times {
 }
 
 impl<M: Elastic + Module> Case<M> {
-    fn new(
-        model: M,
-        batch: OneBatch<M>,
-        costs: &Costs,
-        mut request: Value,
-        width: &str,
-    ) -> Result<Self> {
+    fn new(shape: &Shape, model: M, batch: OneBatch<M>, width: &str) -> Result<Self> {
         let space = model.space().clone();
-        let draw: Draw = match width {
-            "joint" => "joint".parse()?,
-            name => format!("baseline:{name}").parse()?,
-        };
+        let draw: Draw =
+            if width == "joint" { width.parse()? } else { format!("baseline:{width}").parse()? };
         let train = TrainConfig {
             tokens_per_step: batch.targets,
             draw: draw.clone(),
@@ -200,16 +145,15 @@ impl<M: Elastic + Module> Case<M> {
         };
         let draw = draw.at(&space, 0, 0);
         let submodels: Vec<_> = draw.terms.iter().map(|(s, _)| s.clone()).collect();
-        let forward = costs.get(Resource::Flops)?.plan(&Plan::merged(&submodels)?)?;
         let widths: Vec<usize> = submodels.iter().map(|s| s.widths()[0]).collect();
-        request["widths"] = widths.into();
         Ok(Self {
             width: width.to_owned(),
             trainer: Trainer::new(model, &train, 1),
             draw,
-            flops: 3.0 * forward * batch.targets as f64,
+            flops: shape.flops(&Plan::merged(&submodels)?)?,
             batch,
-            request,
+            request: shape.request(&widths),
+            widths,
             times: Times::default(),
         })
     }
@@ -253,6 +197,10 @@ where
         Ok(())
     }
 
+    fn widths(&self) -> &[usize] {
+        &self.widths
+    }
+
     fn request(&self) -> &Value {
         &self.request
     }
@@ -262,7 +210,7 @@ where
         times.push(millis);
     }
 
-    fn row(&self, shape: &'static str, rate: f64) -> Row {
+    fn row(&self, shape: &'static str, best: &Best) -> Row {
         let targets = self.batch.targets as f64;
         let t = &self.times;
         let of = |times: &Vec<f64>| median(times.clone());
@@ -270,7 +218,7 @@ where
         let (step, forward, backward) = (of(&t.step), of(&t.forward), of(&t.backward));
         let (eager, compiled) = (or_none(&t.eager), or_none(&t.compiled));
         let torch = [eager, compiled].into_iter().flatten().reduce(f64::min);
-        let limit = self.flops / rate;
+        let limit = best.ms(self.flops);
         Row {
             shape,
             width: self.width.clone(),
@@ -292,16 +240,18 @@ pub fn run(args: &TrainArgs, as_json: bool) -> Result<()> {
     ensure!(args.rounds > 0, "--rounds 0: expected at least 1");
     let device = args.device.map_or_else(DeviceSpec::from_env, Ok)?.resolve()?.autodiff();
     let mut peer = args.python.as_deref().map(Peer::start).transpose()?;
-    let mut rows = Vec::new();
-    let mut breakdown = Vec::new();
-    let known = shapes();
+    let (mut rows, mut limits, mut breakdown) = (Vec::new(), Vec::new(), Vec::new());
+    let known = shapes::all();
     let wanted = |list: &[String], name: &str| list.is_empty() || list.iter().any(|l| l == name);
     for shape in known.iter().filter(|shape| wanted(&args.shapes, shape.name)) {
         let names = ["S", "M", "L", "XL", "joint"].into_iter().filter(|w| wanted(&args.widths, w));
         let mut cases =
-            names.map(|width| shape.case(width, &device)).collect::<Result<Vec<_>>>()?;
-        let rate = rounds(args, &mut cases, &device, &mut peer)?;
-        rows.extend(cases.iter().map(|case| case.row(shape.name, rate)));
+            names.map(|width| case(shape, width, &device)).collect::<Result<Vec<_>>>()?;
+        let Some(best) = rounds(args, shape, &mut cases, &device, &mut peer)? else {
+            continue;
+        };
+        rows.extend(cases.iter().map(|case| case.row(shape.name, &best)));
+        limits.push(Limit { shape: shape.name, best });
         if let (true, Config::Lm(config)) = (args.ops, &shape.config) {
             for width in ["S", "XL"] {
                 breakdown.extend(ops::measure(
@@ -322,30 +272,30 @@ pub fn run(args: &TrainArgs, as_json: bool) -> Result<()> {
     let torch = peer.as_ref().map(|peer| peer.version.as_str());
     if as_json {
         let document = json!({
-            "machine": timing::describe(), "torch": torch, "rounds": args.rounds, "rows": rows,
-            "ops": breakdown,
+            "machine": timing::describe(), "torch": torch, "rounds": args.rounds,
+            "limits": limits, "rows": rows, "ops": breakdown,
         });
         println!("{}", serde_json::to_string_pretty(&document)?);
     } else {
-        print(&rows, torch, args.rounds);
+        print_header(&limits, torch, args.rounds);
+        print(&rows);
         ops::print(&breakdown);
     }
     Ok(())
 }
 
-/// All rounds, ours and PyTorch's in turn; the first warms up. Returns the rate of the product in
-/// FLOPs per millisecond: the better of ours and PyTorch's.
+/// Runs all rounds: in each, every step of ours and of PyTorch's in turn, then the products. The first
+/// round warms up; the steps' times of it do not count. Returns the best rate of a product.
 fn rounds(
     args: &TrainArgs,
+    shape: &Shape,
     cases: &mut [Box<dyn Timed>],
     device: &Device,
     peer: &mut Option<Peer>,
-) -> Result<f64> {
-    let [m, n, k] = PRODUCT;
+) -> Result<Option<Best>> {
     let inner = device.clone().inner();
-    let random = |a, b| Tensor::<2>::random([a, b], Distribution::Default, &inner);
-    let (a, b) = (random(m, k), random(k, n));
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let widths = cases.iter().flat_map(|case| case.widths());
+    let mut rates = Rates::new(widths.flat_map(|width| shape.products(*width)).collect());
     for round in 0..=args.rounds {
         for case in &mut *cases {
             case.round(round > 0)?;
@@ -353,22 +303,9 @@ fn rounds(
                 ask(peer, case.as_mut(), args, round > 0);
             }
         }
-        for _ in 0..3 {
-            ours.push(millis(|| {
-                let _product = a.clone().matmul(b.clone());
-                let _ = inner.sync();
-            }));
-            if let Some(peer) = peer {
-                let answer = peer.ask(&json!({ "product": PRODUCT }))?;
-                theirs.extend(answer["product"].as_f64());
-            }
-        }
+        rates.round(&inner, peer)?;
     }
-    let best = match theirs.is_empty() {
-        true => median(ours),
-        false => median(ours).min(median(theirs)),
-    };
-    Ok(2.0 * (m * n * k) as f64 / best)
+    Ok(rates.best())
 }
 
 fn ask(peer: &mut Peer, case: &mut dyn Timed, args: &TrainArgs, keep: bool) {
@@ -388,15 +325,27 @@ fn ask(peer: &mut Peer, case: &mut dyn Timed, args: &TrainArgs, keep: bool) {
     }
 }
 
-fn print(rows: &[Row], torch: Option<&str>, rounds: usize) {
+fn print_header(limits: &[Limit], torch: Option<&str>, rounds: usize) {
     println!("{}", timing::describe());
+    println!("peer: {}", torch.unwrap_or("none (--python names an interpreter with torch)"));
+    println!("training step in ms, median of {rounds} rounds");
     println!(
-        "training step in ms, median of {rounds} rounds; limit: its matrix products at the rate of \
-         one of {PRODUCT:?}; peer: {}\n",
-        torch.unwrap_or("none (--python names a Python with torch)")
+        "limit: FLOPs of the step's matrix products at the best rate that any product of the step's \
+         shapes reached, by any library in this run"
     );
+    for Limit { shape, best } in limits {
+        let [batch, m, n, k] = best.shape;
+        let times = if batch == 1 { String::new() } else { format!("{batch} times ") };
+        println!(
+            "   {shape}: {:.1} GFLOP/s by {}, {}: {times}[{m}, {k}] by [{k}, {n}]",
+            best.gflops, best.library, best.product
+        );
+    }
+}
+
+fn print(rows: &[Row]) {
     println!(
-        "shape width   step  forward backward optimizer  targets/s   limit  /limit   eager compile  /torch"
+        "\nshape width   step  forward backward optimizer  targets/s   limit  /limit   eager compile  /torch"
     );
     let ms = |v: Option<f64>| v.map_or("-".to_owned(), |v| format!("{v:.0}"));
     for r in rows {
