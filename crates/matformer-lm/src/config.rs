@@ -114,7 +114,7 @@ impl ModelConfig for MatLmConfig {
             d_model: self.d_model,
             q_dim: self.n_heads * self.head_dim(),
             kv_dim: self.n_kv_heads * self.head_dim(),
-            gated: self.activation == Activation::SwiGlu,
+            gated: self.activation.gate().is_some(),
             outputs: self.vocab_size,
             heads_per_row: self.context,
         }

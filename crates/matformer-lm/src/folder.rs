@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use matformer_core::{Granularities, Manifest};
-use matformer_nn::{Activation, ConfigFile, Configured, Folder, Result, folder::TensorName};
+use matformer_nn::{Activation, ConfigFile, Configured, Folder, Result};
 use serde_json::{Map, Value, json};
 
 use crate::{MatLm, MatLmConfig};
@@ -33,41 +33,44 @@ impl Folder for MatLm {
             .to_vec()
     }
 
-    fn tensor_name(path: &str) -> TensorName {
-        let stored = |name: String, transposed| TensorName { name, transposed };
+    fn tensor_name(path: &str) -> String {
         match path {
-            "embed" => return stored("model.embed_tokens.weight".to_owned(), false),
-            "head" => return stored("lm_head.weight".to_owned(), false),
-            "norm.gamma" => return stored("model.norm.weight".to_owned(), false),
+            "embed" => return "model.embed_tokens.weight".to_owned(),
+            "head" => return "lm_head.weight".to_owned(),
+            "norm.gamma" => return "model.norm.weight".to_owned(),
             _ => {}
         }
         // layers.N.part
         let mut parts = path.splitn(3, '.');
         let (_, layer, part) =
             (parts.next(), parts.next().unwrap_or(""), parts.next().unwrap_or(""));
-        let (name, transposed) = match part {
-            "attention_norm.gamma" => ("input_layernorm", false),
-            "ffn_norm.gamma" => ("post_attention_layernorm", false),
-            "attention.q.weight" => ("self_attn.q_proj", true),
-            "attention.k.weight" => ("self_attn.k_proj", true),
-            "attention.v.weight" => ("self_attn.v_proj", true),
-            "attention.o.weight" => ("self_attn.o_proj", true),
-            "ffn.up" => ("mlp.up_proj", false),
-            "ffn.gate" => ("mlp.gate_proj", false),
-            "ffn.down" => ("mlp.down_proj", true),
-            other => (other, false),
+        let name = match part {
+            "attention_norm.gamma" => "input_layernorm",
+            "ffn_norm.gamma" => "post_attention_layernorm",
+            "attention.q.weight" => "self_attn.q_proj",
+            "attention.k.weight" => "self_attn.k_proj",
+            "attention.v.weight" => "self_attn.v_proj",
+            "attention.o.weight" => "self_attn.o_proj",
+            "ffn.up" => "mlp.up_proj",
+            "ffn.gate" => "mlp.gate_proj",
+            "ffn.down" => "mlp.down_proj",
+            other => other,
         };
-        stored(format!("model.layers.{layer}.{name}.weight"), transposed)
+        format!("model.layers.{layer}.{name}.weight")
     }
 }
 
-/// `config.json` of a model: a plain `llama` one for SwiGLU, so that transformers loads it
-/// without code of ours; `matlm` for the paper's two-matrix form.
+/// What Hugging Face calls GELU in its tanh form.
+const GELU_TANH: &str = "gelu_pytorch_tanh";
+
+/// `config.json` of a model: a plain `llama` one for SwiGLU and GeGLU, so that transformers loads
+/// it without code of ours; `matlm` for the paper's two-matrix form.
 fn to_hugging_face(c: &MatLmConfig) -> Map<String, Value> {
-    let gated = c.activation == Activation::SwiGlu;
-    let (architecture, model_type, act) = match gated {
-        true => ("LlamaForCausalLM", "llama", "silu"),
-        false => ("MatLmForCausalLM", "matlm", "gelu"),
+    let llama = ("LlamaForCausalLM", "llama");
+    let ((architecture, model_type), act) = match c.activation {
+        Activation::SwiGlu => (llama, "silu"),
+        Activation::GeGlu => (llama, GELU_TANH),
+        Activation::Gelu => (("MatLmForCausalLM", "matlm"), "gelu"),
     };
     let config = json!({
         "architectures": [architecture],
@@ -116,6 +119,9 @@ impl Configured for MatLm {
 
     fn read_config(file: &ConfigFile, manifest: &Manifest) -> Result<MatLmConfig> {
         let (activation, act) = match file.text("model_type") {
+            Some("llama") if file.text("hidden_act") == Some(GELU_TANH) => {
+                (Activation::GeGlu, GELU_TANH)
+            }
             Some("llama") => (Activation::SwiGlu, "silu"),
             Some("matlm") => (Activation::Gelu, "gelu"),
             _ => return Err(file.wrong("model_type", "`llama` or `matlm`")),

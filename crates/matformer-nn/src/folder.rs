@@ -1,8 +1,8 @@
 //! Model folders: what every command reads and writes, and a Hugging Face folder.
 //!
-//! `config.json`, `model.safetensors` (or sharded, with its index), `matformer.json`. Weight
-//! names and layouts stay out of model code: a model says here how its parameters are called on
-//! disk.
+//! `config.json`, `model.safetensors` (or sharded, with its index), `matformer.json`. Tensor names
+//! stay out of model code: a model says here what its parameters are called on disk, where they lie
+//! as they do in memory.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -13,10 +13,7 @@ use crate::{
     Elastic, Error, Result, params,
     weights::{self, Tensors, WeightFiles},
 };
-pub use crate::{
-    config_file::CONFIG,
-    weights::{TensorName, WEIGHTS},
-};
+pub use crate::{config_file::CONFIG, weights::WEIGHTS};
 
 /// A model kind that lives in a folder.
 pub trait Folder: Elastic + Sized {
@@ -33,8 +30,8 @@ pub trait Folder: Elastic + Sized {
     /// The text of `config.json`, and of other small files that belong to the model, by name.
     fn config_files(&self) -> Vec<(String, String)>;
 
-    /// How the parameter at `path` is stored.
-    fn tensor_name(path: &str) -> TensorName;
+    /// What the parameter at `path` is called in the weights file.
+    fn tensor_name(path: &str) -> String;
 }
 
 /// Writes a model's files into `dir` (not atomic: publish the folder with
@@ -97,10 +94,10 @@ pub fn load<M: Folder>(dir: &Path, device: &Device) -> Result<(M, Manifest)> {
 fn fill<M: burn::module::Module>(
     model: M,
     tensors: &mut Tensors<'_>,
-    name: impl Fn(&str) -> TensorName,
+    name: impl Fn(&str) -> String,
 ) -> Result<M> {
     let expected: BTreeSet<String> =
-        params::shapes(&model).iter().map(|(path, _)| name(path).name).collect();
+        params::shapes(&model).iter().map(|(path, _)| name(path)).collect();
     tensors.check_only(|name| expected.contains(name), expected.len())?;
     params::fill(model, |param, shape| tensors.parameter(&name(param), shape))
 }

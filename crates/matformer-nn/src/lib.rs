@@ -10,9 +10,11 @@ pub mod folder;
 pub mod init;
 mod modules;
 pub mod ops;
+mod packed;
 pub mod params;
 mod state;
 mod walk;
+mod weight;
 pub mod weights;
 
 pub use config::ModelConfig;
@@ -23,8 +25,10 @@ pub use elastic::{Elastic, Hidden, RowLoss};
 pub use error::{Error, Result};
 pub use folder::Folder;
 pub use modules::{
-    Activation, Attention, AttentionConfig, NestedFfn, NestedFfnConfig, Positions, project,
+    Activation, Attention, AttentionConfig, Linear, NestedFfn, NestedFfnConfig, Positions, project,
 };
-pub use params::nested_layer;
+pub use packed::{Packed, PackedFormat};
+pub use params::{nested_axis, nested_layer};
 pub use state::{KvCache, Noise, State};
 pub use walk::{Walked, row_losses, walk};
+pub use weight::Weight;

@@ -16,54 +16,21 @@ use crate::{Error, Result, params};
 /// Name of the weights file.
 pub const WEIGHTS: &str = "model.safetensors";
 
-/// How a parameter is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TensorName {
-    /// Name in the weights file.
-    pub name: String,
-    /// Whether the file holds the transpose of the (rank 2) parameter.
-    pub transposed: bool,
-}
-
-impl TensorName {
-    /// Shape in the file of a parameter of this shape.
-    pub fn on_disk(&self, shape: &[usize]) -> Vec<usize> {
-        match self.transposed {
-            true => shape.iter().rev().copied().collect(),
-            false => shape.to_vec(),
-        }
-    }
-
-    /// A parameter of this shape, of its values as they lie in the file.
-    pub fn parameter(&self, values: Vec<f32>, shape: &[usize]) -> TensorData {
-        let values = match (self.transposed, shape) {
-            (true, [rows, cols]) => transpose(&values, *cols, *rows),
-            _ => values,
-        };
-        TensorData::new(values, shape.to_vec())
-    }
-}
-
 /// Tensors as they are stored, by name: shapes and values.
 pub type Stored = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
-/// Every float parameter of a model, under its name on disk and as it is stored.
+/// Every float parameter of a model, under its name on disk.
 ///
 /// # Errors
 /// When a tensor cannot be read from its device.
-pub fn stored<M: Module>(model: &M, name: impl Fn(&str) -> TensorName) -> Result<Stored> {
+pub fn stored<M: Module>(model: &M, name: impl Fn(&str) -> String) -> Result<Stored> {
     let mut tensors = Stored::new();
     params::read(model, |param, data| {
-        let TensorName { name, transposed } = name(param);
         let read = |message: String| Error::Read { tensor: param.to_owned(), message };
         let shape = data.shape().to_vec();
         let values: Vec<f32> =
             data.convert::<f32>().try_into_vec::<f32>().map_err(|e| read(format!("{e:?}")))?;
-        let stored = match transposed {
-            true => (vec![shape[1], shape[0]], transpose(&values, shape[0], shape[1])),
-            false => (shape, values),
-        };
-        tensors.insert(name, stored);
+        tensors.insert(name(param), (shape, values));
         Ok(())
     })?;
     Ok(tensors)
@@ -229,8 +196,8 @@ impl Tensors<'_> {
     ///
     /// # Errors
     /// As [`read`](Self::read).
-    pub fn parameter(&mut self, stored: &TensorName, shape: &[usize]) -> Result<TensorData> {
-        Ok(stored.parameter(self.read(&stored.name, &stored.on_disk(shape))?, shape))
+    pub fn parameter(&mut self, name: &str, shape: &[usize]) -> Result<TensorData> {
+        Ok(TensorData::new(self.read(name, shape)?, shape.to_vec()))
     }
 
     /// Checks that there are no tensors but those that `expected` knows, of which there are `n`.
@@ -270,11 +237,6 @@ fn floats(view: &TensorView<'_>) -> Option<Vec<f32>> {
         ),
         _ => None,
     }
-}
-
-/// The transpose of row-major `[rows, cols]`.
-fn transpose(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
-    (0..cols).flat_map(|c| (0..rows).map(move |r| values[r * cols + c])).collect()
 }
 
 /// The weights files of a folder: one, or those that its index names.

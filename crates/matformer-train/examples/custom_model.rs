@@ -16,8 +16,7 @@ use matformer_core::{
 };
 use matformer_nn::{
     Activation, DeviceSpec, Elastic, Folder, Hidden, NestedFfn, NestedFfnConfig, Result, RowLoss,
-    State,
-    folder::{self, TensorName},
+    State, folder,
     init::{self, Init},
     ops::{cross_entropy, rms_norm, stack_rows},
     row_losses, walk,
@@ -128,8 +127,8 @@ impl Folder for MeanMixer {
         vec![(folder::CONFIG.to_owned(), format!("{{ \"d_model\": {d_model} }}\n"))]
     }
 
-    fn tensor_name(path: &str) -> TensorName {
-        TensorName { name: path.to_owned(), transposed: false }
+    fn tensor_name(path: &str) -> String {
+        path.to_owned()
     }
 }
 

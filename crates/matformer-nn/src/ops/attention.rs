@@ -53,7 +53,7 @@ impl AttentionSpec {
 /// - k, v: `[rows·kv_len, kv_heads·head_dim]`
 /// - output: `[rows·q_len, heads·head_dim]`
 pub fn attention(q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, spec: AttentionSpec) -> Tensor<2> {
-    let (out, _) =
+    let out =
         <Dispatch as NnBackend>::gqa(q.into_dispatch(), k.into_dispatch(), v.into_dispatch(), spec);
     Tensor::from_dispatch(out)
 }

@@ -6,9 +6,9 @@ use matformer::{
     core::{Block, rng},
     lm::{MatLm, MatLmConfig},
     nn::{
-        Elastic,
+        Elastic, Weight,
         ops::{
-            AdamWStep, AttentionSpec, FfnWeights, RopeTable, adamw, attention, cross_entropy,
+            AdamWStep, AttentionSpec, FfnWeights, Gate, RopeTable, adamw, attention, cross_entropy,
             linear, nested_ffn, rms_norm, sum_of_squares,
         },
     },
@@ -99,11 +99,11 @@ fn ops(c: &MatLmConfig, rows: usize, width: usize, device: &Device) -> Vec<Op> {
         2 * layers + 1,
         Box::new(move || Some(rms_norm(input.clone(), weight.clone(), 1e-5))),
     ));
-    let (input, weight) = (x.clone(), matrix(d, d));
+    let (input, weight) = (x.clone(), Weight::from(matrix(d, d)));
     list.push(op(
         "projections",
         4 * layers,
-        Box::new(move || Some(linear(input.clone(), weight.clone()))),
+        Box::new(move || Some(linear(input.clone(), &weight))),
     ));
     let table = RopeTable::new(&[0], c.context, c.head_dim(), c.rope_theta, &autodiff);
     let input = x.clone();
@@ -123,14 +123,14 @@ fn ops(c: &MatLmConfig, rows: usize, width: usize, device: &Device) -> Vec<Op> {
         layers,
         Box::new(move || Some(attention(q.clone(), k.clone(), v.clone(), spec.clone()))),
     ));
-    let (input, [up, gate, down]) = (x.clone(), [(); 3].map(|()| matrix(c.d_ff, d)));
+    let [up, gate] = [(); 2].map(|()| Weight::from(matrix(c.d_ff, d)));
+    let (input, down) = (x.clone(), Weight::from(matrix(d, c.d_ff)));
     let blocks = [Block { start: 0, end: tokens, width }];
     list.push(op(
         "ffn",
         layers,
         Box::new(move || {
-            let weights =
-                FfnWeights::Gated { up: up.clone(), gate: gate.clone(), down: down.clone() };
+            let weights = FfnWeights::Gated { up: &up, gate: &gate, down: &down, act: Gate::Silu };
             Some(nested_ffn(input.clone(), weights, &blocks))
         }),
     ));

@@ -3,9 +3,9 @@
 use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::kernel::{
-    Mat, Shared, Size, Values, Write, lane_dot, probabilities, product, scale_by, softmax_terms,
-    tensor, vectorised, zeros,
+use super::{
+    kernel::{Values, lane_dot, probabilities, scale_by, softmax_terms, tensor, vectorised, zeros},
+    product::{Mat, Size, Target, Write, product, write_product},
 };
 use crate::ops::AttentionSpec;
 
@@ -61,44 +61,49 @@ vectorised! {
     }
 }
 
+/// Columns of `width` of every `len` rows of `[rows, cols]`: a row's heads, row after row.
+fn heads(values: &mut [f32], len: usize, cols: usize, width: usize) -> Vec<Target<'_>> {
+    let rows = Target::new(values, cols).row_chunks(len.max(1));
+    rows.into_iter().flat_map(|row| row.col_chunks(width)).collect()
+}
+
 pub(super) fn forward(qkv: [FlexTensor; 3], s: &AttentionSpec) -> (FlexTensor, FlexTensor) {
     let [q, k, v] = qkv.map(Values::of);
     let (q, k, v) = (q.get(), k.get(), v.get());
     let (q_dim, kv_dim, hd) = (s.heads * s.head_dim, s.kv_heads * s.head_dim, s.head_dim);
     let mut out = zeros(s.rows * s.q_len * q_dim);
     let mut lse = vec![0.0; s.rows * s.heads * s.q_len];
-    let shared = Shared::new(&mut out);
-    lse.par_chunks_mut(s.q_len.max(1)).enumerate().for_each(|(task, lse)| {
-        let (row, head) = (task / s.heads, task % s.heads);
-        let kv = row * s.kv_len * kv_dim + head / s.group() * hd;
-        let mut scores = vec![0.0; BLOCK.min(s.q_len) * s.kv_len];
-        for b in s.blocks(row) {
-            let at = (row * s.q_len + b.first) * q_dim + head * hd;
-            let size = Size { m: b.len, n: b.keys, k: hd };
-            let keys = Mat::rows(&k[kv..], kv_dim).t();
-            let write = Write { factor: s.scale() as f32, ..ALONE };
-            product(&mut scores, b.keys, Mat::rows(&q[at..], q_dim), keys, size, write);
-            let sums: Vec<f32> = (0..b.len)
-                .map(|i| {
-                    let (seen, hidden) = scores[i * b.keys..(i + 1) * b.keys]
-                        .split_at_mut(s.visible(row, b.first + i));
-                    let (max, sum) = softmax_terms(seen);
-                    hidden.fill(0.0);
-                    lse[b.first + i] = max + sum.ln();
-                    sum
-                })
-                .collect();
-            let len = (b.len - 1) * q_dim + hd;
-            // SAFETY: this task alone writes this head's columns of this row's queries.
-            let out = unsafe { shared.slice(at, len) };
-            let size = Size { m: b.len, n: hd, k: b.keys };
-            let p = Mat::rows(&scores, b.keys);
-            product(out, q_dim, p, Mat::rows(&v[kv..], kv_dim), size, ALONE);
-            for (i, sum) in sums.into_iter().enumerate() {
-                scale_by(&mut out[i * q_dim..i * q_dim + hd], 1.0 / sum);
+    let outputs = heads(&mut out, s.q_len, q_dim, hd);
+    lse.par_chunks_mut(s.q_len.max(1)).zip(outputs).enumerate().for_each(
+        |(task, (lse, mut out))| {
+            let (row, head) = (task / s.heads, task % s.heads);
+            let kv = row * s.kv_len * kv_dim + head / s.group() * hd;
+            let mut scores = vec![0.0; BLOCK.min(s.q_len) * s.kv_len];
+            for b in s.blocks(row) {
+                let at = (row * s.q_len + b.first) * q_dim + head * hd;
+                let size = Size { m: b.len, n: b.keys, k: hd };
+                let keys = Mat::rows(&k[kv..], kv_dim).t();
+                let write = Write { factor: s.scale() as f32, ..ALONE };
+                product(&mut scores, b.keys, Mat::rows(&q[at..], q_dim), keys, size, write);
+                let sums: Vec<f32> = (0..b.len)
+                    .map(|i| {
+                        let (seen, hidden) = scores[i * b.keys..(i + 1) * b.keys]
+                            .split_at_mut(s.visible(row, b.first + i));
+                        let (max, sum) = softmax_terms(seen);
+                        hidden.fill(0.0);
+                        lse[b.first + i] = max + sum.ln();
+                        sum
+                    })
+                    .collect();
+                let mut out = out.reborrow().rows(b.first..b.first + b.len);
+                let p = Mat::rows(&scores, b.keys);
+                write_product(out.reborrow(), p, Mat::rows(&v[kv..], kv_dim), b.keys, ALONE);
+                for (i, sum) in sums.into_iter().enumerate() {
+                    scale_by(out.row(i), 1.0 / sum);
+                }
             }
-        }
-    });
+        },
+    );
     let lse_shape = [s.rows, s.kv_heads, s.group() * s.q_len, 1];
     (tensor(out, &[s.rows * s.q_len, q_dim]), tensor(lse, &lse_shape))
 }
@@ -124,13 +129,23 @@ pub(super) fn backward(
     let mut dq = zeros(s.rows * s.q_len * q_dim);
     let mut dk = zeros(s.rows * s.kv_len * kv_dim);
     let mut dv = zeros(s.rows * s.kv_len * kv_dim);
-    let outputs = [&mut dq, &mut dk, &mut dv].map(|v| Shared::new(v));
     // One task per key and value head: it alone adds to that head's dk and dv, in order.
-    (0..s.rows * s.kv_heads).into_par_iter().for_each(|task| {
+    let of_queries = heads(&mut dq, s.q_len, q_dim, s.group() * s.head_dim).into_par_iter();
+    let of_keys = heads(&mut dk, s.kv_len, kv_dim, s.head_dim);
+    let of_values = heads(&mut dv, s.kv_len, kv_dim, s.head_dim);
+    let outputs = of_queries.zip(of_keys).zip(of_values);
+    outputs.enumerate().for_each(|(task, ((mut dq, mut dk), mut dv))| {
         let (row, kv_head) = (task / s.kv_heads, task % s.kv_heads);
         let mut buffers = [(); 2].map(|()| vec![0.0; BLOCK.min(s.q_len) * s.kv_len]);
-        for head in kv_head * s.group()..(kv_head + 1) * s.group() {
+        for i in 0..s.group() {
+            let head = kv_head * s.group() + i;
             for block in s.blocks(row) {
+                let queries = dq.reborrow().rows(block.first..block.first + block.len);
+                let outputs = Outputs {
+                    dq: queries.cols(i * s.head_dim..(i + 1) * s.head_dim),
+                    dk: dk.reborrow().rows(0..block.keys),
+                    dv: dv.reborrow().rows(0..block.keys),
+                };
                 block_backward(&inputs, outputs, s, (row, head), &block, &mut buffers);
             }
         }
@@ -151,9 +166,16 @@ struct Inputs<'a> {
     grad: &'a [f32],
 }
 
+/// What one block of queries of one head adds to.
+struct Outputs<'a> {
+    dq: Target<'a>,
+    dk: Target<'a>,
+    dv: Target<'a>,
+}
+
 fn block_backward(
     inputs: &Inputs<'_>,
-    [dq, dk, dv]: [Shared; 3],
+    outputs: Outputs<'_>,
     s: &AttentionSpec,
     (row, head): (usize, usize),
     b: &Block,
@@ -184,14 +206,7 @@ fn block_backward(
     }
     let (p, ds) = (Mat::rows(p, b.keys), Mat::rows(dp, b.keys));
     let add = Write { add: true, ..ALONE };
-    let to_keys = Size { m: b.keys, n: hd, k: b.len };
-    // SAFETY: this task alone writes this head's queries, and its key and value head's columns.
-    unsafe {
-        let dq = dq.slice(at, (b.len - 1) * q_dim + hd);
-        let size = Size { m: b.len, n: hd, k: b.keys };
-        product(dq, q_dim, ds, k, size, Write { factor: scale, ..ALONE });
-        let len = (b.keys - 1) * kv_dim + hd;
-        product(dk.slice(kv, len), kv_dim, ds.t(), q, to_keys, Write { factor: scale, ..add });
-        product(dv.slice(kv, len), kv_dim, p.t(), grad, to_keys, add);
-    }
+    write_product(outputs.dq, ds, k, b.keys, Write { factor: scale, ..ALONE });
+    write_product(outputs.dk, ds.t(), q, b.len, Write { factor: scale, ..add });
+    write_product(outputs.dv, p.t(), grad, b.len, add);
 }
