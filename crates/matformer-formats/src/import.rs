@@ -6,7 +6,6 @@ use burn::tensor::{Device, TensorData};
 use matformer_nn::{
     ConfigFile, Folder, ModelConfig, Result,
     config::unfit,
-    folder::TensorName,
     params,
     weights::{Tensors, WeightFiles},
 };
@@ -84,7 +83,7 @@ pub fn import_vit(
     // An error here is about the widths that were asked for.
     config.validate()?;
     let model = <MatVit as Folder>::unset(&config, config.space()?, device)?;
-    let names: HashMap<String, TensorName> = params::shapes(&model)
+    let names: HashMap<String, String> = params::shapes(&model)
         .into_iter()
         .map(|(path, _)| (path.clone(), model.tensor_name(&path)))
         .collect();
@@ -111,22 +110,21 @@ pub fn import_vit(
 fn read(
     described: &Described,
     tensors: &mut Tensors<'_>,
-    stored: &TensorName,
+    stored: &str,
     path: &str,
     shape: &[usize],
 ) -> Result<TensorData> {
     if !described.head && path.contains("head.") {
         return Ok(TensorData::zeros::<f32, _>(shape.to_vec()));
     }
-    let place = described.names.place(&stored.name);
-    let on_disk = stored.on_disk(shape);
+    let place = described.names.place(stored);
     let mut values = match place.third {
-        None if path == "positions" => positions(described, tensors, &place.name, &on_disk)?,
-        None => tensors.read(&place.name, &on_disk)?,
+        None if path == "positions" => positions(described, tensors, &place.name, shape)?,
+        None => tensors.read(&place.name, shape)?,
         Some(third) => {
-            let mut whole = on_disk.clone();
+            let mut whole = shape.to_vec();
             whole[0] *= 3;
-            let n: usize = on_disk.iter().product();
+            let n: usize = shape.iter().product();
             let values = tensors.read(&place.name, &whole)?;
             values[third * n..][..n].to_vec()
         }
@@ -134,13 +132,13 @@ fn read(
     if let Some(scale) = scale_of(described, path)
         && tensors.shape(&scale).is_some()
     {
-        let scale = tensors.read(&scale, &on_disk[..1])?;
+        let scale = tensors.read(&scale, &shape[..1])?;
         let per_row = values.len() / scale.len().max(1);
         for (row, scale) in values.chunks_mut(per_row).zip(scale) {
             row.iter_mut().for_each(|value| *value *= scale);
         }
     }
-    Ok(stored.parameter(values, shape))
+    Ok(TensorData::new(values, shape.to_vec()))
 }
 
 /// Positions of all tokens: nothing is added to the tokens in front where only patches have them.

@@ -13,7 +13,7 @@ use crate::MatLmConfig;
 pub fn costs(config: &MatLmConfig) -> Costs {
     let c = config;
     let matrices = match c.activation {
-        Activation::SwiGlu => 3,
+        Activation::SwiGlu | Activation::GeGlu => 3,
         Activation::Gelu => 2,
     };
     let (d, q_dim, kv_dim) = (c.d_model, c.n_heads * c.head_dim(), c.n_kv_heads * c.head_dim());

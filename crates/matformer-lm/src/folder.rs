@@ -2,10 +2,7 @@
 
 use burn::tensor::Device;
 use matformer_core::{Dtype, Space};
-use matformer_nn::{
-    ConfigFile, Folder, Result,
-    folder::{CONFIG, TensorName},
-};
+use matformer_nn::{ConfigFile, Folder, Result, folder::CONFIG};
 use serde_json::Value;
 
 use crate::{MatLm, MatLmConfig, SpecialTokens, families::Family};
@@ -38,7 +35,7 @@ impl Folder for MatLm {
         vec![(CONFIG, Value::Object(config)), c.special_tokens.generation(c.context)]
     }
 
-    fn tensor_name(&self, path: &str) -> TensorName {
+    fn tensor_name(&self, path: &str) -> String {
         (Family::of(self.config()).tensor_name)(path)
     }
 

@@ -70,13 +70,15 @@ impl MatLm {
         let residual = 1.0 / (2.0 * c.n_layers as f64).sqrt();
         let q_dim = (c.n_heads * c.head_dim()) as f64;
         Ok(init::init(Self::unset(config, c.space()?, device), seed, |path, _| {
-            let fan_in = |n: f64| Init::Normal(1.0 / n.sqrt());
             match path.rsplit('.').next().unwrap_or(path) {
                 "gamma" => Init::Ones,
                 "embed" | "head" => Init::Normal(0.02),
-                "down" => Init::Normal(residual / (c.d_ff as f64).sqrt()),
-                _ if path.ends_with("attention.o.weight") => Init::Normal(residual / q_dim.sqrt()),
-                _ => fan_in(c.d_model as f64),
+                "down" => Init::NormalColumns(residual / (c.d_ff as f64).sqrt()),
+                "weight" if path.ends_with("attention.o.weight") => {
+                    Init::NormalColumns(residual / q_dim.sqrt())
+                }
+                "weight" => Init::NormalColumns(1.0 / (c.d_model as f64).sqrt()),
+                _ => Init::Normal(1.0 / (c.d_model as f64).sqrt()),
             }
         }))
     }

@@ -97,12 +97,20 @@ fn to_prefix(path: &str, shape: &[usize], data: TensorData) -> Result<TensorData
     prefix(data, shape).ok_or_else(|| Error::read(path, "not a prefix"))
 }
 
-/// The first rows of row-major values: exactly `shape`.
+/// The first entries of a row-major tensor along each of its dimensions: exactly `shape`, which
+/// differs in the first two at most.
 fn prefix(data: TensorData, shape: &[usize]) -> Option<TensorData> {
-    let n = shape.iter().product();
+    let of = data.shape().to_vec();
+    let fits = of.len() == shape.len() && of.iter().zip(shape).all(|(n, wanted)| n >= wanted);
+    if !fits || of.get(2..) != shape.get(2..) {
+        return None;
+    }
     let mut values: Vec<f32> = data.convert::<f32>().try_into_vec::<f32>().ok()?;
-    (values.len() >= n).then(|| {
-        values.truncate(n);
-        TensorData::new(values, shape.to_vec())
-    })
+    let (row, wanted) = (of[1..].iter().product::<usize>(), shape[1..].iter().product::<usize>());
+    values.truncate(shape[0] * row);
+    if wanted < row {
+        let rows = values.chunks_exact(row);
+        values = rows.flat_map(|row| row[..wanted].to_vec()).collect();
+    }
+    Some(TensorData::new(values, shape.to_vec()))
 }

@@ -162,6 +162,14 @@ pub enum Error {
         /// What was expected.
         expected: String,
     },
+    /// A matrix that a packed format cannot hold.
+    #[error("packed weight: {found}, expected {expected}")]
+    Packed {
+        /// What was found.
+        found: String,
+        /// What was expected.
+        expected: String,
+    },
     /// A tensor that could not be read back from its device.
     #[error("reading `{tensor}` from the device: {message}")]
     Read {

@@ -16,10 +16,7 @@ use crate::{
     params,
     weights::{self, Tensors, WeightFiles},
 };
-pub use crate::{
-    config_file::CONFIG,
-    weights::{TensorName, WEIGHTS},
-};
+pub use crate::{config_file::CONFIG, weights::WEIGHTS};
 
 /// A kind of model that lives in a folder. Its configuration and its weights are all there is to
 /// it, so it can also be cut to a submodel ([`extract`](crate::extract)) and given another
@@ -57,9 +54,9 @@ pub trait Folder: Elastic + Module {
         vec![(CONFIG, serde_json::to_value(self.config()).unwrap_or_default())]
     }
 
-    /// How the parameter at `path` is stored.
-    fn tensor_name(&self, path: &str) -> TensorName {
-        TensorName { name: path.to_owned(), transposed: false }
+    /// What the parameter at `path` is called in the weights file, where it lies as in memory.
+    fn tensor_name(&self, path: &str) -> String {
+        path.to_owned()
     }
 
     /// What `config.json` calls a field of the configuration.
@@ -155,9 +152,9 @@ pub fn load<M: Folder>(dir: &Path, device: &Device) -> Result<(M, Manifest)> {
 /// Fills every float parameter of `model` from the tensors of its files.
 fn fill<M: Folder>(model: M, tensors: &mut Tensors<'_>) -> Result<M> {
     let paths = params::shapes(&model).into_iter().map(|(path, _)| path);
-    let names: HashMap<String, TensorName> =
+    let names: HashMap<String, String> =
         paths.map(|path| (path.clone(), model.tensor_name(&path))).collect();
-    let expected: BTreeSet<&str> = names.values().map(|stored| stored.name.as_str()).collect();
+    let expected: BTreeSet<&str> = names.values().map(String::as_str).collect();
     tensors.check_only(|name| expected.contains(name), expected.len())?;
     params::fill(model, |path, shape| tensors.parameter(&names[path], shape))
 }

@@ -14,8 +14,11 @@ pub enum Init {
     Zeros,
     /// All ones (norm weights).
     Ones,
-    /// Normal with mean 0 and this standard deviation.
+    /// Normal with mean 0 and this standard deviation, drawn row by row.
     Normal(f64),
+    /// The same of a matrix, drawn column by column: a seed gives `[out, in]` the values that it
+    /// gave when matrices were stored `[in, out]`.
+    NormalColumns(f64),
 }
 
 /// Fills every parameter as `rule(path, shape)` says.
@@ -26,6 +29,11 @@ pub fn init<M: Module>(module: M, seed: u64, rule: impl Fn(&str, &[usize]) -> In
             Init::Zeros => vec![0.0; n],
             Init::Ones => vec![1.0; n],
             Init::Normal(std) => normal(seed, path, n, std),
+            Init::NormalColumns(std) => {
+                let (values, rows) = (normal(seed, path, n, std), shape[0]);
+                let row = |r| values.iter().skip(r).step_by(rows);
+                (0..rows).flat_map(row).copied().collect()
+            }
         };
         Ok::<_, Infallible>(TensorData::new(values, shape.to_vec()))
     });
@@ -53,7 +61,25 @@ fn normal(seed: u64, path: &str, n: usize, std: f64) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
+    use burn::{
+        module::Param,
+        tensor::{Device, Tensor},
+    };
+
     use super::*;
+
+    #[test]
+    fn columns_are_drawn_as_rows_of_the_transpose() {
+        let matrix = |rule: Init, shape: [usize; 2]| -> Vec<f32> {
+            let param = Param::from_tensor(Tensor::<2>::zeros(shape, &Device::flex()));
+            init(param, 3, |_, _| rule).val().try_into_vec_as().unwrap()
+        };
+        let (rows, columns) =
+            (matrix(Init::Normal(1.0), [3, 5]), matrix(Init::NormalColumns(1.0), [5, 3]));
+        for i in 0..15 {
+            assert_eq!(columns[i % 5 * 3 + i / 5], rows[i]);
+        }
+    }
 
     #[test]
     fn normal_has_its_moments_and_depends_on_seed_and_path() {

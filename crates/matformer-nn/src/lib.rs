@@ -6,13 +6,17 @@ mod configured;
 pub mod device;
 mod elastic;
 mod error;
+#[cfg(test)]
+mod family_tests;
 pub mod folder;
 pub mod init;
 mod modules;
 pub mod ops;
+mod packed;
 pub mod params;
 mod state;
 mod walk;
+mod weight;
 pub mod weights;
 
 pub use config::ModelConfig;
@@ -22,7 +26,11 @@ pub use device::DeviceSpec;
 pub use elastic::{Elastic, Hidden, Output, Pass, RowLoss, sum_by_row};
 pub use error::{Error, Result};
 pub use folder::Folder;
-pub use modules::{Activation, Attention, AttentionConfig, NestedFfn, NestedFfnConfig, project};
-pub use params::nested_layer;
+pub use modules::{
+    Activation, Attention, AttentionConfig, Linear, NestedFfn, NestedFfnConfig, project,
+};
+pub use packed::{Packed, PackedFormat};
+pub use params::{nested_axis, nested_layer};
 pub use state::{KvCache, Noise, State};
 pub use walk::{Part, Walked, row_losses, walk, walk_through};
+pub use weight::Weight;

@@ -2,15 +2,16 @@
 
 use burn::{
     module::{Module, Param},
-    nn::{Linear, LinearConfig},
     tensor::{Device, Tensor},
 };
 use matformer_core::Block;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Pass,
-    ops::{AttentionSpec, FfnWeights, Mask, RopeTable, attention, linear, nested_ffn, rms_norm},
+    Pass, Weight,
+    ops::{
+        AttentionSpec, FfnWeights, Gate, Mask, RopeTable, attention, linear, nested_ffn, rms_norm,
+    },
     params,
 };
 
@@ -21,8 +22,40 @@ pub enum Activation {
     /// Three matrices: `down(silu(gate(x)) · up(x))`, as in Llama.
     #[default]
     SwiGlu,
+    /// Three matrices: `down(gelu(gate(x)) · up(x))`, GELU in its tanh form, as in Gemma.
+    GeGlu,
     /// Two matrices: `down(gelu(up(x)))`, exact GELU, the paper's form.
     Gelu,
+}
+
+impl Activation {
+    /// What the gate's product goes through; `None` in the form without a gate.
+    pub fn gate(self) -> Option<Gate> {
+        match self {
+            Self::SwiGlu => Some(Gate::Silu),
+            Self::GeGlu => Some(Gate::GeluTanh),
+            Self::Gelu => None,
+        }
+    }
+}
+
+/// A product with a matrix, and a bias where there is one.
+#[derive(Module, Debug)]
+pub struct Linear {
+    /// `[out, in]`
+    pub weight: Weight,
+    /// `[out]`
+    pub bias: Option<Param<Tensor<1>>>,
+}
+
+impl Linear {
+    /// The module with parameters that wait for [`init`](crate::init::init) or a file; else zero.
+    pub fn unset(n_in: usize, n_out: usize, bias: bool, device: &Device) -> Self {
+        Self {
+            weight: Weight::unset([n_out, n_in], device),
+            bias: bias.then(|| params::unset([n_out], device)),
+        }
+    }
 }
 
 /// Configuration of a [`NestedFfn`].
@@ -38,34 +71,36 @@ pub struct NestedFfnConfig {
     pub bias: bool,
 }
 
-/// A feed-forward block of which every width is a prefix of the same rows.
-///
-/// The matrices are `[d_ff, d_model]` each, so a width is a row prefix: a view on every backend.
+/// A feed-forward block of which every width is a prefix of the same hidden units: a width is the
+/// first rows of up, gate and the bias of up, and the first columns of down.
 #[derive(Module, Debug)]
 pub struct NestedFfn {
     /// `[d_ff, d_model]`
-    pub up: Param<Tensor<2>>,
+    pub up: Weight,
     /// `[d_ff, d_model]`, gated form only
-    pub gate: Option<Param<Tensor<2>>>,
-    /// `[d_ff, d_model]`: the transpose of what Hugging Face stores
-    pub down: Param<Tensor<2>>,
+    pub gate: Option<Weight>,
+    /// `[d_model, d_ff]`
+    pub down: Weight,
     /// `[d_ff]`
     pub up_bias: Option<Param<Tensor<1>>>,
     /// `[d_model]`
     pub down_bias: Option<Param<Tensor<1>>>,
+    #[module(skip)]
+    activation: Activation,
 }
 
 impl NestedFfnConfig {
     /// The block with parameters that wait for [`init`](crate::init::init) or a file; else zero.
     pub fn init(&self, device: &Device) -> NestedFfn {
-        let matrix = || params::unset([self.d_ff, self.d_model], device);
+        let rows = || Weight::unset([self.d_ff, self.d_model], device);
         let bias = |n| self.bias.then(|| params::unset([n], device));
         NestedFfn {
-            up: matrix(),
-            gate: (self.activation == Activation::SwiGlu).then(matrix),
-            down: matrix(),
+            up: rows(),
+            gate: self.activation.gate().map(|_| rows()),
+            down: Weight::unset([self.d_model, self.d_ff], device),
             up_bias: bias(self.d_ff),
             down_bias: bias(self.d_model),
+            activation: self.activation,
         }
     }
 }
@@ -73,7 +108,7 @@ impl NestedFfnConfig {
 impl NestedFfn {
     /// Widest width.
     pub fn d_ff(&self) -> usize {
-        self.up.lazy_shape()[0]
+        self.up.shape()[0]
     }
 
     /// Each block's rows of x at the block's width, without a residual.
@@ -83,10 +118,10 @@ impl NestedFfn {
     /// - output: `[Σ block rows, d_model]`, stacked in the order of the blocks
     pub fn forward(&self, x: Tensor<2>, blocks: &[Block]) -> Tensor<2> {
         let device = x.device();
-        let (up, down) = (self.up.val(), self.down.val());
-        let weights = match &self.gate {
-            Some(gate) => FfnWeights::Gated { up, gate: gate.val(), down },
-            None => {
+        let (up, down) = (&self.up, &self.down);
+        let weights = match (&self.gate, self.activation.gate()) {
+            (Some(gate), Some(act)) => FfnWeights::Gated { up, gate, down, act },
+            _ => {
                 let no_bias = || Tensor::zeros([self.d_ff()], &device);
                 let bias = self.up_bias.as_ref().map_or_else(no_bias, Param::val);
                 FfnWeights::Plain { up, bias, down }
@@ -127,13 +162,13 @@ pub struct AttentionConfig {
 /// Grouped-query attention over a per-row cache.
 #[derive(Module, Debug)]
 pub struct Attention {
-    /// `[d_model, heads·head_dim]`
-    pub q: Linear,
-    /// `[d_model, kv_heads·head_dim]`
-    pub k: Linear,
-    /// `[d_model, kv_heads·head_dim]`
-    pub v: Linear,
     /// `[heads·head_dim, d_model]`
+    pub q: Linear,
+    /// `[kv_heads·head_dim, d_model]`
+    pub k: Linear,
+    /// `[kv_heads·head_dim, d_model]`
+    pub v: Linear,
+    /// `[d_model, heads·head_dim]`
     pub o: Linear,
     /// `[head_dim]`
     pub q_norm: Option<Param<Tensor<1>>>,
@@ -172,8 +207,7 @@ impl AttentionConfig {
 
     /// The module with weights to be filled by [`init`](crate::init::init) or from a file.
     pub fn init(&self, device: &Device) -> Attention {
-        let linear =
-            |n_in, n_out, bias| LinearConfig::new(n_in, n_out).with_bias(bias).init(device);
+        let linear = |n_in, n_out, bias| Linear::unset(n_in, n_out, bias, device);
         let (q_dim, kv_dim) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
         let norm = || self.qk_norm.map(|_| params::unset([self.head_dim], device));
         Attention {
@@ -247,12 +281,12 @@ impl Attention {
     }
 }
 
-/// The module's own forward, with the product that has a kernel.
+/// `x · weightᵀ + bias`.
 ///
 /// # Shapes
-/// - x: `[rows, d_in]`; output: `[rows, d_out]`
+/// - x: `[rows, in]`; output: `[rows, out]`
 pub fn project(layer: &Linear, x: Tensor<2>) -> Tensor<2> {
-    let y = linear(x, layer.weight.val());
+    let y = linear(x, &layer.weight);
     match &layer.bias {
         Some(bias) => y + bias.val().unsqueeze(),
         None => y,

@@ -201,8 +201,8 @@ pub fn shapes<M: Module>(module: &M) -> Vec<(String, Vec<usize>)> {
     shapes.found
 }
 
-/// The layer whose drawn width cuts the rows of the parameter at `path`, if there is one: `up`,
-/// `gate`, `down` and `up_bias` of a [`NestedFfn`](crate::NestedFfn) somewhere under `layers.N`.
+/// The layer whose drawn width cuts the parameter at `path`, if there is one: `up`, `gate`, `down`
+/// and `up_bias` of a [`NestedFfn`](crate::NestedFfn) somewhere under `layers.N`.
 pub fn nested_layer(path: &str) -> Option<usize> {
     let parts: Vec<&str> = path.split('.').collect();
     let nested = matches!(parts.last(), Some(&("up" | "gate" | "down" | "up_bias")));
@@ -210,14 +210,22 @@ pub fn nested_layer(path: &str) -> Option<usize> {
     nested.then(|| parts.get(at + 1)?.parse().ok())?
 }
 
+/// The dimension along which a width cuts a nested parameter: of `down` the columns, of the others
+/// the rows.
+pub fn nested_axis(path: &str) -> usize {
+    usize::from(path.rsplit('.').next() == Some("down"))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::nested_layer;
+    use super::{nested_axis, nested_layer};
 
     #[test]
     fn nested_parameters_are_known_by_path() {
         assert_eq!(nested_layer("layers.12.ffn.gate"), Some(12));
         assert_eq!(nested_layer("encoder.layers.0.mlp.up_bias"), Some(0));
+        let axes = ["up", "gate", "down", "up_bias"];
+        assert_eq!(axes.map(|name| nested_axis(&format!("layers.1.ffn.{name}"))), [0, 0, 1, 0]);
         for path in ["layers.1.ffn.down_bias", "layers.1.attention.q.weight", "up", "embed"] {
             assert_eq!(nested_layer(path), None, "{path}");
         }

@@ -26,31 +26,6 @@ use crate::{
 /// Name of the weights file.
 pub const WEIGHTS: &str = "model.safetensors";
 
-/// How a parameter is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TensorName {
-    /// Name in the weights file.
-    pub name: String,
-    /// Whether the file holds the transpose of the (rank 2) parameter.
-    pub transposed: bool,
-}
-
-impl TensorName {
-    /// Shape in the file of a parameter of this shape.
-    pub fn on_disk(&self, shape: &[usize]) -> Vec<usize> {
-        if self.transposed { shape.iter().rev().copied().collect() } else { shape.to_vec() }
-    }
-
-    /// A parameter of this shape, of its values as they lie in the file.
-    pub fn parameter(&self, values: Vec<f32>, shape: &[usize]) -> TensorData {
-        let values = match (self.transposed, shape) {
-            (true, [rows, cols]) => transpose(&values, *cols, *rows),
-            _ => values,
-        };
-        TensorData::new(values, shape.to_vec())
-    }
-}
-
 /// A tensor of a weights file that is to be written. Its values are read when it is.
 pub struct StoredTensor {
     /// Its name in the file.
@@ -58,12 +33,7 @@ pub struct StoredTensor {
     /// Its shape in the file.
     pub shape: Vec<usize>,
     /// The parameters whose rows it has, one after the other.
-    parts: Vec<Part>,
-}
-
-struct Part {
-    parameter: Parameter,
-    transposed: bool,
+    parts: Vec<Parameter>,
 }
 
 impl StoredTensor {
@@ -74,20 +44,13 @@ impl StoredTensor {
     }
 }
 
-impl Part {
-    fn write(&self, dtype: Dtype, out: &mut impl Write) -> io::Result<()> {
-        let data = self.parameter.read().map_err(io::Error::other)?;
-        // Every backend but one of another default gives f32, which is then not copied.
-        let data = if data.dtype() == DType::F32 { data } else { data.convert::<f32>() };
-        let mut values = data.as_bytes().chunks_exact(4).map(|b| f32::from_ne_bytes(quad(b)));
-        match self.parameter.shape[..] {
-            [rows, cols] if self.transposed => {
-                let values = transpose(&values.collect::<Vec<f32>>(), rows, cols);
-                values.into_iter().try_for_each(|value| write_value(value, dtype, out))
-            }
-            _ => values.try_for_each(|value| write_value(value, dtype, out)),
-        }
-    }
+/// Writes the values of a parameter as they lie.
+fn write_values(parameter: &Parameter, dtype: Dtype, out: &mut impl Write) -> io::Result<()> {
+    let data = parameter.read().map_err(io::Error::other)?;
+    // Every backend but one of another default gives f32, which is then not copied.
+    let data = if data.dtype() == DType::F32 { data } else { data.convert::<f32>() };
+    let mut values = data.as_bytes().chunks_exact(4).map(|b| f32::from_ne_bytes(quad(b)));
+    values.try_for_each(|value| write_value(value, dtype, out))
 }
 
 /// Rounds to the nearest value that the dtype has.
@@ -100,12 +63,11 @@ fn write_value(value: f32, dtype: Dtype, out: &mut impl Write) -> io::Result<()>
 }
 
 /// Every float parameter of a model, under its name on disk.
-pub fn stored<M: Module>(model: &M, name: impl Fn(&str) -> TensorName) -> Vec<StoredTensor> {
-    let stored = |parameter: Parameter| {
-        let stored = name(&parameter.path);
-        let shape = stored.on_disk(&parameter.shape);
-        let part = Part { parameter, transposed: stored.transposed };
-        StoredTensor { name: stored.name, shape, parts: vec![part] }
+pub fn stored<M: Module>(model: &M, name: impl Fn(&str) -> String) -> Vec<StoredTensor> {
+    let stored = |parameter: Parameter| StoredTensor {
+        name: name(&parameter.path),
+        shape: parameter.shape.clone(),
+        parts: vec![parameter],
     };
     params::all(model).into_iter().map(stored).collect()
 }
@@ -125,7 +87,10 @@ pub fn write(mut tensors: Vec<StoredTensor>, dtype: Dtype, path: &Path) -> Resul
     fs::write_atomic_with(path, |out| {
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(&header)?;
-        tensors.iter().flat_map(|tensor| &tensor.parts).try_for_each(|part| part.write(dtype, out))
+        tensors
+            .iter()
+            .flat_map(|tensor| &tensor.parts)
+            .try_for_each(|part| write_values(part, dtype, out))
     })?;
     Ok(())
 }
@@ -293,8 +258,8 @@ impl Tensors<'_> {
     ///
     /// # Errors
     /// As [`read`](Self::read).
-    pub fn parameter(&mut self, stored: &TensorName, shape: &[usize]) -> Result<TensorData> {
-        Ok(stored.parameter(self.read(&stored.name, &stored.on_disk(shape))?, shape))
+    pub fn parameter(&mut self, name: &str, shape: &[usize]) -> Result<TensorData> {
+        Ok(TensorData::new(self.read(name, shape)?, shape.to_vec()))
     }
 
     /// Checks that there are no tensors but those that `expected` knows, of which there are `n`.
@@ -327,11 +292,6 @@ fn floats(view: &TensorView<'_>) -> Option<Vec<f32>> {
 /// The bytes of an f32.
 fn quad(bytes: &[u8]) -> [u8; 4] {
     [bytes[0], bytes[1], bytes[2], bytes[3]]
-}
-
-/// The transpose of row-major `[rows, cols]`.
-fn transpose(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
-    (0..cols).flat_map(|c| (0..rows).map(move |r| values[r * cols + c])).collect()
 }
 
 /// The weights files of a folder: one, or those that its index names.

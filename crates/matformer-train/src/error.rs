@@ -93,6 +93,16 @@ pub enum Error {
         /// What was expected.
         expected: String,
     },
+    /// A checkpoint whose optimizer state another version of this crate wrote.
+    #[error("{path}: `version`: {found}, expected {expected}: its moments are laid out otherwise")]
+    StateVersion {
+        /// The file.
+        path: PathBuf,
+        /// What it says, 0 where it says nothing.
+        found: u32,
+        /// What this version reads.
+        expected: u32,
+    },
 }
 
 impl Error {
@@ -128,6 +138,14 @@ impl Error {
                 "remove `{}` to start at step 0, or train into another folder (--out)",
                 dir.display()
             )),
+            Self::StateVersion { path, .. } => {
+                let folder = path.parent().and_then(std::path::Path::parent).unwrap_or(path);
+                Some(format!(
+                    "go on with the version that wrote it, or start a new run from its weights: \
+                     another folder (--out) with `train.init = \"{}\"`",
+                    folder.display()
+                ))
+            }
             _ => None,
         }
     }

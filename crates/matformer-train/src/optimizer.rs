@@ -1,6 +1,6 @@
-//! AdamW over parameters by path, aware of the rows that a step did not draw.
+//! AdamW over parameters by path, aware of the rows and columns that a step did not draw.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
@@ -35,9 +35,52 @@ struct Moments {
     second: Tensor<1>,
     /// Moving average of the parameter itself, where one is kept.
     average: Option<Tensor<1>>,
-    /// (end, steps): elements up to `end` (from the previous end) have made so many steps. Steps
+    /// (end, steps): elements up to `end` (from the previous end) have made so many steps. Elements
+    /// are counted row by row, those of a parameter that is cut by columns column by column. Steps
     /// always take a prefix, so later pieces have made fewer.
     pieces: Vec<(usize, u64)>,
+}
+
+/// How a flat, row-major parameter is cut into pieces.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Cut {
+    /// Between rows.
+    Rows,
+    /// Between columns, for this number of rows.
+    Columns(usize),
+}
+
+impl Cut {
+    /// A piece, flat: elements `range` in the order that [`Moments::pieces`] counts in.
+    fn piece(self, t: Tensor<1>, range: Range<usize>) -> Tensor<1> {
+        match self {
+            Self::Rows => t.narrow(0, range.start, range.len()),
+            Self::Columns(rows) => {
+                let cols = t.dims()[0] / rows;
+                let piece =
+                    t.reshape([rows, cols]).narrow(1, range.start / rows, range.len() / rows);
+                piece.reshape([range.len()])
+            }
+        }
+    }
+
+    /// The way back: all pieces in their order.
+    fn join(self, mut pieces: Vec<Tensor<1>>) -> Tensor<1> {
+        if pieces.len() == 1 {
+            return pieces.remove(0);
+        }
+        match self {
+            Self::Rows => Tensor::cat(pieces, 0),
+            Self::Columns(rows) => {
+                let n = pieces.iter().map(|piece| piece.dims()[0]).sum::<usize>();
+                let columns = |piece: Tensor<1>| {
+                    let cols = piece.dims()[0] / rows;
+                    piece.reshape([rows, cols])
+                };
+                Tensor::cat(pieces.into_iter().map(columns).collect(), 1).reshape([n])
+            }
+        }
+    }
 }
 
 /// Moments of one parameter on the host.
@@ -77,10 +120,8 @@ impl AdamW {
         learning_rate: f64,
         drawn: &[Submodel],
     ) -> M {
-        let scale = match self.clip > 0.0 && norm > self.clip {
-            true => self.clip / (norm + 1e-6),
-            false => 1.0,
-        };
+        let clips = self.clip > 0.0 && norm > self.clip;
+        let scale = if clips { self.clip / (norm + 1e-6) } else { 1.0 };
         let prefix = match self.outer {
             Outer::Decay => Prefix::All,
             Outer::Skip => Prefix::Drawn(widest(drawn)),
@@ -136,14 +177,14 @@ impl AdamW {
             .collect();
     }
 
-    /// New values of a flat parameter of which the first `prefix` elements make a step.
+    /// New values of a flat parameter of which the elements up to `prefix` make a step.
     fn update(
         &mut self,
         path: &str,
         values: Tensor<1>,
         grad: Tensor<1>,
         rate: &AdamWStep,
-        prefix: usize,
+        (cut, prefix): (Cut, usize),
     ) -> Tensor<1> {
         let n = values.dims()[0];
         let mut held = self.moments.remove(path).unwrap_or_else(|| Moments {
@@ -161,36 +202,36 @@ impl AdamW {
             _ => (0..pieces.len())
                 .map(|i| {
                     let start = if i == 0 { 0 } else { pieces[i - 1].0 };
-                    all.clone().map(|t| t.narrow(0, start, pieces[i].0 - start))
+                    all.clone().map(|t| cut.piece(t, start..pieces[i].0))
                 })
                 .collect(),
         };
         let (mut out, mut first, mut second) = (Vec::new(), Vec::new(), Vec::new());
         for ((end, steps), [p, g, m, v]) in pieces.iter_mut().zip(parts) {
-            let [p, m, v] = match *end <= prefix {
-                true => {
-                    *steps += 1;
-                    adamw(p, g, m, v, AdamWStep { steps: *steps, ..*rate })
-                }
-                false => [p, m, v],
+            let [p, m, v] = if *end <= prefix {
+                *steps += 1;
+                adamw(p, g, m, v, AdamWStep { steps: *steps, ..*rate })
+            } else {
+                [p, m, v]
             };
             out.push(p);
             first.push(m);
             second.push(v);
         }
-        let out = join(out);
+        let out = cut.join(out);
         // Early averages follow faster: the first weights are drawn, not learnt.
         let steps = pieces.first().map_or(0, |(_, steps)| *steps) as f64;
         let decay = self.ema.min((1.0 + steps) / (10.0 + steps));
         let average = average.map(|old| old * decay + out.clone() * (1.0 - decay));
         merge(&mut pieces);
-        let moments = Moments { first: join(first), second: join(second), average, pieces };
+        let (first, second) = (cut.join(first), cut.join(second));
+        let moments = Moments { first, second, average, pieces };
         self.moments.insert(path.to_owned(), moments);
         out
     }
 }
 
-/// Which rows of nested matrices make a step.
+/// Which hidden units of nested matrices make a step.
 enum Prefix {
     All,
     /// Widest drawn width of each layer.
@@ -233,13 +274,6 @@ fn below(path: &str, n_layers: usize) -> i32 {
         None => n_layers + 1,
     };
     above as i32
-}
-
-fn join(mut parts: Vec<Tensor<1>>) -> Tensor<1> {
-    match parts.len() {
-        1 => parts.remove(0),
-        _ => Tensor::cat(parts, 0),
-    }
 }
 
 struct Update<'a> {
@@ -304,20 +338,19 @@ impl ModuleMapper for Update<'_> {
             let autodiff = old.is_autodiff();
             let shape = old.dims();
             let n: usize = shape.iter().product();
-            let row = n / shape[0].max(1);
+            let axis = matformer_nn::nested_axis(&path);
+            let cut = if axis == 0 { Cut::Rows } else { Cut::Columns(shape[0]) };
             let prefix = match (&self.prefix, matformer_nn::nested_layer(&path)) {
                 (Prefix::Drawn(widths), Some(layer)) => {
-                    widths.get(layer).map_or(n, |width| (width * row).min(n))
+                    let of_one = n / shape[axis].max(1);
+                    widths.get(layer).map_or(n, |width| (width * of_one).min(n))
                 }
                 _ => n,
             };
             let values = old.inner().reshape([n]);
-            let new = self.adam.update(&path, values, grad.reshape([n]), &rate, prefix);
+            let new = self.adam.update(&path, values, grad.reshape([n]), &rate, (cut, prefix));
             let new = new.reshape(shape);
-            match autodiff {
-                true => new.autodiff().set_require_grad(require_grad),
-                false => new,
-            }
+            if autodiff { new.autodiff().set_require_grad(require_grad) } else { new }
         })
     }
 }
@@ -352,6 +385,23 @@ pub fn global_norm<M: Module>(model: &M, grads: &GradientsParams) -> Result<f64>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pieces_are_rows_or_columns_and_join_to_the_whole() {
+        let device = Device::flex();
+        let values: Vec<f32> = (0..12).map(|i| i as f32).collect();
+        let whole = Tensor::<1>::from_data(TensorData::new(values.clone(), [12]), &device);
+        let numbers = |t: Tensor<1>| t.try_into_vec_as::<f32>().unwrap();
+        // [3, 4]: the first two columns, then the others.
+        let columns = Cut::Columns(3);
+        let pieces = [0..6, 6..12].map(|range| columns.piece(whole.clone(), range));
+        assert_eq!(numbers(pieces[0].clone()), [0.0, 1.0, 4.0, 5.0, 8.0, 9.0]);
+        assert_eq!(numbers(columns.join(pieces.to_vec())), values);
+        // [3, 4]: the first row, then the others.
+        let pieces = [0..4, 4..12].map(|range| Cut::Rows.piece(whole.clone(), range));
+        assert_eq!(numbers(pieces[0].clone()), values[..4]);
+        assert_eq!(numbers(Cut::Rows.join(pieces.to_vec())), values);
+    }
 
     #[test]
     fn layers_above_a_parameter_are_counted() {

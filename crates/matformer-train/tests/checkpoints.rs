@@ -134,6 +134,24 @@ fn a_checkpoint_of_another_model_is_refused_but_not_renamed() {
 }
 
 #[test]
+fn moments_of_an_older_layout_are_refused_and_not_taken_for_damage() {
+    let dir = stopped(5);
+    let all = Checkpoints::of(dir.path()).all().unwrap();
+    for checkpoint in &all {
+        rewrite(checkpoint.dir.join("train/state.json"), |b| {
+            let mut state: serde_json::Value = serde_json::from_slice(&b).unwrap();
+            assert_eq!(state.as_object_mut().unwrap().remove("version"), Some(1.into()));
+            state.to_string().into_bytes()
+        });
+    }
+    let error = train(dir.path(), &train_config(), None).unwrap_err();
+    assert!(matches!(error, Error::StateVersion { found: 0, expected: 1, .. }), "{error}");
+    let hint = error.hint().unwrap();
+    assert!(hint.contains("train.init = ") && hint.contains("step-000006"), "{hint}");
+    assert_eq!(Checkpoints::of(dir.path()).all().unwrap(), all, "nothing is put aside");
+}
+
+#[test]
 fn only_one_process_trains_into_a_run_folder() {
     let dir = stopped(5);
     let held = RunLock::take(dir.path()).unwrap();

@@ -233,3 +233,9 @@ pub fn draws() -> Vec<Draw> {
     let tried = if on_flex { &all[..] } else { &all[..2] };
     tried.iter().map(|name| name.parse().unwrap()).collect()
 }
+
+/// Whether element `i` of a nested parameter of [`model`] (d_model 16, d_ff 32) lies within a width.
+pub fn within(path: &str, i: usize, width: usize) -> bool {
+    let unit = if matformer_nn::nested_axis(path) == 1 { i % 32 } else { i / 16 };
+    unit < width
+}

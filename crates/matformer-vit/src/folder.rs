@@ -2,10 +2,7 @@
 
 use burn::tensor::Device;
 use matformer_core::{Dtype, Space};
-use matformer_nn::{
-    ConfigFile, Folder, Result,
-    folder::{CONFIG, TensorName},
-};
+use matformer_nn::{ConfigFile, Folder, Result, folder::CONFIG};
 use serde_json::Value;
 
 use crate::{MatVit, MatVitConfig, hugging_face};
@@ -31,8 +28,7 @@ impl Folder for MatVit {
         vec![(CONFIG, Value::Object(hugging_face::write(self.config(), dtype)))]
     }
 
-    fn tensor_name(&self, path: &str) -> TensorName {
-        let stored = |name: String, transposed| TensorName { name, transposed };
+    fn tensor_name(&self, path: &str) -> String {
         let outer = match path {
             "patch" => "vit.embeddings.patch_embeddings.projection.weight",
             "patch_bias" => "vit.embeddings.patch_embeddings.projection.bias",
@@ -41,41 +37,39 @@ impl Folder for MatVit {
             "positions" => "vit.embeddings.position_embeddings",
             "norm.gamma" => "vit.layernorm.weight",
             "norm.beta" => "vit.layernorm.bias",
-            "head.weight" => return stored("classifier.weight".to_owned(), true),
+            "head.weight" => "classifier.weight",
             "head.bias" => "classifier.bias",
-            "distillation_head.weight" => {
-                return stored("distillation_classifier.weight".to_owned(), true);
-            }
+            "distillation_head.weight" => "distillation_classifier.weight",
             "distillation_head.bias" => "distillation_classifier.bias",
             _ => "",
         };
         if !outer.is_empty() {
-            return stored(outer.to_owned(), false);
+            return outer.to_owned();
         }
         // layers.N.part
         let mut parts = path.splitn(3, '.');
         let (_, layer, part) =
             (parts.next(), parts.next().unwrap_or(""), parts.next().unwrap_or(""));
-        let (name, transposed) = match part {
-            "attention_norm.gamma" => ("layernorm_before.weight", false),
-            "attention_norm.beta" => ("layernorm_before.bias", false),
-            "ffn_norm.gamma" => ("layernorm_after.weight", false),
-            "ffn_norm.beta" => ("layernorm_after.bias", false),
-            "attention.q.weight" => ("attention.attention.query.weight", true),
-            "attention.q.bias" => ("attention.attention.query.bias", false),
-            "attention.k.weight" => ("attention.attention.key.weight", true),
-            "attention.k.bias" => ("attention.attention.key.bias", false),
-            "attention.v.weight" => ("attention.attention.value.weight", true),
-            "attention.v.bias" => ("attention.attention.value.bias", false),
-            "attention.o.weight" => ("attention.output.dense.weight", true),
-            "attention.o.bias" => ("attention.output.dense.bias", false),
-            "ffn.up" => ("intermediate.dense.weight", false),
-            "ffn.up_bias" => ("intermediate.dense.bias", false),
-            "ffn.down" => ("output.dense.weight", true),
-            "ffn.down_bias" => ("output.dense.bias", false),
-            other => (other, false),
+        let name = match part {
+            "attention_norm.gamma" => "layernorm_before.weight",
+            "attention_norm.beta" => "layernorm_before.bias",
+            "ffn_norm.gamma" => "layernorm_after.weight",
+            "ffn_norm.beta" => "layernorm_after.bias",
+            "attention.q.weight" => "attention.attention.query.weight",
+            "attention.q.bias" => "attention.attention.query.bias",
+            "attention.k.weight" => "attention.attention.key.weight",
+            "attention.k.bias" => "attention.attention.key.bias",
+            "attention.v.weight" => "attention.attention.value.weight",
+            "attention.v.bias" => "attention.attention.value.bias",
+            "attention.o.weight" => "attention.output.dense.weight",
+            "attention.o.bias" => "attention.output.dense.bias",
+            "ffn.up" => "intermediate.dense.weight",
+            "ffn.up_bias" => "intermediate.dense.bias",
+            "ffn.down" => "output.dense.weight",
+            "ffn.down_bias" => "output.dense.bias",
+            other => other,
         };
-        stored(format!("vit.encoder.layer.{layer}.{name}"), transposed)
+        format!("vit.encoder.layer.{layer}.{name}")
     }
     fn config_key(field: &str) -> &str {
         match field {

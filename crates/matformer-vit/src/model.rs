@@ -4,12 +4,12 @@ use std::cmp::Ordering;
 
 use burn::{
     module::{Module, Param},
-    nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig},
+    nn::{LayerNorm, LayerNormConfig},
     tensor::{Device, Tensor, TensorData, activation},
 };
 use matformer_core::{Space, Spans};
 use matformer_nn::{
-    Activation, Attention, AttentionConfig, Elastic, Hidden, ModelConfig, NestedFfn,
+    Activation, Attention, AttentionConfig, Elastic, Hidden, Linear, ModelConfig, NestedFfn,
     NestedFfnConfig, Output, Pass, RowLoss, State,
     init::{self, Init},
     ops::{Divergence, Mask, divergence_of_logits, layer_norm, linear, stack_rows},
@@ -76,18 +76,19 @@ impl MatVit {
         let c = config.clone();
         let residual = 1.0 / (2.0 * c.n_layers as f64).sqrt();
         Ok(init::init(Self::unset(config, c.space()?, device), seed, |path, _| {
-            let fan_in = |n: usize| Init::Normal(1.0 / (n as f64).sqrt());
+            let root = |n: usize| (n as f64).sqrt();
             match path.rsplit('.').next().unwrap_or(path) {
                 "gamma" => Init::Ones,
                 "beta" | "bias" | "patch_bias" | "up_bias" | "down_bias" => Init::Zeros,
                 "positions" | "class_token" | "distillation_token" => Init::Normal(0.02),
-                "patch" => fan_in(c.patch_pixels()),
-                "down" => Init::Normal(residual / (c.d_ff as f64).sqrt()),
-                _ if path.ends_with("head.weight") => Init::Zeros,
-                _ if path.ends_with("attention.o.weight") => {
-                    Init::Normal(residual / (c.d_model as f64).sqrt())
+                "patch" => Init::Normal(1.0 / root(c.patch_pixels())),
+                "down" => Init::NormalColumns(residual / root(c.d_ff)),
+                "weight" if path.ends_with("head.weight") => Init::Zeros,
+                "weight" if path.ends_with("attention.o.weight") => {
+                    Init::NormalColumns(residual / root(c.d_model))
                 }
-                _ => fan_in(c.d_model),
+                "weight" => Init::NormalColumns(1.0 / root(c.d_model)),
+                _ => Init::Normal(1.0 / root(c.d_model)),
             }
         }))
     }
@@ -116,7 +117,7 @@ impl MatVit {
         };
         let class_token = c.pooling == Pooling::ClassToken;
         let token = || params::unset([1, 1, c.d_model], device);
-        let head = || LinearConfig::new(c.d_model, c.classes).init(device);
+        let head = || Linear::unset(c.d_model, c.classes, true, device);
         Self {
             patch: params::unset([c.d_model, c.channels, c.patch_size, c.patch_size], device),
             patch_bias: params::unset([c.d_model], device),
@@ -282,8 +283,8 @@ impl Elastic for MatVit {
     fn stem(&self, input: &Images, state: &State) -> matformer_nn::Result<(Hidden, Stem)> {
         let c = &self.config;
         let (rows, tokens, d) = (input.rows, c.tokens(), c.d_model);
-        let weight = self.patch.val().reshape([d, c.patch_pixels()]).transpose();
-        let x = linear(input.patches.clone(), weight) + self.patch_bias.val().unsqueeze();
+        let weight = self.patch.val().reshape([d, c.patch_pixels()]).into();
+        let x = linear(input.patches.clone(), &weight) + self.patch_bias.val().unsqueeze();
         let mut x = x.reshape([rows, c.patches(), d]);
         let extra = [&self.class_token, &self.distillation_token].into_iter().flatten();
         let mut parts: Vec<Tensor<3>> = extra.map(|t| t.val().expand([rows, 1, d])).collect();

@@ -2,7 +2,7 @@
 //!
 //! A benchmark times them to learn how fast a step could be on this machine.
 
-use crate::{lm::MatLmConfig, nn::Activation, vit::MatVitConfig};
+use crate::{lm::MatLmConfig, vit::MatVitConfig};
 
 /// Independent products `[m, k] · [k, n]` of one shape.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,10 +52,7 @@ pub fn of_lm(config: &MatLmConfig, rows: usize, width: usize) -> Vec<Product> {
     let c = config;
     let (tokens, layers) = (rows * c.context, c.n_layers);
     let (q_dim, kv_dim) = (c.n_heads * c.head_dim(), c.n_kv_heads * c.head_dim());
-    let up_matrices = match c.activation {
-        Activation::SwiGlu => 2,
-        Activation::Gelu => 1,
-    };
+    let up_matrices = if c.activation.gate().is_some() { 2 } else { 1 };
     let d = c.d_model;
     [
         linear("query projection", layers, tokens, d, q_dim),
@@ -133,6 +130,7 @@ fn attention(layers: usize, batch: usize, seq: usize, head_dim: usize) -> Vec<Pr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::Activation;
     use crate::{
         core::{Costs, Resource, Submodel},
         lm,
@@ -158,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_language_models_products_cost_three_forward_passes() {
-        for activation in [Activation::SwiGlu, Activation::Gelu] {
+        for activation in [Activation::SwiGlu, Activation::GeGlu, Activation::Gelu] {
             let config = MatLmConfig {
                 vocab_size: 40,
                 d_model: 24,

@@ -1,7 +1,7 @@
 //! Llama: RMSNorm, rotary positions, grouped queries and SwiGLU, without biases. transformers and
 //! other programs load it without any code of ours.
 
-use matformer_nn::{Activation, ConfigFile, Result, folder::TensorName};
+use matformer_nn::{Activation, ConfigFile, Result};
 use serde_json::{Map, Value, json};
 
 use super::Family;
@@ -10,12 +10,30 @@ use crate::MatLmConfig;
 pub(super) const FAMILY: Family = Family { model_type: "llama", has, read, write, tensor_name };
 
 fn has(c: &MatLmConfig) -> bool {
-    c.activation == Activation::SwiGlu && c.layer_d_ff.is_none()
+    c.activation.gate().is_some() && c.layer_d_ff.is_none()
 }
 
 fn read(file: &ConfigFile) -> Result<MatLmConfig> {
-    file.check("hidden_act", "silu", "")?;
-    shape(file, Activation::SwiGlu)
+    let activation = match file.text("hidden_act") {
+        Some(GELU_TANH) => Activation::GeGlu,
+        _ => {
+            file.check("hidden_act", "silu", &format!(" or `{GELU_TANH}`"))?;
+            Activation::SwiGlu
+        }
+    };
+    shape(file, activation)
+}
+
+/// What `hidden_act` calls GELU in its tanh form, which gates as in Gemma.
+const GELU_TANH: &str = "gelu_pytorch_tanh";
+
+/// What `hidden_act` calls the activation of a block.
+pub(super) fn hidden_act(activation: Activation) -> &'static str {
+    match activation {
+        Activation::SwiGlu => "silu",
+        Activation::GeGlu => GELU_TANH,
+        Activation::Gelu => "gelu",
+    }
 }
 
 /// The keys that Llama shares with [`matlm`](super::matlm).
@@ -81,20 +99,15 @@ fn is_default(rope: &Value) -> bool {
 }
 
 fn write(c: &MatLmConfig) -> Map<String, Value> {
-    keys(c, "LlamaForCausalLM", "llama", "silu")
+    keys(c, "LlamaForCausalLM", "llama")
 }
 
-/// The keys of a model under the names of its family and activation.
-pub(super) fn keys(
-    c: &MatLmConfig,
-    architecture: &str,
-    model_type: &str,
-    hidden_act: &str,
-) -> Map<String, Value> {
+/// The keys of a model under the names of its family.
+pub(super) fn keys(c: &MatLmConfig, architecture: &str, model_type: &str) -> Map<String, Value> {
     let keys = json!({
         "architectures": [architecture],
         "model_type": model_type,
-        "hidden_act": hidden_act,
+        "hidden_act": hidden_act(c.activation),
         "vocab_size": c.vocab_size,
         "hidden_size": c.d_model,
         "intermediate_size": c.d_ff,
@@ -116,28 +129,27 @@ pub(super) fn keys(
     }
 }
 
-pub(super) fn tensor_name(path: &str) -> TensorName {
-    let stored = |name: String, transposed| TensorName { name, transposed };
+pub(super) fn tensor_name(path: &str) -> String {
     match path {
-        "embed" => return stored("model.embed_tokens.weight".to_owned(), false),
-        "head" => return stored("lm_head.weight".to_owned(), false),
-        "norm.gamma" => return stored("model.norm.weight".to_owned(), false),
+        "embed" => return "model.embed_tokens.weight".to_owned(),
+        "head" => return "lm_head.weight".to_owned(),
+        "norm.gamma" => return "model.norm.weight".to_owned(),
         _ => {}
     }
     // layers.N.part
     let mut parts = path.splitn(3, '.');
     let (_, layer, part) = (parts.next(), parts.next().unwrap_or(""), parts.next().unwrap_or(""));
-    let (name, transposed) = match part {
-        "attention_norm.gamma" => ("input_layernorm", false),
-        "ffn_norm.gamma" => ("post_attention_layernorm", false),
-        "attention.q.weight" => ("self_attn.q_proj", true),
-        "attention.k.weight" => ("self_attn.k_proj", true),
-        "attention.v.weight" => ("self_attn.v_proj", true),
-        "attention.o.weight" => ("self_attn.o_proj", true),
-        "ffn.up" => ("mlp.up_proj", false),
-        "ffn.gate" => ("mlp.gate_proj", false),
-        "ffn.down" => ("mlp.down_proj", true),
-        other => (other, false),
+    let name = match part {
+        "attention_norm.gamma" => "input_layernorm",
+        "ffn_norm.gamma" => "post_attention_layernorm",
+        "attention.q.weight" => "self_attn.q_proj",
+        "attention.k.weight" => "self_attn.k_proj",
+        "attention.v.weight" => "self_attn.v_proj",
+        "attention.o.weight" => "self_attn.o_proj",
+        "ffn.up" => "mlp.up_proj",
+        "ffn.gate" => "mlp.gate_proj",
+        "ffn.down" => "mlp.down_proj",
+        other => other,
     };
-    stored(format!("model.layers.{layer}.{name}.weight"), transposed)
+    format!("model.layers.{layer}.{name}.weight")
 }

@@ -14,22 +14,22 @@ pub(super) const FAMILY: Family =
 const WIDTHS: &str = "layer_d_ff";
 
 fn read(file: &ConfigFile) -> Result<MatLmConfig> {
-    let activation = match file.text("hidden_act") {
-        Some("silu") => Activation::SwiGlu,
-        Some("gelu") => Activation::Gelu,
+    let all = [Activation::Gelu, Activation::SwiGlu, Activation::GeGlu];
+    let named = |found| all.into_iter().find(|activation| llama::hidden_act(*activation) == found);
+    let activation = match file.text("hidden_act").and_then(named) {
+        Some(activation) => activation,
         None if file.get("hidden_act").is_none() => Activation::Gelu,
-        _ => return Err(file.wrong("hidden_act", "`gelu` or `silu`")),
+        None => {
+            let known = all.map(|activation| format!("`{}`", llama::hidden_act(activation)));
+            return Err(file.wrong("hidden_act", &known.join(", ")));
+        }
     };
     let layer_d_ff = file.optional_list(WIDTHS)?;
     Ok(MatLmConfig { layer_d_ff, ..llama::shape(file, activation)? })
 }
 
 fn write(c: &MatLmConfig) -> Map<String, Value> {
-    let act = match c.activation {
-        Activation::SwiGlu => "silu",
-        Activation::Gelu => "gelu",
-    };
-    let mut keys = llama::keys(c, "MatLmForCausalLM", "matlm", act);
+    let mut keys = llama::keys(c, "MatLmForCausalLM", "matlm");
     if let Some(widths) = &c.layer_d_ff {
         keys.insert(WIDTHS.to_owned(), json!(widths));
     }

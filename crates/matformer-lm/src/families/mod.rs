@@ -4,7 +4,7 @@
 mod llama;
 mod matlm;
 
-use matformer_nn::{ConfigFile, Error, Result, folder::TensorName};
+use matformer_nn::{ConfigFile, Error, Result};
 use serde_json::{Map, Value};
 
 use crate::MatLmConfig;
@@ -20,8 +20,8 @@ pub(crate) struct Family {
     pub(crate) read: fn(&ConfigFile) -> Result<MatLmConfig>,
     /// The keys of `config.json` that say what the model computes.
     pub(crate) write: fn(&MatLmConfig) -> Map<String, Value>,
-    /// How the parameter at a path is stored.
-    pub(crate) tensor_name: fn(&str) -> TensorName,
+    /// What the parameter at a path is called in the weights file.
+    pub(crate) tensor_name: fn(&str) -> String,
 }
 
 /// All families. The last one has every model.

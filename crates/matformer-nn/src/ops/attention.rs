@@ -117,9 +117,8 @@ impl AttentionSpec {
 /// - k, v: `[tokens, kv_heads·head_dim]`, or of a cache `[slots·capacity, kv_heads·head_dim]`
 /// - output: `[tokens, heads·head_dim]`
 pub fn attention(q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, spec: AttentionSpec) -> Tensor<2> {
-    let (out, _) =
-        <Dispatch as NnBackend>::gqa(q.into_dispatch(), k.into_dispatch(), v.into_dispatch(), spec);
-    Tensor::from_dispatch(out)
+    let [q, k, v] = [q, k, v].map(Tensor::into_dispatch);
+    Tensor::from_dispatch(<Dispatch as NnBackend>::gqa(q, k, v, spec))
 }
 
 /// How rows of unequal length become a rectangle, `rows` by the longest: the composed bodies'

@@ -1,4 +1,4 @@
-//! The backend extension behind the ops: one trait, composed default bodies.
+//! The backend extension behind the ops: two traits, composed default bodies.
 
 use burn::backend::{
     Backend, backend_extension,
@@ -6,15 +6,20 @@ use burn::backend::{
 };
 
 use super::{
-    AdamWStep, AttentionSpec, Divergence, FfnSpec, adamw, attention, cross_entropy,
-    divergence::{self, Operands},
-    layer_norm, linear, nested_ffn, rms_norm, rope,
+    AdamWStep, AttentionSpec, Divergence, FfnSpec, Gate,
+    activation::{self, GluGradients},
+    adamw, attention,
+    cross_entropy::{self, CrossEntropySaved},
+    divergence::{self, DivergenceTensors},
+    layer_norm, linear,
+    nested_ffn::{self, FfnGradients, FfnSaved, FfnTensors},
+    rms_norm, rope,
 };
 
 /// The operations that this crate adds to a Burn backend.
 ///
-/// Shapes and meaning are those of the functions of [`ops`](super) with the same names; each
-/// forward method returns what its backward method needs beside its result.
+/// Shapes and meaning are those of the functions of [`ops`](super) with the same names. Names
+/// differ where Burn has a method of the name already.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     Cube: cfg(any(feature = "wgpu", feature = "cuda")),
@@ -22,253 +27,74 @@ use super::{
     Autodiff
 )]
 pub trait NnBackend: Backend {
-    /// [`attention`](super::attention()): the output `[tokens, heads·head_dim]`, and of each query
-    /// and head the log of the sum of exponentials, as the same backend's backward reads it.
+    /// [`attention`](super::attention()): `[tokens, heads·head_dim]`.
     #[fusion(default)]
     fn gqa(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
         spec: AttentionSpec,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        attention::forward::<Self>(q, k, v, &spec)
+    ) -> FloatTensor<Self> {
+        attention::forward::<Self>(q, k, v, &spec).0
     }
 
-    /// Gradients of [`NnBackend::gqa`] with respect to q, k and v.
-    #[fusion(default)]
-    fn gqa_backward(
-        q: FloatTensor<Self>,
-        k: FloatTensor<Self>,
-        v: FloatTensor<Self>,
-        out: FloatTensor<Self>,
-        lse: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        spec: AttentionSpec,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        attention::backward::<Self>([q, k, v], out, lse, grad, &spec)
-    }
-
-    /// [`cross_entropy`](super::cross_entropy()): nats per token `[tokens]` and the log of each
-    /// token's sum of exponentials `[tokens, 1]`.
+    /// [`cross_entropy`](super::cross_entropy()): nats per token `[tokens]`.
     #[fusion(default)]
     fn cross_entropy(
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        cross_entropy::forward::<Self>(hidden, weight, targets)
-    }
-
-    /// [`NnBackend::cross_entropy`] where gradients will be asked for: its two results, and from a
-    /// backend that would otherwise make the logits twice, the gradients of hidden and weight for
-    /// a gradient of one at every token.
-    #[fusion(default)]
-    fn cross_entropy_ahead(
-        hidden: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        targets: IntTensor<Self>,
-    ) -> Vec<FloatTensor<Self>> {
-        let (nats, lse) = cross_entropy::forward::<Self>(hidden, weight, targets);
-        vec![nats, lse]
-    }
-
-    /// The gradients that [`NnBackend::cross_entropy_ahead`] gave, for a gradient that is the same
-    /// at every token; nothing for another.
-    #[fusion(default)]
-    fn cross_entropy_scaled(
-        d_hidden: FloatTensor<Self>,
-        d_weight: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-    ) -> Vec<FloatTensor<Self>> {
-        let _ = (d_hidden, d_weight, grad);
-        Vec::new()
-    }
-
-    /// Gradients of [`NnBackend::cross_entropy`] with respect to hidden and weight.
-    #[fusion(default)]
-    fn cross_entropy_backward(
-        hidden: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        targets: IntTensor<Self>,
-        lse: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        cross_entropy::backward::<Self>(hidden, weight, targets, lse, grad)
+    ) -> FloatTensor<Self> {
+        cross_entropy::forward::<Self>(hidden, weight, targets).0
     }
 
     /// [`divergence`](super::divergence()): `[n]`.
     #[fusion(default)]
     fn divergence(
-        hidden: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        teacher: FloatTensor<Self>,
-        teacher_weight: FloatTensor<Self>,
+        #[extension_type] tensors: DivergenceTensors<Self>,
         rule: Divergence,
     ) -> FloatTensor<Self> {
-        divergence::forward::<Self>(&Operands { hidden, weight, teacher, teacher_weight }, &rule)
+        divergence::forward::<Self>(&tensors, &rule)
     }
 
-    /// As [`NnBackend::cross_entropy_ahead`]: the divergences, and perhaps the gradients of hidden
-    /// and weight.
+    /// [`nested_ffn`](super::nested_ffn()): outputs stacked in the order of the blocks. The bias of
+    /// down, whole at every width, is the caller's to add.
     #[fusion(default)]
-    fn divergence_ahead(
-        hidden: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        teacher: FloatTensor<Self>,
-        teacher_weight: FloatTensor<Self>,
-        rule: Divergence,
-    ) -> Vec<FloatTensor<Self>> {
-        vec![Self::divergence(hidden, weight, teacher, teacher_weight, rule)]
-    }
-
-    /// Gradients of [`NnBackend::divergence`] with respect to hidden and weight.
-    #[fusion(default)]
-    fn divergence_backward(
-        hidden: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        teacher: FloatTensor<Self>,
-        teacher_weight: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        rule: Divergence,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let operands = Operands { hidden, weight, teacher, teacher_weight };
-        divergence::backward::<Self>(&operands, grad, &rule)
-    }
-
-    /// [`nested_ffn`](super::nested_ffn()) with a gate: `down(silu(gate(x)) · up(x))`, ring by
-    /// ring: outputs stacked in the order of the blocks, then what `up` and `gate` gave, flattened
-    /// in the order in which the same backend's backward reads it.
-    #[fusion(default)]
-    fn gated_ffn(
+    fn ffn(
         x: FloatTensor<Self>,
-        up: FloatTensor<Self>,
-        gate: FloatTensor<Self>,
-        down: FloatTensor<Self>,
+        #[extension_type] weights: FfnTensors<Self>,
         spec: FfnSpec,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        nested_ffn::gated_forward::<Self>(x, up, gate, down, &spec)
+    ) -> FloatTensor<Self> {
+        nested_ffn::forward::<Self>(x, weights, &spec).0
     }
 
-    /// Gradients of [`NnBackend::gated_ffn`] with respect to x, up, gate and down; rows of the
-    /// matrices beyond the widest block get exactly zero.
+    /// The gated activation `act(gate) · up`, elementwise.
     #[fusion(default)]
-    #[allow(clippy::too_many_arguments)] // The macro takes tensors one by one.
-    fn gated_ffn_backward(
-        x: FloatTensor<Self>,
-        up: FloatTensor<Self>,
-        gate: FloatTensor<Self>,
-        down: FloatTensor<Self>,
-        saved_up: FloatTensor<Self>,
-        saved_gate: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        spec: FfnSpec,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        nested_ffn::gated_backward::<Self>(x, [up, gate, down], [saved_up, saved_gate], grad, &spec)
+    fn glu(gate: FloatTensor<Self>, up: FloatTensor<Self>, act: Gate) -> FloatTensor<Self> {
+        activation::glu::<Self>(gate, up, act)
     }
 
-    /// [`nested_ffn`](super::nested_ffn()) without a gate: `down(gelu(up(x) + bias))` (exact
-    /// GELU); the second bias, whole at every width, is the caller's to add. Then what `up` and
-    /// its bias gave, flattened ring by ring.
-    #[fusion(default)]
-    fn plain_ffn(
-        x: FloatTensor<Self>,
-        up: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        down: FloatTensor<Self>,
-        spec: FfnSpec,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        nested_ffn::plain_forward::<Self>(x, up, bias, down, &spec)
-    }
-
-    /// Gradients of [`NnBackend::plain_ffn`] with respect to x, up, bias and down.
-    #[fusion(default)]
-    fn plain_ffn_backward(
-        x: FloatTensor<Self>,
-        up: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        down: FloatTensor<Self>,
-        saved_up: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        spec: FfnSpec,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        nested_ffn::plain_backward::<Self>(x, [up, bias, down], saved_up, grad, &spec)
-    }
-
-    /// The gated activation `silu(gate) · up`, elementwise.
-    #[fusion(default)]
-    fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
-        nested_ffn::swiglu::<Self>(gate, up)
-    }
-
-    /// Gradients of [`NnBackend::swiglu`] with respect to gate and up, and what it gave.
-    #[fusion(default)]
-    fn swiglu_backward(
-        gate: FloatTensor<Self>,
-        up: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        nested_ffn::swiglu_backward::<Self>(gate, up, grad)
-    }
-
-    /// [`linear`](super::linear()).
+    /// [`linear`](super::linear()) with a matrix of floats.
     #[fusion(default)]
     fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         linear::forward::<Self>(x, weight)
     }
 
-    /// Gradients of [`NnBackend::project`] with respect to x and weight.
+    /// [`rms_norm`](super::rms_norm()).
     #[fusion(default)]
-    fn project_backward(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        linear::backward::<Self>(x, weight, grad)
+    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
+        rms_norm::forward::<Self>(x, weight, eps).0
     }
 
-    /// [`rms_norm`](super::rms_norm()): its result and each row's factor `[rows, 1]`.
-    #[fusion(default)]
-    fn rms_norm(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        eps: f64,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        rms_norm::forward::<Self>(x, weight, eps)
-    }
-
-    /// Gradients of [`NnBackend::rms_norm`] with respect to x and weight.
-    #[fusion(default)]
-    fn rms_norm_backward(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        rms_norm::backward::<Self>(x, weight, scale, grad)
-    }
-
-    /// [`layer_norm`](super::layer_norm()), by a name of its own: its result, each row's mean `[rows, 1]` and its factor
-    /// `[rows, 1]`.
+    /// [`layer_norm`](super::layer_norm()).
     #[fusion(default)]
     fn standardize(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         eps: f64,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        layer_norm::forward::<Self>(x, weight, bias, eps)
-    }
-
-    /// Gradients of [`NnBackend::standardize`] with respect to x, weight and bias.
-    #[fusion(default)]
-    fn standardize_backward(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        mean: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        layer_norm::backward::<Self>(x, weight, [mean, scale], grad)
+    ) -> FloatTensor<Self> {
+        layer_norm::forward::<Self>(x, weight, bias, eps).0
     }
 
     /// [`RopeTable::rotate`](super::RopeTable::rotate) by angles with cosines and sines
@@ -282,6 +108,154 @@ pub trait NnBackend: Backend {
         back: bool,
     ) -> FloatTensor<Self> {
         rope::rotate::<Self>(x, cos, sin, back)
+    }
+}
+
+/// What gradients are made of: for each operation of [`NnBackend`] a forward pass that also returns
+/// what the backward pass needs, and the backward pass.
+///
+/// Backends that execute have it, in their own types; automatic differentiation calls it and does
+/// not have it, so gradients are first order.
+pub trait NnKernels: NnBackend {
+    /// [`NnBackend::gqa`], and of each query and head the log of the sum of exponentials, as the
+    /// same backend's backward pass reads it.
+    fn gqa_forward(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        spec: &AttentionSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        attention::forward::<Self>(q, k, v, spec)
+    }
+
+    /// Gradients of q, k and v.
+    fn gqa_backward(
+        qkv: [FloatTensor<Self>; 3],
+        out: FloatTensor<Self>,
+        lse: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        spec: &AttentionSpec,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        attention::backward::<Self>(qkv, out, lse, grad, spec)
+    }
+
+    /// [`NnBackend::cross_entropy`], and what its backward pass needs.
+    fn cross_entropy_forward(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+    ) -> (FloatTensor<Self>, CrossEntropySaved<Self>) {
+        let (nats, lse) = cross_entropy::forward::<Self>(hidden, weight, targets);
+        (nats, CrossEntropySaved { lse, ahead: None })
+    }
+
+    /// Gradients of hidden and weight.
+    fn cross_entropy_backward(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        saved: CrossEntropySaved<Self>,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        cross_entropy::backward::<Self>(hidden, weight, targets, saved.lse, grad)
+    }
+
+    /// [`NnBackend::divergence`], and perhaps the gradients of hidden and weight for a gradient of
+    /// one at every row.
+    fn divergence_forward(
+        tensors: DivergenceTensors<Self>,
+        rule: &Divergence,
+    ) -> (FloatTensor<Self>, Option<[FloatTensor<Self>; 2]>) {
+        (divergence::forward::<Self>(&tensors, rule), None)
+    }
+
+    /// Gradients of hidden and weight; the teacher has none.
+    fn divergence_backward(
+        tensors: DivergenceTensors<Self>,
+        ahead: Option<[FloatTensor<Self>; 2]>,
+        grad: FloatTensor<Self>,
+        rule: &Divergence,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let _ = ahead; // made by a backend that reads it
+        divergence::backward::<Self>(&tensors, grad, rule)
+    }
+
+    /// [`NnBackend::ffn`], and what its backward pass needs.
+    fn ffn_forward(
+        x: FloatTensor<Self>,
+        weights: FfnTensors<Self>,
+        spec: &FfnSpec,
+    ) -> (FloatTensor<Self>, FfnSaved<Self>) {
+        nested_ffn::forward::<Self>(x, weights, spec)
+    }
+
+    /// Gradients of x and the weights; what lies beyond the widest block gets exactly zero.
+    fn ffn_backward(
+        x: FloatTensor<Self>,
+        weights: FfnTensors<Self>,
+        saved: FfnSaved<Self>,
+        grad: FloatTensor<Self>,
+        spec: &FfnSpec,
+    ) -> FfnGradients<Self> {
+        nested_ffn::backward::<Self>(x, weights, saved, grad, spec)
+    }
+
+    /// Gradients of [`NnBackend::glu`], and what it gave.
+    fn glu_backward(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        act: Gate,
+    ) -> GluGradients<FloatTensor<Self>> {
+        activation::glu_backward::<Self>(gate, up, grad, act)
+    }
+
+    /// Gradients of x and weight.
+    fn project_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        linear::backward::<Self>(x, weight, grad)
+    }
+
+    /// [`NnBackend::rms_norm`], and each row's factor `[rows, 1]`.
+    fn rms_norm_forward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        eps: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        rms_norm::forward::<Self>(x, weight, eps)
+    }
+
+    /// Gradients of x and weight.
+    fn rms_norm_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        rms_norm::backward::<Self>(x, weight, scale, grad)
+    }
+
+    /// [`NnBackend::standardize`], each row's mean `[rows, 1]` and its factor `[rows, 1]`.
+    fn standardize_forward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        eps: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        layer_norm::forward::<Self>(x, weight, bias, eps)
+    }
+
+    /// Gradients of x, weight and bias.
+    fn standardize_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        statistics: [FloatTensor<Self>; 2],
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        layer_norm::backward::<Self>(x, weight, statistics, grad)
     }
 }
 
@@ -313,10 +287,14 @@ pub trait StepBackend: Backend {
 
 // One backend behind wgpu and CUDA: the device says which.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
-use burn_cubecl::CubeBackend;
+mod cube {
+    use burn::backend::fusion::{Fusion, FusionBackend};
+    use burn_cubecl::CubeBackend;
 
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-impl NnBackend for CubeBackend {}
+    use super::{NnBackend, NnKernels, StepBackend};
 
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-impl StepBackend for CubeBackend {}
+    impl NnBackend for CubeBackend {}
+    impl NnKernels for CubeBackend {}
+    impl StepBackend for CubeBackend {}
+    impl<B: FusionBackend + NnKernels> NnKernels for Fusion<B> {}
+}

@@ -11,6 +11,16 @@ use super::{NnBackend, nested_ffn::rows_of};
 /// Logits held at a time, in elements.
 const CHUNK_ELEMENTS: usize = 1 << 21;
 
+/// What a forward pass keeps for its backward pass.
+#[derive(Clone, Debug)]
+pub struct CrossEntropySaved<B: Backend> {
+    /// Log of each token's sum of exponentials, `[tokens, 1]`.
+    pub lse: FloatTensor<B>,
+    /// Gradients of hidden and weight for a gradient of one at every token, from a backend that
+    /// would otherwise compute the logits twice.
+    pub ahead: Option<[FloatTensor<B>; 2]>,
+}
+
 /// Negative log-likelihood of each target under `softmax(hidden · weightᵀ)`, in nats.
 ///
 /// # Shapes
@@ -19,7 +29,7 @@ const CHUNK_ELEMENTS: usize = 1 << 21;
 /// - targets: `[tokens]`, each below vocab
 /// - output: `[tokens]`
 pub fn cross_entropy(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
-    let (nats, _) = <Dispatch as NnBackend>::cross_entropy(
+    let nats = <Dispatch as NnBackend>::cross_entropy(
         hidden.into_dispatch(),
         weight.into_dispatch(),
         targets.into_dispatch(),

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use burn::backend::{Backend, Dispatch, TensorMetadata, tensor::FloatTensor};
+use burn::backend::{Backend, Dispatch, ExtensionType, TensorMetadata, tensor::FloatTensor};
 use burn::tensor::{Shape, Tensor, activation::log_softmax};
 
 use super::{NnBackend, cross_entropy::chunks, nested_ffn::rows_of};
@@ -44,13 +44,13 @@ pub struct Headed {
 /// - student, teacher: n rows, the same number of classes
 /// - output: `[n]`
 pub fn divergence(student: Headed, teacher: Headed, rule: Divergence) -> Tensor<1> {
-    Tensor::from_dispatch(<Dispatch as NnBackend>::divergence(
-        student.hidden.into_dispatch(),
-        student.weight.into_dispatch(),
-        teacher.hidden.into_dispatch(),
-        teacher.weight.into_dispatch(),
-        rule,
-    ))
+    let tensors = DivergenceTensors {
+        hidden: student.hidden.into_dispatch(),
+        weight: student.weight.into_dispatch(),
+        teacher: teacher.hidden.into_dispatch(),
+        teacher_weight: teacher.weight.into_dispatch(),
+    };
+    Tensor::from_dispatch(<Dispatch as NnBackend>::divergence(tensors, rule))
 }
 
 /// [`divergence`] of logits that are there already.
@@ -79,15 +79,20 @@ struct Chunk<B: Backend> {
     teacher: FloatTensor<B>,
 }
 
-/// The tensors of a call.
-pub(super) struct Operands<B: Backend> {
-    pub(super) hidden: FloatTensor<B>,
-    pub(super) weight: FloatTensor<B>,
-    pub(super) teacher: FloatTensor<B>,
-    pub(super) teacher_weight: FloatTensor<B>,
+/// The tensors of a call on a backend.
+#[derive(Clone, Debug, ExtensionType)]
+pub struct DivergenceTensors<B: Backend> {
+    /// Hidden states of the student, `[n, d_model]`.
+    pub hidden: FloatTensor<B>,
+    /// Head of the student, `[classes, d_model]`.
+    pub weight: FloatTensor<B>,
+    /// Hidden states of the teacher, `[n, d_model]`.
+    pub teacher: FloatTensor<B>,
+    /// Head of the teacher, `[classes, d_model]`.
+    pub teacher_weight: FloatTensor<B>,
 }
 
-impl<B: Backend> Operands<B> {
+impl<B: Backend> DivergenceTensors<B> {
     fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<B> {
         chunks(self.hidden.shape()[0], self.weight.shape()[0])
     }
@@ -133,11 +138,14 @@ impl<B: Backend> Chunk<B> {
     }
 }
 
-pub(super) fn forward<B: Backend>(operands: &Operands<B>, rule: &Divergence) -> FloatTensor<B> {
-    let [n, _] = operands.hidden.shape().dims();
-    let parts = operands
+pub(super) fn forward<B: Backend>(
+    tensors: &DivergenceTensors<B>,
+    rule: &Divergence,
+) -> FloatTensor<B> {
+    let [n, _] = tensors.hidden.shape().dims();
+    let parts = tensors
         .chunks()
-        .map(|range| operands.chunk(&range, rule).divergence(rule.direction))
+        .map(|range| tensors.chunk(&range, rule).divergence(rule.direction))
         .collect();
     let sum = B::float_reshape(B::float_cat(parts, 0), Shape::new([n]));
     B::float_mul_scalar(sum, rule.temperature.powi(2).into())
@@ -145,25 +153,25 @@ pub(super) fn forward<B: Backend>(operands: &Operands<B>, rule: &Divergence) -> 
 
 /// Gradients of the student's hidden states and of its head.
 pub(super) fn backward<B: Backend>(
-    operands: &Operands<B>,
+    tensors: &DivergenceTensors<B>,
     grad: FloatTensor<B>,
     rule: &Divergence,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
-    let [n, _] = operands.hidden.shape().dims();
+    let [n, _] = tensors.hidden.shape().dims();
     // temperature² of the divergence, 1/temperature of its logits.
     let grad = B::float_mul_scalar(grad, rule.temperature.into());
     let grad = B::float_reshape(grad, Shape::new([n, 1]));
     let (mut d_hidden, mut d_weight) = (Vec::new(), None);
-    for range in operands.chunks() {
-        let chunk = operands.chunk(&range, rule);
+    for range in tensors.chunks() {
+        let chunk = tensors.chunk(&range, rule);
         let d_logits = B::float_mul(chunk.gradient(rule.direction), rows_of::<B>(&grad, &range));
-        d_hidden.push(B::float_matmul(d_logits.clone(), operands.weight.clone()));
+        d_hidden.push(B::float_matmul(d_logits.clone(), tensors.weight.clone()));
         let part = B::float_matmul(B::float_transpose(d_logits), chunk.hidden);
         d_weight = Some(match d_weight.take() {
             Some(sum) => B::float_add(sum, part),
             None => part,
         });
     }
-    let zero = || B::float_mul_scalar(operands.weight.clone(), 0f32.into());
+    let zero = || B::float_mul_scalar(tensors.weight.clone(), 0f32.into());
     (B::float_cat(d_hidden, 0), d_weight.unwrap_or_else(zero))
 }

@@ -13,7 +13,7 @@ use super::{NnBackend, rms_norm::row};
 /// - weight, bias: `[d]`
 /// - output: `[rows, d]`
 pub fn layer_norm(x: Tensor<2>, weight: Tensor<1>, bias: Tensor<1>, eps: f64) -> Tensor<2> {
-    let (y, ..) = <Dispatch as NnBackend>::standardize(
+    let y = <Dispatch as NnBackend>::standardize(
         x.into_dispatch(),
         weight.into_dispatch(),
         bias.into_dispatch(),

@@ -2,9 +2,10 @@
 //!
 //! Each is a function over [`Tensor`](burn::tensor::Tensor)s in front of a method of
 //! [`NnBackend`], whose default body is composed of the backend's own operations and serves as
-//! the reference. A backend overrides a method where a kernel of its own is faster; gradients
-//! are handwritten once for all backends.
+//! the reference. A backend overrides a method where a kernel of its own is faster. Gradients
+//! are handwritten once for all backends, out of the methods of [`NnKernels`].
 
+mod activation;
 mod adamw;
 mod attention;
 #[cfg(test)]
@@ -15,8 +16,11 @@ mod cross_entropy;
 mod divergence;
 #[cfg(test)]
 mod divergence_tests;
+#[cfg(test)]
+mod ffn_tests;
 #[cfg(feature = "flex")]
 mod flex;
+mod groups;
 mod layer_norm;
 mod linear;
 mod nested_ffn;
@@ -25,13 +29,18 @@ mod rope;
 #[cfg(test)]
 mod tests;
 
+pub use activation::{Gate, GluGradients};
 pub use adamw::{AdamWStep, adamw, sum_of_squares};
 pub use attention::{AttentionSpec, Mask, attention};
-pub use backend::{NnBackend, StepBackend};
-pub use cross_entropy::cross_entropy;
-pub use divergence::{Direction, Divergence, Headed, divergence, divergence_of_logits};
+pub use backend::{NnBackend, NnKernels, StepBackend};
+pub use cross_entropy::{CrossEntropySaved, cross_entropy};
+pub use divergence::{
+    Direction, Divergence, DivergenceTensors, Headed, divergence, divergence_of_logits,
+};
 pub use layer_norm::layer_norm;
 pub use linear::linear;
-pub use nested_ffn::{FfnSpec, FfnWeights, nested_ffn, stack_rows};
+pub use nested_ffn::{
+    FfnGradients, FfnSaved, FfnSpec, FfnTensors, FfnWeights, nested_ffn, stack_rows,
+};
 pub use rms_norm::rms_norm;
 pub use rope::{RopeRule, RopeTable};

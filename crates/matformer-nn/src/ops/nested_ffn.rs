@@ -1,80 +1,114 @@
 //! The nested feed-forward block: many widths of one set of matrices, ring by ring.
 //!
-//! Between two neighbouring widths of a plan's layer lies a *ring* of the matrices' rows. Ring
-//! by ring, each weight is read once for all blocks at least that wide, blocks that share an
-//! input share the work, and one full gradient per matrix is written once.
+//! Ring by ring (see [`groups`](super::groups)), each weight is read once for all blocks at least
+//! that wide, blocks that share an input share the work, and one full gradient per matrix is
+//! written once.
 
 use std::ops::Range;
 
-use burn::backend::{Backend, Dispatch, TensorMetadata, tensor::FloatTensor};
+use burn::backend::{Backend, Dispatch, ExtensionType, TensorMetadata, tensor::FloatTensor};
 use burn::tensor::{Shape, Slice, Tensor};
 use matformer_core::Block;
 
-use super::NnBackend;
+use super::{
+    Gate, NnBackend, NnKernels,
+    activation::{GluGradients, gelu, gelu_backward},
+    groups::{Group, Groups, Ring},
+};
+use crate::Weight;
 
-/// The blocks of one layer of a plan, in rows of the hidden state.
+/// What one call computes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FfnSpec {
     /// Input rows and width of each block, in the order in which outputs are stacked.
     pub blocks: Vec<Block>,
+    /// `down(act(gate(x)) · up(x))` with this activation; without one the plain form,
+    /// `down(gelu(up(x) + bias))`, exact GELU.
+    pub gate: Option<Gate>,
 }
 
-/// What the matrices of a nested feed-forward block are, each stored `[d_ff, d_model]`.
+/// The weights of a nested feed-forward block.
 #[derive(Clone, Debug)]
-pub enum FfnWeights {
-    /// SwiGLU: `down(silu(gate(x)) · up(x))`, no biases.
+pub enum FfnWeights<'a> {
+    /// `down(act(gate(x)) · up(x))`, no biases: SwiGLU and GeGLU.
     Gated {
         /// `[d_ff, d_model]`
-        up: Tensor<2>,
+        up: &'a Weight,
         /// `[d_ff, d_model]`
-        gate: Tensor<2>,
-        /// `[d_ff, d_model]`
-        down: Tensor<2>,
+        gate: &'a Weight,
+        /// `[d_model, d_ff]`
+        down: &'a Weight,
+        /// What the gate's product goes through.
+        act: Gate,
     },
     /// The paper's form (arXiv 2310.07707 §3.1): `down(gelu(up(x) + bias))`, exact GELU.
     Plain {
         /// `[d_ff, d_model]`
-        up: Tensor<2>,
+        up: &'a Weight,
         /// `[d_ff]`
         bias: Tensor<1>,
-        /// `[d_ff, d_model]`
-        down: Tensor<2>,
+        /// `[d_model, d_ff]`
+        down: &'a Weight,
     },
+}
+
+/// The tensors of [`FfnWeights`] on a backend.
+#[derive(Clone, Debug, ExtensionType)]
+pub struct FfnTensors<B: Backend> {
+    /// `[d_ff, d_model]`
+    pub up: FloatTensor<B>,
+    /// The gate `[d_ff, d_model]`, or the bias of up `[d_ff]`: [`FfnSpec::gate`] says which.
+    pub inner: FloatTensor<B>,
+    /// `[d_model, d_ff]`
+    pub down: FloatTensor<B>,
+}
+
+/// What a forward pass keeps for its backward pass, flattened in the order in which the same
+/// backend's backward pass reads it.
+#[derive(Clone, Debug)]
+pub struct FfnSaved<B: Backend> {
+    /// What up (with its bias) gave.
+    pub up: FloatTensor<B>,
+    /// What the gate gave, if there is one.
+    pub gate: Option<FloatTensor<B>>,
+}
+
+/// Gradients of a call.
+#[derive(Clone, Debug)]
+pub struct FfnGradients<B: Backend> {
+    /// Gradient of the input.
+    pub x: FloatTensor<B>,
+    /// Gradients of the weights; exactly zero beyond the widest block.
+    pub weights: FfnTensors<B>,
 }
 
 /// Applies the widths of `blocks` to their rows of `x` and stacks the results.
 ///
 /// # Shapes
 /// - x: `[rows, d_model]`
-/// - each block reads rows `start..end` of x and the first `width` rows of every matrix
+/// - each block reads rows `start..end` of x, the first `width` rows of up and gate, and the first
+///   `width` columns of down
 /// - output: `[Σ (end − start), d_model]`, in the order of the blocks
 ///
 /// # Panics
 /// If a block reaches beyond the rows of x or is wider than the matrices: plans are checked
 /// against the model before a walk.
-pub fn nested_ffn(x: Tensor<2>, weights: FfnWeights, blocks: &[Block]) -> Tensor<2> {
-    let spec = FfnSpec { blocks: blocks.to_vec() };
-    let x = x.into_dispatch();
-    let (y, ..) = match weights {
-        FfnWeights::Gated { up, gate, down } => <Dispatch as NnBackend>::gated_ffn(
-            x,
-            up.into_dispatch(),
-            gate.into_dispatch(),
-            down.into_dispatch(),
-            spec,
-        ),
+pub fn nested_ffn(x: Tensor<2>, weights: FfnWeights<'_>, blocks: &[Block]) -> Tensor<2> {
+    let widest = blocks.iter().map(|block| block.width).max().unwrap_or(0);
+    let device = x.device();
+    let rows = |w: &Weight| w.part(widest, w.shape()[1], &device).into_dispatch();
+    let columns = |w: &Weight| w.part(w.shape()[0], widest, &device).into_dispatch();
+    let (tensors, gate) = match weights {
+        FfnWeights::Gated { up, gate, down, act } => {
+            (FfnTensors { up: rows(up), inner: rows(gate), down: columns(down) }, Some(act))
+        }
         FfnWeights::Plain { up, bias, down } => {
-            let (y, saved) = <Dispatch as NnBackend>::plain_ffn(
-                x,
-                up.into_dispatch(),
-                bias.into_dispatch(),
-                down.into_dispatch(),
-                spec,
-            );
-            (y, saved.clone(), saved)
+            let inner = bias.into_dispatch();
+            (FfnTensors { up: rows(up), inner, down: columns(down) }, None)
         }
     };
-    Tensor::from_dispatch(y)
+    let spec = FfnSpec { blocks: blocks.to_vec(), gate };
+    Tensor::from_dispatch(<Dispatch as NnBackend>::ffn(x.into_dispatch(), tensors, spec))
 }
 
 /// The input rows of each block, stacked in the order of the blocks: what a residual adds to.
@@ -90,53 +124,6 @@ pub fn stack_rows(x: Tensor<2>, blocks: &[Block]) -> Tensor<2> {
     }
     let parts = ranges.into_iter().map(|r| x.clone().slice([r, 0..d_model])).collect();
     Tensor::cat(parts, 0)
-}
-
-/// One ring: rows of the matrices, and who needs them.
-struct Ring {
-    /// Rows of the matrices.
-    rows: Range<usize>,
-    /// Distinct input ranges, in the order in which they are first needed.
-    inputs: Vec<Range<usize>>,
-    /// (block, index into `inputs`) of every block at least this wide.
-    members: Vec<(usize, usize)>,
-}
-
-impl Ring {
-    fn width(&self) -> usize {
-        self.rows.len()
-    }
-
-    fn n_inputs(&self) -> usize {
-        self.inputs.iter().map(Range::len).sum()
-    }
-
-    /// Where input `index` lies among the ring's stacked inputs.
-    fn offset(&self, index: usize) -> usize {
-        self.inputs[..index].iter().map(Range::len).sum()
-    }
-}
-
-fn rings(spec: &FfnSpec) -> Vec<Ring> {
-    matformer_core::rings(&spec.blocks)
-        .into_iter()
-        .map(|rows| {
-            let (mut inputs, mut members) = (Vec::<Range<usize>>::new(), Vec::new());
-            for (i, b) in spec.blocks.iter().enumerate() {
-                if b.width < rows.end || b.start == b.end {
-                    continue;
-                }
-                let range = b.start..b.end;
-                let at = inputs.iter().position(|r| *r == range).unwrap_or_else(|| {
-                    inputs.push(range);
-                    inputs.len() - 1
-                });
-                members.push((i, at));
-            }
-            Ring { rows, inputs, members }
-        })
-        .filter(|ring| !ring.members.is_empty())
-        .collect()
 }
 
 /// Whether the ranges are the one range of all `n` rows.
@@ -165,18 +152,46 @@ pub(super) fn rows_of<B: Backend>(t: &FloatTensor<B>, range: &Range<usize>) -> F
     B::float_slice(t.clone(), &[Slice::from(range.clone()), Slice::from(0..d)])
 }
 
-/// Several row ranges of a rank-2 tensor, stacked.
-fn gather<B: Backend>(t: &FloatTensor<B>, ranges: &[Range<usize>]) -> FloatTensor<B> {
-    let mut parts: Vec<_> =
-        coalesce(ranges.iter().cloned()).iter().map(|r| rows_of::<B>(t, r)).collect();
-    if parts.len() == 1 { parts.remove(0) } else { B::float_cat(parts, 0) }
+/// Columns `range` of a rank-2 tensor; a view where the backend has views.
+fn columns_of<B: Backend>(t: &FloatTensor<B>, range: &Range<usize>) -> FloatTensor<B> {
+    let [n, d] = t.shape().dims();
+    if *range == (0..d) {
+        return t.clone();
+    }
+    B::float_slice(t.clone(), &[Slice::from(0..n), Slice::from(range.clone())])
 }
 
-/// The ring's part of a flat tensor that holds one `[n_inputs, width]` matrix per ring.
-fn unflatten<B: Backend>(flat: &FloatTensor<B>, ring: &Ring, at: &mut usize) -> FloatTensor<B> {
+/// Several tensors as one, along a dimension; at least one.
+fn cat<B: Backend>(mut parts: Vec<FloatTensor<B>>, dim: usize) -> FloatTensor<B> {
+    if parts.len() == 1 { parts.remove(0) } else { B::float_cat(parts, dim) }
+}
+
+/// Several row ranges of a rank-2 tensor, stacked.
+fn gather<B: Backend>(t: &FloatTensor<B>, ranges: &[Range<usize>]) -> FloatTensor<B> {
+    let ranges = coalesce(ranges.iter().cloned());
+    cat::<B>(ranges.iter().map(|r| rows_of::<B>(t, r)).collect(), 0)
+}
+
+fn zeros<B: Backend>(shape: &[usize], like: &FloatTensor<B>) -> FloatTensor<B> {
+    B::float_zeros(Shape::from(shape.to_vec()), &like.device(), like.dtype().into())
+}
+
+/// One matrix per ring, flattened one after the other.
+fn flatten<B: Backend>(parts: Vec<FloatTensor<B>>, like: &FloatTensor<B>) -> FloatTensor<B> {
+    if parts.is_empty() {
+        return zeros::<B>(&[0], like);
+    }
+    let flat = |p: FloatTensor<B>| {
+        let n = p.shape().num_elements();
+        B::float_reshape(p, Shape::new([n]))
+    };
+    cat::<B>(parts.into_iter().map(flat).collect(), 0)
+}
+
+/// The part of the ring `[n_inputs, width]` that starts at element `at` of what [`flatten`] made.
+fn unflatten<B: Backend>(flat: &FloatTensor<B>, ring: &Ring<'_>, at: usize) -> FloatTensor<B> {
     let (n, w) = (ring.n_inputs(), ring.width());
-    let range = *at..*at + n * w;
-    *at = range.end;
+    let range = at..at + n * w;
     let part = if range == (0..flat.shape().num_elements()) {
         flat.clone()
     } else {
@@ -185,124 +200,91 @@ fn unflatten<B: Backend>(flat: &FloatTensor<B>, ring: &Ring, at: &mut usize) -> 
     B::float_reshape(part, Shape::new([n, w]))
 }
 
-fn flatten<B: Backend>(parts: Vec<FloatTensor<B>>, like: &FloatTensor<B>) -> FloatTensor<B> {
-    let mut flat: Vec<_> = parts
-        .into_iter()
-        .map(|p| {
-            let n = p.shape().num_elements();
-            B::float_reshape(p, Shape::new([n]))
-        })
-        .collect();
-    match flat.len() {
-        0 => zeros::<B>(&[0], like),
-        1 => flat.remove(0),
-        _ => B::float_cat(flat, 0),
-    }
-}
-
-fn zeros<B: Backend>(shape: &[usize], like: &FloatTensor<B>) -> FloatTensor<B> {
-    B::float_zeros(Shape::from(shape.to_vec()), &like.device(), like.dtype().into())
-}
-
-/// Adds each ring's result to the blocks that it serves, then stacks the blocks.
+/// Adds each ring's result to the groups that it serves; a block's output is what its group has
+/// summed up to at the block's width.
 struct Outputs<B: Backend> {
+    groups: Vec<Option<FloatTensor<B>>>,
     blocks: Vec<Option<FloatTensor<B>>>,
 }
 
 impl<B: Backend> Outputs<B> {
-    fn new(spec: &FfnSpec) -> Self {
-        Self { blocks: vec![None; spec.blocks.len()] }
+    fn new(groups: &Groups, spec: &FfnSpec) -> Self {
+        Self { groups: vec![None; groups.list.len()], blocks: vec![None; spec.blocks.len()] }
     }
 
-    fn add(&mut self, ring: &Ring, z: FloatTensor<B>) {
-        for &(block, input) in &ring.members {
-            let at = ring.offset(input);
-            let part = rows_of::<B>(&z, &(at..at + ring.inputs[input].len()));
-            self.blocks[block] = Some(match self.blocks[block].take() {
+    fn add(&mut self, ring: &Ring<'_>, z: FloatTensor<B>) {
+        for (index, group, rows) in ring.stacked() {
+            let part = rows_of::<B>(&z, &rows);
+            let sum = match self.groups[index].take() {
                 Some(sum) => B::float_add(sum, part),
                 None => part,
-            });
+            };
+            for member in group.members.iter().filter(|m| m.width == ring.units.end) {
+                self.blocks[member.block] = Some(sum.clone());
+            }
+            self.groups[index] = Some(sum);
         }
     }
 
     fn stack(self, x: &FloatTensor<B>) -> FloatTensor<B> {
-        let d_model = x.shape()[1];
-        let mut parts: Vec<_> = self.blocks.into_iter().flatten().collect();
-        match parts.len() {
-            0 => zeros::<B>(&[0, d_model], x),
-            1 => parts.remove(0),
-            _ => B::float_cat(parts, 0),
+        let parts: Vec<_> = self.blocks.into_iter().flatten().collect();
+        if parts.is_empty() {
+            return zeros::<B>(&[0, x.shape()[1]], x);
         }
+        cat::<B>(parts, 0)
     }
 }
 
-/// The gradient that reaches each of the ring's inputs: the sum over the blocks that share it.
-fn ring_grad<B: Backend>(ring: &Ring, spec: &FfnSpec, grad: &FloatTensor<B>) -> FloatTensor<B> {
-    let starts: Vec<usize> = spec
-        .blocks
-        .iter()
-        .scan(0, |at, b| {
-            let start = *at;
-            *at += b.end - b.start;
-            Some(start)
-        })
-        .collect();
-    let out_rows = |block: usize| {
-        let b = &spec.blocks[block];
-        starts[block]..starts[block] + (b.end - b.start)
+/// The gradient that reaches each of the ring's inputs: the sum over the blocks of the group that
+/// are at least as wide.
+fn ring_grad<B: Backend>(ring: &Ring<'_>, grad: &FloatTensor<B>) -> FloatTensor<B> {
+    let outputs = |group: &Group| group.outputs(ring.units.end).collect::<Vec<_>>();
+    let outputs: Vec<_> = ring.groups.iter().map(|(_, group)| outputs(group)).collect();
+    if outputs.iter().all(|ranges| ranges.len() == 1) {
+        return gather::<B>(grad, &outputs.concat());
+    }
+    let sum = |ranges: &Vec<Range<usize>>| {
+        ranges.iter().map(|r| rows_of::<B>(grad, r)).reduce(B::float_add)
     };
-    if ring.members.len() == ring.inputs.len() {
-        let ranges: Vec<_> = ring.members.iter().map(|&(b, _)| out_rows(b)).collect();
-        return gather::<B>(grad, &ranges);
-    }
-    let mut sums: Vec<Option<FloatTensor<B>>> = vec![None; ring.inputs.len()];
-    for &(block, input) in &ring.members {
-        let part = rows_of::<B>(grad, &out_rows(block));
-        sums[input] = Some(match sums[input].take() {
-            Some(sum) => B::float_add(sum, part),
-            None => part,
-        });
-    }
-    let mut parts: Vec<_> = sums.into_iter().flatten().collect();
-    if parts.len() == 1 { parts.remove(0) } else { B::float_cat(parts, 0) }
+    cat::<B>(outputs.iter().filter_map(sum).collect(), 0)
 }
 
 /// Adds a ring's input gradients to the gradient of x.
 fn add_input_grad<B: Backend>(
     dx: Option<FloatTensor<B>>,
-    ring: &Ring,
+    ring: &Ring<'_>,
     part: FloatTensor<B>,
     x: &FloatTensor<B>,
 ) -> FloatTensor<B> {
     let [n, d] = x.shape().dims();
-    if is_all(&ring.inputs, n) {
+    if is_all(&ring.inputs(), n) {
         return match dx {
             Some(dx) => B::float_add(dx, part),
             None => part,
         };
     }
     let mut dx = dx.unwrap_or_else(|| zeros::<B>(&[n, d], x));
-    for (i, range) in ring.inputs.iter().enumerate() {
-        let at = ring.offset(i);
-        let sum =
-            B::float_add(rows_of::<B>(&dx, range), rows_of::<B>(&part, &(at..at + range.len())));
-        dx = B::float_slice_assign(dx, &[Slice::from(range.clone()), Slice::from(0..d)], sum);
+    for (_, group, rows) in ring.stacked() {
+        let sum = B::float_add(rows_of::<B>(&dx, &group.input), rows_of::<B>(&part, &rows));
+        dx = B::float_slice_assign(dx, &[Slice::from(group.input.clone()), Slice::from(0..d)], sum);
     }
     dx
 }
 
-/// One full gradient out of the rings' gradients: rings in order, zeros beyond the widest.
+/// One full gradient out of the rings' gradients along dimension `dim`: rings in order, zeros
+/// beyond the widest.
 fn full_grad<B: Backend>(
     mut parts: Vec<FloatTensor<B>>,
     weight: &FloatTensor<B>,
+    dim: usize,
 ) -> FloatTensor<B> {
     let mut shape = weight.shape().to_vec();
-    let written: usize = parts.iter().map(|p| p.shape()[0]).sum();
-    if written < shape[0] {
-        shape[0] -= written;
+    let written: usize = parts.iter().map(|p| p.shape()[dim]).sum();
+    if written < shape[dim] {
+        shape[dim] -= written;
         parts.push(zeros::<B>(&shape, weight));
     }
-    if parts.len() == 1 { parts.remove(0) } else { B::float_cat(parts, 0) }
+    cat::<B>(parts, dim)
 }
 
 /// `a · bᵀ`
@@ -315,143 +297,88 @@ fn t_matmul<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>) -> FloatTensor<B> 
     B::float_matmul(B::float_transpose(a), b)
 }
 
-/// `silu(gate) · up`
-pub(super) fn swiglu<B: Backend>(gate: FloatTensor<B>, up: FloatTensor<B>) -> FloatTensor<B> {
-    B::float_mul(B::float_mul(B::sigmoid(gate.clone()), gate), up)
-}
-
-/// Gradients with respect to gate and up, and the activation itself.
-pub(super) fn swiglu_backward<B: Backend>(
-    gate: FloatTensor<B>,
-    up: FloatTensor<B>,
-    grad: FloatTensor<B>,
-) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
-    let s = B::sigmoid(gate.clone());
-    let silu = B::float_mul(s.clone(), gate);
-    let h = B::float_mul(silu.clone(), up.clone());
-    // silu'(g) = s + g·s·(1 − s) = s + silu − silu·s
-    let slope = B::float_sub(B::float_add(silu.clone(), s.clone()), B::float_mul(s, silu.clone()));
-    let d_gate = B::float_mul(B::float_mul(slope, up), grad.clone());
-    (d_gate, B::float_mul(silu, grad), h)
-}
-
-pub(super) fn gated_forward<B: NnBackend>(
-    x: FloatTensor<B>,
-    up: FloatTensor<B>,
-    gate: FloatTensor<B>,
-    down: FloatTensor<B>,
-    spec: &FfnSpec,
-) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
-    let mut out = Outputs::<B>::new(spec);
-    let (mut ups, mut gates) = (Vec::new(), Vec::new());
-    for ring in rings(spec) {
-        let x_ring = gather::<B>(&x, &ring.inputs); // [n, d_model]
-        let u = matmul_t::<B>(x_ring.clone(), rows_of::<B>(&up, &ring.rows)); // [n, width]
-        let g = matmul_t::<B>(x_ring, rows_of::<B>(&gate, &ring.rows));
-        let h = B::swiglu(g.clone(), u.clone());
-        out.add(&ring, B::float_matmul(h, rows_of::<B>(&down, &ring.rows)));
-        ups.push(u);
-        gates.push(g);
-    }
-    (out.stack(&x), flatten::<B>(ups, &x), flatten::<B>(gates, &x))
-}
-
-#[allow(clippy::type_complexity)]
-pub(super) fn gated_backward<B: NnBackend>(
-    x: FloatTensor<B>,
-    [up, gate, down]: [FloatTensor<B>; 3],
-    [saved_up, saved_gate]: [FloatTensor<B>; 2],
-    grad: FloatTensor<B>,
-    spec: &FfnSpec,
-) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
-    let (mut d_up, mut d_gate, mut d_down, mut dx) = (vec![], vec![], vec![], None);
-    let (mut at_up, mut at_gate) = (0, 0);
-    for ring in rings(spec) {
-        let u = unflatten::<B>(&saved_up, &ring, &mut at_up); // [n, width]
-        let g = unflatten::<B>(&saved_gate, &ring, &mut at_gate);
-        let x_ring = gather::<B>(&x, &ring.inputs); // [n, d_model]
-        let dy = ring_grad::<B>(&ring, spec, &grad); // [n, d_model]
-        let dh = matmul_t::<B>(dy.clone(), rows_of::<B>(&down, &ring.rows)); // [n, width]
-
-        let (dg, du, h) = B::swiglu_backward(g, u, dh);
-        d_down.push(t_matmul::<B>(h, dy));
-
-        d_up.push(t_matmul::<B>(du.clone(), x_ring.clone()));
-        d_gate.push(t_matmul::<B>(dg.clone(), x_ring));
-        let part = B::float_add(
-            B::float_matmul(du, rows_of::<B>(&up, &ring.rows)),
-            B::float_matmul(dg, rows_of::<B>(&gate, &ring.rows)),
-        );
-        dx = Some(add_input_grad::<B>(dx, &ring, part, &x));
-    }
-    let dx = dx.unwrap_or_else(|| zeros::<B>(&x.shape().to_vec(), &x));
-    (dx, full_grad::<B>(d_up, &up), full_grad::<B>(d_gate, &gate), full_grad::<B>(d_down, &down))
-}
-
 /// Entries `range` of a bias, as a row `[1, width]` that broadcasts.
 fn bias_row<B: Backend>(bias: &FloatTensor<B>, range: &Range<usize>) -> FloatTensor<B> {
     let part = B::float_slice(bias.clone(), &[Slice::from(range.clone())]);
     B::float_reshape(part, Shape::new([1, range.len()]))
 }
 
-/// Φ(u), the standard normal's distribution function, of which exact GELU is `u·Φ(u)`.
-fn normal_cdf<B: Backend>(u: FloatTensor<B>) -> FloatTensor<B> {
-    let erf = B::float_erf(B::float_mul_scalar(u, std::f64::consts::FRAC_1_SQRT_2.into()));
-    B::float_mul_scalar(B::float_add_scalar(erf, 1f32.into()), 0.5f32.into())
-}
-
-pub(super) fn plain_forward<B: Backend>(
+pub(super) fn forward<B: NnBackend>(
     x: FloatTensor<B>,
-    up: FloatTensor<B>,
-    bias: FloatTensor<B>,
-    down: FloatTensor<B>,
+    weights: FfnTensors<B>,
     spec: &FfnSpec,
-) -> (FloatTensor<B>, FloatTensor<B>) {
-    let mut out = Outputs::<B>::new(spec);
-    let mut ups = Vec::new();
-    for ring in rings(spec) {
-        let x_ring = gather::<B>(&x, &ring.inputs); // [n, d_model]
-        let u = matmul_t::<B>(x_ring, rows_of::<B>(&up, &ring.rows)); // [n, width]
-        let u = B::float_add(u, bias_row::<B>(&bias, &ring.rows));
-        let h = B::float_mul(normal_cdf::<B>(u.clone()), u.clone());
-        out.add(&ring, B::float_matmul(h, rows_of::<B>(&down, &ring.rows)));
+) -> (FloatTensor<B>, FfnSaved<B>) {
+    let FfnTensors { up, inner, down } = weights;
+    let groups = Groups::of(&spec.blocks);
+    let mut out = Outputs::<B>::new(&groups, spec);
+    let (mut ups, mut gates) = (Vec::new(), Vec::new());
+    for ring in groups.rings(&spec.blocks) {
+        let x_ring = gather::<B>(&x, &ring.inputs()); // [n, d_model]
+        let u = matmul_t::<B>(x_ring.clone(), rows_of::<B>(&up, &ring.units)); // [n, width]
+        let (u, h) = match spec.gate {
+            Some(act) => {
+                let g = matmul_t::<B>(x_ring, rows_of::<B>(&inner, &ring.units));
+                gates.push(g.clone());
+                (u.clone(), B::glu(g, u, act))
+            }
+            None => {
+                let u = B::float_add(u, bias_row::<B>(&inner, &ring.units));
+                (u.clone(), gelu::<B>(u))
+            }
+        };
         ups.push(u);
+        out.add(&ring, matmul_t::<B>(h, columns_of::<B>(&down, &ring.units)));
     }
-    (out.stack(&x), flatten::<B>(ups, &x))
+    let gate = spec.gate.map(|_| flatten::<B>(gates, &x));
+    (out.stack(&x), FfnSaved { up: flatten::<B>(ups, &x), gate })
 }
 
-#[allow(clippy::type_complexity)]
-pub(super) fn plain_backward<B: Backend>(
+pub(super) fn backward<B: NnKernels>(
     x: FloatTensor<B>,
-    [up, bias, down]: [FloatTensor<B>; 3],
-    saved_up: FloatTensor<B>,
+    weights: FfnTensors<B>,
+    saved: FfnSaved<B>,
     grad: FloatTensor<B>,
     spec: &FfnSpec,
-) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
-    let (mut d_up, mut d_bias, mut d_down, mut dx) = (vec![], vec![], vec![], None);
+) -> FfnGradients<B> {
+    let FfnTensors { up, inner, down } = weights;
+    let (mut d_up, mut d_inner, mut d_down, mut dx) = (vec![], vec![], vec![], None);
     let mut at = 0;
-    for ring in rings(spec) {
-        let u = unflatten::<B>(&saved_up, &ring, &mut at); // [n, width]
-        let x_ring = gather::<B>(&x, &ring.inputs); // [n, d_model]
-        let dy = ring_grad::<B>(&ring, spec, &grad); // [n, d_model]
-        let dh = matmul_t::<B>(dy.clone(), rows_of::<B>(&down, &ring.rows)); // [n, width]
-
-        let cdf = normal_cdf::<B>(u.clone());
-        d_down.push(t_matmul::<B>(B::float_mul(cdf.clone(), u.clone()), dy));
-        // gelu'(u) = Φ(u) + u·φ(u). Burn's own gelu_backward is that of the tanh approximation.
-        let density =
-            B::float_exp(B::float_mul_scalar(B::float_mul(u.clone(), u.clone()), (-0.5f32).into()));
-        let density =
-            B::float_mul_scalar(density, (1.0 / (2.0 * std::f64::consts::PI).sqrt()).into());
-        let slope = B::float_add(B::float_mul(density, u), cdf);
-        let du = B::float_mul(slope, dh);
-
+    let groups = Groups::of(&spec.blocks);
+    for ring in groups.rings(&spec.blocks) {
+        let u = unflatten::<B>(&saved.up, &ring, at); // [n, width]
+        let x_ring = gather::<B>(&x, &ring.inputs()); // [n, d_model]
+        let dy = ring_grad::<B>(&ring, &grad); // [n, d_model]
+        let dh = B::float_matmul(dy.clone(), columns_of::<B>(&down, &ring.units)); // [n, width]
+        let (du, h, of_gate) = match (spec.gate, &saved.gate) {
+            (Some(act), Some(gate)) => {
+                let g = unflatten::<B>(gate, &ring, at);
+                let GluGradients { gate: dg, up: du, h } = B::glu_backward(g, u, dh, act);
+                d_inner.push(t_matmul::<B>(dg.clone(), x_ring.clone()));
+                (du, h, Some(B::float_matmul(dg, rows_of::<B>(&inner, &ring.units))))
+            }
+            _ => {
+                let (du, h) = gelu_backward::<B>(u, dh);
+                let sum = B::float_sum_dim(du.clone(), 0);
+                d_inner.push(B::float_reshape(sum, Shape::new([ring.width()])));
+                (du, h, None)
+            }
+        };
+        at += ring.n_inputs() * ring.width();
+        d_down.push(t_matmul::<B>(dy, h)); // [d_model, width]
         d_up.push(t_matmul::<B>(du.clone(), x_ring));
-        let sum = B::float_sum_dim(du.clone(), 0);
-        d_bias.push(B::float_reshape(sum, Shape::new([ring.width()])));
-        let part = B::float_matmul(du, rows_of::<B>(&up, &ring.rows));
+        let of_up = B::float_matmul(du, rows_of::<B>(&up, &ring.units));
+        let part = match of_gate {
+            Some(of_gate) => B::float_add(of_up, of_gate),
+            None => of_up,
+        };
         dx = Some(add_input_grad::<B>(dx, &ring, part, &x));
     }
-    let dx = dx.unwrap_or_else(|| zeros::<B>(&x.shape().to_vec(), &x));
-    (dx, full_grad::<B>(d_up, &up), full_grad::<B>(d_bias, &bias), full_grad::<B>(d_down, &down))
+    FfnGradients {
+        x: dx.unwrap_or_else(|| zeros::<B>(&x.shape().to_vec(), &x)),
+        weights: FfnTensors {
+            up: full_grad::<B>(d_up, &up, 0),
+            inner: full_grad::<B>(d_inner, &inner, 0),
+            down: full_grad::<B>(d_down, &down, 1),
+        },
+    }
 }

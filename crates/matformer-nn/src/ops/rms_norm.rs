@@ -12,8 +12,8 @@ use super::NnBackend;
 /// - weight: `[d]`
 /// - output: `[rows, d]`
 pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
-    let (y, _) = <Dispatch as NnBackend>::rms_norm(x.into_dispatch(), weight.into_dispatch(), eps);
-    Tensor::from_dispatch(y)
+    let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
+    Tensor::from_dispatch(<Dispatch as NnBackend>::rms_norm(x, weight, eps))
 }
 
 /// The weight as a row `[1, d]` that broadcasts.

@@ -1,7 +1,6 @@
 //! Every op against a plain composition of Burn's own ops, forward and gradient by gradient.
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
-use matformer_core::Block;
 use proptest::prelude::*;
 
 use super::*;
@@ -53,34 +52,12 @@ pub(super) enum Input {
 }
 
 impl Input {
-    fn grad(&self, grads: &burn::tensor::Gradients) -> Vec<f32> {
+    pub(super) fn grad(&self, grads: &burn::tensor::Gradients) -> Vec<f32> {
         match self {
             Self::One(t) => t.grad(grads).unwrap().try_into_vec_as().unwrap(),
             Self::Two(t) => t.grad(grads).unwrap().try_into_vec_as().unwrap(),
         }
     }
-}
-
-/// The definition: every block on its own, by slicing the full matrices.
-fn plain_blocks(x: Tensor<2>, weights: &FfnWeights, blocks: &[Block]) -> Tensor<2> {
-    let parts = blocks.iter().map(|b| {
-        let x = x.clone().narrow(0, b.start, b.end - b.start);
-        let rows = |t: &Tensor<2>| t.clone().narrow(0, 0, b.width);
-        match weights {
-            FfnWeights::Gated { up, gate, down } => {
-                let gate = activation::silu(x.clone().matmul(rows(gate).transpose()));
-                (gate * x.matmul(rows(up).transpose())).matmul(rows(down))
-            }
-            FfnWeights::Plain { up, bias, down } => {
-                let bias = bias.clone().narrow(0, 0, b.width).unsqueeze();
-                let u = x.matmul(rows(up).transpose()) + bias;
-                // Exact GELU; Burn's own has the tanh form's gradient.
-                let h = u.clone() * ((u / 2f64.sqrt()).erf() + 1.0) / 2.0;
-                h.matmul(rows(down))
-            }
-        }
-    });
-    Tensor::cat(parts.collect(), 0)
 }
 
 /// The definition: all logits at once.
@@ -96,47 +73,9 @@ fn plain_layer_norm(x: &Tensor<2>, weight: &Tensor<1>, bias: &Tensor<1>) -> Tens
     centred / (variance + 1e-5).sqrt() * weight.clone().unsqueeze() + bias.clone().unsqueeze()
 }
 
-/// Blocks as plans make them: of one input, of shared inputs, of rows.
-fn block_lists(rows: usize, d_ff: usize) -> impl Strategy<Value = Vec<Block>> {
-    let block = (0..rows, 1..=rows, 1..=d_ff).prop_map(move |(start, len, width)| Block {
-        start,
-        end: (start + len).min(rows),
-        width,
-    });
-    prop::collection::vec(block, 1..5)
-}
-
 proptest! {
     // PROPTEST_CASES may ask for fewer: a GPU compiles kernels for every shape.
     #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.min(24)))]
-
-    #[test]
-    fn nested_ffn_equals_its_definition(
-        (rows, d_ff, blocks) in (1usize..7, 1usize..12)
-            .prop_flat_map(|(rows, d_ff)| (Just(rows), Just(d_ff), block_lists(rows, d_ff))),
-        d_model in 1usize..6,
-        seed in 0u64..1000,
-    ) {
-        let device = device();
-        let x = random([rows, d_model], seed, &device);
-        let [up, gate, down] =
-            [1, 2, 3].map(|i| random([d_ff, d_model], seed + 1000 * i, &device));
-        let bias = random([d_ff], seed, &device);
-        let gated = FfnWeights::Gated { up: up.clone(), gate: gate.clone(), down: down.clone() };
-        let inputs = [&x, &up, &gate, &down].map(|t| Input::Two(t.clone()));
-        assert_same(
-            nested_ffn(x.clone(), gated.clone(), &blocks),
-            plain_blocks(x.clone(), &gated, &blocks),
-            &inputs,
-        );
-        let plain = FfnWeights::Plain { up: up.clone(), bias: bias.clone(), down: down.clone() };
-        let inputs = [Input::Two(x.clone()), Input::Two(up), Input::One(bias), Input::Two(down)];
-        assert_same(
-            nested_ffn(x.clone(), plain.clone(), &blocks),
-            plain_blocks(x, &plain, &blocks),
-            &inputs,
-        );
-    }
 
     #[test]
     fn cross_entropy_equals_its_definition(
@@ -194,10 +133,10 @@ fn linear_equals_its_definition() {
     // Fewer and more rows and columns than one task writes.
     for [rows, d_in, d_out] in [[1, 3, 2], [16, 1, 1], [40, 17, 300], [300, 5, 7], [129, 130, 129]]
     {
-        let (x, weight) = (random([rows, d_in], 1, &device), random([d_in, d_out], 2, &device));
+        let (x, weight) = (random([rows, d_in], 1, &device), random([d_out, d_in], 2, &device));
         let inputs = [&x, &weight].map(|t| Input::Two(t.clone()));
-        let theirs = x.clone().matmul(weight.clone());
-        assert_same(linear(x, weight), theirs, &inputs);
+        let theirs = x.clone().matmul(weight.clone().transpose());
+        assert_same(linear(x, &weight.into()), theirs, &inputs);
     }
 }
 
@@ -214,21 +153,6 @@ fn cross_entropy_in_several_chunks_is_that_in_one() {
     let theirs = || plain_cross_entropy(&hidden, &weight, &targets);
     assert_same(ours(), theirs(), &inputs);
     assert_same(ours().mean(), theirs().mean(), &inputs);
-}
-
-#[test]
-fn rows_beyond_the_widest_block_have_gradient_zero() {
-    let device = device();
-    let x = random([3, 4], 1, &device);
-    let [up, gate, down] = [1, 2, 3].map(|i| random([8, 4], i, &device));
-    let weights = FfnWeights::Gated { up: up.clone(), gate: gate.clone(), down: down.clone() };
-    let block = |width| Block { start: 0, end: 3, width };
-    let grads = nested_ffn(x, weights, &[block(2), block(5)]).sum().backward();
-    for matrix in [up, gate, down] {
-        let grad: Vec<f32> = matrix.grad(&grads).unwrap().try_into_vec_as().unwrap();
-        assert!(grad[..5 * 4].iter().all(|g| *g != 0.0));
-        assert!(grad[5 * 4..].iter().all(|g| *g == 0.0));
-    }
 }
 
 /// What each element is, apart from its value: a number, NaN, or which infinity.
@@ -261,37 +185,23 @@ pub(super) fn assert_same_kinds<const D: usize>(
     }
 }
 
+/// Random values with NaN and infinity in one row each.
+#[cfg(feature = "flex")]
+pub(super) fn spoilt(rows: usize, d: usize, device: &Device) -> Tensor<2> {
+    let mut values = values(&random([rows, d], 1, device));
+    (values[2 * d], values[150 * d + 1]) = (f32::NAN, f32::INFINITY);
+    Tensor::from_data(TensorData::new(values, [rows, d]), device).require_grad()
+}
+
 // Other devices may take all numbers for finite.
 #[cfg(feature = "flex")]
 #[test]
 fn what_is_no_number_comes_through_as_in_the_definition() {
     let device = "flex".parse::<DeviceSpec>().unwrap().resolve().unwrap().autodiff();
-    // Enough rows for the kernels; NaN and infinity in one row each.
+    // Enough rows for the kernels.
     let (rows, d) = (300, 6);
-    let spoilt = |seed| {
-        let mut values = values(&random([rows, d], seed, &device));
-        (values[2 * d], values[150 * d + 1]) = (f32::NAN, f32::INFINITY);
-        Tensor::<2>::from_data(TensorData::new(values, [rows, d]), &device).require_grad()
-    };
-    let x = spoilt(1);
-    let [up, gate, down] = [2, 3, 4].map(|seed| random([9, d], seed, &device));
-    let weights = FfnWeights::Gated { up: up.clone(), gate: gate.clone(), down: down.clone() };
-    let blocks = [4, 9].map(|width| Block { start: 0, end: rows, width });
-    assert_same_kinds(
-        nested_ffn(x.clone(), weights.clone(), &blocks),
-        plain_blocks(x.clone(), &weights, &blocks),
-        &[&x, &up, &gate, &down].map(|t| Input::Two(t.clone())),
-    );
-
-    let bias = random([9], 10, &device);
-    let plain = FfnWeights::Plain { up: up.clone(), bias: bias.clone(), down: down.clone() };
+    let x = spoilt(rows, d, &device);
     let two = |t: &Tensor<2>| Input::Two(t.clone());
-    assert_same_kinds(
-        nested_ffn(x.clone(), plain.clone(), &blocks),
-        plain_blocks(x.clone(), &plain, &blocks),
-        &[two(&x), two(&up), Input::One(bias), two(&down)],
-    );
-
     let [weight, bias] = [11, 12].map(|seed| random([d], seed, &device));
     assert_same_kinds(
         layer_norm(x.clone(), weight.clone(), bias.clone(), 1e-5),
@@ -299,10 +209,10 @@ fn what_is_no_number_comes_through_as_in_the_definition() {
         &[two(&x), Input::One(weight), Input::One(bias)],
     );
 
-    let weight = random([d, 5], 5, &device);
+    let weight = random([5, d], 5, &device);
     assert_same_kinds(
-        linear(x.clone(), weight.clone()),
-        x.clone().matmul(weight.clone()),
+        linear(x.clone(), &weight.clone().into()),
+        x.clone().matmul(weight.clone().transpose()),
         &[&x, &weight].map(|t| Input::Two(t.clone())),
     );
 
@@ -321,37 +231,6 @@ fn what_is_no_number_comes_through_as_in_the_definition() {
         plain_cross_entropy(&x, &weight, &targets),
         &[&x, &weight].map(|t| Input::Two(t.clone())),
     );
-}
-
-#[test]
-fn the_block_in_pieces_is_that_in_one() {
-    // More rows and width than a piece has; one block, one input for several, several inputs.
-    let (device, rows, d_model, d_ff) = (device(), 300, 5, 600);
-    let x = random([rows, d_model], 1, &device);
-    let [up, gate, down] = [2, 3, 4].map(|i| random([d_ff, d_model], i, &device));
-    let weights = FfnWeights::Gated { up: up.clone(), gate: gate.clone(), down: down.clone() };
-    let bias = random([d_ff], 5, &device);
-    let plain = FfnWeights::Plain { up: up.clone(), bias: bias.clone(), down: down.clone() };
-    let block = |start, end, width| Block { start, end, width };
-    for blocks in [
-        vec![block(0, 300, 600)],
-        vec![block(0, 300, 70)],
-        vec![block(0, 300, 600), block(0, 300, 30), block(0, 300, 300), block(0, 300, 300)],
-        vec![block(0, 150, 300), block(150, 300, 513), block(100, 200, 40)],
-    ] {
-        let inputs = [&x, &up, &gate, &down].map(|t| Input::Two(t.clone()));
-        assert_same(
-            nested_ffn(x.clone(), weights.clone(), &blocks),
-            plain_blocks(x.clone(), &weights, &blocks),
-            &inputs,
-        );
-        let two = |t: &Tensor<2>| Input::Two(t.clone());
-        assert_same(
-            nested_ffn(x.clone(), plain.clone(), &blocks),
-            plain_blocks(x.clone(), &plain, &blocks),
-            &[two(&x), two(&up), Input::One(bias.clone()), two(&down)],
-        );
-    }
 }
 
 #[test]

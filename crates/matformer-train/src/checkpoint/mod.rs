@@ -35,10 +35,13 @@ pub struct Checkpoint {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TrainState {
+    /// [`VERSION`]; 0 in checkpoints that do not say.
+    #[serde(default)]
+    version: u32,
     step: u64,
     /// Mean held-out loss of the granularities when it was last measured.
     held_out: Option<f64>,
-    /// Steps that the pieces of each parameter have made: (end, steps).
+    /// Steps that the pieces of each parameter have made: (end, steps), counted as in the optimizer.
     pieces: BTreeMap<String, Vec<(usize, u64)>>,
     /// SHA-256 of `train/optimizer.safetensors`; absent in older checkpoints.
     #[serde(default)]
@@ -63,6 +66,10 @@ pub struct Saved<'a> {
     /// What the run was configured with, as [`Checkpoints::configured`] gives it back.
     pub run: &'a serde_json::Value,
 }
+
+/// Version of the state. Since 1 moments are those of matrices `[out, in]`; before, those of
+/// attention's projections and of down were transposed.
+const VERSION: u32 = 1;
 
 const STATE: &str = "train/state.json";
 const OPTIMIZER: &str = "train/optimizer.safetensors";
@@ -144,7 +151,8 @@ impl Checkpoints {
         let optimizer_sha256 = Some(fs::sha256_file(&optimizer)?);
         let guard = trainer.guard().clone();
         let run = Some(saved.run.clone());
-        let state = TrainState { step, held_out, pieces, optimizer_sha256, guard, run };
+        let version = VERSION;
+        let state = TrainState { version, step, held_out, pieces, optimizer_sha256, guard, run };
         let state = serde_json::to_string_pretty(&state)
             .unwrap_or_else(|_| unreachable!("numbers and strings have a JSON form"));
         fs::write_atomic(scratch.path().join(STATE), state.as_bytes())?;

@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use matformer_core::{Manifest, fs};
 use matformer_nn::{Folder, folder, params};
 
-use super::{Checkpoint, Checkpoints, OPTIMIZER, STATE, moments};
+use super::{Checkpoint, Checkpoints, OPTIMIZER, STATE, VERSION, moments};
 use crate::{AdamW, Error, Result, TrainConfig, Trainer};
 
 /// Where a run resumes.
@@ -78,6 +78,10 @@ impl Checkpoint {
         device: &Device,
     ) -> Result<Option<f64>, Refusal> {
         let state = self.state()?;
+        if state.version != VERSION {
+            let (path, found) = (self.dir.join(STATE), state.version);
+            return Err(Refusal::Other(Error::StateVersion { path, found, expected: VERSION }));
+        }
         if state.step != self.step {
             return Err(Refusal::Damaged(Error::Checkpoint {
                 path: self.dir.join(STATE),

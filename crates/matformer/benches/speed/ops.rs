@@ -6,10 +6,10 @@ use matformer::{
     core::{Block, Spans, rng},
     lm::{MatLm, MatLmConfig},
     nn::{
-        Elastic,
+        Elastic, Weight,
         ops::{
-            AdamWStep, AttentionSpec, FfnWeights, Mask, RopeRule, RopeTable, adamw, attention,
-            cross_entropy, linear, nested_ffn, rms_norm, sum_of_squares,
+            AdamWStep, AttentionSpec, FfnWeights, Gate, Mask, RopeRule, RopeTable, adamw,
+            attention, cross_entropy, linear, nested_ffn, rms_norm, sum_of_squares,
         },
     },
     timing::{median, millis},
@@ -100,11 +100,11 @@ fn ops(c: &MatLmConfig, rows: usize, width: usize, device: &Device) -> Vec<Op> {
         2 * layers + 1,
         Box::new(move || Some(rms_norm(input.clone(), weight.clone(), 1e-5))),
     ));
-    let (input, weight) = (x.clone(), matrix(d, d));
+    let (input, weight) = (x.clone(), Weight::from(matrix(d, d)));
     list.push(op(
         "projections",
         4 * layers,
-        Box::new(move || Some(linear(input.clone(), weight.clone()))),
+        Box::new(move || Some(linear(input.clone(), &weight))),
     ));
     let spans = Spans::equal(rows, c.context);
     let frequencies = RopeRule::Default { theta: c.rope_theta }.frequencies(c.head_dim());
@@ -126,14 +126,14 @@ fn ops(c: &MatLmConfig, rows: usize, width: usize, device: &Device) -> Vec<Op> {
         layers,
         Box::new(move || Some(attention(q.clone(), k.clone(), v.clone(), spec.clone()))),
     ));
-    let (input, [up, gate, down]) = (x.clone(), [(); 3].map(|()| matrix(c.d_ff, d)));
+    let [up, gate] = [(); 2].map(|()| Weight::from(matrix(c.d_ff, d)));
+    let (input, down) = (x.clone(), Weight::from(matrix(d, c.d_ff)));
     let blocks = [Block { start: 0, end: tokens, width }];
     list.push(op(
         "ffn",
         layers,
         Box::new(move || {
-            let weights =
-                FfnWeights::Gated { up: up.clone(), gate: gate.clone(), down: down.clone() };
+            let weights = FfnWeights::Gated { up: &up, gate: &gate, down: &down, act: Gate::Silu };
             Some(nested_ffn(input.clone(), weights, &blocks))
         }),
     ));

@@ -1,53 +1,98 @@
-//! The gated activation and its gradient, one pass over memory each.
+//! Activations and their gradients, one pass over memory each.
 
 use burn::backend::{TensorMetadata, flex::FlexTensor};
 use rayon::prelude::*;
 
-use super::kernel::{Values, exp, tensor, vectorised, zeros};
+use super::kernel::{Values, exp, tensor, values_mut, vectorised, zeros};
+use crate::ops::{
+    Gate, GluGradients,
+    activation::{CUBIC, LINEAR},
+};
 
 /// Elements of one task.
 const CHUNK: usize = 1 << 14;
 
+/// `t(g)` and `t'(g)` of a gate `g·σ(t(g))`.
+#[inline(always)]
+fn silu(g: f32) -> (f32, f32) {
+    (g, 1.0)
+}
+
+#[inline(always)]
+fn gelu_tanh(g: f32) -> (f32, f32) {
+    let square = g * g;
+    (g * (LINEAR + CUBIC * square), LINEAR + 3.0 * CUBIC * square)
+}
+
+/// `act(gate)·up`
+#[inline(always)]
+fn glu_of(act: impl Fn(f32) -> (f32, f32), gate: &[f32], up: &[f32], out: &mut [f32]) {
+    for ((out, g), u) in out.iter_mut().zip(gate).zip(up) {
+        *out = g / (1.0 + exp(-act(*g).0)) * u;
+    }
+}
+
+/// Of one element: gradients of gate and up, and the activation.
+#[inline(always)]
+fn glu_gradients(act: impl Fn(f32) -> (f32, f32), gate: f32, up: f32, grad: f32) -> [f32; 3] {
+    let (t, slope) = act(gate);
+    let s = 1.0 / (1.0 + exp(-t));
+    let value = gate * s;
+    [grad * up * (s + value * (1.0 - s) * slope), grad * value, value * up]
+}
+
+/// Gate and up become their gradients; the gradient of the activation becomes the activation.
+#[inline(always)]
+fn glu_backward_of(
+    act: impl Fn(f32) -> (f32, f32),
+    gate: &mut [f32],
+    up: &mut [f32],
+    grad: &mut [f32],
+) {
+    let n = gate.len();
+    let (up, grad) = (&mut up[..n], &mut grad[..n]);
+    for i in 0..n {
+        [gate[i], up[i], grad[i]] = glu_gradients(&act, gate[i], up[i], grad[i]);
+    }
+}
+
 vectorised! {
-    /// `silu(gate)·up`
     fn swiglu_chunk(gate: &[f32], up: &[f32], out: &mut [f32]) {
-        for ((out, g), u) in out.iter_mut().zip(gate).zip(up) {
-            *out = g / (1.0 + exp(-g)) * u;
-        }
+        glu_of(silu, gate, up, out);
     }
 }
 
 vectorised! {
-    /// Gate and up become their gradients; the gradient of the activation becomes the activation.
+    fn geglu_chunk(gate: &[f32], up: &[f32], out: &mut [f32]) {
+        glu_of(gelu_tanh, gate, up, out);
+    }
+}
+
+/// `act(gate)·up`
+pub(super) fn glu_chunk(act: Gate, gate: &[f32], up: &[f32], out: &mut [f32]) {
+    match act {
+        Gate::Silu => swiglu_chunk(gate, up, out),
+        Gate::GeluTanh => geglu_chunk(gate, up, out),
+    }
+}
+
+vectorised! {
     fn swiglu_backward_in_place(gate: &mut [f32], up: &mut [f32], grad: &mut [f32]) {
-        let n = gate.len();
-        let (up, grad) = (&mut up[..n], &mut grad[..n]);
-        for i in 0..n {
-            let s = 1.0 / (1.0 + exp(-gate[i]));
-            let silu = gate[i] * s;
-            let (u, dh) = (up[i], grad[i]);
-            grad[i] = silu * u;
-            up[i] = dh * silu;
-            gate[i] = dh * u * (s + silu * (1.0 - s));
-        }
+        glu_backward_of(silu, gate, up, grad);
     }
 }
 
 vectorised! {
-    /// Writes dgate, dup and the activation itself.
-    fn swiglu_backward_chunk(inputs: [&[f32]; 3], outputs: [&mut [f32]; 3]) {
-        let [gate, up, grad] = inputs;
-        let [d_gate, d_up, h] = outputs;
-        let n = gate.len();
-        let (up, grad) = (&up[..n], &grad[..n]);
-        let (d_gate, d_up, h) = (&mut d_gate[..n], &mut d_up[..n], &mut h[..n]);
-        for i in 0..n {
-            let s = 1.0 / (1.0 + exp(-gate[i]));
-            let silu = gate[i] * s;
-            h[i] = silu * up[i];
-            d_up[i] = grad[i] * silu;
-            d_gate[i] = grad[i] * up[i] * (s + silu * (1.0 - s));
-        }
+    fn geglu_backward_in_place(gate: &mut [f32], up: &mut [f32], grad: &mut [f32]) {
+        glu_backward_of(gelu_tanh, gate, up, grad);
+    }
+}
+
+/// Gate and up become their gradients; the gradient of the activation becomes the activation.
+pub(super) fn glu_backward_in_place(act: Gate, gate: &mut [f32], up: &mut [f32], grad: &mut [f32]) {
+    match act {
+        Gate::Silu => swiglu_backward_in_place(gate, up, grad),
+        Gate::GeluTanh => geglu_backward_in_place(gate, up, grad),
     }
 }
 
@@ -92,33 +137,24 @@ vectorised! {
     }
 }
 
-pub(super) fn swiglu(gate: FlexTensor, up: FlexTensor) -> FlexTensor {
+pub(super) fn glu(gate: FlexTensor, up: FlexTensor, act: Gate) -> FlexTensor {
     let shape = gate.shape().to_vec();
     let (gate, up) = (Values::of(gate), Values::of(up));
     let mut out = zeros(gate.get().len());
     out.par_chunks_mut(CHUNK)
         .zip(gate.get().par_chunks(CHUNK).zip(up.get().par_chunks(CHUNK)))
-        .for_each(|(out, (gate, up))| swiglu_chunk(gate, up, out));
+        .for_each(|(out, (gate, up))| glu_chunk(act, gate, up, out));
     tensor(out, &shape)
 }
 
-pub(super) fn swiglu_backward(
-    gate: FlexTensor,
-    up: FlexTensor,
-    grad: FlexTensor,
-) -> (FlexTensor, FlexTensor, FlexTensor) {
-    let shape = gate.shape().to_vec();
-    let [gate, up, grad] = [gate, up, grad].map(Values::of);
-    let mut outputs = [(); 3].map(|()| zeros(gate.get().len()));
-    let [d_gate, d_up, h] = &mut outputs;
-    let inputs = gate.get().par_chunks(CHUNK).zip(up.get().par_chunks(CHUNK));
-    d_gate
-        .par_chunks_mut(CHUNK)
-        .zip(d_up.par_chunks_mut(CHUNK).zip(h.par_chunks_mut(CHUNK)))
-        .zip(inputs.zip(grad.get().par_chunks(CHUNK)))
-        .for_each(|((d_gate, (d_up, h)), ((gate, up), grad))| {
-            swiglu_backward_chunk([gate, up, grad], [d_gate, d_up, h]);
-        });
-    let [d_gate, d_up, h] = outputs.map(|values| tensor(values, &shape));
-    (d_gate, d_up, h)
+/// What is given is overwritten where nobody else holds it.
+pub(super) fn glu_backward(
+    mut gate: FlexTensor,
+    mut up: FlexTensor,
+    mut grad: FlexTensor,
+    act: Gate,
+) -> GluGradients<FlexTensor> {
+    let [g, u, h] = [&mut gate, &mut up, &mut grad].map(|t| values_mut(t).par_chunks_mut(CHUNK));
+    g.zip(u.zip(h)).for_each(|(g, (u, h))| glu_backward_in_place(act, g, u, h));
+    GluGradients { gate, up, h: grad }
 }

@@ -6,9 +6,9 @@ use std::ops::Range;
 use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::kernel::{
-    Mat, Shared, Size, Values, Write, lane_dot, probabilities, product, scale_by, softmax_terms,
-    tensor, vectorised, zeros,
+use super::{
+    kernel::{Values, lane_dot, probabilities, scale_by, softmax_terms, tensor, vectorised, zeros},
+    product::{Mat, Size, Target, Write, product, write_product},
 };
 use crate::ops::{AttentionSpec, attention::AttentionRow};
 
@@ -79,6 +79,27 @@ impl<'a> Heads<'a> {
         Self { spec, rows: spec.rows() }
     }
 
+    /// The queries of each row, as rows of q.
+    fn queries(&self) -> impl Iterator<Item = Range<usize>> {
+        self.rows.iter().map(|row| row.q..row.q + row.q_len)
+    }
+
+    /// The keys of each row, as rows of k.
+    fn keys(&self) -> impl Iterator<Item = Range<usize>> {
+        self.rows.iter().map(|row| row.k..row.k + row.kv_len)
+    }
+
+    /// One value of each query and head, `[tokens·heads]`, by head.
+    fn split<'v>(&self, values: &'v mut [f32]) -> Vec<&'v mut [f32]> {
+        let (mut rest, mut parts) = (values, Vec::new());
+        for row in &self.rows {
+            let (own, others) = rest.split_at_mut(row.q_len * self.spec.heads);
+            parts.extend(own.chunks_mut(row.q_len.max(1)));
+            rest = others;
+        }
+        parts
+    }
+
     fn of(&self, row: usize, head: usize) -> Head {
         let (s, row) = (self.spec, self.rows[row]);
         Head {
@@ -105,6 +126,29 @@ vectorised! {
     }
 }
 
+/// Parts of `[rows, cols]`: of each row of the batch, its range of rows, cut into heads of `width`
+/// columns. Ranges do not overlap, and may come in any order.
+fn heads_of(
+    values: &mut [f32],
+    cols: usize,
+    width: usize,
+    ranges: impl Iterator<Item = Range<usize>>,
+) -> Vec<Target<'_>> {
+    let ranges: Vec<Range<usize>> = ranges.collect();
+    let mut order: Vec<usize> = (0..ranges.len()).collect();
+    order.sort_by_key(|row| ranges[*row].start);
+    let (mut rest, mut at) = (Target::new(values, cols), 0);
+    let mut parts: Vec<Vec<Target<'_>>> = ranges.iter().map(|_| Vec::new()).collect();
+    for row in order {
+        let Range { start, end } = ranges[row].clone();
+        let (_, others) = rest.split_rows(start - at);
+        let (part, others) = others.split_rows(end - start);
+        parts[row] = part.col_chunks(width);
+        (rest, at) = (others, end);
+    }
+    parts.into_iter().flatten().collect()
+}
+
 /// The output, and the log of each query's sum of exponentials, `[tokens·heads]`: row by row and
 /// head by head.
 pub(super) fn forward(qkv: [FlexTensor; 3], s: &AttentionSpec) -> (FlexTensor, FlexTensor) {
@@ -114,12 +158,11 @@ pub(super) fn forward(qkv: [FlexTensor; 3], s: &AttentionSpec) -> (FlexTensor, F
     let (heads, tokens) = (Heads::new(s), s.spans.tokens());
     let mut out = zeros(tokens * q_dim);
     let mut lse = vec![0.0; tokens * s.heads];
-    let (shared, shared_lse) = (Shared::new(&mut out), Shared::new(&mut lse));
-    (0..heads.rows.len() * s.heads).into_par_iter().for_each(|task| {
+    let outputs = heads_of(&mut out, q_dim, hd, heads.queries());
+    let lses = heads.split(&mut lse);
+    outputs.into_par_iter().zip(lses).enumerate().for_each(|(task, (mut out, lse))| {
         let head = heads.of(task / s.heads, task % s.heads);
         let row = head.row;
-        // SAFETY: this task alone writes this head's log-sum-exps of this row.
-        let lse = unsafe { shared_lse.slice(head.lse, row.q_len) };
         let mut scores = vec![0.0; row.scores()];
         for b in row.blocks() {
             let n_keys = b.keys.len();
@@ -136,14 +179,11 @@ pub(super) fn forward(qkv: [FlexTensor; 3], s: &AttentionSpec) -> (FlexTensor, F
                     sum
                 })
                 .collect();
-            let len = (b.len - 1) * q_dim + hd;
-            // SAFETY: this task alone writes this head's columns of this row's queries.
-            let out = unsafe { shared.slice(at, len) };
-            let size = Size { m: b.len, n: hd, k: n_keys };
+            let mut out = out.reborrow().rows(b.first..b.first + b.len);
             let p = Mat::rows(&scores, n_keys);
-            product(out, q_dim, p, Mat::rows(&v[kv..], kv_dim), size, ALONE);
+            write_product(out.reborrow(), p, Mat::rows(&v[kv..], kv_dim), n_keys, ALONE);
             for (i, sum) in sums.into_iter().enumerate() {
-                scale_by(&mut out[i * q_dim..i * q_dim + hd], 1.0 / sum);
+                scale_by(out.row(i), 1.0 / sum);
             }
         }
     });
@@ -167,24 +207,40 @@ pub(super) fn backward(
         lse: lse.get(),
         grad: grad.get(),
     };
+    let (q_dim, kv_dim, hd) = (s.q_dim(), s.kv_dim(), s.head_dim);
     let (heads, keys) = (Heads::new(s), k.get().len());
     let mut dq = zeros(q.get().len());
     let (mut dk, mut dv) = (zeros(keys), zeros(keys));
-    let outputs = [&mut dq, &mut dk, &mut dv].map(|v| Shared::new(v));
     // One task per key and value head: it alone adds to that head's dk and dv, in order.
-    (0..heads.rows.len() * s.kv_heads).into_par_iter().for_each(|task| {
+    let of_queries = heads_of(&mut dq, q_dim, s.group() * hd, heads.queries()).into_par_iter();
+    let of_keys = heads_of(&mut dk, kv_dim, hd, heads.keys());
+    let of_values = heads_of(&mut dv, kv_dim, hd, heads.keys());
+    let outputs = of_queries.zip(of_keys).zip(of_values);
+    outputs.enumerate().for_each(|(task, ((mut dq, mut dk), mut dv))| {
         let (row, kv_head) = (task / s.kv_heads, task % s.kv_heads);
         let mut buffers = [(); 2].map(|()| vec![0.0; heads.rows[row].scores()]);
-        for head in kv_head * s.group()..(kv_head + 1) * s.group() {
-            let head = heads.of(row, head);
+        for i in 0..s.group() {
+            let head = heads.of(row, kv_head * s.group() + i);
             for block in head.row.blocks() {
+                let queries = dq.reborrow().rows(block.first..block.first + block.len);
+                let outputs = Outputs {
+                    dq: queries.cols(i * hd..(i + 1) * hd),
+                    dk: dk.reborrow().rows(block.keys.clone()),
+                    dv: dv.reborrow().rows(block.keys.clone()),
+                };
                 block_backward(&inputs, outputs, s, &head, &block, &mut buffers);
             }
         }
     });
-    let (q_dim, kv_dim) = (s.q_dim(), s.kv_dim());
     let keys = [keys / kv_dim.max(1), kv_dim];
     (tensor(dq, &[s.spans.tokens(), q_dim]), tensor(dk, &keys), tensor(dv, &keys))
+}
+
+/// Where the gradients of one block of queries go.
+struct Outputs<'a> {
+    dq: Target<'a>,
+    dk: Target<'a>,
+    dv: Target<'a>,
 }
 
 struct Inputs<'a> {
@@ -198,7 +254,7 @@ struct Inputs<'a> {
 
 fn block_backward(
     inputs: &Inputs<'_>,
-    [dq, dk, dv]: [Shared; 3],
+    outputs: Outputs<'_>,
     s: &AttentionSpec,
     head: &Head,
     b: &Block,
@@ -225,14 +281,7 @@ fn block_backward(
     }
     let (p, ds) = (Mat::rows(p, n_keys), Mat::rows(dp, n_keys));
     let add = Write { add: true, ..ALONE };
-    let to_keys = Size { m: n_keys, n: hd, k: b.len };
-    // SAFETY: this task alone writes this head's queries, and its key and value head's columns.
-    unsafe {
-        let dq = dq.slice(at, (b.len - 1) * q_dim + hd);
-        let size = Size { m: b.len, n: hd, k: n_keys };
-        product(dq, q_dim, ds, k, size, Write { factor: scale, ..ALONE });
-        let len = (n_keys - 1) * kv_dim + hd;
-        product(dk.slice(kv, len), kv_dim, ds.t(), q, to_keys, Write { factor: scale, ..add });
-        product(dv.slice(kv, len), kv_dim, p.t(), grad, to_keys, add);
-    }
+    write_product(outputs.dq, ds, k, n_keys, Write { factor: scale, ..ALONE });
+    write_product(outputs.dk, ds.t(), q, b.len, Write { factor: scale, ..add });
+    write_product(outputs.dv, p.t(), grad, b.len, add);
 }

@@ -4,10 +4,11 @@ use burn::backend::Flex;
 use burn::backend::{TensorMetadata, flex::FlexTensor, ops::IntTensorOps};
 use rayon::prelude::*;
 
-use super::kernel::{
-    Mat, Size, Values, Write, probabilities, product, scale_by, softmax_terms, tensor, values_mut,
-    zeros,
+use super::{
+    kernel::{Values, probabilities, scale_by, softmax_terms, tensor, values_mut, zeros},
+    product::{Mat, Size, Write, product},
 };
+use crate::ops::CrossEntropySaved;
 
 /// Rows of one chunk, at least and at most: every chunk reads the whole vocabulary's weights, and
 /// twice more for its gradients.
@@ -41,46 +42,57 @@ struct Pass {
     gradients: Option<[Vec<f32>; 2]>,
 }
 
-pub(super) fn forward(
-    hidden: FlexTensor,
-    weight: FlexTensor,
-    targets: FlexTensor,
-) -> (FlexTensor, FlexTensor) {
+pub(super) fn forward(hidden: FlexTensor, weight: FlexTensor, targets: FlexTensor) -> FlexTensor {
     let tokens = targets.shape().num_elements();
-    let Pass { nats, lse, .. } = pass(hidden, weight, targets, false);
-    (tensor(nats, &[tokens]), tensor(lse, &[tokens, 1]))
+    tensor(pass(hidden, weight, targets, false).nats, &[tokens])
 }
 
-/// Nats, log of the sum of exponentials, and the gradients of hidden and weight for a gradient of
-/// one at every token: logits are made once a step instead of twice.
+/// Nats, and with the log of the sum of exponentials the gradients of hidden and weight for a
+/// gradient of one at every token: logits are computed once a step instead of twice.
 pub(super) fn ahead(
     hidden: FlexTensor,
     weight: FlexTensor,
     targets: FlexTensor,
-) -> Vec<FlexTensor> {
-    let (shapes, tokens) = ([hidden.shape(), weight.shape()], targets.shape().num_elements());
+) -> (FlexTensor, CrossEntropySaved<Flex>) {
+    let [of_hidden, of_weight] = [&hidden, &weight].map(|t| t.shape().to_vec());
+    let tokens = targets.shape().num_elements();
     let Pass { nats, lse, gradients } = pass(hidden, weight, targets, true);
-    let mut found = vec![tensor(nats, &[tokens]), tensor(lse, &[tokens, 1])];
-    for (values, shape) in gradients.into_iter().flatten().zip(shapes) {
-        found.push(tensor(values, &shape.to_vec()));
-    }
-    found
+    let ahead = gradients.map(|[dh, dw]| [tensor(dh, &of_hidden), tensor(dw, &of_weight)]);
+    (tensor(nats, &[tokens]), CrossEntropySaved { lse: tensor(lse, &[tokens, 1]), ahead })
 }
 
-/// The gradients of [`ahead`] for a gradient that is the same at every token; nothing for another.
-pub(super) fn scaled(gradients: [FlexTensor; 2], grad: FlexTensor) -> Vec<FlexTensor> {
-    let grad = Values::of(grad);
-    let Some(factor) = grad.get().first().copied() else {
-        return gradients.into();
-    };
-    if grad.get().iter().any(|g| *g != factor) {
-        return Vec::new();
+/// The factor of a gradient that is the same at every token.
+fn uniform(grad: &[f32]) -> Option<f32> {
+    let factor = grad.first().copied().unwrap_or(0.0);
+    grad.iter().all(|g| *g == factor).then_some(factor)
+}
+
+/// Gradients of hidden and weight.
+pub(super) fn backward(
+    hidden: FlexTensor,
+    weight: FlexTensor,
+    targets: FlexTensor,
+    saved: CrossEntropySaved<Flex>,
+    grad: FlexTensor,
+) -> (FlexTensor, FlexTensor) {
+    match saved.ahead.and_then(|ahead| scaled(ahead, &grad)) {
+        Some(found) => found,
+        None => again(hidden, weight, targets, saved.lse, Values::of(grad)),
     }
-    let scale = |mut t: FlexTensor| {
+}
+
+/// Gradients that were made for a gradient of one at every token, scaled to `grad`; `None` if that
+/// is not the same at every token.
+pub(super) fn scaled(
+    ahead: [FlexTensor; 2],
+    grad: &FlexTensor,
+) -> Option<(FlexTensor, FlexTensor)> {
+    let factor = uniform(Values::of(grad.clone()).get())?;
+    let [dh, dw] = ahead.map(|mut t: FlexTensor| {
         values_mut(&mut t).par_chunks_mut(SCALED).for_each(|part| scale_by(part, factor));
         t
-    };
-    gradients.map(scale).into()
+    });
+    Some((dh, dw))
 }
 
 fn pass(hidden: FlexTensor, weight: FlexTensor, targets: FlexTensor, gradients: bool) -> Pass {
@@ -131,16 +143,17 @@ pub(super) fn chunk_gradients(
     product(d_weight, d, d_logits.t(), hidden, size, Write { add: true, ..PARALLEL });
 }
 
-pub(super) fn backward(
+/// The gradients for another gradient at each token: from the logits, computed again.
+fn again(
     hidden: FlexTensor,
     weight: FlexTensor,
     targets: FlexTensor,
     lse: FlexTensor,
-    grad: FlexTensor,
+    grad: Values,
 ) -> (FlexTensor, FlexTensor) {
     let ([tokens, d], [vocab, _]) = (hidden.shape().dims(), weight.shape().dims());
     let (hidden, weight, ids) = (Values::of(hidden), Values::of(weight), ids(targets));
-    let (lse, grad) = (Values::of(lse), Values::of(grad));
+    let lse = Values::of(lse);
     let (mut d_hidden, mut d_weight) = (zeros(tokens * d), zeros(vocab * d));
     let chunk = chunk(tokens, vocab);
     let mut logits = zeros(chunk * vocab);

@@ -5,13 +5,13 @@ use rayon::prelude::*;
 
 use super::{
     cross_entropy::{PARALLEL, chunk, chunk_gradients},
-    kernel::{
-        LANES, Mat, Size, Values, exp, log_sum_exp, product, scale_by, tensor, vectorised, zeros,
-    },
+    kernel::{LANES, Values, exp, log_sum_exp, scale_by, tensor, vectorised, zeros},
+    product::{Mat, Size, product},
 };
-use crate::ops::{Direction, Divergence, divergence::Operands};
+use crate::ops::{Direction, Divergence, DivergenceTensors};
 
-impl Operands<Flex> {
+impl DivergenceTensors<Flex> {
+    /// All of them.
     pub(super) fn all(&self) -> [&FlexTensor; 4] {
         [&self.hidden, &self.weight, &self.teacher, &self.teacher_weight]
     }
@@ -76,32 +76,32 @@ vectorised! {
     }
 }
 
-pub(super) fn forward(operands: Operands<Flex>, rule: &Divergence) -> FlexTensor {
-    let (nats, _) = pass(operands, rule, false);
+pub(super) fn forward(tensors: DivergenceTensors<Flex>, rule: &Divergence) -> FlexTensor {
+    let (nats, _) = pass(tensors, rule, false);
     let n = nats.len();
     tensor(nats, &[n])
 }
 
 /// Divergences, and the gradients of the student's hidden states and head for a gradient of one at
-/// every row: logits are made once a step instead of twice.
-pub(super) fn ahead(operands: Operands<Flex>, rule: &Divergence) -> Vec<FlexTensor> {
-    let shapes = [operands.hidden.shape(), operands.weight.shape()];
-    let (nats, gradients) = pass(operands, rule, true);
+/// every row: logits are computed once a step instead of twice.
+pub(super) fn ahead(
+    tensors: DivergenceTensors<Flex>,
+    rule: &Divergence,
+) -> (FlexTensor, Option<[FlexTensor; 2]>) {
+    let [of_hidden, of_weight] = [&tensors.hidden, &tensors.weight].map(|t| t.shape().to_vec());
+    let (nats, gradients) = pass(tensors, rule, true);
     let n = nats.len();
-    let mut found = vec![tensor(nats, &[n])];
-    for (values, shape) in gradients.into_iter().flatten().zip(shapes) {
-        found.push(tensor(values, &shape.to_vec()));
-    }
-    found
+    let ahead = gradients.map(|[dh, dw]| [tensor(dh, &of_hidden), tensor(dw, &of_weight)]);
+    (tensor(nats, &[n]), ahead)
 }
 
 fn pass(
-    operands: Operands<Flex>,
+    tensors: DivergenceTensors<Flex>,
     rule: &Divergence,
     gradients: bool,
 ) -> (Vec<f32>, Option<[Vec<f32>; 2]>) {
-    let ([n, d], [classes, _]) = (operands.hidden.shape().dims(), operands.weight.shape().dims());
-    let Operands { hidden, weight, teacher, teacher_weight } = operands;
+    let ([n, d], [classes, _]) = (tensors.hidden.shape().dims(), tensors.weight.shape().dims());
+    let DivergenceTensors { hidden, weight, teacher, teacher_weight } = tensors;
     let [hidden, weight, teacher, teacher_weight] =
         [hidden, weight, teacher, teacher_weight].map(Values::of);
     let mut nats = vec![0.0; n];

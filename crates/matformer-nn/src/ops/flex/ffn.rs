@@ -1,24 +1,26 @@
-//! The nested block in pieces of rows and width: activations stay in the cache between their
-//! products, and every product is written where it belongs.
+//! The nested block in pieces of rows and hidden units: activations stay in the cache between
+//! their products, and every product is written where it belongs.
 
 use std::ops::Range;
 
-use burn::backend::{TensorMetadata, flex::FlexTensor};
+use burn::backend::{Flex, TensorMetadata, flex::FlexTensor};
 use rayon::prelude::*;
 
-use super::activation::{
-    gelu_backward_in_place, gelu_chunk, swiglu_backward_in_place, swiglu_chunk,
+use super::activation::{gelu_backward_in_place, gelu_chunk, glu_backward_in_place, glu_chunk};
+use super::kernel::{Values, tensor, values_mut, zeros};
+use super::product::{Mat, Size, Target, Write, product, write_product};
+use crate::ops::{
+    FfnGradients, FfnSaved, FfnSpec, FfnTensors, Gate,
+    groups::{Group, Groups},
 };
-use super::kernel::{Mat, Shared, Size, Values, Write, product, tensor, values_mut, zeros};
-use crate::ops::FfnSpec;
 
 /// Hidden rows of one piece.
 const ROWS: usize = 128;
-/// Width of one piece: with [`ROWS`], gate, up and their product take 3·128 KiB.
-const WIDTH: usize = 256;
-/// Rows of the matrices whose gradients one task writes, at least and at most: each task brings
+/// Hidden units of one piece: with [`ROWS`], gate, up and their product take 3·128 KiB.
+const UNITS: usize = 256;
+/// Hidden units whose weights' gradients one task writes, at least and at most: each task brings
 /// the input into order again, so few large ones, but enough for the cores.
-const WEIGHT_ROWS: std::ops::RangeInclusive<usize> = 64..=256;
+const WEIGHT_UNITS: std::ops::RangeInclusive<usize> = 64..=256;
 /// Fewer input rows than this do not fill two cores: generation.
 const FEWEST_ROWS: usize = 2 * ROWS;
 
@@ -30,353 +32,374 @@ pub(super) fn fits(spec: &FfnSpec) -> bool {
     spec.blocks.iter().map(|b| b.end - b.start).sum::<usize>() >= FEWEST_ROWS
 }
 
-/// What stands between a block's first product and its second.
+/// Sizes that a pass goes by.
 #[derive(Clone, Copy)]
-pub(super) enum Between<T> {
-    /// SwiGLU with this gate, `[d_ff, d_model]`.
-    Gate(T),
-    /// This bias, `[d_ff]`, and exact GELU.
-    Bias(T),
+struct Sizes {
+    d_model: usize,
+    /// Length of a row of down.
+    d_ff: usize,
+    gate: Option<Gate>,
 }
 
-impl<T> Between<T> {
-    fn map<U>(self, f: impl FnOnce(T) -> U) -> Between<U> {
-        match self {
-            Self::Gate(t) => Between::Gate(f(t)),
-            Self::Bias(t) => Between::Bias(f(t)),
-        }
-    }
-
-    fn get(&self) -> &T {
-        let (Self::Gate(t) | Self::Bias(t)) = self;
-        t
-    }
-
-    fn is_gate(&self) -> bool {
-        matches!(self, Self::Gate(_))
-    }
+/// The weights of a call, row-major.
+struct Weights {
+    up: Values,
+    /// The gate, or the bias of up.
+    inner: Values,
+    down: Values,
 }
 
-/// The weights of a call.
-#[derive(Clone, Copy)]
-struct Weights<'a> {
-    up: &'a [f32],
-    between: Between<&'a [f32]>,
-    down: &'a [f32],
-}
+impl Weights {
+    fn of(tensors: FfnTensors<Flex>) -> Self {
+        let [up, inner, down] = [tensors.up, tensors.inner, tensors.down].map(Values::of);
+        Self { up, inner, down }
+    }
 
-/// All blocks of one input range.
-struct Group {
-    input: Range<usize>,
-    /// (width, first row of its output), ascending.
-    members: Vec<(usize, usize)>,
-    /// Where the group's activations `[input rows, widest]` start.
-    saved: usize,
+    /// Rows `units` of up, `[units, d_model]`.
+    fn up(&self, units: &Range<usize>, s: Sizes) -> Mat<'_> {
+        Mat::rows(&self.up.get()[units.start * s.d_model..], s.d_model)
+    }
+
+    /// Rows `units` of the gate, `[units, d_model]`.
+    fn gate(&self, units: &Range<usize>, s: Sizes) -> Mat<'_> {
+        Mat::rows(&self.inner.get()[units.start * s.d_model..], s.d_model)
+    }
+
+    /// Columns `units` of down, `[d_model, units]`.
+    fn down(&self, units: &Range<usize>, s: Sizes) -> Mat<'_> {
+        Mat::rows(&self.down.get()[units.start..], s.d_ff)
+    }
 }
 
 impl Group {
-    fn widest(&self) -> usize {
-        self.members.last().map_or(0, |(width, _)| *width)
-    }
-
-    /// First output row of the widest block.
-    fn output(&self) -> usize {
-        self.members.last().map_or(0, |(_, first)| *first)
-    }
-
-    /// Pieces of the width between neighbouring members, each at most `longest`.
-    fn pieces(&self, longest: usize) -> Vec<Range<usize>> {
-        let mut start = 0;
-        let mut pieces = Vec::new();
-        for (width, _) in &self.members {
-            while start < *width {
-                let end = (start + longest).min(*width);
-                pieces.push(start..end);
-                start = end;
-            }
-        }
-        pieces
-    }
-
-    /// Runs of rows, each of one task.
-    fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let n = self.input.len();
-        (0..n).step_by(ROWS).map(move |start| start..(start + ROWS).min(n))
+    /// Elements of its activations, `[input rows, widest]`.
+    fn activations(&self) -> usize {
+        self.input.len() * self.widest().width
     }
 }
 
-/// The groups of a call, the rows of its output, and the size of its saved activations.
-fn groups(spec: &FfnSpec) -> (Vec<Group>, usize, usize) {
-    let (mut groups, mut outputs) = (Vec::<Group>::new(), 0);
-    for block in spec.blocks.iter().filter(|b| b.start < b.end) {
-        let input = block.start..block.end;
-        let member = (block.width, outputs);
-        outputs += input.len();
-        match groups.iter_mut().find(|group| group.input == input) {
-            Some(group) => group.members.push(member),
-            None => groups.push(Group { input, members: vec![member], saved: 0 }),
-        }
-    }
-    let mut saved = 0;
-    for group in &mut groups {
-        group.members.sort_unstable();
-        group.saved = saved;
-        saved += group.input.len() * group.widest();
-    }
-    (groups, outputs, saved)
+/// Splits off the first `n` elements.
+fn take<'a>(rest: &mut &'a mut [f32], n: usize) -> &'a mut [f32] {
+    let (first, others) = std::mem::take(rest).split_at_mut(n);
+    *rest = others;
+    first
 }
 
-/// Output, and what up (with its bias) and gate gave: per distinct input `[rows, widest width]`,
-/// flattened; nothing of a gate where there is none.
+/// Parts of `len` elements, or `None` of each: what a group without a gate has of it.
+fn chunks<'a>(
+    values: Option<&'a mut [f32]>,
+    len: usize,
+) -> impl Iterator<Item = Option<&'a mut [f32]>> {
+    let mut parts = values.map(|values| values.chunks_mut(len.max(1)));
+    std::iter::repeat_with(move || parts.as_mut().and_then(Iterator::next))
+}
+
+/// Output, and what up (with its bias) and gate gave: per group `[input rows, widest width]`,
+/// flattened.
 pub(super) fn forward(
     x: FlexTensor,
-    up: FlexTensor,
-    between: Between<FlexTensor>,
-    down: FlexTensor,
+    tensors: FfnTensors<Flex>,
     spec: &FfnSpec,
-) -> (FlexTensor, FlexTensor, FlexTensor) {
-    let [_, d] = x.shape().dims();
-    let [x, up, down] = [x, up, down].map(Values::of);
-    let between = between.map(Values::of);
-    let (groups, rows, size) = groups(spec);
-    let gate_size = if between.is_gate() { size } else { 0 };
-    let (mut y, mut saved_up, mut saved_gate) = (zeros(rows * d), zeros(size), zeros(gate_size));
-    let pass = Forward {
-        d,
-        x: x.get(),
-        weights: weights(&up, &between, &down),
-        y: Shared::new(&mut y),
-        saved: [Shared::new(&mut saved_up), Shared::new(&mut saved_gate)],
-    };
-    let tasks: Vec<(&Group, Range<usize>)> =
-        groups.iter().flat_map(|group| group.chunks().map(move |chunk| (group, chunk))).collect();
-    tasks.into_par_iter().for_each(|(group, chunk)| pass.chunk(group, &chunk));
-    (tensor(y, &[rows, d]), tensor(saved_up, &[size]), tensor(saved_gate, &[gate_size]))
-}
-
-fn weights<'a>(up: &'a Values, between: &'a Between<Values>, down: &'a Values) -> Weights<'a> {
-    let between = match between {
-        Between::Gate(gate) => Between::Gate(gate.get()),
-        Between::Bias(bias) => Between::Bias(bias.get()),
-    };
-    Weights { up: up.get(), between, down: down.get() }
+) -> (FlexTensor, FfnSaved<Flex>) {
+    let ([_, d_model], [_, d_ff]) = (x.shape().dims(), tensors.down.shape().dims());
+    let (x, weights) = (Values::of(x), Weights::of(tensors));
+    let groups = Groups::of(&spec.blocks);
+    let size = groups.list.iter().map(Group::activations).sum();
+    let (mut y, mut up) = (zeros(groups.outputs * d_model), zeros(size));
+    let mut gate = spec.gate.map(|_| zeros(size));
+    let sizes = Sizes { d_model, d_ff, gate: spec.gate };
+    let pass = Forward { sizes, x: x.get(), weights: &weights };
+    let tasks = pass.tasks(&groups, spec, &mut y, &mut up, gate.as_deref_mut());
+    tasks.into_par_iter().for_each(|task| pass.run(task));
+    let saved = FfnSaved { up: tensor(up, &[size]), gate: gate.map(|gate| tensor(gate, &[size])) };
+    (tensor(y, &[groups.outputs, d_model]), saved)
 }
 
 struct Forward<'a> {
-    d: usize,
+    sizes: Sizes,
     x: &'a [f32],
-    weights: Weights<'a>,
-    y: Shared,
-    saved: [Shared; 2],
+    weights: &'a Weights,
+}
+
+/// Up to [`ROWS`] input rows of a group.
+struct ForwardTask<'a> {
+    group: &'a Group,
+    /// First input row.
+    first: usize,
+    /// What up gives, `[rows, widest]`.
+    up: &'a mut [f32],
+    /// What the gate gives, `[rows, widest]`.
+    gate: Option<&'a mut [f32]>,
+    /// Their rows of the output of each of the group's blocks, `[rows, d_model]`.
+    outputs: Vec<&'a mut [f32]>,
 }
 
 impl Forward<'_> {
-    fn chunk(&self, group: &Group, chunk: &Range<usize>) {
-        let (d, rows, widest) = (self.d, chunk.len(), group.widest());
-        let Weights { up, between, down } = self.weights;
-        let x = Mat::rows(&self.x[(group.input.start + chunk.start) * d..], d);
-        let (at, len) = (group.saved + chunk.start * widest, rows * widest);
-        let [saved_up, saved_gate] = self.saved;
-        // SAFETY: this task alone touches this chunk's activations, and its rows of the outputs of
-        // the group's blocks.
-        let (u, out) = unsafe {
-            let out = self.y.slice((group.output() + chunk.start) * d, rows * d);
-            (saved_up.slice(at, len), out)
-        };
-        let mut h = vec![0.0; rows * WIDTH.min(widest)];
-        for piece in group.pieces(WIDTH) {
-            let (first, w) = (piece.start * d, piece.len());
+    fn tasks<'a>(
+        &self,
+        groups: &'a Groups,
+        spec: &FfnSpec,
+        mut y: &'a mut [f32],
+        mut up: &'a mut [f32],
+        mut gate: Option<&'a mut [f32]>,
+    ) -> Vec<ForwardTask<'a>> {
+        let d = self.sizes.d_model;
+        let outputs = spec.blocks.iter().map(|b| take(&mut y, (b.end - b.start) * d));
+        let mut outputs: Vec<_> = outputs.map(|rows| rows.chunks_mut(ROWS * d)).collect();
+        let mut tasks = Vec::new();
+        for group in &groups.list {
+            let (n, len) = (group.activations(), ROWS * group.widest().width);
+            let mut gates = chunks(gate.as_mut().map(|gate| take(gate, n)), len);
+            for (i, up) in take(&mut up, n).chunks_mut(len.max(1)).enumerate() {
+                let members = group.members.iter();
+                let outputs = members.filter_map(|m| outputs[m.block].next()).collect();
+                let first = group.input.start + i * ROWS;
+                tasks.push(ForwardTask { group, first, up, gate: gates.next().flatten(), outputs });
+            }
+        }
+        tasks
+    }
+
+    fn run(&self, task: ForwardTask<'_>) {
+        let ForwardTask { group, first, up: u, mut gate, mut outputs } = task;
+        let (s, weights, widest) = (self.sizes, self.weights, group.widest().width);
+        let (d, rows) = (s.d_model, u.len() / widest);
+        let x = Mat::rows(&self.x[first * d..], d);
+        let Some((out, narrower)) = outputs.split_last_mut() else { return };
+        let mut h = vec![0.0; rows * UNITS.min(widest)];
+        for piece in group.pieces(UNITS) {
+            let w = piece.len();
             let size = Size { m: rows, n: w, k: d };
             let line = |i: usize| i * widest + piece.start..i * widest + piece.end;
-            product(&mut u[piece.start..], widest, x, Mat::rows(&up[first..], d).t(), size, NEW);
-            match between {
-                Between::Gate(gate) => {
-                    // SAFETY: as above.
-                    let g = unsafe { saved_gate.slice(at, len) };
-                    let gate = Mat::rows(&gate[first..], d).t();
-                    product(&mut g[piece.start..], widest, x, gate, size, NEW);
+            product(&mut u[piece.start..], widest, x, weights.up(&piece, s).t(), size, NEW);
+            match (&mut gate, s.gate) {
+                (Some(g), Some(act)) => {
+                    let right = weights.gate(&piece, s).t();
+                    product(&mut g[piece.start..], widest, x, right, size, NEW);
                     for (i, h) in h.chunks_mut(w).take(rows).enumerate() {
-                        swiglu_chunk(&g[line(i)], &u[line(i)], h);
+                        glu_chunk(act, &g[line(i)], &u[line(i)], h);
                     }
                 }
-                Between::Bias(bias) => {
+                _ => {
+                    let bias = &weights.inner.get()[piece.clone()];
                     for (i, h) in h.chunks_mut(w).take(rows).enumerate() {
-                        gelu_chunk(&mut u[line(i)], &bias[piece.clone()], h);
+                        gelu_chunk(&mut u[line(i)], bias, h);
                     }
                 }
             }
             let write = if piece.start == 0 { NEW } else { ADD };
             let size = Size { m: rows, n: d, k: w };
-            product(out, d, Mat::rows(&h, w), Mat::rows(&down[first..], d), size, write);
+            product(out, d, Mat::rows(&h, w), weights.down(&piece, s).t(), size, write);
             // What the widest block has summed up to here is what a narrower one gives.
-            for (_, first) in group.members.iter().rev().skip(1).filter(|(w, _)| *w == piece.end) {
-                // SAFETY: as above; blocks do not share output rows.
-                let copy = unsafe { self.y.slice((first + chunk.start) * d, rows * d) };
-                copy.copy_from_slice(out);
+            for (copy, member) in narrower.iter_mut().zip(&group.members) {
+                if member.width == piece.end {
+                    copy.copy_from_slice(out);
+                }
             }
         }
     }
 }
 
-/// Gradients of x, up, what stands between, and down. The saved activations are overwritten where
-/// nobody else holds them.
+/// Gradients of x and the weights. The saved activations are overwritten where nobody else holds
+/// them.
 pub(super) fn backward(
     x: FlexTensor,
-    up: FlexTensor,
-    between: Between<FlexTensor>,
-    down: FlexTensor,
-    [mut saved_up, mut saved_gate]: [FlexTensor; 2],
+    tensors: FfnTensors<Flex>,
+    mut saved: FfnSaved<Flex>,
     grad: FlexTensor,
     spec: &FfnSpec,
-) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
-    let [n, d] = x.shape().dims();
-    let [d_ff, _] = up.shape().dims();
-    let shape = between.get().shape().to_vec();
-    let [x, up, down, grad] = [x, up, down, grad].map(Values::of);
-    let between = between.map(Values::of);
-    let (groups, _, size) = groups(spec);
-    let mut dx = zeros(n * d);
-    let mut activations = zeros(size);
-    let mut gradients = [d_ff * d, between.get().get().len(), d_ff * d].map(zeros);
-    let (u, g) = (values_mut(&mut saved_up), values_mut(&mut saved_gate));
-    let pass = Backward {
-        d,
-        x: x.get(),
-        weights: weights(&up, &between, &down),
-        grad: grad.get(),
-        dx: Shared::new(&mut dx),
-        // What up and gate gave becomes their gradients.
-        saved: [Shared::new(u), Shared::new(g), Shared::new(&mut activations)],
-    };
-    let targets = gradients.each_mut().map(|w| Shared::new(w));
-    for group in &groups {
+) -> FfnGradients<Flex> {
+    let ([n, d_model], [_, d_ff]) = (x.shape().dims(), tensors.down.shape().dims());
+    let shapes = [&tensors.up, &tensors.inner, &tensors.down].map(|t| t.shape().to_vec());
+    let [mut d_up, mut d_inner, mut d_down] =
+        shapes.each_ref().map(|shape| zeros(shape.iter().product()));
+    let (x, grad, weights) = (Values::of(x), Values::of(grad), Weights::of(tensors));
+    let groups = Groups::of(&spec.blocks);
+    let mut dx = zeros(n * d_model);
+    let mut h = zeros(groups.list.iter().map(Group::activations).sum());
+    let sizes = Sizes { d_model, d_ff, gate: spec.gate };
+    let pass = Backward { sizes, x: x.get(), weights: &weights, grad: grad.get() };
+    // What up and gate gave becomes their gradients.
+    let mut u = values_mut(&mut saved.up);
+    let mut g = saved.gate.as_mut().map(values_mut);
+    let mut h = &mut h[..];
+    for group in &groups.list {
         // One group after the other: their inputs may overlap.
-        let chunks: Vec<_> = group.chunks().collect();
-        chunks.into_par_iter().for_each(|chunk| pass.chunk(group, &chunk));
-        pass.weight_gradients(group, targets);
+        let size = group.activations();
+        let activations = Activations {
+            up: take(&mut u, size),
+            gate: g.as_mut().map(|g| take(g, size)),
+            h: take(&mut h, size),
+        };
+        let activations = pass.input_gradients(group, &mut dx, activations);
+        pass.weight_gradients(group, activations, [&mut d_up, &mut d_inner, &mut d_down]);
     }
-    let [d_up, d_between, d_down] = gradients;
-    let matrix = |values| tensor(values, &[d_ff, d]);
-    (tensor(dx, &[n, d]), matrix(d_up), tensor(d_between, &shape), matrix(d_down))
+    let [up, inner, down] = [d_up, d_inner, d_down];
+    let [of_up, of_inner, of_down] = &shapes;
+    FfnGradients {
+        x: tensor(dx, &[n, d_model]),
+        weights: FfnTensors {
+            up: tensor(up, of_up),
+            inner: tensor(inner, of_inner),
+            down: tensor(down, of_down),
+        },
+    }
 }
 
 struct Backward<'a> {
-    d: usize,
+    sizes: Sizes,
     x: &'a [f32],
-    weights: Weights<'a>,
+    weights: &'a Weights,
     grad: &'a [f32],
-    dx: Shared,
-    saved: [Shared; 3],
+}
+
+/// What stands between the two products for some rows of a group, `[rows, widest]` each.
+struct Activations<'a> {
+    /// What up gave, then its gradient.
+    up: &'a mut [f32],
+    /// What the gate gave, then its gradient.
+    gate: Option<&'a mut [f32]>,
+    /// The activation.
+    h: &'a mut [f32],
+}
+
+/// Up to [`ROWS`] input rows of a group.
+struct BackwardTask<'a> {
+    /// These rows, counted in the group.
+    rows: Range<usize>,
+    activations: Activations<'a>,
+    /// Their rows of the gradient of x.
+    dx: &'a mut [f32],
 }
 
 impl Backward<'_> {
-    /// The gradient that reaches the output rows `chunk` of the widest block at a width: its own,
-    /// with those of all narrower blocks at least that wide.
-    fn add_narrower(&self, dy: &mut [f32], group: &Group, chunk: &Range<usize>, from: usize) {
-        for (_, first) in group.members.iter().rev().skip(1).filter(|(w, _)| *w == from) {
-            let start = (first + chunk.start) * self.d;
-            let own = &self.grad[start..start + chunk.len() * self.d];
+    /// The gradient that reaches rows `rows` of the block whose output begins at row `output`.
+    fn output_grad(&self, output: usize, rows: &Range<usize>) -> &[f32] {
+        let (d, start) = (self.sizes.d_model, output + rows.start);
+        &self.grad[start * d..(start + rows.len()) * d]
+    }
+
+    /// The one that reaches the widest block.
+    fn own(&self, group: &Group, rows: &Range<usize>) -> &[f32] {
+        self.output_grad(group.widest().output, rows)
+    }
+
+    /// Adds those that reach the narrower blocks of this width.
+    fn add_narrower(&self, dy: &mut [f32], group: &Group, rows: &Range<usize>, width: usize) {
+        for member in group.members.iter().rev().skip(1).filter(|m| m.width == width) {
+            let own = self.output_grad(member.output, rows);
             dy.iter_mut().zip(own).for_each(|(sum, v)| *sum += v);
         }
     }
 
-    /// The widest block's own gradient at output rows `chunk`.
-    fn own(&self, group: &Group, chunk: &Range<usize>) -> &[f32] {
-        let start = (group.output() + chunk.start) * self.d;
-        &self.grad[start..start + chunk.len() * self.d]
+    /// Adds the group's part to the gradient of x, and turns its activations into gradients.
+    fn input_gradients<'a>(
+        &self,
+        group: &Group,
+        dx: &mut [f32],
+        mut all: Activations<'a>,
+    ) -> Activations<'a> {
+        let (d, n) = (self.sizes.d_model, group.input.len());
+        let len = (ROWS * group.widest().width).max(1);
+        let mut gates = chunks(all.gate.as_deref_mut(), len);
+        let parts = all.up.chunks_mut(len).zip(all.h.chunks_mut(len));
+        let dx = dx[group.input.start * d..group.input.end * d].chunks_mut(ROWS * d);
+        let task = |(i, ((up, h), dx)): (usize, _)| BackwardTask {
+            rows: i * ROWS..((i + 1) * ROWS).min(n),
+            activations: Activations { up, gate: gates.next().flatten(), h },
+            dx,
+        };
+        let tasks: Vec<_> = parts.zip(dx).enumerate().map(task).collect();
+        drop(gates);
+        tasks.into_par_iter().for_each(|task| self.run(group, task));
+        all
     }
 
-    /// Gradients of a chunk's rows of x, up and gate, and the activation, which the weights' need.
-    fn chunk(&self, group: &Group, chunk: &Range<usize>) {
-        let (d, rows, widest) = (self.d, chunk.len(), group.widest());
-        let Weights { up, between, down } = self.weights;
-        let (at, len) = (group.saved + chunk.start * widest, rows * widest);
-        let [saved_up, saved_gate, activations] = self.saved;
-        // SAFETY: this task alone touches this chunk's activations and its rows of dx.
-        let (u, h, dx) = unsafe {
-            let dx = self.dx.slice((group.input.start + chunk.start) * d, rows * d);
-            (saved_up.slice(at, len), activations.slice(at, len), dx)
-        };
-        let shared = group.members.len() > 1;
-        let mut dy = if shared { self.own(group, chunk).to_vec() } else { Vec::new() };
-        let pieces = group.pieces(WIDTH);
-        for piece in pieces.iter().rev() {
-            self.add_narrower(&mut dy, group, chunk, piece.end);
-            let dy = if shared { &dy[..] } else { self.own(group, chunk) };
-            let (first, w) = (piece.start * d, piece.len());
-            let size = Size { m: rows, n: w, k: d };
-            let down = Mat::rows(&down[first..], d).t();
+    fn run(&self, group: &Group, task: BackwardTask<'_>) {
+        let BackwardTask { rows: chunk, activations, dx } = task;
+        let Activations { up: u, mut gate, h } = activations;
+        let (s, weights, widest) = (self.sizes, self.weights, group.widest().width);
+        let (d, rows) = (s.d_model, chunk.len());
+        let mut sums = (group.members.len() > 1).then(|| self.own(group, &chunk).to_vec());
+        for piece in group.pieces(UNITS).iter().rev() {
+            if let Some(sums) = &mut sums {
+                self.add_narrower(sums, group, &chunk, piece.end);
+            }
+            let dy = sums.as_deref().unwrap_or_else(|| self.own(group, &chunk));
+            let size = Size { m: rows, n: piece.len(), k: d };
+            let down = weights.down(piece, s);
             product(&mut h[piece.start..], widest, Mat::rows(dy, d), down, size, NEW);
             let line = |i: usize| i * widest + piece.start..i * widest + piece.end;
-            let size = Size { m: rows, n: d, k: w };
-            match between {
-                Between::Gate(gate) => {
-                    // SAFETY: as above.
-                    let g = unsafe { saved_gate.slice(at, len) };
+            let size = Size { m: rows, n: d, k: piece.len() };
+            match (&mut gate, s.gate) {
+                (Some(g), Some(act)) => {
                     for i in 0..rows {
-                        swiglu_backward_in_place(&mut g[line(i)], &mut u[line(i)], &mut h[line(i)]);
+                        let (g, u, h) = (&mut g[line(i)], &mut u[line(i)], &mut h[line(i)]);
+                        glu_backward_in_place(act, g, u, h);
                     }
                     let dg = Mat::rows(&g[piece.start..], widest);
-                    product(dx, d, dg, Mat::rows(&gate[first..], d), size, ADD);
+                    product(dx, d, dg, weights.gate(piece, s), size, ADD);
                 }
-                Between::Bias(_) => {
+                _ => {
                     for i in 0..rows {
                         gelu_backward_in_place(&mut u[line(i)], &mut h[line(i)]);
                     }
                 }
             }
             let du = Mat::rows(&u[piece.start..], widest);
-            product(dx, d, du, Mat::rows(&up[first..], d), size, ADD);
+            product(dx, d, du, weights.up(piece, s), size, ADD);
         }
     }
 
-    /// Adds the group's part to the gradients of the weights' rows up to its widest width.
-    fn weight_gradients(&self, group: &Group, [d_up, d_between, d_down]: [Shared; 3]) {
-        let (d, n, widest) = (self.d, group.input.len(), group.widest());
+    /// Adds the group's part to the gradients of up, inner and down, up to its widest width.
+    fn weight_gradients(
+        &self,
+        group: &Group,
+        Activations { up: u, gate: g, h }: Activations<'_>,
+        [mut d_up, mut d_inner, d_down]: [&mut [f32]; 3],
+    ) {
+        let (Sizes { d_model: d, d_ff, .. }, n) = (self.sizes, group.input.len());
+        let (widest, all) = (group.widest().width, 0..n);
+        let (own, sums) = (self.own(group, &all), self.by_width(group, &all));
         let x = Mat::rows(&self.x[group.input.start * d..], d);
-        // SAFETY: nobody writes the activations any more.
-        let values = |saved: Shared| unsafe { &*saved.slice(group.saved, n * widest) };
-        let [u, g, h] = self.saved;
-        let all = 0..n;
-        let gradients = self.by_width(group, &all);
-        let own = self.own(group, &all);
-        let is_gate = self.weights.between.is_gate();
-        let matrices = if is_gate { 3 } else { 2 };
-        let tasks: Vec<(usize, Range<usize>)> = group
-            .pieces((widest / 4).clamp(*WEIGHT_ROWS.start(), *WEIGHT_ROWS.end()))
-            .into_iter()
-            .flat_map(|piece| (0..matrices).map(move |matrix| (matrix, piece.clone())))
-            .collect();
-        tasks.into_par_iter().for_each(|(matrix, piece)| {
-            let wider = gradients.iter().find(|(from, _)| piece.end > *from);
-            let dy = wider.map_or(own, |(_, dy)| dy);
-            let (target, saved, right) = match matrix {
-                0 => (d_up, u, x),
-                1 => (d_down, h, Mat::rows(dy, d)),
-                _ => (d_between, g, x),
-            };
-            let left = values(saved);
-            if matrix == 0 && !is_gate {
-                // SAFETY: this task alone writes these entries of the bias' gradient.
-                let sums = unsafe { d_between.slice(piece.start, piece.len()) };
-                for row in left.chunks(widest) {
-                    sums.iter_mut().zip(&row[piece.clone()]).for_each(|(sum, v)| *sum += v);
+        let (u, g, h) = (&*u, g.as_deref(), &*h);
+        let mut d_down = Target::new(d_down, d_ff);
+        let mut tasks = Vec::new();
+        let longest = (widest / 4).clamp(*WEIGHT_UNITS.start(), *WEIGHT_UNITS.end());
+        for piece in group.pieces(longest) {
+            let w = piece.len();
+            let dy = sums.iter().find(|(next, _)| piece.end > *next).map_or(own, |(_, dy)| dy);
+            let target = Target::new(take(&mut d_up, w * d), d);
+            let bias = g.is_none().then(|| take(&mut d_inner, w));
+            let left = Mat::rows(&u[piece.start..], widest).t();
+            tasks.push(WeightTask { target, left, right: x, bias });
+            let (target, others) = d_down.split_cols(w);
+            d_down = others;
+            let (left, right) = (Mat::rows(dy, d).t(), Mat::rows(&h[piece.start..], widest));
+            tasks.push(WeightTask { target, left, right, bias: None });
+            if let Some(g) = g {
+                let target = Target::new(take(&mut d_inner, w * d), d);
+                let left = Mat::rows(&g[piece.start..], widest).t();
+                tasks.push(WeightTask { target, left, right: x, bias: None });
+            }
+        }
+        tasks.into_par_iter().for_each(|task| {
+            if let Some(sums) = task.bias {
+                for row in task.left.values.chunks(widest) {
+                    sums.iter_mut().zip(row).for_each(|(sum, v)| *sum += v);
                 }
             }
-            // SAFETY: this task alone writes these rows of this matrix.
-            let target = unsafe { target.slice(piece.start * d, piece.len() * d) };
-            let left = Mat::rows(&left[piece.start..], widest).t();
-            product(target, d, left, right, Size { m: piece.len(), n: d, k: n }, ADD);
+            write_product(task.target, task.left, task.right, n, ADD);
         });
     }
 
-    /// For a group of several widths: (width of the next narrower block, gradient of the output
-    /// above it), widest first.
+    /// For a group of several widths: the gradient of the output above each next narrower width,
+    /// as (that width, gradient), widest first.
     fn by_width(&self, group: &Group, all: &Range<usize>) -> Vec<(usize, Vec<f32>)> {
         if group.members.len() == 1 {
             return Vec::new();
         }
-        let mut widths: Vec<usize> = group.members.iter().map(|(width, _)| *width).collect();
+        let mut widths: Vec<usize> = group.members.iter().map(|member| member.width).collect();
         widths.dedup();
         let mut dy = self.own(group, all).to_vec();
         let mut sums = Vec::new();
@@ -386,4 +409,13 @@ impl Backward<'_> {
         }
         sums
     }
+}
+
+/// The gradient of some hidden units' part of one matrix: adds `left · right` to it.
+struct WeightTask<'a> {
+    target: Target<'a>,
+    left: Mat<'a>,
+    right: Mat<'a>,
+    /// Where the columns of what left is the transpose of are summed: the bias of up.
+    bias: Option<&'a mut [f32]>,
 }

@@ -1,11 +1,10 @@
-//! What the kernels share: slices of tensors, strided products, vectorised loops.
+//! What the kernels share: slices of tensors, vectorised loops.
 
 use burn::backend::{
     TensorMetadata,
     flex::{FlexTensor, Layout},
 };
 use burn::tensor::{Bytes, DType, Shape};
-use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 use rayon::prelude::*;
 
 /// The values of a tensor, row-major; copies only what is not laid out so.
@@ -13,10 +12,7 @@ pub(super) struct Values(FlexTensor);
 
 impl Values {
     pub(super) fn of(t: FlexTensor) -> Self {
-        Self(match t.is_contiguous() {
-            true => t,
-            false => t.to_contiguous(),
-        })
+        Self(if t.is_contiguous() { t } else { t.to_contiguous() })
     }
 
     pub(super) fn get(&self) -> &[f32] {
@@ -59,138 +55,6 @@ pub(super) fn zeros(n: usize) -> Vec<f32> {
     // SAFETY: all n were written.
     unsafe { values.set_len(n) };
     values
-}
-
-/// A matrix inside a slice: element (i, j) lies at `i·row + j·col`.
-#[derive(Clone, Copy)]
-pub(super) struct Mat<'a> {
-    pub values: &'a [f32],
-    pub row: usize,
-    pub col: usize,
-}
-
-impl<'a> Mat<'a> {
-    /// Rows of `row` values each, of which the first columns are used.
-    pub(super) fn rows(values: &'a [f32], row: usize) -> Self {
-        Self { values, row, col: 1 }
-    }
-
-    pub(super) fn t(self) -> Self {
-        Self { row: self.col, col: self.row, ..self }
-    }
-
-    /// Without what lies before element `start` of its slice.
-    fn skip(self, start: usize) -> Self {
-        Self { values: &self.values[start..], ..self }
-    }
-
-    fn check(&self, rows: usize, cols: usize) {
-        let last = (rows.max(1) - 1) * self.row + (cols.max(1) - 1) * self.col;
-        assert!(rows * cols == 0 || last < self.values.len(), "matrix lies inside its slice");
-    }
-}
-
-/// Sizes of a product `[m, k] · [k, n]`.
-#[derive(Clone, Copy)]
-pub(super) struct Size {
-    pub m: usize,
-    pub n: usize,
-    pub k: usize,
-}
-
-/// How a product is written.
-#[derive(Clone, Copy)]
-pub(super) struct Write {
-    /// Adds to what is there.
-    pub add: bool,
-    /// Factor on the product.
-    pub factor: f32,
-    /// On all cores, or on this one.
-    pub parallel: bool,
-}
-
-/// Rows or columns of a shared product that one task writes: a quarter, so that small ones fill the
-/// cores too, but enough to be a product and few enough to stay in the cache.
-fn part_of(n: usize) -> usize {
-    (n / 4).clamp(32, 128)
-}
-
-/// `dst = factor · a · b`, or adds it: dst has rows of `dst_row` values.
-pub(super) fn product(dst: &mut [f32], dst_row: usize, a: Mat<'_>, b: Mat<'_>, s: Size, w: Write) {
-    a.check(s.m, s.k);
-    b.check(s.k, s.n);
-    Mat::rows(dst, dst_row).check(s.m, s.n);
-    if s.m * s.n == 0 {
-        return;
-    }
-    let dst = Shared::new(dst);
-    // SAFETY: the checks above keep every access inside the three slices; dst is exclusive, and
-    // parts do not overlap.
-    let part = |start, a, b, size| unsafe { one_core(dst.at(start), dst_row, a, b, size, w) };
-    let parts = |n: usize| {
-        let len = part_of(n);
-        let ranges = (0..n.div_ceil(len)).into_par_iter();
-        ranges.map(move |i| (i * len, len.min(n - i * len)))
-    };
-    match (w.parallel, s.m > s.n) {
-        (false, _) => part(0, a, b, s),
-        (true, true) => parts(s.m).for_each(|(first, m)| {
-            part(first * dst_row, a.skip(first * a.row), b, Size { m, ..s });
-        }),
-        (true, false) => parts(s.n).for_each(|(first, n)| {
-            part(first, a, b.skip(first * b.col), Size { n, ..s });
-        }),
-    }
-}
-
-/// The product on this core, by the library that is faster at its layout: faer has the quicker
-/// loops (AVX-512 where there is), gemm the quicker way to bring a transposed left factor into
-/// order.
-///
-/// # Safety
-/// All accesses that follow from strides and sizes are valid, and nobody else touches dst.
-unsafe fn one_core(dst: *mut f32, dst_row: usize, a: Mat<'_>, b: Mat<'_>, s: Size, w: Write) {
-    let Size { m, n, k } = s;
-    let (a_ptr, b_ptr) = (a.values.as_ptr(), b.values.as_ptr());
-    let [dst_row, a_row, a_col, b_row, b_col] =
-        [dst_row, a.row, a.col, b.row, b.col].map(|stride| stride as isize);
-    if a.row < a.col {
-        // SAFETY: the caller's promise.
-        unsafe {
-            gemm::gemm(
-                m,
-                n,
-                k,
-                dst,
-                1,
-                dst_row,
-                w.add,
-                a_ptr,
-                a_col,
-                a_row,
-                b_ptr,
-                b_col,
-                b_row,
-                1.0,
-                w.factor,
-                false,
-                false,
-                false,
-                gemm::Parallelism::None,
-            );
-        }
-        return;
-    }
-    // SAFETY: the caller's promise.
-    let (dst, a, b) = unsafe {
-        (
-            MatMut::from_raw_parts_mut(dst, m, n, dst_row, 1),
-            MatRef::from_raw_parts(a_ptr, m, k, a_row, a_col),
-            MatRef::from_raw_parts(b_ptr, k, n, b_row, b_col),
-        )
-    };
-    let accumulate = if w.add { Accum::Add } else { Accum::Replace };
-    matmul(dst, accumulate, a, b, w.factor, Par::Seq);
 }
 
 /// eˣ in single precision, within 2 units in the last place; compiles to vector code.
@@ -319,32 +183,6 @@ vectorised! {
         for v in values.iter_mut() {
             *v *= factor;
         }
-    }
-}
-
-/// A pointer that several threads write through, each its own part.
-#[derive(Clone, Copy)]
-pub(super) struct Shared(*mut f32);
-
-// SAFETY: whoever calls `slice` promises that parts do not overlap.
-unsafe impl Send for Shared {}
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    pub(super) fn new(values: &mut [f32]) -> Self {
-        Self(values.as_mut_ptr())
-    }
-
-    /// Where an element lies.
-    fn at(self, start: usize) -> *mut f32 {
-        self.0.wrapping_add(start)
-    }
-
-    /// # Safety
-    /// The range lies inside the slice that this was made of, which outlives the result, and no
-    /// other thread touches the elements that the caller writes.
-    pub(super) unsafe fn slice<'a>(self, start: usize, len: usize) -> &'a mut [f32] {
-        unsafe { std::slice::from_raw_parts_mut(self.0.add(start), len) }
     }
 }
 

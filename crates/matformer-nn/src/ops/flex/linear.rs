@@ -2,7 +2,10 @@
 
 use burn::backend::{TensorMetadata, flex::FlexTensor};
 
-use super::kernel::{Mat, Size, Values, Write, product, tensor, zeros};
+use super::{
+    kernel::{Values, tensor, zeros},
+    product::{Mat, Size, Write, product},
+};
 
 const PARALLEL: Write = Write { add: false, factor: 1.0, parallel: true };
 
@@ -15,12 +18,12 @@ pub(super) fn fits(x: &FlexTensor) -> bool {
 }
 
 pub(super) fn forward(x: FlexTensor, weight: FlexTensor) -> FlexTensor {
-    let ([n, k], [_, m]) = (x.shape().dims(), weight.shape().dims());
+    let ([rows, d_in], [d_out, _]) = (x.shape().dims(), weight.shape().dims());
     let [x, weight] = [x, weight].map(Values::of);
-    let mut y = zeros(n * m);
-    let (x, weight) = (Mat::rows(x.get(), k), Mat::rows(weight.get(), m));
-    product(&mut y, m, x, weight, Size { m: n, n: m, k }, PARALLEL);
-    tensor(y, &[n, m])
+    let mut y = zeros(rows * d_out);
+    let (x, weight) = (Mat::rows(x.get(), d_in), Mat::rows(weight.get(), d_in));
+    product(&mut y, d_out, x, weight.t(), Size { m: rows, n: d_out, k: d_in }, PARALLEL);
+    tensor(y, &[rows, d_out])
 }
 
 pub(super) fn backward(
@@ -28,12 +31,12 @@ pub(super) fn backward(
     weight: FlexTensor,
     grad: FlexTensor,
 ) -> (FlexTensor, FlexTensor) {
-    let ([n, k], [_, m]) = (x.shape().dims(), weight.shape().dims());
+    let ([rows, d_in], [d_out, _]) = (x.shape().dims(), weight.shape().dims());
     let [x, weight, grad] = [x, weight, grad].map(Values::of);
-    let (mut dx, mut dw) = (zeros(n * k), zeros(k * m));
-    let (x, grad) = (Mat::rows(x.get(), k), Mat::rows(grad.get(), m));
-    let weight = Mat::rows(weight.get(), m);
-    product(&mut dx, k, grad, weight.t(), Size { m: n, n: k, k: m }, PARALLEL);
-    product(&mut dw, m, x.t(), grad, Size { m: k, n: m, k: n }, PARALLEL);
-    (tensor(dx, &[n, k]), tensor(dw, &[k, m]))
+    let (mut dx, mut dw) = (zeros(rows * d_in), zeros(d_out * d_in));
+    let (x, grad) = (Mat::rows(x.get(), d_in), Mat::rows(grad.get(), d_out));
+    let weight = Mat::rows(weight.get(), d_in);
+    product(&mut dx, d_in, grad, weight, Size { m: rows, n: d_in, k: d_out }, PARALLEL);
+    product(&mut dw, d_in, grad.t(), x, Size { m: d_out, n: d_in, k: rows }, PARALLEL);
+    (tensor(dx, &[rows, d_in]), tensor(dw, &[d_out, d_in]))
 }

@@ -13,315 +13,200 @@ mod ffn;
 mod kernel;
 mod linear;
 mod norm;
+mod product;
 mod rope;
 
-use burn::backend::{
-    Flex,
-    flex::FlexTensor,
-    tensor::{FloatTensor, IntTensor},
-};
+use burn::backend::{Flex, flex::FlexTensor};
 use burn::tensor::DType;
 
-use ffn::Between;
-
-use crate::ops::divergence::Operands;
-
-use super::{AdamWStep, AttentionSpec, Divergence, FfnSpec, NnBackend, StepBackend};
+use super::{
+    AdamWStep, AttentionSpec, CrossEntropySaved, Divergence, DivergenceTensors, FfnGradients,
+    FfnSaved, FfnSpec, FfnTensors, Gate, GluGradients, NnBackend, NnKernels, StepBackend,
+};
 use crate::ops;
-use kernel::tensor;
 
 /// Whether all tensors are f32: what the kernels are written for.
-fn all_f32(tensors: &[&FlexTensor]) -> bool {
+fn all_f32<const N: usize>(tensors: [&FlexTensor; N]) -> bool {
     tensors.iter().all(|t| t.dtype() == DType::F32)
 }
 
+/// Methods that have a kernel: it where the tensors in front of `;` are f32 and `if` holds,
+/// otherwise the composed body.
+macro_rules! kernels {
+    ($(
+        fn $name:ident($($float:ident),+ $(; $($arg:ident: $ty:ty),+)?) -> $out:ty
+        $(, if $when:expr)? => $kernel:expr, else $composed:expr;
+    )+) => {
+        $(
+            fn $name($($float: FlexTensor),+ $(, $($arg: $ty),+)?) -> $out {
+                if all_f32([$(&$float),+]) $(&& $when)? { $kernel } else { $composed }
+            }
+        )+
+    };
+}
+
+type Two = (FlexTensor, FlexTensor);
+type Three = (FlexTensor, FlexTensor, FlexTensor);
+
 impl NnBackend for Flex {
-    fn gqa(
-        q: FloatTensor<Self>,
-        k: FloatTensor<Self>,
-        v: FloatTensor<Self>,
-        spec: AttentionSpec,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        match all_f32(&[&q, &k, &v]) {
-            true => attention::forward([q, k, v], &spec),
-            false => ops::attention::forward::<Self>(q, k, v, &spec),
+    fn gqa(q: FlexTensor, k: FlexTensor, v: FlexTensor, spec: AttentionSpec) -> FlexTensor {
+        Self::gqa_forward(q, k, v, &spec).0
+    }
+
+    fn ffn(x: FlexTensor, weights: FfnTensors<Self>, spec: FfnSpec) -> FlexTensor {
+        Self::ffn_forward(x, weights, &spec).0
+    }
+
+    fn divergence(tensors: DivergenceTensors<Self>, rule: Divergence) -> FlexTensor {
+        if all_f32(tensors.all()) {
+            divergence::forward(tensors, &rule)
+        } else {
+            ops::divergence::forward::<Self>(&tensors, &rule)
+        }
+    }
+
+    fn rms_norm(x: FlexTensor, weight: FlexTensor, eps: f64) -> FlexTensor {
+        Self::rms_norm_forward(x, weight, eps).0
+    }
+
+    fn standardize(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, eps: f64) -> FlexTensor {
+        Self::standardize_forward(x, weight, bias, eps).0
+    }
+
+    kernels! {
+        fn cross_entropy(hidden, weight; targets: FlexTensor) -> FlexTensor
+            => cross_entropy::forward(hidden, weight, targets),
+            else ops::cross_entropy::forward::<Self>(hidden, weight, targets).0;
+        fn glu(gate, up; act: Gate) -> FlexTensor
+            => activation::glu(gate, up, act),
+            else ops::activation::glu::<Self>(gate, up, act);
+        fn project(x, weight) -> FlexTensor, if linear::fits(&x)
+            => linear::forward(x, weight),
+            else ops::linear::forward::<Self>(x, weight);
+        fn rope(x, cos, sin; back: bool) -> FlexTensor
+            => rope::rotate(x, cos, sin, back),
+            else ops::rope::rotate::<Self>(x, cos, sin, back);
+    }
+}
+
+impl NnKernels for Flex {
+    fn divergence_forward(
+        tensors: DivergenceTensors<Self>,
+        rule: &Divergence,
+    ) -> (FlexTensor, Option<[FlexTensor; 2]>) {
+        if all_f32(tensors.all()) {
+            divergence::ahead(tensors, rule)
+        } else {
+            (ops::divergence::forward::<Self>(&tensors, rule), None)
+        }
+    }
+
+    fn divergence_backward(
+        tensors: DivergenceTensors<Self>,
+        ahead: Option<[FlexTensor; 2]>,
+        grad: FlexTensor,
+        rule: &Divergence,
+    ) -> Two {
+        match ahead.and_then(|ahead| cross_entropy::scaled(ahead, &grad)) {
+            Some(found) => found,
+            None => ops::divergence::backward::<Self>(&tensors, grad, rule),
+        }
+    }
+
+    fn ffn_forward(
+        x: FlexTensor,
+        weights: FfnTensors<Self>,
+        spec: &FfnSpec,
+    ) -> (FlexTensor, FfnSaved<Self>) {
+        if all_f32([&x, &weights.up, &weights.inner, &weights.down]) && ffn::fits(spec) {
+            ffn::forward(x, weights, spec)
+        } else {
+            ops::nested_ffn::forward::<Self>(x, weights, spec)
+        }
+    }
+
+    fn ffn_backward(
+        x: FlexTensor,
+        weights: FfnTensors<Self>,
+        saved: FfnSaved<Self>,
+        grad: FlexTensor,
+        spec: &FfnSpec,
+    ) -> FfnGradients<Self> {
+        if all_f32([&x, &weights.up, &weights.inner, &weights.down]) && ffn::fits(spec) {
+            ffn::backward(x, weights, saved, grad, spec)
+        } else {
+            ops::nested_ffn::backward::<Self>(x, weights, saved, grad, spec)
         }
     }
 
     fn gqa_backward(
-        q: FloatTensor<Self>,
-        k: FloatTensor<Self>,
-        v: FloatTensor<Self>,
-        out: FloatTensor<Self>,
-        lse: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        spec: AttentionSpec,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        match all_f32(&[&q, &k, &v, &out, &grad]) {
-            true => attention::backward([q, k, v], out, lse, grad, &spec),
-            false => ops::attention::backward::<Self>([q, k, v], out, lse, grad, &spec),
+        [q, k, v]: [FlexTensor; 3],
+        out: FlexTensor,
+        lse: FlexTensor,
+        grad: FlexTensor,
+        spec: &AttentionSpec,
+    ) -> Three {
+        if all_f32([&q, &k, &v, &out, &grad]) {
+            attention::backward([q, k, v], out, lse, grad, spec)
+        } else {
+            ops::attention::backward::<Self>([q, k, v], out, lse, grad, spec)
         }
     }
 
-    fn cross_entropy(
-        hidden: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        targets: IntTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        match all_f32(&[&hidden, &weight]) {
-            true => cross_entropy::forward(hidden, weight, targets),
-            false => ops::cross_entropy::forward::<Self>(hidden, weight, targets),
-        }
-    }
-
-    fn cross_entropy_ahead(
-        hidden: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        targets: IntTensor<Self>,
-    ) -> Vec<FloatTensor<Self>> {
-        match all_f32(&[&hidden, &weight]) {
-            true => cross_entropy::ahead(hidden, weight, targets),
-            false => {
+    kernels! {
+        fn gqa_forward(q, k, v; spec: &AttentionSpec) -> Two
+            => attention::forward([q, k, v], spec),
+            else ops::attention::forward::<Self>(q, k, v, spec);
+        fn cross_entropy_forward(hidden, weight; targets: FlexTensor)
+            -> (FlexTensor, CrossEntropySaved<Self>)
+            => cross_entropy::ahead(hidden, weight, targets),
+            else {
                 let (nats, lse) = ops::cross_entropy::forward::<Self>(hidden, weight, targets);
-                vec![nats, lse]
-            }
-        }
-    }
-
-    fn cross_entropy_scaled(
-        d_hidden: FloatTensor<Self>,
-        d_weight: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-    ) -> Vec<FloatTensor<Self>> {
-        cross_entropy::scaled([d_hidden, d_weight], grad)
-    }
-
-    fn cross_entropy_backward(
-        hidden: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        targets: IntTensor<Self>,
-        lse: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        match all_f32(&[&hidden, &weight, &grad]) {
-            true => cross_entropy::backward(hidden, weight, targets, lse, grad),
-            false => ops::cross_entropy::backward::<Self>(hidden, weight, targets, lse, grad),
-        }
-    }
-
-    fn divergence(
-        hidden: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        teacher: FloatTensor<Self>,
-        teacher_weight: FloatTensor<Self>,
-        rule: Divergence,
-    ) -> FloatTensor<Self> {
-        let operands = Operands { hidden, weight, teacher, teacher_weight };
-        if all_f32(&operands.all()) {
-            divergence::forward(operands, &rule)
-        } else {
-            ops::divergence::forward::<Self>(&operands, &rule)
-        }
-    }
-
-    fn divergence_ahead(
-        hidden: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        teacher: FloatTensor<Self>,
-        teacher_weight: FloatTensor<Self>,
-        rule: Divergence,
-    ) -> Vec<FloatTensor<Self>> {
-        let operands = Operands { hidden, weight, teacher, teacher_weight };
-        if all_f32(&operands.all()) {
-            divergence::ahead(operands, &rule)
-        } else {
-            vec![ops::divergence::forward::<Self>(&operands, &rule)]
-        }
-    }
-
-    fn gated_ffn(
-        x: FloatTensor<Self>,
-        up: FloatTensor<Self>,
-        gate: FloatTensor<Self>,
-        down: FloatTensor<Self>,
-        spec: FfnSpec,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        match all_f32(&[&x, &up, &gate, &down]) && ffn::fits(&spec) {
-            true => ffn::forward(x, up, Between::Gate(gate), down, &spec),
-            false => ops::nested_ffn::gated_forward::<Self>(x, up, gate, down, &spec),
-        }
-    }
-
-    fn gated_ffn_backward(
-        x: FloatTensor<Self>,
-        up: FloatTensor<Self>,
-        gate: FloatTensor<Self>,
-        down: FloatTensor<Self>,
-        saved_up: FloatTensor<Self>,
-        saved_gate: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        spec: FfnSpec,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let saved = [saved_up, saved_gate];
-        match all_f32(&[&x, &up, &gate, &down, &grad]) && ffn::fits(&spec) {
-            true => ffn::backward(x, up, Between::Gate(gate), down, saved, grad, &spec),
-            false => {
-                ops::nested_ffn::gated_backward::<Self>(x, [up, gate, down], saved, grad, &spec)
-            }
-        }
-    }
-
-    fn plain_ffn(
-        x: FloatTensor<Self>,
-        up: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        down: FloatTensor<Self>,
-        spec: FfnSpec,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        match all_f32(&[&x, &up, &bias, &down]) && ffn::fits(&spec) {
-            true => {
-                let (y, saved, _) = ffn::forward(x, up, Between::Bias(bias), down, &spec);
-                (y, saved)
-            }
-            false => ops::nested_ffn::plain_forward::<Self>(x, up, bias, down, &spec),
-        }
-    }
-
-    fn plain_ffn_backward(
-        x: FloatTensor<Self>,
-        up: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        down: FloatTensor<Self>,
-        saved_up: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        spec: FfnSpec,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        match all_f32(&[&x, &up, &bias, &down, &grad]) && ffn::fits(&spec) {
-            true => {
-                let saved = [saved_up, tensor(Vec::new(), &[0])];
-                ffn::backward(x, up, Between::Bias(bias), down, saved, grad, &spec)
-            }
-            false => {
-                ops::nested_ffn::plain_backward::<Self>(x, [up, bias, down], saved_up, grad, &spec)
-            }
-        }
-    }
-
-    fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
-        match all_f32(&[&gate, &up]) {
-            true => activation::swiglu(gate, up),
-            false => ops::nested_ffn::swiglu::<Self>(gate, up),
-        }
-    }
-
-    fn swiglu_backward(
-        gate: FloatTensor<Self>,
-        up: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        match all_f32(&[&gate, &up, &grad]) {
-            true => activation::swiglu_backward(gate, up, grad),
-            false => ops::nested_ffn::swiglu_backward::<Self>(gate, up, grad),
-        }
-    }
-
-    fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
-        match all_f32(&[&x, &weight]) && linear::fits(&x) {
-            true => linear::forward(x, weight),
-            false => ops::linear::forward::<Self>(x, weight),
-        }
-    }
-
-    fn project_backward(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        match all_f32(&[&x, &weight, &grad]) {
-            true => linear::backward(x, weight, grad),
-            false => ops::linear::backward::<Self>(x, weight, grad),
-        }
-    }
-
-    fn rms_norm(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        eps: f64,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        match all_f32(&[&x, &weight]) {
-            true => norm::forward(x, weight, eps),
-            false => ops::rms_norm::forward::<Self>(x, weight, eps),
-        }
-    }
-
-    fn rms_norm_backward(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        match all_f32(&[&x, &weight, &grad]) {
-            true => norm::backward(x, weight, scale, grad),
-            false => ops::rms_norm::backward::<Self>(x, weight, scale, grad),
-        }
-    }
-
-    fn standardize(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        eps: f64,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        match all_f32(&[&x, &weight, &bias]) {
-            true => norm::layer_forward(x, weight, bias, eps),
-            false => ops::layer_norm::forward::<Self>(x, weight, bias, eps),
-        }
+                (nats, CrossEntropySaved { lse, ahead: None })
+            };
+        fn cross_entropy_backward(
+            hidden, weight; targets: FlexTensor, saved: CrossEntropySaved<Self>, grad: FlexTensor
+        ) -> Two
+            => cross_entropy::backward(hidden, weight, targets, saved, grad),
+            else ops::cross_entropy::backward::<Self>(hidden, weight, targets, saved.lse, grad);
+        fn glu_backward(gate, up, grad; act: Gate) -> GluGradients<FlexTensor>
+            => activation::glu_backward(gate, up, grad, act),
+            else ops::activation::glu_backward::<Self>(gate, up, grad, act);
+        fn project_backward(x, weight, grad) -> Two
+            => linear::backward(x, weight, grad),
+            else ops::linear::backward::<Self>(x, weight, grad);
+        fn rms_norm_forward(x, weight; eps: f64) -> Two
+            => norm::forward(x, weight, eps),
+            else ops::rms_norm::forward::<Self>(x, weight, eps);
+        fn rms_norm_backward(x, weight, scale, grad) -> Two
+            => norm::backward(x, weight, scale, grad),
+            else ops::rms_norm::backward::<Self>(x, weight, scale, grad);
+        fn standardize_forward(x, weight, bias; eps: f64) -> Three
+            => norm::layer_forward(x, weight, bias, eps),
+            else ops::layer_norm::forward::<Self>(x, weight, bias, eps);
     }
 
     fn standardize_backward(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        mean: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        match all_f32(&[&x, &weight, &grad]) {
-            true => norm::layer_backward(x, weight, [mean, scale], grad),
-            false => ops::layer_norm::backward::<Self>(x, weight, [mean, scale], grad),
-        }
-    }
-
-    fn rope(
-        x: FloatTensor<Self>,
-        cos: FloatTensor<Self>,
-        sin: FloatTensor<Self>,
-        back: bool,
-    ) -> FloatTensor<Self> {
-        match all_f32(&[&x, &cos, &sin]) {
-            true => rope::rotate(x, cos, sin, back),
-            false => ops::rope::rotate::<Self>(x, cos, sin, back),
+        x: FlexTensor,
+        weight: FlexTensor,
+        statistics: [FlexTensor; 2],
+        grad: FlexTensor,
+    ) -> Three {
+        if all_f32([&x, &weight, &grad]) {
+            norm::layer_backward(x, weight, statistics, grad)
+        } else {
+            ops::layer_norm::backward::<Self>(x, weight, statistics, grad)
         }
     }
 }
 
 impl StepBackend for Flex {
-    fn adamw(
-        values: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        first: FloatTensor<Self>,
-        second: FloatTensor<Self>,
-        step: AdamWStep,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        match all_f32(&[&values, &grad, &first, &second]) {
-            true => adamw::step(values, grad, first, second, &step),
-            false => ops::adamw::composed_step::<Self>(values, grad, first, second, &step),
-        }
-    }
-
-    fn sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        match all_f32(&[&x]) {
-            true => adamw::sum_of_squares(x),
-            false => ops::adamw::composed_sum_of_squares::<Self>(x),
-        }
+    kernels! {
+        fn adamw(values, grad, first, second; step: AdamWStep) -> Three
+            => adamw::step(values, grad, first, second, &step),
+            else ops::adamw::composed_step::<Self>(values, grad, first, second, &step);
+        fn sum_of_squares(x) -> FlexTensor
+            => adamw::sum_of_squares(x),
+            else ops::adamw::composed_sum_of_squares::<Self>(x);
     }
 }
