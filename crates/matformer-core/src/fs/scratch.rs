@@ -336,7 +336,7 @@ mod tests {
         writer.wait().unwrap();
         assert_eq!(scratch_names(dir.path()), 2, "nobody has removed them");
         sweep(dir.path()).unwrap();
-        assert_eq!(read_dir(dir.path()).unwrap(), [PathBuf::new(); 0]);
+        assert!(read_dir(dir.path()).unwrap().is_empty());
     }
 
     #[test]
