@@ -188,4 +188,30 @@ mod tests {
         let message = Names::load(&folder).unwrap_err().to_string();
         assert!(message.contains("named.json"), "{message}");
     }
+
+    #[test]
+    fn names_that_are_added_at_the_same_time_are_all_kept() {
+        const NAMES: usize = 40;
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path();
+        std::fs::write(folder.join(Manifest::FILE), "{}").unwrap();
+        let add = |of: &str| {
+            for i in 0..NAMES {
+                let named = Named {
+                    weights: "aa".into(),
+                    widths: Submodel::uniform(8, 2),
+                    found_by: "exact".into(),
+                    data: "d/a".into(),
+                    budgets: vec![],
+                };
+                Names::add(folder, &format!("{of}{i}"), named).unwrap();
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| add("a"));
+            scope.spawn(|| add("b"));
+        });
+        assert_eq!(Names::load(folder).unwrap().iter().count(), 2 * NAMES);
+        assert_eq!(fs::read_to_string(folder.join(Manifest::FILE)).unwrap(), "{}");
+    }
 }
