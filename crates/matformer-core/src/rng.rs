@@ -21,7 +21,7 @@ pub fn unit(rng: &mut ChaCha8Rng) -> f64 {
     (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// A uniform number in (0, 1], for use in a logarithm: [`unit`] of the same draw plus 2^-53.
+/// A uniform number in (0, 1], for use in a logarithm: [`unit()`] of the same draw plus 2^-53.
 pub fn unit_open(rng: &mut ChaCha8Rng) -> f64 {
     ((rng.next_u64() >> 11) as f64 + 1.0) / (1u64 << 53) as f64
 }
