@@ -62,6 +62,8 @@ fn killed(draw: &str, kills: usize) {
     let weights =
         |run: &str| std::fs::read(place.path(format!("{run}/model.safetensors"))).unwrap();
     for run in &finished {
+        let files = place.list(run);
+        assert!(!files.contains(".tmp-"), "{run}: what kills left is removed: {files}");
         assert!(weights(run) == weights("whole"), "{draw}, {run}: other weights than undisturbed");
     }
 }

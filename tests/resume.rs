@@ -201,6 +201,30 @@ fn two_processes_do_not_train_into_one_folder() {
 }
 
 #[test]
+fn a_resumed_run_removes_what_a_killed_last_save_left() {
+    use matformer::core::fs;
+
+    let place = Place::trained();
+    place.remove("run/matformer.json");
+    place.write("run/.tmp-model.safetensors-Ab3dE6", "half of the weights");
+    place.write("run/checkpoints/.tmp-step-000012-Ab3dE6/new/config.json", "{}");
+    // Somebody else is writing into the folder: this process.
+    let report = fs::scratch_dir(place.path("run/report")).unwrap();
+    fs::write_atomic_with(place.path("run/named.json"), |out| {
+        place.matformer(&["train", "run", "--resume"]).ok();
+        let files = place.list("run");
+        assert!(files.contains("matformer.json"), "{files}");
+        assert!(!files.contains("Ab3dE6"), "{files}");
+        assert!(files.contains(".tmp-named.json-"), "its writer is alive: {files}");
+        std::io::Write::write_all(out, b"{}")
+    })
+    .unwrap();
+    assert!(report.path().exists());
+    drop(report);
+    assert!(!place.list("run").contains(".tmp-"));
+}
+
+#[test]
 fn a_damaged_checkpoint_is_passed_over() {
     let expected = essence(&Place::trained(), "run");
     let place = Place::trained();

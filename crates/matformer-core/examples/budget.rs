@@ -1,5 +1,5 @@
-//! Which submodel fits a budget? For the paper's 850M model (arXiv 2310.07707 table 4), without a
-//! weight: `cargo run -p matformer-core --example budget -- 60%`
+//! Prints which submodel of the paper's 850M model (arXiv 2310.07707 table 4) fits a budget. It needs
+//! no weights: `cargo run -p matformer-core --example budget -- 60%`
 
 use matformer_core::{
     CostTable, Costs, Granularities, Resource, Result, Space, Submodel, SubmodelSpec, mix,
@@ -9,7 +9,7 @@ fn main() -> Result<()> {
     let (d_model, d_ff, n_layers, vocabulary) = (1536.0, 6144, 16, 256_000.0);
     let space = Space::new(n_layers, d_ff, 32, Granularities::default_for(d_ff)?)?;
 
-    // Attention is 4·d², an FFN of two matrices 2·d per hidden unit; embeddings count once.
+    // Attention has 4·d² parameters, an FFN of two matrices 2·d per hidden unit. The embedding is tied.
     let layers = [(4.0 * d_model * d_model, 2.0 * d_model); 16];
     let table = |resource, constant| CostTable::affine(resource, constant, &layers, d_ff);
     let costs = Costs::new(vec![

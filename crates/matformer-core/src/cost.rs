@@ -1,4 +1,4 @@
-//! What a submodel costs.
+//! Costs of submodels.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,19 +8,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Plan, Result, Submodel};
 
-/// What a cost counts. Prints, and stands in files, in `snake_case`; milliseconds are `ms`.
+/// What a cost counts. Its text form, also in files, is `snake_case`; milliseconds are `ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resource {
-    /// All parameters, a tied embedding once.
+    /// All parameters. A tied embedding counts once.
     Params,
-    /// All parameters but the embeddings (input and output).
+    /// All parameters except the embeddings (input and output).
     NonEmbedding,
     /// Parameters of the FFN matrices and their biases.
     Ffn,
-    /// Floating point operations of one token's forward pass at a given context.
+    /// Floating point operations of a forward pass per token, at a given context length.
     Flops,
-    /// Bytes of keys and values of one row at a given context.
+    /// Bytes of keys and values in the cache, per token.
     KvBytes,
     /// Measured milliseconds.
     #[serde(rename = "ms")]
@@ -28,7 +28,7 @@ pub enum Resource {
 }
 
 impl Resource {
-    /// All of them.
+    /// All resources.
     pub const ALL: [Self; 6] =
         [Self::Params, Self::NonEmbedding, Self::Ffn, Self::Flops, Self::KvBytes, Self::Millis];
 
@@ -49,21 +49,21 @@ impl Resource {
             Self::NonEmbedding => "non-embedding parameters",
             Self::Ffn => "FFN parameters",
             Self::Flops => "FLOPs",
-            Self::KvBytes => "bytes of keys and values",
+            Self::KvBytes => "bytes of keys and values per token",
             Self::Millis => "ms",
         }
     }
 
-    /// A cost to the thousandth: `188743680 non-embedding parameters`.
+    /// A cost with up to three decimals: `188743680 non-embedding parameters`.
     pub(crate) fn describe_exactly(self, cost: f64) -> String {
         format!("{} {}", (1000.0 * cost).round() / 1000.0, self.unit())
     }
 
-    /// A cost as people read it: `189M non-embedding parameters`, `8.25 ms`.
+    /// A cost with three significant digits: `189M non-embedding parameters`, `8.25 ms`.
     pub fn describe(self, cost: f64) -> String {
         let unit = self.unit();
         if self == Self::Millis {
-            // Three digits that count.
+            // Decimals for three significant digits.
             let places = (2.0 - cost.abs().max(1e-9).log10().floor()).clamp(0.0, 9.0) as usize;
             return format!("{cost:.places$} {unit}");
         }
@@ -101,25 +101,25 @@ impl FromStr for Resource {
     }
 }
 
-/// A cost as a constant plus one number per layer and width.
+/// A cost table: a constant plus one number per layer and width.
 ///
-/// Between two widths of the table costs are interpolated linearly, which is exact for parameters
-/// and FLOPs; outside them there is no cost.
+/// Between two widths of the table, costs are interpolated linearly, which is exact for parameters
+/// and FLOPs. Outside the range of its widths the table has no costs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CostTable {
-    /// What is counted.
+    /// What the table counts.
     pub resource: Resource,
-    /// What does not depend on any layer's width (embeddings, final norm, head).
+    /// The part that no layer's width changes (embeddings, final norm, head).
     pub constant: f64,
     /// The widths of the table's columns, ascending.
     pub widths: Vec<usize>,
-    /// `layers[i][j]`: cost of layer i at `widths[j]`.
+    /// `layers[i][j]` is the cost of layer i at `widths[j]`.
     pub layers: Vec<Vec<f64>>,
 }
 
 impl CostTable {
-    /// A table of straight lines: layer i costs `fixed + per_unit · width`, for widths from 0 to
-    /// `d_ff`, with `per_layer[i] = (fixed, per_unit)`.
+    /// A table of linear costs: layer i costs `fixed + per_unit · width` for widths from 0 to `d_ff`,
+    /// where `per_layer[i]` is `(fixed, per_unit)`.
     pub fn affine(
         resource: Resource,
         constant: f64,
@@ -131,11 +131,11 @@ impl CostTable {
         Self { resource, constant, widths: vec![0, d_ff], layers }
     }
 
-    /// Cost of the whole submodel.
+    /// The cost of a submodel.
     ///
     /// # Errors
     /// [`Error::LayerCount`] if the table has another number of layers, [`Error::OutsideTable`] if
-    /// it does not cover a width.
+    /// the table does not cover a width.
     pub fn cost(&self, submodel: &Submodel) -> Result<f64> {
         if submodel.n_layers() != self.layers.len() {
             return Err(Error::LayerCount {
@@ -151,15 +151,16 @@ impl CostTable {
         Ok(total)
     }
 
-    /// Cost of a plan's walk, in units of its input: what submodels share is counted once.
+    /// The cost of walking a plan, per unit of its input. What submodels share is counted once.
     ///
-    /// A layer costs its part that no width changes once per unit that enters it, and its widths
-    /// once per distinct input, at the widest block that reads it; the constant (the head) counts
-    /// once per unit that leaves. Exact for FLOPs; the table must start at width 0.
+    /// In each layer, the part that no width changes counts once per unit of the layer's input, and
+    /// the part that depends on the width counts once per distinct input, at the widest block that
+    /// reads it. The constant (the head) counts once per unit of the last layer's output. This is
+    /// exact for FLOPs. The table must start at width 0.
     ///
     /// # Errors
     /// [`Error::LayerCount`] if the table has another number of layers, [`Error::OutsideTable`] if
-    /// it does not cover a width, 0 included.
+    /// the table does not cover a width, 0 included.
     pub fn plan(&self, plan: &Plan) -> Result<f64> {
         if plan.n_layers() != self.layers.len() {
             return Err(Error::LayerCount {
@@ -179,7 +180,7 @@ impl CostTable {
         Ok(total)
     }
 
-    /// Cost of one layer at one width.
+    /// The cost of one layer at one width.
     ///
     /// # Errors
     /// [`Error::OutsideTable`].
@@ -205,7 +206,7 @@ impl CostTable {
             return Ok(c1);
         }
         let (w0, c0) = right.checked_sub(1).and_then(column).ok_or_else(outside)?;
-        // Multiplied before it is divided: whole numbers stay exact.
+        // Multiplied before divided, so that whole numbers stay exact.
         Ok(c0 + (c1 - c0) * (width - w0) as f64 / (w1 - w0) as f64)
     }
 }
@@ -217,13 +218,13 @@ pub struct Costs {
 }
 
 impl Costs {
-    /// Tables by what they count; of two that count the same the later stays.
+    /// Collects tables by resource. Of two tables for one resource the later one is kept.
     pub fn new(tables: Vec<CostTable>) -> Self {
         let by_resource = tables.into_iter().map(|table| (table.resource, table));
         Self { tables: by_resource.collect() }
     }
 
-    /// The same with one table more, or another for what it counts.
+    /// Adds a table, or replaces the one for the same resource.
     pub fn with(mut self, table: CostTable) -> Self {
         self.tables.insert(table.resource, table);
         self
@@ -232,14 +233,14 @@ impl Costs {
     /// The table of a resource.
     ///
     /// # Errors
-    /// [`Error::UnknownCost`] if it has not been measured or is not known.
+    /// [`Error::UnknownCost`] if there is no table for it.
     pub fn get(&self, resource: Resource) -> Result<&CostTable> {
         self.tables
             .get(&resource)
             .ok_or_else(|| Error::UnknownCost { resource, known: self.resources() })
     }
 
-    /// The resources with a table.
+    /// The resources that have a table.
     pub fn resources(&self) -> Vec<Resource> {
         self.tables.keys().copied().collect()
     }
@@ -265,10 +266,10 @@ mod tests {
         let cost = |submodels: &[Submodel]| table.plan(&Plan::merged(submodels).unwrap()).unwrap();
         let (small, large) = (submodel([8, 8]), submodel([64, 64]));
         assert_eq!(cost(std::slice::from_ref(&small)), table.cost(&small).unwrap());
-        // Layer 0 runs once, at its widest; the rest twice.
+        // Layer 0 runs once, at its widest. The rest runs twice.
         let separate = table.cost(&small).unwrap() + table.cost(&large).unwrap();
         assert_eq!(cost(&[small.clone(), large.clone()]), separate - (10.0 + 8.0));
-        // Equal up to the last layer, which shares its input.
+        // Only the last layer differs, and its input is shared.
         assert_eq!(
             cost(&[submodel([8, 8]), submodel([8, 64])]),
             (10.0 + 8.0) + (20.0 + 2.0 * 64.0) + 2.0 * 100.0
@@ -280,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn measured_tables_interpolate_and_end() {
+    fn measured_tables_interpolate_within_their_range_only() {
         let table = CostTable {
             resource: Resource::Millis,
             constant: 1.0,
@@ -298,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn costs_say_what_is_missing() {
+    fn a_missing_table_is_an_error_that_names_the_known_ones() {
         let costs = Costs::new(vec![CostTable::affine(Resource::Ffn, 0.0, &[(0.0, 1.0)], 8)]);
         assert_eq!(costs.get(Resource::Ffn).unwrap().resource, Resource::Ffn);
         let error = costs.get(Resource::Millis).unwrap_err();
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn resources_print_as_they_stand_in_files() {
+    fn resources_have_one_text_form_in_print_and_in_files() {
         for resource in Resource::ALL {
             assert_eq!(resource.to_string().parse::<Resource>().unwrap(), resource);
             assert_eq!(serde_json::to_value(resource).unwrap(), resource.to_string());
@@ -319,13 +320,17 @@ mod tests {
     }
 
     #[test]
-    fn costs_are_described_in_three_digits() {
+    fn costs_are_described_with_three_significant_digits() {
         let describe = |cost| Resource::NonEmbedding.describe(cost);
         assert_eq!(describe(188_743_680.0), "189M non-embedding parameters");
         assert_eq!(describe(1_234_567.0), "1.23M non-embedding parameters");
         assert_eq!(describe(1.2e9), "1.20B non-embedding parameters");
         assert_eq!(Resource::Flops.describe(1.2e9), "1.20G FLOPs");
         assert_eq!(describe(12.0), "12 non-embedding parameters");
+        assert_eq!(
+            Resource::KvBytes.describe(196_608.0),
+            "197k bytes of keys and values per token"
+        );
         assert_eq!(Resource::Millis.describe(8.25), "8.25 ms");
         assert_eq!(Resource::Millis.describe(0.0522), "0.0522 ms");
         assert_eq!(Resource::Millis.describe(1234.5), "1234 ms");

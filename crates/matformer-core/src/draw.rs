@@ -1,4 +1,4 @@
-//! Draws: which submodels one optimizer step trains, as a pure function of (seed, step).
+//! Draws: which submodels an optimizer step trains, as a pure function of (seed, step).
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,36 +8,36 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{Error, Result, Space, Submodel, rng};
 
-/// The paper's second choice of probabilities, which beats the fixed-size twins at all four widths
-/// of the 850M model (arXiv 2310.07707v2 table 6, last row).
+/// The paper's second choice of probabilities, with which all four granularities of the 850M model
+/// beat baselines of the same size (arXiv 2310.07707v2 table 6, last row).
 const XL_HEAVY: [f64; 4] = [0.17, 0.20, 0.22, 0.41];
 
-/// An objective: which submodels a step trains, and with what weights.
+/// A training objective: which submodels a step trains, and with which loss weights.
 ///
-/// In files it is its text form: `"sampled"`, `"sampled-xl-heavy"`, `"sampled:0.1/0.2/0.3/0.4"`,
+/// In files it has its text form: `"sampled"`, `"sampled-xl-heavy"`, `"sampled:0.1/0.2/0.3/0.4"`,
 /// `"joint"`, `"joint-separate"`, `"sandwich"`, `"sandwich:2"`, `"per-layer"`, `"baseline:S"`;
-/// a table such as `{ kind = "sampled", probabilities = [0.1, 0.2, 0.3, 0.4] }` is read as well.
+/// a table such as `{ kind = "sampled", probabilities = [0.1, 0.2, 0.3, 0.4] }` can be read too.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Draw {
-    /// One granularity per step, in all layers: what the paper trains with (arXiv 2310.07707v2 p. 5).
+    /// One granularity per step, in all layers: the objective of the paper (arXiv 2310.07707v2 p. 5).
     Sampled {
-        /// One probability per granularity, from the narrowest to the widest; `None` is uniform.
+        /// One probability per granularity, from the narrowest to the widest. `None` is uniform.
         probabilities: Option<Vec<f64>>,
     },
     /// All granularities on the same batch.
     Joint,
-    /// All granularities, each on a batch of its own (DynaBERT-style, arXiv 2310.07707v2
-    /// p. 16).
+    /// All granularities, each on its own batch (DynaBERT-style, arXiv 2310.07707v2 p. 16).
     JointSeparate,
-    /// The narrowest, the widest and some others on the same batch (US-Nets, arXiv 1903.05134).
+    /// The narrowest, the widest and some random others on the same batch (US-Nets, arXiv
+    /// 1903.05134).
     Sandwich {
-        /// How many different granularities between the two.
+        /// The number of different granularities between the two.
         random: usize,
     },
-    /// One submodel per step whose layers each draw a granularity of their own, uniformly
-    /// (OFA-style, arXiv 2310.07707v2 p. 16).
+    /// One submodel per step, for which each layer draws its own granularity uniformly (OFA-style,
+    /// arXiv 2310.07707v2 p. 16).
     PerLayer,
-    /// One fixed granularity: the twin that elastic training is compared with.
+    /// One fixed granularity: the baseline for elastic training.
     Baseline {
         /// The granularity's name.
         granularity: String,
@@ -47,16 +47,16 @@ pub enum Draw {
 /// What one optimizer step trains.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepDraw {
-    /// Submodels and their weights, ascending. Weights sum to 1: the step's loss is the mean of
-    /// the submodels' losses. MatFormer-OLMo and scenic's MatViT sum them instead, which clips a
-    /// gradient that is up to as many times larger as there are terms.
+    /// Submodels in ascending order, with loss weights that sum to 1: the step's loss is the mean of
+    /// the submodels' losses. MatFormer-OLMo and scenic's MatViT use the sum of the losses. With n
+    /// terms its gradient is up to n times as large, and so gradient clipping acts differently.
     pub terms: Vec<(Submodel, f64)>,
-    /// Whether each term has a batch of its own; otherwise all share one.
+    /// Whether each term has its own batch. Otherwise all terms share one batch.
     pub separate_batches: bool,
 }
 
 impl Default for Draw {
-    /// `sampled`, uniformly.
+    /// `sampled` with uniform probabilities.
     fn default() -> Self {
         Self::Sampled { probabilities: None }
     }
@@ -69,7 +69,7 @@ impl Draw {
         Self::Sampled { probabilities: Some(XL_HEAVY.to_vec()) }
     }
 
-    /// Whether the objective fits the granularities.
+    /// Checks that the objective fits the granularities.
     ///
     /// # Errors
     /// [`Error::Draw`].
@@ -109,9 +109,9 @@ impl Draw {
         }
     }
 
-    /// What this step trains: a pure function, the same on every rank.
+    /// What this step trains. It is a pure function, so every rank gets the same result.
     ///
-    /// An objective that [`validate`](Draw::validate) refuses may give no terms.
+    /// There may be no terms if [`validate`](Draw::validate) refuses the objective.
     pub fn at(&self, space: &Space, seed: u64, step: u64) -> StepDraw {
         let mut rng = rng::keyed(seed, "draw", step);
         let mut uniforms = space.uniforms();
@@ -125,7 +125,7 @@ impl Draw {
             }
             Self::Joint | Self::JointSeparate => uniforms,
             Self::Sandwich { random } => {
-                // Any but the two ends; what stays is a uniform choice.
+                // Removes random ones between the two ends; the rest is a uniform choice.
                 while uniforms.len().saturating_sub(2) > *random {
                     let inner = uniforms.len() - 2;
                     uniforms.remove(1 + rng::index(&mut rng, inner));
@@ -146,7 +146,7 @@ impl Draw {
         }
     }
 
-    /// An objective from its kind and what its table says beside.
+    /// The objective that a table describes.
     fn from_table(table: Table) -> Result<Self> {
         let Table { kind, probabilities, random, granularity } = table;
         let given = (probabilities.is_some(), random.is_some(), granularity.is_some());
@@ -166,7 +166,8 @@ impl Draw {
     }
 }
 
-/// The first index at which the running sum exceeds `u`, else the last with a probability.
+/// The first index at which the running sum exceeds `u`. If rounding keeps the sum below `u`, the
+/// last index with a probability above 0.
 fn weighted(probabilities: &[f64], u: f64) -> usize {
     let mut sum = 0.0;
     let exceeds = |p: &f64| {
@@ -248,7 +249,7 @@ impl<'de> Deserialize<'de> for Draw {
     }
 }
 
-/// What a table may say.
+/// The keys of a table.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
@@ -258,7 +259,7 @@ struct Table {
     granularity: Option<String>,
 }
 
-/// A visitor rather than an untagged enum, whose errors would not say what is wrong.
+/// A visitor: the errors of an untagged enum would not say what is wrong.
 struct TextOrTable;
 
 impl<'de> Visitor<'de> for TextOrTable {

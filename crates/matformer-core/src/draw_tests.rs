@@ -16,7 +16,7 @@ fn labels(draw: &str, seed: u64, step: u64) -> Vec<String> {
     draw.at(&space, seed, step).terms.iter().map(|(s, _)| space.label(s)).collect()
 }
 
-/// How often each granularity stands among the terms of the first 4000 steps.
+/// How often each granularity is a term in the first 4000 steps.
 fn counts(draw: &str) -> [usize; 4] {
     let all: Vec<_> = (0..4000).flat_map(|step| labels(draw, 1, step)).collect();
     ["S", "M", "L", "XL"].map(|name| all.iter().filter(|label| *label == name).count())
@@ -37,7 +37,7 @@ fn sampling_follows_its_probabilities() {
 }
 
 #[test]
-fn fixed_draws_are_what_they_say() {
+fn fixed_draws_have_the_same_terms_in_every_step() {
     assert_eq!(labels("joint", 3, 4), ["S", "M", "L", "XL"]);
     assert_eq!(labels("sandwich:0", 3, 4), ["S", "XL"]);
     assert_eq!(labels("sandwich:2", 3, 4), ["S", "M", "L", "XL"]);
@@ -47,7 +47,7 @@ fn fixed_draws_are_what_they_say() {
 }
 
 #[test]
-fn layers_draw_on_their_own() {
+fn layers_draw_independently() {
     let space = space();
     let mixed = |step| Draw::PerLayer.at(&space, 0, step).terms[0].0.uniform_width().is_none();
     assert!((0..100).filter(|&step| mixed(step)).count() > 90);
@@ -55,20 +55,20 @@ fn layers_draw_on_their_own() {
 
 #[test]
 fn the_sequence_is_pinned() {
-    // A change here changes every training run.
+    // If this changes, every training run changes.
     let drawn: Vec<_> = (0..8).flat_map(|step| labels("sampled", 0, step)).collect();
     assert_eq!(drawn, ["M", "S", "XL", "M", "S", "S", "S", "S"]);
 }
 
 #[test]
-fn the_end_of_the_range_has_a_probability() {
+fn the_end_of_the_range_never_draws_a_probability_of_zero() {
     assert_eq!(weighted(&[0.5, 0.4999, 0.0], 0.99999), 1);
     assert_eq!(weighted(&[0.0, 1.0], 0.0), 1);
     assert_eq!(weighted(&[], 0.5), 0);
 }
 
 #[test]
-fn misfits_are_refused() {
+fn draws_that_do_not_fit_the_granularities_are_refused() {
     let space = space();
     for (draw, expected) in [
         ("sampled:0.5/0.5", "draw `sampled:0.5/0.5`: 2 probabilities, expected 4"),

@@ -1,4 +1,4 @@
-//! What can go wrong in this crate.
+//! The errors of this crate.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,47 +8,47 @@ use crate::{Budget, Resource};
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong: each variant carries the thing, what was found and what was expected.
+/// The errors of this crate. A variant carries the thing, what was found and what was expected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A list of granularities is not ascending, or its names are not fit for use.
+    /// A list of granularities is not ascending, or a name in it is not valid.
     #[error("granularities: `{found}`, expected {expected}")]
     Granularities {
         /// The list as `name=width,…`.
         found: String,
-        /// What a list must be.
+        /// What is required.
         expected: String,
     },
-    /// The numbers that describe a model do not fit together.
+    /// The numbers that describe a model are not consistent.
     #[error("{what}: `{found}`, expected {expected}")]
     Space {
         /// The number's name.
         what: &'static str,
         /// Its value.
         found: usize,
-        /// What it must be.
+        /// What is required.
         expected: String,
     },
-    /// A name that is not a granularity's.
+    /// A name that no granularity has.
     #[error("unknown submodel: `{name}`, expected one of {}", quoted(known))]
     UnknownName {
         /// The name as typed.
         name: String,
-        /// The names that there are.
+        /// The names of the granularities.
         known: Vec<String>,
     },
-    /// A named submodel of other weights.
+    /// A named submodel that was found for other weights.
     #[error("submodel `{name}` was found for the weights {found}, the model has {expected}")]
     NamedForOthers {
         /// The name.
         name: String,
         /// Hash of the weights that it was found for.
         found: String,
-        /// Hash of the model's.
+        /// Hash of the model's weights.
         expected: String,
     },
-    /// A named submodel that costs more than when it got its name.
+    /// A named submodel that exceeds the budget in its name.
     #[error(
         "submodel `{name}` costs {}, its budget is {}",
         resource.describe(*cost),
@@ -57,11 +57,11 @@ pub enum Error {
     NamedTooDear {
         /// The name.
         name: String,
-        /// What is limited.
+        /// The resource of the budget.
         resource: Resource,
-        /// What it costs now.
+        /// Its cost now.
         cost: f64,
-        /// What it may cost.
+        /// The budget, in the resource's unit.
         limit: f64,
     },
     /// A submodel with the wrong number of layers.
@@ -69,9 +69,9 @@ pub enum Error {
     LayerCount {
         /// The submodel's text form.
         submodel: String,
-        /// Its layers.
+        /// Its number of layers.
         found: usize,
-        /// The model's layers.
+        /// The model's number of layers.
         expected: usize,
     },
     /// A width that the model cannot run.
@@ -82,27 +82,27 @@ pub enum Error {
     Width {
         /// The submodel's text form.
         submodel: String,
-        /// The width that does not fit.
+        /// The width that the model cannot run.
         width: usize,
-        /// What widths must be a multiple of.
+        /// Widths must be multiples of this, or a granularity's.
         multiple: usize,
-        /// The widest width.
+        /// The largest width.
         d_ff: usize,
     },
-    /// Text that is not what it should be.
+    /// Text that cannot be parsed.
     #[error("{what}: `{found}`, expected {expected}")]
     Parse {
-        /// What the text was read as.
+        /// What the text was parsed as.
         what: &'static str,
         /// The text.
         found: String,
-        /// The forms that it can have.
+        /// The valid forms.
         expected: String,
     },
-    /// A budget that not even the smallest submodel meets.
+    /// A budget below the cost of the smallest submodel.
     #[error("{}", too_small(*resource, *budget, submodel, *cost, *largest))]
     BudgetTooSmall {
-        /// What is counted.
+        /// The resource of the budget.
         resource: Resource,
         /// The budget, in the resource's unit.
         budget: f64,
@@ -113,82 +113,82 @@ pub enum Error {
         /// The largest submodel's cost.
         largest: f64,
     },
-    /// A resource without a cost table.
+    /// A resource for which there is no cost table.
     #[error("nothing was measured in `{resource}` for this model; known costs: {}", quoted(known))]
     UnknownCost {
-        /// The resource that was asked for.
+        /// The resource that was requested.
         resource: Resource,
-        /// The resources with a table.
+        /// The resources that have a table.
         known: Vec<Resource>,
     },
-    /// A cost table that was asked for a layer or width that it does not cover.
+    /// A layer or width that a cost table does not cover.
     #[error(
         "cost in `{resource}` of layer {layer} at width {width}: not in the table, expected {expected}"
     )]
     OutsideTable {
-        /// What the table counts.
+        /// The resource of the table.
         resource: Resource,
-        /// The layer, from 0.
+        /// The layer, counted from 0.
         layer: usize,
         /// The width.
         width: usize,
         /// What the table covers.
         expected: String,
     },
-    /// An objective that does not fit the granularities.
+    /// A draw that does not fit the granularities.
     #[error("draw `{draw}`: {found}, expected {expected}")]
     Draw {
         /// The draw's text form.
         draw: String,
         /// What does not fit.
         found: String,
-        /// What would.
+        /// What would fit.
         expected: String,
     },
-    /// A plan of nothing.
+    /// A plan without submodels.
     #[error("submodels: none, expected at least one")]
     NoSubmodels,
-    /// A file operation that failed; the source says why.
+    /// A file operation that failed. The source is the cause.
     #[error("cannot {action} `{}`", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What was tried: `read`, `write`, …
+        /// The operation: `read`, `write`, …
         action: &'static str,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A file whose JSON is not what it should be; the source says where and why.
+    /// A file whose JSON is not valid or not of the expected form. The source says where and why.
     #[error("cannot understand `{}` as {what}", path.display())]
     Json {
         /// The file.
         path: PathBuf,
-        /// What it should hold.
+        /// What it should contain.
         what: &'static str,
-        /// What the parser said.
+        /// The error of the parser.
         source: serde_json::Error,
     },
-    /// A line of a JSON lines file that is not what it should be; the source says why.
+    /// A line of `measurements.jsonl` that is not a measurement. The source says why.
     #[error("cannot understand line {line} of `{}` as a measurement", path.display())]
     JsonLine {
         /// The file.
         path: PathBuf,
-        /// The line, from 1.
+        /// The line, counted from 1.
         line: usize,
-        /// What the parser said.
+        /// The error of the parser.
         source: serde_json::Error,
     },
-    /// A file of a format version that this program does not know.
+    /// A file of a format version that this program cannot read.
     #[error("format_version of `{}`: {found}, expected {expected}", path.display())]
     FormatVersion {
         /// The file.
         path: PathBuf,
         /// Its version.
         found: u64,
-        /// The version that is known.
+        /// The version that this program reads.
         expected: u64,
     },
-    /// A file whose numbers do not fit together; the source says which.
+    /// A file whose numbers are not consistent. The source says which.
     #[error("contents of `{}`", path.display())]
     Contents {
         /// The file.
@@ -196,53 +196,38 @@ pub enum Error {
         /// What is wrong in it.
         source: Box<Error>,
     },
-    /// A measured number that files cannot hold.
+    /// A measured value that is NaN or infinite, which JSON cannot hold.
     #[error("measurement `{metric}` of `{submodel}`: {found}, expected a finite number")]
     NotFinite {
         /// The metric.
         metric: String,
         /// The submodel's label.
         submodel: String,
-        /// NaN or infinite.
+        /// The value.
         found: f64,
     },
 }
 
 impl Error {
-    /// What to do about it, where there is something to do: a sentence without a full stop.
+    /// What to do about it, if there is something to do: a sentence without a full stop. Hints that
+    /// name a command are in the command.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::UnknownName { name, .. } => Some(match crate::named::budgets_of(name) {
-                Some(budgets) => {
-                    let flags = budgets.iter().map(|budget| format!(" --budget {budget}"));
-                    format!("`matformer search MODEL{}` finds it", flags.collect::<String>())
-                }
-                None => {
-                    "a width `128`, runs of layers `64x1+128x4` or a budget `60%` also work".into()
-                }
-            }),
+            Self::UnknownName { .. } => Some(
+                "a width `128`, runs of layers `64x1+128x4` or a budget `60%` also work".into(),
+            ),
             Self::BudgetTooSmall { resource: of, cost, largest, .. } => {
                 let percent = (1000.0 * cost / largest).ceil() / 10.0;
                 Some(format!("`{}` is enough", Budget::Percent { percent, of: *of }))
             }
-            Self::UnknownCost { resource: Resource::Millis, .. } => Some(
-                "`matformer bench layers` measures it here; `60%`, `60%flops` and `1.2B` need no \
-                 measurement"
-                    .into(),
-            ),
-            Self::UnknownCost { .. } => Some("`60%`, `60%flops` and `1.2B` always work".into()),
+            Self::UnknownCost { .. } => {
+                Some("`60%`, `60%flops` and `1.2B` need no measurement".into())
+            }
             Self::FormatVersion { found, expected, .. } if found > expected => {
                 Some("a newer version wrote it: update this program".into())
             }
             Self::Json { what: crate::named::WHAT, .. } => {
                 Some("remove the file if it is damaged: searches name their winners again".into())
-            }
-            Self::NamedTooDear { .. } => Some(
-                "what it costs was measured again since: search again with `matformer search`"
-                    .into(),
-            ),
-            Self::NamedForOthers { .. } => {
-                Some("the model was trained on since: search again with `matformer search`".into())
             }
             Self::JsonLine { .. } => Some("remove the line if it is damaged".into()),
             Self::Contents { source, .. } => source.hint(),
@@ -251,7 +236,7 @@ impl Error {
     }
 }
 
-/// Numbers that differ are printed so that they do.
+/// The message of [`Error::BudgetTooSmall`], with enough digits that different numbers look different.
 fn too_small(of: Resource, budget: f64, submodel: &str, cost: f64, largest: f64) -> String {
     let percent = |x: f64, decimals: usize| format!("{:.decimals$} %", 100.0 * x / largest);
     let differ = (1..12).find(|n| percent(budget, *n) != percent(cost, *n)).unwrap_or(12);

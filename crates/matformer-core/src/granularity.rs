@@ -1,31 +1,31 @@
-//! Granularities: the ascending FFN widths that training saw.
+//! Granularities: the trained FFN widths.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// One trained FFN width and the name that people call it by.
+/// One trained FFN width and its name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Granularity {
-    /// A letter, then letters, digits, `-` or `_`: `S`, `XL`, `g3`.
+    /// The name: a letter, then letters, digits, `-` or `_`, such as `S`, `XL`, `g3`.
     pub name: String,
     /// FFN width in hidden units: the first `width` rows of the matrices.
     pub width: usize,
 }
 
-/// Granularities with ascending widths and unique names, at least one (arXiv 2310.07707v2 p. 4).
+/// One or more granularities with ascending widths and unique names (arXiv 2310.07707v2 p. 4).
 ///
-/// In files it is the plain list of [`Granularity`] and is checked when it is read.
+/// In files it is a plain list of [`Granularity`], which is checked when it is read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Granularity>", into = "Vec<Granularity>")]
 pub struct Granularities(Vec<Granularity>);
 
 impl Granularities {
-    /// Names the widths `S`, `M`, `L`, `XL` when there are four of them, else `g1` … `gn`.
+    /// Names the widths `S`, `M`, `L`, `XL` if there are four of them, otherwise `g1` … `gn`.
     ///
     /// # Errors
-    /// [`Error::Granularities`] unless there is a width and all are above 0 and ascending.
+    /// [`Error::Granularities`] if there are no widths, or if they are not positive and ascending.
     pub fn new(widths: &[usize]) -> Result<Self> {
         let name = |i: usize| match (widths.len(), i) {
             (4, 0) => "S".to_owned(),
@@ -38,10 +38,10 @@ impl Granularities {
         Self::try_from(widths.iter().enumerate().map(named).collect::<Vec<_>>())
     }
 
-    /// The paper's four: d_ff/8, /4, /2, /1 (arXiv 2310.07707v2 p. 5).
+    /// The four granularities of the paper: d_ff/8, /4, /2, /1 (arXiv 2310.07707v2 p. 5).
     ///
     /// # Errors
-    /// [`Error::Granularities`] unless `d_ff` is a multiple of 8 above 0.
+    /// [`Error::Granularities`] if `d_ff` is 0 or not a multiple of 8.
     pub fn default_for(d_ff: usize) -> Result<Self> {
         if !d_ff.is_multiple_of(8) {
             return Err(Error::Granularities {
@@ -52,28 +52,28 @@ impl Granularities {
         Self::new(&[d_ff / 8, d_ff / 4, d_ff / 2, d_ff])
     }
 
-    /// From the narrowest to the widest.
+    /// Iterates from the narrowest to the widest.
     pub fn iter(&self) -> std::slice::Iter<'_, Granularity> {
         self.0.iter()
     }
 
-    /// How many there are: at least 1.
+    /// The number of granularities, at least 1.
     #[allow(clippy::len_without_is_empty)] // never empty
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// The granularity of this name, if there is one.
+    /// The granularity with this name.
     pub fn get(&self, name: &str) -> Option<&Granularity> {
         self.iter().find(|g| g.name == name)
     }
 
-    /// The name of the granularity of exactly this width, if there is one.
+    /// The name of the granularity with exactly this width.
     pub fn name_of(&self, width: usize) -> Option<&str> {
         self.iter().find(|g| g.width == width).map(|g| g.name.as_str())
     }
 
-    /// The widths, ascending.
+    /// The widths in ascending order.
     pub fn widths(&self) -> Vec<usize> {
         self.iter().map(|g| g.width).collect()
     }
@@ -83,21 +83,21 @@ impl Granularities {
         self.iter().map(|g| g.name.as_str()).collect()
     }
 
-    /// The narrowest.
+    /// The narrowest granularity.
     pub fn smallest(&self) -> &Granularity {
-        &self.0[0] // never empty: the constructors refuse that
+        &self.0[0] // never empty: the constructors check that
     }
 
-    /// The widest.
+    /// The widest granularity.
     pub fn largest(&self) -> &Granularity {
-        &self.0[self.0.len() - 1] // never empty: the constructors refuse that
+        &self.0[self.0.len() - 1] // never empty: the constructors check that
     }
 }
 
 impl TryFrom<Vec<Granularity>> for Granularities {
     type Error = Error;
 
-    /// The one place where granularities are checked: also the way to give names of one's own.
+    /// Checks widths and names. Use it directly for names other than those of [`Granularities::new`].
     fn try_from(list: Vec<Granularity>) -> Result<Self> {
         let refuse = |expected: &str| {
             let found = list.iter().map(|g| format!("{}={}", g.name, g.width));
@@ -138,7 +138,8 @@ impl<'a> IntoIterator for &'a Granularities {
     }
 }
 
-/// Names start with a letter, so that a submodel's text form says by its first character what it is.
+/// Names start with a letter, because the first character of a submodel's text form decides its
+/// meaning.
 fn is_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
@@ -149,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn four_are_named_like_shirts_and_others_are_numbered() {
+    fn four_are_named_s_to_xl_and_others_are_numbered() {
         let four = Granularities::default_for(512).unwrap();
         assert_eq!(four.names(), ["S", "M", "L", "XL"]);
         assert_eq!(four.widths(), [64, 128, 256, 512]);
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_lists_are_refused() {
+    fn widths_that_are_not_positive_and_ascending_are_refused() {
         for widths in [&[][..], &[0, 1], &[2, 2], &[4, 2]] {
             assert!(Granularities::new(widths).is_err(), "{widths:?}");
         }

@@ -1,4 +1,4 @@
-//! `matformer.json`: what makes a model folder elastic.
+//! `matformer.json`: the manifest of a model folder.
 
 use std::path::Path;
 
@@ -6,29 +6,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Draw, Error, Granularities, Result, Space, fs};
 
-/// What a model folder says about itself beside its weights and configuration; written once.
+/// What a model folder says about itself in addition to its weights and configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Version of this file's format: [`Manifest::VERSION`].
     pub format_version: u64,
-    /// The kind of model: `matlm`.
+    /// The kind of model: `matlm`, `matvit`.
     pub kind: String,
     /// Number of layers.
     pub n_layers: usize,
-    /// Rows of the FFN matrices.
+    /// Number of rows of the FFN matrices.
     pub d_ff: usize,
-    /// What widths must be a multiple of.
+    /// Widths must be multiples of this.
     pub multiple: usize,
-    /// The widths that training saw.
+    /// The trained widths.
     pub granularities: Granularities,
-    /// What it was trained with.
+    /// The objective of its training.
     pub objective: Draw,
-    /// Where the weights come from.
+    /// The origin of the weights.
     pub provenance: Provenance,
-    /// SHA-256 of the weights in lowercase hexadecimal; measurements refer to it.
+    /// SHA-256 of the weights in lowercase hexadecimal. Measurements refer to it.
     pub weights_sha256: String,
-    /// SHA-256 of the `tokenizer.json` that goes with the weights, where there is one.
+    /// SHA-256 of the `tokenizer.json` that belongs to the weights, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer_sha256: Option<String>,
     /// How the weights file holds numbers. It is read from that file, not written here.
@@ -59,21 +59,21 @@ impl Dtype {
     }
 }
 
-/// Where weights come from.
+/// The origin of weights.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provenance {
     /// Version of the program that wrote them.
     pub version: String,
-    /// Seed of the run.
+    /// Random seed of the run.
     pub seed: u64,
-    /// Optimizer steps.
+    /// Number of optimizer steps.
     pub steps: u64,
-    /// Training tokens (images for a vision model).
+    /// Number of training tokens (images for a vision model).
     pub tokens: u64,
     /// Hash of the training data.
     pub data_hash: String,
-    /// Hash of the weights that these were made from, where they were.
+    /// Hash of the weights that these were made from, if there are any.
     #[serde(default)]
     pub parent: Option<String>,
 }
@@ -84,7 +84,7 @@ impl Manifest {
     /// The format version that this program reads and writes.
     pub const VERSION: u64 = 1;
 
-    /// A manifest whose weights are not written yet: saving a model folder sets their hash.
+    /// A manifest whose weights are not written yet. Saving a model folder sets their hash.
     pub fn new(kind: &str, space: &Space, objective: Draw, provenance: Provenance) -> Self {
         Self {
             format_version: Self::VERSION,
@@ -101,7 +101,7 @@ impl Manifest {
         }
     }
 
-    /// The same, for weights that read and write tokens of the `tokenizer.json` with this hash.
+    /// Sets the hash of the `tokenizer.json` that belongs to the weights.
     pub fn with_tokenizer(self, sha256: impl Into<String>) -> Self {
         Self { tokenizer_sha256: Some(sha256.into()), ..self }
     }
@@ -109,13 +109,13 @@ impl Manifest {
     /// Reads the manifest of a model folder.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Json`], [`Error::FormatVersion`], or [`Error::Contents`] where the
-    /// numbers do not fit together.
+    /// [`Error::Io`], [`Error::Json`], [`Error::FormatVersion`], or [`Error::Contents`] if the numbers
+    /// are not consistent.
     pub fn load(folder: impl AsRef<Path>) -> Result<Self> {
         let path = folder.as_ref().join(Self::FILE);
         let bytes = fs::read(&path)?;
         let json = |source| Error::Json { path: path.clone(), what: "a model's manifest", source };
-        // The version first: what a newer format holds beside it cannot be known.
+        // The version is read first: a newer format may have other keys.
         let Version { format_version } = serde_json::from_slice(&bytes).map_err(json)?;
         if format_version != Self::VERSION {
             let (found, expected) = (format_version, Self::VERSION);
@@ -131,7 +131,7 @@ impl Manifest {
     /// Writes the manifest into a model folder, whole or not at all.
     ///
     /// # Errors
-    /// [`Error::Io`], or what [`load`](Manifest::load) would refuse.
+    /// [`Error::Io`], or the error that [`load`](Manifest::load) would return.
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
         let path = folder.as_ref().join(Self::FILE);
         self.validate()?;
@@ -145,7 +145,7 @@ impl Manifest {
         fs::write_atomic(&path, text.as_bytes())
     }
 
-    /// What is runnable.
+    /// The space of submodels that the model can run.
     ///
     /// # Errors
     /// [`Error::Space`].
@@ -154,7 +154,7 @@ impl Manifest {
     }
 
     fn validate(&self) -> Result<()> {
-        // The objective is what the weights were trained with: a slice keeps its parent's, whose
+        // The objective is not checked: a slice keeps the objective of its parent, whose
         // granularities it may not have.
         self.space()?;
         check_hash("weights_sha256", &self.weights_sha256)?;
@@ -174,7 +174,7 @@ fn check_hash(what: &'static str, found: &str) -> Result<()> {
     Err(Error::Parse { what, found: found.to_owned(), expected })
 }
 
-/// As much of a manifest as every version has.
+/// The part of a manifest that every version has.
 #[derive(Deserialize)]
 struct Version {
     format_version: u64,
@@ -199,7 +199,7 @@ mod tests {
         })
     }
 
-    /// What loading a folder with this file says.
+    /// Loads a folder that has this manifest.
     fn load(text: &str) -> Result<Manifest> {
         let dir = tempfile::tempdir().unwrap();
         fs::write_atomic(dir.path().join(Manifest::FILE), text.as_bytes()).unwrap();
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_version_is_refused_whatever_else_it_holds() {
+    fn a_newer_version_is_refused_whatever_its_other_keys_are() {
         let error = load(r#"{"format_version": 2, "heads": []}"#).unwrap_err();
         assert!(matches!(error, Error::FormatVersion { found: 2, expected: 1, .. }));
         assert!(error.to_string().ends_with("matformer.json`: 2, expected 1"), "{error}");

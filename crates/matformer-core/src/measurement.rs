@@ -1,4 +1,4 @@
-//! `measurements.jsonl`: what was measured of a model, one JSON object per line, only ever added to.
+//! `measurements.jsonl`: what was measured of a model, one JSON object per line, append-only.
 
 use std::path::Path;
 
@@ -12,34 +12,34 @@ use crate::{Error, Result, fs};
 pub struct Measurement {
     /// Hash of the weights.
     pub weights: String,
-    /// Hash of the data: numbers are compared only where it is equal.
+    /// Hash of the data. Values are only comparable if it is equal.
     pub data: String,
     /// The submodel's label: `S`, `64x1+128x4`.
     pub submodel: String,
     /// The submodel's widths, one per layer.
     pub widths: Vec<usize>,
-    /// What was measured: `loss`, `bits_per_byte`, …
+    /// The metric: `loss`, `bits_per_byte`, …
     pub metric: String,
-    /// Its value.
+    /// The value.
     pub value: f64,
-    /// How many observations it is over (tokens, images).
+    /// Number of observations (tokens, images).
     pub n: u64,
-    /// Its standard error, where there is one.
+    /// The standard error of the value, if there is one.
     pub stderr: Option<f64>,
-    /// Seed of whatever was drawn in measuring; 0 where nothing was.
+    /// Random seed of the measurement; 0 if it has no random part.
     pub seed: u64,
 }
 
-/// What a file of measurements holds, in the order of its lines.
+/// The contents of a file of measurements, in the order of its lines.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Measurements {
     /// The measurements.
     pub entries: Vec<Measurement>,
-    /// Number, from 1, of a last line that was cut off while it was written, and is left out.
+    /// The number, counted from 1, of a torn last line: its writer was killed. It is not in `entries`.
     pub torn_line: Option<usize>,
 }
 
-/// Which measurement is looked for.
+/// Identifies a measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key<'a> {
     /// Hash of the weights.
@@ -48,7 +48,7 @@ pub struct Key<'a> {
     pub data: &'a str,
     /// The submodel's label.
     pub submodel: &'a str,
-    /// What was measured.
+    /// The metric.
     pub metric: &'a str,
 }
 
@@ -56,11 +56,11 @@ impl Measurements {
     /// The file's name in a model folder.
     pub const FILE: &str = "measurements.jsonl";
 
-    /// Adds measurements to a model folder's file with one write and a sync, and makes the file
-    /// if there is none. A torn last line of an earlier write is removed first.
+    /// Appends measurements to a model folder's file, which is created if there is none. Processes
+    /// that append at the same time take turns; a torn last line of a killed one is removed first.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] if a number is (then nothing is written), or [`Error::Io`].
+    /// [`Error::NotFinite`] for a NaN or infinite number, before anything is written; [`Error::Io`].
     pub fn append(folder: impl AsRef<Path>, entries: &[Measurement]) -> Result<()> {
         let path = folder.as_ref().join(Self::FILE);
         let mut lines = Vec::new();
@@ -77,22 +77,14 @@ impl Measurements {
             })?;
             lines.push(b'\n');
         }
-        if path.exists() {
-            let old = fs::read(&path)?;
-            let whole = old.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-            if serde_json::from_slice::<Measurement>(&old[whole..]).is_ok() {
-                lines.insert(0, b'\n'); // only the line's end was missing
-            } else if whole < old.len() {
-                fs::write_atomic(&path, &old[..whole])?;
-            }
-        }
-        fs::append(&path, &lines)
+        let is_whole = |line: &[u8]| serde_json::from_slice::<Measurement>(line).is_ok();
+        fs::append_lines(&path, &lines, is_whole)
     }
 
-    /// All measurements of a model folder; none if it has no file of them.
+    /// Reads all measurements of a model folder. There are none if the file does not exist.
     ///
     /// # Errors
-    /// [`Error::Io`], or [`Error::JsonLine`] for a bad line that is not a torn last one.
+    /// [`Error::Io`], or [`Error::JsonLine`] for a line that is not valid, except a torn last one.
     pub fn read_all(folder: impl AsRef<Path>) -> Result<Self> {
         let path = folder.as_ref().join(Self::FILE);
         let mut all = Self::default();
@@ -111,7 +103,7 @@ impl Measurements {
         Ok(all)
     }
 
-    /// The latest measurement with this key.
+    /// The last measurement with this key.
     pub fn find(&self, key: &Key<'_>) -> Option<&Measurement> {
         let matches = |entry: &&Measurement| {
             entry.weights == key.weights
@@ -143,7 +135,7 @@ mod tests {
         }
     }
 
-    /// A folder whose file holds this text.
+    /// A folder whose file contains this text.
     fn folder(text: impl AsRef<[u8]>) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         fs::append(dir.path().join(Measurements::FILE), text.as_ref()).unwrap();
@@ -164,14 +156,14 @@ mod tests {
         let all = Measurements::read_all(dir.path()).unwrap();
         assert_eq!(all.entries, [entry("S", 3.5), entry("M", 3.0), entry("S", third)]);
         let key = Key { weights: "w", data: "d", submodel: "S", metric: "loss" };
-        assert_eq!(all.find(&key), Some(&entry("S", third)), "the latest, to the bit");
+        assert_eq!(all.find(&key), Some(&entry("S", third)), "the last one, bit for bit");
         assert_eq!(all.find(&Key { data: "other", ..key }), None);
         assert_eq!(all.find(&Key { submodel: "L", ..key }), None);
     }
 
     #[test]
     fn a_torn_last_line_is_left_out_and_replaced() {
-        // Cut in the middle, at the start, and within a character of two bytes.
+        // Cut at the start, in the middle, and within a character of two bytes.
         let torn_text = line("größe").into_bytes();
         let within = torn_text.iter().position(|&byte| byte == 0xc3).unwrap() + 1;
         for cut in [1, 40, within] {
@@ -183,6 +175,44 @@ mod tests {
             let all = Measurements::read_all(dir.path()).unwrap();
             assert_eq!((all.entries.len(), all.torn_line), (2, None));
         }
+    }
+
+    /// Two writers append while a third is killed in the middle of a line, again and again.
+    #[test]
+    fn a_torn_line_costs_no_line_of_another_writer() {
+        const LINES: usize = 200;
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path();
+        let write = |submodel| {
+            for i in 0..LINES {
+                Measurements::append(folder, &[entry(submodel, i as f64)]).unwrap();
+            }
+        };
+        let tear = || {
+            use std::io::{Seek, SeekFrom, Write};
+            for _ in 0..LINES {
+                // What a process leaves that holds the lock and is killed during its write.
+                let lock = fs::Lock::take(folder.join(Measurements::FILE)).unwrap();
+                lock.file().seek(SeekFrom::End(0)).unwrap();
+                lock.file().write_all(&line("torn").as_bytes()[..40]).unwrap();
+                drop(lock);
+                std::thread::yield_now();
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| write("S"));
+            scope.spawn(|| write("M"));
+            scope.spawn(tear);
+        });
+        Measurements::append(folder, &[entry("L", 0.0)]).unwrap();
+        let all = Measurements::read_all(folder).unwrap();
+        for submodel in ["S", "M"] {
+            let of = all.entries.iter().filter(|entry| entry.submodel == submodel);
+            let values: Vec<f64> = of.map(|entry| entry.value).collect();
+            let expected: Vec<f64> = (0..LINES).map(|i| i as f64).collect();
+            assert_eq!(values, expected, "every line of {submodel}, in order");
+        }
+        assert_eq!((all.entries.len(), all.torn_line), (2 * LINES + 1, None));
     }
 
     #[test]

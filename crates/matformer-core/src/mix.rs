@@ -1,18 +1,18 @@
 //! Closed-form Mix'n'Match: the submodel for a budget without a search (arXiv 2310.07707v2 p. 5
 //! and 18).
 //!
-//! The paper asks for widths that never fall from layer to layer and change as little as possible
-//! ("least slope"). With ascending granularities m_1 … m_g and n layers that leaves one family:
-//! the first layers m_k, the rest m_{k+1}. It has n·(g − 1) + 1 members, of which a budget takes
-//! the largest that fits.
+//! The paper recommends widths that never decrease from layer to layer and change as little as
+//! possible ("least slope"). With ascending granularities m_1 … m_g and n layers this gives one
+//! family: the first layers have width m_k, the others m_{k+1}. It has n·(g − 1) + 1 members, and
+//! the submodel for a budget is the largest member within it.
 
 use crate::{CostTable, Error, Result, Space, Submodel};
 
 /// The largest member of [`curve`] whose cost is within the budget (in the table's unit).
 ///
 /// # Errors
-/// [`Error::BudgetTooSmall`] if not even the smallest granularity fits; what the table says of
-/// submodels that it does not cover.
+/// [`Error::BudgetTooSmall`] if the smallest granularity costs more; [`Error::OutsideTable`] if the
+/// table does not cover a member.
 pub fn mix_n_match(space: &Space, table: &CostTable, budget: f64) -> Result<Submodel> {
     for submodel in curve(space).into_iter().rev() {
         if table.cost(&submodel)? <= budget {
@@ -28,8 +28,8 @@ pub fn mix_n_match(space: &Space, table: &CostTable, budget: f64) -> Result<Subm
     })
 }
 
-/// The least-slope family, ascending: n_layers·(g − 1) + 1 submodels from the smallest granularity
-/// to the largest.
+/// The least-slope family in ascending order: n_layers·(g − 1) + 1 submodels from the smallest
+/// granularity to the largest.
 pub fn curve(space: &Space) -> Vec<Submodel> {
     let n_layers = space.n_layers;
     let widths = space.granularities.widths();
@@ -45,14 +45,14 @@ pub fn curve(space: &Space) -> Vec<Submodel> {
     family
 }
 
-/// The members of [`curve`] that are not granularities, ascending.
+/// The members of [`curve`] that mix two granularities, in ascending order.
 pub fn in_between(space: &Space) -> Vec<Submodel> {
     let mixed = |submodel: &Submodel| submodel.uniform_width().is_none();
     curve(space).into_iter().filter(mixed).collect()
 }
 
-/// The two granularities, each in all layers, that a member of [`in_between`] mixes: the narrower
-/// and the wider. `None` for any other submodel.
+/// The two granularities that a member of [`in_between`] mixes, each as a submodel of equal widths:
+/// first the narrower, then the wider. `None` for any other submodel.
 pub fn neighbours(space: &Space, submodel: &Submodel) -> Option<(Submodel, Submodel)> {
     if submodel.n_layers() != space.n_layers {
         return None;
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
     use crate::{Granularities, Resource};
 
-    /// The paper's 850M in its two-matrix form: 4·d² for attention and 2·d per hidden unit and
+    /// The paper's 850M model in its two-matrix form: 4·d² for attention and 2·d per hidden unit and
     /// layer, norms not counted (arXiv 2310.07707 table 4).
     fn paper_850m() -> (Space, CostTable) {
         let (d_model, d_ff, n_layers) = (1536.0, 6144, 16);
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn finds_the_papers_table_5() {
-        // Its budgets are printed in whole millions and cut off: all-M is 226.49M, printed 226M.
+        // The paper truncates budgets to whole millions: all-M is 226.49M, printed as 226M.
         let (space, table) = paper_850m();
         for (budget, expected) in [
             (226.5e6, "1536x16"),
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn the_papers_model_table_follows_from_the_cost_table() {
+    fn the_cost_table_gives_the_papers_model_sizes() {
         let (space, table) = paper_850m();
         let millions = |name| table.cost(&space.uniform(name).unwrap()).unwrap() / 1e6;
         for (name, printed) in [("S", 188.7), ("M", 226.5), ("L", 302.0), ("XL", 453.0)] {
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_family_is_what_its_name_says() {
+    fn the_family_lies_between_neighbouring_granularities() {
         let space = Space::new(2, 8, 1, Granularities::new(&[2, 4, 8]).unwrap()).unwrap();
         let printed: Vec<_> = curve(&space).iter().map(|s| space.label(s)).collect();
         assert_eq!(printed, ["g1", "2x1+4x1", "g2", "4x1+8x1", "g3"]);
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_are_those_of_the_family_only() {
+    fn only_mixed_members_of_the_family_have_neighbours() {
         let space = Space::new(3, 8, 1, Granularities::new(&[2, 4, 8]).unwrap()).unwrap();
         for mixed in in_between(&space) {
             let (below, above) = neighbours(&space, &mixed).unwrap();
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn too_small_a_budget_says_what_the_smallest_costs() {
+    fn a_budget_that_is_too_small_is_an_error_with_the_smallest_cost() {
         let (space, table) = paper_850m();
         let error = mix_n_match(&space, &table, 45.3e6).unwrap_err();
         assert_eq!(
@@ -141,7 +141,7 @@ mod tests {
              the smallest submodel `S` costs 189M non-embedding parameters (41.7 %)"
         );
         assert_eq!(error.hint().unwrap(), "`41.7%` is enough");
-        // What differs does not print equal.
+        // Numbers that differ are printed with as many digits as they need to differ.
         let message = mix_n_match(&space, &table, 188_743_679.0).unwrap_err().to_string();
         assert_eq!(
             message,

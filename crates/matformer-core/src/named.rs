@@ -1,4 +1,4 @@
-//! `named.json`: submodels that got a name, such as the winner of a search.
+//! `named.json`: named submodels, such as the best one that a search found.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -10,20 +10,21 @@ use crate::{Budget, Costs, Error, Manifest, Result, Space, Submodel, fs};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Named {
-    /// Hash of the weights that it was found for.
+    /// Hash of the weights for which it was found.
     pub weights: String,
     /// One width per layer.
     pub widths: Submodel,
-    /// What found it: `evolution`.
+    /// The search method that found it: `evolution`.
     pub found_by: String,
-    /// Names the held-out data that chose it.
+    /// The held-out data on which it was selected.
     pub data: String,
-    /// What it may cost, as typed: `60%`, `8ms`; all hold.
+    /// Its budgets as typed, all of which it meets: `60%`, `8ms`.
     pub budgets: Vec<String>,
 }
 
 impl Named {
-    /// What the best within budgets is called: `best@60%`, or `best@60%_8ms` where all hold, in one order.
+    /// The name of the best submodel within all of these budgets: `best@60%`, `best@60%_8ms`. It does
+    /// not depend on their order.
     pub fn best_within(budgets: &[Budget]) -> String {
         let mut budgets: Vec<String> = budgets.iter().map(ToString::to_string).collect();
         budgets.sort();
@@ -31,10 +32,15 @@ impl Named {
         format!("{BEST}{}", budgets.join("_"))
     }
 
-    /// Checks that it still is within its budgets: milliseconds are of one machine.
+    /// The budgets in a name that [`best_within`](Self::best_within) gave, `None` for any other name.
+    pub fn budgets_of(name: &str) -> Option<Vec<Budget>> {
+        budgets(name.strip_prefix(BEST)?)
+    }
+
+    /// Checks that it still meets its budgets, because latencies differ between machines.
     ///
     /// # Errors
-    /// [`Error::NamedTooDear`]; [`Error::UnknownCost`] where nothing is known of a cost here.
+    /// [`Error::NamedTooDear`]; [`Error::UnknownCost`] if there is no cost table for a budget.
     pub fn check(&self, name: &str, space: &Space, costs: &Costs) -> Result<()> {
         for budget in self.budgets.iter().filter_map(|text| text.parse::<Budget>().ok()) {
             let (table, limit) = budget.limit(space, costs)?;
@@ -57,10 +63,10 @@ impl Names {
     /// The file's name in a model folder.
     pub const FILE: &str = "named.json";
 
-    /// The names of a model folder; none if it has no file of them.
+    /// Reads the names of a model folder. There are none if the file does not exist.
     ///
     /// # Errors
-    /// [`Error::Io`], or [`Error::Json`] for a file of another form.
+    /// [`Error::Io`], or [`Error::Json`] for a file that is not valid.
     pub fn load(folder: impl AsRef<Path>) -> Result<Self> {
         let path = folder.as_ref().join(Self::FILE);
         if !path.exists() {
@@ -70,31 +76,27 @@ impl Names {
         serde_json::from_slice(&bytes).map_err(|source| Error::Json { path, what: WHAT, source })
     }
 
-    /// Adds a name to a model folder, or gives it another meaning; processes that do so at the same time
-    /// wait for each other.
+    /// Adds or replaces a name in a model folder. Processes that do so at the same time take turns.
     ///
     /// # Errors
     /// As [`load`](Self::load); [`Error::Io`] if the file cannot be written.
     pub fn add(folder: impl AsRef<Path>, name: &str, named: Named) -> Result<()> {
-        // A folder without a manifest is no model's: nobody else writes into it.
-        let lock = folder.as_ref().join(Manifest::FILE);
-        let lock = if lock.exists() { Some(fs::open(&lock)?) } else { None };
-        if let Some(file) = &lock {
-            file.lock().map_err(fs::error(folder.as_ref().join(Manifest::FILE), "lock"))?;
-        }
+        // `named.json` is replaced as a whole, so the lock is on the manifest, which stays.
+        let manifest = folder.as_ref().join(Manifest::FILE);
+        let _lock = manifest.exists().then(|| fs::Lock::take(&manifest)).transpose()?;
         let mut all = Self::load(&folder)?;
         all.0.insert(name.to_owned(), named);
         fs::write_json(folder.as_ref().join(Self::FILE), WHAT, &all)
     }
 
-    /// The submodel of that name, which must have been found for `weights`; nothing if there is none. Budgets
-    /// may be written otherwise: `best@0.1M` is `best@100k`.
+    /// The submodel of this name, or `None` if there is none. Budgets in the name are compared by value:
+    /// `best@0.1M` is `best@100k`.
     ///
     /// # Errors
-    /// [`Error::NamedForOthers`].
+    /// [`Error::NamedForOthers`] if it was found for other weights than `weights`.
     pub fn get(&self, name: &str, weights: &str) -> Result<Option<&Named>> {
         let named =
-            self.0.get(name).or_else(|| self.0.get(&Named::best_within(&budgets_of(name)?)));
+            self.0.get(name).or_else(|| self.0.get(&Named::best_within(&Named::budgets_of(name)?)));
         match named {
             Some(named) if named.weights != weights => Err(Error::NamedForOthers {
                 name: name.to_owned(),
@@ -105,18 +107,13 @@ impl Names {
         }
     }
 
-    /// All names and what they mean.
+    /// All names with their submodels.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Named)> {
         self.0.iter().map(|(name, named)| (name.as_str(), named))
     }
 }
 
-/// The budgets that the name of a best one names.
-pub(crate) fn budgets_of(name: &str) -> Option<Vec<Budget>> {
-    budgets(name.strip_prefix(BEST)?)
-}
-
-/// Budgets joined by `_`, which resources have in their names too.
+/// Reads budgets that are joined by `_`, a character that names of resources contain too.
 fn budgets(text: &str) -> Option<Vec<Budget>> {
     if let Ok(one) = text.parse() {
         return Some(vec![one]);
@@ -127,7 +124,7 @@ fn budgets(text: &str) -> Option<Vec<Budget>> {
     })
 }
 
-/// What names of the best begin with.
+/// The start of a name that [`Named::best_within`] gives.
 const BEST: &str = "best@";
 
 pub(crate) const WHAT: &str = "a list of named submodels";
@@ -148,10 +145,6 @@ mod tests {
             assert_eq!(best(text).as_deref(), Some(expected), "{text}");
         }
         assert_eq!((best("60%_"), best("big")), (None, None));
-        let hint = |name: &str| Error::UnknownName { name: name.into(), known: vec![] }.hint();
-        let expected = "`matformer search MODEL --budget 70%kv_bytes --budget 8ms` finds it";
-        assert_eq!(hint("best@70%kv_bytes_8ms").unwrap(), expected);
-        assert!(hint("best").unwrap().contains("a width"));
     }
 
     #[test]
@@ -180,8 +173,7 @@ mod tests {
         let error = names.get("best@60%", "bb").unwrap_err();
         let expected = "submodel `best@60%` was found for the weights aa, the model has bb";
         assert_eq!(error.to_string(), expected);
-        assert!(error.hint().unwrap().contains("matformer search"));
-        // Within 60 % of [16, 16] or not.
+        // [16, 16] exceeds 60 % of itself, [8, 8] does not.
         let space = Space::new(2, 16, 8, Granularities::new(&[8, 16]).unwrap()).unwrap();
         let layers = [(0.0, 1.0); 2];
         let costs = |resource| Costs::new(vec![CostTable::affine(resource, 0.0, &layers, 16)]);
@@ -195,5 +187,31 @@ mod tests {
         std::fs::write(folder.path().join(Names::FILE), "[]").unwrap();
         let message = Names::load(&folder).unwrap_err().to_string();
         assert!(message.contains("named.json"), "{message}");
+    }
+
+    #[test]
+    fn names_that_are_added_at_the_same_time_are_all_kept() {
+        const NAMES: usize = 40;
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path();
+        std::fs::write(folder.join(Manifest::FILE), "{}").unwrap();
+        let add = |of: &str| {
+            for i in 0..NAMES {
+                let named = Named {
+                    weights: "aa".into(),
+                    widths: Submodel::uniform(8, 2),
+                    found_by: "exact".into(),
+                    data: "d/a".into(),
+                    budgets: vec![],
+                };
+                Names::add(folder, &format!("{of}{i}"), named).unwrap();
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| add("a"));
+            scope.spawn(|| add("b"));
+        });
+        assert_eq!(Names::load(folder).unwrap().iter().count(), 2 * NAMES);
+        assert_eq!(fs::read_to_string(folder.join(Manifest::FILE)).unwrap(), "{}");
     }
 }

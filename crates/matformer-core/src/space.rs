@@ -2,25 +2,25 @@
 
 use crate::{Error, Granularities, Result, Submodel};
 
-/// The multiple that widths have by default: what GGUF's quantized blocks ask for.
+/// The default multiple of widths: the block size of GGUF's quantized formats.
 pub const DEFAULT_MULTIPLE: usize = 32;
 
-/// What is runnable: layers, the full FFN width, the multiple that widths must have, and the
-/// granularities that were trained.
+/// The submodels that a model can run, given by its number of layers, its full FFN width, the
+/// multiple that widths must have, and its trained granularities.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Space {
     /// Number of layers.
     pub n_layers: usize,
-    /// Rows of the FFN matrices: the widest a layer can be.
+    /// Number of rows of the FFN matrices, which is the largest width of a layer.
     pub d_ff: usize,
-    /// A width must be a multiple of this, or a granularity's.
+    /// A width must be a multiple of this or the width of a granularity.
     pub multiple: usize,
-    /// The widths that training saw.
+    /// The trained widths.
     pub granularities: Granularities,
 }
 
 impl Space {
-    /// A space in which every granularity fits `d_ff`.
+    /// Creates a space.
     ///
     /// # Errors
     /// [`Error::Space`] if `n_layers` or `multiple` is 0 or a granularity is wider than `d_ff`.
@@ -54,10 +54,10 @@ impl Space {
         Submodel::uniform(self.granularities.smallest().width, self.n_layers)
     }
 
-    /// The granularity of this name in all layers.
+    /// The granularity with this name in all layers.
     ///
     /// # Errors
-    /// [`Error::UnknownName`], which lists the known ones.
+    /// [`Error::UnknownName`], which lists the known names.
     pub fn uniform(&self, name: &str) -> Result<Submodel> {
         match self.granularities.get(name) {
             Some(granularity) => Ok(Submodel::uniform(granularity.width, self.n_layers)),
@@ -68,13 +68,13 @@ impl Space {
         }
     }
 
-    /// One submodel per granularity, each the same in all layers, from the narrowest to the widest.
+    /// One submodel per granularity, with equal widths, from the narrowest to the widest.
     pub fn uniforms(&self) -> Vec<Submodel> {
         let uniform = |width| Submodel::uniform(width, self.n_layers);
         self.granularities.widths().into_iter().map(uniform).collect()
     }
 
-    /// Whether a model of this space can run the submodel.
+    /// Checks that a model of this space can run the submodel.
     ///
     /// # Errors
     /// [`Error::LayerCount`] or [`Error::Width`].
@@ -97,8 +97,8 @@ impl Space {
         }
     }
 
-    /// What people read: a granularity's name (`S`) where all layers have its width, else the
-    /// runs (`64x1+128x4`).
+    /// The label of a submodel: the name of a granularity (`S`) if all layers have its width, otherwise
+    /// the runs (`64x1+128x4`).
     pub fn label(&self, submodel: &Submodel) -> String {
         let uniform = submodel.uniform_width().filter(|_| submodel.n_layers() == self.n_layers);
         match uniform.and_then(|width| self.granularities.name_of(width)) {
@@ -107,7 +107,7 @@ impl Space {
         }
     }
 
-    /// Whether training saw the width of every layer.
+    /// Whether the width of every layer is a trained one.
     pub fn is_trained(&self, submodel: &Submodel) -> bool {
         submodel.widths().iter().all(|&width| self.granularities.name_of(width).is_some())
     }
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn check_says_what_is_wrong() {
+    fn check_names_the_layers_or_the_width_that_do_not_fit() {
         let space = demo();
         assert!(space.check(&Submodel::uniform(96, 5)).is_ok());
         assert!(!space.is_trained(&Submodel::uniform(96, 5)));
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn granularities_may_have_any_width() {
+    fn granularities_need_not_be_multiples() {
         let space = Space::new(2, 20, 32, Granularities::new(&[3, 7]).unwrap()).unwrap();
         assert!(space.check(&Submodel::new(vec![3, 7])).is_ok());
         assert!(space.check(&Submodel::uniform(20, 2)).is_err());

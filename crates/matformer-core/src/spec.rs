@@ -1,4 +1,4 @@
-//! What a person typed to name a submodel.
+//! Submodels and budgets as a user types them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,59 +8,59 @@ use serde::{Deserialize, Serialize};
 use crate::submodel::write_runs;
 use crate::{CostTable, Costs, Error, Resource, Result, Space, Submodel, mix};
 
-/// A submodel as typed. It needs no model to be read; [`resolve`](SubmodelSpec::resolve) asks one.
+/// A submodel as typed. It is parsed without a model; [`resolve`](SubmodelSpec::resolve) needs one.
 ///
 /// | text | meaning |
 /// |---|---|
-/// | `S` | the granularity of that name in all layers |
+/// | `S` | the granularity with this name in all layers |
 /// | `128` | this width in all layers |
-/// | `64x1+128x4` | the first layer 64 wide, the next four 128 |
+/// | `64x1+128x4` | width 64 in the first layer, 128 in the next four |
 /// | `60%`, `60%flops`, `1.2B`, `8ms` | the largest submodel within a [`Budget`] |
 ///
-/// It prints as it is typed, and stands in files as that text. The first character decides: names
-/// start with a letter, all else with a digit.
+/// The same text is printed and stored in files. The first character decides the form: names start
+/// with a letter, all others with a digit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum SubmodelSpec {
-    /// A name: `S`.
+    /// The name of a granularity: `S`.
     Name(String),
     /// The same width in all layers: `128`.
     Uniform(usize),
-    /// `(width, layers)` runs from the first layer to the last: `64x1+128x4`.
+    /// `(width, number of layers)` runs from the first layer to the last: `64x1+128x4`.
     Widths(Vec<(usize, usize)>),
-    /// The largest submodel that costs no more.
+    /// The largest submodel within a budget.
     Budget(Budget),
 }
 
-/// What a submodel may cost.
+/// An upper limit on the cost of a submodel.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Budget {
-    /// Percent of what the largest submodel costs: `60%` of its non-embedding parameters, or
+    /// A percentage of the cost of the largest submodel: `60%` of its non-embedding parameters, or
     /// `60%flops`, `60%params`, `60%ffn`, `60%ms`.
     Percent {
         /// 60 for `60%`.
         percent: f64,
-        /// What is counted.
+        /// The resource that is limited.
         of: Resource,
     },
     /// A number of parameters, embeddings included: `300k`, `600M`, `1.2B`.
     Params(u64),
-    /// Floating point operations of one token's forward pass: `1.5Gflops`.
+    /// Floating point operations of a forward pass per token: `1.5Gflops`.
     Flops(u64),
     /// Measured milliseconds: `8ms`.
     Millis(f64),
 }
 
 impl SubmodelSpec {
-    /// Reads a list of submodels separated by commas: `S,M,60%,64x1+128x4`.
+    /// Parses a list of submodels separated by commas: `S,M,60%,64x1+128x4`.
     ///
     /// # Errors
-    /// [`Error::Parse`] for the first that cannot be read.
+    /// [`Error::Parse`] for the first item that is not valid.
     pub fn parse_list(text: &str) -> Result<Vec<Self>> {
         text.split(',').map(|item| item.trim().parse()).collect()
     }
 
-    /// The submodel that is meant, for this model.
+    /// The submodel that this means for a model.
     ///
     /// # Errors
     /// [`Error::UnknownName`], [`Error::LayerCount`], [`Error::Width`], [`Error::UnknownCost`] or
@@ -72,7 +72,7 @@ impl SubmodelSpec {
             Self::Widths(runs) => {
                 let layers = runs.iter().fold(0usize, |sum, run| sum.saturating_add(run.1));
                 if layers != space.n_layers {
-                    // Before the runs are written out: what was typed may be of any length.
+                    // Checked before the runs are expanded: the typed number may be huge.
                     return Err(Error::LayerCount {
                         submodel: self.to_string(),
                         found: layers,
@@ -93,10 +93,10 @@ impl SubmodelSpec {
 }
 
 impl Budget {
-    /// The table that counts what is limited, and the most that a submodel may cost by it.
+    /// The cost table of the limited resource, and the limit in its unit.
     ///
     /// # Errors
-    /// [`Error::UnknownCost`]; [`Error::OutsideTable`] for a table without the largest submodel.
+    /// [`Error::UnknownCost`]; [`Error::OutsideTable`] if the table does not cover the largest submodel.
     pub fn limit<'a>(&self, space: &Space, costs: &'a Costs) -> Result<(&'a CostTable, f64)> {
         let table = costs.get(self.resource())?;
         let limit = match *self {
@@ -107,7 +107,7 @@ impl Budget {
         Ok((table, limit))
     }
 
-    /// What is counted.
+    /// The resource that is limited.
     pub fn resource(&self) -> Resource {
         match self {
             Self::Percent { of, .. } => *of,
@@ -118,8 +118,9 @@ impl Budget {
     }
 }
 
-/// Scales of parameters and of FLOPs: letter and power of ten.
+/// Scales of numbers of parameters, as (letter, power of ten).
 const PARAMS: [(&str, u32); 4] = [("T", 12), ("B", 9), ("M", 6), ("k", 3)];
+/// Scales of numbers of FLOPs.
 const FLOPS: [(&str, u32); 5] = [("T", 12), ("G", 9), ("M", 6), ("k", 3), ("", 0)];
 
 impl FromStr for SubmodelSpec {
@@ -209,7 +210,8 @@ impl From<SubmodelSpec> for String {
     }
 }
 
-/// `64x1+128x4`; neighbouring runs of one width become one, so that equal specs print equal.
+/// Parses `64x1+128x4`. Adjacent runs of equal width are merged, so that equal specs have equal text
+/// forms.
 fn parse_runs(text: &str) -> Option<Vec<(usize, usize)>> {
     let mut runs: Vec<(usize, usize)> = Vec::new();
     for run in text.split('+') {
@@ -226,20 +228,20 @@ fn parse_runs(text: &str) -> Option<Vec<(usize, usize)>> {
     Some(runs)
 }
 
-/// Digits only: `parse` alone would take `+64`.
+/// Parses digits only: `parse` alone would accept `+64`.
 fn parse_whole(text: &str) -> Option<usize> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| digits)
 }
 
-/// Digits with at most one point: `parse` alone would take `-1`, `1e3` and `inf`.
+/// Parses digits with at most one point: `parse` alone would accept `-1`, `1e3` and `inf`.
 fn parse_decimal(text: &str) -> Option<f64> {
     let plain = text.starts_with(|c: char| c.is_ascii_digit())
         && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     text.parse().ok().filter(|value: &f64| plain && value.is_finite())
 }
 
-/// `1.2B` as 1,200,000,000, without a detour through floating point.
+/// Parses `1.2B` as 1,200,000,000, without rounding through floating point.
 fn parse_scaled(text: &str, scales: &[(&str, u32)]) -> Option<u64> {
     let scaled = |&(letter, power): &(&str, u32)| Some((text.strip_suffix(letter)?, power));
     let (number, power) = scales.iter().find_map(scaled)?;
@@ -252,11 +254,11 @@ fn parse_scaled(text: &str, scales: &[(&str, u32)]) -> Option<u64> {
     format!("{whole}{fraction}{}", "0".repeat(padding)).parse().ok()
 }
 
-/// The shortest text that [`parse_scaled`] reads as `count`, in the largest scale below it.
+/// Writes the shortest text that [`parse_scaled`] reads as `count`, in the largest scale below it.
 fn write_scaled(f: &mut fmt::Formatter<'_>, count: u64, scales: &[(&str, u32)]) -> fmt::Result {
     let fits = scales.iter().find(|(_, power)| count >= 10u64.pow(*power));
     let Some(&(letter, power)) = fits.or(scales.last()) else {
-        return Ok(()); // no scales: not reached, the two lists above have some
+        return Ok(()); // not reached: neither list of scales is empty
     };
     let (whole, rest) = (count / 10u64.pow(power), count % 10u64.pow(power));
     let fraction = format!("{rest:0width$}", width = power as usize);

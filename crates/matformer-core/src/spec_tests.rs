@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::Granularities;
 
-/// Five layers, 100 non-embedding parameters a layer and 1 per hidden unit; 1000 of embedding.
+/// Five layers of 100 non-embedding parameters and 1 more per hidden unit; the embedding has 1000.
 fn demo() -> (Space, Costs) {
     let space = Space::new(5, 512, 32, Granularities::default_for(512).unwrap()).unwrap();
     let table = |resource, constant| CostTable::affine(resource, constant, &[(100.0, 1.0); 5], 512);
@@ -19,7 +19,7 @@ fn resolve(text: &str) -> Result<String> {
 }
 
 #[test]
-fn resolves_every_form() {
+fn every_form_is_resolved() {
     for (text, expected) in [
         ("S", "64x5"),
         ("XL", "512x5"),
@@ -38,7 +38,7 @@ fn resolves_every_form() {
 }
 
 #[test]
-fn says_why_it_cannot_resolve() {
+fn what_cannot_be_resolved_is_an_error_that_says_why() {
     for (text, expected) in [
         ("best@60%", "unknown submodel: `best@60%`, expected one of `S`, `M`, `L`, `XL`"),
         ("64x4", "layers of submodel `64x4`: 4, expected 5"),
@@ -57,7 +57,7 @@ fn says_why_it_cannot_resolve() {
 }
 
 #[test]
-fn refuses_what_is_no_submodel() {
+fn text_that_is_no_submodel_is_refused() {
     for text in [
         "",
         " ",
@@ -93,7 +93,7 @@ fn refuses_what_is_no_submodel() {
 }
 
 #[test]
-fn reads_lists_and_canonical_numbers() {
+fn lists_are_read_and_numbers_are_printed_in_canonical_form() {
     let list = SubmodelSpec::parse_list("S, M,60%,64x1+64x1+128x3,0.5k,1200M,1.50Gflops").unwrap();
     let printed: Vec<_> = list.iter().map(ToString::to_string).collect();
     assert_eq!(printed, ["S", "M", "60%", "64x2+128x3", "0.5k", "1.2B", "1.5Gflops"]);
@@ -149,13 +149,13 @@ proptest! {
     }
 
     #[test]
-    fn reading_never_panics(text in "\\PC{0,24}") {
+    fn parsing_never_panics(text in "\\PC{0,24}") {
         let _ = text.parse::<SubmodelSpec>();
         let _ = text.parse::<crate::Draw>();
     }
 
     #[test]
-    fn reading_what_looks_right_never_panics(text in "[0-9.xkMBTGflops%ms+]{0,40}") {
+    fn parsing_text_that_looks_valid_never_panics(text in "[0-9.xkMBTGflops%ms+]{0,40}") {
         if let Ok(spec) = text.parse::<SubmodelSpec>() {
             let (space, costs) = demo();
             let _ = spec.resolve(&space, &costs);

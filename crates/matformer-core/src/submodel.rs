@@ -4,11 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// One FFN width per layer, resolved: what a model can run.
+/// One FFN width per layer.
 ///
-/// Prints as runs of `width×layers` joined by `+`: `64x1+128x4`. Equal submodels print equal.
-/// In files it is the list of widths. Whether a model can run it is for
-/// [`Space::check`](crate::Space::check) to say.
+/// Its text form is runs of `width×layers` joined by `+`: `64x1+128x4`. Equal submodels have equal
+/// text forms. In files it is the list of widths. [`Space::check`](crate::Space::check) says whether
+/// a model can run it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Submodel {
@@ -36,18 +36,18 @@ impl Submodel {
         self.widths.len()
     }
 
-    /// The width of all layers, where they share one.
+    /// The width of all layers, if it is the same.
     pub fn uniform_width(&self) -> Option<usize> {
         let (&first, rest) = self.widths.split_first()?;
         rest.iter().all(|&width| width == first).then_some(first)
     }
 
-    /// The widest layer's width: 0 without layers.
+    /// The largest width of a layer, 0 if there are no layers.
     pub fn max_width(&self) -> usize {
         self.widths.iter().copied().max().unwrap_or(0)
     }
 
-    /// `(width, layers)` of each maximal run of equal widths.
+    /// `(width, number of layers)` of each maximal run of equal widths.
     pub fn runs(&self) -> Vec<(usize, usize)> {
         let equal = self.widths.chunk_by(|a, b| a == b);
         equal.map(|run| (run[0], run.len())).collect() // a chunk is never empty
@@ -60,7 +60,7 @@ impl fmt::Display for Submodel {
     }
 }
 
-/// `64x1+128x4`: also what a [`SubmodelSpec`](crate::SubmodelSpec) of runs prints.
+/// Writes runs as `64x1+128x4`, the text form of submodels and of [`SubmodelSpec`](crate::SubmodelSpec).
 pub(crate) fn write_runs(f: &mut fmt::Formatter<'_>, runs: &[(usize, usize)]) -> fmt::Result {
     for (i, (width, layers)) in runs.iter().enumerate() {
         let plus = if i == 0 { "" } else { "+" };
@@ -74,14 +74,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prints_runs() {
+    fn the_text_form_is_runs_of_equal_widths() {
         assert_eq!(Submodel::new(vec![64, 128, 128, 128, 128]).to_string(), "64x1+128x4");
         assert_eq!(Submodel::new(vec![2, 1, 2]).to_string(), "2x1+1x1+2x1");
         assert_eq!(Submodel::uniform(8, 3).to_string(), "8x3");
     }
 
     #[test]
-    fn knows_its_shape() {
+    fn layers_and_widths_are_counted() {
         let mixed = Submodel::new(vec![4, 2, 2]);
         assert_eq!((mixed.n_layers(), mixed.max_width()), (3, 4));
         assert_eq!(mixed.uniform_width(), None);
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn files_hold_the_widths() {
+    fn files_contain_the_list_of_widths() {
         let mixed = Submodel::new(vec![4, 2, 2]);
         assert_eq!(serde_json::to_string(&mixed).unwrap(), "[4,2,2]");
         assert_eq!(serde_json::from_str::<Submodel>("[4,2,2]").unwrap(), mixed);

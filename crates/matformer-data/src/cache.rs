@@ -1,7 +1,6 @@
 //! The folder of prepared data: what a killed process left in it is swept away, and what is prepared
 //! appears in it whole.
 
-use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use matformer_core::fs;
@@ -9,30 +8,13 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Error, Result};
 
-/// Makes the folder, removes the scratch folders of processes that are gone, and says that one may
-/// now be made in it, for as long as what is returned lives.
-///
-/// Who has a scratch folder holds a shared lock on `folder`, which the system lets go when its
-/// process ends, however it ends. Where the lock can be had alone, nobody's scratch folder is in
-/// use. Where folders cannot be locked nothing is swept.
+/// Creates the folder and removes what killed processes left in it.
 ///
 /// # Errors
-/// [`Error::File`](crate::Error::File) if the folder cannot be made or listed.
-pub(crate) fn enter(folder: &Path) -> Result<Option<File>> {
+/// [`Error::File`](crate::Error::File) if the folder cannot be created or swept.
+pub(crate) fn enter(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
-    let Ok(lock) = File::open(folder) else {
-        return Ok(None);
-    };
-    match lock.try_lock() {
-        Ok(()) => {
-            fs::sweep(folder)?;
-            // Another process may sweep in between: ours has made nothing yet.
-            let shared = lock.unlock().and_then(|()| lock.lock_shared());
-            Ok(shared.is_ok().then_some(lock))
-        }
-        Err(TryLockError::WouldBlock) => Ok(lock.lock_shared().is_ok().then_some(lock)),
-        Err(TryLockError::Error(_)) => Ok(None),
-    }
+    Ok(fs::sweep(folder)?)
 }
 
 /// The first of `files` that a prepared folder lacks.
@@ -95,24 +77,13 @@ mod tests {
     fn scratch_folders_of_nobody_are_swept() {
         let cache = tempfile::tempdir().unwrap();
         let folder = cache.path().join("data");
-        let there = |name: &str| folder.join(name).exists();
         let make = |name: &str| std::fs::create_dir_all(folder.join(name).join("sub")).unwrap();
         make(".tmp-killed");
         make("0123456789abcdef");
-        let first = enter(&folder).unwrap();
-        assert!(first.is_some() && !there(".tmp-killed") && there("0123456789abcdef"));
-        make(".tmp-first");
-        let second = enter(&folder).unwrap();
-        assert!(second.is_some() && there(".tmp-first"), "somebody is at work");
-        drop(first);
-        assert!(enter(&folder).unwrap().is_some() && there(".tmp-first"), "the second is there");
-        drop(second);
-        // A process that another test starts holds copies of our files until it is its own.
-        let swept = (0..1000).any(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(5));
-            enter(&folder).unwrap();
-            !there(".tmp-first")
-        });
-        assert!(swept);
+        let ours = fs::scratch_dir(folder.join("fedcba9876543210")).unwrap();
+        enter(&folder).unwrap();
+        assert!(!folder.join(".tmp-killed").exists());
+        assert!(folder.join("0123456789abcdef").exists());
+        assert!(ours.path().exists(), "somebody is at work");
     }
 }

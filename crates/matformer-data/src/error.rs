@@ -450,10 +450,6 @@ impl Error {
                 format!("remove `{}`; it is prepared again", folder.display())
             }
             Self::Images(error) => return error.hint(),
-            Self::SourceName { .. }
-            | Self::UnknownSource { .. }
-            | Self::SourcePart { .. }
-            | Self::SourceContent { .. } => "`matformer fetch` lists them".into(),
             Self::Unavailable { .. } => {
                 "once one of these serves, the same call goes on: what is complete is kept".into()
             }

@@ -126,7 +126,7 @@ pub fn prepare_into(
         Some(_) => {}
     }
     let dir = folder.join(name);
-    let _entered = cache::enter(folder)?;
+    cache::enter(folder)?;
     let scratch = fs::scratch_dir(&dir)?;
     let tokenizer = match given {
         Some(tokenizer) => copy(&tokenizer, scratch.path())?,

@@ -1,6 +1,6 @@
 //! What searches found, as files and numbers.
 
-use std::{fs::File, path::Path};
+use std::path::Path;
 
 use matformer_core::{Submodel, fs};
 use serde::{Deserialize, Serialize};
@@ -124,17 +124,14 @@ impl Found {
         Ok(all)
     }
 
-    /// Waits until no other process holds these files of a model folder, and holds them until the file is
+    /// Waits until no other process holds these files of a model folder, and holds them until the lock is
     /// dropped.
     ///
     /// # Errors
-    /// When the file cannot be made or locked.
-    pub fn lock(folder: &Path) -> Result<File> {
+    /// When the lock file cannot be created or locked.
+    pub fn lock(folder: &Path) -> Result<fs::Lock> {
         let folder = folder.join(Self::FOLDER);
         fs::create_dir_all(&folder)?;
-        let path = folder.join(".lock");
-        let file = fs::open_to_lock(&path)?;
-        file.lock().map_err(fs::error(&path, "lock"))?;
-        Ok(file)
+        Ok(fs::Lock::take(folder.join(".lock"))?)
     }
 }

@@ -5,7 +5,6 @@
 use burn::tensor::Tensor;
 use matformer_core::{Plan, Spans, Submodel, rng};
 use matformer_nn::{Elastic, State, walk};
-use rand::Rng;
 
 use crate::{Error, MatLm, Result};
 
@@ -170,9 +169,8 @@ fn choose(logits: &[f32], options: &GenerateOptions, row: usize, position: u64) 
         kept >= options.top_p * total
     });
     let weights = &weights[..nucleus.map_or(weights.len(), |i| i + 1)];
-    let mut rng = rng::keyed(options.seed, &format!("sample {row}"), position);
-    let uniform = (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-    let mut left = uniform * weights.iter().sum::<f64>();
+    let mut random = rng::keyed(options.seed, &format!("sample {row}"), position);
+    let mut left = rng::unit(&mut random) * weights.iter().sum::<f64>();
     for (id, weight) in order.iter().zip(weights) {
         left -= weight;
         if left < 0.0 {

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use burn::{module::Module, tensor::TensorData};
-use rand::Rng;
+use matformer_core::rng;
 
 use crate::params;
 
@@ -45,9 +45,8 @@ pub fn init<M: Module>(module: M, seed: u64, rule: impl Fn(&str, &[usize]) -> In
 
 /// n normal values by Box and Muller's transform.
 fn normal(seed: u64, path: &str, n: usize, std: f64) -> Vec<f32> {
-    let mut rng = matformer_core::rng::keyed(seed, path, 0);
-    // (0, 1]: the logarithm stays finite.
-    let mut uniform = || ((rng.next_u64() >> 11) as f64 + 1.0) / (1u64 << 53) as f64;
+    let mut random = rng::keyed(seed, path, 0);
+    let mut uniform = || rng::unit_open(&mut random); // above 0: its logarithm is finite
     (0..n.div_ceil(2))
         .flat_map(|_| {
             let (radius, angle) =

@@ -125,17 +125,17 @@ impl Error {
             Self::Nn(e) => e.hint(),
             Self::Core(e) => e.hint(),
             Self::NonFinite { suspects, .. } => {
-                Some(format!("train into another folder (--out) with {suspects}"))
+                Some(format!("train into another folder with {suspects}"))
             }
             Self::Diverged { suspects, .. } => Some(format!(
-                "train into another folder (--out) with {suspects}; `train.spike = 0` applies \
+                "train into another folder with {suspects}; `train.spike = 0` applies \
                  every step"
             )),
             Self::Locked { .. } => {
-                Some("wait until it has ended, or train into another folder (--out)".to_owned())
+                Some("wait until it has ended, or train into another folder".to_owned())
             }
             Self::NoCheckpoint { dir, .. } => Some(format!(
-                "remove `{}` to start at step 0, or train into another folder (--out)",
+                "remove `{}` to start at step 0, or train into another folder",
                 dir.display()
             )),
             Self::StateVersion { path, .. } => {

@@ -158,7 +158,7 @@ fn a_nan_loss_stops_the_run() {
     assert!(message.ends_with("at step 1; last good checkpoint: none"), "{message}");
     assert_eq!(
         error.hint().unwrap(),
-        "train into another folder (--out) with a lower `train.learning_rate` (it is 0.01)"
+        "train into another folder with a lower `train.learning_rate` (it is 0.01)"
     );
     assert!(Checkpoints::of(dir.path()).all().unwrap().is_empty());
 }

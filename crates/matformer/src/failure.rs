@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-use crate::logging::SAID;
+use crate::{hints::hint, logging::SAID};
 
 /// Exit code of input that cannot be worked with.
 const BAD_INPUT: u8 = 2;
@@ -112,25 +112,4 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         }
     }
     text
-}
-
-fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
-    macro_rules! hint_of {
-        ($($error:ty),*) => {
-            $(if let Some(e) = cause.downcast_ref::<$error>() {
-                return e.hint();
-            })*
-        };
-    }
-    hint_of!(
-        matformer::core::Error,
-        matformer::data::Error,
-        matformer::nn::Error,
-        matformer::lm::Error,
-        matformer::train::Error,
-        matformer::eval::Error,
-        matformer::search::Error,
-        matformer::run_file::Error
-    );
-    cause.downcast_ref::<Hinted>().map(|h| h.hint.clone())
 }

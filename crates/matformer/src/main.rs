@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod failure;
 mod folder;
+mod hints;
 mod kind;
 mod logging;
 mod machine;

@@ -18,7 +18,6 @@ mod https;
 mod part;
 mod table;
 
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use matformer_core::fs;
@@ -159,15 +158,13 @@ pub fn fetch(
         return reuse(record, &home);
     }
     fs::create_dir_all(&home)?;
-    let lock = lock(&home);
+    let _lock = lock(&home)?;
     if record.is_cached(cache) {
         return reuse(record, &home);
     }
-    if lock.is_some() {
-        for folder in [home.clone(), part::kept(&home)] {
-            fs::create_dir_all(&folder)?;
-            fs::sweep(&folder)?;
-        }
+    for folder in [home.clone(), part::kept(&home)] {
+        fs::create_dir_all(&folder)?;
+        fs::sweep(&folder)?;
     }
     let (target, content) = (home.join(name), record.content.folder());
     let scratch = fs::scratch_dir(&target)?;
@@ -246,16 +243,13 @@ fn reuse(record: Record, home: &Path) -> Result<Fetched> {
     Ok(Fetched { dir, reused: true, record })
 }
 
-/// Held while a source is fetched; the system lets go of it when the process ends, however it does.
-/// Where folders cannot be locked two fetches at once are not kept apart.
-fn lock(home: &Path) -> Option<File> {
-    let file = File::open(home).ok()?;
-    match file.try_lock() {
-        Ok(()) => Some(file),
-        Err(TryLockError::WouldBlock) => {
-            tracing::warn!("another fetch into `{}` is under way, waiting", home.display());
-            file.lock().is_ok().then_some(file)
-        }
-        Err(TryLockError::Error(_)) => None,
+/// Held while a source is fetched. Where files cannot be locked two fetches at once are not kept
+/// apart.
+fn lock(home: &Path) -> Result<fs::Lock> {
+    let path = home.join(".lock");
+    if let Some(lock) = fs::Lock::try_take(&path)? {
+        return Ok(lock);
     }
+    tracing::warn!("another fetch into `{}` is under way, waiting", home.display());
+    Ok(fs::Lock::take(&path)?)
 }

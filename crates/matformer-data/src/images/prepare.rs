@@ -155,7 +155,7 @@ pub fn prepare_images(
         }
         Some(_) => {}
     }
-    let _entered = cache::enter(folder)?;
+    cache::enter(folder)?;
     let scratch = fs::scratch_dir(&dir)?;
     write(&found, config, found::kept_shape(&found, shape), scratch.path(), progress)?;
     cache::publish(scratch.path(), &dir, &FILES)?;

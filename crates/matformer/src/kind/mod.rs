@@ -131,8 +131,7 @@ pub trait Kind: Tables {
     /// What its submodels cost.
     fn costs(shape: &Self::Shape) -> Costs;
 
-    /// What `info` says of a width beyond parameters and FLOPs: bytes of keys and values per token,
-    /// where they are kept, and where a slice of it can go.
+    /// What `info` shows of a width in addition to parameters and FLOPs.
     fn width_facts(shape: &Self::Shape, costs: &Costs, submodel: &Submodel) -> Result<WidthFacts>;
 
     /// The shape in a few words.
@@ -198,7 +197,7 @@ pub trait Kind: Tables {
 
 /// What is particular to a kind about one of its widths.
 pub struct WidthFacts {
-    /// Keys and values of one token.
+    /// Bytes of keys and values per token, if the kind has a cache.
     pub kv_bytes_per_token: Option<f64>,
     /// Where a slice can go.
     pub exports: Vec<&'static str>,

@@ -167,7 +167,7 @@ impl<K: Kind> Target<K> {
             false => Vec::new(),
         };
         // A run that was killed before it wrote its first file left these.
-        let ours = |name: &str| name == RunLock::FILE || name.starts_with(".tmp-");
+        let ours = |name: &str| name == RunLock::FILE || name.starts_with(fs::SCRATCH);
         let names = others.iter().filter_map(|path| path.file_name()?.to_str());
         match names.into_iter().find(|name| !ours(name)) {
             None => Ok(()),
