@@ -1,5 +1,7 @@
 //! `matformer slice`
 
+use matformer::core::fs;
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::json;
 
 use crate::support::{GRANULARITIES, Place};
@@ -44,6 +46,40 @@ fn a_width_that_training_never_saw_is_noted() {
     let expected = [("S", 32), ("M", 64), ("w96", 96)];
     let expected = expected.map(|(name, width)| json!({ "name": name, "width": width }));
     assert_eq!(*granularities, json!(expected));
+}
+
+#[test]
+fn a_slice_of_bf16_weights_is_bf16() {
+    let place = Place::trained();
+    let path = place.path("run/model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    // The upper half of an f32 is a bf16.
+    let upper = |bytes: &[u8]| bytes.chunks_exact(4).flat_map(|b| [b[2], b[3]]).collect();
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = SafeTensors::deserialize(&bytes)
+        .unwrap()
+        .tensors()
+        .into_iter()
+        .map(|(name, t)| (name, t.shape().to_vec(), upper(t.data())))
+        .collect();
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        (name, TensorView::new(Dtype::BF16, shape.clone(), bytes).unwrap())
+    });
+    std::fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+    let manifest = place.read("run/matformer.json");
+    let written = fs::sha256_bytes(&bytes);
+    let manifest = manifest.replace(&written, &fs::sha256_file(&path).unwrap());
+    place.write("run/matformer.json", manifest);
+    place.matformer(&["slice", "run", "--submodel", "M", "--out", "slim"]).ok();
+    let slim = std::fs::read(place.path("slim/model.safetensors")).unwrap();
+    let slim = SafeTensors::deserialize(&slim).unwrap();
+    for (name, tensor) in slim.tensors() {
+        assert_eq!(tensor.dtype(), Dtype::BF16, "{name}");
+    }
+    let norm = slim.tensor("model.norm.weight").unwrap();
+    assert!(
+        tensors.iter().any(|(name, _, bytes)| name == "model.norm.weight" && bytes == norm.data())
+    );
+    assert_eq!(place.read_json("slim/config.json")["dtype"], "bfloat16");
 }
 
 #[test]

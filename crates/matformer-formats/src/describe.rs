@@ -23,7 +23,7 @@ pub(crate) struct Described {
 /// Whose checkpoint it is, and its shape.
 ///
 /// # Errors
-/// When it is none that a MatViT can be, by the key or tensor that says so.
+/// When a MatViT cannot compute what it does. The error names the key or tensor that says so.
 pub(crate) fn describe(file: &ConfigFile, tensors: &Tensors<'_>) -> Result<Described> {
     match (file.text("model_type"), file.text("architecture")) {
         (Some("vit" | "deit" | "dinov2"), _) => from_hugging_face(file, tensors),

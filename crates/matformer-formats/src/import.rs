@@ -42,8 +42,8 @@ pub struct ImportedVit {
 /// [`left_out`](ImportedVit::left_out), or an error.
 ///
 /// # Errors
-/// When the folder is none of these, or a tensor is missing, of another shape, not finite, or none that
-/// the model has.
+/// When the folder is not one of these, or a tensor is missing, of another shape, not finite, or
+/// unknown to the model.
 pub fn import_vit(
     dir: &Path,
     granularities: Option<&[usize]>,

@@ -150,7 +150,7 @@ pub enum Error {
         /// Where the manifest has it.
         key: &'static str,
     },
-    /// A tensor that a checkpoint lacks, has too much, or has in another shape.
+    /// A tensor that is missing, unexpected or of another shape in a checkpoint.
     #[error("{path}: tensor `{tensor}`: {found}; expected {expected}")]
     Tensor {
         /// The checkpoint.

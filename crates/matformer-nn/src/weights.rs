@@ -208,7 +208,7 @@ impl Tensors<'_> {
         Some(self.found.get(name)?.view.shape())
     }
 
-    /// How they hold numbers: f32 unless all do in one narrower way.
+    /// The dtype that all have, or f32 where they have several.
     pub fn dtype(&self) -> Dtype {
         let mut dtypes = self.found.values().map(|tensor| match tensor.view.dtype() {
             Stored::BF16 => Dtype::Bf16,

@@ -35,11 +35,11 @@ pub struct MatVitConfig {
     pub width_multiple: usize,
     /// What the head sees of an image.
     pub pooling: Pooling,
-    /// Whether a second token and head learn beside the class token's, and logits are the mean of
-    /// both heads' (DeiT, arXiv 2012.12877 section 4).
+    /// Whether there is a second token with a head of its own. Both heads are trained, and the logits
+    /// are their mean (DeiT, arXiv 2012.12877 section 4).
     pub distillation_token: bool,
-    /// How often training leaves out the last layer's branches for an image; earlier layers' in
-    /// proportion (stochastic depth, arXiv 1603.09382). 0: never.
+    /// Probability that training leaves out a branch of the last layer for an image. It grows
+    /// linearly from 0 in the first layer (stochastic depth, arXiv 1603.09382).
     pub drop_path: f64,
     /// Added to the variance in norms.
     pub norm_eps: f64,
@@ -96,12 +96,12 @@ impl MatVitConfig {
         (self.image_size / self.patch_size.max(1)).pow(2)
     }
 
-    /// Tokens of an image: its patches, and the class and distillation tokens where there are such.
+    /// Tokens of an image: its patches, and the class and distillation tokens if it has them.
     pub fn tokens(&self) -> usize {
         self.patches() + self.extra_tokens()
     }
 
-    /// Tokens of an image that are no patch; they come first.
+    /// Tokens of an image that are not patches; they come first.
     pub fn extra_tokens(&self) -> usize {
         usize::from(self.pooling == Pooling::ClassToken) + usize::from(self.distillation_token)
     }

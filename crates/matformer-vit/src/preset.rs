@@ -7,7 +7,7 @@ use crate::MatVitConfig;
 /// Table 1, 2012.12877 Table 1), of which the paper trains B/16 and L/16.
 pub const PRESETS: [&str; 6] = ["small28", "small64", "ti16", "s16", "b16", "l16"];
 
-/// The shape of a preset; `None` if there is none of that name.
+/// The shape of a preset, if there is one of that name.
 pub fn preset(name: &str) -> Option<MatVitConfig> {
     let small = MatVitConfig::default();
     let at_224 = |d_model: usize, n_layers, n_heads| MatVitConfig {
