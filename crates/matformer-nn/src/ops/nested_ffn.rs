@@ -287,11 +287,6 @@ fn full_grad<B: Backend>(
     cat::<B>(parts, dim)
 }
 
-/// `a · bᵀ`
-fn matmul_t<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>) -> FloatTensor<B> {
-    B::float_matmul(a, B::float_transpose(b))
-}
-
 /// `aᵀ · b`
 fn t_matmul<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>) -> FloatTensor<B> {
     B::float_matmul(B::float_transpose(a), b)
@@ -314,10 +309,10 @@ pub(super) fn forward<B: NnBackend>(
     let (mut ups, mut gates) = (Vec::new(), Vec::new());
     for ring in groups.rings(&spec.blocks) {
         let x_ring = gather::<B>(&x, &ring.inputs()); // [n, d_model]
-        let u = matmul_t::<B>(x_ring.clone(), rows_of::<B>(&up, &ring.units)); // [n, width]
+        let u = B::project(x_ring.clone(), rows_of::<B>(&up, &ring.units)); // [n, width]
         let (u, h) = match spec.gate {
             Some(act) => {
-                let g = matmul_t::<B>(x_ring, rows_of::<B>(&inner, &ring.units));
+                let g = B::project(x_ring, rows_of::<B>(&inner, &ring.units));
                 gates.push(g.clone());
                 (u.clone(), B::glu(g, u, act))
             }
@@ -327,7 +322,7 @@ pub(super) fn forward<B: NnBackend>(
             }
         };
         ups.push(u);
-        out.add(&ring, matmul_t::<B>(h, columns_of::<B>(&down, &ring.units)));
+        out.add(&ring, B::project(h, columns_of::<B>(&down, &ring.units)));
     }
     let gate = spec.gate.map(|_| flatten::<B>(gates, &x));
     (out.stack(&x), FfnSaved { up: flatten::<B>(ups, &x), gate })
