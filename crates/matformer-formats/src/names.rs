@@ -70,9 +70,10 @@ impl Names {
                 inner.replacen("classifier", head, 1)
             }
             Self::HuggingFace { body, .. } | Self::Dinov2 { body } => {
-                match inner.contains("classifier.") {
-                    true => inner.to_owned(),
-                    false => format!("{body}{inner}"),
+                if inner.contains("classifier.") {
+                    inner.to_owned()
+                } else {
+                    format!("{body}{inner}")
                 }
             }
             Self::Timm { norm } => {

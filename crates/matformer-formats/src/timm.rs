@@ -119,9 +119,10 @@ fn description(c: &MatVitConfig, normalization: &Normalization) -> Value {
 /// A ratio r of which timm makes the width again, as `int(d_model * r)`.
 fn ratio(d_ff: usize, d_model: usize) -> f64 {
     let ratio = d_ff as f64 / d_model as f64;
-    match (d_model as f64 * ratio) as usize == d_ff {
-        true => ratio,
-        false => (d_ff as f64 + 0.5) / d_model as f64,
+    if (d_model as f64 * ratio) as usize == d_ff {
+        ratio
+    } else {
+        (d_ff as f64 + 0.5) / d_model as f64
     }
 }
 

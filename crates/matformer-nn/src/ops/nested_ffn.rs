@@ -45,8 +45,8 @@ pub enum FfnWeights<'a> {
     Plain {
         /// `[d_ff, d_model]`
         up: &'a Weight,
-        /// `[d_ff]`
-        bias: Tensor<1>,
+        /// `[d_ff]`, zero if absent
+        bias: Option<&'a Tensor<1>>,
         /// `[d_model, d_ff]`
         down: &'a Weight,
     },
@@ -103,7 +103,8 @@ pub fn nested_ffn(x: Tensor<2>, weights: FfnWeights<'_>, blocks: &[Block]) -> Te
             (FfnTensors { up: rows(up), inner: rows(gate), down: columns(down) }, Some(act))
         }
         FfnWeights::Plain { up, bias, down } => {
-            let inner = bias.into_dispatch();
+            let zeros = || Tensor::zeros([up.shape()[0]], &device);
+            let inner = bias.cloned().unwrap_or_else(zeros).into_dispatch();
             (FfnTensors { up: rows(up), inner, down: columns(down) }, None)
         }
     };

@@ -94,9 +94,10 @@ pub(super) fn read(
         .map(|(name, pieces)| {
             let (first, second) =
                 (values(format!("first.{name}"))?, values(format!("second.{name}"))?);
-            let average = match file.names().contains(&format!("average.{name}").as_str()) {
-                true => Some(values(format!("average.{name}"))?),
-                false => None,
+            let average = if file.names().contains(&format!("average.{name}").as_str()) {
+                Some(values(format!("average.{name}"))?)
+            } else {
+                None
             };
             let n = elements(name);
             if average.as_ref().is_some_and(|average| n != Some(average.len())) {

@@ -89,10 +89,7 @@ fn take<'a>(rest: &mut &'a mut [f32], n: usize) -> &'a mut [f32] {
 }
 
 /// Parts of `len` elements, or `None` of each: what a group without a gate has of it.
-fn chunks<'a>(
-    values: Option<&'a mut [f32]>,
-    len: usize,
-) -> impl Iterator<Item = Option<&'a mut [f32]>> {
+fn chunks(values: Option<&mut [f32]>, len: usize) -> impl Iterator<Item = Option<&mut [f32]>> {
     let mut parts = values.map(|values| values.chunks_mut(len.max(1)));
     std::iter::repeat_with(move || parts.as_mut().and_then(Iterator::next))
 }
