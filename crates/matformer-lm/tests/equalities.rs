@@ -201,7 +201,7 @@ fn a_seed_draws_the_weights_that_it_always_drew() {
             let walked = walk(&model, &tokens, &Plan::one(submodel), &mut State::new()).unwrap();
             let loss = row_losses(&model, &walked, &target).remove(0).nats.mean();
             let found = f64::from(loss.into_scalar::<f32>()) / 24.0;
-            assert!((found - expected).abs() < 1e-6, "{rows} rows, {submodel}: {found}");
+            assert!((found - expected).abs() < 1e-5, "{rows} rows, {submodel}: {found}");
         }
     }
 }

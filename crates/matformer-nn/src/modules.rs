@@ -117,15 +117,11 @@ impl NestedFfn {
     /// - x: `[rows, d_model]`
     /// - output: `[Σ block rows, d_model]`, stacked in the order of the blocks
     pub fn forward(&self, x: Tensor<2>, blocks: &[Block]) -> Tensor<2> {
-        let device = x.device();
         let (up, down) = (&self.up, &self.down);
+        let bias = self.up_bias.as_ref().map(Param::val);
         let weights = match (&self.gate, self.activation.gate()) {
             (Some(gate), Some(act)) => FfnWeights::Gated { up, gate, down, act },
-            _ => {
-                let no_bias = || Tensor::zeros([self.d_ff()], &device);
-                let bias = self.up_bias.as_ref().map_or_else(no_bias, Param::val);
-                FfnWeights::Plain { up, bias, down }
-            }
+            _ => FfnWeights::Plain { up, bias: bias.as_ref(), down },
         };
         let y = nested_ffn(x, weights, blocks);
         match &self.down_bias {

@@ -221,7 +221,7 @@ fn a_seed_draws_the_weights_that_it_always_drew() {
         for (submodel, expected) in model.space().uniforms().iter().zip(expected) {
             let walked = walk(&model, &images, &Plan::one(submodel), &mut State::new()).unwrap();
             let found = f64::from(model.pooled(&walked.of(0)).abs().mean().into_scalar::<f32>());
-            assert!((found - expected).abs() < 1e-6, "{rows} rows, {submodel}: {found}");
+            assert!((found - expected).abs() < 1e-5, "{rows} rows, {submodel}: {found}");
         }
     }
 }

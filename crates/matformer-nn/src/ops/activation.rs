@@ -14,7 +14,7 @@ pub enum Gate {
 
 /// Both gates are `g·σ(t(g))`. For SiLU t is g itself; for GELU in its tanh form it is
 /// `LINEAR·g + CUBIC·g³`, because `(1 + tanh z)/2 = σ(2z)`.
-pub(super) const LINEAR: f32 = 1.595_769_1; // 2·√(2/π)
+pub(super) const LINEAR: f32 = 1.595_769_2; // 2·√(2/π)
 pub(super) const CUBIC: f32 = 0.044_715 * LINEAR;
 
 impl Gate {

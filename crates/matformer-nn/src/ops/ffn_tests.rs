@@ -48,7 +48,7 @@ impl Case {
     fn with_weights(&self, [up, gate, down]: [&Weight; 3], blocks: &[Block]) -> Tensor<2> {
         let weights = match self.form {
             Some(act) => FfnWeights::Gated { up, gate, down, act },
-            None => FfnWeights::Plain { up, bias: self.bias.clone(), down },
+            None => FfnWeights::Plain { up, bias: Some(&self.bias), down },
         };
         nested_ffn(self.x.clone(), weights, blocks)
     }

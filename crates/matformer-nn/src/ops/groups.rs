@@ -153,8 +153,11 @@ mod tests {
         let first = [member(3, 3, 5), member(0, 6, 0), member(4, 6, 7)];
         assert_eq!(found, [(0..2, &first[..]), (2..5, &[member(1, 4, 2)][..])]);
         let rings = groups.rings(&blocks);
-        let found: Vec<_> = rings.iter().map(|r| (r.units.clone(), r.inputs())).collect();
-        assert_eq!(found, [(0..3, vec![0..2, 2..5]), (3..4, vec![0..2, 2..5]), (4..6, vec![0..2])]);
+        let inputs: Vec<_> = rings.iter().map(Ring::n_inputs).collect();
+        let units: Vec<_> = rings.iter().map(|ring| ring.units.clone()).collect();
+        assert_eq!((&units[..], &inputs[..]), (&[0..3, 3..4, 4..6][..], &[5, 5, 2][..]));
+        let stacked: Vec<_> = rings[0].stacked().map(|(index, _, rows)| (index, rows)).collect();
+        assert_eq!(stacked, [(0, 0..2), (1, 2..5)]);
     }
 
     #[cfg(feature = "flex")]

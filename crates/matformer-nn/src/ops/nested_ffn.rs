@@ -45,8 +45,8 @@ pub enum FfnWeights<'a> {
     Plain {
         /// `[d_ff, d_model]`
         up: &'a Weight,
-        /// `[d_ff]`
-        bias: Tensor<1>,
+        /// `[d_ff]`, zero if absent
+        bias: Option<&'a Tensor<1>>,
         /// `[d_model, d_ff]`
         down: &'a Weight,
     },
@@ -103,7 +103,8 @@ pub fn nested_ffn(x: Tensor<2>, weights: FfnWeights<'_>, blocks: &[Block]) -> Te
             (FfnTensors { up: rows(up), inner: rows(gate), down: columns(down) }, Some(act))
         }
         FfnWeights::Plain { up, bias, down } => {
-            let inner = bias.into_dispatch();
+            let zeros = || Tensor::zeros([up.shape()[0]], &device);
+            let inner = bias.cloned().unwrap_or_else(zeros).into_dispatch();
             (FfnTensors { up: rows(up), inner, down: columns(down) }, None)
         }
     };
@@ -287,11 +288,6 @@ fn full_grad<B: Backend>(
     cat::<B>(parts, dim)
 }
 
-/// `a · bᵀ`
-fn matmul_t<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>) -> FloatTensor<B> {
-    B::float_matmul(a, B::float_transpose(b))
-}
-
 /// `aᵀ · b`
 fn t_matmul<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>) -> FloatTensor<B> {
     B::float_matmul(B::float_transpose(a), b)
@@ -314,10 +310,10 @@ pub(super) fn forward<B: NnBackend>(
     let (mut ups, mut gates) = (Vec::new(), Vec::new());
     for ring in groups.rings(&spec.blocks) {
         let x_ring = gather::<B>(&x, &ring.inputs()); // [n, d_model]
-        let u = matmul_t::<B>(x_ring.clone(), rows_of::<B>(&up, &ring.units)); // [n, width]
+        let u = B::project(x_ring.clone(), rows_of::<B>(&up, &ring.units)); // [n, width]
         let (u, h) = match spec.gate {
             Some(act) => {
-                let g = matmul_t::<B>(x_ring, rows_of::<B>(&inner, &ring.units));
+                let g = B::project(x_ring, rows_of::<B>(&inner, &ring.units));
                 gates.push(g.clone());
                 (u.clone(), B::glu(g, u, act))
             }
@@ -327,7 +323,7 @@ pub(super) fn forward<B: NnBackend>(
             }
         };
         ups.push(u);
-        out.add(&ring, matmul_t::<B>(h, columns_of::<B>(&down, &ring.units)));
+        out.add(&ring, B::project(h, columns_of::<B>(&down, &ring.units)));
     }
     let gate = spec.gate.map(|_| flatten::<B>(gates, &x));
     (out.stack(&x), FfnSaved { up: flatten::<B>(ups, &x), gate })

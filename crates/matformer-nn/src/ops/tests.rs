@@ -131,7 +131,8 @@ fn layer_norm_equals_its_definition() {
 fn linear_equals_its_definition() {
     let device = device();
     // Fewer and more rows and columns than one task writes.
-    for [rows, d_in, d_out] in [[1, 3, 2], [16, 1, 1], [40, 17, 300], [300, 5, 7], [129, 130, 129]]
+    for [rows, d_in, d_out] in
+        [[1, 3, 2], [3, 700, 600], [16, 1, 1], [40, 17, 300], [300, 5, 7], [129, 130, 129]]
     {
         let (x, weight) = (random([rows, d_in], 1, &device), random([d_out, d_in], 2, &device));
         let inputs = [&x, &weight].map(|t| Input::Two(t.clone()));

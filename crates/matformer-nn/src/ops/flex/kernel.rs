@@ -7,6 +7,8 @@ use burn::backend::{
 use burn::tensor::{Bytes, DType, Shape};
 use rayon::prelude::*;
 
+use super::product::Mat;
+
 /// The values of a tensor, row-major; copies only what is not laid out so.
 pub(super) struct Values(FlexTensor);
 
@@ -20,6 +22,27 @@ impl Values {
             Some(values) => values,
             None => unreachable!("a contiguous tensor is a slice"),
         }
+    }
+}
+
+/// A rank-2 tensor of which each row is laid out value by value; copies only what is not: a view
+/// of some rows and columns is read where it lies.
+pub(super) struct Rows {
+    t: FlexTensor,
+    row: usize,
+}
+
+impl Rows {
+    pub(super) fn of(t: FlexTensor) -> Self {
+        let [_, cols] = t.shape().dims();
+        match *t.layout().strides() {
+            [row, 1] if row.unsigned_abs() >= cols && row > 0 => Self { row: row as usize, t },
+            _ => Self { t: t.to_contiguous(), row: cols },
+        }
+    }
+
+    pub(super) fn mat(&self) -> Mat<'_> {
+        Mat::rows(&self.t.storage()[self.t.layout().start_offset()..], self.row)
     }
 }
 

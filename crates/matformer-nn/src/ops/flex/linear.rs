@@ -3,26 +3,28 @@
 use burn::backend::{TensorMetadata, flex::FlexTensor};
 
 use super::{
-    kernel::{Values, tensor, zeros},
+    kernel::{Rows, Values, tensor, zeros},
     product::{Mat, Size, Write, product},
 };
 
 const PARALLEL: Write = Write { add: false, factor: 1.0, parallel: true };
 
-/// Fewer rows than this are a product of a vector, for which Burn's is better.
-const FEWEST_ROWS: usize = 16;
+/// Products of numbers below which a call stays on one core: about 20 µs.
+const FEW: usize = 1 << 20;
 
-/// Whether a call is worth it.
+/// Whether a call is worth it: for a single row Burn's product of a vector is better.
 pub(super) fn fits(x: &FlexTensor) -> bool {
-    x.shape()[0] >= FEWEST_ROWS
+    x.shape()[0] > 1
 }
 
+/// The weight may be a view of some columns.
 pub(super) fn forward(x: FlexTensor, weight: FlexTensor) -> FlexTensor {
     let ([rows, d_in], [d_out, _]) = (x.shape().dims(), weight.shape().dims());
-    let [x, weight] = [x, weight].map(Values::of);
+    let [x, weight] = [x, weight].map(Rows::of);
     let mut y = zeros(rows * d_out);
-    let (x, weight) = (Mat::rows(x.get(), d_in), Mat::rows(weight.get(), d_in));
-    product(&mut y, d_out, x, weight.t(), Size { m: rows, n: d_out, k: d_in }, PARALLEL);
+    let write = Write { parallel: rows * d_in * d_out >= FEW, ..PARALLEL };
+    let size = Size { m: rows, n: d_out, k: d_in };
+    product(&mut y, d_out, x.mat(), weight.mat().t(), size, write);
     tensor(y, &[rows, d_out])
 }
 

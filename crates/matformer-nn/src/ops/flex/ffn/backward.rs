@@ -1,208 +1,25 @@
-//! The nested block in pieces of rows and hidden units: activations stay in the cache between
-//! their products, and every product is written where it belongs.
+//! The backward pass: pieces of rows for the input's gradient, then pieces of hidden units for the
+//! weights'.
 
 use std::ops::Range;
 
 use burn::backend::{Flex, TensorMetadata, flex::FlexTensor};
 use rayon::prelude::*;
 
-use super::activation::{gelu_backward_in_place, gelu_chunk, glu_backward_in_place, glu_chunk};
-use super::kernel::{Values, tensor, values_mut, zeros};
-use super::product::{Mat, Size, Target, Write, product, write_product};
+use super::{ADD, NEW, ROWS, Sizes, UNITS, WEIGHT_UNITS, Weights, chunks, take};
 use crate::ops::{
-    FfnGradients, FfnSaved, FfnSpec, FfnTensors, Gate,
+    FfnGradients, FfnSaved, FfnSpec, FfnTensors,
+    flex::{
+        activation::{gelu_backward_in_place, glu_backward_in_place},
+        kernel::{Values, tensor, values_mut, zeros},
+        product::{Mat, Size, Target, product, write_product},
+    },
     groups::{Group, Groups},
 };
 
-/// Hidden rows of one piece.
-const ROWS: usize = 128;
-/// Hidden units of one piece: with [`ROWS`], gate, up and their product take 3·128 KiB.
-const UNITS: usize = 256;
-/// Hidden units whose weights' gradients one task writes, at least and at most: each task brings
-/// the input into order again, so few large ones, but enough for the cores.
-const WEIGHT_UNITS: std::ops::RangeInclusive<usize> = 64..=256;
-/// Fewer input rows than this do not fill two cores: generation.
-const FEWEST_ROWS: usize = 2 * ROWS;
-
-const NEW: Write = Write { add: false, factor: 1.0, parallel: false };
-const ADD: Write = Write { add: true, ..NEW };
-
-/// Whether a call is worth pieces; the backward of a call answers as its forward did.
-pub(super) fn fits(spec: &FfnSpec) -> bool {
-    spec.blocks.iter().map(|b| b.end - b.start).sum::<usize>() >= FEWEST_ROWS
-}
-
-/// Sizes that a pass goes by.
-#[derive(Clone, Copy)]
-struct Sizes {
-    d_model: usize,
-    /// Length of a row of down.
-    d_ff: usize,
-    gate: Option<Gate>,
-}
-
-/// The weights of a call, row-major.
-struct Weights {
-    up: Values,
-    /// The gate, or the bias of up.
-    inner: Values,
-    down: Values,
-}
-
-impl Weights {
-    fn of(tensors: FfnTensors<Flex>) -> Self {
-        let [up, inner, down] = [tensors.up, tensors.inner, tensors.down].map(Values::of);
-        Self { up, inner, down }
-    }
-
-    /// Rows `units` of up, `[units, d_model]`.
-    fn up(&self, units: &Range<usize>, s: Sizes) -> Mat<'_> {
-        Mat::rows(&self.up.get()[units.start * s.d_model..], s.d_model)
-    }
-
-    /// Rows `units` of the gate, `[units, d_model]`.
-    fn gate(&self, units: &Range<usize>, s: Sizes) -> Mat<'_> {
-        Mat::rows(&self.inner.get()[units.start * s.d_model..], s.d_model)
-    }
-
-    /// Columns `units` of down, `[d_model, units]`.
-    fn down(&self, units: &Range<usize>, s: Sizes) -> Mat<'_> {
-        Mat::rows(&self.down.get()[units.start..], s.d_ff)
-    }
-}
-
-impl Group {
-    /// Elements of its activations, `[input rows, widest]`.
-    fn activations(&self) -> usize {
-        self.input.len() * self.widest().width
-    }
-}
-
-/// Splits off the first `n` elements.
-fn take<'a>(rest: &mut &'a mut [f32], n: usize) -> &'a mut [f32] {
-    let (first, others) = std::mem::take(rest).split_at_mut(n);
-    *rest = others;
-    first
-}
-
-/// Parts of `len` elements, or `None` of each: what a group without a gate has of it.
-fn chunks<'a>(
-    values: Option<&'a mut [f32]>,
-    len: usize,
-) -> impl Iterator<Item = Option<&'a mut [f32]>> {
-    let mut parts = values.map(|values| values.chunks_mut(len.max(1)));
-    std::iter::repeat_with(move || parts.as_mut().and_then(Iterator::next))
-}
-
-/// Output, and what up (with its bias) and gate gave: per group `[input rows, widest width]`,
-/// flattened.
-pub(super) fn forward(
-    x: FlexTensor,
-    tensors: FfnTensors<Flex>,
-    spec: &FfnSpec,
-) -> (FlexTensor, FfnSaved<Flex>) {
-    let ([_, d_model], [_, d_ff]) = (x.shape().dims(), tensors.down.shape().dims());
-    let (x, weights) = (Values::of(x), Weights::of(tensors));
-    let groups = Groups::of(&spec.blocks);
-    let size = groups.list.iter().map(Group::activations).sum();
-    let (mut y, mut up) = (zeros(groups.outputs * d_model), zeros(size));
-    let mut gate = spec.gate.map(|_| zeros(size));
-    let sizes = Sizes { d_model, d_ff, gate: spec.gate };
-    let pass = Forward { sizes, x: x.get(), weights: &weights };
-    let tasks = pass.tasks(&groups, spec, &mut y, &mut up, gate.as_deref_mut());
-    tasks.into_par_iter().for_each(|task| pass.run(task));
-    let saved = FfnSaved { up: tensor(up, &[size]), gate: gate.map(|gate| tensor(gate, &[size])) };
-    (tensor(y, &[groups.outputs, d_model]), saved)
-}
-
-struct Forward<'a> {
-    sizes: Sizes,
-    x: &'a [f32],
-    weights: &'a Weights,
-}
-
-/// Up to [`ROWS`] input rows of a group.
-struct ForwardTask<'a> {
-    group: &'a Group,
-    /// First input row.
-    first: usize,
-    /// What up gives, `[rows, widest]`.
-    up: &'a mut [f32],
-    /// What the gate gives, `[rows, widest]`.
-    gate: Option<&'a mut [f32]>,
-    /// Their rows of the output of each of the group's blocks, `[rows, d_model]`.
-    outputs: Vec<&'a mut [f32]>,
-}
-
-impl Forward<'_> {
-    fn tasks<'a>(
-        &self,
-        groups: &'a Groups,
-        spec: &FfnSpec,
-        mut y: &'a mut [f32],
-        mut up: &'a mut [f32],
-        mut gate: Option<&'a mut [f32]>,
-    ) -> Vec<ForwardTask<'a>> {
-        let d = self.sizes.d_model;
-        let outputs = spec.blocks.iter().map(|b| take(&mut y, (b.end - b.start) * d));
-        let mut outputs: Vec<_> = outputs.map(|rows| rows.chunks_mut(ROWS * d)).collect();
-        let mut tasks = Vec::new();
-        for group in &groups.list {
-            let (n, len) = (group.activations(), ROWS * group.widest().width);
-            let mut gates = chunks(gate.as_mut().map(|gate| take(gate, n)), len);
-            for (i, up) in take(&mut up, n).chunks_mut(len.max(1)).enumerate() {
-                let members = group.members.iter();
-                let outputs = members.filter_map(|m| outputs[m.block].next()).collect();
-                let first = group.input.start + i * ROWS;
-                tasks.push(ForwardTask { group, first, up, gate: gates.next().flatten(), outputs });
-            }
-        }
-        tasks
-    }
-
-    fn run(&self, task: ForwardTask<'_>) {
-        let ForwardTask { group, first, up: u, mut gate, mut outputs } = task;
-        let (s, weights, widest) = (self.sizes, self.weights, group.widest().width);
-        let (d, rows) = (s.d_model, u.len() / widest);
-        let x = Mat::rows(&self.x[first * d..], d);
-        let Some((out, narrower)) = outputs.split_last_mut() else { return };
-        let mut h = vec![0.0; rows * UNITS.min(widest)];
-        for piece in group.pieces(UNITS) {
-            let w = piece.len();
-            let size = Size { m: rows, n: w, k: d };
-            let line = |i: usize| i * widest + piece.start..i * widest + piece.end;
-            product(&mut u[piece.start..], widest, x, weights.up(&piece, s).t(), size, NEW);
-            match (&mut gate, s.gate) {
-                (Some(g), Some(act)) => {
-                    let right = weights.gate(&piece, s).t();
-                    product(&mut g[piece.start..], widest, x, right, size, NEW);
-                    for (i, h) in h.chunks_mut(w).take(rows).enumerate() {
-                        glu_chunk(act, &g[line(i)], &u[line(i)], h);
-                    }
-                }
-                _ => {
-                    let bias = &weights.inner.get()[piece.clone()];
-                    for (i, h) in h.chunks_mut(w).take(rows).enumerate() {
-                        gelu_chunk(&mut u[line(i)], bias, h);
-                    }
-                }
-            }
-            let write = if piece.start == 0 { NEW } else { ADD };
-            let size = Size { m: rows, n: d, k: w };
-            product(out, d, Mat::rows(&h, w), weights.down(&piece, s).t(), size, write);
-            // What the widest block has summed up to here is what a narrower one gives.
-            for (copy, member) in narrower.iter_mut().zip(&group.members) {
-                if member.width == piece.end {
-                    copy.copy_from_slice(out);
-                }
-            }
-        }
-    }
-}
-
 /// Gradients of x and the weights. The saved activations are overwritten where nobody else holds
 /// them.
-pub(super) fn backward(
+pub(in crate::ops::flex) fn backward(
     x: FlexTensor,
     tensors: FfnTensors<Flex>,
     mut saved: FfnSaved<Flex>,

@@ -1,0 +1,95 @@
+//! The nested block in pieces of rows and hidden units: activations stay in the cache between
+//! their products, and every product is written where it belongs.
+
+mod backward;
+mod forward;
+
+use std::ops::Range;
+
+use burn::backend::Flex;
+
+use super::{
+    kernel::Values,
+    product::{Mat, Write},
+};
+use crate::ops::{FfnSpec, FfnTensors, Gate, groups::Group};
+
+pub(in crate::ops::flex) use backward::backward;
+pub(in crate::ops::flex) use forward::forward;
+
+/// Hidden rows of one piece.
+const ROWS: usize = 128;
+/// Hidden units of one piece: with [`ROWS`], gate, up and their product take 3·128 KiB.
+const UNITS: usize = 256;
+/// Hidden units whose weights' gradients one task writes, at least and at most: each task brings
+/// the input into order again, so few large ones, but enough for the cores.
+const WEIGHT_UNITS: std::ops::RangeInclusive<usize> = 64..=256;
+/// Fewer input rows than this do not fill two cores: generation.
+const FEWEST_ROWS: usize = 2 * ROWS;
+
+const NEW: Write = Write { add: false, factor: 1.0, parallel: false };
+const ADD: Write = Write { add: true, ..NEW };
+
+/// Whether a call is worth pieces; the backward of a call answers as its forward did.
+pub(super) fn fits(spec: &FfnSpec) -> bool {
+    spec.blocks.iter().map(|b| b.end - b.start).sum::<usize>() >= FEWEST_ROWS
+}
+
+/// Sizes that a pass goes by.
+#[derive(Clone, Copy)]
+struct Sizes {
+    d_model: usize,
+    /// Length of a row of down.
+    d_ff: usize,
+    gate: Option<Gate>,
+}
+
+/// The weights of a call, row-major.
+struct Weights {
+    up: Values,
+    /// The gate, or the bias of up.
+    inner: Values,
+    down: Values,
+}
+
+impl Weights {
+    fn of(tensors: FfnTensors<Flex>) -> Self {
+        let [up, inner, down] = [tensors.up, tensors.inner, tensors.down].map(Values::of);
+        Self { up, inner, down }
+    }
+
+    /// Rows `units` of up, `[units, d_model]`.
+    fn up(&self, units: &Range<usize>, s: Sizes) -> Mat<'_> {
+        Mat::rows(&self.up.get()[units.start * s.d_model..], s.d_model)
+    }
+
+    /// Rows `units` of the gate, `[units, d_model]`.
+    fn gate(&self, units: &Range<usize>, s: Sizes) -> Mat<'_> {
+        Mat::rows(&self.inner.get()[units.start * s.d_model..], s.d_model)
+    }
+
+    /// Columns `units` of down, `[d_model, units]`.
+    fn down(&self, units: &Range<usize>, s: Sizes) -> Mat<'_> {
+        Mat::rows(&self.down.get()[units.start..], s.d_ff)
+    }
+}
+
+impl Group {
+    /// Elements of its activations, `[input rows, widest]`.
+    fn activations(&self) -> usize {
+        self.input.len() * self.widest().width
+    }
+}
+
+/// Splits off the first `n` elements.
+fn take<'a>(rest: &mut &'a mut [f32], n: usize) -> &'a mut [f32] {
+    let (first, others) = std::mem::take(rest).split_at_mut(n);
+    *rest = others;
+    first
+}
+
+/// Parts of `len` elements, or `None` of each: what a group without a gate has of it.
+fn chunks(values: Option<&mut [f32]>, len: usize) -> impl Iterator<Item = Option<&mut [f32]>> {
+    let mut parts = values.map(|values| values.chunks_mut(len.max(1)));
+    std::iter::repeat_with(move || parts.as_mut().and_then(Iterator::next))
+}
