@@ -109,10 +109,7 @@ pub fn available() -> String {
     names.extend(flex().map(|_| DeviceSpec::Flex.to_string()));
     names.extend((0..wgpu().len()).map(|i| DeviceSpec::Wgpu(i).to_string()));
     names.extend((0..cuda().len()).map(|i| DeviceSpec::Cuda(i).to_string()));
-    match names.is_empty() {
-        true => "none".to_owned(),
-        false => names.join(", "),
-    }
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 /// Whether a device computes in the memory of this machine: the CPU, behind whatever backend.

@@ -73,7 +73,7 @@ pub(super) fn glu_backward<B: Backend>(
     GluGradients { gate: d_gate, up: B::float_mul(act, grad), h }
 }
 
-/// What [`glu_backward`] finds.
+/// Gradients of a gated activation, and its output.
 #[derive(Clone, Debug)]
 pub struct GluGradients<T> {
     /// Gradient of the gate's product.
