@@ -83,6 +83,25 @@ fn a_folder_reads_back_to_the_bit() {
 }
 
 #[test]
+fn every_activation_reads_back_under_the_name_that_transformers_gives_it() {
+    for (activation, act) in [
+        (Activation::SwiGlu, "silu"),
+        (Activation::GeGlu, "gelu_pytorch_tanh"),
+        (Activation::Gelu, "gelu"),
+    ] {
+        let (config, dir) = (MatLmConfig { activation, ..config() }, tempfile::tempdir().unwrap());
+        let model = MatLm::new(&config, 7, &device()).unwrap();
+        folder::save(&model, &manifest(&config), dir.path()).unwrap();
+        let text = std::fs::read_to_string(dir.path().join(folder::CONFIG)).unwrap();
+        assert!(text.contains(&format!("\"hidden_act\": \"{act}\"")), "{text}");
+        let again = load(dir.path()).unwrap();
+        assert_eq!(again.config().activation, activation);
+        let (large, text) = (model.space().largest(), ids(9, 50, 1));
+        assert_eq!(one(&again, &large, 1, &text), one(&model, &large, 1, &text));
+    }
+}
+
+#[test]
 fn shards_with_an_index_are_read() {
     let (dir, _) = saved();
     let path = dir.path().join(folder::WEIGHTS);
