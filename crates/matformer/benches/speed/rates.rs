@@ -32,20 +32,20 @@ struct Timed {
     library: &'static str,
 }
 
-/// The best rate of all products.
-#[derive(Debug, Serialize)]
-pub struct Best {
+/// The rate of a product in the library that is fastest at it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Rate {
     /// 10⁹ FLOPs per second.
     pub gflops: f64,
-    /// The library that reached it.
+    /// The library.
     pub library: &'static str,
-    /// The product that reached it.
+    /// The name of the product.
     pub product: String,
-    /// Its batch, m, n and k.
+    /// Batch, m, n and k of the product.
     pub shape: [usize; 4],
 }
 
-impl Best {
+impl Rate {
     /// Milliseconds that so many FLOPs take at this rate.
     pub fn ms(&self, flops: f64) -> f64 {
         flops / (self.gflops * 1e6)
@@ -76,23 +76,15 @@ impl Rates {
         Ok(())
     }
 
-    /// The best rate so far; `None` if there are no products.
-    pub fn best(&self) -> Option<Best> {
-        let best = self.products.iter().max_by(|a, b| a.rate().total_cmp(&b.rate()))?;
-        let p = &best.product;
-        Some(Best {
-            gflops: best.rate() / 1e6,
-            library: best.library,
+    /// The rate of every product so far.
+    pub fn all(&self) -> Vec<Rate> {
+        let rate = |Timed { product: p, ms, library }: &Timed| Rate {
+            gflops: p.flops() / ms / 1e6,
+            library,
             product: p.name.clone(),
             shape: [p.batch, p.m, p.n, p.k],
-        })
-    }
-}
-
-impl Timed {
-    /// FLOPs per millisecond.
-    fn rate(&self) -> f64 {
-        self.product.flops() / self.ms
+        };
+        self.products.iter().map(rate).collect()
     }
 }
 

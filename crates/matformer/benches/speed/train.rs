@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::{
     ops,
     peer::Peer,
-    rates::{Best, Rates},
+    rates::{Rate, Rates},
     shapes::{self, Config, Shape},
 };
 
@@ -86,8 +86,10 @@ pub struct Row {
 #[derive(Debug, Serialize)]
 struct Limit {
     shape: &'static str,
-    #[serde(flatten)]
-    best: Best,
+    /// The best rate of a product.
+    best: Rate,
+    /// The rates of all products.
+    products: Vec<Rate>,
 }
 
 /// One width at one shape, ready to be timed.
@@ -109,7 +111,7 @@ pub trait Timed {
     fn keep(&mut self, compiled: bool, millis: f64);
 
     /// The medians, beside the limit that follows from the best rate of a product.
-    fn row(&self, shape: &'static str, best: &Best) -> Row;
+    fn row(&self, shape: &'static str, best: &Rate) -> Row;
 }
 
 struct Case<M: Elastic> {
@@ -210,7 +212,7 @@ where
         times.push(millis);
     }
 
-    fn row(&self, shape: &'static str, best: &Best) -> Row {
+    fn row(&self, shape: &'static str, best: &Rate) -> Row {
         let targets = self.batch.targets as f64;
         let t = &self.times;
         let of = |times: &Vec<f64>| median(times.clone());
@@ -247,11 +249,11 @@ pub fn run(args: &TrainArgs, as_json: bool) -> Result<()> {
         let names = ["S", "M", "L", "XL", "joint"].into_iter().filter(|w| wanted(&args.widths, w));
         let mut cases =
             names.map(|width| case(shape, width, &device)).collect::<Result<Vec<_>>>()?;
-        let Some(best) = rounds(args, shape, &mut cases, &device, &mut peer)? else {
-            continue;
-        };
+        let products = rounds(args, shape, &mut cases, &device, &mut peer)?;
+        let best = products.iter().max_by(|a, b| a.gflops.total_cmp(&b.gflops)).cloned();
+        let Some(best) = best else { continue };
         rows.extend(cases.iter().map(|case| case.row(shape.name, &best)));
-        limits.push(Limit { shape: shape.name, best });
+        limits.push(Limit { shape: shape.name, best, products });
         if let (true, Config::Lm(config)) = (args.ops, &shape.config) {
             for width in ["S", "XL"] {
                 breakdown.extend(ops::measure(
@@ -285,14 +287,14 @@ pub fn run(args: &TrainArgs, as_json: bool) -> Result<()> {
 }
 
 /// Runs all rounds: in each, every step of ours and of PyTorch's in turn, then the products. The first
-/// round warms up; the steps' times of it do not count. Returns the best rate of a product.
+/// round warms up; the steps' times of it do not count. Returns the rates of the products.
 fn rounds(
     args: &TrainArgs,
     shape: &Shape,
     cases: &mut [Box<dyn Timed>],
     device: &Device,
     peer: &mut Option<Peer>,
-) -> Result<Option<Best>> {
+) -> Result<Vec<Rate>> {
     let inner = device.clone().inner();
     let widths = cases.iter().flat_map(|case| case.widths());
     let mut rates = Rates::new(widths.flat_map(|width| shape.products(*width)).collect());
@@ -305,7 +307,7 @@ fn rounds(
         }
         rates.round(&inner, peer)?;
     }
-    Ok(rates.best())
+    Ok(rates.all())
 }
 
 fn ask(peer: &mut Peer, case: &mut dyn Timed, args: &TrainArgs, keep: bool) {
@@ -333,7 +335,7 @@ fn print_header(limits: &[Limit], torch: Option<&str>, rounds: usize) {
         "limit: FLOPs of the step's matrix products at the best rate that any product of the step's \
          shapes reached, by any library in this run"
     );
-    for Limit { shape, best } in limits {
+    for Limit { shape, best, .. } in limits {
         let [batch, m, n, k] = best.shape;
         let times = if batch == 1 { String::new() } else { format!("{batch} times ") };
         println!(
