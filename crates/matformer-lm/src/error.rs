@@ -30,6 +30,22 @@ pub enum Error {
         /// Size of the vocabulary.
         vocab_size: usize,
     },
+    /// Tokens, or flags of a mask, that are more or fewer than the rows of a batch have.
+    #[error("{what} of a batch: {found}; its rows have {expected} tokens")]
+    Rows {
+        /// What was counted: `token ids`, `mask`.
+        what: &'static str,
+        /// How many were given.
+        found: usize,
+        /// Tokens of all rows.
+        expected: usize,
+    },
+    /// NaN among the logits that a token should be chosen by.
+    #[error("logits of row {row} are NaN; expected numbers")]
+    NotFinite {
+        /// Index of the prompt.
+        row: usize,
+    },
     /// Tokens that do not form a batch.
     #[error("{found} tokens do not form {rows} rows of equal length")]
     Batch {
@@ -46,7 +62,7 @@ pub enum Error {
         /// Positions of the context.
         context: usize,
     },
-    /// Nothing to score or go on from.
+    /// No tokens where some are needed.
     #[error("no tokens: at least one is needed")]
     Empty,
     /// One submodel per prompt was expected.

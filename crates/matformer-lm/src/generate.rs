@@ -102,6 +102,9 @@ pub fn generate(
         next = Vec::new();
         let going_on = std::mem::take(&mut live).into_iter().zip(&logits);
         for (row, logits) in going_on {
+            if logits.iter().any(|logit| logit.is_nan()) {
+                return Err(Error::NotFinite { row });
+            }
             let (result, prompt) = (&mut results[row], &prompts[row]);
             let position = prompt.len() + result.tokens.len();
             let token = choose(logits, options, row, position as u64);

@@ -162,7 +162,8 @@ impl MatLm {
             return Ok(LmTarget { ids, mask: None, counts });
         };
         if mask.len() != spans.tokens() {
-            return Err(Error::Batch { found: mask.len(), rows: spans.rows() });
+            let expected = spans.tokens();
+            return Err(Error::Rows { what: "mask", found: mask.len(), expected });
         }
         let count = |row| mask[spans.tokens_of(row..row + 1)].iter().filter(|m| **m).count();
         let counts = (0..spans.rows()).map(count).collect();
@@ -172,8 +173,12 @@ impl MatLm {
     }
 
     fn ids(&self, spans: &Spans, ids: &[u32]) -> Result<Tensor<1, Int>> {
-        if ids.is_empty() || ids.len() != spans.tokens() {
-            return Err(Error::Batch { found: ids.len(), rows: spans.rows() });
+        if ids.is_empty() {
+            return Err(Error::Empty);
+        }
+        if ids.len() != spans.tokens() {
+            let expected = spans.tokens();
+            return Err(Error::Rows { what: "token ids", found: ids.len(), expected });
         }
         let vocab_size = self.config.vocab_size;
         if let Some(position) = ids.iter().position(|id| *id as usize >= vocab_size) {

@@ -27,7 +27,8 @@ impl ConfigFile {
         let path = dir.join(CONFIG);
         let text = fs::read_to_string(&path)?;
         match serde_json::from_str(&text) {
-            Ok(value) => Ok(Self { path, value }),
+            Ok(value @ Value::Object(_)) => Ok(Self { path, value }),
+            Ok(other) => Err(file(&path, other.to_string(), "a JSON object")),
             Err(error) => Err(file(&path, error.to_string(), "a JSON object")),
         }
     }

@@ -70,8 +70,9 @@ pub trait Folder: Elastic + Module {
 /// atomically: publish it with [`matformer_core::fs::publish_dir`].
 ///
 /// # Errors
-/// When a file cannot be written, or a tensor cannot be read from its device.
+/// When a file cannot be written, a tensor cannot be read from its device, or a weight is packed.
 pub fn save<M: Folder>(model: &M, manifest: &Manifest, dir: &Path) -> Result<Manifest> {
+    check_dense(model)?;
     fs::create_dir_all(dir)?;
     for (name, value) in model.config_files(manifest.dtype) {
         fs::write_atomic(dir.join(name), format!("{value:#}\n").as_bytes())?;
@@ -82,6 +83,19 @@ pub fn save<M: Folder>(model: &M, manifest: &Manifest, dir: &Path) -> Result<Man
     manifest.weights_sha256 = fs::sha256_file(dir.join(WEIGHTS))?;
     manifest.save(dir)?;
     Ok(manifest)
+}
+
+/// Whether a model has all the parameters of its configuration: packed weights are none.
+fn check_dense<M: Folder>(model: &M) -> Result<()> {
+    let whole = M::unset(model.config(), model.space().clone(), &model.device())?;
+    let found: BTreeSet<_> = params::shapes(model).into_iter().collect();
+    match params::shapes(&whole).into_iter().find(|parameter| !found.contains(parameter)) {
+        None => Ok(()),
+        Some((path, _)) => Err(Error::read(
+            &path,
+            "it is packed for inference; save the model that it was packed from",
+        )),
+    }
 }
 
 /// The model that the `config.json` in `dir` and its manifest describe, its weights not yet read.

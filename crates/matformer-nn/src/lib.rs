@@ -30,7 +30,7 @@ pub use modules::{
     Activation, Attention, AttentionConfig, Linear, NestedFfn, NestedFfnConfig, project,
 };
 pub use packed::{Packed, PackedFormat};
-pub use params::{nested_axis, nested_layer};
+pub use params::{layer_of, nested_axis, nested_layer};
 pub use state::{KvCache, Noise, State};
 pub use walk::{Part, Walked, row_losses, walk, walk_through};
 pub use weight::Weight;

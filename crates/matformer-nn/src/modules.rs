@@ -67,7 +67,8 @@ pub struct NestedFfnConfig {
     pub d_ff: usize,
     /// Gated or plain.
     pub activation: Activation,
-    /// Biases on both matrices (plain form only; the second is whole at every width).
+    /// Biases on both matrices of the plain form; the second is whole at every width. Gated forms
+    /// have none.
     pub bias: bool,
 }
 
@@ -93,7 +94,8 @@ impl NestedFfnConfig {
     /// The block with parameters that wait for [`init`](crate::init::init) or a file; else zero.
     pub fn init(&self, device: &Device) -> NestedFfn {
         let rows = || Weight::unset([self.d_ff, self.d_model], device);
-        let bias = |n| self.bias.then(|| params::unset([n], device));
+        let biased = self.bias && self.activation.gate().is_none();
+        let bias = |n| biased.then(|| params::unset([n], device));
         NestedFfn {
             up: rows(),
             gate: self.activation.gate().map(|_| rows()),

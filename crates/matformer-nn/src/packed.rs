@@ -135,10 +135,11 @@ fn check(expected: usize, found: usize, what: &str) -> Result<()> {
 /// The scale maps the largest magnitude to 127, so that every value is within half a step.
 fn pack_block(values: &[f32], bytes: &mut Vec<u8>) {
     let largest = values.iter().fold(0f32, |max, v| max.max(v.abs()));
-    let scale = largest / 127.0;
+    // The largest finite f16 is the largest scale: what lies beyond is cut off, not infinite.
+    let scale = (largest / 127.0).min(f16::MAX.to_f32());
     let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
     bytes.extend(f16::from_f32(scale).to_le_bytes());
-    bytes.extend(values.iter().map(|v| (v * inverse).round() as i8 as u8));
+    bytes.extend(values.iter().map(|v| (v * inverse).round() as i8 as u8)); // saturates
 }
 
 fn unpack_block(block: &[u8]) -> impl Iterator<Item = f32> {

@@ -204,10 +204,15 @@ pub fn shapes<M: Module>(module: &M) -> Vec<(String, Vec<usize>)> {
 /// The layer whose drawn width cuts the parameter at `path`, if there is one: `up`, `gate`, `down`
 /// and `up_bias` of a [`NestedFfn`](crate::NestedFfn) somewhere under `layers.N`.
 pub fn nested_layer(path: &str) -> Option<usize> {
-    let parts: Vec<&str> = path.split('.').collect();
-    let nested = matches!(parts.last(), Some(&("up" | "gate" | "down" | "up_bias")));
-    let at = parts.iter().position(|part| *part == "layers")?;
-    nested.then(|| parts.get(at + 1)?.parse().ok())?
+    let last = path.rsplit('.').next();
+    let nested = matches!(last, Some("up" | "gate" | "down" | "up_bias"));
+    if nested { layer_of(path) } else { None }
+}
+
+/// The layer that the parameter at `path` belongs to, if there is one: N of `layers.N`, wherever in
+/// the path.
+pub fn layer_of(path: &str) -> Option<usize> {
+    path.split('.').skip_while(|part| *part != "layers").nth(1)?.parse().ok()
 }
 
 /// The dimension along which a width cuts a nested parameter: of `down` the columns, of the others

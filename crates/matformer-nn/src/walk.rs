@@ -161,6 +161,9 @@ fn check_rows(plan: &Plan, spans: &Spans, state: &State) -> Result<()> {
     if plan.unit() == Unit::Row && plan.submodels().len() != spans.rows() {
         return Err(Error::PlanRows { found: spans.rows(), expected: plan.submodels().len() });
     }
+    if spans.rows() == 0 {
+        return Err(Error::EmptyRow { row: 0 });
+    }
     if let Some(row) = spans.iter().position(|span| span.len == 0) {
         return Err(Error::EmptyRow { row });
     }

@@ -43,10 +43,9 @@ impl Weight {
     pub fn packed(&self, format: PackedFormat) -> Result<Self> {
         let [rows, cols] = self.shape();
         let values = match self {
-            Self::Dense(param) => param
-                .val()
-                .try_into_vec_as::<f32>()
-                .map_err(|e| Error::Read { tensor: "weight".to_owned(), message: e.to_string() })?,
+            Self::Dense(param) => {
+                param.val().try_into_vec_as::<f32>().map_err(|e| Error::read("weight", e))?
+            }
             Self::Packed(packed) => packed.unpack(rows, cols),
         };
         Ok(Self::Packed(Packed::pack(format, [rows, cols], &values)?))

@@ -267,10 +267,10 @@ fn merge(pieces: &mut Vec<(usize, u64)>) {
 
 /// How many layers lie above a parameter, heads and last norm above all, embeddings below all.
 fn below(path: &str, n_layers: usize) -> i32 {
-    let layer = path.strip_prefix("layers.").and_then(|rest| rest.split('.').next()?.parse().ok());
+    let layer = matformer_nn::layer_of(path);
     let above = match layer {
         Some(layer) => n_layers.saturating_sub(layer),
-        None if path.starts_with("norm.") || path.contains("head") => 0,
+        None if path.split('.').any(|part| part == "norm" || part.ends_with("head")) => 0,
         None => n_layers + 1,
     };
     above as i32
@@ -406,7 +406,7 @@ mod tests {
     #[test]
     fn layers_above_a_parameter_are_counted() {
         let found =
-            ["head.weight", "norm.gamma", "layers.2.ffn.up", "layers.0.ffn.up", "positions"]
+            ["head.weight", "norm.gamma", "layers.2.ffn.up", "encoder.layers.0.up", "positions"]
                 .map(|path| below(path, 3));
         assert_eq!(found, [0, 0, 1, 3, 4]);
     }

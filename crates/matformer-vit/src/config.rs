@@ -6,6 +6,9 @@ use matformer_nn::{
 };
 use serde::{Deserialize, Serialize};
 
+/// Most values of an image.
+const MAX_VALUES: u128 = 1 << 32;
+
 /// Shape of a MatViT: the `[model.vit]` table of a run file.
 ///
 /// The defaults are a small one for 28×28 images in grey.
@@ -164,6 +167,12 @@ impl ModelConfig for MatVitConfig {
             ("d_ff", self.d_ff),
             ("width_multiple", self.width_multiple),
         ])?;
+        // Three sizes: their product may be more than a `usize` holds.
+        let values = self.channels as u128 * (self.image_size as u128).pow(2);
+        if values > MAX_VALUES {
+            let expected = format!("at most {MAX_VALUES} values in an image");
+            return unfit("image_size", format!("{values} values"), expected);
+        }
         if !self.image_size.is_multiple_of(self.patch_size) {
             let expected = format!("a divisor of `image_size` {}", self.image_size);
             return unfit("patch_size", self.patch_size, expected);
@@ -209,6 +218,10 @@ mod tests {
             "`n_heads` is 5; expected a divisor of `d_model` 96"
         );
         assert_eq!(refused(|c| c.classes = 0), "`classes` is 0; expected at least 1");
+        assert!(
+            refused(|c| (c.channels, c.image_size, c.patch_size) = (1 << 24, 1 << 24, 1 << 24))
+                .ends_with("expected at most 4294967296 values in an image")
+        );
         assert_eq!(
             refused(|c| c.d_model = 1 << 25),
             "`d_model` is 33554432; expected at most 16777216"

@@ -102,7 +102,8 @@ impl AttentionSpec {
                     let (k, kv_len) = (slot * capacity, span.start + span.len);
                     AttentionRow { q, q_len, k, kv_len, start: span.start, mask }
                 }
-                _ => AttentionRow { q, q_len, k: q, kv_len: q_len, start: 0, mask },
+                (Some(_), None) => panic!("row {row} of attention over a cache has no slot"),
+                (None, _) => AttentionRow { q, q_len, k: q, kv_len: q_len, start: 0, mask },
             }
         };
         self.spans.iter().enumerate().map(row).collect()
@@ -116,6 +117,9 @@ impl AttentionSpec {
 /// - q: `[tokens, heads·head_dim]`
 /// - k, v: `[tokens, kv_heads·head_dim]`, or of a cache `[slots·capacity, kv_heads·head_dim]`
 /// - output: `[tokens, heads·head_dim]`
+///
+/// # Panics
+/// If a row has no tokens, or no slot where the keys are those of a cache: the walk refuses both.
 pub fn attention(q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, spec: AttentionSpec) -> Tensor<2> {
     let [q, k, v] = [q, k, v].map(Tensor::into_dispatch);
     Tensor::from_dispatch(<Dispatch as NnBackend>::gqa(q, k, v, spec))

@@ -191,13 +191,13 @@ impl Kind for Lm {
         costs(shape)
     }
 
-    /// Other runtimes load SwiGLU of equal widths as a plain Llama folder; GGUF's quantised blocks and
-    /// converters want multiples.
+    /// Other programs load a gated model of equal widths as a plain Llama folder. llama.cpp computes
+    /// SwiGLU only, and its quantised blocks want multiples of 256.
     fn width_facts(c: &MatLmConfig, costs: &Costs, submodel: &Submodel) -> Result<WidthFacts> {
         let mut exports = Vec::new();
-        if c.activation == Activation::SwiGlu && c.layer_d_ff.is_none() {
+        if c.activation.gate().is_some() && c.layer_d_ff.is_none() {
             exports.push("transformers");
-            if submodel.max_width().is_multiple_of(256) {
+            if c.activation == Activation::SwiGlu && submodel.max_width().is_multiple_of(256) {
                 exports.push("convert_hf_to_gguf");
             }
         }

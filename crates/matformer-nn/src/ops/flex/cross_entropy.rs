@@ -102,7 +102,7 @@ fn pass(hidden: FlexTensor, weight: FlexTensor, targets: FlexTensor, gradients: 
     let mut found = gradients.then(|| [zeros(tokens * d), zeros(vocab * d)]);
     let chunk = chunk(tokens, vocab);
     let mut logits = zeros(chunk * vocab);
-    for first in (0..tokens).step_by(chunk) {
+    for first in (0..tokens).step_by(chunk.max(1)) {
         let rows = chunk.min(tokens - first);
         let (h, w) = (Mat::rows(&hidden.get()[first * d..], d), Mat::rows(weight.get(), d));
         let size = Size { m: rows, n: vocab, k: d };
@@ -157,7 +157,7 @@ fn again(
     let (mut d_hidden, mut d_weight) = (zeros(tokens * d), zeros(vocab * d));
     let chunk = chunk(tokens, vocab);
     let mut logits = zeros(chunk * vocab);
-    for first in (0..tokens).step_by(chunk) {
+    for first in (0..tokens).step_by(chunk.max(1)) {
         let rows = chunk.min(tokens - first);
         let range = first..first + rows;
         let (h, w) = (Mat::rows(&hidden.get()[first * d..], d), Mat::rows(weight.get(), d));
