@@ -38,7 +38,8 @@ pub struct MatLmConfig {
     pub context: usize,
     /// Whether the output embedding is the input embedding.
     pub tied_embeddings: bool,
-    /// Gated (`swi_glu`, Llama's form) or plain (`gelu`, the paper's form).
+    /// Activation of the feed-forward block: `swi_glu` (Llama), `ge_glu` (Gemma) or `gelu` (two
+    /// matrices, as in the paper).
     pub activation: Activation,
     /// Base of the rotary embedding.
     pub rope_theta: f64,

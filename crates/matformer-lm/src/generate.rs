@@ -11,7 +11,7 @@ use crate::{Error, MatLm, Result};
 /// How tokens are chosen.
 #[derive(Clone, Debug)]
 pub struct GenerateOptions {
-    /// Most new tokens of each prompt; the context bounds them too.
+    /// Maximum number of new tokens per prompt; generation also ends when the context is full.
     pub max_new_tokens: usize,
     /// 0: the most likely token. Otherwise logits are divided by it before sampling.
     pub temperature: f64,
@@ -32,6 +32,8 @@ impl Default for GenerateOptions {
 }
 
 impl GenerateOptions {
+    /// Checks the sampling options.
+    ///
     /// # Errors
     /// [`Error::Option`] names the first option that is out of range.
     pub fn validate(&self) -> Result<()> {
@@ -53,18 +55,19 @@ impl GenerateOptions {
     }
 }
 
-/// What one prompt gave.
+/// Continuation of one prompt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Generated {
     /// New tokens, without the stop token.
     pub tokens: Vec<u32>,
-    /// Whether the stop token ended it, not a length.
+    /// Whether generation ended at the stop token, not at `max_new_tokens` or the end of the
+    /// context.
     pub stopped: bool,
 }
 
-/// Goes on from each prompt with the submodel of its own.
+/// Continues `prompts[i]` with `submodels[i]`, all prompts in one batch.
 ///
-/// `on_token(row, token)` hears every new token as it is chosen.
+/// Calls `on_token(row, token)` for every new token.
 ///
 /// # Errors
 /// When a prompt is empty or leaves no room in the context, a token is not in the vocabulary, or
@@ -93,7 +96,7 @@ pub fn generate(
     let mut state = State::with_cache(prompts.len(), capacity);
     let mut results = vec![Generated::default(); prompts.len()];
 
-    // Rows that go on, and their tokens that the model has not seen yet.
+    // Unfinished rows, and the tokens to feed for each: the prompt, then the last new token.
     let mut live: Vec<usize> = (0..prompts.len()).filter(|row| most(&prompts[*row]) > 0).collect();
     let mut unseen: Vec<&[u32]> = live.iter().map(|row| &prompts[*row][..]).collect();
     let mut next;

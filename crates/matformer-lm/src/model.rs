@@ -49,7 +49,7 @@ pub struct Tokens {
     spans: Spans,
 }
 
-/// Next tokens of a batch; padding is left out of the loss.
+/// Next tokens of a batch; padding is excluded from the loss.
 #[derive(Clone, Debug)]
 pub struct LmTarget {
     ids: Tensor<1, Int>,     // [tokens]
@@ -197,7 +197,7 @@ impl MatLm {
         target.counted(cross_entropy(hidden, weight, target.ids.clone()))
     }
 
-    /// What the logits are made of.
+    /// Normalized hidden states `[tokens, d_model]` and the output embedding `[vocab, d_model]`.
     fn headed(&self, output: &Output) -> Headed {
         Headed { hidden: norm(&self.norm, output.hidden.clone()), weight: self.head_weight() }
     }
@@ -209,7 +209,7 @@ impl MatLm {
 }
 
 impl LmTarget {
-    /// What each token has, and 0 where its target does not count.
+    /// Applies the loss mask: sets masked tokens to 0. x and output: `[tokens]`.
     fn counted(&self, x: Tensor<1>) -> Tensor<1> {
         match &self.mask {
             Some(mask) => x * mask.clone(),
@@ -230,7 +230,7 @@ fn equal(rows: usize, ids: &[u32]) -> Result<Spans> {
     Ok(Spans::equal(rows, ids.len() / rows))
 }
 
-/// Burn's module, our op.
+/// Applies the norm with the `rms_norm` op instead of Burn's forward pass.
 fn norm(norm: &RmsNorm, x: Tensor<2>) -> Tensor<2> {
     rms_norm(x, norm.gamma.val(), norm.epsilon)
 }

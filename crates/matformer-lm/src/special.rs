@@ -19,16 +19,16 @@ pub struct SpecialTokens {
 }
 
 impl SpecialTokens {
-    /// The tokens that begin a text, end one and fill up a batch, as far as there are such.
+    /// Ids of the begin-of-text, end-of-text and padding tokens; `None` if the tokenizer has none.
     pub fn new(bos: Option<u32>, eos: Option<u32>, pad: Option<u32>) -> Self {
         let [bos, eos, pad] = [bos, eos, pad].map(|id| json!(id));
-        // Where `bos` and `eos` are missing, transformers takes those of the first Llama.
+        // Without `bos` or `eos`, transformers uses the ids of Llama 1: write them even if null.
         let ids = KEYS.into_iter().zip([bos, eos, pad]);
         let kept = ids.filter(|(key, id)| *key != "pad_token_id" || !id.is_null());
         Self { ids: kept.map(|(key, id)| (key.to_owned(), id)).collect(), generation: None }
     }
 
-    /// What the files of a folder say.
+    /// Reads them from the files of a folder.
     pub(crate) fn read(file: &ConfigFile) -> Result<Self> {
         let found =
             KEYS.into_iter().filter_map(|key| Some((key.to_owned(), file.raw(key)?.clone())));

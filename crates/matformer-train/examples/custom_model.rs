@@ -1,9 +1,9 @@
 //! A kind of model that no crate here knows, trained, measured, saved and loaded by all of them:
 //! `cargo run -p matformer-train --example custom_model`.
 //!
-//! It reads bytes and has no attention: the mixing half of a layer takes the mean of what stands
-//! before each position, fading with distance. What makes it elastic is its feed-forward half, a
-//! [`NestedFfn`]. `docs/adding-a-model.md` walks through this file.
+//! It reads bytes and has no attention: the mixing half of a layer takes an exponentially
+//! weighted average over the positions up to its own. Its feed-forward half, a [`NestedFfn`], makes
+//! it elastic. `docs/adding-a-model.md` walks through this file.
 
 use std::{error::Error, sync::Arc};
 

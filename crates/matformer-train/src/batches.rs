@@ -22,7 +22,8 @@ pub trait Batches<M: Elastic>: Send + Sync {
     /// When the batch cannot be read or does not fit the model.
     fn train(&self, model: &M, index: u64) -> Result<Batch<M>, BoxError>;
 
-    /// Number of targets in every training batch.
+    /// Number of targets per training batch, the same for every batch. The loss is divided by it,
+    /// whatever the counts of the row losses are: masked targets count too.
     fn targets_per_batch(&self) -> usize;
 
     /// Number of held-out batches of an evaluation during training.

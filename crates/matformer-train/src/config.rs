@@ -25,8 +25,8 @@ pub enum Schedule {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outer {
-    /// As any row with a zero gradient: moments fade and weights decay. The published MatFormer
-    /// implementations do this.
+    /// Updates them with a zero gradient: the moments decay towards zero and weight decay is
+    /// applied. The published MatFormer implementations do this.
     #[default]
     Decay,
     /// Rows, moments and step counts stay as they are.

@@ -21,7 +21,7 @@ pub struct Distill {
     /// The teacher: a granularity's name; the widest if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// What the term is multiplied by; 0: as if there were none.
+    /// Weight of the distillation loss; 0 disables it.
     pub weight: f64,
     /// Softens both distributions.
     pub temperature: f64,
@@ -54,8 +54,8 @@ impl Distill {
     }
 }
 
-/// What the teacher gives for batch number `index`, without gradients: as walked if it was drawn,
-/// else by a walk of its own.
+/// Output of the teacher for batch number `index`, detached. Reused from this step's walk if the
+/// teacher was drawn, otherwise computed by a separate walk without drop-path.
 pub(crate) fn taught<M: Elastic + Module>(
     model: &M,
     batches: &dyn Batches<M>,

@@ -50,7 +50,7 @@ pub struct TrainingMemory {
     pub moments: f64,
     /// The moving average of the weights (`train.ema`); 0 where none is kept.
     pub average: f64,
-    /// What the forward pass keeps for the backward pass, and the temporaries of the largest layer.
+    /// Activations saved for the backward pass, and the temporaries of the largest layer.
     pub activations: f64,
     /// A chunk of the head's output, which its gradient replaces.
     pub logits: f64,

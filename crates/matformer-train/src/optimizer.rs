@@ -12,8 +12,8 @@ use matformer_nn::ops::{AdamWStep, adamw, sum_of_squares};
 
 use crate::{Error, Outer, Result, TrainConfig};
 
-/// AdamW (Loshchilov and Hutter 2019) with PyTorch's meaning of its settings, after a clip of
-/// the gradient's global norm.
+/// AdamW (Loshchilov and Hutter 2019) with gradient clipping by global norm. Hyperparameters mean
+/// the same as in `torch.optim.AdamW`.
 ///
 /// State is keyed by parameter path, so it fits the model in any process.
 #[derive(Debug)]
@@ -35,9 +35,9 @@ struct Moments {
     second: Tensor<1>,
     /// Moving average of the parameter itself, where one is kept.
     average: Option<Tensor<1>>,
-    /// (end, steps): elements up to `end` (from the previous end) have made so many steps. Elements
-    /// are counted row by row, those of a parameter that is cut by columns column by column. Steps
-    /// always take a prefix, so later pieces have made fewer.
+    /// Step counts as runs `(end, steps)`: elements from the previous `end` to this one have taken
+    /// `steps` updates. Counted in row-major order, in column-major order for a parameter that is
+    /// cut by columns. An update always covers a prefix, so the counts never increase.
     pieces: Vec<(usize, u64)>,
 }
 
@@ -219,7 +219,7 @@ impl AdamW {
             second.push(v);
         }
         let out = cut.join(out);
-        // Early averages follow faster: the first weights are drawn, not learnt.
+        // Lower decay in the first steps, so that the random initial weights are forgotten quickly.
         let steps = pieces.first().map_or(0, |(_, steps)| *steps) as f64;
         let decay = self.ema.min((1.0 + steps) / (10.0 + steps));
         let average = average.map(|old| old * decay + out.clone() * (1.0 - decay));
@@ -265,7 +265,8 @@ fn merge(pieces: &mut Vec<(usize, u64)>) {
     });
 }
 
-/// How many layers lie above a parameter, heads and last norm above all, embeddings below all.
+/// Depth of a parameter for layer-wise learning-rate decay: 0 for heads and the final norm,
+/// `n_layers − i` for layer `i`, `n_layers + 1` for all others (embeddings).
 fn below(path: &str, n_layers: usize) -> i32 {
     let layer = matformer_nn::layer_of(path);
     let above = match layer {
@@ -286,7 +287,7 @@ struct Update<'a> {
     prefix: Prefix,
 }
 
-/// Puts averages in the place of parameters.
+/// Replaces the parameters by their moving averages.
 struct Average<'a> {
     adam: &'a AdamW,
     path: Vec<String>,

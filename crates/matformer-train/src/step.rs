@@ -18,19 +18,19 @@ use crate::{
 /// What one step did.
 #[derive(Clone, Debug)]
 pub struct StepReport {
-    /// The step, from 0.
+    /// The step, counted from 0 (log lines and errors count from 1).
     pub step: u64,
-    /// What each drawn submodel came to.
+    /// Loss of each drawn submodel.
     pub terms: Vec<Term>,
     /// Global norm of the gradient before clipping.
     pub grad_norm: f64,
     /// Learning rate.
     pub learning_rate: f64,
-    /// What kept the step from being applied, where it was left out.
+    /// Why the step was skipped, if it was.
     pub outlier: Option<Outlier>,
 }
 
-/// What a drawn submodel came to in one step: sums, to be divided by `count`.
+/// Loss of one drawn submodel in a step: sums over its targets; divide by `count` for means.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Term {
     /// The submodel's label.
@@ -134,12 +134,12 @@ impl<M: Elastic + Module> Trainer<M> {
 
     /// One optimizer step on the draw of this step: gradients of all its batches, clip, AdamW.
     ///
-    /// A step whose loss is a spike, or whose gradient norm is not finite, is left out: it counts,
-    /// and changes nothing.
+    /// A step with a loss spike or a non-finite gradient norm is skipped: the step counter
+    /// advances, but weights and optimizer state do not change.
     ///
     /// # Errors
-    /// When a batch cannot be had, or the loss is not finite (without a guard: or the gradient
-    /// norm): the step is then not applied.
+    /// When a batch cannot be read, or the loss is NaN or infinite; without the spike guard
+    /// (`spike.nats` = 0) also when the gradient norm is. The step is then not applied.
     pub fn step(&mut self, batches: &dyn Batches<M>) -> Result<StepReport> {
         let draw = self.config.draw.at(&self.space, self.config.seed, self.step);
         self.step_on(&draw, batches)
@@ -176,7 +176,7 @@ impl<M: Elastic + Module> Trainer<M> {
         Ok(report)
     }
 
-    /// Whether a step may be applied; what speaks against it, if anything.
+    /// The outlier because of which the step must be skipped, if there is one.
     fn judge(&self, report: &StepReport) -> Result<Option<Outlier>> {
         let spike = &self.config.spike;
         let loss: f64 = report.terms.iter().map(|term| term.nats).sum();
@@ -258,8 +258,8 @@ impl<M: Elastic + Module> Trainer<M> {
         let targets = (batches.targets_per_batch() as u64 * self.batches_per_step) as f64;
         let factor = |term: usize| draw.terms[term].1 / targets;
 
-        // Sums of nats, then of divergences, as they lie on the device; what they are multiplied by
-        // in the loss, and where they go.
+        // `sums`: the summed losses of the terms, then the summed divergences of the students,
+        // `[1]` each, still on the device. `add` also adds them, weighted, to the total loss.
         let (mut sums, mut loss) = (Vec::new(), None);
         let mut add = |sum: Tensor<1>, factor: f64| {
             sums.push(sum.clone().inner());

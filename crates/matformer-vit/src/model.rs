@@ -58,7 +58,7 @@ pub struct Images {
     rows: usize,
 }
 
-/// What the images of a batch show: a weight for every class.
+/// Targets of the images of a batch: a weight for every class.
 #[derive(Clone, Debug)]
 pub struct VitTarget {
     weights: Tensor<2>, // [rows, classes]
@@ -167,10 +167,11 @@ impl MatVit {
         Ok(Images { patches: Tensor::from_data(data, &self.device()), rows })
     }
 
-    /// Targets of one label for each image, of which `smoothing` is spread over all classes.
+    /// One-hot targets `[rows, classes]` of one label per image, with label smoothing: `smoothing`
+    /// is spread uniformly over all classes.
     ///
     /// # Errors
-    /// When a label is none of the model's classes.
+    /// When a label is not below the number of classes.
     pub fn labels(&self, labels: &[usize], smoothing: f32) -> Result<VitTarget> {
         let classes = self.config.classes;
         let mut weights = vec![smoothing / classes as f32; labels.len() * classes];
@@ -196,7 +197,7 @@ impl MatVit {
         Ok(VitTarget { weights: Tensor::from_data(data, &self.device()) })
     }
 
-    /// What the head sees of each image, which is also its embedding.
+    /// Input of the head for each image, which is also its embedding.
     ///
     /// # Shapes
     /// - output: `[rows, d_model]`
@@ -212,7 +213,7 @@ impl MatVit {
         }
     }
 
-    /// One token of each image behind the last norm.
+    /// One token of each image after the final norm.
     ///
     /// # Shapes
     /// - output: `[rows, d_model]`
@@ -232,8 +233,8 @@ impl MatVit {
         logits
     }
 
-    /// Of each image, how many other classes the model finds as likely as the one that its target
-    /// weighs most, or likelier.
+    /// Rank of the label of each image: the number of other classes whose logit is at least as
+    /// high. The label is the class with the largest target weight.
     ///
     /// # Errors
     /// When the device cannot be read.
@@ -248,14 +249,15 @@ impl MatVit {
         let rank = |(logits, weights): (&[f32], &[f32])| {
             let larger = |best: usize, i: usize| if weights[i] > weights[best] { i } else { best };
             let label = (0..classes).fold(0, larger);
-            // NaN is no answer: it counts as worse than every class.
+            // If the logit of the label is NaN, the label is ranked last; a NaN of another class
+            // counts as likelier than the label.
             let likelier = |l: &&f32| l.partial_cmp(&&logits[label]) != Some(Ordering::Less);
             logits.iter().filter(likelier).count() - usize::from(!logits[label].is_nan())
         };
         Ok(logits.chunks_exact(classes).zip(weights.chunks_exact(classes)).map(rank).collect())
     }
 
-    /// Burn's module, our op.
+    /// Applies the norm with the `layer_norm` op instead of Burn's forward pass.
     fn normed(&self, norm: &LayerNorm, x: Tensor<2>) -> Tensor<2> {
         let zeros = || Tensor::zeros([self.config.d_model], &x.device());
         let bias = norm.beta.as_ref().map_or_else(zeros, Param::val);
@@ -340,7 +342,7 @@ impl Elastic for MatVit {
     }
 }
 
-/// The mean of what the heads give, `[rows, n]` each.
+/// Mean over the outputs of the heads, `[rows, n]` each; output `[rows, n]`.
 fn mean(heads: impl ExactSizeIterator<Item = Tensor<2>>) -> Tensor<2> {
     let n = heads.len();
     let sum = heads.reduce(|a, b| a + b);

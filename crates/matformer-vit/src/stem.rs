@@ -1,4 +1,4 @@
-//! What the layers of one walk share: which branches drop-path leaves out.
+//! Context of one walk, shared by its layers: the branches that drop-path skips.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use matformer_core::rng;
@@ -6,18 +6,18 @@ use matformer_nn::Noise;
 
 use crate::MatVitConfig;
 
-/// What the layers of one walk share.
+/// Context of one walk, shared by its layers: the number of tokens and the drop-path factors.
 #[derive(Clone, Debug)]
 pub struct Stem {
     /// Tokens of an image.
     tokens: usize,
-    /// Of each layer and branch, what its output is multiplied by for each image: 0 or 1/(1−rate),
-    /// `[1, rows, 1]`. Empty where nothing is left out.
+    /// Drop-path factor of each image per layer and branch, `[1, rows, 1]`: 0 or 1/(1−rate). Empty
+    /// if drop-path is off.
     kept: Vec<[Tensor<3>; 2]>,
 }
 
 impl Stem {
-    /// For a batch of so many images; without noise nothing is left out.
+    /// Draws the factors for a batch of `rows` images. Without noise no branch is dropped.
     pub(crate) fn new(
         config: &MatVitConfig,
         rows: usize,
@@ -28,10 +28,10 @@ impl Stem {
         Self { tokens: config.tokens(), kept }
     }
 
-    /// A branch's output, left out for some images.
+    /// Applies drop-path to the output of a branch.
     ///
     /// # Shapes
-    /// - x: `[copies·rows·tokens, d_model]`: the same images are left out in every copy of the batch
+    /// - x: `[copies·rows·tokens, d_model]`: the same images are dropped in every copy of the batch
     pub(crate) fn drop(&self, layer: usize, branch: usize, x: Tensor<2>) -> Tensor<2> {
         let Some(kept) = self.kept.get(layer) else {
             return x;
@@ -43,7 +43,7 @@ impl Stem {
     }
 }
 
-/// Draws what drop-path keeps.
+/// Draws the drop-path factors.
 fn kept(c: &MatVitConfig, rows: usize, noise: Noise, device: &Device) -> Vec<[Tensor<3>; 2]> {
     if c.drop_path == 0.0 {
         return Vec::new();

@@ -1,4 +1,5 @@
-//! Llama: RMSNorm, rotary positions, grouped queries and SwiGLU, without biases. transformers and
+//! Llama: RMSNorm, rotary position embedding, grouped-query attention and a gated feed-forward
+//! block (SwiGLU, or GeGLU with `hidden_act` = `gelu_pytorch_tanh`), no biases. transformers and
 //! other programs load it without any code of ours.
 
 use matformer_nn::{Activation, ConfigFile, Result};
@@ -66,7 +67,7 @@ fn check_covered(file: &ConfigFile) -> Result<()> {
     for key in ["attention_bias", "mlp_bias"] {
         file.check(key, false, ": a MatLM has no biases")?;
     }
-    // MLX has it: neighbours are rotated in pairs, not the halves of a head.
+    // A key of MLX: rotates adjacent pairs (GPT-J style), not half-split (GPT-NeoX style).
     file.check("rope_traditional", false, "")?;
     for key in ["rope_parameters", "rope_scaling"] {
         if file.get(key).is_some_and(|rope| !is_default(rope)) {

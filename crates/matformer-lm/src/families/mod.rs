@@ -13,18 +13,18 @@ use crate::MatLmConfig;
 pub(crate) struct Family {
     /// `model_type` in `config.json`.
     model_type: &'static str,
-    /// Whether the family has this model.
+    /// Whether models of this configuration are saved as this family: the first match in [`ALL`].
     has: fn(&MatLmConfig) -> bool,
-    /// The configuration in a `config.json`. A key that changes what the model computes and that
-    /// is not covered here is an error which names it.
+    /// Reads the configuration from a `config.json`. Fails on a key that changes the computation
+    /// and is not supported, and names it.
     pub(crate) read: fn(&ConfigFile) -> Result<MatLmConfig>,
-    /// The keys of `config.json` that say what the model computes.
+    /// The keys of `config.json` that describe the computation.
     pub(crate) write: fn(&MatLmConfig) -> Map<String, Value>,
-    /// What the parameter at a path is called in the weights file.
+    /// Name in the weights file of the parameter at a path.
     pub(crate) tensor_name: fn(&str) -> String,
 }
 
-/// All families. The last one has every model.
+/// All families, in order of preference. The last one can save every model.
 const ALL: [&Family; 2] = [&llama::FAMILY, &matlm::FAMILY];
 
 impl Family {

@@ -1,9 +1,10 @@
-//! What stands between the two products of a feed-forward block, composed of a backend's own
+//! Activations of the feed-forward block and their gradients, composed of a backend's own
 //! operations.
 
 use burn::backend::{Backend, tensor::FloatTensor};
 
-/// What the product with the gate goes through before it is multiplied by that with up.
+/// Activation of a gated feed-forward block: applied to `gate(x)` before it is multiplied by
+/// `up(x)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
     /// SiLU: SwiGLU, as in Llama.

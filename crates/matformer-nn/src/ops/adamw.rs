@@ -5,10 +5,10 @@ use burn::tensor::Tensor;
 
 use super::StepBackend;
 
-/// What one step of AdamW (Loshchilov and Hutter 2019) multiplies with.
+/// Hyperparameters of one AdamW step (Loshchilov and Hutter 2019).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWStep {
-    /// Factor on the gradient: what the clip leaves of it.
+    /// Factor on the gradient from clipping (1 if not clipped).
     pub scale: f64,
     /// Decay rates of the moments.
     pub betas: [f64; 2],
@@ -18,12 +18,12 @@ pub struct AdamWStep {
     pub learning_rate: f64,
     /// Decoupled weight decay, which the learning rate multiplies.
     pub weight_decay: f64,
-    /// Steps that these values make, this one included: what the moments are corrected by.
+    /// Number of steps these elements have taken, this one included; used for bias correction.
     pub steps: u64,
 }
 
 impl AdamWStep {
-    /// What the parameter is multiplied with: `1 − learning_rate·weight_decay`.
+    /// Factor on the parameter from weight decay: `1 − learning_rate·weight_decay`.
     pub(super) fn keep(&self) -> f64 {
         1.0 - self.learning_rate * self.weight_decay
     }

@@ -16,8 +16,9 @@ use super::NnBackend;
 pub struct AttentionSpec {
     /// The rows that the queries belong to.
     pub spans: Spans,
-    /// `None`: each row's keys are those of its own tokens. Otherwise the keys are those of a
-    /// cache of slots with this capacity, and each row reads its slot from position 0 on.
+    /// Capacity of a slot if k and v are a KV cache `[slots·capacity, kv_dim]`, of which each row
+    /// reads its slot from position 0; `None` if they are the keys and values of this batch,
+    /// `[tokens, kv_dim]`.
     pub capacity: Option<usize>,
     /// Query heads.
     pub heads: usize,
@@ -72,7 +73,7 @@ impl AttentionRow {
         }
     }
 
-    /// The same apart from where the row lies.
+    /// The values that determine the row's mask: rows with equal ones share it.
     fn shape(&self) -> [usize; 3] {
         [self.q_len, self.kv_len, self.start]
     }
@@ -125,8 +126,8 @@ pub fn attention(q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, spec: AttentionSpec) 
     Tensor::from_dispatch(<Dispatch as NnBackend>::gqa(q, k, v, spec))
 }
 
-/// How rows of unequal length become a rectangle, `rows` by the longest: the composed bodies'
-/// view of a batch.
+/// Pads rows of unequal length to a rectangular batch, `rows` by the longest, for the composed
+/// implementation.
 struct Padded<'a> {
     spec: &'a AttentionSpec,
     rows: Vec<AttentionRow>,
@@ -142,7 +143,7 @@ impl<'a> Padded<'a> {
         Self { spec, rows, q_len, kv_len }
     }
 
-    /// The rows of t, each row of the batch filled up to `longest` with a row of zeros.
+    /// The rows of t, each row of the batch padded to `longest` with rows of zeros.
     fn pad<B: Backend>(
         &self,
         t: FloatTensor<B>,
@@ -162,7 +163,7 @@ impl<'a> Padded<'a> {
         select_or_zero::<B>(t, index.collect())
     }
 
-    /// The way back of [`pad`](Self::pad) to `n` rows; rows that no row of the batch has are zero.
+    /// Inverse of [`pad`](Self::pad), to `n` rows; rows outside every row of the batch are zero.
     fn unpad<B: Backend>(
         &self,
         t: FloatTensor<B>,
@@ -193,7 +194,7 @@ impl<'a> Padded<'a> {
         B::float_reshape(q, Shape::new([rows, s.kv_heads, s.group() * self.q_len, s.head_dim]))
     }
 
-    /// The way back of [`split_q`](Self::split_q).
+    /// Inverse of [`split_q`](Self::split_q).
     fn join_q<B: Backend>(&self, q: FloatTensor<B>) -> FloatTensor<B> {
         let (s, rows) = (self.spec, self.rows.len());
         let q =
@@ -211,7 +212,7 @@ impl<'a> Padded<'a> {
         B::float_permute(k, &[0, 2, 1, 3])
     }
 
-    /// The way back of [`split_kv`](Self::split_kv), to the `n` rows that k has.
+    /// Inverse of [`split_kv`](Self::split_kv), to the `n` rows of k.
     fn join_kv<B: Backend>(&self, k: FloatTensor<B>, n: usize) -> FloatTensor<B> {
         let (s, rows) = (self.spec, self.rows.len());
         let k = B::float_permute(k, &[0, 2, 1, 3]);
@@ -219,7 +220,7 @@ impl<'a> Padded<'a> {
         self.unpad::<B>(k, self.kv_len, n, |row| row.k..row.k + row.kv_len)
     }
 
-    /// True where a query does not see a key, `[rows, kv_heads, group·q_len, kv_len]`; `None` if
+    /// The attention mask, true for masked keys, `[rows, kv_heads, group·q_len, kv_len]`; `None` if
     /// every query sees every key.
     fn hidden_keys<B: Backend>(&self, like: &FloatTensor<B>) -> Option<BoolTensor<B>> {
         let visible: Vec<Range<usize>> = self
@@ -232,7 +233,7 @@ impl<'a> Padded<'a> {
         if visible.iter().all(|keys| *keys == (0..self.kv_len)) {
             return None;
         }
-        // One row's mask serves all where the rows are alike.
+        // If all rows have the same shape, they share one mask.
         let alike = self.rows.windows(2).all(|pair| pair[0].shape() == pair[1].shape());
         let rows = if alike { 1 } else { self.rows.len() };
         let device = like.device();
@@ -262,7 +263,8 @@ impl<'a> Padded<'a> {
         Some(B::bool_expand(mask, Shape::new(all)))
     }
 
-    /// Scaled products of queries and keys, minus infinity where a query does not see a key.
+    /// Scaled products of queries and keys, minus infinity for masked keys,
+    /// `[rows, kv_heads, group·q_len, kv_len]`.
     fn scores<B: Backend>(&self, q4: FloatTensor<B>, k4: FloatTensor<B>) -> FloatTensor<B> {
         let q4 = B::float_mul_scalar(q4, (self.spec.scale as f32).into());
         let scores = B::float_matmul(q4, B::float_transpose(k4));
@@ -273,7 +275,7 @@ impl<'a> Padded<'a> {
     }
 }
 
-/// Rows of t by index; zeros for the index behind the last row.
+/// Rows of t by index; zeros for the index one past the last row.
 fn select_or_zero<B: Backend>(t: FloatTensor<B>, index: Vec<usize>) -> FloatTensor<B> {
     let [n, d] = t.shape().dims();
     let device = t.device();

@@ -18,8 +18,8 @@ use super::{
     nested_ffn::{FfnSaved, FfnTensors},
 };
 
-/// Defines the backward pass of an op with `$n` inputs: from what was kept and the gradient of the
-/// output to the gradients of the inputs.
+/// Defines the backward pass of an op with `$n` inputs: from the saved state and the gradient of
+/// the output to the gradients of the inputs.
 macro_rules! backward {
     ($op:ident($n:literal), $state:ty, |$kept:pat_param, $grad:ident| $grads:expr) => {
         #[derive(Debug)]
@@ -47,8 +47,8 @@ macro_rules! backward {
     };
 }
 
-/// The output of an op: on the tape as `$tracked`, a pair of what is kept and the output, or
-/// `$alone` where no input wants a gradient.
+/// Runs an op. If an input requires a gradient, `$tracked` returns (saved state, output) and the op
+/// is recorded; otherwise `$alone` is evaluated.
 macro_rules! output {
     ($op:ident, $checkpoint:ty, $nodes:expr, $tracked:expr, $alone:expr) => {
         match $op.prepare::<$checkpoint>($nodes).compute_bound().stateful() {
@@ -61,7 +61,7 @@ macro_rules! output {
     };
 }
 
-/// What attention keeps.
+/// State saved by attention.
 #[derive(Clone, Debug)]
 struct AttentionKept<B: Backend> {
     qkv: [FloatTensor<B>; 3],
@@ -75,7 +75,7 @@ backward!(AttentionOp(3), AttentionKept<B>, |kept, grad| {
     [dq, dk, dv]
 });
 
-/// What cross-entropy keeps.
+/// State saved by the cross-entropy.
 #[derive(Clone, Debug)]
 struct CrossEntropyKept<B: Backend> {
     hidden: FloatTensor<B>,
@@ -90,7 +90,7 @@ backward!(CrossEntropyOp(2), CrossEntropyKept<B>, |kept, grad| {
     [dh, dw]
 });
 
-/// What a divergence keeps.
+/// State saved by a divergence.
 #[derive(Clone, Debug)]
 struct DivergenceKept<B: Backend> {
     tensors: DivergenceTensors<B>,
@@ -103,7 +103,7 @@ backward!(DivergenceOp(2), DivergenceKept<B>, |kept, grad| {
     [dh, dw]
 });
 
-/// What the feed-forward block keeps.
+/// State saved by the feed-forward block.
 #[derive(Clone, Debug)]
 struct FfnKept<B: Backend> {
     x: FloatTensor<B>,
@@ -136,7 +136,7 @@ backward!(LinearOp(2), [FloatTensor<B>; 2], |[x, weight], grad| {
     [dx, dw]
 });
 
-/// What a rotation keeps.
+/// State saved by a rotation.
 #[derive(Clone, Debug)]
 struct RopeKept<B: Backend> {
     cos: FloatTensor<B>,

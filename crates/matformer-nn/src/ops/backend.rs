@@ -1,4 +1,4 @@
-//! The backend extension behind the ops: two traits, composed default bodies.
+//! The backend extension behind the ops: three traits with composed default bodies.
 
 use burn::backend::{
     Backend, backend_extension,
@@ -19,7 +19,8 @@ use super::{
 /// The operations that this crate adds to a Burn backend.
 ///
 /// Shapes and meaning are those of the functions of [`ops`](super) with the same names. Names
-/// differ where Burn has a method of the name already.
+/// differ where [`Backend`] already has a method of that name: `gqa` is `attention`, `project` is
+/// `linear`, `standardize` is `layer_norm`. `ffn` is short for `nested_ffn`.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     Cube: cfg(any(feature = "wgpu", feature = "cuda")),
@@ -97,9 +98,9 @@ pub trait NnBackend: Backend {
         layer_norm::forward::<Self>(x, weight, bias, eps).0
     }
 
-    /// [`RopeTable::rotate`](super::RopeTable::rotate) by angles with cosines and sines
-    /// `[table rows, head_dim / 2]`, which repeat down the rows of x; or back again, which is its
-    /// gradient.
+    /// [`RopeTable::rotate`](super::RopeTable::rotate) with a table of cosines and sines
+    /// `[table rows, head_dim / 2]`, repeated along the rows of x. With `back`, rotates by the
+    /// negative angle, which is the gradient of the rotation.
     #[fusion(default)]
     fn rope(
         x: FloatTensor<Self>,
@@ -111,14 +112,17 @@ pub trait NnBackend: Backend {
     }
 }
 
-/// What gradients are made of: for each operation of [`NnBackend`] a forward pass that also returns
-/// what the backward pass needs, and the backward pass.
+/// Forward and backward passes of the operations of [`NnBackend`], from which gradients are built.
+/// A forward pass also returns the tensors that its backward pass needs.
 ///
-/// Backends that execute have it, in their own types; automatic differentiation calls it and does
-/// not have it, so gradients are first order.
+/// Implemented by the backends that run kernels. `Autodiff` calls these methods but does not
+/// implement the trait, so there are no second-order gradients.
+///
+/// In every backward pass `grad` is the gradient of the output, in the shape of the output.
 pub trait NnKernels: NnBackend {
-    /// [`NnBackend::gqa`], and of each query and head the log of the sum of exponentials, as the
-    /// same backend's backward pass reads it.
+    /// [`NnBackend::gqa`], and the log-sum-exp of the scores of each query and head, in a layout
+    /// private to the backend: `[rows, kv_heads, group·q_len, 1]` in the composed body,
+    /// `[tokens·heads]` on Flex.
     fn gqa_forward(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
@@ -128,7 +132,7 @@ pub trait NnKernels: NnBackend {
         attention::forward::<Self>(q, k, v, spec)
     }
 
-    /// Gradients of q, k and v.
+    /// Gradients of q, k and v. `out` and `lse` are those of the forward pass.
     fn gqa_backward(
         qkv: [FloatTensor<Self>; 3],
         out: FloatTensor<Self>,
@@ -160,8 +164,8 @@ pub trait NnKernels: NnBackend {
         cross_entropy::backward::<Self>(hidden, weight, targets, saved.lse, grad)
     }
 
-    /// [`NnBackend::divergence`], and perhaps the gradients of hidden and weight for a gradient of
-    /// one at every row.
+    /// [`NnBackend::divergence`], and the gradients of hidden and weight for an output gradient of
+    /// 1 at every row, if the backend computes them in the forward pass.
     fn divergence_forward(
         tensors: DivergenceTensors<Self>,
         rule: &Divergence,
@@ -176,11 +180,11 @@ pub trait NnKernels: NnBackend {
         grad: FloatTensor<Self>,
         rule: &Divergence,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let _ = ahead; // made by a backend that reads it
+        let _ = ahead; // used by backends that override both methods
         divergence::backward::<Self>(&tensors, grad, rule)
     }
 
-    /// [`NnBackend::ffn`], and what its backward pass needs.
+    /// [`NnBackend::ffn`], and the activations that its backward pass needs.
     fn ffn_forward(
         x: FloatTensor<Self>,
         weights: FfnTensors<Self>,
@@ -189,7 +193,7 @@ pub trait NnKernels: NnBackend {
         nested_ffn::forward::<Self>(x, weights, spec)
     }
 
-    /// Gradients of x and the weights; what lies beyond the widest block gets exactly zero.
+    /// Gradients of x and the weights; exactly zero beyond the widest block.
     fn ffn_backward(
         x: FloatTensor<Self>,
         weights: FfnTensors<Self>,
@@ -200,7 +204,7 @@ pub trait NnKernels: NnBackend {
         nested_ffn::backward::<Self>(x, weights, saved, grad, spec)
     }
 
-    /// Gradients of [`NnBackend::glu`], and what it gave.
+    /// Gradients of [`NnBackend::glu`], and its output.
     fn glu_backward(
         gate: FloatTensor<Self>,
         up: FloatTensor<Self>,
@@ -285,7 +289,7 @@ pub trait StepBackend: Backend {
     }
 }
 
-// One backend behind wgpu and CUDA: the device says which.
+// One backend for wgpu and CUDA: the device selects which.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod cube {
     use burn::backend::fusion::{Fusion, FusionBackend};

@@ -11,13 +11,13 @@ use super::{NnBackend, nested_ffn::rows_of};
 /// Logits held at a time, in elements.
 const CHUNK_ELEMENTS: usize = 1 << 21;
 
-/// What a forward pass keeps for its backward pass.
+/// Tensors saved for the backward pass.
 #[derive(Clone, Debug)]
 pub struct CrossEntropySaved<B: Backend> {
-    /// Log of each token's sum of exponentials, `[tokens, 1]`.
+    /// Log-sum-exp of each token's logits, `[tokens, 1]`.
     pub lse: FloatTensor<B>,
-    /// Gradients of hidden and weight for a gradient of one at every token, from a backend that
-    /// would otherwise compute the logits twice.
+    /// Gradients of hidden and weight for an output gradient of 1 at every token, if the backend
+    /// computes them in the forward pass to avoid recomputing the logits.
     pub ahead: Option<[FloatTensor<B>; 2]>,
 }
 

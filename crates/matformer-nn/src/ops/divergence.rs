@@ -27,7 +27,7 @@ pub enum Direction {
     Reverse,
 }
 
-/// Hidden states and the head that makes logits of them: `hidden · weightᵀ`.
+/// Hidden states and the output head; the logits are `hidden · weightᵀ`.
 #[derive(Clone, Debug)]
 pub struct Headed {
     /// `[n, d_model]`
@@ -53,7 +53,7 @@ pub fn divergence(student: Headed, teacher: Headed, rule: Divergence) -> Tensor<
     Tensor::from_dispatch(<Dispatch as NnBackend>::divergence(tensors, rule))
 }
 
-/// [`divergence`] of logits that are there already.
+/// As [`divergence`], from logits instead of hidden states.
 ///
 /// # Shapes
 /// - student, teacher: `[n, classes]`
@@ -70,7 +70,7 @@ pub fn divergence_of_logits(student: Tensor<2>, teacher: Tensor<2>, rule: Diverg
     sum * rule.temperature.powi(2)
 }
 
-/// What one chunk of rows is made of.
+/// Hidden states and log-probabilities of one chunk of rows.
 struct Chunk<B: Backend> {
     /// Hidden states of the student, `[chunk, d_model]`.
     hidden: FloatTensor<B>,
@@ -125,7 +125,8 @@ impl<B: Backend> Chunk<B> {
         B::float_sum_dim(B::float_mul(B::float_exp(from.clone()), difference), 1)
     }
 
-    /// Gradient of KL with respect to the student's logits divided by the temperature.
+    /// Gradient of KL with respect to the student's logits divided by the temperature,
+    /// `[chunk, classes]`.
     fn gradient(&self, direction: Direction) -> FloatTensor<B> {
         let student = B::float_exp(self.student.clone());
         match direction {

@@ -1,5 +1,5 @@
-//! Which blocks of a layer share work: the grouping that both bodies of the nested feed-forward
-//! block go by.
+//! Groups the blocks of a layer by the work they share. Used by the composed implementation and by
+//! the CPU kernel of the nested feed-forward block.
 //!
 //! A *group* is all blocks of one range of input rows: a narrower block's output is a partial sum
 //! of a wider one's. A *ring* is a range of hidden units (rows of up and gate, columns of down)

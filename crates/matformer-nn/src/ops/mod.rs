@@ -1,9 +1,9 @@
-//! The operations that a profile of an elastic transformer is made of.
+//! The performance-critical operations of an elastic transformer.
 //!
-//! Each is a function over [`Tensor`](burn::tensor::Tensor)s in front of a method of
+//! Each is a function over [`Tensor`](burn::tensor::Tensor)s that calls a method of
 //! [`NnBackend`], whose default body is composed of the backend's own operations and serves as
 //! the reference. A backend overrides a method where a kernel of its own is faster. Gradients
-//! are handwritten once for all backends, out of the methods of [`NnKernels`].
+//! are handwritten once for all backends, with the methods of [`NnKernels`].
 
 mod activation;
 mod adamw;

@@ -1,8 +1,8 @@
 //! The nested feed-forward block: many widths of one set of matrices, ring by ring.
 //!
-//! Ring by ring (see [`groups`](super::groups)), each weight is read once for all blocks at least
-//! that wide, blocks that share an input share the work, and one full gradient per matrix is
-//! written once.
+//! The hidden units are processed in rings (see [`groups`](super::groups)). Each ring's weights are
+//! read once for all blocks that include it, blocks that share an input share the work, and each
+//! matrix gets a single gradient of full size.
 
 use std::ops::Range;
 
@@ -38,7 +38,7 @@ pub enum FfnWeights<'a> {
         gate: &'a Weight,
         /// `[d_model, d_ff]`
         down: &'a Weight,
-        /// What the gate's product goes through.
+        /// Activation of the gate.
         act: Gate,
     },
     /// The paper's form (arXiv 2310.07707 §3.1): `down(gelu(up(x) + bias))`, exact GELU.
@@ -63,13 +63,13 @@ pub struct FfnTensors<B: Backend> {
     pub down: FloatTensor<B>,
 }
 
-/// What a forward pass keeps for its backward pass, flattened in the order in which the same
-/// backend's backward pass reads it.
+/// Activations saved for the backward pass, flat. The layout is private to the backend: per ring
+/// `[input rows, ring width]` in the composed body, per group `[input rows, widest width]` on Flex.
 #[derive(Clone, Debug)]
 pub struct FfnSaved<B: Backend> {
-    /// What up (with its bias) gave.
+    /// Output of up, with its bias.
     pub up: FloatTensor<B>,
-    /// What the gate gave, if there is one.
+    /// Output of the gate before the activation, if there is one.
     pub gate: Option<FloatTensor<B>>,
 }
 
@@ -189,7 +189,7 @@ fn flatten<B: Backend>(parts: Vec<FloatTensor<B>>, like: &FloatTensor<B>) -> Flo
     cat::<B>(parts.into_iter().map(flat).collect(), 0)
 }
 
-/// The part of the ring `[n_inputs, width]` that starts at element `at` of what [`flatten`] made.
+/// The part of the ring `[n_inputs, width]` that starts at element `at` of a [`flatten`]ed tensor.
 fn unflatten<B: Backend>(flat: &FloatTensor<B>, ring: &Ring<'_>, at: usize) -> FloatTensor<B> {
     let (n, w) = (ring.n_inputs(), ring.width());
     let range = at..at + n * w;
@@ -201,8 +201,8 @@ fn unflatten<B: Backend>(flat: &FloatTensor<B>, ring: &Ring<'_>, at: usize) -> F
     B::float_reshape(part, Shape::new([n, w]))
 }
 
-/// Adds each ring's result to the groups that it serves; a block's output is what its group has
-/// summed up to at the block's width.
+/// Accumulates the output of each group over the rings. A block's output is the group's partial sum
+/// when the block's width is reached.
 struct Outputs<B: Backend> {
     groups: Vec<Option<FloatTensor<B>>>,
     blocks: Vec<Option<FloatTensor<B>>>,

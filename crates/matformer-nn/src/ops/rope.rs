@@ -6,7 +6,7 @@ use matformer_core::Spans;
 
 use super::NnBackend;
 
-/// How fast the pairs of a head turn with the position.
+/// How the rotation frequencies of the rotary embedding are computed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RopeRule {
     /// Pair i turns by `theta^(−2i/head_dim)` per position (Su et al. 2021, RoFormer).
@@ -62,7 +62,10 @@ impl RopeRule {
 /// Cosines and sines of the positions of a batch, for one forward walk.
 #[derive(Clone, Debug)]
 pub struct RopeTable {
-    cos: Tensor<2>, // [tokens, or those of one row where all rows are alike, head_dim / 2]
+    /// `[table rows, head_dim / 2]`: a table row per token of the batch, or of its first row only
+    /// if all rows have the same start and length.
+    cos: Tensor<2>,
+    /// As `cos`.
     sin: Tensor<2>,
 }
 

@@ -153,8 +153,8 @@ impl Screen {
         self.split = Some(split);
     }
 
-    /// Shows the values of item `done` (from 1) of the split. A series without a value in it (a
-    /// step that drew S has none of M) moves on by one tick.
+    /// Shows the values of item `done` (from 1) of the split. A series without a value for it (a
+    /// step that did not draw M has no loss of M) still advances by one tick.
     fn update(&mut self, done: usize, values: &[(String, f64)]) {
         self.show(|series| {
             let value = values.iter().find(|(name, _)| *name == *series.definition.name);

@@ -8,7 +8,7 @@ use std::{
 use super::{About, Observer};
 use crate::{Checkpoint, HeldOut, Outlier, TrainLine, checkpoint::Restored};
 
-/// Target of the `tracing` events that tell a person how it goes, rather than a log.
+/// `tracing` target of messages for the user; all other events are log records.
 pub const SAID: &str = "matformer::said";
 
 /// An evaluation before the first step reports its progress this often.

@@ -29,7 +29,7 @@ impl<M: Folder + 'static> Loop<M> {
             self.log_step(&report, started.elapsed().as_secs_f64())?;
             let done = self.trainer.steps_done();
             if done.is_multiple_of(every) || done == steps {
-                // Also if the run was stopped: when it is resumed, it begins with the next step.
+                // Also when stopping: a resumed run starts after this step.
                 self.evaluate(None)?;
                 self.log.flush()?;
             }
@@ -111,7 +111,8 @@ impl<M: Folder + 'static> Loop<M> {
         let steps = self.trainer.steps_done();
         let interrupted = steps < self.options.config.steps;
         if !interrupted {
-            // Of a run that was made longer: a folder without a manifest is not a complete model.
+            // If the run was extended, remove its old manifest first: without one, a half-written
+            // folder is not taken for a complete model.
             let manifest = self.options.dir.join(Manifest::FILE);
             if manifest.exists() {
                 std::fs::remove_file(&manifest).map_err(fs::error(&manifest, "remove"))?;

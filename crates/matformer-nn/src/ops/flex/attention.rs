@@ -50,7 +50,7 @@ impl Block {
     }
 }
 
-/// Zeros what a query does not see, and gives what it does.
+/// Zeros the masked keys of a query, and returns the others.
 fn seen(line: &mut [f32], visible: Range<usize>) -> &mut [f32] {
     line[..visible.start].fill(0.0);
     line[visible.end..].fill(0.0);

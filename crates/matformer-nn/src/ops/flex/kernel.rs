@@ -1,4 +1,4 @@
-//! What the kernels share: slices of tensors, vectorised loops.
+//! Shared by the kernels: slices of tensors, vectorised loops.
 
 use burn::backend::{
     TensorMetadata,
@@ -25,8 +25,8 @@ impl Values {
     }
 }
 
-/// A rank-2 tensor of which each row is laid out value by value; copies only what is not: a view
-/// of some rows and columns is read where it lies.
+/// A rank-2 tensor with contiguous rows. Slices of rows and columns are used without a copy; other
+/// layouts are made contiguous.
 pub(super) struct Rows {
     t: FlexTensor,
     row: usize,
@@ -66,7 +66,8 @@ pub(super) fn tensor(values: Vec<f32>, shape: &[usize]) -> FlexTensor {
 /// Values below which one core is as quick as all: 256 KiB.
 const FEW: usize = 1 << 16;
 
-/// Zeros, first touched on all cores: memory that is new to the process comes page by page.
+/// Zero-filled vector. Large ones are written in parallel, so that page faults are spread over all
+/// cores.
 pub(super) fn zeros(n: usize) -> Vec<f32> {
     if n <= FEW {
         return vec![0.0; n];
@@ -102,7 +103,7 @@ pub(super) fn exp(x: f32) -> f32 {
     if x > 88.0 { f32::INFINITY } else { y }
 }
 
-/// Defines a loop twice, for the baseline instruction set and for AVX2, and picks at run time.
+/// Compiles a function for the baseline instruction set and for AVX2, and selects one at run time.
 macro_rules! vectorised {
     ($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$doc])*

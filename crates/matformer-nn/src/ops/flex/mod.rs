@@ -30,8 +30,8 @@ fn all_f32<const N: usize>(tensors: [&FlexTensor; N]) -> bool {
     tensors.iter().all(|t| t.dtype() == DType::F32)
 }
 
-/// Methods that have a kernel: it where the tensors in front of `;` are f32 and `if` holds,
-/// otherwise the composed body.
+/// Defines methods that call the kernel if all tensors before the `;` are f32 and the `if`
+/// condition holds, and the composed body otherwise.
 macro_rules! kernels {
     ($(
         fn $name:ident($($float:ident),+ $(; $($arg:ident: $ty:ty),+)?) -> $out:ty

@@ -185,9 +185,8 @@ pub(super) fn write_product(dst: Target<'_>, a: Mat<'_>, b: Mat<'_>, k: usize, w
     }
 }
 
-/// The product on this core, by the library that is faster at its layout: faer has the quicker
-/// loops (AVX-512 where there is), gemm the quicker way to bring a transposed left factor into
-/// order.
+/// The product on this core, by the library that is faster for the layout: faer in general
+/// (AVX-512 where available), gemm for a transposed left operand, which it packs faster.
 fn one_core(dst: Target<'_>, a: Mat<'_>, b: Mat<'_>, k: usize, w: Write) {
     let [m, n] = dst.shape();
     a.check(m, k);

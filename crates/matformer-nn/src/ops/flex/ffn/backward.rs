@@ -36,7 +36,7 @@ pub(in crate::ops::flex) fn backward(
     let mut h = zeros(groups.list.iter().map(Group::activations).sum());
     let sizes = Sizes { d_model, d_ff, gate: spec.gate };
     let pass = Backward { sizes, x: x.get(), weights: &weights, grad: grad.get() };
-    // What up and gate gave becomes their gradients.
+    // The outputs of up and gate are replaced by their gradients.
     let mut u = values_mut(&mut saved.up);
     let mut g = saved.gate.as_mut().map(values_mut);
     let mut h = &mut h[..];
@@ -72,9 +72,9 @@ struct Backward<'a> {
 
 /// What stands between the two products for some rows of a group, `[rows, widest]` each.
 struct Activations<'a> {
-    /// What up gave, then its gradient.
+    /// Output of up, then its gradient.
     up: &'a mut [f32],
-    /// What the gate gave, then its gradient.
+    /// Output of the gate, then its gradient.
     gate: Option<&'a mut [f32]>,
     /// The activation.
     h: &'a mut [f32],
@@ -96,12 +96,12 @@ impl Backward<'_> {
         &self.grad[start * d..(start + rows.len()) * d]
     }
 
-    /// The one that reaches the widest block.
+    /// Output gradient of the widest block, `[rows, d_model]`.
     fn own(&self, group: &Group, rows: &Range<usize>) -> &[f32] {
         self.output_grad(group.widest().output, rows)
     }
 
-    /// Adds those that reach the narrower blocks of this width.
+    /// Adds the output gradients of the group's other blocks of this width.
     fn add_narrower(&self, dy: &mut [f32], group: &Group, rows: &Range<usize>, width: usize) {
         for member in group.members.iter().rev().skip(1).filter(|m| m.width == width) {
             let own = self.output_grad(member.output, rows);
@@ -210,8 +210,8 @@ impl Backward<'_> {
         });
     }
 
-    /// For a group of several widths: the gradient of the output above each next narrower width,
-    /// as (that width, gradient), widest first.
+    /// For each ring of the group, its first hidden unit and the summed output gradient of all
+    /// blocks that include it, widest first. Empty for a group of one block.
     fn by_width(&self, group: &Group, all: &Range<usize>) -> Vec<(usize, Vec<f32>)> {
         if group.members.len() == 1 {
             return Vec::new();
@@ -233,6 +233,6 @@ struct WeightTask<'a> {
     target: Target<'a>,
     left: Mat<'a>,
     right: Mat<'a>,
-    /// Where the columns of what left is the transpose of are summed: the bias of up.
+    /// Gradient of the bias of up: the column sums of `leftᵀ` are added to it.
     bias: Option<&'a mut [f32]>,
 }

@@ -14,8 +14,8 @@ use crate::ops::{
     groups::{Group, Groups},
 };
 
-/// Output, and what up (with its bias) and gate gave: per group `[input rows, widest width]`,
-/// flattened.
+/// Output of the block, of up (with its bias) and of the gate: per group
+/// `[input rows, widest width]`, flattened.
 pub(in crate::ops::flex) fn forward(
     x: FlexTensor,
     tensors: FfnTensors<Flex>,
@@ -48,7 +48,7 @@ struct ForwardTask<'a> {
     first: usize,
     /// What up gives, `[rows, widest]`.
     up: &'a mut [f32],
-    /// What the gate gives, `[rows, widest]`.
+    /// Output of the gate, `[rows, widest]`.
     gate: Option<&'a mut [f32]>,
     /// Their rows of the output of each of the group's blocks, `[rows, d_model]`.
     outputs: Vec<&'a mut [f32]>,
@@ -110,7 +110,7 @@ impl Forward<'_> {
             let write = if piece.start == 0 { NEW } else { ADD };
             let size = Size { m: rows, n: d, k: w };
             product(out, d, Mat::rows(&h, w), weights.down(&piece, s).t(), size, write);
-            // What the widest block has summed up to here is what a narrower one gives.
+            // The partial sum of the widest block up to here is the output of a narrower one.
             for (copy, member) in narrower.iter_mut().zip(&group.members) {
                 if member.width == piece.end {
                     copy.copy_from_slice(out);

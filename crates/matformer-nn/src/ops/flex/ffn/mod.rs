@@ -21,16 +21,18 @@ pub(in crate::ops::flex) use forward::forward;
 const ROWS: usize = 128;
 /// Hidden units of one piece: with [`ROWS`], gate, up and their product take 3·128 KiB.
 const UNITS: usize = 256;
-/// Hidden units whose weights' gradients one task writes, at least and at most: each task brings
-/// the input into order again, so few large ones, but enough for the cores.
+/// Minimum and maximum number of hidden units per weight-gradient task. Each task repacks the
+/// input, so tasks should be large, but there must be enough of them for all cores.
 const WEIGHT_UNITS: std::ops::RangeInclusive<usize> = 64..=256;
-/// Fewer input rows than this do not fill two cores: generation.
+/// Below this number of output rows (summed over the blocks), as in generation, the kernel is not
+/// used.
 const FEWEST_ROWS: usize = 2 * ROWS;
 
 const NEW: Write = Write { add: false, factor: 1.0, parallel: false };
 const ADD: Write = Write { add: true, ..NEW };
 
-/// Whether a call is worth pieces; the backward of a call answers as its forward did.
+/// Whether to use the kernel. Depends on the spec only, so that forward and backward agree: the
+/// saved layouts differ.
 pub(super) fn fits(spec: &FfnSpec) -> bool {
     spec.blocks.iter().map(|b| b.end - b.start).sum::<usize>() >= FEWEST_ROWS
 }
@@ -88,7 +90,7 @@ fn take<'a>(rest: &mut &'a mut [f32], n: usize) -> &'a mut [f32] {
     first
 }
 
-/// Parts of `len` elements, or `None` of each: what a group without a gate has of it.
+/// Chunks of `len` elements; an endless iterator of `None` without a gate.
 fn chunks(values: Option<&mut [f32]>, len: usize) -> impl Iterator<Item = Option<&mut [f32]>> {
     let mut parts = values.map(|values| values.chunks_mut(len.max(1)));
     std::iter::repeat_with(move || parts.as_mut().and_then(Iterator::next))
