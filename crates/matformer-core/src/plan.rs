@@ -34,9 +34,11 @@ impl Block {
 
 /// Many submodels compiled into one walk.
 ///
-/// A layer takes [`input_units`](Plan::input_units) units and runs its blocks on them; blocks may
-/// share input. Their outputs, stacked in the order of the blocks, are the next layer's input.
-/// [`outputs`](Plan::outputs) says which units of the last layer's output belong to which submodel.
+/// A [unit](Unit) is the whole batch or one row of it. A layer receives
+/// [`input_units`](Plan::input_units) units. Each of its blocks runs the FFN on a range of them at
+/// one width, and several blocks may read the same range. Their outputs, stacked in the order of
+/// the blocks, are the next layer's input. [`outputs`](Plan::outputs) says which units of the last
+/// layer's output belong to which submodel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     unit: Unit,
@@ -69,9 +71,9 @@ impl Plan {
         let mut distinct: Vec<&Submodel> = submodels.iter().collect();
         distinct.sort();
         distinct.dedup();
-        // Sorted submodels list each layer's nodes in the trie's order: a node is a run of
-        // neighbours that agree up to and including the layer.
-        let mut node = vec![0; distinct.len()]; // of each distinct submodel: its unit so far
+        // Sorted submodels that share their first widths are adjacent: each run of submodels that
+        // agree up to and including a layer is one node of the trie.
+        let mut node = vec![0; distinct.len()]; // per distinct submodel: the unit that it reads
         let mut layers = Vec::with_capacity(n_layers);
         for layer in 0..n_layers {
             let mut blocks: Vec<Block> = Vec::new();
@@ -165,7 +167,8 @@ impl Plan {
             .collect()
     }
 
-    /// For each submodel, its hidden rows behind the last layer for a batch of these spans.
+    /// For each submodel, the rows of the last layer's output that belong to it, for a batch of
+    /// these spans.
     ///
     /// # Panics
     /// If a plan of rows has more rows than the batch.
@@ -207,8 +210,9 @@ impl Plan {
         blocks.map(|block| block.width).max().unwrap_or(0)
     }
 
-    /// The distinct inputs of a layer's blocks, each as the widest block that reads it: what the
-    /// layer's widths cost. None for a layer past the last.
+    /// For each distinct input range of a layer, the widest block that reads it. It determines the
+    /// cost: narrower blocks on the same range are computed as part of it. Empty for a layer past
+    /// the last.
     pub fn widest(&self, layer: usize) -> Vec<Block> {
         let mut widest: Vec<Block> = Vec::new();
         for block in self.layers.get(layer).into_iter().flatten() {
@@ -226,8 +230,8 @@ impl Plan {
     }
 }
 
-/// The row ranges of the FFN matrices between neighbouring widths of the blocks, ascending:
-/// `0..w1, w1..w2, …`. Ring i serves every block at least as wide as its end.
+/// The ranges of hidden units between neighbouring widths of the blocks, ascending:
+/// `0..w1, w1..w2, …`. A ring is used by every block at least as wide as the ring's end.
 pub fn rings(blocks: &[Block]) -> Vec<Range<usize>> {
     let mut ends: Vec<usize> = blocks.iter().map(|block| block.width).collect();
     ends.sort_unstable();

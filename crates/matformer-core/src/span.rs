@@ -2,11 +2,11 @@
 
 use std::{ops::Range, sync::Arc};
 
-/// One row of a batch: `len` tokens that follow each other, the first at position `start`.
+/// One row of a batch: `len` consecutive tokens, the first at position `start`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Span {
-    /// The cache slot that holds the row's earlier tokens and takes the new ones; `None` where
-    /// nothing is remembered.
+    /// KV cache slot of the row: it holds the earlier tokens and takes the new ones. `None` without
+    /// a cache.
     pub slot: Option<usize>,
     /// Position of the first token.
     pub start: usize,
@@ -14,19 +14,20 @@ pub struct Span {
     pub len: usize,
 }
 
-/// The rows of a batch. Their tokens lie behind each other: hidden states are
-/// `[tokens, d_model]`, and row `i` owns the hidden rows [`tokens_of`](Self::tokens_of)`(i..i + 1)`.
+/// The rows of a batch, packed without padding. The tokens of all rows are concatenated: hidden
+/// states are `[tokens, d_model]`, and row `i` has the hidden rows
+/// [`tokens_of`](Self::tokens_of)`(i..i + 1)`.
 ///
 /// Rows may differ in length, start and slot. Cloning is cheap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spans {
     spans: Arc<[Span]>,
-    /// Where each row's tokens start, and behind the last row the number of all.
+    /// Cumulative lengths of the rows (`cu_seqlens`), `[rows + 1]`.
     offsets: Arc<[usize]>,
 }
 
 impl Spans {
-    /// Rows in the order in which their tokens lie.
+    /// Rows in the order of their tokens.
     pub fn new(spans: Vec<Span>) -> Self {
         let mut offsets = Vec::with_capacity(spans.len() + 1);
         let mut tokens = 0;
@@ -67,7 +68,7 @@ impl Spans {
         self.spans[row]
     }
 
-    /// The tokens of some rows that follow each other, as a range of hidden rows.
+    /// The tokens of a contiguous range of rows, as a range of hidden rows.
     ///
     /// # Panics
     /// If there are no such rows.
@@ -75,19 +76,19 @@ impl Spans {
         self.offsets[rows.start]..self.offsets[rows.end]
     }
 
-    /// The length of all rows, where it is the same and there are rows.
+    /// The common length of the rows; `None` if they differ or there are none.
     pub fn common_len(&self) -> Option<usize> {
         let first = self.spans.first()?.len;
         self.spans.iter().all(|span| span.len == first).then_some(first)
     }
 
-    /// The start of all rows, where it is the same and there are rows.
+    /// The common start of the rows; `None` if they differ or there are none.
     pub fn common_start(&self) -> Option<usize> {
         let first = self.spans.first()?.start;
         self.spans.iter().all(|span| span.start == first).then_some(first)
     }
 
-    /// Some rows that follow each other.
+    /// A contiguous range of rows.
     ///
     /// # Panics
     /// If there are no such rows.

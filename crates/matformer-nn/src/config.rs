@@ -43,8 +43,8 @@ pub trait ModelConfig: Clone + Serialize + DeserializeOwned {
         self.nested().space()
     }
 
-    /// The first key in which two configurations differ so that one cannot have the weights of the
-    /// other, with the values of both.
+    /// The first of [`WEIGHT_KEYS`](Self::WEIGHT_KEYS) in which two configurations differ, with the
+    /// values of this one and of the other.
     fn other_weights(&self, other: &Self) -> Option<(&'static str, String, String)> {
         let values = |c: &Self| serde_json::to_value(c.explicit()).unwrap_or_default();
         let (ours, theirs) = (values(self), values(other));

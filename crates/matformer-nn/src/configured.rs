@@ -12,8 +12,8 @@ use crate::{
 };
 
 /// The standalone model of one submodel: the same weights, cut by prefix, every layer exactly as
-/// wide as in the submodel. Granularities that are not wider than it keep their names. If its
-/// widest width is not one of them, that becomes the largest, named after itself: `w96`.
+/// wide as in the submodel. Granularities up to the submodel's largest width are kept. If that
+/// width is not a granularity, it is added as the largest, named after its width: `w96`.
 ///
 /// # Errors
 /// When the submodel does not fit the model, or a tensor cannot be read from its device.
@@ -47,9 +47,9 @@ pub fn with_config<M: Folder>(model: &M, config: &M::Config) -> Result<M> {
 }
 
 /// A model of another configuration with the weights of this one, each passed through
-/// `convert(path, shape, values)`, which returns values of that shape. `comparable` is the new
-/// configuration, except for what `convert` takes care of: its other keys that decide which
-/// tensors there are must be as in the model.
+/// `convert(path, shape, values)`, which returns values of that shape. `comparable` is `config`
+/// with each field that `convert` handles set to the model's own value: all its
+/// [`WEIGHT_KEYS`](ModelConfig::WEIGHT_KEYS) must equal those of the model.
 ///
 /// # Errors
 /// [`Error::Config`] names the first key that other weights would be needed for; an error of
@@ -88,7 +88,7 @@ fn refill<M: Folder>(
         let parameter =
             parameters.get(path).ok_or_else(|| Error::read(path, "no such parameter"))?;
         let converted = convert(path, shape, parameter.read()?)?;
-        // Values that were cut may still have the room of all: a copy has not.
+        // Truncated values keep their old capacity: a clone does not.
         Ok(if parameter.shape == shape { converted } else { converted.clone() })
     })
 }

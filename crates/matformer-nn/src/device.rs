@@ -9,8 +9,8 @@ use crate::{Error, Result};
 /// A device as a person names it: `auto`, `flex`, `wgpu`, `wgpu:1`, `cuda`, `cuda:0`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceSpec {
-    /// The fastest that this build and this machine have: CUDA, then a GPU through wgpu, then
-    /// the CPU, then a software adapter of wgpu. Never one that is not there.
+    /// The first available of CUDA, a GPU through wgpu, the CPU (flex) and a software adapter of
+    /// wgpu.
     #[default]
     Auto,
     /// The CPU, through Burn's pure-Rust backend.
@@ -112,7 +112,7 @@ pub fn available() -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-/// Whether a device computes in the memory of this machine: the CPU, behind whatever backend.
+/// Whether a device uses host memory: flex, or a software adapter of wgpu.
 pub fn in_host_memory(device: &Device) -> bool {
     flex().as_ref() == Some(device) || (wgpu().contains(device) && !gpus().contains(device))
 }

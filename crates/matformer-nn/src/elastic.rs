@@ -24,16 +24,16 @@ pub struct Pass<'a, C> {
     pub layer: usize,
     /// The layer's blocks, in rows of the hidden state.
     pub blocks: &'a [Block],
-    /// The rows that the hidden states belong to: those of the batch, once per copy that the plan
-    /// holds of it.
+    /// Spans of the hidden states: those of the batch, repeated once for each copy of the batch in
+    /// this layer.
     pub spans: &'a Spans,
     /// What the layers of this walk share.
     pub context: &'a C,
-    /// What the walk remembers and draws from.
+    /// KV cache and random seed of the walk.
     pub state: &'a mut State,
 }
 
-/// Hidden states behind the last layer, of one submodel or of one submodel per row.
+/// Hidden states after the last layer, of one submodel or of one submodel per row.
 #[derive(Clone, Debug)]
 pub struct Output {
     /// `[tokens, d_model]`
@@ -60,7 +60,7 @@ impl Output {
         }
     }
 
-    /// The last token of every row: what generation goes on from.
+    /// The output at the last token of every row, from which generation continues.
     pub fn last(&self) -> Self {
         let rows = self.spans.rows();
         let ends = (0..rows).map(|row| self.spans.tokens_of(row..row + 1).end as i32 - 1);
@@ -84,12 +84,12 @@ impl Output {
     }
 }
 
-/// Loss of each row as a sum and a count: divided once, at the end.
+/// Summed loss and number of targets of each row. The mean is taken once, over all rows.
 #[derive(Clone, Debug)]
 pub struct RowLoss {
     /// Sum of nats over the row's targets, `[rows]`.
     pub nats: Tensor<1>,
-    /// Targets of each row, padding left out.
+    /// Number of targets of each row, without padding.
     pub counts: Vec<usize>,
 }
 
@@ -113,7 +113,8 @@ pub trait Elastic {
     /// The device that holds the weights.
     fn device(&self) -> Device;
 
-    /// The stem: input to hidden states, and what the layers need to know of it.
+    /// Embeds the input. Returns the hidden states `[tokens, d_model]` with their spans, and the
+    /// context that all layers of the walk share. `state` has the noise of the walk, if any.
     ///
     /// # Errors
     /// When the input does not fit the model (a token beyond the vocabulary, a row too long).
@@ -136,19 +137,20 @@ pub trait Elastic {
     /// The loss of each row.
     fn loss(&self, output: &Output, target: &Self::Target) -> RowLoss;
 
-    /// What the model says: logits.
+    /// Computes the logits.
     ///
     /// # Shapes
-    /// - output: `[tokens, vocab]` where every token has an answer, `[rows, classes]` where a row
-    ///   has one
+    /// - output.hidden: `[tokens, d_model]`
+    /// - output: `[tokens, vocab]` of a model that predicts at every token, `[rows, classes]` of
+    ///   one that predicts once per row
     fn head(&self, output: &Output) -> Tensor<2>;
 
-    /// `temperature² · KL` between what a teacher says and what a student says, summed over the
-    /// targets of each row, for distillation. No gradient goes to the teacher.
+    /// Distillation loss: `temperature² · KL` between the output distributions of teacher and
+    /// student, summed over the targets of each row. No gradient goes to the teacher.
     ///
-    /// This body compares what [`head`](Self::head) gives, and counts all of it. Override it where
-    /// some targets do not count, where there are several heads, or where the logits of a batch are
-    /// too many to be held at once.
+    /// The default compares the outputs of [`head`](Self::head) and counts every one of their rows
+    /// as a target. Override it if some targets are masked, if there are several heads, or if the
+    /// logits of a batch are too large to be held at once.
     fn divergence(
         &self,
         student: &Output,

@@ -62,13 +62,13 @@ pub enum Error {
         /// Index of the row.
         row: usize,
     },
-    /// A row with a slot, and no cache.
+    /// A row has a slot but the state has no cache.
     #[error("row {row} names a cache slot; the state has no cache")]
     NoCache {
         /// Index of the row.
         row: usize,
     },
-    /// A row without a slot, and a cache.
+    /// The state has a cache but a row has no slot.
     #[error("row {row} names no cache slot; the state has a cache, where every row needs one")]
     NoSlot {
         /// Index of the row.

@@ -54,7 +54,8 @@ pub trait Folder: Elastic + Module {
         vec![(CONFIG, serde_json::to_value(self.config()).unwrap_or_default())]
     }
 
-    /// What the parameter at `path` is called in the weights file, where it lies as in memory.
+    /// Name of the parameter at `path` in the weights file. Its shape and layout there are the same
+    /// as in memory.
     fn tensor_name(&self, path: &str) -> String {
         path.to_owned()
     }
@@ -124,8 +125,8 @@ pub fn build<M: Folder>(dir: &Path, manifest: &Manifest, device: &Device) -> Res
 }
 
 /// Reads a model and its manifest from `dir`, one tensor at a time, and checks the weights against
-/// the hash in the manifest. Where [`Folder::unset`] leaves parameters unset, nothing is allocated
-/// for a shape that the weights file does not hold.
+/// the hash in the manifest. If [`Folder::unset`] uses [`params::unset`],
+/// memory is allocated only for tensors that the weights file has in the expected shape.
 ///
 /// # Errors
 /// When a file is missing, malformed or changed, or a tensor is missing, unexpected or of another

@@ -16,8 +16,8 @@ pub enum Init {
     Ones,
     /// Normal with mean 0 and this standard deviation, drawn row by row.
     Normal(f64),
-    /// The same of a matrix, drawn column by column: a seed gives `[out, in]` the values that it
-    /// gave when matrices were stored `[in, out]`.
+    /// As `Normal`, for a matrix, drawn in column-major order: `[out, in]` gets the values that
+    /// `Normal` draws for its transpose.
     NormalColumns(f64),
 }
 

@@ -49,7 +49,8 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// The module with parameters that wait for [`init`](crate::init::init) or a file; else zero.
+    /// The module with uninitialized parameters, to be filled by [`init`](crate::init::init) or
+    /// from a file; zero if they never are.
     pub fn unset(n_in: usize, n_out: usize, bias: bool, device: &Device) -> Self {
         Self {
             weight: Weight::unset([n_out, n_in], device),
@@ -67,13 +68,13 @@ pub struct NestedFfnConfig {
     pub d_ff: usize,
     /// Gated or plain.
     pub activation: Activation,
-    /// Biases on both matrices of the plain form; the second is whole at every width. Gated forms
-    /// have none.
+    /// Biases on `up` and `down`, for [`Activation::Gelu`] only: gated forms have none. The bias of
+    /// `down` is used whole at every width.
     pub bias: bool,
 }
 
-/// A feed-forward block of which every width is a prefix of the same hidden units: a width is the
-/// first rows of up, gate and the bias of up, and the first columns of down.
+/// A feed-forward block that can run at any width up to `d_ff`: at width `w` it uses the first `w`
+/// rows of `up`, `gate` and `up_bias`, and the first `w` columns of `down`.
 #[derive(Module, Debug)]
 pub struct NestedFfn {
     /// `[d_ff, d_model]`
@@ -91,7 +92,8 @@ pub struct NestedFfn {
 }
 
 impl NestedFfnConfig {
-    /// The block with parameters that wait for [`init`](crate::init::init) or a file; else zero.
+    /// The block with uninitialized parameters, to be filled by [`init`](crate::init::init) or from
+    /// a file; zero if they never are.
     pub fn init(&self, device: &Device) -> NestedFfn {
         let rows = || Weight::unset([self.d_ff, self.d_model], device);
         let biased = self.bias && self.activation.gate().is_none();
@@ -113,7 +115,8 @@ impl NestedFfn {
         self.up.shape()[0]
     }
 
-    /// Each block's rows of x at the block's width, without a residual.
+    /// Applies the feed-forward block to the rows of each of `blocks` at its width. The residual is
+    /// not added.
     ///
     /// # Shapes
     /// - x: `[rows, d_model]`
@@ -157,7 +160,7 @@ pub struct AttentionConfig {
     pub mask: Mask,
 }
 
-/// Grouped-query attention over a per-row cache.
+/// Grouped-query attention. With a KV cache, each row reads and writes its own slot.
 #[derive(Module, Debug)]
 pub struct Attention {
     /// `[heads·head_dim, d_model]`

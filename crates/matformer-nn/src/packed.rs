@@ -49,7 +49,8 @@ impl Packed {
     /// Packs row-major values of a matrix `[rows, cols]`.
     ///
     /// # Errors
-    /// When the values are not as many, or the format has no rows of this length.
+    /// When the number of values is not `rows · cols`, or `cols` is not a multiple of the format's
+    /// block size.
     pub fn pack(format: PackedFormat, [rows, cols]: [usize; 2], values: &[f32]) -> Result<Self> {
         check(rows * cols, values.len(), "values")?;
         let mut bytes = Vec::with_capacity(rows * row_bytes(format, cols)?);
@@ -67,7 +68,8 @@ impl Packed {
     /// A matrix `[rows, cols]` of bytes that are packed already.
     ///
     /// # Errors
-    /// When the bytes are not as many, or the format has no rows of this length.
+    /// When the number of bytes is not that of such a matrix, or `cols` is not a multiple of the
+    /// format's block size.
     pub fn from_bytes(
         format: PackedFormat,
         [rows, cols]: [usize; 2],

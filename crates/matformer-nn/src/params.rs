@@ -1,8 +1,8 @@
 //! Parameters by path: one way to fill them, one way to read them.
 //!
-//! A path joins the field names of the module tree with dots: `layers.0.mlp.up`. Weights files,
-//! initialisation and optimizer state all key by it, so nothing depends on Burn's parameter ids,
-//! which are random per process.
+//! A path is the field names in the module tree joined with dots: `layers.0.ffn.up`. Weights files,
+//! initialisation and optimizer state use it as their key, so nothing depends on Burn's parameter
+//! ids, which are random per process.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
@@ -55,7 +55,7 @@ pub fn fill<M: Module, E>(
             }
             match (self.value)(&self.path.join("."), &param.lazy_shape().to_vec()) {
                 Ok(data) => {
-                    // What was there before is not brought into being for this.
+                    // The old value is not materialized: it may still be uninitialized.
                     let (id, tensor) = (param.id, Tensor::from_data(data, &param.lazy_device()));
                     param.transform_for_load(tensor, id)
                 }
@@ -201,8 +201,9 @@ pub fn shapes<M: Module>(module: &M) -> Vec<(String, Vec<usize>)> {
     shapes.found
 }
 
-/// The layer whose drawn width cuts the parameter at `path`, if there is one: `up`, `gate`, `down`
-/// and `up_bias` of a [`NestedFfn`](crate::NestedFfn) somewhere under `layers.N`.
+/// The layer `N` of a parameter of a [`NestedFfn`](crate::NestedFfn) that a width cuts: `up`,
+/// `gate`, `down` or `up_bias` somewhere below `layers.N`. Matched by name alone: every parameter
+/// of such a name below `layers.N` counts.
 pub fn nested_layer(path: &str) -> Option<usize> {
     let last = path.rsplit('.').next();
     let nested = matches!(last, Some("up" | "gate" | "down" | "up_bias"));

@@ -1,4 +1,4 @@
-//! What a walk remembers, keys and values of earlier tokens by slot, and what it draws from.
+//! State of a walk: the KV cache, in slots, and the seed of its random draws.
 
 use burn::tensor::Tensor;
 use matformer_core::{Span, Spans};
@@ -12,7 +12,8 @@ pub struct State {
     noise: Option<Noise>,
 }
 
-/// What drop-path draws from: one key per batch, so that all submodels of a walk lose the same.
+/// Seed of drop-path (stochastic depth): one key per batch, so that all submodels of a walk drop
+/// the same branches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Noise {
     /// Seed of the run.
@@ -22,7 +23,7 @@ pub struct Noise {
 }
 
 impl State {
-    /// No memory: every row starts at position 0 (training, evaluation).
+    /// No cache and no noise (evaluation): rows attend to their own tokens only.
     pub fn new() -> Self {
         Self::default()
     }
@@ -32,7 +33,7 @@ impl State {
         Self { cache: Some(KvCache::new(slots, capacity)), noise: None }
     }
 
-    /// No memory, and noise where the model has a use for it (training).
+    /// No cache, and noise for models that use it (training).
     pub fn with_noise(noise: Noise) -> Self {
         Self { cache: None, noise: Some(noise) }
     }
@@ -54,10 +55,10 @@ impl State {
 }
 
 /// Keys and values of earlier tokens: per layer one tensor each, `[slots, capacity, kv_dim]`,
-/// made at the first write, written in place and read by attention where it lies.
+/// allocated at the first write, written and read in place.
 ///
 /// A row of a batch names its slot ([`Span::slot`]). What a slot holds does not depend on FFN
-/// widths: a row may change its submodel between two walks and go on in the same slot. A slot that
+/// widths: a row may change its submodel between two walks and keep its slot. A slot that
 /// is [truncated](Self::truncate) to 0 is free for another row.
 #[derive(Clone, Debug)]
 pub struct KvCache {
@@ -97,7 +98,7 @@ impl KvCache {
         Span { slot: Some(slot), start: self.lens[slot], len }
     }
 
-    /// A batch of the next `lens[slot]` tokens of the slots from 0 on.
+    /// Spans of a batch that appends `lens[i]` tokens to each slot `i`.
     ///
     /// # Panics
     /// If there are fewer slots.
@@ -113,8 +114,9 @@ impl KvCache {
         }
     }
 
-    /// Whether a batch fits: every row has a slot of its own, starts within or right behind what
-    /// the slot holds (positions from there on are written anew), and ends within the capacity.
+    /// Checks that a batch fits the cache: each row has its own slot, starts at or before the
+    /// slot's current length (positions from there on are overwritten), and ends within the
+    /// capacity.
     ///
     /// # Errors
     /// Names the first row or slot that does not fit.
@@ -148,12 +150,12 @@ impl KvCache {
         }
     }
 
-    /// Writes the keys and values of new tokens where their spans say, and returns all of the
-    /// layer, as they lie. No gradient goes through a cache.
+    /// Writes the new keys and values at the positions given by the spans, and returns all keys and
+    /// values of the layer. No gradient goes through a cache.
     ///
     /// # Shapes
     /// - keys, values: `[tokens, kv_dim]`
-    /// - output: `[slots·capacity, kv_dim]` twice: a slot's positions lie behind each other
+    /// - output: `[slots·capacity, kv_dim]` twice, slot after slot
     pub(crate) fn write(
         &mut self,
         layer: usize,
@@ -169,7 +171,7 @@ impl KvCache {
         let empty = |like: &Tensor<2>| {
             Tensor::zeros([slots, capacity, kv_dim], (&like.device(), like.dtype()))
         };
-        // Taken out, so that nobody else holds the tensors and they are written in place.
+        // Taken out of the cache: tensors with a single owner are written in place.
         let held = self.layers[layer]
             .take()
             .unwrap_or_else(|| KeysValues { keys: empty(&keys), values: empty(&values) });

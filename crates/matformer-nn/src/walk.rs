@@ -1,5 +1,5 @@
-//! One forward for everything: training, evaluation, generation and serving differ in the plan
-//! and the spans that they pass.
+//! The forward pass of training, evaluation, generation and serving, which differ in the plan and
+//! the spans that they pass.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use matformer_core::{Plan, Spans, Submodel, Unit};
 
 use crate::{Elastic, Error, Output, Pass, Result, RowLoss, State};
 
-/// Hidden states behind the last layer, for every submodel of a plan.
+/// Hidden states after the last layer, for every submodel of a plan.
 #[derive(Clone, Debug)]
 pub struct Walked {
     hidden: Tensor<2>, // [hidden rows, d_model]: the last layer's blocks, stacked
@@ -19,7 +19,8 @@ pub struct Walked {
 }
 
 impl Walked {
-    /// What submodel `i` of the plan gives; of a plan of rows, the one row that it has.
+    /// Output of submodel `i` of the plan. For [`Plan::rows`] this is row `i` alone, so a target of
+    /// the whole batch does not fit it: use [`all`](Self::all).
     ///
     /// # Panics
     /// If the plan has no such submodel.
@@ -38,8 +39,8 @@ impl Walked {
         Output::new(hidden, spans, vec![self.submodels[i].clone()])
     }
 
-    /// What a plan of rows gives for the whole batch; of a plan of one submodel, the same as
-    /// [`of`](Self::of)`(0)`.
+    /// Output for the whole batch, of [`Plan::rows`] or of a plan with one submodel; of the latter
+    /// it is the same as [`of`](Self::of)`(0)`.
     ///
     /// # Panics
     /// If the plan takes the batch through several submodels.
@@ -52,12 +53,12 @@ impl Walked {
     }
 }
 
-/// A part of a walk, as [`walk_through`] tells of it.
+/// The stage of a walk that [`walk_through`] reports to its callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// The stem, before the first layer.
     Stem,
-    /// Attention, or what else mixes positions.
+    /// Attention, or whatever else mixes positions.
     Mix,
     /// The feed-forward block.
     Ffn,
@@ -65,12 +66,13 @@ pub enum Part {
 
 /// Walks a batch through all submodels of a plan.
 ///
-/// Shared prefixes are computed once; each layer mixes once per distinct input. With a cache in
-/// `state`, every row goes on in its slot, and the cache then holds the new tokens.
+/// Submodels with the same widths in the first layers share the computation of these layers. With a
+/// KV cache in `state`, each row attends to the tokens in its slot, and the new tokens are written
+/// to it.
 ///
 /// # Errors
 /// When the plan is for another model or batch, or the batch does not fit the cache. The state is
-/// then as it was.
+/// then unchanged.
 pub fn walk<M: Elastic>(
     model: &M,
     input: &M::Input,
@@ -80,11 +82,12 @@ pub fn walk<M: Elastic>(
     walk_through(model, input, plan, state, &mut |_, _| Ok(()))
 }
 
-/// [`walk`], and `after(layer, part)` is called when the stem or a half of a layer has been queued
-/// on the device.
+/// As [`walk`], calling `after(layer, part)` after the stem and after each half of a layer has been
+/// submitted to the device. For the stem, `layer` is 0.
 ///
 /// # Errors
-/// As [`walk`], and what `after` returns.
+/// As [`walk`], and what `after` returns. After an error of `after` the slots of a cache have their
+/// old lengths, but the positions of the batch may have been overwritten.
 pub fn walk_through<M: Elastic, E: From<Error>>(
     model: &M,
     input: &M::Input,

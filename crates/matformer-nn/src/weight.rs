@@ -12,8 +12,9 @@ use crate::{Error, Packed, PackedFormat, Result, params};
 
 /// A matrix `[out, in]`, stored as on disk.
 ///
-/// As a module it is its parameter, without a path of its own: `layers.0.ffn.up`. A packed one has
-/// no parameter: it is neither trained nor visited.
+/// A dense weight is visited as its parameter and adds no component to the path: `layers.0.ffn.up`,
+/// not `layers.0.ffn.up.weight`. A packed one has no parameter: it is neither trained, visited nor
+/// saved.
 #[derive(Clone, Debug)]
 pub enum Weight {
     /// f32 with gradients.

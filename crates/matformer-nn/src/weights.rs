@@ -44,7 +44,7 @@ impl StoredTensor {
     }
 }
 
-/// Writes the values of a parameter as they lie.
+/// Writes the values of a parameter in their order.
 fn write_values(parameter: &Parameter, dtype: Dtype, out: &mut impl Write) -> io::Result<()> {
     let data = parameter.read().map_err(io::Error::other)?;
     // Every backend but one of another default gives f32, which is then not copied.
@@ -198,7 +198,7 @@ impl Tensors<'_> {
         self.found.is_empty()
     }
 
-    /// The file that an error names which is about none of them: the first.
+    /// The first file, named by errors that do not concern a particular file.
     pub fn first(&self) -> &Path {
         self.first
     }
@@ -227,7 +227,8 @@ impl Tensors<'_> {
     /// Values of a tensor, row-major.
     ///
     /// # Errors
-    /// When it is missing, has another shape than `shape`, or values that are no finite floats.
+    /// When the tensor is missing, has another shape than `shape` or another dtype than F32, BF16
+    /// or F16, or contains NaN or infinity.
     pub fn read(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let first = self.first;
         let wrong = |path: &Path, found: String, expected: String| Error::Tensor {
