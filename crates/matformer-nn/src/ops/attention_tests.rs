@@ -10,6 +10,7 @@ use super::{
     tests::{Input, assert_same, device, random},
     *,
 };
+use crate::DeviceSpec;
 
 /// The definition: row by row and head by head, with a mask of large negative numbers.
 fn plain_attention(q: &Tensor<2>, k: &Tensor<2>, v: &Tensor<2>, s: &AttentionSpec) -> Tensor<2> {
@@ -119,7 +120,10 @@ fn attention_over_several_blocks_of_queries() {
         (130, 0, Mask::Window { size: 10 }),
         (130, 70, Mask::Window { size: 90 }),
     ];
-    for (len, start, mask) in cases {
+    // On another device than the CPU every shape is compiled: two of them.
+    let on_flex = matches!(DeviceSpec::from_env(), Ok(DeviceSpec::Auto | DeviceSpec::Flex));
+    let tried = if on_flex { cases.len() } else { 2 };
+    for (len, start, mask) in cases.into_iter().take(tried) {
         let row = |slot| Span { slot: Some(slot), start, len };
         check(Spans::new(vec![row(1), row(0)]), Some(len + start), [1, 2], mask, 1);
         check(Spans::equal(2, len), None, [1, 2], mask, 1);
@@ -130,7 +134,7 @@ fn attention_over_several_blocks_of_queries() {
 #[cfg(feature = "flex")]
 #[test]
 fn nan_and_infinity_come_through_attention_as_in_the_definition() {
-    let device = "flex".parse::<crate::DeviceSpec>().unwrap().resolve().unwrap().autodiff();
+    let device = "flex".parse::<DeviceSpec>().unwrap().resolve().unwrap().autodiff();
     let (rows, d) = (300, 6);
     let mut values = super::tests::values(&random([rows, d], 1, &device));
     (values[2 * d], values[150 * d + 1]) = (f32::NAN, f32::INFINITY);
