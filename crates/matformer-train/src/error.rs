@@ -94,7 +94,10 @@ pub enum Error {
         expected: String,
     },
     /// A checkpoint whose optimizer state another version of this crate wrote.
-    #[error("{path}: `version`: {found}, expected {expected}: its moments are laid out otherwise")]
+    #[error(
+        "{path}: `version`: {found} (0 where the key is missing), expected {expected}: other versions \
+         lay out the moments in another way"
+    )]
     StateVersion {
         /// The file.
         path: PathBuf,
@@ -142,7 +145,7 @@ impl Error {
                 let folder = path.parent().and_then(std::path::Path::parent).unwrap_or(path);
                 Some(format!(
                     "go on with the version that wrote it, or start a new run from its weights: \
-                     another folder (--out) with `train.init = \"{}\"`",
+                     another folder with `train.init = \"{}\"`",
                     folder.display()
                 ))
             }

@@ -121,8 +121,8 @@ fn attention_over_several_blocks_of_queries() {
         (130, 70, Mask::Window { size: 90 }),
     ];
     // On another device than the CPU every shape is compiled: two of them.
-    let on_flex = matches!(DeviceSpec::from_env(), Ok(DeviceSpec::Auto | DeviceSpec::Flex));
-    let tried = if on_flex { cases.len() } else { 2 };
+    let named = DeviceSpec::from_env().map(|device| device.to_string()).unwrap_or_default();
+    let tried = if ["auto", "flex"].contains(&&named[..]) { cases.len() } else { 2 };
     for (len, start, mask) in cases.into_iter().take(tried) {
         let row = |slot| Span { slot: Some(slot), start, len };
         check(Spans::new(vec![row(1), row(0)]), Some(len + start), [1, 2], mask, 1);

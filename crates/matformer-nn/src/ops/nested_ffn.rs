@@ -64,7 +64,7 @@ pub struct FfnTensors<B: Backend> {
 }
 
 /// Activations saved for the backward pass, flat. The layout is private to the backend: per ring
-/// `[input rows, ring width]` in the composed body, per group `[input rows, widest width]` on Flex.
+/// `[input rows, ring width]` in the composed body, per group `[input rows, widest width]` in the CPU kernel.
 #[derive(Clone, Debug)]
 pub struct FfnSaved<B: Backend> {
     /// Output of up, with its bias.
