@@ -15,8 +15,6 @@ use crate::ops::{AttentionSpec, attention::AttentionRow};
 /// Queries of one block.
 const BLOCK: usize = 64;
 
-const ALONE: Write = Write { add: false, factor: 1.0, parallel: false };
-
 /// Some neighbouring queries of a row and what they see.
 struct Block {
     /// First query, counted from the row's first.
@@ -169,7 +167,7 @@ pub(super) fn forward(qkv: [FlexTensor; 3], s: &AttentionSpec) -> (FlexTensor, F
             let (at, kv) = (head.q + b.first * q_dim, head.kv + b.keys.start * kv_dim);
             let size = Size { m: b.len, n: n_keys, k: hd };
             let keys = Mat::rows(&k[kv..], kv_dim).t();
-            let write = Write { factor: s.scale as f32, ..ALONE };
+            let write = Write { factor: s.scale as f32, ..Write::NEW };
             product(&mut scores, n_keys, Mat::rows(&q[at..], q_dim), keys, size, write);
             let sums: Vec<f32> = (0..b.len)
                 .map(|i| {
@@ -181,7 +179,7 @@ pub(super) fn forward(qkv: [FlexTensor; 3], s: &AttentionSpec) -> (FlexTensor, F
                 .collect();
             let mut out = out.reborrow().rows(b.first..b.first + b.len);
             let p = Mat::rows(&scores, n_keys);
-            write_product(out.reborrow(), p, Mat::rows(&v[kv..], kv_dim), n_keys, ALONE);
+            write_product(out.reborrow(), p, Mat::rows(&v[kv..], kv_dim), n_keys, Write::NEW);
             for (i, sum) in sums.into_iter().enumerate() {
                 scale_by(out.row(i), 1.0 / sum);
             }
@@ -267,8 +265,8 @@ fn block_backward(
     let (k, v) = (Mat::rows(&inputs.k[kv..], kv_dim), Mat::rows(&inputs.v[kv..], kv_dim));
     let scale = s.scale as f32;
     let scores = Size { m: b.len, n: n_keys, k: hd };
-    product(p, n_keys, q, k.t(), scores, Write { factor: scale, ..ALONE });
-    product(dp, n_keys, grad, v.t(), scores, ALONE);
+    product(p, n_keys, q, k.t(), scores, Write { factor: scale, ..Write::NEW });
+    product(dp, n_keys, grad, v.t(), scores, Write::NEW);
     // p becomes P, dp becomes dS.
     for i in 0..b.len {
         let line = i * n_keys..(i + 1) * n_keys;
@@ -280,8 +278,7 @@ fn block_backward(
         score_gradient(p, seen(&mut dp[line], visible), delta);
     }
     let (p, ds) = (Mat::rows(p, n_keys), Mat::rows(dp, n_keys));
-    let add = Write { add: true, ..ALONE };
-    write_product(outputs.dq, ds, k, n_keys, Write { factor: scale, ..ALONE });
-    write_product(outputs.dk, ds.t(), q, b.len, Write { factor: scale, ..add });
-    write_product(outputs.dv, p.t(), grad, b.len, add);
+    write_product(outputs.dq, ds, k, n_keys, Write { factor: scale, ..Write::NEW });
+    write_product(outputs.dk, ds.t(), q, b.len, Write { factor: scale, ..Write::ADD });
+    write_product(outputs.dv, p.t(), grad, b.len, Write::ADD);
 }

@@ -24,8 +24,6 @@ pub(super) fn chunk(tokens: usize, vocab: usize) -> usize {
 /// Values that one task scales.
 const SCALED: usize = 1 << 16;
 
-pub(super) const PARALLEL: Write = Write { add: false, factor: 1.0, parallel: true };
-
 fn ids(targets: FlexTensor) -> Vec<usize> {
     let data = burn::tensor::read_sync(Flex::int_into_data(targets));
     match data {
@@ -106,7 +104,7 @@ fn pass(hidden: FlexTensor, weight: FlexTensor, targets: FlexTensor, gradients: 
         let rows = chunk.min(tokens - first);
         let (h, w) = (Mat::rows(&hidden.get()[first * d..], d), Mat::rows(weight.get(), d));
         let size = Size { m: rows, n: vocab, k: d };
-        product(&mut logits, vocab, h, w.t(), size, PARALLEL);
+        product(&mut logits, vocab, h, w.t(), size, Write::PARALLEL);
         logits[..rows * vocab]
             .par_chunks_mut(vocab)
             .zip(&ids[first..first + rows])
@@ -138,9 +136,9 @@ pub(super) fn chunk_gradients(
     d_weight: &mut [f32],
 ) {
     let d_logits = Mat::rows(d_logits, vocab);
-    product(d_hidden, d, d_logits, weight, Size { m: rows, n: d, k: vocab }, PARALLEL);
+    product(d_hidden, d, d_logits, weight, Size { m: rows, n: d, k: vocab }, Write::PARALLEL);
     let size = Size { m: vocab, n: d, k: rows };
-    product(d_weight, d, d_logits.t(), hidden, size, Write { add: true, ..PARALLEL });
+    product(d_weight, d, d_logits.t(), hidden, size, Write { add: true, ..Write::PARALLEL });
 }
 
 /// The gradients for another gradient at each token: from the logits, computed again.
@@ -162,7 +160,7 @@ fn again(
         let range = first..first + rows;
         let (h, w) = (Mat::rows(&hidden.get()[first * d..], d), Mat::rows(weight.get(), d));
         let size = Size { m: rows, n: vocab, k: d };
-        product(&mut logits, vocab, h, w.t(), size, PARALLEL);
+        product(&mut logits, vocab, h, w.t(), size, Write::PARALLEL);
         // dlogits = (softmax − onehot)·grad
         logits[..rows * vocab]
             .par_chunks_mut(vocab)

@@ -4,9 +4,9 @@ use burn::backend::{Flex, TensorMetadata, flex::FlexTensor};
 use rayon::prelude::*;
 
 use super::{
-    cross_entropy::{PARALLEL, chunk, chunk_gradients},
+    cross_entropy::{chunk, chunk_gradients},
     kernel::{LANES, Values, exp, log_sum_exp, scale_by, tensor, vectorised, zeros},
-    product::{Mat, Size, product},
+    product::{Mat, Size, Write, product},
 };
 use crate::ops::{Direction, Divergence, DivergenceTensors};
 
@@ -112,10 +112,10 @@ fn pass(
         let rows = chunk.min(n - first);
         let size = Size { m: rows, n: classes, k: d };
         let (h, w) = (Mat::rows(&hidden.get()[first * d..], d), Mat::rows(weight.get(), d));
-        product(&mut student_logits, classes, h, w.t(), size, PARALLEL);
+        product(&mut student_logits, classes, h, w.t(), size, Write::PARALLEL);
         let (t, tw) =
             (Mat::rows(&teacher.get()[first * d..], d), Mat::rows(teacher_weight.get(), d));
-        product(&mut teacher_logits, classes, t, tw.t(), size, PARALLEL);
+        product(&mut teacher_logits, classes, t, tw.t(), size, Write::PARALLEL);
         student_logits[..rows * classes]
             .par_chunks_mut(classes)
             .zip(teacher_logits[..rows * classes].par_chunks_mut(classes))

@@ -7,8 +7,6 @@ use super::{
     product::{Mat, Size, Write, product},
 };
 
-const PARALLEL: Write = Write { add: false, factor: 1.0, parallel: true };
-
 /// Products of numbers below which a call stays on one core: about 20 µs.
 const FEW: usize = 1 << 20;
 
@@ -22,7 +20,7 @@ pub(super) fn forward(x: FlexTensor, weight: FlexTensor) -> FlexTensor {
     let ([rows, d_in], [d_out, _]) = (x.shape().dims(), weight.shape().dims());
     let [x, weight] = [x, weight].map(Rows::of);
     let mut y = zeros(rows * d_out);
-    let write = Write { parallel: rows * d_in * d_out >= FEW, ..PARALLEL };
+    let write = Write { parallel: rows * d_in * d_out >= FEW, ..Write::PARALLEL };
     let size = Size { m: rows, n: d_out, k: d_in };
     product(&mut y, d_out, x.mat(), weight.mat().t(), size, write);
     tensor(y, &[rows, d_out])
@@ -38,7 +36,7 @@ pub(super) fn backward(
     let (mut dx, mut dw) = (zeros(rows * d_in), zeros(d_out * d_in));
     let (x, grad) = (Mat::rows(x.get(), d_in), Mat::rows(grad.get(), d_out));
     let weight = Mat::rows(weight.get(), d_in);
-    product(&mut dx, d_in, grad, weight, Size { m: rows, n: d_in, k: d_out }, PARALLEL);
-    product(&mut dw, d_in, grad.t(), x, Size { m: d_out, n: d_in, k: rows }, PARALLEL);
+    product(&mut dx, d_in, grad, weight, Size { m: rows, n: d_in, k: d_out }, Write::PARALLEL);
+    product(&mut dw, d_in, grad.t(), x, Size { m: d_out, n: d_in, k: rows }, Write::PARALLEL);
     (tensor(dx, &[rows, d_in]), tensor(dw, &[d_out, d_in]))
 }

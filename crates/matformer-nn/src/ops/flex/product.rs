@@ -151,6 +151,15 @@ pub(super) struct Write {
     pub parallel: bool,
 }
 
+impl Write {
+    /// Over what is there, on this core.
+    pub const NEW: Self = Self { add: false, factor: 1.0, parallel: false };
+    /// To what is there, on this core.
+    pub const ADD: Self = Self { add: true, ..Self::NEW };
+    /// Over what is there, on all cores.
+    pub const PARALLEL: Self = Self { parallel: true, ..Self::NEW };
+}
+
 /// Rows or columns of a shared product that one task writes: a quarter, so that small ones fill the
 /// cores too, but enough to be a product and few enough to stay in the cache.
 fn part_of(n: usize) -> usize {

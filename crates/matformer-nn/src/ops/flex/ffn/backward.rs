@@ -6,13 +6,13 @@ use std::ops::Range;
 use burn::backend::{Flex, TensorMetadata, flex::FlexTensor};
 use rayon::prelude::*;
 
-use super::{ADD, NEW, ROWS, Sizes, UNITS, WEIGHT_UNITS, Weights, chunks, take};
+use super::{ROWS, Sizes, UNITS, WEIGHT_UNITS, Weights, chunks, take};
 use crate::ops::{
     FfnGradients, FfnSaved, FfnSpec, FfnTensors,
     flex::{
         activation::{gelu_backward_in_place, glu_backward_in_place},
         kernel::{Values, tensor, values_mut, zeros},
-        product::{Mat, Size, Target, product, write_product},
+        product::{Mat, Size, Target, Write, product, write_product},
     },
     groups::{Group, Groups},
 };
@@ -145,7 +145,7 @@ impl Backward<'_> {
             let dy = sums.as_deref().unwrap_or_else(|| self.own(group, &chunk));
             let size = Size { m: rows, n: piece.len(), k: d };
             let down = weights.down(piece, s);
-            product(&mut h[piece.start..], widest, Mat::rows(dy, d), down, size, NEW);
+            product(&mut h[piece.start..], widest, Mat::rows(dy, d), down, size, Write::NEW);
             let line = |i: usize| i * widest + piece.start..i * widest + piece.end;
             let size = Size { m: rows, n: d, k: piece.len() };
             match (&mut gate, s.gate) {
@@ -155,7 +155,7 @@ impl Backward<'_> {
                         glu_backward_in_place(act, g, u, h);
                     }
                     let dg = Mat::rows(&g[piece.start..], widest);
-                    product(dx, d, dg, weights.gate(piece, s), size, ADD);
+                    product(dx, d, dg, weights.gate(piece, s), size, Write::ADD);
                 }
                 _ => {
                     for i in 0..rows {
@@ -164,7 +164,7 @@ impl Backward<'_> {
                 }
             }
             let du = Mat::rows(&u[piece.start..], widest);
-            product(dx, d, du, weights.up(piece, s), size, ADD);
+            product(dx, d, du, weights.up(piece, s), size, Write::ADD);
         }
     }
 
@@ -206,7 +206,7 @@ impl Backward<'_> {
                     sums.iter_mut().zip(row).for_each(|(sum, v)| *sum += v);
                 }
             }
-            write_product(task.target, task.left, task.right, n, ADD);
+            write_product(task.target, task.left, task.right, n, Write::ADD);
         });
     }
 

@@ -3,13 +3,13 @@
 use burn::backend::{Flex, TensorMetadata, flex::FlexTensor};
 use rayon::prelude::*;
 
-use super::{ADD, NEW, ROWS, Sizes, UNITS, Weights, chunks, take};
+use super::{ROWS, Sizes, UNITS, Weights, chunks, take};
 use crate::ops::{
     FfnSaved, FfnSpec, FfnTensors,
     flex::{
         activation::{gelu_chunk, glu_chunk},
         kernel::{Values, tensor, zeros},
-        product::{Mat, Size, product},
+        product::{Mat, Size, Write, product},
     },
     groups::{Group, Groups},
 };
@@ -91,11 +91,11 @@ impl Forward<'_> {
             let w = piece.len();
             let size = Size { m: rows, n: w, k: d };
             let line = |i: usize| i * widest + piece.start..i * widest + piece.end;
-            product(&mut u[piece.start..], widest, x, weights.up(&piece, s).t(), size, NEW);
+            product(&mut u[piece.start..], widest, x, weights.up(&piece, s).t(), size, Write::NEW);
             match (&mut gate, s.gate) {
                 (Some(g), Some(act)) => {
                     let right = weights.gate(&piece, s).t();
-                    product(&mut g[piece.start..], widest, x, right, size, NEW);
+                    product(&mut g[piece.start..], widest, x, right, size, Write::NEW);
                     for (i, h) in h.chunks_mut(w).take(rows).enumerate() {
                         glu_chunk(act, &g[line(i)], &u[line(i)], h);
                     }
@@ -107,7 +107,7 @@ impl Forward<'_> {
                     }
                 }
             }
-            let write = if piece.start == 0 { NEW } else { ADD };
+            let write = if piece.start == 0 { Write::NEW } else { Write::ADD };
             let size = Size { m: rows, n: d, k: w };
             product(out, d, Mat::rows(&h, w), weights.down(&piece, s).t(), size, write);
             // The partial sum of the widest block up to here is the output of a narrower one.

@@ -8,10 +8,7 @@ use std::ops::Range;
 
 use burn::backend::Flex;
 
-use super::{
-    kernel::Values,
-    product::{Mat, Write},
-};
+use super::{kernel::Values, product::Mat};
 use crate::ops::{FfnSpec, FfnTensors, Gate, groups::Group};
 
 pub(in crate::ops::flex) use backward::backward;
@@ -27,9 +24,6 @@ const WEIGHT_UNITS: std::ops::RangeInclusive<usize> = 64..=256;
 /// Below this number of output rows (summed over the blocks), as in generation, the kernel is not
 /// used.
 const FEWEST_ROWS: usize = 2 * ROWS;
-
-const NEW: Write = Write { add: false, factor: 1.0, parallel: false };
-const ADD: Write = Write { add: true, ..NEW };
 
 /// Whether to use the kernel. Depends on the spec only, so that forward and backward agree: the
 /// saved layouts differ.
