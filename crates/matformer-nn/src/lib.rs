@@ -2,7 +2,7 @@
 
 pub mod config;
 mod config_file;
-mod configured;
+mod convert;
 pub mod device;
 mod elastic;
 mod error;
@@ -21,7 +21,7 @@ pub mod weights;
 
 pub use config::ModelConfig;
 pub use config_file::ConfigFile;
-pub use configured::{converted, extract, with_config};
+pub use convert::{converted, extract, with_config};
 pub use device::DeviceSpec;
 pub use elastic::{Elastic, Hidden, Output, Pass, RowLoss, sum_by_row};
 pub use error::{Error, Result};
