@@ -280,13 +280,16 @@ fn select_or_zero<B: Backend>(t: FloatTensor<B>, index: Vec<usize>) -> FloatTens
     let [n, d] = t.shape().dims();
     let device = t.device();
     let settings = get_device_settings::<B>(&device);
-    let zero = B::float_zeros(Shape::new([1, d]), &device, t.dtype().into());
-    let needs_zero = index.contains(&n);
+    let t = if index.contains(&n) {
+        let zero = B::float_zeros(Shape::new([1, d]), &device, t.dtype().into());
+        B::float_cat(vec![t, zero], 0)
+    } else {
+        t
+    };
     let values: Vec<i32> = index.into_iter().map(|i| i as i32).collect();
     let shape = [values.len()];
     let data = TensorData::new(values, shape).convert_dtype(settings.int_dtype.into());
     let index: IntTensor<B> = B::int_from_data(data, &device);
-    let t = if needs_zero { B::float_cat(vec![t, zero], 0) } else { t };
     B::float_select(t, 0, index)
 }
 

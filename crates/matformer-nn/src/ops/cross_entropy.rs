@@ -6,7 +6,10 @@ use burn::backend::{
 };
 use burn::tensor::{IndexingUpdateOp, Int, Shape, Slice, Tensor};
 
-use super::{NnBackend, nested_ffn::rows_of};
+use super::{
+    NnBackend,
+    nested_ffn::{add_to, rows_of},
+};
 
 /// Logits held at a time, in elements.
 const CHUNK_ELEMENTS: usize = 1 << 21;
@@ -95,10 +98,7 @@ pub(super) fn backward<B: Backend>(
         );
         d_hidden.push(B::float_matmul(d_logits.clone(), weight.clone()));
         let part = B::float_matmul(B::float_transpose(d_logits), h);
-        d_weight = Some(match d_weight.take() {
-            Some(sum) => B::float_add(sum, part),
-            None => part,
-        });
+        d_weight = Some(add_to::<B>(d_weight, part));
     }
     let d_weight = d_weight.unwrap_or_else(|| B::float_mul_scalar(weight, 0f32.into()));
     (B::float_cat(d_hidden, 0), d_weight)

@@ -6,7 +6,11 @@ use std::ops::Range;
 use burn::backend::{Backend, Dispatch, ExtensionType, TensorMetadata, tensor::FloatTensor};
 use burn::tensor::{Shape, Tensor, activation::log_softmax};
 
-use super::{NnBackend, cross_entropy::chunks, nested_ffn::rows_of};
+use super::{
+    NnBackend,
+    cross_entropy::chunks,
+    nested_ffn::{add_to, rows_of},
+};
 
 /// How a student is compared with its teacher.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -168,10 +172,7 @@ pub(super) fn backward<B: Backend>(
         let d_logits = B::float_mul(chunk.gradient(rule.direction), rows_of::<B>(&grad, &range));
         d_hidden.push(B::float_matmul(d_logits.clone(), tensors.weight.clone()));
         let part = B::float_matmul(B::float_transpose(d_logits), chunk.hidden);
-        d_weight = Some(match d_weight.take() {
-            Some(sum) => B::float_add(sum, part),
-            None => part,
-        });
+        d_weight = Some(add_to::<B>(d_weight, part));
     }
     let zero = || B::float_mul_scalar(tensors.weight.clone(), 0f32.into());
     (B::float_cat(d_hidden, 0), d_weight.unwrap_or_else(zero))

@@ -64,7 +64,8 @@ pub struct FfnTensors<B: Backend> {
 }
 
 /// Activations saved for the backward pass, flat. The layout is private to the backend: per ring
-/// `[input rows, ring width]` in the composed body, per group `[input rows, widest width]` in the CPU kernel.
+/// `[input rows, ring width]` in the composed body, per group `[input rows, widest width]` in the
+/// CPU kernel.
 #[derive(Clone, Debug)]
 pub struct FfnSaved<B: Backend> {
     /// Output of up, with its bias.
@@ -162,6 +163,17 @@ fn columns_of<B: Backend>(t: &FloatTensor<B>, range: &Range<usize>) -> FloatTens
     B::float_slice(t.clone(), &[Slice::from(0..n), Slice::from(range.clone())])
 }
 
+/// Adds a part to a sum that may have none yet.
+pub(super) fn add_to<B: Backend>(
+    sum: Option<FloatTensor<B>>,
+    part: FloatTensor<B>,
+) -> FloatTensor<B> {
+    match sum {
+        Some(sum) => B::float_add(sum, part),
+        None => part,
+    }
+}
+
 /// Several tensors as one, along a dimension; at least one.
 fn cat<B: Backend>(mut parts: Vec<FloatTensor<B>>, dim: usize) -> FloatTensor<B> {
     if parts.len() == 1 { parts.remove(0) } else { B::float_cat(parts, dim) }
@@ -215,11 +227,7 @@ impl<B: Backend> Outputs<B> {
 
     fn add(&mut self, ring: &Ring<'_>, z: FloatTensor<B>) {
         for (index, group, rows) in ring.stacked() {
-            let part = rows_of::<B>(&z, &rows);
-            let sum = match self.groups[index].take() {
-                Some(sum) => B::float_add(sum, part),
-                None => part,
-            };
+            let sum = add_to::<B>(self.groups[index].take(), rows_of::<B>(&z, &rows));
             for member in group.members.iter().filter(|m| m.width == ring.units.end) {
                 self.blocks[member.block] = Some(sum.clone());
             }
@@ -259,10 +267,7 @@ fn add_input_grad<B: Backend>(
 ) -> FloatTensor<B> {
     let [n, d] = x.shape().dims();
     if is_all(&ring.inputs(), n) {
-        return match dx {
-            Some(dx) => B::float_add(dx, part),
-            None => part,
-        };
+        return add_to::<B>(dx, part);
     }
     let mut dx = dx.unwrap_or_else(|| zeros::<B>(&[n, d], x));
     for (_, group, rows) in ring.stacked() {
@@ -363,11 +368,7 @@ pub(super) fn backward<B: NnKernels>(
         d_down.push(t_matmul::<B>(dy, h)); // [d_model, width]
         d_up.push(t_matmul::<B>(du.clone(), x_ring));
         let of_up = B::float_matmul(du, rows_of::<B>(&up, &ring.units));
-        let part = match of_gate {
-            Some(of_gate) => B::float_add(of_up, of_gate),
-            None => of_up,
-        };
-        dx = Some(add_input_grad::<B>(dx, &ring, part, &x));
+        dx = Some(add_input_grad::<B>(dx, &ring, add_to::<B>(of_gate, of_up), &x));
     }
     FfnGradients {
         x: dx.unwrap_or_else(|| zeros::<B>(&x.shape().to_vec(), &x)),
