@@ -2,7 +2,6 @@
 //!
 //! Sees token ids only; the tokenizer is the caller's.
 
-use burn::tensor::Tensor;
 use matformer_core::{Plan, Spans, Submodel, rng};
 use matformer_nn::{Elastic, State, walk};
 
@@ -103,7 +102,8 @@ pub fn generate(
     while !live.is_empty() {
         let logits = step(model, &live, &unseen, submodels, &mut state)?;
         next = Vec::new();
-        let going_on = std::mem::take(&mut live).into_iter().zip(&logits);
+        let rows = logits.chunks(model.config().vocab_size);
+        let going_on = std::mem::take(&mut live).into_iter().zip(rows);
         for (row, logits) in going_on {
             if logits.iter().any(|logit| logit.is_nan()) {
                 return Err(Error::NotFinite { row });
@@ -128,26 +128,21 @@ pub fn generate(
 }
 
 /// Walks the unseen tokens of some rows, each in the slot of its own, and returns the logits after
-/// the last token of each.
+/// the last token of each, `[rows, vocab]` flattened.
 fn step(
     model: &MatLm,
     rows: &[usize],
     unseen: &[&[u32]],
     submodels: &[Submodel],
     state: &mut State,
-) -> Result<Vec<Vec<f32>>> {
+) -> Result<Vec<f32>> {
     let submodels: Vec<Submodel> = rows.iter().map(|row| submodels[*row].clone()).collect();
-    let cache = state.cache().ok_or(Error::Empty)?;
+    let Some(cache) = state.cache() else { unreachable!("generation makes its state a cache") };
     let spans = rows.iter().zip(unseen).map(|(row, tokens)| cache.span(*row, tokens.len()));
     let input = model.tokens_of(&Spans::new(spans.collect()), &unseen.concat())?;
     let walked = walk(model, &input, &Plan::rows(&submodels)?, state)?;
-    read_rows(model.head(&walked.all().last()), rows.len())
-}
-
-fn read_rows(logits: Tensor<2>, rows: usize) -> Result<Vec<Vec<f32>>> {
-    let all: Vec<f32> =
-        logits.try_into_vec_as().map_err(|e| matformer_nn::Error::read("logits", e))?;
-    Ok(all.chunks(all.len() / rows).map(<[f32]>::to_vec).collect())
+    let logits = model.head(&walked.all().last());
+    Ok(logits.try_into_vec_as().map_err(|e| matformer_nn::Error::read("logits", e))?)
 }
 
 /// One token out of one row of logits.
