@@ -162,8 +162,7 @@ fn positions(
 
 /// The tensor that scales what the parameter at `path` writes, if there may be one.
 fn scale_of(described: &Described, path: &str) -> Option<String> {
-    let mut parts = path.splitn(3, '.');
-    let (_, layer, part) = (parts.next()?, parts.next()?, parts.next()?);
+    let (layer, part) = params::in_layer(path)?;
     match part {
         "attention.o.weight" | "attention.o.bias" => described.names.scale(layer, 1),
         "ffn.down" | "ffn.down_bias" => described.names.scale(layer, 2),

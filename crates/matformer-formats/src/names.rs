@@ -89,7 +89,7 @@ impl Names {
 
     /// The tensor that the output of a branch is multiplied by, where there is one (LayerScale, arXiv
     /// 2103.17239): `branch` 1 is attention, 2 the feed-forward block.
-    pub(crate) fn scale(&self, layer: &str, branch: usize) -> Option<String> {
+    pub(crate) fn scale(&self, layer: usize, branch: usize) -> Option<String> {
         match self {
             Self::HuggingFace { .. } => None,
             Self::Dinov2 { body } => {

@@ -213,7 +213,21 @@ pub fn nested_layer(path: &str) -> Option<usize> {
 /// The layer that the parameter at `path` belongs to, if there is one: N of `layers.N`, wherever in
 /// the path.
 pub fn layer_of(path: &str) -> Option<usize> {
-    path.split('.').skip_while(|part| *part != "layers").nth(1)?.parse().ok()
+    in_layer(path).map(|(layer, _)| layer)
+}
+
+/// The layer N of a path with `layers.N.name`, wherever in it, and the name of the parameter inside
+/// of the layer.
+pub fn in_layer(path: &str) -> Option<(usize, &str)> {
+    let mut path = path;
+    loop {
+        let (part, rest) = path.split_once('.')?;
+        if part == "layers" {
+            let (layer, name) = rest.split_once('.').unwrap_or((rest, ""));
+            return Some((layer.parse().ok()?, name));
+        }
+        path = rest;
+    }
 }
 
 /// The dimension along which a width cuts a nested parameter: of `down` the columns, of the others
@@ -224,7 +238,17 @@ pub fn nested_axis(path: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{nested_axis, nested_layer};
+    use super::{in_layer, nested_axis, nested_layer};
+
+    #[test]
+    fn layers_are_found_wherever_they_are_in_a_path() {
+        assert_eq!(in_layer("layers.12.ffn.up"), Some((12, "ffn.up")));
+        assert_eq!(in_layer("sublayers.1.layers.3.q.weight"), Some((3, "q.weight")));
+        assert_eq!(in_layer("scales.layers.0"), Some((0, "")));
+        for path in ["layers", "layers.first.up", "sublayers.1.up", "head.weight"] {
+            assert_eq!(in_layer(path), None, "{path}");
+        }
+    }
 
     #[test]
     fn nested_parameters_are_known_by_path() {

@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 use matformer_core::{Dtype, Space};
-use matformer_nn::{ConfigFile, Folder, Result, folder::CONFIG};
+use matformer_nn::{ConfigFile, Folder, Result, folder::CONFIG, params};
 use serde_json::Value;
 
 use crate::{MatVit, MatVitConfig, hugging_face};
@@ -46,10 +46,7 @@ impl Folder for MatVit {
         if !outer.is_empty() {
             return outer.to_owned();
         }
-        // layers.N.part
-        let mut parts = path.splitn(3, '.');
-        let (_, layer, part) =
-            (parts.next(), parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+        let Some((layer, part)) = params::in_layer(path) else { return path.to_owned() };
         let name = match part {
             "attention_norm.gamma" => "layernorm_before.weight",
             "attention_norm.beta" => "layernorm_before.bias",

@@ -2,7 +2,7 @@
 //! block (SwiGLU, or GeGLU with `hidden_act` = `gelu_pytorch_tanh`), no biases. transformers and
 //! other programs load it without any code of ours.
 
-use matformer_nn::{Activation, ConfigFile, Result};
+use matformer_nn::{Activation, ConfigFile, Result, params};
 use serde_json::{Map, Value, json};
 
 use super::Family;
@@ -137,9 +137,7 @@ pub(super) fn tensor_name(path: &str) -> String {
         "norm.gamma" => return "model.norm.weight".to_owned(),
         _ => {}
     }
-    // layers.N.part
-    let mut parts = path.splitn(3, '.');
-    let (_, layer, part) = (parts.next(), parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+    let Some((layer, part)) = params::in_layer(path) else { return path.to_owned() };
     let name = match part {
         "attention_norm.gamma" => "input_layernorm",
         "ffn_norm.gamma" => "post_attention_layernorm",
