@@ -124,28 +124,34 @@ impl Error {
 
     /// What the user can do about it, if anything.
     pub fn hint(&self) -> Option<String> {
+        self.hint_with("another folder")
+    }
+
+    /// As [`hint`](Self::hint), with the caller's words for another folder: a program may add how
+    /// it is named.
+    pub fn hint_with(&self, another_folder: &str) -> Option<String> {
         match self {
             Self::Nn(e) => e.hint(),
             Self::Core(e) => e.hint(),
             Self::NonFinite { suspects, .. } => {
-                Some(format!("train into another folder with {suspects}"))
+                Some(format!("train into {another_folder} with {suspects}"))
             }
             Self::Diverged { suspects, .. } => Some(format!(
-                "train into another folder with {suspects}; `train.spike = 0` applies \
+                "train into {another_folder} with {suspects}; `train.spike = 0` applies \
                  every step"
             )),
             Self::Locked { .. } => {
-                Some("wait until it has ended, or train into another folder".to_owned())
+                Some(format!("wait until it has ended, or train into {another_folder}"))
             }
             Self::NoCheckpoint { dir, .. } => Some(format!(
-                "remove `{}` to start at step 0, or train into another folder",
+                "remove `{}` to start at step 0, or train into {another_folder}",
                 dir.display()
             )),
             Self::StateVersion { path, .. } => {
                 let folder = path.parent().and_then(std::path::Path::parent).unwrap_or(path);
                 Some(format!(
                     "go on with the version that wrote it, or start a new run from its weights: \
-                     another folder with `train.init = \"{}\"`",
+                     {another_folder} with `train.init = \"{}\"`",
                     folder.display()
                 ))
             }

@@ -71,61 +71,32 @@ fn of_data(error: &data::Error) -> Option<String> {
     }
 }
 
-fn of_nn(error: &nn::Error) -> Option<String> {
-    match error {
-        nn::Error::Core(error) => of_core(error),
-        _ => error.hint(),
-    }
+/// Functions for errors of a crate that passes on those of others.
+macro_rules! pass_on {
+    ($(fn $name:ident($error:ident: &$of:ident::Error) {
+        $($variant:ident => $hint:path,)* _ => $own:expr
+    })*) => {
+        $(fn $name($error: &$of::Error) -> Option<String> {
+            match $error {
+                $($of::Error::$variant(error) => $hint(error),)*
+                _ => $own,
+            }
+        })*
+    };
 }
 
-fn of_lm(error: &lm::Error) -> Option<String> {
-    match error {
-        lm::Error::Nn(error) => of_nn(error),
-        lm::Error::Core(error) => of_core(error),
-        _ => error.hint(),
+pass_on! {
+    fn of_nn(error: &nn::Error) { Core => of_core, _ => error.hint() }
+    fn of_lm(error: &lm::Error) { Nn => of_nn, Core => of_core, _ => error.hint() }
+    fn of_vit(error: &vit::Error) { Nn => of_nn, Core => of_core, _ => error.hint() }
+    fn of_train(error: &train::Error) {
+        Nn => of_nn, Core => of_core, _ => error.hint_with("another folder (--out)")
     }
-}
-
-fn of_vit(error: &vit::Error) -> Option<String> {
-    match error {
-        vit::Error::Nn(error) => of_nn(error),
-        vit::Error::Core(error) => of_core(error),
-        _ => error.hint(),
+    fn of_eval(error: &eval::Error) {
+        Core => of_core, Data => of_data, Nn => of_nn, Lm => of_lm, Vit => of_vit, _ => error.hint()
     }
-}
-
-/// Its own hints speak of another folder: the flag that names one is the command's.
-fn of_train(error: &train::Error) -> Option<String> {
-    match error {
-        train::Error::Nn(error) => of_nn(error),
-        train::Error::Core(error) => of_core(error),
-        _ => Some(error.hint()?.replacen("another folder", "another folder (--out)", 1)),
-    }
-}
-
-fn of_eval(error: &eval::Error) -> Option<String> {
-    match error {
-        eval::Error::Core(error) => of_core(error),
-        eval::Error::Data(error) => of_data(error),
-        eval::Error::Nn(error) => of_nn(error),
-        eval::Error::Lm(error) => of_lm(error),
-        eval::Error::Vit(error) => of_vit(error),
-        _ => error.hint(),
-    }
-}
-
-fn of_search(error: &search::Error) -> Option<String> {
-    match error {
-        search::Error::Core(error) => of_core(error),
-        _ => error.hint(),
-    }
-}
-
-fn of_run_file(error: &run_file::Error) -> Option<String> {
-    match error {
-        run_file::Error::Core(error) => of_core(error),
-        _ => error.hint(),
-    }
+    fn of_search(error: &search::Error) { Core => of_core, _ => error.hint() }
+    fn of_run_file(error: &run_file::Error) { Core => of_core, _ => error.hint() }
 }
 
 #[cfg(test)]
@@ -171,6 +142,14 @@ mod tests {
         let locked = train::Error::Locked { dir: "run".into() };
         let expected = "wait until it has ended, or train into another folder (--out)";
         assert_eq!(hint(&locked).unwrap(), expected);
+        let version = train::Error::StateVersion {
+            path: "another folder/step-000006/train/state.json".into(),
+            found: 1,
+            expected: 2,
+        };
+        let hint = hint(&version).unwrap();
+        assert!(hint.contains("another folder (--out) with `train.init = "), "{hint}");
+        assert!(hint.contains("\"another folder/step-000006\""), "{hint}");
     }
 
     #[test]
