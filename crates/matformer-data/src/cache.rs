@@ -6,14 +6,23 @@ use std::path::Path;
 use matformer_core::fs;
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::walk::CACHE_TAG;
 use crate::{Error, Result};
 
-/// Creates the folder and removes what killed processes left in it.
+/// Says in a folder that it is a cache, to backups and to whatever reads data.
+const TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55\n\
+    # Data that matformer prepared or fetched; it may be deleted.\n";
+
+/// Creates the folder, tags it as a cache, and removes what killed processes left in it.
 ///
 /// # Errors
-/// [`Error::File`](crate::Error::File) if the folder cannot be created or swept.
+/// [`Error::File`](crate::Error::File) if the folder cannot be created, tagged or swept.
 pub(crate) fn enter(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
+    let tag = folder.join(CACHE_TAG);
+    if !tag.exists() {
+        fs::write_atomic(tag, TAG)?;
+    }
     Ok(fs::sweep(folder)?)
 }
 

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::format::{self, Format};
 use crate::reader::Input;
-use crate::{Error, Result, inputs};
+use crate::{Error, PassedOver, Result, inputs};
 
 /// A corpus list: crates by name, split by name.
 #[derive(Debug, Deserialize)]
@@ -59,7 +59,8 @@ impl CorpusList {
                     folders.get(name).filter(|folder| folder.is_dir()).ok_or_else(|| {
                         Error::MissingCrate { name: name.clone(), workspace: workspace.into() }
                     })?;
-                files.extend(inputs::folder(folder, name, &format)?);
+                // The list says what is read: the rest of a crate is not worth a word.
+                files.extend(inputs::folder(folder, name, &format, &mut PassedOver::default())?);
             }
             Ok(files)
         };

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::hash::Hasher;
 use crate::progress::{Progress, Stage};
 use crate::reader::{Document, Dropped, Input, Reader};
-use crate::{DataConfig, Hash, Result, crates, inputs};
+use crate::{DataConfig, Hash, PassedOver, Result, crates, inputs};
 
 /// The documents of both splits, each sorted by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,7 +49,8 @@ impl Documents {
                 (read(&train, 0)?, read(&held_out, size(&train))?)
             }
             None => {
-                let inputs = inputs::find(&config.paths, cache_dir, progress)?;
+                let mut passed = PassedOver::default();
+                let inputs = inputs::find(&config.paths, cache_dir, &mut passed, progress)?;
                 if inputs.is_empty() {
                     return Err(Error::NoFile);
                 }

@@ -94,7 +94,7 @@ impl Hub {
         &self,
         kind: Kind,
         name: &HubName,
-        wanted: &dyn Fn(&str) -> bool,
+        wanted: &mut dyn FnMut(&str) -> bool,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Vec<HubFile>> {
         match self.offline {
@@ -108,7 +108,7 @@ impl Hub {
         &self,
         kind: Kind,
         name: &HubName,
-        wanted: &dyn Fn(&str) -> bool,
+        wanted: &mut dyn FnMut(&str) -> bool,
     ) -> Result<Vec<HubFile>> {
         let missing = || Error::Offline { name: name.to_string(), cache: self.cache.clone() };
         let folder = self.snapshot(kind, name).ok_or_else(missing)?;
@@ -146,7 +146,7 @@ impl Hub {
         &self,
         kind: Kind,
         name: &HubName,
-        wanted: &dyn Fn(&str) -> bool,
+        wanted: &mut dyn FnMut(&str) -> bool,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Vec<HubFile>> {
         progress(Progress { stage: Stage::Download, done: 0, total: 0 });
@@ -208,7 +208,7 @@ fn repo(kind: Kind, name: &HubName, revision: &str) -> Repo {
 }
 
 /// Whether `name` asks for the file at `inside`.
-fn picks(name: &HubName, wanted: &dyn Fn(&str) -> bool, inside: &str) -> bool {
+fn picks(name: &HubName, wanted: &mut dyn FnMut(&str) -> bool, inside: &str) -> bool {
     let Some(path) = &name.path else {
         return wanted(inside);
     };

@@ -4,20 +4,20 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use matformer_core::fs;
-use walkdir::WalkDir;
 
 use crate::format::Format;
 use crate::hub::{self, Hub};
 use crate::progress::{Progress, Stage};
 use crate::reader::Input;
 use crate::source::{HubName, Source};
+use crate::walk::{self, PassedOver, Reason};
 use crate::{Error, Result, fetch};
 
 /// Files of a dataset repository that are about it, not of it; read if they are named.
 const ABOUT: [&str; 2] = ["README.md", "dataset_infos.json"];
 
 /// The files that `sources` name, in their order; hub names are downloaded, named sources are fetched
-/// into `cache_dir`.
+/// into `cache_dir`. What is passed over is counted in `passed`.
 ///
 /// # Errors
 /// A path that is not there or of no known format, a folder that cannot be walked, a hub name that
@@ -25,6 +25,7 @@ const ABOUT: [&str; 2] = ["README.md", "dataset_infos.json"];
 pub(crate) fn find(
     sources: &[Source],
     cache_dir: &Path,
+    passed: &mut PassedOver,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Input>> {
     let mut found = Vec::new();
@@ -33,11 +34,11 @@ pub(crate) fn find(
             progress(Progress { stage: Stage::Read, done: 0, total: 0 });
         }
         match source {
-            Source::Path(path) => found.extend(at(path)?),
-            Source::Hub(name) => found.extend(of_hub(&Hub::from_env()?, name, progress)?),
+            Source::Path(path) => found.extend(at(path, passed)?),
+            Source::Hub(name) => found.extend(of_hub(&Hub::from_env()?, name, passed, progress)?),
             Source::Fetched(name) => {
                 let root = fetch::folder(cache_dir, name, fetch::Content::Text, false, progress)?;
-                found.extend(folder(&root, name, &Format::of)?);
+                found.extend(folder(&root, name, &Format::of, passed)?);
             }
         }
     }
@@ -46,19 +47,19 @@ pub(crate) fn find(
 }
 
 /// A file, or all files of a folder.
-fn at(path: &Path) -> Result<Vec<Input>> {
+fn at(path: &Path, passed: &mut PassedOver) -> Result<Vec<Input>> {
     let name =
         path.file_name().map_or_else(|| ".".into(), |name| name.to_string_lossy().into_owned());
     if std::fs::metadata(path).map_err(fs::error(path, "read"))?.is_dir() {
-        return folder(path, &name, &Format::of);
+        return folder(path, &name, &Format::of, passed);
     }
     let format =
         Format::of(path).ok_or_else(|| Error::Suffix { file: path.display().to_string() })?;
     Ok(vec![Input::new(path, name, path.display().to_string(), format)])
 }
 
-/// Every file below `root` of which `format` knows what it holds; hidden entries and folders tagged
-/// as caches (`CACHEDIR.TAG`, which Cargo puts into `target`) are passed over.
+/// Every file below `root` of which `format` knows what it holds ([`walk::files`]); what is passed
+/// over is counted in `passed`.
 ///
 /// # Errors
 /// [`Error::Walk`].
@@ -66,36 +67,42 @@ pub(crate) fn folder(
     root: &Path,
     name: &str,
     format: &dyn Fn(&Path) -> Option<Format>,
+    passed: &mut PassedOver,
 ) -> Result<Vec<Input>> {
-    let visible = |entry: &walkdir::DirEntry| {
-        let hidden = entry.file_name().to_string_lossy().starts_with('.');
-        let cache = entry.file_type().is_dir() && entry.path().join("CACHEDIR.TAG").is_file();
-        entry.depth() == 0 || !(hidden || cache)
-    };
     let mut found = Vec::new();
-    for entry in WalkDir::new(root).sort_by_file_name().into_iter().filter_entry(visible) {
-        let entry = entry.map_err(|source| Error::Walk { path: root.into(), source })?;
-        let path = entry.path();
-        let Some(format) = format(path).filter(|_| entry.file_type().is_file()) else {
+    for file in walk::files(root, passed)? {
+        let Some(format) = format(&file.path) else {
+            passed.add(Reason::Format, file.inside.display());
             continue;
         };
         let mut name = name.to_owned();
-        for part in path.strip_prefix(root).unwrap_or(path).components() {
+        for part in file.inside.components() {
             name.push('/');
             name.push_str(&part.as_os_str().to_string_lossy());
         }
-        found.push(Input::new(path, name, path.display().to_string(), format));
+        found.push(Input::new(&file.path, name, file.path.display().to_string(), format));
     }
     Ok(found)
 }
 
 /// The files of a dataset repository, named `owner/name/path`.
-fn of_hub(hub: &Hub, name: &HubName, progress: &mut dyn FnMut(Progress)) -> Result<Vec<Input>> {
-    let wanted = |inside: &str| {
-        let hidden = inside.split('/').any(|part| part.starts_with('.'));
-        !hidden && !ABOUT.contains(&inside) && Format::of(Path::new(inside)).is_some()
+fn of_hub(
+    hub: &Hub,
+    name: &HubName,
+    passed: &mut PassedOver,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Vec<Input>> {
+    let mut wanted = |inside: &str| {
+        let reason = if inside.split('/').any(|part| part.starts_with('.')) {
+            Some(Reason::Hidden)
+        } else if ABOUT.contains(&inside) {
+            Some(Reason::About)
+        } else {
+            Format::of(Path::new(inside)).is_none().then_some(Reason::Format)
+        };
+        reason.inspect(|reason| passed.add(*reason, inside)).is_none()
     };
-    let files = hub.files(hub::Kind::Dataset, name, &wanted, progress)?;
+    let files = hub.files(hub::Kind::Dataset, name, &mut wanted, progress)?;
     if hub.offline && files.iter().any(|file| name.path.as_ref() != Some(&file.inside)) {
         tracing::warn!(
             "HF_HUB_OFFLINE is set: of `hf:{name}` what the cache holds is read, files: {}",
@@ -153,7 +160,10 @@ mod tests {
 
     fn found(root: &Path, paths: &[&str]) -> Result<Vec<String>> {
         let sources: Vec<Source> = paths.iter().map(|path| root.join(path).into()).collect();
-        Ok(find(&sources, root, &mut |_| {})?.into_iter().map(|input| input.name).collect())
+        Ok(find(&sources, root, &mut PassedOver::default(), &mut |_| {})?
+            .into_iter()
+            .map(|input| input.name)
+            .collect())
     }
 
     #[test]
@@ -176,9 +186,21 @@ mod tests {
     #[test]
     fn a_source_of_no_known_name_or_of_images_is_refused_before_anything_is_fetched() {
         let root = made(&[]);
-        let error = find(&["fetch:poems".parse().unwrap()], root.path(), &mut |_| {}).unwrap_err();
+        let error = find(
+            &["fetch:poems".parse().unwrap()],
+            root.path(),
+            &mut PassedOver::default(),
+            &mut |_| {},
+        )
+        .unwrap_err();
         assert!(matches!(error, Error::UnknownSource { .. }), "{error}");
-        let error = find(&["fetch:emoji".parse().unwrap()], root.path(), &mut |_| {}).unwrap_err();
+        let error = find(
+            &["fetch:emoji".parse().unwrap()],
+            root.path(),
+            &mut PassedOver::default(),
+            &mut |_| {},
+        )
+        .unwrap_err();
         assert_eq!(error.to_string(), "source `emoji` holds images, expected: text");
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
     }

@@ -24,6 +24,7 @@ mod shard;
 mod source;
 mod tokenizer;
 mod tokenizer_source;
+mod walk;
 
 pub use augment::{Augment, AugmentConfig, AugmentError, RandAugment};
 pub use baselines::{Baselines, ByteCounts, baselines};
@@ -47,3 +48,4 @@ pub use source::{HubName, Source};
 pub use tokenizer::{
     END_OF_TEXT, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, TRAINING_SAMPLE_BYTES, TokenSpan, Tokenizer,
 };
+pub use walk::PassedOver;

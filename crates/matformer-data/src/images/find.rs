@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::found::{Found, ImageLayout, Images};
 use super::listing::Listing;
 use super::{ImageError, cifar, folders, idx};
-use crate::Result;
+use crate::{PassedOver, Result};
 
 /// Finds the images below all of `roots`: those of the classes of one name are of one class.
 ///
@@ -60,7 +60,11 @@ pub(super) fn find(roots: &[PathBuf]) -> Result<Found> {
 /// As [`Listing::of`]; what is wrong with the files of the layout; [`ImageError::NoImages`];
 /// [`ImageError::OneClass`].
 fn find_in(root: &Path) -> Result<Found> {
-    let listing = Listing::of(root)?;
+    let mut passed = PassedOver::default();
+    let listing = Listing::of(root, &mut passed)?;
+    if !passed.is_empty() {
+        tracing::warn!("`{}`: passed over {passed}", root.display());
+    }
     let packed = match idx::find(&listing)? {
         None => cifar::find(&listing)?,
         found => found,

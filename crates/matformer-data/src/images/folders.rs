@@ -134,6 +134,7 @@ mod tests {
 
     use super::super::testing::{Place, encode, png};
     use super::*;
+    use crate::PassedOver;
 
     fn made(names: &[&str]) -> Place {
         let place = Place::new();
@@ -147,7 +148,7 @@ mod tests {
 
     /// Classes, images to train on, held-out images, and how many files were ignored.
     fn found(place: &Place) -> (Vec<String>, Labelled, Labelled, usize) {
-        let found = find(&Listing::of(&place.root()).unwrap()).unwrap();
+        let found = find(&Listing::of(&place.root(), &mut PassedOver::default()).unwrap()).unwrap();
         let list = |images: &Images| {
             (0..images.len()).map(|index| (images.name(index), images.labels[index])).collect()
         };

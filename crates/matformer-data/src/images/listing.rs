@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use matformer_core::fs;
-use walkdir::{DirEntry, WalkDir};
 
 use super::ImageError;
-use crate::{Error, Result};
+use crate::{PassedOver, Result, walk};
 
 /// The files below a folder, sorted by path.
 #[derive(Debug)]
@@ -39,35 +38,25 @@ impl Listed {
 }
 
 impl Listing {
-    /// Lists the files below `root`, but for hidden ones, symbolic links, and folders tagged as
-    /// caches (`CACHEDIR.TAG`).
+    /// Lists the files below `root` ([`walk::files`]); what is passed over is counted in `passed`.
     ///
     /// # Errors
-    /// [`Error::File`] if `root` is not there, [`ImageError::NotAFolder`], [`Error::Walk`].
-    pub(super) fn of(root: &Path) -> Result<Self> {
+    /// [`Error::File`](crate::Error::File) if `root` is not there, [`ImageError::NotAFolder`],
+    /// [`Error::Walk`](crate::Error::Walk).
+    pub(super) fn of(root: &Path, passed: &mut PassedOver) -> Result<Self> {
         if !std::fs::metadata(root).map_err(fs::error(root, "read"))?.is_dir() {
             return Err(ImageError::NotAFolder { path: root.into() }.into());
         }
-        let visible = |entry: &DirEntry| {
-            let hidden = entry.file_name().to_string_lossy().starts_with('.');
-            let cache = entry.file_type().is_dir() && entry.path().join("CACHEDIR.TAG").is_file();
-            entry.depth() == 0 || !(hidden || cache)
-        };
-        let failed = |source| Error::Walk { path: root.into(), source };
-        let mut files = Vec::new();
-        for entry in WalkDir::new(root).into_iter().filter_entry(visible) {
-            let entry = entry.map_err(failed)?;
-            if !entry.file_type().is_file() {
-                continue;
-            }
-            let about = entry.metadata().map_err(failed)?;
-            let since = about.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-            files.push(Listed {
-                inside: entry.path().strip_prefix(root).unwrap_or(entry.path()).into(),
-                bytes: about.len(),
+        let listed = |file: walk::File| {
+            let changed = file.about.modified().ok();
+            let since = changed.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+            Listed {
+                inside: file.inside,
+                bytes: file.about.len(),
                 modified: since.map_or(0, |since| since.as_nanos()),
-            });
-        }
+            }
+        };
+        let mut files: Vec<_> = walk::files(root, passed)?.into_iter().map(listed).collect();
         files.sort_by(|a, b| a.inside.cmp(&b.inside));
         Ok(Self { root: root.into(), files })
     }
@@ -108,24 +97,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hidden_files_links_and_caches_are_passed_over() {
+    fn links_are_listed_as_the_files_that_they_lead_to() {
         let place = Place::new();
-        for name in
-            ["b/1.png", "a/sub/2.png", "a/.hidden", ".git/x", "target/CACHEDIR.TAG", "c.txt"]
-        {
+        for name in ["b/1.png", "a/sub/2.png", "a/.hidden", "c.txt"] {
             place.write(name, b"12345");
         }
         #[cfg(unix)]
-        {
-            std::os::unix::fs::symlink(place.path("b/1.png"), place.path("b/link.png")).unwrap();
-            std::os::unix::fs::symlink(place.path("b"), place.path("d")).unwrap();
-        }
-        let listing = Listing::of(&place.root()).unwrap();
+        std::os::unix::fs::symlink(place.path("b"), place.path("d")).unwrap();
+        #[cfg(not(unix))]
+        place.write("d/1.png", b"12345");
+        let mut passed = PassedOver::default();
+        let listing = Listing::of(&place.root(), &mut passed).unwrap();
         let names: Vec<String> = listing.files.iter().map(Listed::name).collect();
-        assert_eq!(names, ["a/sub/2.png", "b/1.png", "c.txt"]);
-        let file = listing.get(Path::new("b/1.png")).unwrap();
+        assert_eq!(names, ["a/sub/2.png", "b/1.png", "c.txt", "d/1.png"]);
+        assert_eq!(passed.to_string(), "1 hidden (a/.hidden)");
+        let file = listing.get(Path::new("d/1.png")).unwrap();
         assert!(file.bytes == 5 && file.modified > 0);
-        assert_eq!(listing.path(file), place.path("b/1.png"));
+        assert_eq!(listing.path(file), place.path("d/1.png"));
         assert_eq!(listing.get(Path::new("b/2.png")), None);
     }
 
@@ -134,7 +122,7 @@ mod tests {
         let place = Place::new();
         place.write("usr/share/one/x.gz", b"");
         let found = |names: &[&str]| {
-            let listing = Listing::of(&place.root()).unwrap();
+            let listing = Listing::of(&place.root(), &mut PassedOver::default()).unwrap();
             let found = listing.folder_with(names);
             found.map(|folder| folder.map(Path::to_owned)).map_err(|error| error.to_string())
         };
@@ -155,7 +143,9 @@ mod tests {
     fn what_is_no_folder_is_named() {
         let place = Place::new();
         place.write("file", b"");
-        let message = |name: &str| Listing::of(&place.path(name)).unwrap_err().to_string();
+        let message = |name: &str| {
+            Listing::of(&place.path(name), &mut PassedOver::default()).unwrap_err().to_string()
+        };
         let path = |name: &str| place.path(name).display().to_string();
         assert_eq!(message("none"), format!("cannot read `{}`", path("none")));
         let expected = format!("`{}` is a file, expected: a folder of images", path("file"));

@@ -19,7 +19,9 @@ fn images(set: &ImageSet) -> Vec<(usize, u8)> {
 }
 
 fn folders(place: &Place) -> usize {
-    std::fs::read_dir(place.cache()).map_or(0, Iterator::count)
+    let tag = |entry: &std::fs::DirEntry| entry.file_name() == crate::walk::CACHE_TAG;
+    let entries = std::fs::read_dir(place.cache()).into_iter().flatten().flatten();
+    entries.filter(|entry| !tag(entry)).count()
 }
 
 #[test]

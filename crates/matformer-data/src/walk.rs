@@ -1,0 +1,277 @@
+//! The files below a folder, and a count of everything that is passed over.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::Metadata;
+use std::path::{Path, PathBuf};
+
+use matformer_core::Manifest;
+use walkdir::{DirEntry, WalkDir};
+
+use crate::{Error, Result};
+
+/// What marks a folder as a cache (<https://bford.info/cachedir/>); Cargo puts it into `target`.
+pub(crate) const CACHE_TAG: &str = "CACHEDIR.TAG";
+
+/// Why a file or a folder is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Reason {
+    /// Its name starts with a dot.
+    Hidden,
+    /// A folder tagged as a cache.
+    Cache,
+    /// The folder of a model or of a training run.
+    Model,
+    /// A symbolic link to something that is not there.
+    BrokenLink,
+    /// A symbolic link to a folder that it lies in.
+    Cycle,
+    /// A pipe, a socket, a device.
+    Special,
+    /// A file of a format that is not known.
+    Format,
+    /// A file of a dataset repository that describes it.
+    About,
+}
+
+impl Reason {
+    /// What one of these, and what several of them are called.
+    fn names(self) -> [&'static str; 2] {
+        match self {
+            Self::Hidden => ["hidden", "hidden"],
+            Self::Cache => ["cache folder", "cache folders"],
+            Self::Model => ["folder of a model or run", "folders of models or runs"],
+            Self::BrokenLink => ["broken link", "broken links"],
+            Self::Cycle => ["link to a folder above it", "links to folders above them"],
+            Self::Special => ["pipe, socket or device", "pipes, sockets or devices"],
+            Self::Format => ["file of unknown format", "files of unknown format"],
+            Self::About => ["description", "descriptions"],
+        }
+    }
+}
+
+/// How many files and folders were not read, by reason, with the first of each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PassedOver(BTreeMap<Reason, Group>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Group {
+    count: usize,
+    first: String,
+}
+
+impl PassedOver {
+    /// Counts one more.
+    pub(crate) fn add(&mut self, reason: Reason, name: impl fmt::Display) {
+        let new = || Group { count: 0, first: name.to_string() };
+        self.0.entry(reason).or_insert_with(new).count += 1;
+    }
+
+    /// Adds what another one counted.
+    pub(crate) fn join(&mut self, other: Self) {
+        for (reason, group) in other.0 {
+            let ours = self.0.entry(reason).or_insert(Group { count: 0, first: group.first });
+            ours.count += group.count;
+        }
+    }
+
+    /// Whether everything was read.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for PassedOver {
+    /// `1 hidden (.git), 3 files of unknown format (a.png, …)`; `none` where everything was read.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("none");
+        }
+        for (index, (reason, Group { count, first })) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            let [one, many] = reason.names();
+            if *count == 1 {
+                write!(f, "{comma}1 {one} ({first})")?;
+            } else {
+                write!(f, "{comma}{count} {many} ({first}, …)")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file below a folder.
+#[derive(Debug)]
+pub(crate) struct File {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its path from the folder.
+    pub inside: PathBuf,
+    /// Size and time of the file itself, also where a link leads to it.
+    pub about: Metadata,
+}
+
+/// The files below `root`, sorted by the names of each folder; symbolic links are followed. What is
+/// passed over is counted in `passed`: hidden entries, broken links, links to a folder above them,
+/// and folders that are caches, models or training runs. `root` itself is read whatever it is.
+///
+/// # Errors
+/// [`Error::Walk`] if a folder cannot be listed.
+pub(crate) fn files(root: &Path, passed: &mut PassedOver) -> Result<Vec<File>> {
+    let failed = |source| Error::Walk { path: root.into(), source };
+    let mut found = Vec::new();
+    let mut entries = WalkDir::new(root).follow_links(true).sort_by_file_name().into_iter();
+    while let Some(entry) = entries.next() {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                let (Some(reason), Some(path)) = (link_fault(&error), error.path()) else {
+                    return Err(failed(error));
+                };
+                passed.add(reason, path.strip_prefix(root).unwrap_or(path).display());
+                continue;
+            }
+        };
+        let inside = entry.path().strip_prefix(root).unwrap_or(entry.path());
+        if let Some(reason) = reason(&entry) {
+            passed.add(reason, inside.display());
+            if entry.file_type().is_dir() {
+                entries.skip_current_dir();
+            }
+        } else if entry.file_type().is_file() {
+            let (path, inside) = (entry.path().into(), inside.into());
+            let about = entry.metadata().map_err(failed)?;
+            found.push(File { path, inside, about });
+        }
+    }
+    Ok(found)
+}
+
+/// Why an entry that can be read is passed over, if it is.
+fn reason(entry: &DirEntry) -> Option<Reason> {
+    let (kind, path) = (entry.file_type(), entry.path());
+    if entry.depth() == 0 {
+        None
+    } else if entry.file_name().as_encoded_bytes().starts_with(b".") {
+        Some(Reason::Hidden)
+    } else if kind.is_dir() {
+        if path.join(CACHE_TAG).is_file() {
+            Some(Reason::Cache)
+        } else {
+            is_model(path).then_some(Reason::Model)
+        }
+    } else {
+        (!kind.is_file()).then_some(Reason::Special)
+    }
+}
+
+/// Whether a folder is a model's: one of ours, a training run, or one of Hugging Face's.
+fn is_model(folder: &Path) -> bool {
+    let has = |name: &str| folder.join(name).is_file();
+    let weights = || {
+        ["model.safetensors", "pytorch_model.bin"]
+            .iter()
+            .any(|name| has(name) || has(&format!("{name}.index.json")))
+    };
+    has(Manifest::FILE) || has("run.toml") && has("train.log") || has("config.json") && weights()
+}
+
+/// What is wrong with a symbolic link that cannot be followed, if that is what failed.
+fn link_fault(error: &walkdir::Error) -> Option<Reason> {
+    if error.loop_ancestor().is_some() {
+        return Some(Reason::Cycle);
+    }
+    let link = std::fs::symlink_metadata(error.path()?).is_ok_and(|about| about.is_symlink());
+    let denied = error.io_error()?.kind() == std::io::ErrorKind::PermissionDenied;
+    (link && !denied && error.depth() > 0).then_some(Reason::BrokenLink)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(files: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for path in files {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, b"x").unwrap();
+        }
+        folder
+    }
+
+    /// The files below a folder, and what was passed over.
+    fn walked(root: &Path) -> (Vec<String>, String) {
+        let mut passed = PassedOver::default();
+        let found = files(root, &mut passed).unwrap();
+        let names = found.into_iter().map(|file| file.inside.display().to_string()).collect();
+        (names, passed.to_string())
+    }
+
+    #[test]
+    fn what_is_no_data_is_passed_over_and_counted() {
+        let root = made(&[
+            "a.txt",
+            ".hidden",
+            ".git/config",
+            "target/CACHEDIR.TAG",
+            "target/a.txt",
+            "runs/a/matformer.json",
+            "runs/a/tokenizer.json",
+            "runs/b/run.toml",
+            "runs/b/train.log",
+            "gpt2/config.json",
+            "gpt2/model.safetensors.index.json",
+            "notes/config.json",
+            "notes/run.toml",
+        ]);
+        let (names, passed) = walked(root.path());
+        assert_eq!(names, ["a.txt", "notes/config.json", "notes/run.toml"]);
+        assert_eq!(
+            passed,
+            "2 hidden (.git, …), 1 cache folder (target), 3 folders of models or runs (gpt2, …)"
+        );
+        // A folder that is named is read.
+        assert_eq!(walked(&root.path().join("runs/a")).0, ["matformer.json", "tokenizer.json"]);
+        assert_eq!(walked(&root.path().join("target")).0, ["CACHEDIR.TAG", "a.txt"]);
+        assert_eq!(walked(&root.path().join("notes")).1, "none");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_and_cycles_end() {
+        use std::os::unix::fs::symlink;
+        let (root, other) = (made(&["a.txt", "sub/b.txt"]), made(&["c.txt", "deep/d.txt"]));
+        let link = |to: &Path, name: &str| symlink(to, root.path().join(name)).unwrap();
+        link(&other.path().join("c.txt"), "file.txt");
+        link(&other.path().join("deep"), "folder");
+        link(root.path(), "sub/up");
+        link(Path::new("nowhere"), "gone.txt");
+        link(Path::new("itself"), "itself");
+        let (names, passed) = walked(root.path());
+        assert_eq!(names, ["a.txt", "file.txt", "folder/d.txt", "sub/b.txt"]);
+        assert_eq!(passed, "2 broken links (gone.txt, …), 1 link to a folder above it (sub/up)");
+        // A link to a folder is read as the folder.
+        link(other.path(), "all");
+        assert_eq!(walked(&root.path().join("all")).0, ["c.txt", "deep/d.txt"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_socket_is_not_read() {
+        let root = made(&["a.txt"]);
+        let _socket = std::os::unix::net::UnixListener::bind(root.path().join("socket")).unwrap();
+        assert_eq!(walked(root.path()).1, "1 pipe, socket or device (socket)");
+    }
+
+    #[test]
+    fn counts_are_joined() {
+        let mut all = PassedOver::default();
+        all.add(Reason::Hidden, ".a");
+        let mut more = PassedOver::default();
+        more.add(Reason::Hidden, ".b");
+        more.add(Reason::Format, "c.png");
+        all.join(more);
+        assert_eq!(all.to_string(), "2 hidden (.a, …), 1 file of unknown format (c.png)");
+    }
+}
