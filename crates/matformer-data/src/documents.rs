@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use crate::config::CORPUS_MAX_FILE_BYTES;
+use crate::counts::Dropped;
 use crate::error::Error;
 use crate::hash::Hasher;
 use crate::progress::{Progress, Stage};
-use crate::reader::{Document, Dropped, Input, Reader};
+use crate::reader::{Document, Input, Reader};
 use crate::{DataConfig, Hash, PassedOver, Result, crates, inputs};
 
 /// The documents of both splits, each sorted by name.
@@ -19,6 +20,9 @@ pub struct Documents {
     pub held_out: Vec<Document>,
     /// What was left out.
     pub dropped: Dropped,
+    /// How the files were read, where a person might expect something else: what was passed over,
+    /// and what was taken for rows.
+    pub notes: Vec<String>,
 }
 
 impl Documents {
@@ -39,6 +43,7 @@ impl Documents {
         config.validate()?;
         let limit = if config.corpus.is_some() { CORPUS_MAX_FILE_BYTES } else { usize::MAX };
         let mut reader = Reader::new(&config.field, config.max_file_bytes.unwrap_or(limit));
+        let mut passed = PassedOver::default();
         let (train, held_out) = match &config.corpus {
             Some(corpus) => {
                 progress(Progress { stage: Stage::Read, done: 0, total: 0 });
@@ -49,16 +54,18 @@ impl Documents {
                 (read(&train, 0)?, read(&held_out, size(&train))?)
             }
             None => {
-                let mut passed = PassedOver::default();
                 let inputs = inputs::find(&config.paths, cache_dir, &mut passed, progress)?;
                 if inputs.is_empty() {
-                    return Err(Error::NoFile);
+                    return Err(Error::NoFile { passed_over: passed });
                 }
                 let total = size(&inputs);
                 split(read(&mut reader, &inputs, (0, total), progress)?, config)
             }
         };
-        Self::assemble(train, held_out, reader.finish(config)?)
+        let (dropped, taken) = reader.finish(config)?;
+        let documents = Self::assemble(train, held_out, dropped)?;
+        let passed = (!passed.is_empty()).then(|| format!("passed over: {passed}"));
+        Ok(Self { notes: passed.into_iter().chain(taken.note()).collect(), ..documents })
     }
 
     /// Sorts by name and drops duplicates: train first, so that a text in both splits stays in
@@ -83,7 +90,7 @@ impl Documents {
                 return Err(Error::EmptySplit { split, documents, dropped });
             }
         }
-        Ok(Self { train, held_out, dropped })
+        Ok(Self { train, held_out, dropped, notes: Vec::new() })
     }
 }
 
@@ -203,7 +210,11 @@ mod tests {
             (error.to_string(), error.hint().unwrap_or_default())
         };
         let (error, hint) = said(&[("image.png", b"x")]);
-        assert_eq!(error, "no text: `data.paths` has no file of a known format");
+        assert_eq!(
+            error,
+            "no text: `data.paths` has no file of a known format; passed over: 1 file of unknown \
+             format (image.png)"
+        );
         assert!(hint.contains("jsonl"));
         let (error, _) = said(&[("a.jsonl", b"")]);
         assert_eq!(error, "no text: there is no row in any file of `data.paths`");

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{BadRow, Dropped, Hash};
+use crate::{BadRow, Dropped, Hash, PassedOver};
 
 /// The crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -103,8 +103,11 @@ pub enum Error {
         files: [String; 2],
     },
     /// Nothing to read.
-    #[error("no text: `data.paths` has no file of a known format")]
-    NoFile,
+    #[error("no text: `data.paths` has no file of a known format; passed over: {passed_over}")]
+    NoFile {
+        /// What is there instead.
+        passed_over: PassedOver,
+    },
     /// A split holds no document.
     #[error("{}", empty_split(split, *documents, dropped))]
     EmptySplit {
@@ -401,7 +404,7 @@ impl Error {
             Self::SameName { .. } => {
                 "leave one of them out, or rename it or its folder in `data.paths`".into()
             }
-            Self::NoFile => known_suffixes(),
+            Self::NoFile { .. } => known_suffixes(),
             Self::EmptySplit { documents: 0, dropped: Dropped { too_large: 1.., .. }, .. } => {
                 "raise `data.max_file_bytes`".into()
             }

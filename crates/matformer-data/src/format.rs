@@ -9,8 +9,8 @@ use matformer_core::fs;
 
 use crate::Result;
 
-/// Suffixes of the files that are read as text, one document each. Files in `.jsonl` and `.parquet`
-/// are read row by row.
+/// Suffixes of the files that are read as text, one document each; a `.json` file that looks like
+/// rows is read as rows. Files in `.jsonl` and `.parquet` are read row by row.
 pub const TEXT_SUFFIXES: &[&str] = &[
     "txt", "md", "rst", "tex", "org", // prose
     "rs", "py", "c", "h", "cc", "cpp", "hpp", "cu", "cuh", "go", "java", "kt", "scala", "js",
@@ -19,6 +19,9 @@ pub const TEXT_SUFFIXES: &[&str] = &[
     "toml", "yaml", "yml", "json", "html", "css", "xml", // markup
 ];
 
+/// Suffixes of the files in which every line is a JSON object.
+const LINES: &[&str] = &["jsonl", "ndjson", "jsonlines"];
+
 /// How a file becomes documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -26,6 +29,8 @@ pub(crate) enum Kind {
     Text,
     /// Every line is a JSON object with one.
     Jsonl,
+    /// Rows, or one document: its content tells.
+    Json,
     /// Every row of a column is one.
     Parquet,
 }
@@ -56,7 +61,8 @@ impl Format {
             plain => (plain.to_owned(), None),
         };
         let kind = match (inner.as_str(), compression) {
-            ("jsonl", _) => Kind::Jsonl,
+            (lines, _) if LINES.contains(&lines) => Kind::Jsonl,
+            ("json", _) => Kind::Json,
             ("parquet", None) => Kind::Parquet,
             (known, _) if TEXT_SUFFIXES.contains(&known) => Kind::Text,
             _ => return None,
@@ -110,6 +116,8 @@ mod tests {
         assert_eq!(of("a/b.JSONL"), format(Kind::Jsonl, None));
         assert_eq!(of("b.jsonl.gz"), format(Kind::Jsonl, Some(Compression::Gzip)));
         assert_eq!(of("b.txt.ZST"), format(Kind::Text, Some(Compression::Zstd)));
+        assert_eq!(of("b.ndjson"), format(Kind::Jsonl, None));
+        assert_eq!(of("c4.json.gz"), format(Kind::Json, Some(Compression::Gzip)));
         assert_eq!(of("b.parquet"), format(Kind::Parquet, None));
         for unknown in ["b.parquet.gz", "b.gz", "gz", "b", "b.tar.gz", "b.png", ".txt", "b.gz.gz"] {
             assert_eq!(of(unknown), None, "{unknown}");

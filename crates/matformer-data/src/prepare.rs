@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::baselines::{Baselines, ByteCounts, baselines};
 use crate::cache::{read_json, write_json};
+use crate::counts::Dropped;
 use crate::documents::Documents;
 use crate::hash::Hasher;
 use crate::hub::Hub;
 use crate::progress::{Progress, Stage};
-use crate::reader::{Document, Dropped};
+use crate::reader::Document;
 use crate::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
 use crate::{
     DataConfig, DocumentSpan, Error, Hash, HeldOut, Result, Shard, Tokenizer, cache,
@@ -78,6 +79,9 @@ pub struct Prepared {
     pub reused: bool,
     /// What the folder holds.
     pub summary: Summary,
+    /// How the files were read, where a person might expect something else; nothing of a folder that
+    /// was opened ([`Prepared::open`]).
+    pub notes: Vec<String>,
 }
 
 /// Reads the text that `config` names, downloading what has a hub name, trains or copies the
@@ -119,7 +123,7 @@ pub fn prepare_into(
     let name = key(config, &documents, given.as_ref()).short();
     let dir = cache_dir.join(&name);
     match cache::missing(&dir, &FILES) {
-        None => return Ok(Prepared { reused: true, ..Prepared::open(&dir)? }),
+        None => return Ok(Prepared { notes: documents.notes, ..Prepared::open(&dir)? }),
         Some(file) if dir.exists() => {
             tracing::warn!("`{}` has no `{file}` and is prepared again", dir.display());
         }
@@ -138,7 +142,7 @@ pub fn prepare_into(
     };
     write(&documents, &tokenizer, scratch.path(), progress)?;
     cache::publish(scratch.path(), &dir, &FILES)?;
-    Ok(Prepared { reused: false, ..Prepared::open(&dir)? })
+    Ok(Prepared { reused: false, notes: documents.notes, ..Prepared::open(&dir)? })
 }
 
 impl Prepared {
@@ -151,7 +155,7 @@ impl Prepared {
             cache::read_summary(&dir.join(SUMMARY), FORMAT_VERSION, |summary: &Summary| {
                 summary.format_version
             })?;
-        Ok(Self { dir: dir.into(), reused: true, summary })
+        Ok(Self { dir: dir.into(), reused: true, summary, notes: Vec::new() })
     }
 
     /// The folder.

@@ -1,13 +1,13 @@
 //! Files become named documents; what is no text is named, counted and left out.
 
-use std::fmt;
 use std::io::{BufRead, Read};
 use std::path::PathBuf;
 
 use matformer_core::fs;
-use serde::{Deserialize, Serialize};
 
+use crate::counts::{BadRow, Dropped, Taken};
 use crate::format::{self, Format, Kind};
+use crate::json::{self, Layout};
 use crate::{DataConfig, Error, Result, parquet};
 
 /// Bad rows that are named; the rest are counted.
@@ -23,62 +23,6 @@ pub struct Document {
     pub name: String,
     /// The text, as it was in the file, but for a byte order mark in front of it.
     pub text: String,
-}
-
-/// How many documents were left out, and why.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Dropped {
-    /// Larger than `max_file_bytes`.
-    pub too_large: usize,
-    /// The same text as an earlier document; the one in train stays.
-    pub duplicate: usize,
-    /// No text at all.
-    pub empty: usize,
-    /// Rows and files that are no text: malformed, not UTF-8, without the field, null.
-    pub bad_rows: usize,
-}
-
-impl fmt::Display for Dropped {
-    /// `2 empty, 1 bad row`; `none` where nothing was left out.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { too_large, duplicate, empty, bad_rows } = *self;
-        let mut first = true;
-        for (count, one, many) in [
-            (bad_rows, "bad row", "bad rows"),
-            (empty, "empty", "empty"),
-            (duplicate, "duplicate", "duplicates"),
-            (too_large, "too large", "too large"),
-        ] {
-            if count > 0 {
-                let comma = if first { "" } else { ", " };
-                write!(f, "{comma}{count} {}", if count == 1 { one } else { many })?;
-                first = false;
-            }
-        }
-        if first { f.write_str("none") } else { Ok(()) }
-    }
-}
-
-/// A row or a file that is no text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadRow {
-    /// The file.
-    pub file: String,
-    /// `line 17`, `row 17`; nothing for a file that is one document.
-    pub place: Option<String>,
-    /// What is wrong with it.
-    pub reason: String,
-}
-
-impl fmt::Display for BadRow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`", self.file)?;
-        if let Some(place) = &self.place {
-            write!(f, ", {place}")?;
-        }
-        write!(f, ": {}", self.reason)
-    }
 }
 
 /// A file to read.
@@ -104,12 +48,20 @@ pub(crate) struct Reader<'a> {
     dropped: Dropped,
     /// The first of them.
     bad: Vec<BadRow>,
+    taken: Taken,
 }
 
 impl<'a> Reader<'a> {
     /// A reader of the field `field` that leaves out documents of more than `max_bytes`.
     pub(crate) fn new(field: &'a str, max_bytes: usize) -> Self {
-        Self { field, max_bytes, read: 0, dropped: Dropped::default(), bad: Vec::new() }
+        Self {
+            field,
+            max_bytes,
+            read: 0,
+            dropped: Dropped::default(),
+            bad: Vec::new(),
+            taken: Taken::default(),
+        }
     }
 
     /// Adds the documents of a file to `out`.
@@ -118,8 +70,11 @@ impl<'a> Reader<'a> {
     /// A file that cannot be read or unpacked, or has no such column; bad rows are no errors yet.
     pub(crate) fn read(&mut self, input: &Input, out: &mut Vec<Document>) -> Result<()> {
         match input.format.kind {
-            Kind::Text => self.text(input, out),
-            Kind::Jsonl => self.lines(input, out),
+            Kind::Text => {
+                let file = format::open(&input.path, input.format.compression)?;
+                self.text(input, file, out)
+            }
+            Kind::Json | Kind::Jsonl => self.json(input, out),
             Kind::Parquet => {
                 let (field, mut number) = (self.field, 0);
                 parquet::rows(&input.path, &input.label, field, &mut |row| {
@@ -135,13 +90,10 @@ impl<'a> Reader<'a> {
     }
 
     /// A whole file as one document.
-    fn text(&mut self, input: &Input, out: &mut Vec<Document>) -> Result<()> {
+    fn text(&mut self, input: &Input, file: impl Read, out: &mut Vec<Document>) -> Result<()> {
         let most = (self.max_bytes as u64).saturating_add(BYTE_ORDER_MARK.len() as u64 + 1);
         let mut bytes = Vec::new();
-        format::open(&input.path, input.format.compression)?
-            .take(most)
-            .read_to_end(&mut bytes)
-            .map_err(|error| unreadable(input, error))?;
+        file.take(most).read_to_end(&mut bytes).map_err(|error| unreadable(input, error))?;
         self.read += 1;
         if bytes.starts_with(BYTE_ORDER_MARK) {
             bytes.drain(..BYTE_ORDER_MARK.len());
@@ -157,9 +109,64 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Every line of a `.jsonl` file as one document.
-    fn lines(&mut self, input: &Input, out: &mut Vec<Document>) -> Result<()> {
+    /// The rows of a file of JSON, or the file as one document. Its first lines mostly tell which; an
+    /// array, or objects over several lines, is held in memory.
+    fn json(&mut self, input: &Input, out: &mut Vec<Document>) -> Result<()> {
+        let failed = |error| unreadable(input, error);
         let mut file = format::open(&input.path, input.format.compression)?;
+        let mut start = Vec::new();
+        let first = next_line(&mut file, &mut start).map_err(failed)?;
+        let more = next_line(&mut file, &mut start).map_err(failed)? > first;
+        let first_line = start[..first].strip_prefix(BYTE_ORDER_MARK).unwrap_or(&start[..first]);
+        let by_name = input.format.kind == Kind::Jsonl;
+        let mut layout = Layout::of_start(first_line, more);
+        if layout.is_none() {
+            file.read_to_end(&mut start).map_err(failed)?;
+            let json = start.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&start);
+            layout = Some(Layout::of_all(json, self.field));
+        }
+        match layout {
+            Some(Layout::Objects) => {
+                self.taken.rows.add(&input.label);
+                let json = start.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&start);
+                self.objects(input, json, out);
+                Ok(())
+            }
+            // Lines that are no objects are counted as bad rows.
+            Some(Layout::Whole) if by_name => self.lines(input, start.chain(file), out),
+            Some(Layout::Cut) => {
+                self.read += 1;
+                self.bad(input, None, "a JSON array that ends in the middle".into());
+                Ok(())
+            }
+            Some(Layout::Lines) => {
+                if !by_name {
+                    self.taken.rows.add(&input.label);
+                }
+                self.lines(input, start.chain(file), out)
+            }
+            Some(Layout::Whole) | None => {
+                self.taken.documents.add(&input.label);
+                self.text(input, start.chain(file), out)
+            }
+        }
+    }
+
+    /// Every object of an array, or of a file, as one document.
+    fn objects(&mut self, input: &Input, json: &[u8], out: &mut Vec<Document>) {
+        for (index, object) in json::objects(json).unwrap_or_default().into_iter().enumerate() {
+            let text = json::text_of(&json[object], self.field);
+            self.row(input, ("object", index + 1), text, out);
+        }
+    }
+
+    /// Every line of a file as one document.
+    fn lines(
+        &mut self,
+        input: &Input,
+        mut file: impl BufRead,
+        out: &mut Vec<Document>,
+    ) -> Result<()> {
         let (mut line, mut number) = (Vec::new(), 0);
         loop {
             line.clear();
@@ -174,8 +181,7 @@ impl<'a> Reader<'a> {
             };
             let row = row.trim_ascii();
             if !row.is_empty() {
-                let text = field_of(row, self.field);
-                self.row(input, ("line", number), text, out);
+                self.row(input, ("line", number), json::text_of(row, self.field), out);
             }
         }
     }
@@ -211,11 +217,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What was left out, after a warning that names the first bad rows.
+    /// What was left out, after a warning that names the first bad rows, and what was taken for rows.
     ///
     /// # Errors
     /// [`Error::BadRows`] if there are more of them than `config` allows.
-    pub(crate) fn finish(self, config: &DataConfig) -> Result<Dropped> {
+    pub(crate) fn finish(self, config: &DataConfig) -> Result<(Dropped, Taken)> {
         let (bad, read) = (self.dropped.bad_rows, self.read);
         let allowed = (!config.strict).then_some(config.max_bad_rows);
         if bad as f64 > allowed.unwrap_or(0.0) * read as f64 {
@@ -227,7 +233,7 @@ impl<'a> Reader<'a> {
         if bad > self.bad.len() {
             tracing::warn!("skipped {} more bad rows", bad - self.bad.len());
         }
-        Ok(self.dropped)
+        Ok((self.dropped, self.taken))
     }
 }
 
@@ -236,36 +242,17 @@ fn utf8(bytes: Vec<u8>) -> Result<String, String> {
         .map_err(|error| format!("not UTF-8 from byte {} on", error.utf8_error().valid_up_to()))
 }
 
-/// The text in a field of a JSON object.
-fn field_of(row: &[u8], field: &str) -> Result<String, String> {
-    let row = str::from_utf8(row)
-        .map_err(|error| format!("not UTF-8 from byte {} on", error.valid_up_to()))?;
-    // A row is one line; the error's own line number would be taken for the file's.
-    let malformed = |error: serde_json::Error| {
-        format!("not JSON: {}", error.to_string().replace(" at line 1 column ", " at column "))
-    };
-    match serde_json::from_str(row).map_err(malformed)? {
-        serde_json::Value::Object(mut object) => match object.remove(field) {
-            Some(serde_json::Value::String(text)) => Ok(text),
-            Some(other) => Err(format!("`{field}` is {}, expected: a string", kind(&other))),
-            None => {
-                let known: Vec<&str> = object.keys().take(NAMED).map(String::as_str).collect();
-                let known = if known.is_empty() { "none".into() } else { known.join(", ") };
-                Err(format!("no field `{field}`, there are: {known}"))
-            }
-        },
-        other => Err(format!("{}, expected: an object", kind(&other))),
-    }
-}
-
-fn kind(value: &serde_json::Value) -> &'static str {
-    match value {
-        serde_json::Value::Null => "null",
-        serde_json::Value::Bool(_) => "a boolean",
-        serde_json::Value::Number(_) => "a number",
-        serde_json::Value::String(_) => "a string",
-        serde_json::Value::Array(_) => "a list",
-        serde_json::Value::Object(_) => "an object",
+/// Adds the lines of a file to `out` up to the next one that is not blank; the bytes that `out` has.
+fn next_line(file: &mut impl BufRead, out: &mut Vec<u8>) -> std::io::Result<usize> {
+    loop {
+        let before = out.len();
+        if file.read_until(b'\n', out)? == 0 {
+            return Ok(before);
+        }
+        let line = &out[before..];
+        if !line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line).trim_ascii().is_empty() {
+            return Ok(out.len());
+        }
     }
 }
 
@@ -301,6 +288,7 @@ mod tests {
         let mut reader = Reader::new(&config.field, config.max_file_bytes.unwrap_or(usize::MAX));
         let mut documents = Vec::new();
         let result = reader.read(&input, &mut documents).and_then(|()| reader.finish(config));
+        let result = result.map(|(dropped, _)| dropped);
         (result, documents.into_iter().map(|document| (document.name, document.text)).collect())
     }
 
@@ -330,6 +318,32 @@ mod tests {
         let expected =
             [pair("r.jsonl:1", "one"), pair("r.jsonl:3", "two"), pair("r.jsonl:4", "three")];
         assert_eq!(read("r.jsonl", rows.as_bytes()), (Dropped::default(), expected.to_vec()));
+    }
+
+    #[test]
+    fn json_that_looks_like_rows_is_rows_whatever_its_suffix() {
+        let one = [pair("r.json.gz:1", "one"), pair("r.json.gz:2", "two")];
+        let lines = b"{\"text\": \"one\", \"n\": NaN}\n{\"text\": \"two\"}\n";
+        assert_eq!(read("r.json.gz", &gzip(lines)).1, one);
+        let named =
+            |name: &str| one.clone().map(|(place, text)| (place.replace("r.json.gz", name), text));
+        assert_eq!(read("r.ndjson", lines).1, named("r.ndjson"));
+        let array = b"\xef\xbb\xbf\n[{\"text\": \"one\"},\n {\"text\": \"two\"}]\n";
+        assert_eq!(read("r.json", array).1, named("r.json"));
+        assert_eq!(read("r.jsonl", array).1, named("r.jsonl"));
+        let pretty = b"{\n  \"text\": \"one\"\n}\n{\n  \"text\": \"two\"\n}\n";
+        assert_eq!(read("r.json", pretty).1, named("r.json"));
+        let blank = b"\n\n{\"text\": \"one\"}\n\n\n{\"text\": \"two\"}";
+        let found = read("r.json", blank).1;
+        assert_eq!(found, [pair("r.json:3", "one"), pair("r.json:6", "two")]);
+        // What does not look like rows is a document.
+        let package = b"{\n  \"name\": \"x\"\n}\n";
+        let whole = |bytes: &[u8]| vec![pair("p.json", str::from_utf8(bytes).unwrap())];
+        assert_eq!(read("p.json", package).1, whole(package));
+        assert_eq!(read("p.json", b"// no JSON\n{").1, whole(b"// no JSON\n{"));
+        assert_eq!(read("p.json", b"[1, 2]").1, whole(b"[1, 2]"));
+        assert_eq!(read("p.json", b"").0.empty, 1);
+        assert_eq!(read("p.jsonl", b"").0, Dropped::default());
     }
 
     #[test]
@@ -389,7 +403,7 @@ mod tests {
             (b"{\"text\": \r\n", "not JSON: EOF while parsing a value at column 8"),
             (b"{}", "no field `text`, there are: none"),
             (b"{\"text\": \"\\ud800\"}", "not JSON: "),
-            (b"{\"text\": \"\xff\"}", "not UTF-8 from byte 10 on"),
+            (b"{\"text\": \"\xff\"}", "not JSON: invalid unicode code point"),
         ] {
             let rows = [b"{\"text\": \"good\"}\n", row].concat();
             let strict = DataConfig { strict: true, ..DataConfig::default() };
@@ -401,6 +415,8 @@ mod tests {
             let said = first[0].to_string();
             assert!(said.starts_with(&format!("`r.jsonl`, line 2: {reason}")), "{said}");
         }
+        let (dropped, _) = read("cut.json", b"[\n{\"text\": \"x\"},\n{\"text\":");
+        assert_eq!(dropped.bad_rows, 1);
         let deep = [b"{\"text\": ".to_vec(), b"[".repeat(100_000)].concat();
         assert_eq!(read("r.jsonl", &deep).0.bad_rows, 1);
         let (dropped, documents) = read("latin1.txt", b"caf\xe9");

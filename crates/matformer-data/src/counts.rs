@@ -1,0 +1,120 @@
+//! What is counted while text is read.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// How many documents were left out, and why.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dropped {
+    /// Larger than `max_file_bytes`.
+    pub too_large: usize,
+    /// The same text as an earlier document; the one in train stays.
+    pub duplicate: usize,
+    /// No text at all.
+    pub empty: usize,
+    /// Rows and files that are no text: malformed, not UTF-8, without the field, null.
+    pub bad_rows: usize,
+}
+
+impl fmt::Display for Dropped {
+    /// `2 empty, 1 bad row`; `none` where nothing was left out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { too_large, duplicate, empty, bad_rows } = *self;
+        let mut first = true;
+        for (count, one, many) in [
+            (bad_rows, "bad row", "bad rows"),
+            (empty, "empty", "empty"),
+            (duplicate, "duplicate", "duplicates"),
+            (too_large, "too large", "too large"),
+        ] {
+            if count > 0 {
+                let comma = if first { "" } else { ", " };
+                write!(f, "{comma}{count} {}", if count == 1 { one } else { many })?;
+                first = false;
+            }
+        }
+        if first { f.write_str("none") } else { Ok(()) }
+    }
+}
+
+/// A row or a file that is no text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadRow {
+    /// The file.
+    pub file: String,
+    /// `line 17`, `row 17`; nothing for a file that is one document.
+    pub place: Option<String>,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl fmt::Display for BadRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`", self.file)?;
+        if let Some(place) = &self.place {
+            write!(f, ", {place}")?;
+        }
+        write!(f, ": {}", self.reason)
+    }
+}
+
+/// Of the files whose name leaves it open, how many were read as rows and how many as documents.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Taken {
+    /// Read row by row.
+    pub rows: Files,
+    /// Read as one document each.
+    pub documents: Files,
+}
+
+/// A number of files, and the first of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Files {
+    count: usize,
+    first: String,
+}
+
+impl Files {
+    /// Counts one more.
+    pub(crate) fn add(&mut self, label: &str) {
+        if self.count == 0 {
+            self.first = label.to_owned();
+        }
+        self.count += 1;
+    }
+}
+
+impl Taken {
+    /// What a person may want to know of it, if anything was open.
+    pub(crate) fn note(&self) -> Option<String> {
+        let part = |files: &Files, one: &str, many: &str| match files.count {
+            0 => None,
+            1 => Some(format!("1 {one} (`{}`)", files.first)),
+            count => Some(format!("{count} {many} (first `{}`)", files.first)),
+        };
+        let rows = part(&self.rows, "holds rows", "hold rows");
+        let documents = part(&self.documents, "is one document", "are one document each");
+        let said: Vec<String> = rows.into_iter().chain(documents).collect();
+        (!said.is_empty()).then(|| format!("files of JSON: {}", said.join(", ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_taken_for_what_is_said() {
+        let mut taken = Taken::default();
+        assert_eq!(taken.note(), None);
+        taken.documents.add("package.json");
+        assert_eq!(taken.note().unwrap(), "files of JSON: 1 is one document (`package.json`)");
+        taken.rows.add("a.json.gz");
+        taken.rows.add("b.json.gz");
+        let said = "files of JSON: 2 hold rows (first `a.json.gz`), 1 is one document \
+                    (`package.json`)";
+        assert_eq!(taken.note().unwrap(), said);
+    }
+}

@@ -1,0 +1,399 @@
+//! Rows in JSON: of each, the text in one field; what else a row holds need not be valid.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// Fields that an error names.
+const NAMED: usize = 5;
+
+/// How a file of JSON holds its documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// Every line is an object.
+    Lines,
+    /// Objects in one array, or one after the other, over any lines.
+    Objects,
+    /// The file is one document.
+    Whole,
+    /// An array of objects whose end is missing.
+    Cut,
+}
+
+impl Layout {
+    /// The layout of a file by its first line that is not blank, and whether more lines follow.
+    /// `None` where only the whole file can tell ([`Layout::of_all`]).
+    pub(crate) fn of_start(first: &[u8], more: bool) -> Option<Self> {
+        let first = first.trim_ascii();
+        let whole_line = values(first).is_ok_and(|values| values.len() == 1);
+        match first.first() {
+            Some(b'{') if whole_line && more => Some(Self::Lines),
+            Some(b'{' | b'[') => None,
+            _ => Some(Self::Whole),
+        }
+    }
+
+    /// The layout of a whole file. A file of a single object is a row where that has the field.
+    pub(crate) fn of_all(bytes: &[u8], field: &str) -> Self {
+        let objects = match objects(bytes) {
+            Ok(objects) => objects,
+            // Something is still open at the end, or before what would be the end of the array.
+            Err(at) if at + 1 >= bytes.trim_ascii_end().len() && begins_as_rows(bytes) => {
+                return Self::Cut;
+            }
+            Err(_) => return Self::Whole,
+        };
+        let object = |range: &Range<usize>| bytes.get(range.start) == Some(&b'{');
+        let rows = match &objects[..] {
+            [] => false,
+            [one] if !in_array(bytes) => text_of(&bytes[one.clone()], field).is_ok(),
+            all => all.iter().all(object),
+        };
+        if rows { Self::Objects } else { Self::Whole }
+    }
+}
+
+fn in_array(bytes: &[u8]) -> bool {
+    bytes.trim_ascii_start().first() == Some(&b'[')
+}
+
+/// Whether there is an array whose first element is an object.
+fn begins_as_rows(bytes: &[u8]) -> bool {
+    let inside = bytes.trim_ascii_start().strip_prefix(b"[").unwrap_or_default();
+    inside.trim_ascii_start().first() == Some(&b'{')
+}
+
+/// Where the elements of the array in `bytes` lie, or its values where there is no array.
+///
+/// # Errors
+/// The place in `bytes` from which on they are no such values.
+pub(crate) fn objects(bytes: &[u8]) -> Result<Vec<Range<usize>>, usize> {
+    if !in_array(bytes) {
+        return values(bytes);
+    }
+    let start = bytes.len() - bytes.trim_ascii_start().len() + 1;
+    let end = bytes.trim_ascii_end().len().saturating_sub(1);
+    match bytes.get(start..end) {
+        Some(inside) if bytes.get(end) == Some(&b']') => {
+            let moved = |range: Range<usize>| range.start + start..range.end + start;
+            values(inside)
+                .map(|values| values.into_iter().map(moved).collect())
+                .map_err(|at| at + start)
+        }
+        _ => Err(bytes.len()),
+    }
+}
+
+/// Where the values in `bytes` lie, with commas or white space between them. Brackets and quotes are
+/// paired; nothing else is checked.
+fn values(bytes: &[u8]) -> Result<Vec<Range<usize>>, usize> {
+    let mut found = Vec::new();
+    let (mut start, mut open, mut quoted, mut escaped) = (None, Vec::new(), false, false);
+    for (at, &byte) in bytes.iter().enumerate() {
+        let between = byte.is_ascii_whitespace() || byte == b',';
+        if quoted {
+            quoted = byte != b'"' || escaped;
+            escaped = byte == b'\\' && !escaped;
+        } else if open.is_empty() && between {
+            found.extend(start.take().map(|start| start..at));
+            continue;
+        } else {
+            match byte {
+                b'"' => quoted = true,
+                b'{' | b'[' => open.push(byte),
+                b'}' | b']' if open.pop() != Some(if byte == b'}' { b'{' } else { b'[' }) => {
+                    return Err(at);
+                }
+                _ => {}
+            }
+        }
+        start.get_or_insert(at);
+        // `}{` are two values.
+        if open.is_empty() && !quoted && matches!(byte, b'}' | b']') {
+            found.extend(start.take().map(|start| start..at + 1));
+        }
+    }
+    if quoted || !open.is_empty() {
+        return Err(bytes.len());
+    }
+    found.extend(start.map(|start| start..bytes.len()));
+    Ok(found)
+}
+
+/// The text in a field of a JSON object. Other fields may hold what JSON does not allow but is
+/// written all the same: `NaN`, numbers beyond all bounds, halves of surrogate pairs, bytes that are
+/// not UTF-8.
+///
+/// # Errors
+/// What the row is instead.
+pub(crate) fn text_of(row: &[u8], field: &str) -> Result<String, String> {
+    let read = |row: &[u8]| {
+        let mut json = serde_json::Deserializer::from_slice(row);
+        let text = Row { field }.deserialize(&mut json)?;
+        json.end().map(|()| text)
+    };
+    let found = read(row).or_else(|error| match without_nan(row) {
+        Cow::Owned(row) => read(&row),
+        Cow::Borrowed(_) => Err(error),
+    });
+    // A row's own line number would be taken for the file's.
+    let malformed = |error: serde_json::Error| {
+        let text = error.to_string();
+        let place = format!(" at line {} column {}", error.line(), error.column());
+        match text.strip_suffix(&place) {
+            Some(reason) => format!("not JSON: {reason} at column {}", error.column()),
+            None => format!("not JSON: {text}"),
+        }
+    };
+    found.map_err(malformed)?
+}
+
+/// `row` with `null` for the numbers that Python writes as words.
+fn without_nan(row: &[u8]) -> Cow<'_, [u8]> {
+    const WORDS: [&[u8]; 3] = [b"NaN", b"-Infinity", b"Infinity"];
+    let (mut out, mut rest) = (Vec::new(), row);
+    let (mut quoted, mut escaped) = (false, false);
+    let mut changed = false;
+    while let [byte, after @ ..] = rest {
+        let word = WORDS.iter().find(|word| !quoted && rest.starts_with(word));
+        if let Some(word) = word {
+            out.extend(b"null");
+            rest = &rest[word.len()..];
+            changed = true;
+            continue;
+        }
+        if *byte == b'"' && !escaped {
+            quoted = !quoted;
+        }
+        escaped = quoted && *byte == b'\\' && !escaped;
+        out.push(*byte);
+        rest = after;
+    }
+    if changed { Cow::Owned(out) } else { Cow::Borrowed(row) }
+}
+
+/// Reads a row: its text, or why it has none.
+struct Row<'a> {
+    field: &'a str,
+}
+
+impl<'de> DeserializeSeed<'de> for Row<'_> {
+    type Value = Result<String, String>;
+
+    fn deserialize<D: Deserializer<'de>>(self, row: D) -> Result<Self::Value, D::Error> {
+        let field = self.field;
+        Ok(match row.deserialize_any(Any { field: Some(field) })? {
+            Value::Object { text: Some(value), .. } => match *value {
+                Value::Text(text) => Ok(text),
+                other => Err(format!("`{field}` is {}, expected: a string", other.kind())),
+            },
+            Value::Object { text: None, known } => {
+                let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+                Err(format!("no field `{field}`, there are: {known}"))
+            }
+            other => Err(format!("{}, expected: an object", other.kind())),
+        })
+    }
+}
+
+/// A value, of which nothing but a text is kept.
+enum Value {
+    Text(String),
+    /// An object: what its field holds, and the names of its first fields.
+    Object {
+        text: Option<Box<Value>>,
+        known: Vec<String>,
+    },
+    Other(&'static str),
+}
+
+impl Value {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "a string",
+            Self::Object { .. } => "an object",
+            Self::Other(kind) => kind,
+        }
+    }
+}
+
+/// Reads any value; of an object the value of `field`.
+struct Any<'a> {
+    field: Option<&'a str>,
+}
+
+impl<'de> DeserializeSeed<'de> for Any<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<Value, D::Error> {
+        value.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Any<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::Text(text.to_owned()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Other("null"))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Value, E> {
+        Ok(Value::Other("a boolean"))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Value, E> {
+        Ok(Value::Other("a number"))
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Value, E> {
+        Ok(Value::Other("a number"))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Value, E> {
+        Ok(Value::Other("a number"))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Value::Other("a list"))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Value, A::Error> {
+        let (mut text, mut known) = (None, Vec::new());
+        while let Some(key) = object.next_key_seed(Key)? {
+            if self.field.is_some_and(|field| key == field.as_bytes()) {
+                text = Some(Box::new(object.next_value_seed(Any { field: None })?));
+                continue;
+            }
+            object.next_value::<IgnoredAny>()?;
+            if known.len() < NAMED {
+                known.push(String::from_utf8_lossy(&key).into_owned());
+            }
+        }
+        Ok(Value::Object { text, known })
+    }
+}
+
+/// The name of a field, whose bytes may be no text.
+struct Key;
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = Vec<u8>;
+
+    fn deserialize<D: Deserializer<'de>>(self, key: D) -> Result<Vec<u8>, D::Error> {
+        key.deserialize_bytes(self)
+    }
+}
+
+impl Visitor<'_> for Key {
+    type Value = Vec<u8>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a field")
+    }
+
+    fn visit_bytes<E>(self, name: &[u8]) -> Result<Vec<u8>, E> {
+        Ok(name.to_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_fields_of_a_row_need_not_be_valid() {
+        let deep = format!("{{\"a\": {}{}, \"text\": \"x\"}}", "[".repeat(999), "]".repeat(999));
+        let rows: [&[u8]; 9] = [
+            b"{\"loss\": NaN, \"text\": \"x\"}",
+            b"{\"text\": \"x\", \"min\": -Infinity, \"max\": Infinity}",
+            b"{\"n\": 1e999, \"text\": \"x\"}",
+            b"{\"n\": [123456789012345678901234567890], \"text\": \"x\"}",
+            b"{\"emoji\": \"\\ud83d\", \"text\": \"x\"}",
+            b"{\"author\": \"Andr\xe9\", \"text\": \"x\"}",
+            b"{\"Andr\xe9\": 1, \"\\ud83d\": 2, \"text\": \"x\"}",
+            b"{\"text\": \"first\", \"text\": \"x\"}",
+            deep.as_bytes(),
+        ];
+        for row in rows {
+            assert_eq!(text_of(row, "text").as_deref(), Ok("x"), "{}", row.escape_ascii());
+        }
+        // A text may spell these words.
+        let row = br#"{"a": NaN, "text": "NaN \"Infinity\" \\", "b": "-Infinity"}"#;
+        assert_eq!(text_of(row, "text").as_deref(), Ok("NaN \"Infinity\" \\"));
+    }
+
+    #[test]
+    fn a_row_without_its_text_says_why() {
+        for (row, reason) in [
+            (&b"{\"body\": \"x\", \"id\": 1}"[..], "no field `text`, there are: body, id"),
+            (b"{}", "no field `text`, there are: none"),
+            (b"{\"text\": 3}", "`text` is a number, expected: a string"),
+            (b"{\"text\": NaN}", "`text` is null, expected: a string"),
+            (b"{\"text\": {\"text\": 1}}", "`text` is an object, expected: a string"),
+            (b"{\"text\": [[]]}", "`text` is a list, expected: a string"),
+            (b"[\"text\"]", "a list, expected: an object"),
+            (b"\"text\"", "a string, expected: an object"),
+            (b"{\"text\": ", "not JSON: EOF while parsing a value at column 9"),
+            (b"{\"text\": \"x\"} y", "not JSON: trailing characters at column 15"),
+            (b"{\"text\": \"\\ud83d\"}", "not JSON: unexpected end of hex escape at column 17"),
+            (b"{\"text\": \"\xff\"}", "not JSON: invalid unicode code point at column 11"),
+        ] {
+            assert_eq!(text_of(row, "text"), Err(reason.into()), "{}", row.escape_ascii());
+        }
+    }
+
+    fn parts(bytes: &str) -> Result<Vec<&str>, usize> {
+        Ok(objects(bytes.as_bytes())?.into_iter().map(|range| &bytes[range]).collect())
+    }
+
+    #[test]
+    fn values_are_told_apart_by_brackets_and_quotes() {
+        assert_eq!(parts("[{\"a\": \"]}\\\"\"}, {\"b\": [1, {}]}\n]"), {
+            Ok(vec!["{\"a\": \"]}\\\"\"}", "{\"b\": [1, {}]}"])
+        });
+        assert_eq!(parts("{\n}\n{}{\"c\":NaN}"), Ok(vec!["{\n}", "{}", "{\"c\":NaN}"]));
+        assert_eq!(parts(" [ ] "), Ok(vec![]));
+        assert_eq!(parts("[1, \"x\",null]"), Ok(vec!["1", "\"x\"", "null"]));
+        for (text, at) in [("[{}, {\"a\": 1", 12), ("{\"a\": \"x", 8), ("{]", 1), ("[{}}]", 3)] {
+            assert_eq!(parts(text), Err(at), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_looks_like_rows_is_rows() {
+        let start = |line: &str, more| Layout::of_start(line.as_bytes(), more);
+        assert_eq!(start("{\"text\": \"a\"}", true), Some(Layout::Lines));
+        assert_eq!(start("{\"other\": NaN}", true), Some(Layout::Lines));
+        assert_eq!(start("{\"text\": \"a\"}", false), None);
+        assert_eq!(start("{", true), None);
+        assert_eq!(start("# notes", true), Some(Layout::Whole));
+        let all = |text: &str| Layout::of_all(text.as_bytes(), "text");
+        for rows in [
+            "[\n  {\"text\": \"a\"},\n  {\"text\": \"b\"}\n]",
+            "[{\"other\": 1}]",
+            "{\n\"text\": \"a\"\n}\n{\n\"text\": \"b\"\n}",
+            "{\"text\": \"a\", \"id\": NaN}",
+        ] {
+            assert_eq!(all(rows), Layout::Objects, "{rows}");
+        }
+        for whole in
+            ["{\n  \"name\": \"package\"\n}", "[1, 2]", "[]", "", "{ // a comment \"\n}", "[{}, 1]"]
+        {
+            assert_eq!(all(whole), Layout::Whole, "{whole}");
+        }
+        for cut in ["[{\"text\": \"a\"}, {\"te", "[{\"text\": \"a\"}", "[{\"text\": [1]"] {
+            assert_eq!(all(cut), Layout::Cut, "{cut}");
+        }
+    }
+}
