@@ -48,7 +48,11 @@ pub struct DataConfig {
     /// The largest share of rows and files that may be bad: malformed, not UTF-8, without `field`,
     /// null. They are skipped and counted. Default 0.01.
     pub max_bad_rows: f64,
-    /// Whether a single bad row is an error. Default false.
+    /// The largest share of the bytes of text that a given tokenizer may lose: by lower-casing,
+    /// normalising, or characters that it does not know. Default 0.001.
+    pub max_lost_bytes: f64,
+    /// Whether a single bad row, or a document that a given tokenizer does not give back as it was,
+    /// is an error. Default false.
     pub strict: bool,
     /// Keys the split and the sample that the tokenizer is trained on. Default 0.
     pub seed: u64,
@@ -65,6 +69,7 @@ impl Default for DataConfig {
             tokenizer: None,
             max_file_bytes: None,
             max_bad_rows: 0.01,
+            max_lost_bytes: 0.001,
             strict: false,
             seed: 0,
         }
@@ -101,6 +106,9 @@ impl DataConfig {
         }
         if !(0.0..=1.0).contains(&self.max_bad_rows) {
             return wrong("max_bad_rows", self.max_bad_rows.to_string(), "a share from 0 to 1");
+        }
+        if !(0.0..=1.0).contains(&self.max_lost_bytes) {
+            return wrong("max_lost_bytes", self.max_lost_bytes.to_string(), "a share from 0 to 1");
         }
         if self.tokenizer.is_none() && self.vocab_size < MIN_VOCAB_SIZE {
             return wrong(
@@ -150,6 +158,7 @@ mod tests {
         assert_eq!(key(DataConfig { held_out: f64::NAN, ..own(&["b"]) }), "held_out");
         assert_eq!(key(DataConfig { max_bad_rows: 1.5, ..own(&["b"]) }), "max_bad_rows");
         assert_eq!(key(DataConfig { max_bad_rows: f64::NAN, ..own(&["b"]) }), "max_bad_rows");
+        assert_eq!(key(DataConfig { max_lost_bytes: -0.1, ..own(&["b"]) }), "max_lost_bytes");
         assert_eq!(key(DataConfig { vocab_size: 256, ..own(&["b"]) }), "vocab_size");
         assert_eq!(key(DataConfig { field: String::new(), ..own(&["b"]) }), "field");
         own(&["b"]).validate().unwrap();

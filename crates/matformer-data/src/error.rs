@@ -1,8 +1,8 @@
 //! What can go wrong between a file of text or images and a batch.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::{BadRow, Dropped, Hash, PassedOver};
+use crate::{BadRow, Dropped, Hash, Lost, PassedOver};
 
 /// The crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -192,13 +192,19 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// A tokenizer does not give a document back as it was.
-    #[error("tokenizer `{}` does not give document `{document}` back as it was", path.display())]
+    /// A tokenizer loses more of the text than it may.
+    #[error("{}", lossy(path, lost, *documents, *bytes, *allowed))]
     Lossy {
         /// Its file.
         path: PathBuf,
-        /// The document.
-        document: String,
+        /// What it does not give back.
+        lost: Lost,
+        /// Documents in both splits.
+        documents: usize,
+        /// Bytes of text in both splits.
+        bytes: usize,
+        /// The share of the bytes that may be lost.
+        allowed: f64,
     },
     /// A token shard is malformed.
     #[error("token shard `{}`: {fault}", path.display())]
@@ -442,7 +448,9 @@ impl Error {
                     .into()
             }
             Self::Lossy { .. } => {
-                "use a byte-level tokenizer, or remove `data.tokenizer` to train one".into()
+                "use a byte-level tokenizer, remove `data.tokenizer` to train one, or raise \
+                 `data.max_lost_bytes`"
+                    .into()
             }
             Self::Shard { path, .. } | Self::Documents { path, .. } => {
                 let folder = path.parent().unwrap_or(path);
@@ -485,6 +493,18 @@ fn empty_split(split: &str, documents: usize, dropped: &Dropped) -> String {
             format!("no document is left for `{split}` out of {documents}; dropped: {dropped}")
         }
     }
+}
+
+/// The message of [`Error::Lossy`].
+fn lossy(path: &Path, lost: &Lost, documents: usize, bytes: usize, allowed: f64) -> String {
+    let first = lost.first.as_deref().unwrap_or_default();
+    format!(
+        "tokenizer `{}` loses {} of {bytes} bytes of text, in {} of {documents} documents (first \
+         `{first}`); `data.max_lost_bytes` allows a share of {allowed}",
+        path.display(),
+        lost.bytes,
+        lost.documents
+    )
 }
 
 /// The message of [`Error::BadRows`], with the first of them below it.

@@ -70,6 +70,11 @@ impl HeldOut {
         &self.documents
     }
 
+    /// The shard that they lie in.
+    pub fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
     /// Targets in all documents; separators are not among them.
     pub fn tokens(&self) -> usize {
         self.documents.iter().map(|document| document.tokens).sum()
@@ -88,8 +93,9 @@ impl HeldOut {
     /// The smallest number of documents, spread evenly over the list, whose beginnings hold
     /// `tokens` tokens; all there is where they hold fewer. Of one document it takes at most a
     /// 32nd of the tokens or 1,024, whichever is more (more only where the documents are too few),
-    /// so that no long one stands for all. The same list and number give the same part. `tokenizer`
-    /// counts the bytes of a beginning.
+    /// so that no long one stands for all. The same list and number give the same part. A beginning
+    /// ends with a whole character, up to a few tokens earlier than that; `tokenizer` says where, and
+    /// counts its bytes.
     ///
     /// # Errors
     /// As [`Tokenizer::decode`].
@@ -100,9 +106,9 @@ impl HeldOut {
         let mut documents = Vec::new();
         for (mut document, kept) in self.documents.into_iter().zip(kept) {
             if kept < document.tokens {
-                document.tokens = kept;
                 let text: Vec<u32> = self.shard.iter(document.text()).collect();
-                document.bytes = tokenizer.decode(&text)?.len();
+                document.tokens = tokenizer.whole_characters(&text, kept)?;
+                document.bytes = tokenizer.decode(&text[..document.tokens])?.len();
             }
             documents.push(document);
         }
@@ -255,24 +261,29 @@ mod tests {
     }
 
     #[test]
-    fn a_beginning_counts_its_own_bytes() {
+    fn a_beginning_ends_with_a_whole_character_and_counts_its_own_bytes() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("a.txt"), "aé ".repeat(3000)).unwrap();
+        std::fs::write(folder.path().join("a.txt"), "é🦀 ".repeat(3000)).unwrap();
         std::fs::write(folder.path().join("b.txt"), "b ".repeat(3000)).unwrap();
         let config = crate::DataConfig {
             paths: vec![folder.path().into()],
-            vocab_size: 260,
+            vocab_size: 257,
             held_out: 0.5,
             ..crate::DataConfig::default()
         };
         let prepared = crate::prepare(&config, &folder.path().join("cache"), &mut |_| {}).unwrap();
-        let (whole, part) =
-            (prepared.held_out().unwrap(), prepared.held_out_part(Some(500)).unwrap());
-        assert!(whole.is_whole() && !part.is_whole());
-        assert_eq!(part.tokens(), 500);
-        let texts = part.texts(&prepared.tokenizer().unwrap()).unwrap();
-        assert_eq!(part.bytes(), texts.concat().len());
-        assert!(whole.texts(&prepared.tokenizer().unwrap()).unwrap()[0].starts_with(&texts[0]));
+        let tokenizer = prepared.tokenizer().unwrap();
+        let whole = prepared.held_out().unwrap();
+        assert!(whole.is_whole());
+        let text = &whole.texts(&tokenizer).unwrap()[0];
+        // Every token is a byte, so wherever a character ends a part can end.
+        for asked in 493..=500 {
+            let part = prepared.held_out_part(Some(asked)).unwrap();
+            let texts = part.texts(&tokenizer).unwrap();
+            assert!(!part.is_whole() && text.starts_with(&texts[0]), "{asked}");
+            let ends = (0..=asked).rev().find(|at| text.is_char_boundary(*at)).unwrap();
+            assert_eq!((part.tokens(), part.bytes(), texts[0].len()), (ends, ends, ends));
+        }
         assert!(prepared.held_out_part(None).unwrap().is_whole());
         assert!(prepared.held_out_part(Some(usize::MAX)).unwrap().is_whole());
     }

@@ -24,6 +24,7 @@ mod progress;
 mod reader;
 mod shard;
 mod source;
+mod special;
 mod tokenizer;
 mod tokenizer_source;
 mod walk;
@@ -43,7 +44,7 @@ pub use images::{
     ImageSummary, MAX_IMAGE_PIXELS, MAX_IMAGE_SIZE, PreparedImages, SetFault, Skipped,
     SkippedImage, SplitImages, prepare_images, spread,
 };
-pub use prepare::{Prepared, SplitSize, Summary, prepare, prepare_into};
+pub use prepare::{Lost, Prepared, SplitSize, Summary, prepare, prepare_into};
 pub use progress::{Progress, Stage};
 pub use reader::Document;
 pub use shard::{DocumentSpan, Shard};

@@ -20,14 +20,15 @@ use crate::{
 };
 
 /// Goes into the key: a folder of another version is never reused.
-const FORMAT_VERSION: u32 = 2;
+const FORMAT_VERSION: u32 = 3;
 /// Written last before the folder is published.
 const SUMMARY: &str = "summary.json";
 const BYTE_COUNTS: &str = "train.bytes.json";
 /// What every prepared folder has.
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     SUMMARY,
     TOKENIZER_FILE,
+    TOKENIZER_CONFIG_FILE,
     "train.bin",
     "train.docs.jsonl",
     BYTE_COUNTS,
@@ -68,6 +69,38 @@ pub struct Summary {
     pub held_out: SplitSize,
     /// What was left out.
     pub dropped: Dropped,
+    /// What the tokenizer does not give back; nothing for one that was trained here.
+    pub lost: Lost,
+}
+
+/// Text that a tokenizer does not give back as it was.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lost {
+    /// Documents that come back otherwise.
+    pub documents: usize,
+    /// Bytes of them that do not come back, or bytes that come in addition if these are more.
+    pub bytes: usize,
+    /// The name of the first of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first: Option<String>,
+}
+
+impl Lost {
+    /// Compares a document with what its tokens give.
+    fn compare(&mut self, document: &Document, decoded: &str) {
+        if document.text == decoded {
+            return;
+        }
+        // By how often each byte occurs: whatever else a tokenizer does, it keeps the order.
+        let mut missing = [0_i64; 256];
+        document.text.bytes().for_each(|byte| missing[usize::from(byte)] += 1);
+        decoded.bytes().for_each(|byte| missing[usize::from(byte)] -= 1);
+        let sum = |sign: i64| missing.iter().map(|count| (sign * count).max(0)).sum::<i64>();
+        self.bytes += sum(1).max(sum(-1)) as usize;
+        self.documents += 1;
+        self.first.get_or_insert_with(|| document.name.clone());
+    }
 }
 
 /// A folder with `tokenizer.json`, `train.bin`, `held_out.bin`, their lists of documents, and
@@ -91,7 +124,7 @@ pub struct Prepared {
 ///
 /// # Errors
 /// As [`Documents::read`], [`Tokenizer::train`] and [`Tokenizer::load`]; [`Error::NoTokenizer`];
-/// [`Error::Lossy`] for a given tokenizer that does not decode a held-out document to its text;
+/// [`Error::Lossy`] for a given tokenizer that loses more of the text than `config` allows;
 /// [`Error::File`] for files that cannot be written.
 pub fn prepare(
     config: &DataConfig,
@@ -132,15 +165,21 @@ pub fn prepare_into(
     let dir = folder.join(name);
     cache::enter(folder)?;
     let scratch = fs::scratch_dir(&dir)?;
-    let tokenizer = match given {
-        Some(tokenizer) => copy(&tokenizer, scratch.path())?,
+    let (tokenizer, allowed) = match given {
+        Some(tokenizer) => {
+            copy(&tokenizer, scratch.path())?;
+            (tokenizer, Some(if config.strict { 0.0 } else { config.max_lost_bytes }))
+        }
         None => {
             let total = size(&documents.train);
             progress(Progress { stage: Stage::Tokenizer, done: 0, total });
-            Tokenizer::train(&documents.train, config.vocab_size, config.seed, scratch.path())?
+            let (train, folder) = (&documents.train, scratch.path());
+            let trained = Tokenizer::train(train, config.vocab_size, config.seed, folder)?;
+            (trained.at(dir.join(TOKENIZER_FILE)), None)
         }
     };
-    write(&documents, &tokenizer, scratch.path(), progress)?;
+    let mut writer = Writer { tokenizer: &tokenizer, allowed, folder: scratch.path(), progress };
+    writer.write(&documents)?;
     cache::publish(scratch.path(), &dir, &FILES)?;
     Ok(Prepared { reused: false, notes: documents.notes, ..Prepared::open(&dir)? })
 }
@@ -173,7 +212,7 @@ impl Prepared {
         self.dir.join(TOKENIZER_FILE)
     }
 
-    /// The path of the `tokenizer_config.json` beside it; a given tokenizer may come without one.
+    /// The path of the `tokenizer_config.json` beside it.
     pub fn tokenizer_config_path(&self) -> PathBuf {
         self.dir.join(TOKENIZER_CONFIG_FILE)
     }
@@ -228,10 +267,7 @@ fn key(config: &DataConfig, documents: &Documents, tokenizer: Option<&Tokenizer>
     let mut hasher = Hasher::default();
     hasher.part(FORMAT_VERSION.to_le_bytes());
     match tokenizer {
-        Some(tokenizer) => {
-            let special = (tokenizer.bos(), tokenizer.eos(), tokenizer.pad());
-            hasher.part(tokenizer.hash().as_bytes()).part(format!("{special:?}"))
-        }
+        Some(tokenizer) => hasher.part(tokenizer.hash().as_bytes()).part(tokenizer.config()),
         None => hasher.part(config.vocab_size.to_le_bytes()).part(config.seed.to_le_bytes()),
     };
     hash_documents(&mut hasher, documents);
@@ -251,72 +287,87 @@ fn hash_documents(hasher: &mut Hasher, documents: &Documents) {
     }
 }
 
-/// Takes over a given tokenizer, with the configuration beside it where there is one.
-fn copy(tokenizer: &Tokenizer, folder: &Path) -> Result<Tokenizer> {
-    let path = folder.join(TOKENIZER_FILE);
-    fs::write_atomic(&path, &fs::read(tokenizer.path())?)?;
-    let config = tokenizer.path().with_file_name(TOKENIZER_CONFIG_FILE);
-    if config.is_file() {
-        fs::write_atomic(folder.join(TOKENIZER_CONFIG_FILE), &fs::read(config)?)?;
-    }
-    Tokenizer::load(&path)
+/// Takes over a given tokenizer, with its configuration.
+fn copy(tokenizer: &Tokenizer, folder: &Path) -> Result<()> {
+    fs::write_atomic(folder.join(TOKENIZER_FILE), &fs::read(tokenizer.path())?)?;
+    fs::write_atomic(folder.join(TOKENIZER_CONFIG_FILE), tokenizer.config().as_bytes())?;
+    Ok(())
 }
 
-/// Writes everything but the tokenizer.
-fn write(
-    documents: &Documents,
-    tokenizer: &Tokenizer,
-    folder: &Path,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<()> {
-    let total = size(&documents.train) + size(&documents.held_out);
-    let mut done = 0;
-    let mut report = |bytes: usize| {
-        done += bytes;
-        progress(Progress { stage: Stage::Encode, done, total });
-    };
-    report(0);
-    let train = encode(&documents.train, tokenizer, &folder.join("train.bin"), &mut report)?;
-    let held_out_path = folder.join("held_out.bin");
-    let held_out = encode(&documents.held_out, tokenizer, &held_out_path, &mut report)?;
-    let decoded = HeldOut::new(Shard::open(&held_out_path)?)?.texts(tokenizer)?;
-    if let Some((document, _)) =
-        documents.held_out.iter().zip(decoded).find(|(document, text)| document.text != *text)
-    {
-        return Err(Error::Lossy {
-            path: tokenizer.path().into(),
-            document: document.name.clone(),
-        });
-    }
-    let counts = ByteCounts::of(documents.train.iter().map(|document| document.text.as_str()));
-    write_json(&folder.join(BYTE_COUNTS), &counts)?;
-    let mut hasher = Hasher::default();
-    hasher.part(tokenizer.hash().as_bytes());
-    hash_documents(&mut hasher, documents);
-    let summary = Summary {
-        format_version: FORMAT_VERSION,
-        data_hash: hasher.finish(),
-        tokenizer_hash: tokenizer.hash(),
-        vocab_size: tokenizer.vocab_size(),
-        train,
-        held_out,
-        dropped: documents.dropped,
-    };
-    write_json(&folder.join(SUMMARY), &summary)
+/// Writes everything but the tokenizer into a folder.
+struct Writer<'a> {
+    tokenizer: &'a Tokenizer,
+    /// The share of the text that a given tokenizer may lose. One that was trained here loses none.
+    allowed: Option<f64>,
+    folder: &'a Path,
+    progress: &'a mut dyn FnMut(Progress),
 }
 
-/// Encodes one split into a shard: each document as the separator and its tokens.
+impl Writer<'_> {
+    fn write(&mut self, documents: &Documents) -> Result<()> {
+        let Documents { train, held_out, dropped, .. } = documents;
+        let tokenizer = self.tokenizer;
+        let (total, mut done) = (size(train) + size(held_out), 0);
+        (self.progress)(Progress { stage: Stage::Encode, done, total });
+        let mut report = |bytes: usize| {
+            done += bytes;
+            (self.progress)(Progress { stage: Stage::Encode, done, total });
+        };
+        let mut lost = self.allowed.map(|_| Lost::default());
+        let mut split = |documents, file: &str| {
+            encode(documents, tokenizer, &self.folder.join(file), lost.as_mut(), &mut report)
+        };
+        let sizes = (split(train, "train.bin")?, split(held_out, "held_out.bin")?);
+        let lost = lost.unwrap_or_default();
+        let allowed = self.allowed.unwrap_or(1.0);
+        if lost.bytes as f64 > allowed * total as f64 || allowed == 0.0 && lost.documents > 0 {
+            let documents = train.len() + held_out.len();
+            let path = tokenizer.path().into();
+            return Err(Error::Lossy { path, lost, documents, bytes: total, allowed });
+        }
+        let counts = ByteCounts::of(train.iter().map(|document| document.text.as_str()));
+        write_json(&self.folder.join(BYTE_COUNTS), &counts)?;
+        let mut hasher = Hasher::default();
+        // Where documents begin and end is part of the data.
+        let separators = [tokenizer.bos(), tokenizer.eos()].map(u32::to_le_bytes);
+        hasher.part(tokenizer.hash().as_bytes()).part(separators.concat());
+        hash_documents(&mut hasher, documents);
+        let summary = Summary {
+            format_version: FORMAT_VERSION,
+            data_hash: hasher.finish(),
+            tokenizer_hash: tokenizer.hash(),
+            vocab_size: tokenizer.vocab_size(),
+            train: sizes.0,
+            held_out: sizes.1,
+            dropped: *dropped,
+            lost,
+        };
+        write_json(&self.folder.join(SUMMARY), &summary)
+    }
+}
+
+/// Encodes one split into a shard: each document begins with the begin token and ends with the end
+/// token. Where they are the same, one stands between two documents. What does not come back is
+/// counted in `lost`.
 fn encode(
     documents: &[Document],
     tokenizer: &Tokenizer,
     path: &Path,
+    mut lost: Option<&mut Lost>,
     report: &mut dyn FnMut(usize),
 ) -> Result<SplitSize> {
+    let (bos, eos) = (tokenizer.bos(), tokenizer.eos());
     let (mut tokens, mut spans) = (Vec::new(), Vec::new());
     let mut size = SplitSize { documents: documents.len(), ..SplitSize::default() };
     for chunk in chunks(documents, CHUNK) {
         let texts: Vec<&str> = chunk.iter().map(|document| document.text.as_str()).collect();
-        for (document, encoded) in chunk.iter().zip(tokenizer.encode_batch(&texts)?) {
+        let encoded = tokenizer.encode_batch(&texts)?;
+        if let Some(lost) = &mut lost {
+            let lists: Vec<&[u32]> = encoded.iter().map(Vec::as_slice).collect();
+            let decoded = tokenizer.decode_batch(&lists)?;
+            chunk.iter().zip(&decoded).for_each(|(document, text)| lost.compare(document, text));
+        }
+        for (document, encoded) in chunk.iter().zip(encoded) {
             spans.push(DocumentSpan {
                 name: document.name.clone(),
                 start: tokens.len(),
@@ -325,10 +376,16 @@ fn encode(
             });
             size.tokens += encoded.len();
             size.bytes += document.text.len();
-            tokens.push(tokenizer.bos());
+            tokens.push(bos);
             tokens.extend(encoded);
+            if eos != bos {
+                tokens.push(eos);
+            }
         }
         report(texts.iter().map(|text| text.len()).sum());
+    }
+    if eos == bos {
+        tokens.push(eos);
     }
     Shard::write(path, &tokens, tokenizer.hash(), tokenizer.vocab_size())?;
     Shard::write_documents(path, &spans)?;

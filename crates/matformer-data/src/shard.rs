@@ -39,23 +39,23 @@ pub struct Shard {
     tokenizer: Hash,
 }
 
-/// Where a document lies in its shard: the separator at `start`, then `tokens` tokens of `bytes`
-/// bytes of text.
+/// Where a document lies in its shard: the begin token at `start`, then `tokens` tokens of `bytes`
+/// bytes of text, then the end token, which may be the begin token of the next document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DocumentSpan {
     /// The document's name.
     pub name: String,
-    /// Position of the separator in front of it.
+    /// Position of the begin token in front of it.
     pub start: usize,
-    /// Tokens of its text, without the separator.
+    /// Tokens of its text, without begin and end token.
     pub tokens: usize,
     /// Bytes of its text.
     pub bytes: usize,
 }
 
 impl DocumentSpan {
-    /// The tokens of the text, without the separator.
+    /// The tokens of the text, without begin and end token.
     pub fn text(&self) -> Range<usize> {
         self.start + 1..self.start + 1 + self.tokens
     }
@@ -126,7 +126,7 @@ impl Shard {
         Ok(fs::write_atomic(path, &bytes)?)
     }
 
-    /// The number of tokens, separators included.
+    /// The number of tokens, begin and end tokens included.
     pub fn len(&self) -> usize {
         self.tokens
     }
@@ -162,20 +162,23 @@ impl Shard {
         let wrong = |line, reason| Error::Documents { path: path.clone(), line, reason };
         let mut documents = Vec::new();
         let mut end = 0_usize;
+        // Between two documents, and behind the last, lies an end token, or none.
+        let follows = |end: usize, start| start == end || start == end.saturating_add(1);
         for (index, row) in fs::read_to_string(&path)?.lines().enumerate() {
             let line = index + 1;
             let document: DocumentSpan =
                 serde_json::from_str(row).map_err(|error| wrong(line, error.to_string()))?;
-            if document.start != end {
+            if !follows(end, document.start) || index == 0 && document.start != 0 {
                 return Err(wrong(line, format!("starts at {}, expected: {end}", document.start)));
             }
-            end = end
+            end = document
+                .start
                 .checked_add(1)
                 .and_then(|end| end.checked_add(document.tokens))
                 .unwrap_or(usize::MAX);
             documents.push(document);
         }
-        if end != self.tokens {
+        if !follows(end, self.tokens) {
             let reason = format!("documents end at token {end}, expected: {}", self.tokens);
             return Err(wrong(documents.len(), reason));
         }

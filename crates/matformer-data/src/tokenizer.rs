@@ -4,11 +4,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use matformer_core::{fs, rng};
-use serde_json::{Value, json};
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, TokenizerBuilder};
 
+use crate::special::{self, Special};
 use crate::{Document, Error, Hash, Result};
 
 /// The token that begins a text, ends one, and separates documents; id 0 in the tokenizers that we
@@ -24,15 +24,17 @@ pub const TOKENIZER_FILE: &str = "tokenizer.json";
 /// The name of the file that Hugging Face transformers reads beside it.
 pub const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 
-/// A tokenizer with its separator and the hash of its file.
+/// A tokenizer with its begin, end and padding tokens and the hash of its file.
 ///
-/// Text is data: the separator's spelling inside a text is encoded as ordinary text, never as the
-/// separator.
+/// Text is data: the spelling of a control token inside a text is encoded as ordinary text, never as
+/// that token.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     path: PathBuf,
     hash: Hash,
+    config: String,
+    vocab_size: usize,
     bos: u32,
     eos: u32,
     pad: Option<u32>,
@@ -50,8 +52,8 @@ pub struct TokenSpan {
 
 impl Tokenizer {
     /// Loads a `tokenizer.json`. Its begin, end and padding tokens are those of the
-    /// `tokenizer_config.json` beside it. Without an end token there, it is [`END_OF_TEXT`]; without
-    /// a begin token, that is the end token.
+    /// `tokenizer_config.json` beside it, or else of the `special_tokens_map.json`. Without an end
+    /// token there, it is [`END_OF_TEXT`]; without a begin token, that is the end token.
     ///
     /// # Errors
     /// [`Error::File`] if it cannot be read, [`Error::Tokenizer`] if it is not a tokenizer or has
@@ -63,21 +65,20 @@ impl Tokenizer {
             tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| wrong(error.to_string()))?;
         // A file may ask for padding or truncation of its own; a text is encoded whole.
         inner.with_truncation(None).map_err(|error| wrong(error.to_string()))?.with_padding(None);
-        inner.set_encode_special_tokens(true);
-        let config = path.with_file_name(TOKENIZER_CONFIG_FILE);
-        let config: Value = if config.is_file() {
-            serde_json::from_slice(&fs::read(&config)?)
-                .map_err(|error| Error::Tokenizer { path: config, reason: error.to_string() })?
-        } else {
-            Value::Null
-        };
+        let Special { config, bos, eos, pad } = Special::beside(path)?;
         let id = |token: &str| {
             inner.token_to_id(token).ok_or_else(|| wrong(format!("has no token `{token}`")))
         };
-        let eos = id(special(&config, "eos_token").unwrap_or(END_OF_TEXT))?;
-        let bos = special(&config, "bos_token").map_or(Ok(eos), id)?;
-        let pad = special(&config, "pad_token").and_then(|token| inner.token_to_id(token));
-        Ok(Self { hash: Hash::of(&bytes), path: path.into(), inner, bos, eos, pad })
+        let eos = id(&eos)?;
+        let bos = bos.as_deref().map_or(Ok(eos), id)?;
+        let pad = pad.and_then(|token| inner.token_to_id(&token));
+        let control: Vec<u32> = [bos, eos].into_iter().chain(pad).collect();
+        special::spell_as_text(&mut inner, &control).map_err(|error| wrong(error.to_string()))?;
+        // Ids may have holes: a model needs a row up to the largest.
+        let largest = inner.get_vocab(true).into_values().max();
+        let vocab_size = largest.map_or(0, |id| id as usize + 1);
+        let hash = Hash::of(&bytes);
+        Ok(Self { inner, path: path.into(), hash, config, vocab_size, bos, eos, pad })
     }
 
     /// Trains a byte-level BPE vocabulary of `vocab_size` tokens on `documents` and writes
@@ -97,14 +98,7 @@ impl Tokenizer {
         let json = train(documents, vocab_size, seed)
             .map_err(|error| Error::Tokenizer { path: path.clone(), reason: error.to_string() })?;
         fs::write_atomic(&path, json.as_bytes())?;
-        let config = json!({
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": END_OF_TEXT,
-            "eos_token": END_OF_TEXT,
-            "pad_token": END_OF_TEXT,
-            "clean_up_tokenization_spaces": false,
-        });
-        fs::write_atomic(folder.join(TOKENIZER_CONFIG_FILE), format!("{config:#}\n").as_bytes())?;
+        fs::write_atomic(folder.join(TOKENIZER_CONFIG_FILE), special::of_trained().as_bytes())?;
         Self::load(&path)
     }
 
@@ -140,8 +134,15 @@ impl Tokenizer {
         Ok(encodings.iter().map(|encoding| encoding.get_ids().to_vec()).collect())
     }
 
-    /// The text of `tokens`. Begin and end tokens are spelt out; bytes that are no UTF-8 become
-    /// U+FFFD.
+    /// The texts of many lists of tokens, on all cores, as [`Tokenizer::decode`] gives them.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::decode`].
+    pub fn decode_batch(&self, lists: &[&[u32]]) -> Result<Vec<String>> {
+        self.inner.decode_batch(lists, false).map_err(|error| self.failed(error))
+    }
+
+    /// The text of `tokens`. Control tokens are spelt out; bytes that are no UTF-8 become U+FFFD.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if the tokenizer cannot decode them.
@@ -149,14 +150,52 @@ impl Tokenizer {
         self.inner.decode(tokens, false).map_err(|error| self.failed(error))
     }
 
+    /// The text that `tokens` add to that of `prompt`, without control tokens. What a token stands
+    /// for may depend on the tokens before it: some tokenizers drop the space in front of a text.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::decode`].
+    pub fn continuation(&self, prompt: &[u32], tokens: &[u32]) -> Result<String> {
+        let text =
+            |tokens: &[u32]| self.inner.decode(tokens, true).map_err(|error| self.failed(error));
+        let (before, whole) = (text(prompt)?, text(&[prompt, tokens].concat())?);
+        match whole.strip_prefix(&before) {
+            Some(added) => Ok(added.to_owned()),
+            None => text(tokens),
+        }
+    }
+
+    /// How many of `tokens` to keep so that no character is cut in the middle, at most `most`.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::decode`].
+    pub fn whole_characters(&self, tokens: &[u32], most: usize) -> Result<usize> {
+        /// No character has more tokens.
+        const LONGEST: usize = 8;
+        if most >= tokens.len() {
+            return Ok(tokens.len());
+        }
+        let whole = self.decode(&tokens[..tokens.len().min(most + LONGEST)])?;
+        let mut longer = self.decode(&tokens[..most + 1])?;
+        for kept in (most.saturating_sub(LONGEST)..=most).rev() {
+            let text = self.decode(&tokens[..kept])?;
+            // A text may hold U+FFFD itself: it is whole where the next token adds something.
+            if whole.starts_with(&text) && !(text.ends_with('\u{fffd}') && text == longer) {
+                return Ok(kept);
+            }
+            longer = text;
+        }
+        Ok(most)
+    }
+
     /// How the vocabulary spells token `id` (`Ġfn` for ` fn`), or `None` outside the vocabulary.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
     }
 
-    /// The number of tokens, with the added ones.
+    /// The largest id plus one: the rows that a model's embedding needs.
     pub fn vocab_size(&self) -> usize {
-        self.inner.get_vocab_size(true)
+        self.vocab_size
     }
 
     /// The token that begins a text: the first input of every document.
@@ -179,6 +218,16 @@ impl Tokenizer {
         self.hash
     }
 
+    /// What `tokenizer_config.json` says, or says where the end token is known from elsewhere.
+    pub(crate) fn config(&self) -> &str {
+        &self.config
+    }
+
+    /// The same tokenizer, whose file will be at `path`.
+    pub(crate) fn at(self, path: PathBuf) -> Self {
+        Self { path, ..self }
+    }
+
     /// The file that it was loaded from.
     pub fn path(&self) -> &Path {
         &self.path
@@ -187,12 +236,6 @@ impl Tokenizer {
     fn failed(&self, error: tokenizers::Error) -> Error {
         Error::Tokenizer { path: self.path.clone(), reason: error.to_string() }
     }
-}
-
-/// A special token of `tokenizer_config.json`: a string, or an object with `content`.
-fn special<'a>(config: &'a Value, key: &str) -> Option<&'a str> {
-    let token = config.get(key)?;
-    token.as_str().or_else(|| token.get("content")?.as_str())
 }
 
 /// The `tokenizer.json` of a vocabulary trained on a sample of `documents`.
@@ -238,6 +281,7 @@ fn sample(documents: &[Document], seed: u64, limit: usize) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -335,6 +379,34 @@ mod tests {
         assert!(load("{").is_err());
         std::fs::write(tokenizer.path(), "{}").unwrap();
         assert!(matches!(load("{}"), Err(Error::Tokenizer { .. })));
+    }
+
+    #[test]
+    fn a_vocabulary_is_as_large_as_its_largest_id() {
+        let (_folder, tokenizer) = trained(320);
+        let mut json: Value = serde_json::from_slice(&fs::read(tokenizer.path()).unwrap()).unwrap();
+        let vocab = json["model"]["vocab"].as_object_mut().unwrap();
+        // No merge makes it: the hole is above all ids that a text can have.
+        vocab.insert("unused".into(), json!(400));
+        std::fs::write(tokenizer.path(), json.to_string()).unwrap();
+        let holed = Tokenizer::load(tokenizer.path()).unwrap();
+        assert_eq!(holed.vocab_size(), 401);
+        assert_eq!(holed.token(399), None);
+    }
+
+    #[test]
+    fn no_character_is_cut() {
+        let (_folder, tokenizer) = trained(257);
+        let tokens = tokenizer.encode("aé🦀").unwrap();
+        assert_eq!(tokens.len(), 7);
+        let kept = |most| tokenizer.whole_characters(&tokens, most).unwrap();
+        assert_eq!([0, 1, 2, 3, 4, 5, 6, 7, 8].map(kept), [0, 1, 1, 3, 3, 3, 3, 7, 7]);
+        // A text may hold what a cut character looks like.
+        let tokens = tokenizer.encode("\u{fffd}\u{fffd}").unwrap();
+        assert_eq!(
+            [2, 3, 5].map(|most| tokenizer.whole_characters(&tokens, most).unwrap()),
+            [0, 3, 3]
+        );
     }
 
     #[test]

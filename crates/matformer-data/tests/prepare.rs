@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use matformer_data::{
-    BatchShape, Batches, DataConfig, Error, Prepared, Stage, TOKENIZER_FILE, Tokenizer, prepare,
+    BatchShape, Batches, DataConfig, Error, Lost, Prepared, Stage, TOKENIZER_FILE, Tokenizer,
+    prepare,
 };
+use serde_json::{Value, json};
 
 /// Forty documents with odd characters among them.
 fn corpus(root: &Path) -> DataConfig {
@@ -36,9 +38,12 @@ fn text_comes_back_from_the_shards() {
     }
     let train = prepared.train().unwrap();
     let summary = prepared.summary.train;
-    assert_eq!(train.len(), summary.tokens + summary.documents);
-    let separators = train.iter(0..train.len()).filter(|&token| token == tokenizer.bos()).count();
-    assert_eq!(separators, summary.documents);
+    // One separator in front of each document, and one behind the last.
+    assert_eq!(train.len(), summary.tokens + summary.documents + 1);
+    let tokens: Vec<u32> = train.iter(0..train.len()).collect();
+    let separators = tokens.iter().filter(|token| **token == tokenizer.eos()).count();
+    assert_eq!(separators, summary.documents + 1);
+    assert_eq!(tokens.last(), Some(&tokenizer.eos()));
 
     let baselines = prepared.baselines(&held_out).unwrap();
     assert!((3.0..6.0).contains(&baselines.byte_unigram), "{baselines:?}");
@@ -117,16 +122,174 @@ fn a_given_tokenizer_is_taken_over_unless_it_loses_text() {
     // Where the tokenizer comes from is no part of the data.
     assert_eq!(prepared.data_hash(), own.data_hash());
     assert_eq!(prepared.tokenizer().unwrap().hash(), own.tokenizer().unwrap().hash());
+}
 
-    let path = root.path().join(TOKENIZER_FILE);
-    let mut json: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(own.tokenizer_path()).unwrap()).unwrap();
-    json["normalizer"] = serde_json::json!({"type": "Lowercase"});
+/// A change of a `tokenizer.json`, saved as one of its own.
+fn changed(from: &Path, to: &Path, change: impl FnOnce(&mut Value)) {
+    let mut json: Value = serde_json::from_slice(&std::fs::read(from).unwrap()).unwrap();
+    change(&mut json);
+    std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+    std::fs::write(to, json.to_string()).unwrap();
+}
+
+#[test]
+fn a_tokenizer_that_loses_text_gets_the_same_verdict_whatever_the_split() {
+    let root = tempfile::tempdir().unwrap();
+    let cache = root.path().join("cache");
+    let config = corpus(root.path());
+    let own = quietly(&config, &cache);
+    let path = root.path().join("lower").join(TOKENIZER_FILE);
+    changed(&own.tokenizer_path(), &path, |json| json["normalizer"] = json!({"type": "Lowercase"}));
+    std::fs::write(root.path().join("data/upper.rs"), "// UPPER\n").unwrap();
+    let lower = DataConfig { tokenizer: Some(path.clone().into()), ..config };
+    for seed in 0..6 {
+        let lossy = DataConfig { seed, ..lower.clone() };
+        let prepared = quietly(&lossy, &cache);
+        let lost = prepared.summary.lost;
+        let first = Some("data/upper.rs".to_owned());
+        assert_eq!((lost.documents, lost.bytes, lost.first), (1, 5, first), "seed {seed}");
+
+        let strict = DataConfig { strict: true, ..lossy };
+        let error = prepare(&strict, &cache, &mut |_| {}).unwrap_err();
+        let said = format!("tokenizer `{}` loses 5 of ", path.display());
+        assert!(error.to_string().starts_with(&said), "{error}");
+        assert!(error.to_string().contains("in 1 of 41 documents (first `data/upper.rs`)"));
+    }
+    std::fs::write(root.path().join("data/upper.rs"), "// UPPER\n".repeat(40)).unwrap();
+    for held_out in [0.01, 0.99] {
+        let error = prepare(&DataConfig { held_out, ..lower.clone() }, &cache, &mut |_| {});
+        assert!(matches!(error, Err(Error::Lossy { .. })), "{held_out}: {error:?}");
+    }
+    let all = DataConfig { max_lost_bytes: 1.0, ..lower };
+    assert_eq!(quietly(&all, &cache).summary.lost.bytes, 200);
+}
+
+/// A Unigram tokenizer as SentencePiece makes them: control tokens are pieces of its vocabulary.
+fn unigram(folder: &Path) -> std::path::PathBuf {
+    let mut vocab = vec![json!(["<unk>", 0.0]), json!(["<s>", 0.0]), json!(["</s>", 0.0])];
+    let letters = (' '..='~').filter(|letter| *letter != ' ').chain(['\n', '▁']);
+    vocab.extend(letters.map(|letter| json!([letter.to_string(), -5.0])));
+    vocab.extend(["one", "▁one", "two", "▁two", "▁three"].map(|piece| json!([piece, -2.0])));
+    let special = |id: u32, content: &str| {
+        json!({"id": id, "content": content, "special": true, "single_word": false,
+               "lstrip": false, "rstrip": false, "normalized": false})
+    };
+    let metaspace = json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": false});
+    let json = json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
+        "added_tokens": [special(0, "<unk>"), special(1, "<s>"), special(2, "</s>")],
+        "pre_tokenizer": metaspace, "post_processor": null, "decoder": metaspace,
+        "model": {"type": "Unigram", "unk_id": 0, "vocab": vocab, "byte_fallback": false},
+    });
+    std::fs::create_dir_all(folder).unwrap();
+    let path = folder.join(TOKENIZER_FILE);
     std::fs::write(&path, json.to_string()).unwrap();
-    assert!(Tokenizer::load(&path).is_ok());
-    std::fs::write(root.path().join("data/upper.rs"), "// UPPER").unwrap();
-    let lossy = DataConfig { tokenizer: Some(path.into()), held_out: 0.99, ..given };
-    assert!(matches!(prepare(&lossy, &cache, &mut |_| {}), Err(Error::Lossy { .. })));
+    std::fs::write(
+        folder.join("tokenizer_config.json"),
+        r#"{"bos_token": "<s>", "eos_token": "</s>"}"#,
+    )
+    .unwrap();
+    path
+}
+
+/// Twenty short documents.
+fn small(root: &Path, tokenizer: &Path) -> DataConfig {
+    let data = root.join("data");
+    std::fs::create_dir_all(&data).unwrap();
+    for index in 0..20 {
+        std::fs::write(data.join(format!("{index}.txt")), format!("one two {index}</s>b")).unwrap();
+    }
+    DataConfig {
+        paths: vec![data.into()],
+        held_out: 0.2,
+        tokenizer: Some(tokenizer.into()),
+        ..DataConfig::default()
+    }
+}
+
+#[test]
+fn control_tokens_spelled_in_a_text_are_text() {
+    let root = tempfile::tempdir().unwrap();
+    let tokenizer = Tokenizer::load(&unigram(root.path())).unwrap();
+    assert_eq!((tokenizer.bos(), tokenizer.eos()), (1, 2));
+    for text in ["a</s>b", "</s>", "<s>", "x <s> one", "<s></s>"] {
+        let tokens = tokenizer.encode(text).unwrap();
+        assert!(tokens.iter().all(|token| *token > 2), "{text}: {tokens:?}");
+        assert_eq!(tokenizer.decode(&tokens).unwrap(), text);
+    }
+    // Those that a model gives are no text.
+    let prompt = [&[1], &tokenizer.encode("one").unwrap()[..]].concat();
+    let two = tokenizer.encode("two</s>").unwrap();
+    let next = [&two[..], &[2, 1], &tokenizer.encode("three").unwrap()].concat();
+    assert_eq!(tokenizer.continuation(&prompt, &next).unwrap(), " two</s> three");
+    assert_eq!(tokenizer.continuation(&[1], &two).unwrap(), "two</s>");
+}
+
+#[test]
+fn documents_begin_with_bos_and_end_with_eos() {
+    let root = tempfile::tempdir().unwrap();
+    let config = small(root.path(), &unigram(&root.path().join("tokenizer")));
+    let prepared = quietly(&config, &root.path().join("cache"));
+    assert_eq!(prepared.summary.lost, Lost::default());
+    for shard in [prepared.train().unwrap(), prepared.held_out().unwrap().shard().clone()] {
+        let tokens: Vec<u32> = shard.iter(0..shard.len()).collect();
+        let documents = shard.documents().unwrap();
+        assert!(!documents.is_empty());
+        for document in &documents {
+            assert_eq!(tokens[document.start], 1);
+            assert_eq!(tokens[document.text().end], 2);
+            assert!(tokens[document.text()].iter().all(|token| *token > 2));
+        }
+        assert_eq!(documents.last().unwrap().text().end + 1, tokens.len());
+    }
+}
+
+#[test]
+fn the_files_beside_a_tokenizer_shape_the_data() {
+    let root = tempfile::tempdir().unwrap();
+    let (cache, folder) = (root.path().join("cache"), root.path().join("tokenizer"));
+    let path = unigram(&folder);
+    let config = small(root.path(), &path);
+    let first = quietly(&config, &cache);
+    let say = |json: &str| std::fs::write(folder.join("tokenizer_config.json"), json).unwrap();
+    say(r#"{"bos_token": "<s>", "eos_token": "</s>", "chat_template": "x"}"#);
+    let chat = quietly(&config, &cache);
+    assert!(!chat.reused, "the folder of a run takes the file over");
+    assert_eq!(chat.data_hash(), first.data_hash());
+    say(r#"{"eos_token": "</s>"}"#);
+    let without_bos = quietly(&config, &cache);
+    assert!(!without_bos.reused);
+    assert_ne!(without_bos.data_hash(), first.data_hash(), "other separators, other data");
+    // The same in a cache of its own.
+    let elsewhere = quietly(&config, &root.path().join("other"));
+    assert_eq!(elsewhere.data_hash(), without_bos.data_hash());
+    assert_eq!(elsewhere.tokenizer().unwrap().bos(), 2);
+}
+
+#[test]
+fn a_tokenizer_without_configuration_gets_one() {
+    let root = tempfile::tempdir().unwrap();
+    let (cache, folder) = (root.path().join("cache"), root.path().join("tokenizer"));
+    let own = quietly(&corpus(root.path()), &cache);
+    let alone = folder.join(TOKENIZER_FILE);
+    changed(&own.tokenizer_path(), &alone, |_| {});
+    let config = DataConfig { tokenizer: Some(alone.into()), ..corpus(root.path()) };
+    let prepared = quietly(&config, &cache);
+    let written: Value =
+        serde_json::from_slice(&std::fs::read(prepared.tokenizer_config_path()).unwrap()).unwrap();
+    assert_eq!(written["eos_token"], "<|endoftext|>");
+    assert_eq!(written["tokenizer_class"], "PreTrainedTokenizerFast");
+
+    // What older versions of transformers write beside it says it too.
+    let old = unigram(&root.path().join("old"));
+    std::fs::remove_file(old.with_file_name("tokenizer_config.json")).unwrap();
+    let said = Tokenizer::load(&old).unwrap_err().to_string();
+    assert!(said.ends_with("has no token `<|endoftext|>`"), "{said}");
+    let map = r#"{"bos_token": {"content": "<s>"}, "eos_token": "</s>"}"#;
+    std::fs::write(old.with_file_name("special_tokens_map.json"), map).unwrap();
+    let prepared = quietly(&DataConfig { tokenizer: Some(old.into()), ..config }, &cache);
+    let tokenizer = prepared.tokenizer().unwrap();
+    assert_eq!((tokenizer.bos(), tokenizer.eos()), (1, 2));
 }
 
 #[test]
@@ -141,7 +304,7 @@ fn a_damaged_folder_is_an_error_with_a_hint() {
     };
     edit("tokenizer.json", "\"truncation\": null,", "");
     assert!(matches!(prepared.train(), Err(Error::Shard { .. })));
-    edit("summary.json", "\"format_version\": 2", "\"format_version\": 99");
+    edit("summary.json", "\"format_version\": 3", "\"format_version\": 99");
     let error = Prepared::open(prepared.dir()).unwrap_err();
     assert!(error.to_string().contains("99"), "{error}");
     let folder = prepared.dir().display();
@@ -157,8 +320,7 @@ fn a_folder_that_lacks_a_file_is_prepared_again() {
     let files: Vec<_> =
         std::fs::read_dir(first.dir()).unwrap().map(|e| e.unwrap().path()).collect();
     let whole: Vec<_> = files.iter().map(|file| std::fs::read(file).unwrap()).collect();
-    // Transformers' file may be missing: not every tokenizer comes with one.
-    for file in files.iter().filter(|file| !file.ends_with("tokenizer_config.json")) {
+    for file in &files {
         std::fs::remove_file(file).unwrap();
         // What a killed process left goes at the same time.
         std::fs::create_dir_all(cache.join(".tmp-killed/sub")).unwrap();
