@@ -156,7 +156,12 @@ pub fn prepare_into(
     let name = key(config, &documents, given.as_ref()).short();
     let dir = cache_dir.join(&name);
     match cache::missing(&dir, &FILES) {
-        None => return Ok(Prepared { notes: documents.notes, ..Prepared::open(&dir)? }),
+        None => {
+            let prepared = Prepared::open(&dir)?;
+            let path = given.map_or_else(|| prepared.tokenizer_path(), |given| given.path().into());
+            check_lost(&prepared.summary, &path, config)?;
+            return Ok(Prepared { notes: documents.notes, ..prepared });
+        }
         Some(file) if dir.exists() => {
             tracing::warn!("`{}` has no `{file}` and is prepared again", dir.display());
         }
@@ -165,21 +170,21 @@ pub fn prepare_into(
     let dir = folder.join(name);
     cache::enter(folder)?;
     let scratch = fs::scratch_dir(&dir)?;
-    let (tokenizer, allowed) = match given {
+    let (tokenizer, given) = match given {
         Some(tokenizer) => {
             copy(&tokenizer, scratch.path())?;
-            (tokenizer, Some(if config.strict { 0.0 } else { config.max_lost_bytes }))
+            (tokenizer, true)
         }
         None => {
             let total = size(&documents.train);
             progress(Progress { stage: Stage::Tokenizer, done: 0, total });
             let (train, folder) = (&documents.train, scratch.path());
             let trained = Tokenizer::train(train, config.vocab_size, config.seed, folder)?;
-            (trained.at(dir.join(TOKENIZER_FILE)), None)
+            (trained.at(dir.join(TOKENIZER_FILE)), false)
         }
     };
-    let mut writer = Writer { tokenizer: &tokenizer, allowed, folder: scratch.path(), progress };
-    writer.write(&documents)?;
+    let mut writer = Writer { tokenizer: &tokenizer, given, folder: scratch.path(), progress };
+    check_lost(&writer.write(&documents)?, tokenizer.path(), config)?;
     cache::publish(scratch.path(), &dir, &FILES)?;
     Ok(Prepared { reused: false, notes: documents.notes, ..Prepared::open(&dir)? })
 }
@@ -287,6 +292,19 @@ fn hash_documents(hasher: &mut Hasher, documents: &Documents) {
     }
 }
 
+/// Whether the tokenizer at `path` loses no more text than `config` allows: the same for documents in
+/// either split.
+fn check_lost(summary: &Summary, path: &Path, config: &DataConfig) -> Result<()> {
+    let Summary { train, held_out, lost, .. } = summary;
+    let allowed = if config.strict { 0.0 } else { config.max_lost_bytes };
+    let bytes = train.bytes + held_out.bytes;
+    if lost.bytes as f64 <= allowed * bytes as f64 && (allowed > 0.0 || lost.documents == 0) {
+        return Ok(());
+    }
+    let documents = train.documents + held_out.documents;
+    Err(Error::Lossy { path: path.into(), lost: lost.clone(), documents, bytes, allowed })
+}
+
 /// Takes over a given tokenizer, with its configuration.
 fn copy(tokenizer: &Tokenizer, folder: &Path) -> Result<()> {
     fs::write_atomic(folder.join(TOKENIZER_FILE), &fs::read(tokenizer.path())?)?;
@@ -297,14 +315,14 @@ fn copy(tokenizer: &Tokenizer, folder: &Path) -> Result<()> {
 /// Writes everything but the tokenizer into a folder.
 struct Writer<'a> {
     tokenizer: &'a Tokenizer,
-    /// The share of the text that a given tokenizer may lose. One that was trained here loses none.
-    allowed: Option<f64>,
+    /// Whether it was not trained here: then it may lose text.
+    given: bool,
     folder: &'a Path,
     progress: &'a mut dyn FnMut(Progress),
 }
 
 impl Writer<'_> {
-    fn write(&mut self, documents: &Documents) -> Result<()> {
+    fn write(&mut self, documents: &Documents) -> Result<Summary> {
         let Documents { train, held_out, dropped, .. } = documents;
         let tokenizer = self.tokenizer;
         let (total, mut done) = (size(train) + size(held_out), 0);
@@ -313,18 +331,11 @@ impl Writer<'_> {
             done += bytes;
             (self.progress)(Progress { stage: Stage::Encode, done, total });
         };
-        let mut lost = self.allowed.map(|_| Lost::default());
+        let mut lost = self.given.then(Lost::default);
         let mut split = |documents, file: &str| {
             encode(documents, tokenizer, &self.folder.join(file), lost.as_mut(), &mut report)
         };
         let sizes = (split(train, "train.bin")?, split(held_out, "held_out.bin")?);
-        let lost = lost.unwrap_or_default();
-        let allowed = self.allowed.unwrap_or(1.0);
-        if lost.bytes as f64 > allowed * total as f64 || allowed == 0.0 && lost.documents > 0 {
-            let documents = train.len() + held_out.len();
-            let path = tokenizer.path().into();
-            return Err(Error::Lossy { path, lost, documents, bytes: total, allowed });
-        }
         let counts = ByteCounts::of(train.iter().map(|document| document.text.as_str()));
         write_json(&self.folder.join(BYTE_COUNTS), &counts)?;
         let mut hasher = Hasher::default();
@@ -340,9 +351,10 @@ impl Writer<'_> {
             train: sizes.0,
             held_out: sizes.1,
             dropped: *dropped,
-            lost,
+            lost: lost.unwrap_or_default(),
         };
-        write_json(&self.folder.join(SUMMARY), &summary)
+        write_json(&self.folder.join(SUMMARY), &summary)?;
+        Ok(summary)
     }
 }
 

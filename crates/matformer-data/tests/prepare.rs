@@ -287,7 +287,7 @@ fn a_tokenizer_without_configuration_gets_one() {
     assert!(said.ends_with("has no token `<|endoftext|>`"), "{said}");
     let map = r#"{"bos_token": {"content": "<s>"}, "eos_token": "</s>"}"#;
     std::fs::write(old.with_file_name("special_tokens_map.json"), map).unwrap();
-    let prepared = quietly(&DataConfig { tokenizer: Some(old.into()), ..config }, &cache);
+    let prepared = quietly(&small(&root.path().join("short"), &old), &cache);
     let tokenizer = prepared.tokenizer().unwrap();
     assert_eq!((tokenizer.bos(), tokenizer.eos()), (1, 2));
 }
