@@ -195,6 +195,6 @@ fn a_run_whose_text_lies_elsewhere_now_says_where_it_was_looked_for() {
     snapshot!(place.refused(&["eval", "run"]), @"
     reading documents
     error: cannot read `text`: No such file or directory (os error 2)
-    hint: relative paths in run/run.toml are looked for from where a command is called: call it where the run was trained
+    hint: run/run.toml names the data; `matformer eval` measures with other data (--data)
     ");
 }

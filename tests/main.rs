@@ -10,6 +10,7 @@ mod bench;
 mod eval;
 #[cfg(unix)]
 mod fetch;
+mod first_day;
 mod full_disk;
 mod generate;
 mod help;

@@ -46,8 +46,8 @@ fn a_run_starts_from_a_model_folder() {
     let config = |run: &str| place.read_json(format!("{run}/config.json"));
     assert_eq!(config("next"), config("run"), "the folder's shape");
     let kept = place.read("next/run.toml");
-    assert!(kept.contains("init = \"run\"\n") && kept.contains("d_model = 32\n"), "{kept}");
-    assert!(kept.contains("tokenizer = \"run/tokenizer.json\"\n"), "{kept}");
+    assert!(kept.contains("init = \"../run\"\n") && kept.contains("d_model = 32\n"), "{kept}");
+    assert!(kept.contains("tokenizer = \"../run/tokenizer.json\"\n"), "{kept}");
     let loss = |run: &str, step: usize| -> f64 {
         let lines = place.read_lines(format!("{run}/metrics.jsonl"));
         let losses = lines.iter().filter_map(|line| line["loss"].as_object());
@@ -147,7 +147,7 @@ fn a_self_test_learns_a_batch_by_heart() {
 
     snapshot!(place.refused(&["train", "run.toml", "--out", "much", "--set", "train.overfit=5000"]), @"
     reading documents
-    data cc407e5edf73e7d8: 13.1k training tokens of 45 documents, 4.1k held-out tokens of 15 (prepared before)
+    data 789e63680453efc6: 13.1k training tokens of 45 documents, 4.1k held-out tokens of 15 (prepared before)
     error: `train.overfit` is 5000; expected at most 51: the training data has no more batches
     ");
     let arguments = ["train", "run.toml", "--out", "short", "--set", "train.overfit=1"];

@@ -11,10 +11,11 @@ fn text_that_is_not_there() {
     snapshot!(with("data.paths=[\"nothing\"]"), @"
     reading documents
     error: cannot read `nothing`: No such file or directory (os error 2)
+    hint: relative paths in a run file start at its folder, those of --set in the working directory
     ");
     snapshot!(with("data.paths=[\"other\"]"), @"
     reading documents
-    error: no text: `data.paths` has no file of a known format
+    error: no text: `data.paths` has no file of a known format; passed over: 1 file of unknown format (notes.pdf)
     hint: known suffixes are `jsonl`, `parquet` and: txt, md, rst, tex, org, rs, py, c, h, cc, cpp, hpp, cu, cuh, go, java, kt, scala, js, jsx, ts, tsx, rb, php, swift, cs, hs, ml, jl, lua, pl, r, zig, sh, sql, wgsl, toml, yaml, yml, json, html, css, xml; all but `parquet` also with `.gz` or `.zst`
     ");
     snapshot!(with("data.paths=[\"text/story-00.txt\"]"), @"
@@ -48,7 +49,7 @@ fn too_little_text() {
     data [hash]: 4 training tokens of 2 documents, 3 held-out tokens of 1
     note: the text gives a vocabulary of 259, fewer than `data.vocab_size`, which is 300
     note: 1 document held out: a held-out loss of so few is known roughly; `data.held_out` sets their share
-    error: the training text has 6 tokens; one batch of 8 rows of 32 needs 257
+    error: the training text has 7 tokens; one batch of 8 rows of 32 needs 257
     hint: give more text, or shorter or fewer rows
     ");
 }
@@ -96,7 +97,7 @@ fn shards_that_are_damaged() {
     hint: remove `cache/[hash]`; it is prepared again from the text
     ");
     hashed_snapshot!(both(shard("held_out.bin", |b| b.truncate(b.len() - 1))), @"
-    error: token shard `cache/[hash]/held_out.bin`: 8317 bytes of tokens, expected: 8318 (the header's count)
+    error: token shard `cache/[hash]/held_out.bin`: 8319 bytes of tokens, expected: 8320 (the header's count)
     hint: remove `cache/[hash]`; it is prepared again from the text
     ");
     hashed_snapshot!(both(shard("held_out.bin", |b| b.truncate(20))), @"
@@ -136,7 +137,7 @@ fn shards_that_are_damaged() {
     hashed_snapshot!(train(|b| b.truncate(b.len() / 2)), @"
     reading documents
     data [hash]: 13.1k training tokens of 45 documents, 4.1k held-out tokens of 15 (prepared before)
-    error: token shard `cache/[hash]/train.bin`: 13074 bytes of tokens, expected: 26204 (the header's count)
+    error: token shard `cache/[hash]/train.bin`: 13075 bytes of tokens, expected: 26206 (the header's count)
     hint: remove `cache/[hash]`; it is prepared again from the text
     ");
 }

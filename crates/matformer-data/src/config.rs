@@ -15,7 +15,8 @@ pub const MIN_VOCAB_SIZE: usize = 257;
 
 /// Which text is read, how it is split, and which tokenizer it gets.
 ///
-/// Give either `corpus` or `paths`. Relative paths are relative to the working directory.
+/// Give either `corpus` or `paths`. Relative paths start at the working directory; those in a run
+/// file start at the folder of the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
@@ -24,8 +25,8 @@ pub struct DataConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub corpus: Option<PathBuf>,
     /// Files, folders and hub names: text files (see [`TEXT_SUFFIXES`](crate::TEXT_SUFFIXES)) are
-    /// one document each, every row of a `.jsonl` or `.parquet` file is one. Text and `.jsonl` may
-    /// be packed: `.gz`, `.zst`.
+    /// one document each, every row of a `.jsonl` or `.parquet` file is one, and so is every object in a
+    /// `.json` file that looks like rows. All but `.parquet` may be packed: `.gz`, `.zst`.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "source::list")]
     pub paths: Vec<Source>,
     /// The field of a `.jsonl` row, or the column of a `.parquet` file, that holds the text. Default

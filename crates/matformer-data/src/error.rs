@@ -20,6 +20,14 @@ pub enum Error {
     /// A recipe of augmentation, or a buffer that it is given, does not fit.
     #[error(transparent)]
     Augment(#[from] crate::AugmentError),
+    /// A file or folder that was named cannot be read.
+    #[error("cannot read `{}`", path.display())]
+    Path {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A folder could not be walked.
     #[error("cannot list `{}`: {source}", path.display())]
     Walk {

@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use matformer_core::fs;
-
 use crate::format::Format;
 use crate::hub::{self, Hub};
 use crate::progress::{Progress, Stage};
@@ -48,9 +46,14 @@ pub(crate) fn find(
 
 /// A file, or all files of a folder.
 fn at(path: &Path, passed: &mut PassedOver) -> Result<Vec<Input>> {
-    let name =
-        path.file_name().map_or_else(|| ".".into(), |name| name.to_string_lossy().into_owned());
-    if std::fs::metadata(path).map_err(fs::error(path, "read"))?.is_dir() {
+    // `.` and `..` are called what the folder is called, from wherever it is read.
+    let named = match path.file_name() {
+        Some(_) => path.to_owned(),
+        None => std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()),
+    };
+    let name = named.file_name().unwrap_or("/".as_ref()).to_string_lossy().into_owned();
+    let about = std::fs::metadata(path).map_err(|source| Error::Path { path: path.into(), source });
+    if about?.is_dir() {
         return folder(path, &name, &Format::of, passed);
     }
     let format =

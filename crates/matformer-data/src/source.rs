@@ -21,7 +21,7 @@ const FETCHED: &str = "fetch:";
 /// `./hf:…`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// A file or a folder; relative to the working directory.
+    /// A file or a folder.
     Path(PathBuf),
     /// A repository of the Hugging Face Hub, or a part of one.
     Hub(HubName),

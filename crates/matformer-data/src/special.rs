@@ -95,12 +95,14 @@ pub(crate) fn spell_as_text(
     // to be special.
     tokenizer.add_special_tokens(named.into_iter().map(|name| AddedToken::from(name, true)))?;
     tokenizer.set_encode_special_tokens(true);
-    // A vocabulary may hold the spelling itself as a piece.
+    // A vocabulary may hold the spelling itself as a piece. The token of what is unknown is no such
+    // piece: it has other spellings too.
+    let encoded = |text: &str| tokenizer.encode_fast(text, false).map(|e| e.get_ids().to_vec());
+    let unknown = encoded("\u{10ffff}").unwrap_or_default();
     let mut pieces = Vec::new();
     for (id, token) in tokenizer.get_added_tokens_decoder() {
-        let encoded = tokenizer.encode_fast(token.content.as_str(), false);
-        let found = encoded.is_ok_and(|encoding| encoding.get_ids().contains(&id));
-        if token.special && found {
+        let found = encoded(&token.content).is_ok_and(|ids| ids.contains(&id));
+        if token.special && found && !unknown.contains(&id) {
             pieces.push(token.content);
         }
     }

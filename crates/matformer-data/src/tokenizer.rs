@@ -218,8 +218,9 @@ impl Tokenizer {
         self.hash
     }
 
-    /// What `tokenizer_config.json` says, or says where the end token is known from elsewhere.
-    pub(crate) fn config(&self) -> &str {
+    /// What is written as the `tokenizer_config.json` beside it: the one that is there, with the
+    /// control tokens that it does not name.
+    pub fn config(&self) -> &str {
         &self.config
     }
 

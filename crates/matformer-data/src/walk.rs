@@ -22,6 +22,8 @@ pub(crate) enum Reason {
     Cache,
     /// The folder of a model or of a training run.
     Model,
+    /// A run file of ours.
+    RunFile,
     /// A symbolic link to something that is not there.
     BrokenLink,
     /// A symbolic link to a folder that it lies in.
@@ -41,6 +43,7 @@ impl Reason {
             Self::Hidden => ["hidden", "hidden"],
             Self::Cache => ["cache folder", "cache folders"],
             Self::Model => ["folder of a model or run", "folders of models or runs"],
+            Self::RunFile => ["run file", "run files"],
             Self::BrokenLink => ["broken link", "broken links"],
             Self::Cycle => ["link to a folder above it", "links to folders above them"],
             Self::Special => ["pipe, socket or device", "pipes, sockets or devices"],
@@ -160,9 +163,22 @@ fn reason(entry: &DirEntry) -> Option<Reason> {
         } else {
             is_model(path).then_some(Reason::Model)
         }
+    } else if kind.is_file() {
+        is_run_file(path).then_some(Reason::RunFile)
     } else {
-        (!kind.is_file()).then_some(Reason::Special)
+        Some(Reason::Special)
     }
+}
+
+/// Whether a file is a run file: TOML with tables of one, and nothing else. It changes with each
+/// run, so that as data it would make the data another.
+fn is_run_file(path: &Path) -> bool {
+    let table = || std::fs::read_to_string(path).ok()?.parse::<toml::Table>().ok();
+    let tables = ["model", "data", "train"];
+    path.extension().is_some_and(|suffix| suffix == "toml")
+        && table().is_some_and(|table| {
+            table.contains_key("data") && table.keys().all(|key| tables.contains(&key.as_str()))
+        })
 }
 
 /// Whether a folder is a model's: one of ours, a training run, or one of Hugging Face's.
@@ -225,11 +241,14 @@ mod tests {
             "notes/config.json",
             "notes/run.toml",
         ]);
+        std::fs::write(root.path().join("my.toml"), "[data]\npaths = [\".\"]\n[train]\n").unwrap();
+        std::fs::write(root.path().join("Cargo.toml"), "[package]\n[data]\n").unwrap();
         let (names, passed) = walked(root.path());
-        assert_eq!(names, ["a.txt", "notes/config.json", "notes/run.toml"]);
+        assert_eq!(names, ["Cargo.toml", "a.txt", "notes/config.json", "notes/run.toml"]);
         assert_eq!(
             passed,
-            "2 hidden (.git, …), 1 cache folder (target), 3 folders of models or runs (gpt2, …)"
+            "2 hidden (.git, …), 1 cache folder (target), 3 folders of models or runs (gpt2, …), \
+             1 run file (my.toml)"
         );
         // A folder that is named is read.
         assert_eq!(walked(&root.path().join("runs/a")).0, ["matformer.json", "tokenizer.json"]);

@@ -20,13 +20,20 @@ pub struct GenerateOptions {
     pub top_p: f64,
     /// Seed of the sampling; each row and position has a draw of its own.
     pub seed: u64,
-    /// Token that ends a row; it is not part of the result.
-    pub stop: Option<u32>,
+    /// Tokens that end a row; they are not part of the result.
+    pub stop: Vec<u32>,
 }
 
 impl Default for GenerateOptions {
     fn default() -> Self {
-        Self { max_new_tokens: 64, temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0, stop: None }
+        Self {
+            max_new_tokens: 64,
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            seed: 0,
+            stop: Vec::new(),
+        }
     }
 }
 
@@ -57,9 +64,9 @@ impl GenerateOptions {
 /// Continuation of one prompt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Generated {
-    /// New tokens, without the stop token.
+    /// New tokens, without the one that stopped it.
     pub tokens: Vec<u32>,
-    /// Whether generation ended at the stop token, not at `max_new_tokens` or the end of the
+    /// Whether generation ended at a stop token, not at `max_new_tokens` or the end of the
     /// context.
     pub stopped: bool,
 }
@@ -111,7 +118,7 @@ pub fn generate(
             let (result, prompt) = (&mut results[row], &prompts[row]);
             let position = prompt.len() + result.tokens.len();
             let token = choose(logits, options, row, position as u64);
-            if Some(token) == options.stop {
+            if options.stop.contains(&token) {
                 result.stopped = true;
                 continue;
             }

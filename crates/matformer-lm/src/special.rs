@@ -35,6 +35,18 @@ impl SpecialTokens {
         Ok(Self { ids: found.collect(), generation: file.beside(GENERATION)? })
     }
 
+    /// The tokens that end a text: those of `generation_config.json`, or else of `config.json`.
+    pub fn ends(&self) -> Vec<u32> {
+        let key = "eos_token_id";
+        let said = self.generation.as_ref().and_then(|said| said.get(key));
+        let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+        match said.filter(|value| !value.is_null()).or_else(|| self.ids.get(key)) {
+            Some(Value::Array(list)) => list.iter().filter_map(id).collect(),
+            Some(value) => id(value).into_iter().collect(),
+            None => Vec::new(),
+        }
+    }
+
     /// The keys of `config.json`.
     pub(crate) fn ids(&self) -> &Map<String, Value> {
         &self.ids
@@ -54,5 +66,24 @@ impl SpecialTokens {
 impl Default for SpecialTokens {
     fn default() -> Self {
         Self::new(None, None, None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_ends_with_each_of_a_list_of_tokens() {
+        let ends = |config: Value, generation: Option<Value>| {
+            let object = |value: Value| value.as_object().cloned().unwrap();
+            SpecialTokens { ids: object(config), generation: generation.map(object) }.ends()
+        };
+        assert_eq!(ends(json!({"eos_token_id": 2}), None), [2]);
+        let chat = json!({"eos_token_id": [128_001, 128_009]});
+        assert_eq!(ends(json!({"eos_token_id": 2}), Some(chat.clone())), [128_001, 128_009]);
+        assert_eq!(ends(chat, Some(json!({"eos_token_id": null}))), [128_001, 128_009]);
+        assert_eq!(ends(json!({}), None), []);
+        assert_eq!(SpecialTokens::new(Some(1), Some(7), None).ends(), [7]);
     }
 }

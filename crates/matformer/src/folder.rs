@@ -152,8 +152,7 @@ impl<K: Kind> ModelFolder<K> {
             true => Err(Hinted {
                 message: failure::message(&error),
                 hint: format!(
-                    "relative paths in {} are looked for from where a command is called: call it where \
-                     the run was trained",
+                    "{} names the data; `matformer eval` measures with other data (--data)",
                     path.display()
                 ),
             })

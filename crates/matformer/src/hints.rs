@@ -66,6 +66,10 @@ fn of_data(error: &data::Error) -> Option<String> {
         SourceName { .. } | UnknownSource { .. } | SourcePart { .. } | SourceContent { .. } => {
             Some("`matformer fetch` lists them".to_owned())
         }
+        data::Error::Path { .. } => Some(
+            "relative paths in a run file start at its folder, those of --set in the working directory"
+                .to_owned(),
+        ),
         data::Error::File(error) => of_core(error),
         _ => error.hint(),
     }

@@ -9,7 +9,7 @@ use crate::{AugmentConfig, Error, Result, Source, source};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ImageConfig {
-    /// A folder of images, relative to the working directory, or `fetch:NAME`. Its layout is what
+    /// A folder of images, or `fetch:NAME`. Its layout is what
     /// [`images`](crate::images) says. Default: none, which a run cannot do without.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<Source>,

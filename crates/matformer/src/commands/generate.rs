@@ -14,7 +14,7 @@ use crate::{
     args::GenerateArgs,
     failure::{Hinted, OrBadInput},
     folder::ModelFolder,
-    kind,
+    kind::{self, ends},
     logging::say,
     output::{self, out},
 };
@@ -24,7 +24,7 @@ use crate::{
 struct Output {
     submodel: String,
     prompt: String,
-    /// What was generated, without the prompt.
+    /// What was generated, without the prompt and without control tokens.
     text: String,
     tokens: Vec<u32>,
     /// `stop` (end of text) or `length`.
@@ -57,7 +57,7 @@ pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
         top_k: args.top_k,
         top_p: args.top_p,
         seed: args.seed,
-        stop: Some(tokenizer.eos()),
+        stop: ends(&folder.model, &tokenizer),
     };
     // Prompt and text come out as soon as they are whole: a character may take several tokens.
     let mut shown = String::new();
@@ -66,12 +66,12 @@ pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
     let stream = !context.json;
     let results = lm::generate(
         &folder.model,
-        &[prompt],
+        std::slice::from_ref(&prompt),
         std::slice::from_ref(&submodel),
         &options,
         |_, token| {
             so_far.push(token);
-            let Ok(text) = tokenizer.decode(&so_far) else { return };
+            let Ok(text) = tokenizer.continuation(&prompt, &so_far) else { return };
             let text = args.prompt.clone() + &text;
             let Some(new) = text.strip_prefix(&shown) else { return };
             if !stream || text.ends_with('\u{fffd}') || printed.is_err() {
@@ -84,7 +84,7 @@ pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
     .bad_input()?;
     printed?;
     let generated = results.into_iter().next().unwrap_or_default();
-    let text = tokenizer.decode(&generated.tokens)?;
+    let text = tokenizer.continuation(&prompt, &generated.tokens)?;
     if context.json {
         return print_json(&Output {
             submodel: folder.space().label(&submodel),

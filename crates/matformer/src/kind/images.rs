@@ -223,6 +223,8 @@ impl Kind for Vit {
     }
 
     /// The weights have learnt pixels on the folder's scale.
+    fn take_own_files(_: &mut ImageConfig, _: &Path) {}
+
     fn adopt(dir: &Path, run: &mut RunFile<Self>) -> Result<()> {
         let own = ImageConfig { augment: normalization(dir)?, ..Default::default() };
         Self::take_open(&mut run.data, &own);

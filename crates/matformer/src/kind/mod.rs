@@ -18,6 +18,8 @@ use matformer::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
+pub use text::ends;
+
 use crate::{
     failure::{Hinted, OrBadInput},
     folder::{ModelFolder, check_is_model},
@@ -142,6 +144,9 @@ pub trait Kind: Tables {
 
     /// What a `[data]` table leaves open is taken from another, of the same run.
     fn take_open(data: &mut Self::Data, of: &Self::Data);
+
+    /// Reads from the run's own checkpoint what `data` names and is no longer there.
+    fn take_own_files(data: &mut Self::Data, checkpoint: &Path);
 
     /// A run that starts from the folder `dir` takes from it what its run file leaves open, and is
     /// refused where that does not fit.

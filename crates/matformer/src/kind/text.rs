@@ -67,7 +67,8 @@ impl Kind for Lm {
         run: &RunFile<Self>,
         of_its_own_run: bool,
     ) -> Result<Prepared> {
-        if of_its_own_run {
+        // A tokenizer that was given is in the folder, wherever it came from.
+        if of_its_own_run && run.data.tokenizer.is_none() {
             let prepared = Self::prepare(run, &data_cache())?;
             // A text that has changed since has another tokenizer, whose tokens mean nothing here.
             if prepared.summary.tokenizer_hash == folder.tokenizer()?.hash() {
@@ -112,6 +113,15 @@ impl Kind for Lm {
             },
             if prepared.reused { " (prepared before)" } else { "" },
         );
+        prepared.notes.iter().for_each(|note| say!("{note}"));
+        if let Some(first) = &s.lost.first {
+            say!(
+                "note: the tokenizer does not give back {} of {} bytes, in {} (first `{first}`)",
+                s.lost.bytes,
+                s.train.bytes + s.held_out.bytes,
+                documents(s.lost.documents)
+            );
+        }
         if data.tokenizer.is_none() && s.vocab_size < data.vocab_size {
             say!(
                 "note: the text gives a vocabulary of {}, fewer than `data.vocab_size`, which is {}",
@@ -131,7 +141,6 @@ impl Kind for Lm {
     fn files(_: &RunFile<Self>, prepared: &Prepared) -> Result<Vec<(String, Vec<u8>)>> {
         [prepared.tokenizer_path(), prepared.tokenizer_config_path()]
             .into_iter()
-            .filter(|path| path.exists())
             .map(|path| {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 Ok((name, fs::read(&path)?))
@@ -144,10 +153,10 @@ impl Kind for Lm {
     }
 
     fn files_of(folder: &ModelFolder<Self>) -> Result<Vec<(String, Vec<u8>)>> {
-        [TOKENIZER_FILE, TOKENIZER_CONFIG_FILE]
-            .iter()
-            .map(|name| Ok(((*name).to_owned(), fs::read(folder.dir.join(name)).bad_input()?)))
-            .collect()
+        let tokenizer = folder.tokenizer()?;
+        let config = tokenizer.config().as_bytes().to_vec();
+        let file = (TOKENIZER_FILE.to_owned(), fs::read(tokenizer.path()).bad_input()?);
+        Ok(vec![file, (TOKENIZER_CONFIG_FILE.to_owned(), config)])
     }
 
     fn write_timm(folder: &ModelFolder<Self>, _: &MatLm, _: &Path) -> Result<()> {
@@ -220,6 +229,16 @@ impl Kind for Lm {
     fn take_open(data: &mut DataConfig, of: &DataConfig) {
         if data.tokenizer.is_none() {
             data.tokenizer = of.tokenizer.clone();
+        }
+    }
+
+    fn take_own_files(data: &mut DataConfig, checkpoint: &Path) {
+        let own = checkpoint.join(TOKENIZER_FILE);
+        if let Some(DataSource::Path(given)) = &data.tokenizer
+            && !given.exists()
+            && own.is_file()
+        {
+            data.tokenizer = Some(DataSource::Path(own));
         }
     }
 
@@ -317,20 +336,22 @@ impl Kind for Lm {
         let begin = held_out.texts(&tokenizer)?.into_iter().next().unwrap_or_default();
         let mut typed = tokenizer.encode(&prompt(&begin))?;
         // A short context keeps room for what is generated.
-        typed.truncate(folder.model.config().context / 2);
+        let most = folder.model.config().context / 2;
+        typed.truncate(tokenizer.whole_characters(&typed, most)?);
         let prompt = [&[tokenizer.bos()], &typed[..]].concat();
         let options = GenerateOptions {
             max_new_tokens: 64,
-            stop: Some(tokenizer.eos()),
+            stop: ends(&folder.model, &tokenizer),
             ..Default::default()
         };
         let submodels = std::slice::from_ref(&largest);
-        let results = generate(&folder.model, &[prompt], submodels, &options, |_, _| {})?;
+        let results =
+            generate(&folder.model, std::slice::from_ref(&prompt), submodels, &options, |_, _| {})?;
         let tokens = results.into_iter().next().unwrap_or_default().tokens;
         Ok(Some(Sample {
             submodel: folder.space().label(&largest),
             prompt: tokenizer.decode(&typed)?,
-            text: tokenizer.decode(&tokens)?,
+            text: tokenizer.continuation(&prompt, &tokens)?,
         }))
     }
 }
@@ -345,6 +366,15 @@ fn held_out(prepared: &Prepared, part: &Part) -> Result<HeldOut> {
         Some(tokens) => half.take(tokens, &prepared.tokenizer().bad_input()?).bad_input(),
         None => Ok(half),
     }
+}
+
+/// The tokens at which generation ends: those that end a text, and the one that begins the next.
+pub fn ends(model: &MatLm, tokenizer: &Tokenizer) -> Vec<u32> {
+    let mut ends = model.config().special_tokens.ends();
+    ends.extend([tokenizer.eos(), tokenizer.bos()]);
+    ends.sort_unstable();
+    ends.dedup();
+    ends
 }
 
 fn other_tokenizer(dir: &Path, given: &str) -> Hinted {

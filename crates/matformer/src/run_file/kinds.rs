@@ -10,7 +10,11 @@ use matformer_vit::{MatVit, MatVitConfig, PRESETS, preset};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use toml::{Table, Value};
 
-use super::{Error, Result, RunFile, malformed, table};
+use super::{
+    Error, Result, RunFile, malformed,
+    paths::{self, Base},
+    table,
+};
 
 /// What the tables of a run file hold for a kind of model.
 pub trait Tables: Clone + Debug + Default + PartialEq + Send + Sync + 'static {
@@ -213,6 +217,7 @@ impl RunKind {
     pub fn of(path: &Path, sets: &[String], init: Option<&str>) -> Result<Self> {
         let text = fs::read_to_string(path)?;
         let mut table: Table = text.parse().map_err(|e| malformed(path, &e))?;
+        paths::read(&mut table, &Base::of(path));
         for set in sets {
             // What is wrong with one is said when the kind's own tables are read.
             let _ = table::put(&mut table, set);

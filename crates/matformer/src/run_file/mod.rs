@@ -3,6 +3,7 @@
 mod error;
 mod keys;
 mod kinds;
+mod paths;
 mod table;
 
 use std::{marker::PhantomData, path::Path};
@@ -14,6 +15,7 @@ use toml::{Table, Value};
 
 pub use error::{Error, Result};
 pub use kinds::{Lm, ModelTable, RunKind, Tables, Vit, unknown_preset};
+use paths::Base;
 
 /// A run: model, data, training. What kind of model decides which keys there are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -38,7 +40,8 @@ pub struct Draft<T> {
 }
 
 impl<T: Tables> Draft<T> {
-    /// Reads a run file and applies `sets` (`key=value`, TOML values).
+    /// Reads a run file and applies `sets` (`key=value`, TOML values). Relative paths in the file
+    /// start at its folder, those in `sets` at the working directory.
     ///
     /// # Errors
     /// When the file is missing or malformed, or a key unknown.
@@ -47,6 +50,7 @@ impl<T: Tables> Draft<T> {
         // The typed parse of the text first: its messages name line and column.
         let _: RunFile<T> = toml::from_str(&text).map_err(|e| malformed(path, &e))?;
         let mut table: Table = text.parse().map_err(|e| malformed(path, &e))?;
+        paths::read(&mut table, &Base::of(path));
         for set in sets {
             table::apply::<T>(&mut table, set)?;
         }
@@ -62,6 +66,7 @@ impl<T: Tables> Draft<T> {
         if let Some(train) = train.as_table_mut() {
             train.insert("init".to_owned(), Value::String(dir.to_owned()));
         }
+        paths::read(&mut self.table, &Base::here());
     }
 
     /// The folder that the run starts from.
@@ -102,7 +107,7 @@ impl<T: Tables> RunFile<T> {
         }
     }
 
-    /// The run as its checkpoints keep it: a default that may change is written out.
+    /// The run with a default that may change written out.
     pub fn explicit(&self) -> Self {
         let train = TrainConfig { seq_len: self.seq_len(), ..self.train.clone() };
         Self { train, ..self.clone() }
@@ -121,12 +126,32 @@ impl<T: Tables> RunFile<T> {
         Draft::<T>::read(path, sets)?.resolve()
     }
 
-    /// The file's text.
+    /// The text of the run's file in `folder`, which must be there: relative paths start at it.
     ///
     /// # Errors
     /// When a number is larger than TOML's.
-    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
-        toml::to_string(self)
+    pub fn to_toml(&self, folder: &Path) -> Result<String, toml::ser::Error> {
+        let mut table = Table::try_from(self)?;
+        paths::write(&mut table, &Base::folder(folder));
+        toml::to_string(&table)
+    }
+
+    /// The run as its checkpoints in `folder` keep it: relative paths start at `folder`, and a
+    /// default that may change is written out.
+    ///
+    /// # Errors
+    /// When a number is larger than TOML's.
+    pub fn to_kept(&self, folder: &Path) -> Result<serde_json::Value, toml::ser::Error> {
+        let mut table = Table::try_from(self.explicit())?;
+        paths::write(&mut table, &Base::folder(folder));
+        serde_json::to_value(table).map_err(serde::ser::Error::custom)
+    }
+
+    /// What [`to_kept`](Self::to_kept) gave, if this version can read it.
+    pub fn of_kept(kept: serde_json::Value, folder: &Path) -> Option<Self> {
+        let mut table: Table = serde_json::from_value(kept).ok()?;
+        paths::read(&mut table, &Base::folder(folder));
+        typed(&table).ok()
     }
 
     /// Checks that a run that was begun as `configured` may go on as `self`, which was read from
@@ -249,7 +274,7 @@ mod tests {
         assert_eq!(run.data.paths, [Path::new("a.txt").into()]);
         assert_eq!(run.train.draw, matformer_core::Draw::Joint);
         // What is kept reads back as it was.
-        let again: RunFile<Lm> = toml::from_str(&run.to_toml().unwrap()).unwrap();
+        let again: RunFile<Lm> = toml::from_str(&run.to_toml(Path::new(".")).unwrap()).unwrap();
         assert_eq!(again, run);
     }
 

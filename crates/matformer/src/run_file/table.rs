@@ -4,7 +4,11 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::{Error, Result, RunFile, Tables, kinds::no_preset};
+use super::{
+    Error, Result, RunFile, Tables,
+    kinds::no_preset,
+    paths::{self, Base},
+};
 
 /// Applies one `key=value`; a value that is not TOML is taken as a string.
 pub(super) fn apply<T: Tables>(table: &mut Table, set: &str) -> Result<()> {
@@ -26,7 +30,18 @@ fn parse(set: &str) -> Result<(&str, Value)> {
     if key.is_empty() || key.split('.').any(str::is_empty) {
         return Err(malformed());
     }
-    Ok((key, value(key, text.trim())?))
+    let value = value(key, text.trim())?;
+    // Spelled as the same path in a run file is.
+    let mut one = Table::new();
+    insert(&mut one, key, value.clone())?;
+    paths::read(&mut one, &Base::here());
+    Ok((key, get(&one, key).unwrap_or(value)))
+}
+
+fn get(table: &Table, key: &str) -> Option<Value> {
+    let mut parts = key.split('.');
+    let first = table.get(parts.next()?)?;
+    parts.try_fold(first, |at, part| at.as_table()?.get(part)).cloned()
 }
 
 fn insert(table: &mut Table, key: &str, value: Value) -> Result<()> {

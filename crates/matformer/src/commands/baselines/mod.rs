@@ -154,10 +154,9 @@ fn share(train: &TrainConfig, space: &matformer::core::Space) -> u64 {
 /// stopped. Gives its exit code.
 fn train<K: Kind>(run: &RunFile<K>, dir: &Path, context: &Context) -> Result<u8> {
     let file = dir.with_extension("toml");
-    let text = run.to_toml()?;
-    if let Some(above) = file.parent() {
-        fs::create_dir_all(above).bad_input()?;
-    }
+    let above = file.parent().unwrap_or(dir);
+    fs::create_dir_all(above).bad_input()?;
+    let text = run.to_toml(above)?;
     if fs::read_to_string(&file).ok().as_deref() != Some(&text) {
         fs::write_atomic(&file, text.as_bytes()).bad_input()?;
     }

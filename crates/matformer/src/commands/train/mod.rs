@@ -59,7 +59,7 @@ fn run_kind<K: Kind>(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
     // Of a run that is there: its data may take long to read.
     let begun = target.dir.join(run_file::FILE).exists();
     let lock = begun.then(|| RunLock::take(&target.dir)).transpose()?;
-    let prepared = K::prepare(&target.run, &data_cache())?;
+    let prepared = K::prepare(&target.run_with_own_files(), &data_cache())?;
     let run = fitted(&target, &prepared)?;
     Need::of(&run, context)?.check(&run)?;
     let batches = source(&run, &prepared)?.batches;
@@ -74,7 +74,7 @@ fn run_kind<K: Kind>(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
     target.check_folder().bad_input()?;
     let kept = target.dir.join(run_file::FILE);
     if !kept.exists() {
-        fs::write_atomic(&kept, target.run.to_toml()?.as_bytes())?;
+        fs::write_atomic(&kept, target.run.to_toml(&target.dir)?.as_bytes())?;
     }
     logging::open(&target.dir)?;
     say_begin(&target, begun);
@@ -156,7 +156,7 @@ fn options<K: Kind>(
             false => Progress::Lines,
         },
         interrupter: Interrupter::new(),
-        configured: serde_json::to_value(target.run.explicit())?,
+        configured: target.run.to_kept(&target.dir)?,
         lock: Some(lock),
     })
 }

@@ -116,7 +116,7 @@ impl<K: Kind> Target<K> {
             init.check(&mut run)?;
         }
         // What a newer version wrote cannot be compared; the shape of the weights is, later.
-        let configured = checkpoints.configured()?.and_then(|v| serde_json::from_value(v).ok());
+        let configured = checkpoints.configured()?.and_then(|v| RunFile::of_kept(v, &dir));
         if let Some(configured) = &configured {
             run.check_goes_on(kept, configured).bad_input()?;
         }
@@ -220,6 +220,15 @@ impl<K: Kind> Target<K> {
             let manifest = Manifest::load(&checkpoint.dir).ok()?;
             Some((checkpoint.dir, manifest.provenance.data_hash))
         })
+    }
+
+    /// The run, with what its own checkpoints hold in place of what has moved since.
+    pub fn run_with_own_files(&self) -> RunFile<K> {
+        let mut run = self.run.clone();
+        if let Some((checkpoint, _)) = self.trained_on() {
+            K::take_own_files(&mut run.data, &checkpoint);
+        }
+        run
     }
 
     /// Hash of the weights that the run started from.
