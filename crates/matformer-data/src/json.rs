@@ -87,12 +87,15 @@ pub(crate) fn objects(bytes: &[u8]) -> Result<Vec<Range<usize>>, usize> {
 }
 
 /// Where the values in `bytes` lie, with commas or white space between them. Brackets and quotes are
-/// paired; nothing else is checked.
+/// paired, and no string goes over a line's end; nothing else is checked.
 fn values(bytes: &[u8]) -> Result<Vec<Range<usize>>, usize> {
     let mut found = Vec::new();
     let (mut start, mut open, mut quoted, mut escaped) = (None, Vec::new(), false, false);
     for (at, &byte) in bytes.iter().enumerate() {
         let between = byte.is_ascii_whitespace() || byte == b',';
+        if quoted && byte == b'\n' {
+            return Err(at);
+        }
         if quoted {
             quoted = byte != b'"' || escaped;
             escaped = byte == b'\\' && !escaped;
@@ -365,7 +368,9 @@ mod tests {
         assert_eq!(parts("{\n}\n{}{\"c\":NaN}"), Ok(vec!["{\n}", "{}", "{\"c\":NaN}"]));
         assert_eq!(parts(" [ ] "), Ok(vec![]));
         assert_eq!(parts("[1, \"x\",null]"), Ok(vec!["1", "\"x\"", "null"]));
-        for (text, at) in [("[{}, {\"a\": 1", 12), ("{\"a\": \"x", 8), ("{]", 1), ("[{}}]", 3)] {
+        for (text, at) in
+            [("[{}, {\"a\": 1", 12), ("{\"a\": \"x", 8), ("{]", 1), ("[{}}]", 3), ("{\"a\n\"}", 3)]
+        {
             assert_eq!(parts(text), Err(at), "{text}");
         }
     }
@@ -394,6 +399,22 @@ mod tests {
         }
         for cut in ["[{\"text\": \"a\"}, {\"te", "[{\"text\": \"a\"}", "[{\"text\": [1]"] {
             assert_eq!(all(cut), Layout::Cut, "{cut}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Whatever the bytes, there is an answer, and values lie within them, one after the other.
+        #[test]
+        fn any_bytes_are_values_or_not(text in "[\\[\\]{}\",:\\\\ \\na-eN0-9]{0,40}") {
+            let bytes = text.as_bytes();
+            let _ = text_of(bytes, "a");
+            let _ = Layout::of_all(bytes, "a");
+            let mut end = 0;
+            for range in objects(bytes).unwrap_or_default() {
+                proptest::prop_assert!(range.start >= end && range.start < range.end);
+                end = range.end;
+            }
+            proptest::prop_assert!(end <= bytes.len());
         }
     }
 }

@@ -17,6 +17,7 @@ mod hub;
 pub mod images;
 mod inputs;
 mod json;
+mod lost;
 mod parquet;
 mod permutation;
 mod prepare;
@@ -44,7 +45,8 @@ pub use images::{
     ImageSummary, MAX_IMAGE_PIXELS, MAX_IMAGE_SIZE, PreparedImages, SetFault, Skipped,
     SkippedImage, SplitImages, prepare_images, spread,
 };
-pub use prepare::{Lost, Prepared, SplitSize, Summary, prepare, prepare_into};
+pub use lost::Lost;
+pub use prepare::{Prepared, SplitSize, Summary, prepare, prepare_into};
 pub use progress::{Progress, Stage};
 pub use reader::Document;
 pub use shard::{DocumentSpan, Shard};

@@ -11,6 +11,7 @@ use crate::counts::Dropped;
 use crate::documents::Documents;
 use crate::hash::Hasher;
 use crate::hub::Hub;
+use crate::lost::Lost;
 use crate::progress::{Progress, Stage};
 use crate::reader::Document;
 use crate::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
@@ -71,36 +72,6 @@ pub struct Summary {
     pub dropped: Dropped,
     /// What the tokenizer does not give back; nothing for one that was trained here.
     pub lost: Lost,
-}
-
-/// Text that a tokenizer does not give back as it was.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Lost {
-    /// Documents that come back otherwise.
-    pub documents: usize,
-    /// Bytes of them that do not come back, or bytes that come in addition if these are more.
-    pub bytes: usize,
-    /// The name of the first of them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub first: Option<String>,
-}
-
-impl Lost {
-    /// Compares a document with what its tokens give.
-    fn compare(&mut self, document: &Document, decoded: &str) {
-        if document.text == decoded {
-            return;
-        }
-        // By how often each byte occurs: whatever else a tokenizer does, it keeps the order.
-        let mut missing = [0_i64; 256];
-        document.text.bytes().for_each(|byte| missing[usize::from(byte)] += 1);
-        decoded.bytes().for_each(|byte| missing[usize::from(byte)] -= 1);
-        let sum = |sign: i64| missing.iter().map(|count| (sign * count).max(0)).sum::<i64>();
-        self.bytes += sum(1).max(sum(-1)) as usize;
-        self.documents += 1;
-        self.first.get_or_insert_with(|| document.name.clone());
-    }
 }
 
 /// A folder with `tokenizer.json`, `train.bin`, `held_out.bin`, their lists of documents, and
