@@ -122,6 +122,26 @@ fn a_run_is_measured_from_any_working_directory() {
 }
 
 #[test]
+fn prepared_data_is_found_beside_the_runs() {
+    let place = empty("paths = [\"texts\"]", "");
+    place.write("texts/rows.jsonl", rows(0, 60));
+    std::fs::create_dir_all(place.path("deep/er")).unwrap();
+    let there = |folder: &str, arguments: &[&str]| {
+        let mut command = place.command(arguments);
+        command.env_remove("MATFORMER_CACHE").current_dir(place.path(folder));
+        Output::of(command.output().unwrap()).ok()
+    };
+    there(".", &["train", "my.toml", "--out", "runs/a"]);
+    let evaluated = there("deep/er", &["eval", "../../runs/a"]);
+    assert!(!evaluated.stderr.contains("training the tokenizer"), "{evaluated}");
+    let longer = place.read("runs/a/run.toml").replace("steps = 2", "steps = 3");
+    place.write("runs/a/run.toml", longer);
+    let resumed = there("deep/er", &["train", "../../runs/a", "--resume"]);
+    assert!(resumed.stderr.contains("(prepared before)"), "{resumed}");
+    assert_eq!(place.list("deep/er"), "");
+}
+
+#[test]
 fn a_run_folder_has_its_own_tokenizer() {
     let place = empty("paths = [\"texts\"]\ntokenizer = \"own\"", "");
     place.write("texts/rows.jsonl", rows(0, 60));

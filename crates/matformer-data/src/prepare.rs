@@ -125,20 +125,17 @@ pub fn prepare_into(
     };
     let documents = Documents::read(config, cache_dir, progress)?;
     let name = key(config, &documents, given.as_ref()).short();
-    let dir = cache_dir.join(&name);
-    match cache::missing(&dir, &FILES) {
-        None => {
-            let prepared = Prepared::open(&dir)?;
-            let path = given.map_or_else(|| prepared.tokenizer_path(), |given| given.path().into());
-            check_lost(&prepared.summary, &path, config)?;
-            return Ok(Prepared { notes: documents.notes, ..prepared });
-        }
-        Some(file) if dir.exists() => {
-            tracing::warn!("`{}` has no `{file}` and is prepared again", dir.display());
-        }
-        Some(_) => {}
+    let dir = folder.join(&name);
+    let there = [cache_dir.join(&name), dir.clone()];
+    if let Some(found) = there.iter().find(|dir| cache::missing(dir, &FILES).is_none()) {
+        let prepared = Prepared::open(found)?;
+        let path = given.map_or_else(|| prepared.tokenizer_path(), |given| given.path().into());
+        check_lost(&prepared.summary, &path, config)?;
+        return Ok(Prepared { notes: documents.notes, ..prepared });
     }
-    let dir = folder.join(name);
+    if let Some(file) = cache::missing(&dir, &FILES).filter(|_| dir.exists()) {
+        tracing::warn!("`{}` has no `{file}` and is prepared again", dir.display());
+    }
     cache::enter(folder)?;
     let scratch = fs::scratch_dir(&dir)?;
     let (tokenizer, given) = match given {

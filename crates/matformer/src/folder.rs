@@ -31,6 +31,23 @@ pub fn data_cache() -> PathBuf {
     std::env::var_os("MATFORMER_CACHE").map_or_else(|| PathBuf::from("runs/.data"), PathBuf::from)
 }
 
+/// Where the data of the run in `dir` is kept prepared: beside the runs where it is, from wherever a
+/// command is called.
+pub fn data_cache_of(dir: &Path) -> PathBuf {
+    /// From a run's baseline to the folder of runs.
+    const ABOVE: usize = 5;
+    if std::env::var_os("MATFORMER_CACHE").is_none()
+        && let Ok(dir) = dir.canonicalize()
+    {
+        let beside = dir.ancestors().take(ABOVE).map(|above| above.join(".data"));
+        let tagged = |cache: &PathBuf| cache.join("CACHEDIR.TAG").is_file();
+        if let Some(found) = beside.into_iter().find(tagged) {
+            return found;
+        }
+    }
+    data_cache()
+}
+
 /// A model, and what goes with it.
 pub struct ModelFolder<K: Kind> {
     pub dir: PathBuf,

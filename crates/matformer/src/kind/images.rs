@@ -25,7 +25,7 @@ use crate::{
     commands::count,
     failure::{Hinted, OrBadInput},
     folder::{
-        ModelFolder, PREPROCESSOR_FILE, data_cache, normalization, prepare_images, preprocessor,
+        ModelFolder, PREPROCESSOR_FILE, data_cache_of, normalization, prepare_images, preprocessor,
         progress_bar,
     },
     logging::say,
@@ -77,7 +77,11 @@ impl Kind for Vit {
         _: bool,
     ) -> Result<PreparedImages> {
         let MatVitConfig { image_size, channels, .. } = *folder.model.config();
-        prepare_images(&run.data, ImageShape { size: image_size, channels }, &data_cache())
+        prepare_images(
+            &run.data,
+            ImageShape { size: image_size, channels },
+            &data_cache_of(&folder.dir),
+        )
     }
 
     fn fitted(run: &RunFile<Self>, prepared: &PreparedImages) -> Result<MatVitConfig> {

@@ -26,7 +26,7 @@ use super::{Extent, Facts, Kind, Part, Source, WidthFacts, params};
 use crate::{
     commands::{count, documents},
     failure::{Hinted, OrBadInput},
-    folder::{ModelFolder, data_cache, prepare_into},
+    folder::{ModelFolder, data_cache_of, prepare_into},
     logging::say,
 };
 
@@ -69,14 +69,14 @@ impl Kind for Lm {
     ) -> Result<Prepared> {
         // A tokenizer that was given is in the folder, wherever it came from.
         if of_its_own_run && run.data.tokenizer.is_none() {
-            let prepared = Self::prepare(run, &data_cache())?;
+            let prepared = Self::prepare(run, &data_cache_of(&folder.dir))?;
             // A text that has changed since has another tokenizer, whose tokens mean nothing here.
             if prepared.summary.tokenizer_hash == folder.tokenizer()?.hash() {
                 return Ok(prepared);
             }
         }
         let tokenizer = Some(folder.tokenizer()?.path().to_owned().into());
-        prepare_into(&DataConfig { tokenizer, ..run.data.clone() }, &data_cache())
+        prepare_into(&DataConfig { tokenizer, ..run.data.clone() }, &data_cache_of(&folder.dir))
     }
 
     fn fitted(run: &RunFile<Self>, prepared: &Prepared) -> Result<MatLmConfig> {

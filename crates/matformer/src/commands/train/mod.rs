@@ -25,7 +25,7 @@ use super::Context;
 use crate::{
     args::TrainArgs,
     failure::OrBadInput,
-    folder::data_cache,
+    folder::data_cache_of,
     kind::{Kind, Source},
     logging::{self, quiet, say},
 };
@@ -59,7 +59,7 @@ fn run_kind<K: Kind>(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
     // Of a run that is there: its data may take long to read.
     let begun = target.dir.join(run_file::FILE).exists();
     let lock = begun.then(|| RunLock::take(&target.dir)).transpose()?;
-    let prepared = K::prepare(&target.run_with_own_files(), &data_cache())?;
+    let prepared = K::prepare(&target.run_with_own_files(), &data_cache_of(&target.dir))?;
     let run = fitted(&target, &prepared)?;
     Need::of(&run, context)?.check(&run)?;
     let batches = source(&run, &prepared)?.batches;
