@@ -6,9 +6,13 @@ use serde_json::{Value, json};
 use super::{
     Binary, SEEDS,
     page::{list, per_seed, percent, points, table, text},
+    stamp,
 };
 
 pub const CONFIG: &str = "configs/vit/fashion-mnist-short.toml";
+
+/// What is trained alone, too.
+pub const SIZES: [&str; 4] = ["S", "M", "L", "XL"];
 
 /// The run of a seed, in which the other pages go on.
 pub fn folder(seed: u64) -> String {
@@ -18,11 +22,20 @@ pub fn folder(seed: u64) -> String {
 /// One seed: trained, measured, and beside its baselines.
 pub fn run(binary: &Binary, seed: u64) -> Result<Value> {
     let run = folder(seed);
-    binary.train(CONFIG, &run, &["--set", &format!("train.seed={seed}")])?;
+    let trained = binary.train(CONFIG, &run, &["--set", &format!("train.seed={seed}")])?;
+    let alone: Vec<String> =
+        SIZES.iter().map(|size| format!("{run}/baselines/per-width/{size}")).collect();
+    let there = alone.iter().all(|baseline| binary.read(baseline, "matformer.json").is_some());
     let baselines = binary.json(&["baselines", &run])?;
-    let report = binary.json(&["report", &run])?;
+    let trained_alone = binary.stamped(&run, "baselines", there)?;
+    let runs: Vec<&str> = std::iter::once(&run).chain(&alone).map(String::as_str).collect();
+    let before = || binary.forget_reports(&runs);
+    let report = binary.kept(&runs, "reproduced-report.json", &["report", &run], before)?;
     Ok(json!({
         "seed": seed,
+        "trained_stamp": trained,
+        "trained_alone_stamp": trained_alone,
+        "measured_stamp": report["stamp"],
         "measured": report["measured"],
         "alone": report["alone"],
         "costs": baselines["costs"],
@@ -34,7 +47,17 @@ pub fn document(runs: &[Value]) -> Value {
 }
 
 pub fn tables(runs: &[Value]) -> Result<String> {
-    Ok([curve(runs)?, alone(runs), costs(runs)].join("\n"))
+    let all = |key: &str, what: &str| -> Vec<(String, Value)> {
+        runs.iter().map(|run| (format!("{what}seed {}", run["seed"]), run[key].clone())).collect()
+    };
+    let line = |what: &str, stamps: Vec<(String, Value)>| {
+        stamp::line(what, stamps.iter().map(|(name, stamp)| (name.clone(), stamp)))
+    };
+    let measured = line("Measured", all("measured_stamp", ""));
+    let mut trained = all("trained_stamp", "elastic, ");
+    trained.extend(all("trained_alone_stamp", "alone, "));
+    let parts = [curve(runs)?, measured.clone(), alone(runs), measured, costs(runs)];
+    Ok([&parts[..], &[line("Trained", trained)]].concat().join("\n"))
 }
 
 fn results(report: &Value) -> Result<&Vec<Value>> {

@@ -6,10 +6,11 @@ mod pretraining;
 mod retrieval;
 mod search;
 mod search_tables;
+mod stamp;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use xshell::{Shell, cmd};
 
@@ -65,13 +66,29 @@ impl Binary {
     }
 
     /// Trains `config` into `out` with what `arguments` say; goes on with what was begun there, and
-    /// leaves what is complete.
-    fn train(&self, config: &str, out: &str, arguments: &[&str]) -> Result<()> {
+    /// leaves what is complete. Gives the stamp of the training, null if it was complete without one.
+    fn train(&self, config: &str, out: &str, arguments: &[&str]) -> Result<Value> {
         let Self { shell, path } = self;
+        let folder = PathBuf::from(out);
+        let complete = shell.path_exists(folder.join("matformer.json"));
         // Refused where the folder is another run's.
-        let resume = shell.path_exists(PathBuf::from(out).join("run.toml")).then_some("--resume");
-        let call = cmd!(shell, "{path} train {config} {arguments...} --out {out} {resume...}");
-        Ok(call.quiet().run()?)
+        let resume = shell.path_exists(folder.join("run.toml")).then_some("--resume");
+        cmd!(shell, "{path} train {config} {arguments...} --out {out} {resume...}")
+            .quiet()
+            .run()?;
+        self.stamped(out, "trained", complete)
+    }
+
+    /// The stamp of something that a run took, and keeps as `WHAT.stamp.json`: of now, unless it was `there`
+    /// before.
+    fn stamped(&self, run: &str, what: &str, there: bool) -> Result<Value> {
+        let file = format!("{what}.stamp.json");
+        if there {
+            return Ok(self.read(run, &file).unwrap_or_default());
+        }
+        let stamp = stamp::now(&self.shell)?;
+        self.shell.write_file(PathBuf::from(run).join(file), serde_json::to_string(&stamp)?)?;
+        Ok(stamp)
     }
 
     /// What a command prints with `--json`.
@@ -87,26 +104,99 @@ impl Binary {
         serde_json::from_str(&text).ok()
     }
 
-    /// What `arguments` print, kept in `file` of the run that they are about: not asked for again while its
-    /// weights, its data, the arguments and the machine are the same. `before` is called where it is asked for.
+    /// What `arguments` print, with the stamp of when they did as `stamp`, kept in `file` of the first of
+    /// the `runs` that they are about: not asked for again while weights, data, arguments and machine are
+    /// the same. `before` is called where it is asked for.
     fn kept(
         &self,
-        run: &str,
+        runs: &[&str],
         file: &str,
         arguments: &[&str],
         before: impl FnOnce() -> Result<()>,
     ) -> Result<Value> {
-        let manifest = self.read(run, "matformer.json").unwrap_or_default();
-        let data = &manifest["provenance"]["data_hash"];
-        let key = json!([manifest["weights_sha256"], data, arguments, page::machine()]);
-        if let Some(kept) = self.read(run, file).filter(|kept| kept["of"] == key) {
-            eprintln!("{run}/{file}: measured before, reused");
+        let of = |run: &&str| {
+            let manifest = self.read(run, "matformer.json").unwrap_or_default();
+            json!([manifest["weights_sha256"], manifest["provenance"]["data_hash"]])
+        };
+        let key = json!([runs.iter().map(of).collect::<Vec<_>>(), arguments, stamp::machine()]);
+        let home = runs.first().context("something that is measured is about a run")?;
+        // What has no stamp is measured again.
+        let same = |kept: &Value| kept["of"] == key && kept["printed"]["stamp"].is_object();
+        if let Some(kept) = self.read(home, file).filter(same) {
+            eprintln!("{home}/{file}: measured before, reused");
             return Ok(kept["printed"].clone());
         }
         before()?;
-        let printed = self.json(arguments)?;
-        let text = serde_json::to_string(&json!({ "of": key, "printed": printed }))?;
-        self.shell.write_file(PathBuf::from(run).join(file), text)?;
+        let mut printed = self.json(arguments)?;
+        printed["stamp"] = stamp::now(&self.shell)?;
+        let text = json!({ "of": key, "printed": printed }).to_string();
+        self.shell.write_file(PathBuf::from(home).join(file), text)?;
         Ok(printed)
+    }
+
+    /// Removes what `report` measured of some runs, of which it is not known when that was.
+    fn forget_reports(&self, runs: &[&str]) -> Result<()> {
+        for run in runs {
+            self.shell.remove_path(PathBuf::from(run).join("report/measured.json"))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A stand-in for the program, which prints a number that grows with every call.
+    fn binary(folder: &std::path::Path) -> Binary {
+        let path = folder.join("program");
+        let script = "#!/bin/sh\necho x >> calls\nprintf '{\"n\": %d}' $(wc -l < calls)\n";
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let shell = Shell::new().unwrap();
+        shell.change_dir(folder);
+        Binary { shell, path }
+    }
+
+    #[test]
+    fn reused_rows_keep_their_own_date_machine_and_commit() {
+        let folder = Shell::new().unwrap().create_temp_dir().unwrap();
+        let binary = binary(folder.path());
+        let write = |path: &str, value: Value| binary.shell.write_file(path, value.to_string());
+        write("run/matformer.json", json!({ "weights_sha256": "w" })).unwrap();
+        let kept = || binary.kept(&["run"], "kept.json", &["eval", "run"], || Ok(())).unwrap();
+        let first = kept();
+        assert_eq!((&first["n"], first["stamp"]["date"].as_str().unwrap().len()), (&json!(1), 10));
+        // As if it had been measured long ago, at another commit.
+        let mut file = binary.read("run", "kept.json").unwrap();
+        file["printed"]["stamp"] = json!({ "date": "2020-02-02", "machine": "m", "commit": "c" });
+        write("run/kept.json", file.clone()).unwrap();
+        assert_eq!(kept(), file["printed"]);
+        // Other weights are measured anew, and what has no stamp.
+        write("run/matformer.json", json!({ "weights_sha256": "v" })).unwrap();
+        let other = kept();
+        assert_eq!((&other["n"], &other["stamp"]), (&json!(2), &first["stamp"]));
+        let mut file = binary.read("run", "kept.json").unwrap();
+        file["printed"].as_object_mut().unwrap().remove("stamp");
+        write("run/kept.json", file).unwrap();
+        assert_eq!(kept()["n"], 3);
+    }
+
+    #[test]
+    fn a_run_that_was_complete_keeps_the_stamp_of_its_training() {
+        let folder = Shell::new().unwrap().create_temp_dir().unwrap();
+        let binary = binary(folder.path());
+        binary.shell.create_dir("run").unwrap();
+        let train = || binary.train("run.toml", "run", &[]).unwrap();
+        assert!(train()["machine"].is_string());
+        binary.shell.write_file("run/matformer.json", "{}").unwrap();
+        let old = json!({ "date": "2020-02-02", "machine": "m", "commit": "c" });
+        binary.shell.write_file("run/trained.stamp.json", old.to_string()).unwrap();
+        assert_eq!(train(), old);
+        // Nobody knows when it was trained.
+        binary.shell.remove_path("run/trained.stamp.json").unwrap();
+        assert_eq!(train(), Value::Null);
     }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use xshell::{Shell, cmd};
+use xshell::Shell;
 
 /// `PATH.json`, and the tables in `PATH.md`.
 pub struct Page {
@@ -17,13 +17,10 @@ impl Page {
         with_tables(&shell.read_file(&page)?, "").with_context(|| page).map(drop)
     }
 
-    /// Writes both; the document gets what says how, where and when it was measured.
+    /// Writes both; the document says how it was made, and each of its parts where and when it was
+    /// measured ([`stamp`](super::stamp)).
     pub fn write(&self, shell: &Shell, document: Value, tables: &str) -> Result<()> {
-        let mut all = json!({
-            "command": self.command,
-            "machine": machine(),
-            "date": cmd!(shell, "date -u +%F").quiet().read()?,
-        });
+        let mut all = json!({ "command": self.command });
         if let (Some(all), Value::Object(fields)) = (all.as_object_mut(), document) {
             all.extend(fields);
         }
@@ -34,22 +31,6 @@ impl Page {
         println!("{json}, {page}");
         Ok(())
     }
-}
-
-/// Cores and what they are.
-pub fn machine() -> String {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let field = |name: &str| {
-        let line = info.lines().find(|line| line.starts_with(name))?;
-        Some(line.split_once(':')?.1.trim().to_owned())
-    };
-    let avx512 = field("flags").is_some_and(|flags| flags.contains("avx512f"));
-    format!(
-        "{cores} cores, {}{}",
-        field("model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
-        if avx512 { ", AVX-512" } else { "" }
-    )
 }
 
 /// The page with what stands between its two marks replaced.

@@ -5,12 +5,13 @@ use serde_json::{Value, json};
 
 use super::{
     Binary, SEEDS, matvit,
+    matvit::SIZES,
     page::{list, percent, points, table, text},
+    stamp,
 };
 
 const PRETRAIN: &str = "configs/vit/emoji-pretrain.toml";
 const TUNE: &str = "configs/vit/fashion-mnist-tune.toml";
-const SIZES: [&str; 4] = ["S", "M", "L", "XL"];
 /// Pretraining, then fine-tuning; the first is what the others are compared with.
 const WAYS: [[&str; 2]; 4] =
     [["elastic", "elastic"], ["plain", "elastic"], ["elastic", "plain"], ["plain", "plain"]];
@@ -31,9 +32,11 @@ fn run(binary: &Binary, number: u64) -> Result<Value> {
     };
     let pretrained =
         |size: Option<&str>| format!("{folder}/pretrained-{}", size.unwrap_or("elastic"));
+    let mut trained = serde_json::Map::new();
     for size in [None].into_iter().chain(SIZES.map(Some)) {
-        let arguments = ["--set", &seed, "--set", &draw(size)];
-        binary.train(PRETRAIN, &pretrained(size), &arguments)?;
+        let (arguments, out) = (["--set", &seed, "--set", &draw(size)], pretrained(size));
+        let stamp = binary.train(PRETRAIN, &out, &arguments)?;
+        trained.insert(out, stamp);
     }
     // Every run, with the way that it is of.
     let mut tuned = Vec::new();
@@ -50,34 +53,49 @@ fn run(binary: &Binary, number: u64) -> Result<Value> {
             };
             let out = format!("{folder}/{pretraining}-{}", size.unwrap_or("elastic"));
             let arguments = ["--set", &seed, "--set", &draw(size), "--init", &from];
-            binary.train(TUNE, &out, &arguments)?;
+            let stamp = binary.train(TUNE, &out, &arguments)?;
+            trained.insert(out.clone(), stamp);
             tuned.push((way, out));
         }
     }
-    let mut arguments = vec!["report"];
-    arguments.extend(tuned.iter().map(|(_, out)| out.as_str()));
-    let report = binary.json(&arguments)?;
+    let runs: Vec<&str> = tuned.iter().map(|(_, out)| out.as_str()).collect();
+    let arguments = [&["report"], &runs[..]].concat();
+    let before = || binary.forget_reports(&runs);
+    let report = binary.kept(&runs, "reproduced-report.json", &arguments, before)?;
     let mut ways = vec![Vec::new(); WAYS.len()];
     for ((way, _), run) in tuned.iter().zip(list(&report["runs"])) {
         ways[*way].extend(sizes_of(run));
     }
     let converted = converted(binary, &folder, number, &seed)?;
-    Ok(
-        json!({ "seed": number, "converted": converted, "ways": WAYS.iter().zip(ways).map(|(way, sizes)| json!({
-        "pretraining": way[0], "tuning": way[1], "sizes": sizes,
-    })).collect::<Vec<_>>() }),
-    )
+    let way = |([pretraining, tuning], sizes): (&[&str; 2], Vec<Value>)| json!({ "pretraining": pretraining, "tuning": tuning, "sizes": sizes });
+    Ok(json!({
+        "seed": number,
+        "trained_stamps": trained,
+        "measured_stamp": report["stamp"],
+        "converted": converted,
+        "ways": WAYS.iter().zip(ways).map(way).collect::<Vec<_>>(),
+    }))
 }
 
 /// An ordinary model made elastic on the data that it was trained on: XL of the accuracy page, trained alone
 /// (1,000 steps), seen narrower before and after fine-tuning.
 fn converted(binary: &Binary, folder: &str, number: u64, seed: &str) -> Result<Value> {
     let plain = format!("{}/baselines/per-width/XL", matvit::folder(number));
-    let before = binary.json(&["eval", &plain, "--submodels", &SIZES.join(",")])?;
+    let eval = |run: &str, more: &[&str]| {
+        let arguments = [&["eval", run], more].concat();
+        binary.kept(&[run], "reproduced-eval.json", &arguments, || Ok(()))
+    };
+    let before = eval(&plain, &["--submodels", &SIZES.join(",")])?;
     let out = format!("{folder}/converted");
-    binary.train(TUNE, &out, &["--set", seed, "--init", &plain])?;
-    let after = binary.json(&["eval", &out])?;
-    Ok(json!({ "before": before["results"], "after": after["results"] }))
+    let trained = binary.train(TUNE, &out, &["--set", seed, "--init", &plain])?;
+    let after = eval(&out, &[])?;
+    Ok(json!({
+        "before": before["results"],
+        "after": after["results"],
+        "before_stamp": before["stamp"],
+        "after_stamp": after["stamp"],
+        "trained_stamp": trained,
+    }))
 }
 
 /// Accuracies of the granularities that a run was trained at.
@@ -97,11 +115,33 @@ fn sizes_of(run: &Value) -> Vec<Value> {
 
 pub fn tables(document: &Value) -> String {
     format!(
-        "Pretraining on emoji → fine-tuning on Fashion-MNIST, top-1 % (above elastic → elastic).\n\n{}\n\
-         Fashion-MNIST's XL trained alone, seen narrower, and the same after elastic fine-tuning: top-1 %.\n\n{}",
+        "Pretraining on emoji → fine-tuning on Fashion-MNIST, top-1 % (above elastic → elastic).\n\n{}\n{}\n\
+         Fashion-MNIST's XL trained alone, seen narrower, and the same after elastic fine-tuning: top-1 %.\n\n{}\n{}",
         ways(document),
-        conversion(document)
+        ways_stamps(list(&document["runs"])),
+        conversion(document),
+        conversion_stamps(list(&document["runs"])),
     )
+}
+
+/// When and where the rows of [`ways`] were made.
+fn ways_stamps(runs: &[Value]) -> String {
+    let seed = |run: &Value| format!("seed {}", run["seed"]);
+    let measured = runs.iter().map(|run| (seed(run), &run["measured_stamp"]));
+    let all = runs.iter().filter_map(|run| run["trained_stamps"].as_object()).flatten();
+    let trained = all.map(|(out, stamp)| (format!("`{out}`"), stamp));
+    stamp::line("Measured", measured) + &stamp::line("Trained", trained)
+}
+
+/// When and where the rows of [`conversion`] were made.
+fn conversion_stamps(runs: &[Value]) -> String {
+    let of = |run: &Value, what: &str| format!("seed {}{what}", run["seed"]);
+    let measured = runs.iter().flat_map(|run| {
+        [("before", "before_stamp"), ("after", "after_stamp")]
+            .map(|(when, key)| (of(run, &format!(", {when}")), &run["converted"][key]))
+    });
+    let trained = runs.iter().map(|run| (of(run, ""), &run["converted"]["trained_stamp"]));
+    stamp::line("Measured", measured) + &stamp::line("Trained", trained)
 }
 
 fn conversion(document: &Value) -> String {

@@ -1,6 +1,6 @@
 //! Submodels for budgets: every method, on both kinds of model, and the paper's comparisons.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -108,9 +108,9 @@ pub const MIDDLE: usize = 2;
 
 /// Every case at every budget.
 pub fn document(binary: &Binary) -> Result<Value> {
-    for case in CASES.iter().chain(&AGAIN) {
-        binary.train(case.config, case.run, case.sets)?;
-    }
+    let train = |case: &Case| Ok((case.name, binary.train(case.config, case.run, case.sets)?));
+    let trained = CASES.iter().chain(&AGAIN).map(train).collect::<Result<Vec<_>>>()?;
+    let trained: BTreeMap<&str, Value> = trained.into_iter().collect();
     let all = |cases: &[Case]| cases.iter().map(|c| printed(binary, c)).collect::<Result<Vec<_>>>();
     let first = all(&CASES)?;
     let mut draws = vec![compared(0, &first)?];
@@ -131,13 +131,14 @@ pub fn document(binary: &Binary) -> Result<Value> {
         cases.push(found);
     }
     draws.push(compared(1, &all(&AGAIN)?)?);
-    Ok(json!({ "cases": cases, "draws": draws }))
+    Ok(json!({ "trained_stamps": trained, "cases": cases, "draws": draws }))
 }
 
 /// Thousands of numbers that what is shown is made of.
 fn shorten(printed: &mut Value) {
     if let Some(fields) = printed.as_object_mut() {
         fields.remove("per_document");
+        fields.remove("clusters");
     }
     for found in printed["found"].as_array_mut().into_iter().flatten() {
         found["tried"] = list(&found["tried"]).len().into();
@@ -150,7 +151,7 @@ fn printed(binary: &Binary, case: &Case) -> Result<Vec<Value>> {
     let of = |budget: &&str| {
         let mut arguments = arguments(case, case.run, budget, &methods, case.tokens[1]);
         arguments.push("--per-document");
-        binary.kept(case.run, &format!("reproduced-{budget}.json"), &arguments, || Ok(()))
+        binary.kept(&[case.run], &format!("reproduced-{budget}.json"), &arguments, || Ok(()))
     };
     case.budgets.iter().map(of).collect()
 }
@@ -174,10 +175,15 @@ fn seconds(binary: &Binary, case: &Case) -> Result<Value> {
         let arguments = arguments(case, &copied, case.budgets[MIDDLE], method, NOBODY);
         let file = format!("reproduced-{method}.json");
         let before = || copy(binary, case, &copied, &[]);
-        let printed = binary.kept(case.run, &file, &arguments, before)?;
+        let printed = binary.kept(&[case.run], &file, &arguments, before)?;
         let entry = &printed["found"][0];
         let tried = list(&entry["tried"]).len();
-        found.push(json!({ "method": method, "tried": tried, "seconds": entry["seconds"] }));
+        found.push(json!({
+            "method": method,
+            "tried": tried,
+            "seconds": entry["seconds"],
+            "stamp": printed["stamp"],
+        }));
         binary.shell.remove_path(&copied)?;
     }
     Ok(Value::from(found))
@@ -193,9 +199,12 @@ fn seeds(binary: &Binary, case: &Case) -> Result<Value> {
         arguments.extend(["--seed", seed]);
         let file = format!("reproduced-seed-{seed}.json");
         let before = || copy(binary, case, &copied, &["measurements.jsonl"]);
-        let printed = binary.kept(case.run, &file, &arguments, before)?;
+        let printed = binary.kept(&[case.run], &file, &arguments, before)?;
         let all = list(&printed["found"]).iter();
-        found.extend(all.map(|f| json!({ "method": f["method"], "seed": f["seed"], "a": f["a"] })));
+        let stamp = &printed["stamp"];
+        found.extend(all.map(
+            |f| json!({ "method": f["method"], "seed": f["seed"], "a": f["a"], "stamp": stamp }),
+        ));
         binary.shell.remove_path(&copied)?;
     }
     Ok(Value::from(found))
@@ -234,34 +243,54 @@ fn compared(seed: usize, printed: &[Vec<Value>]) -> Result<Value> {
             "sampled, evolution": above(sampled, "evolution")?,
             "per-layer, mix": above(per_layer, "mix")?,
             "per-layer, evolution": above(per_layer, "evolution")?,
+            "stamps": { "sampled": sampled["stamp"], "per-layer": per_layer["stamp"] },
         }))
     });
     Ok(json!({ "seed": seed, "rows": rows.collect::<Result<Vec<_>>>()? }))
 }
 
-/// Nats and targets of every document, of what a method found.
-fn documents(printed: &Value, method: &str) -> Result<Vec<[f64; 2]>> {
+/// What a method's winner makes of one document.
+#[derive(Clone, Copy)]
+struct DocumentLoss {
+    nats: f64,
+    targets: f64,
+    /// Documents of one cluster are not independent.
+    cluster: Option<u64>,
+}
+
+/// Losses on every document, of what a method found.
+fn documents(printed: &Value, method: &str) -> Result<Vec<DocumentLoss>> {
     let winner = text(&found(printed, method)["winner"]);
-    let documents = list(&printed["per_document"][&winner]).iter();
-    let pair = |d: &Value| Some([d[0].as_f64()?, d[1].as_f64()?]);
-    documents.map(pair).collect::<Option<_>>().with_context(|| format!("losses of `{winner}`"))
+    let documents = list(&printed["per_document"][&winner]).iter().enumerate();
+    let of = |(at, d): (usize, &Value)| {
+        let cluster = printed["clusters"][at].as_u64();
+        Some(DocumentLoss { nats: d[0].as_f64()?, targets: d[1].as_f64()?, cluster })
+    };
+    documents.map(of).collect::<Option<_>>().with_context(|| format!("losses of `{winner}`"))
 }
 
 /// Nats per target of `a` above those of `b` on the same documents, with its error: of a ratio of sums over
-/// documents, as `eval` has them.
-fn difference(a: &[[f64; 2]], b: &[[f64; 2]]) -> Result<Value> {
-    let same = |(a, b): (&[f64; 2], &[f64; 2])| a[1] == b[1];
+/// clusters of documents, as `eval` has them.
+fn difference(a: &[DocumentLoss], b: &[DocumentLoss]) -> Result<Value> {
+    let same = |(a, b): (&DocumentLoss, &DocumentLoss)| a.targets == b.targets;
     ensure!(
-        a.len() == b.len() && a.len() > 1 && a.iter().zip(b).all(same),
-        "{} and {} documents: not the same, or too few",
+        a.len() == b.len() && a.iter().zip(b).all(same),
+        "{} and {} documents: not the same",
         a.len(),
         b.len()
     );
-    let pairs: Vec<[f64; 2]> = a.iter().zip(b).map(|(a, b)| [a[0] - b[0], a[1]]).collect();
-    let sum = |at: usize| pairs.iter().map(|pair| pair[at]).sum::<f64>();
-    let (value, n) = (sum(0) / sum(1), pairs.len() as f64);
-    let squares: f64 = pairs.iter().map(|[nats, of]| (nats - value * of).powi(2)).sum();
-    Ok(json!({ "value": value, "stderr": (n / (n - 1.0) * squares).sqrt() / sum(1) }))
+    let targets: f64 = a.iter().map(|d| d.targets).sum();
+    let value = a.iter().zip(b).map(|(a, b)| a.nats - b.nats).sum::<f64>() / targets;
+    // What stands for itself is a cluster of its own.
+    let mut residuals: BTreeMap<(Option<u64>, usize), f64> = BTreeMap::new();
+    for (at, (a, b)) in a.iter().zip(b).enumerate() {
+        let key = (a.cluster, if a.cluster.is_some() { 0 } else { at });
+        *residuals.entry(key).or_default() += a.nats - b.nats - value * a.targets;
+    }
+    let n = residuals.len() as f64;
+    ensure!(n > 1.0, "{} documents of one cluster: too few", a.len());
+    let squares: f64 = residuals.values().map(|residual| residual * residual).sum();
+    Ok(json!({ "value": value, "stderr": (n / (n - 1.0) * squares).sqrt() / targets }))
 }
 
 /// What a method found; null if it did not.
@@ -277,10 +306,22 @@ mod tests {
     #[test]
     fn differences_are_paired() {
         // Documents of 1 and 3 targets, 0.5 and 1.5 nats above: half a nat each, exactly.
-        let (a, b) = ([[2.5, 1.0], [4.5, 3.0]], [[2.0, 1.0], [3.0, 3.0]]);
+        let of = |documents: &[[f64; 2]], clusters: Option<&[u64]>| -> Vec<DocumentLoss> {
+            let of = |(at, [nats, targets]): (usize, &[f64; 2])| {
+                let cluster = clusters.map(|clusters| clusters[at]);
+                DocumentLoss { nats: *nats, targets: *targets, cluster }
+            };
+            documents.iter().enumerate().map(of).collect()
+        };
+        let (a, b) = (of(&[[2.5, 1.0], [4.5, 3.0]], None), of(&[[2.0, 1.0], [3.0, 3.0]], None));
         assert_eq!(difference(&a, &b).unwrap(), json!({ "value": 0.5, "stderr": 0.0 }));
-        let found = difference(&[[2.0, 1.0], [3.0, 1.0]], &[[1.0, 1.0], [3.0, 1.0]]).unwrap();
+        let (a, b) = ([[2.0, 1.0], [3.0, 1.0]], [[1.0, 1.0], [3.0, 1.0]]);
+        let found = difference(&of(&a, None), &of(&b, None)).unwrap();
         assert_eq!(found, json!({ "value": 0.5, "stderr": 0.5 }));
-        assert!(difference(&a, &b[..1]).is_err());
+        // Each twice, in two clusters: nothing more is known.
+        let twice = |d: [[f64; 2]; 2]| of(&[d, d].concat(), Some(&[4, 7, 4, 7]));
+        assert_eq!(difference(&twice(a), &twice(b)).unwrap(), found);
+        assert!(difference(&of(&a, None), &of(&b[..1], None)).is_err());
+        assert!(difference(&of(&a, Some(&[0, 0])), &of(&b, Some(&[0, 0]))).is_err());
     }
 }

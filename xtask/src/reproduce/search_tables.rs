@@ -5,19 +5,28 @@ use serde_json::{Value, json};
 use super::{
     page::{list, table, text},
     search::{DRAWING, METHODS, MIDDLE, found},
+    stamp,
 };
 
 /// Per case what every method found, how well it searched, and what it took; then the paper's Figure 6.
 pub fn tables(document: &Value) -> String {
     let of_case = |case: &Value| {
-        let mut parts = vec![format!("### {}", text(&case["name"])), regrets(case)];
+        let budgets = list(&case["budgets"]).iter();
+        let measured = stamp::line("Measured", budgets.map(|b| (budget(b), &b["stamp"])));
+        let mut parts = vec![format!("### {}", text(&case["name"])), regrets(case), measured];
         if !case["seconds"].is_null() {
-            parts.extend([chosen(case), spent(case)]);
+            let by = |key: &str, name: &'static str| {
+                let stamps = list(&case[key]).iter();
+                stamp::line("Measured", stamps.map(|e| (text(&e[name]), &e["stamp"])))
+            };
+            parts.extend([chosen(case), by("seeds", "seed"), spent(case), by("seconds", "method")]);
         }
         parts.join("\n\n").replace("\n\n\n", "\n\n")
     };
     let mut parts: Vec<String> = list(&document["cases"]).iter().map(of_case).collect();
     parts.extend(list(&document["draws"]).iter().map(figure_6));
+    let trained = document["trained_stamps"].as_object().into_iter().flatten();
+    parts.push(stamp::line("Trained", trained.map(|(name, stamp)| (name.clone(), stamp))));
     parts.iter().map(|part| format!("{}\n\n", part.trim_end())).collect::<String>()
 }
 
@@ -103,7 +112,13 @@ fn figure_6(draws: &Value) -> String {
         std::iter::once(budgets.join(" and ")).chain(cells).collect()
     });
     let table = table(&head.collect::<Vec<_>>(), rows.collect());
-    format!("### Figure 6, both trained with seed {}\n\n{table}", draws["seed"])
+    let stamps = list(&draws["rows"]).iter().flat_map(|row| {
+        let budgets: Vec<String> = list(&row["budgets"]).iter().map(text).collect();
+        let name = move |draw: &str| format!("{draw} {}", budgets.join(" and "));
+        ["sampled", "per-layer"].map(|draw| (name(draw), &row["stamps"][draw]))
+    });
+    let measured = stamp::line("Measured", stamps);
+    format!("### Figure 6, both trained with seed {}\n\n{table}\n{measured}", draws["seed"])
 }
 
 #[cfg(test)]
