@@ -77,7 +77,7 @@ fn people_get_a_table() {
      XL  65.1k  55.5k  [number]  [number]
      L (60%)  40.5k  30.9k  [number]  [number]  [number]
      32x1+256x1  43.6k  34.0k  [number]  [number]  [number]
-    ± one standard error, clustered by document; differences are paired by document
+    ± one standard error over 15 documents; differences are paired
     --- standard error
     reading documents
     ");
@@ -180,7 +180,7 @@ fn other_data_than_it_was_trained_on_is_noted() {
     held-out: 8.4k tokens of 30 documents, data [hash]
      submodel  params  non-emb.  loss  bits/byte  loss above XL
      S  22.0k  12.4k  [number]  [number]  [number]
-    ± one standard error, clustered by document; differences are paired by document
+    ± one standard error over 30 documents; differences are paired
     --- standard error
     reading documents
     encoding documents

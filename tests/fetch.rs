@@ -8,6 +8,7 @@ use std::{
 };
 
 use matformer::data::fetch::Files;
+use serde_json::Value;
 
 use crate::support::{Output, Place};
 
@@ -423,6 +424,36 @@ fn training_fetches_what_it_names() {
     assert!(documents.starts_with(b"{\"name\":\"tales/tales/"), "{documents:?}");
     // The second time nobody is asked.
     assert!(!train("again").ok().stderr.contains("downloading"));
+}
+
+#[test]
+fn chapters_of_one_work_are_a_cluster_unless_they_are_all_there_is() {
+    let shop = Shop::new();
+    shop.client_with("npm", "tales.tgz");
+    shop.client_with("pip", "songs.whl");
+    let table = shop.place.read("sources.toml");
+    let work = "suffixes = [\"txt\"]\none_work = true";
+    shop.place.write("sources.toml", table.replace("suffixes = [\"txt\"]", work));
+    let clusters = |paths: &str| -> Vec<Value> {
+        shop.place.remove("cache");
+        let sets = ["--set", paths, "--set", "data.held_out=0.5", "--out", "run"];
+        shop.run(&[&["train", "run.toml"][..], &sets].concat()).ok();
+        shop.place.remove("run");
+        let mut rows = Vec::new();
+        for (path, text) in shop.place.tree() {
+            if path.to_string_lossy().ends_with(".docs.jsonl") {
+                let text = String::from_utf8(text).unwrap();
+                rows.extend(text.lines().map(|row| serde_json::from_str::<Value>(row).unwrap()));
+            }
+        }
+        rows.sort_by_key(|row| row["name"].as_str().unwrap().to_owned());
+        rows.into_iter().map(|row| row["cluster"].clone()).collect()
+    };
+    std::fs::create_dir(shop.place.path("cache")).unwrap();
+    // A song, then the two tales.
+    let both = clusters("data.paths=[\"fetch:more\"]");
+    assert_eq!(both, [Value::Null, "tales".into(), "tales".into()]);
+    assert_eq!(clusters("data.paths=[\"fetch:more/tales\"]"), [Value::Null, Value::Null]);
 }
 
 #[test]

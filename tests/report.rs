@@ -81,7 +81,7 @@ fn two_runs_lie_over_each_other_on_one_page() {
      other  M  18.6k  [number]  [number]  [number]
      other  L  30.9k  [number]  [number]  [number]
      other  XL  55.5k  [number]  [number]  [number]
-    ± one standard error, clustered by document; differences are paired by document
+    ± one standard error over 15 documents; differences are paired
     report: run/report/run+other.html
     --- standard error
     reading documents

@@ -26,7 +26,7 @@ struct CorpusList {
     held_out: Vec<String>,
 }
 
-/// The files of both splits, named `crate/path`.
+/// The files of both splits, named `crate/path`; the files of one crate are a cluster.
 ///
 /// # Errors
 /// A list that cannot be read, a crate that is not there.
@@ -60,7 +60,8 @@ impl CorpusList {
                         Error::MissingCrate { name: name.clone(), workspace: workspace.into() }
                     })?;
                 // The list says what is read: the rest of a crate is not worth a word.
-                files.extend(inputs::folder(folder, name, &format, &mut PassedOver::default())?);
+                let found = inputs::folder(folder, name, &format, &mut PassedOver::default())?;
+                files.extend(found.into_iter().map(|file| file.of_cluster(name)));
             }
             Ok(files)
         };
@@ -137,6 +138,9 @@ mod tests {
         assert!(
             held_out.len() > 3 && held_out.iter().all(|file| file.name.starts_with("memmap2/"))
         );
+        // Files of one crate are not independent.
+        assert!(train.iter().all(|file| file.cluster.as_deref() == Some("walkdir")));
+        assert!(held_out.iter().all(|file| file.cluster.as_deref() == Some("memmap2")));
     }
 
     #[test]

@@ -163,7 +163,7 @@ mod tests {
     }
 
     fn document(name: &str, text: &str) -> Document {
-        Document { name: name.into(), text: text.into() }
+        Document { name: name.into(), text: text.into(), cluster: None }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The held-out documents, cut into windows in which every token is scored exactly once.
 
+use std::collections::HashMap;
+
 use matformer_core::rng;
 use rand_chacha::rand_core::Rng;
 
@@ -13,34 +15,54 @@ pub struct HeldOut {
     whole: bool,
 }
 
-/// A random half of the held-out documents, the same every time: to choose by the one and to judge by the
-/// other.
+/// A random half of the held-out documents, or images, the same every time: submodels are chosen by
+/// one half and judged by the other. A cluster lies in one half as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Half {
-    /// The one, which has one more where they are odd.
+    /// The first half, which has one cluster more where their number is odd.
     A,
-    /// The other.
+    /// The second half.
     B,
 }
 
 impl Half {
-    /// Of a list, this half, in its order. Which half a place is in depends on the list's length alone.
-    pub fn of<T>(self, list: Vec<T>) -> Vec<T> {
-        let n = list.len();
+    /// The places of the documents in this half, ascending, by the cluster of each document, or none
+    /// for one that stands for itself. Which half a cluster is in depends on its place and the number
+    /// of clusters alone.
+    pub fn places(self, clusters: &[Option<usize>]) -> Vec<usize> {
+        let mut seen = HashMap::new();
+        let mut n = 0;
+        let mut next = || {
+            n += 1;
+            n - 1
+        };
+        // Documents that stand for themselves are clusters of one.
+        let of: Vec<usize> = clusters
+            .iter()
+            .map(|cluster| match cluster {
+                Some(cluster) => *seen.entry(*cluster).or_insert_with(&mut next),
+                None => next(),
+            })
+            .collect();
         let mut order: Vec<usize> = (0..n).collect();
-        // Places, not parity: lists may go through their classes in turn.
-        order.sort_by_cached_key(|place| {
-            (rng::keyed(0, "halves", *place as u64).next_u64(), *place)
-        });
+        // By hash, not by parity: lists may go through their classes in turn.
+        order.sort_by_cached_key(|at| (rng::keyed(0, "halves", *at as u64).next_u64(), *at));
         let mut in_a = vec![false; n];
-        order.iter().take(n.div_ceil(2)).for_each(|place| in_a[*place] = true);
-        let ours = |place: usize| in_a[place] == (self == Self::A);
-        list.into_iter()
-            .enumerate()
-            .filter(|(place, _)| ours(*place))
-            .map(|(_, item)| item)
-            .collect()
+        order.iter().take(n.div_ceil(2)).for_each(|at| in_a[*at] = true);
+        let ours = |place: &usize| in_a[of[*place]] == (self == Self::A);
+        (0..clusters.len()).filter(ours).collect()
     }
+}
+
+/// The clusters of some documents as numbers, counted in the order in which they appear.
+pub(crate) fn numbered<'a>(
+    names: impl Iterator<Item = Option<&'a str>>,
+) -> impl Iterator<Item = Option<usize>> {
+    let mut seen = HashMap::new();
+    names.map(move |name| {
+        let next = seen.len();
+        name.map(|name| *seen.entry(name).or_insert(next))
+    })
 }
 
 /// A stretch of one document.
@@ -73,6 +95,11 @@ impl HeldOut {
     /// The shard that they lie in.
     pub fn shard(&self) -> &Shard {
         &self.shard
+    }
+
+    /// The cluster of each document, as a number; none for a document that stands for itself.
+    pub fn clusters(&self) -> Vec<Option<usize>> {
+        numbered(self.documents.iter().map(|document| document.cluster.as_deref())).collect()
     }
 
     /// Targets in all documents; separators are not among them.
@@ -116,9 +143,11 @@ impl HeldOut {
         Ok(Self { documents, ..self })
     }
 
-    /// One half of the documents.
+    /// One half of the documents, clusters kept whole.
     pub fn half(self, half: Half) -> Self {
-        Self { documents: half.of(self.documents), whole: false, ..self }
+        let documents = half.places(&self.clusters());
+        let documents = documents.into_iter().map(|place| self.documents[place].clone()).collect();
+        Self { documents, whole: false, ..self }
     }
 
     /// Every document as consecutive windows of at most `seq_len` targets, without overlap; a
@@ -193,6 +222,8 @@ fn cap(lengths: &[usize], tokens: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -209,6 +240,7 @@ mod tests {
                 start: tokens.len(),
                 tokens: length,
                 bytes: 2 * length,
+                cluster: None,
             };
             documents.push(span);
             tokens.push(0);
@@ -237,6 +269,46 @@ mod tests {
             ]
         );
         assert!(matches!(held_out.windows(0).err(), Some(Error::Zero { key: "seq_len" })));
+    }
+
+    #[test]
+    fn the_halves_share_no_document_and_keep_clusters_whole() {
+        let both = |clusters: &[Option<usize>]| [Half::A, Half::B].map(|h| h.places(clusters));
+        for n in [0, 1, 2, 7, 100] {
+            let [a, b] = both(&vec![None; n]);
+            assert_eq!((a.len(), b.len()), (n.div_ceil(2), n / 2));
+            let mut all = [a, b].concat();
+            all.sort_unstable();
+            assert!(all.into_iter().eq(0..n));
+        }
+        // Ten clusters of four documents that take turns, and twenty documents of their own.
+        let clusters: Vec<_> = (0..60).map(|at| (at % 3 > 0).then_some(at % 10)).collect();
+        let [a, b] = both(&clusters);
+        let of = |half: &[usize]| -> BTreeSet<_> {
+            half.iter().filter_map(|place| clusters[*place]).collect()
+        };
+        assert!(of(&a).is_disjoint(&of(&b)) && !of(&a).is_empty() && !of(&b).is_empty());
+        assert!(a.is_sorted() && b.is_sorted());
+        assert_eq!(a.len() + b.len(), 60);
+        // One cluster cannot be halved.
+        assert_eq!(both(&[Some(0); 3]), [vec![0, 1, 2], vec![]]);
+    }
+
+    #[test]
+    fn a_half_has_its_clusters_whole() {
+        let (_folder, mut held_out) = held_out(&[3, 1, 4, 1, 5, 9]);
+        for (at, document) in held_out.documents.iter_mut().enumerate() {
+            document.cluster = Some(["odd", "even", "own"][at % 3].to_owned());
+        }
+        assert_eq!(held_out.clusters(), [0, 1, 2, 0, 1, 2].map(Some));
+        let [a, b] = [Half::A, Half::B].map(|half| held_out.clone().half(half));
+        let clusters = |half: &HeldOut| -> BTreeSet<_> {
+            half.documents().iter().map(|document| document.cluster.clone()).collect()
+        };
+        assert_eq!((a.documents().len(), b.documents().len()), (4, 2));
+        assert!(clusters(&a).is_disjoint(&clusters(&b)));
+        assert_eq!(a.tokens() + b.tokens(), 23);
+        assert!(!a.is_whole() && !b.is_whole());
     }
 
     #[test]

@@ -35,12 +35,23 @@ pub(crate) fn find(
             Source::Path(path) => found.extend(at(path, passed)?),
             Source::Hub(name) => found.extend(of_hub(&Hub::from_env()?, name, passed, progress)?),
             Source::Fetched(name) => {
-                let root = fetch::folder(cache_dir, name, fetch::Content::Text, false, progress)?;
-                found.extend(folder(&root, name, &Format::of, passed)?);
+                for part in fetch::texts(cache_dir, name, progress)? {
+                    let files = folder(&part.dir, &part.name, &Format::of, passed)?;
+                    found.extend(files.into_iter().map(|file| match &part.work {
+                        Some(work) => file.of_cluster(work),
+                        None => file,
+                    }));
+                }
             }
         }
     }
     check_names(&found)?;
+    // Of one work alone, its chapters are what is drawn.
+    if let [first, ..] = &found[..]
+        && found.iter().all(|file| file.cluster == first.cluster)
+    {
+        found.iter_mut().for_each(|file| file.cluster = None);
+    }
     Ok(found)
 }
 
@@ -143,7 +154,12 @@ pub(crate) fn check_names(inputs: &[Input]) -> Result<()> {
 impl Input {
     fn new(path: &Path, name: String, label: String, format: Format) -> Self {
         let name = format.unpacked_name(&name).to_owned();
-        Self { path: path.into(), name, label, format }
+        Self { path: path.into(), name, label, format, cluster: None }
+    }
+
+    /// The same file, whose documents belong to a cluster.
+    pub(crate) fn of_cluster(self, cluster: &str) -> Self {
+        Self { cluster: Some(cluster.to_owned()), ..self }
     }
 }
 

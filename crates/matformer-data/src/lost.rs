@@ -42,7 +42,7 @@ mod tests {
     fn bytes_that_are_missing_or_added_are_counted() {
         let lost = |text: &str, decoded: &str| {
             let mut lost = Lost::default();
-            lost.compare(&Document { name: "a".into(), text: text.into() }, decoded);
+            lost.compare(&Document { name: "a".into(), text: text.into(), cluster: None }, decoded);
             (lost.documents, lost.bytes)
         };
         assert_eq!(lost("same", "same"), (0, 0));

@@ -57,8 +57,8 @@ pub struct SplitSize {
 pub struct Summary {
     /// Version of the folder's format.
     pub format_version: u32,
-    /// Hash over the tokenizer and the names and texts of both splits. Losses are comparable at
-    /// equal hash only.
+    /// Hash over the tokenizer and the names, clusters and texts of both splits. Losses are
+    /// comparable at equal hash only.
     pub data_hash: Hash,
     /// SHA-256 of `tokenizer.json`.
     pub tokenizer_hash: Hash,
@@ -175,7 +175,7 @@ impl Prepared {
         &self.dir
     }
 
-    /// Hash over the tokenizer and the names and texts of both splits.
+    /// Hash over the tokenizer and the names, clusters and texts of both splits.
     pub fn data_hash(&self) -> Hash {
         self.summary.data_hash
     }
@@ -256,6 +256,9 @@ fn hash_documents(hasher: &mut Hasher, documents: &Documents) {
         hasher.part(split.len().to_le_bytes());
         for document in split {
             hasher.part(&document.name).part(&document.text);
+            if let Some(cluster) = &document.cluster {
+                hasher.part("cluster").part(cluster);
+            }
         }
     }
 }
@@ -353,6 +356,7 @@ fn encode(
                 start: tokens.len(),
                 tokens: encoded.len(),
                 bytes: document.text.len(),
+                cluster: document.cluster.clone(),
             });
             size.tokens += encoded.len();
             size.bytes += document.text.len();

@@ -23,6 +23,8 @@ pub struct Document {
     pub name: String,
     /// The text, as it was in the file, but for a byte order mark in front of it.
     pub text: String,
+    /// What it shares with documents that are not independent of it ([`crate::DocumentSpan`]).
+    pub cluster: Option<String>,
 }
 
 /// A file to read.
@@ -37,6 +39,8 @@ pub(crate) struct Input {
     pub label: String,
     /// What it holds.
     pub format: Format,
+    /// The cluster of its documents.
+    pub cluster: Option<String>,
 }
 
 /// Reads files and counts what it leaves out.
@@ -103,7 +107,7 @@ impl<'a> Reader<'a> {
             return Ok(());
         }
         match utf8(bytes) {
-            Ok(text) => self.keep(input.name.clone(), text, out),
+            Ok(text) => self.keep(input, input.name.clone(), text, out),
             Err(reason) => self.bad(input, None, reason),
         }
         Ok(())
@@ -195,18 +199,18 @@ impl<'a> Reader<'a> {
     ) {
         self.read += 1;
         match text {
-            Ok(text) => self.keep(format!("{}:{number}", input.name), text, out),
+            Ok(text) => self.keep(input, format!("{}:{number}", input.name), text, out),
             Err(reason) => self.bad(input, Some(format!("{unit} {number}")), reason),
         }
     }
 
-    fn keep(&mut self, name: String, text: String, out: &mut Vec<Document>) {
+    fn keep(&mut self, input: &Input, name: String, text: String, out: &mut Vec<Document>) {
         if text.is_empty() {
             self.dropped.empty += 1;
         } else if text.len() > self.max_bytes {
             self.dropped.too_large += 1;
         } else {
-            out.push(Document { name, text });
+            out.push(Document { name, text, cluster: input.cluster.clone() });
         }
     }
 

@@ -14,7 +14,7 @@ fn read_with(
     let path = folder.path().join(name);
     std::fs::write(&path, bytes).unwrap();
     let format = Format::of(Path::new(name)).unwrap();
-    let input = Input { path, name: name.into(), label: name.into(), format };
+    let input = Input { path, name: name.into(), label: name.into(), format, cluster: None };
     let mut reader = Reader::new(&config.field, config.max_file_bytes.unwrap_or(usize::MAX));
     let mut documents = Vec::new();
     let result = reader.read(&input, &mut documents).and_then(|()| reader.finish(config));

@@ -12,7 +12,8 @@
 //! | 56.. | the tokens, u16 or u32 |
 //!
 //! Nothing follows the last token. Beside `NAME.bin` lies `NAME.docs.jsonl`: a row `{"name",
-//! "start", "tokens", "bytes"}` per document, in the order of the stream.
+//! "start", "tokens", "bytes"}` per document, in the order of the stream, with a `"cluster"` where
+//! several documents are not independent.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -52,6 +53,10 @@ pub struct DocumentSpan {
     pub tokens: usize,
     /// Bytes of its text.
     pub bytes: usize,
+    /// What it has in common with other documents that are not independent of it, such as their
+    /// crate or book; none where it stands for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
 }
 
 impl DocumentSpan {
@@ -328,11 +333,18 @@ mod tests {
         let path = folder.path().join("train.bin");
         Shard::write(&path, &[0, 5, 6, 0, 7], tokenizer(), VOCAB).unwrap();
         let shard = Shard::open(&path).unwrap();
-        let span =
-            |name: &str, start, tokens| DocumentSpan { name: name.into(), start, tokens, bytes: 2 };
+        let span = |name: &str, start, tokens| DocumentSpan {
+            name: name.into(),
+            start,
+            tokens,
+            bytes: 2,
+            cluster: (name == "b").then(|| "book".into()),
+        };
         let good = vec![span("a", 0, 2), span("b", 3, 1)];
         Shard::write_documents(&path, &good).unwrap();
         assert_eq!(shard.documents().unwrap(), good);
+        let rows = std::fs::read_to_string(folder.path().join("train.docs.jsonl")).unwrap();
+        assert_eq!(rows.matches("cluster").count(), 1, "{rows}");
         assert_eq!(good[1].text(), 4..5);
 
         let line = |spans: &[DocumentSpan]| {

@@ -6,7 +6,9 @@ use super::*;
 fn documents() -> Vec<Document> {
     let text =
         |index: usize| format!("fn f{index}(x: u32) -> u32 {{\n    x + {index}\n}}\n").repeat(5);
-    (0..40).map(|index| Document { name: index.to_string(), text: text(index) }).collect()
+    (0..40)
+        .map(|index| Document { name: index.to_string(), text: text(index), cluster: None })
+        .collect()
 }
 
 fn trained(vocab_size: usize) -> (tempfile::TempDir, Tokenizer) {

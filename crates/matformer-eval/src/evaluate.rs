@@ -3,7 +3,7 @@
 use matformer_core::{Plan, Submodel};
 use matformer_nn::{Elastic, RowLoss, State, Walked, row_losses, walk};
 
-use crate::{DocumentLoss, Error, Hits, Result};
+use crate::{DocumentLoss, Error, Hits, Result, stats};
 
 /// Submodels of one walk where they are few: bounds its memory to 16 copies of the batch.
 pub(crate) const FEW: usize = 16;
@@ -96,6 +96,11 @@ impl Evaluation {
     /// Documents that were read.
     pub fn n_documents(&self) -> usize {
         self.first().len()
+    }
+
+    /// Clusters that these are of; none where each document stands for itself.
+    pub fn n_clusters(&self) -> Option<usize> {
+        stats::clusters(self.first().iter().map(|document| document.cluster))
     }
 
     /// Tokens that were predicted.

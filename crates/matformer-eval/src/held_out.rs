@@ -74,10 +74,13 @@ pub fn evaluate<M: TokenModel>(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation> {
     let batches = window_batches(held_out, model.context(), walks.rows)?;
-    let unread =
-        |document: &DocumentSpan| DocumentLoss { bytes: document.bytes, ..DocumentLoss::default() };
+    let unread = |(document, cluster): (&DocumentSpan, Option<usize>)| DocumentLoss {
+        bytes: document.bytes,
+        cluster,
+        ..DocumentLoss::default()
+    };
     let documents = Documents {
-        unread: held_out.documents().iter().map(unread).collect(),
+        unread: held_out.documents().iter().zip(held_out.clusters()).map(unread).collect(),
         name: &|index| held_out.documents()[index].name.clone(),
         whole: held_out.is_whole(),
     };
@@ -189,6 +192,7 @@ mod tests {
                 start: tokens.len(),
                 tokens: length,
                 bytes: 3 * length,
+                cluster: None,
             });
             tokens.push(0);
             let text = (0..length).map(|at| 1 + (at * at + 7 * index) as u32 % (VOCAB - 1));

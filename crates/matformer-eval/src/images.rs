@@ -68,7 +68,7 @@ pub fn evaluate_images(
         return Err(Error::Nothing { unit: "images" });
     }
     let documents = Documents {
-        unread: vec![DocumentLoss::default(); places.len()],
+        unread: places.iter().map(|place| unread(images.set(), *place)).collect(),
         name: &|index| format!("image {}", places[index]),
         whole: places.len() == images.set().len(),
     };
@@ -79,6 +79,11 @@ pub fn evaluate_images(
         Ok(Places { batch: images.plain(places)?, documents })
     });
     measure(model, batches, places.len(), &documents, submodels, walks.submodels, progress)
+}
+
+/// A held-out image before it is measured.
+fn unread(set: &ImageSet, place: usize) -> DocumentLoss {
+    DocumentLoss { cluster: set.cluster(place), ..DocumentLoss::default() }
 }
 
 /// Most gallery images and queries of [`nearest_neighbour`].
@@ -146,7 +151,7 @@ pub fn nearest_neighbour(
         DocumentLoss {
             tokens: 1,
             hits: Some(Hits { top1: hit, top5: hit }),
-            ..DocumentLoss::default()
+            ..unread(queries, *place)
         }
     };
     let documents = query_places.iter().zip(best).map(of).collect();

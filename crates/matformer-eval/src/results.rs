@@ -26,8 +26,9 @@ use crate::{DocumentLoss, Estimate, Evaluation, Hits, Result, stats};
 /// ```
 ///
 /// Losses are comparable at equal `data.hash` only; of the data that it names, `data.tokens` tokens
-/// in `data.documents` documents were read. Standard errors are clustered by document and `null`
-/// with fewer than two.
+/// in `data.documents` documents were read. Where some of these are not independent, `data.clusters`
+/// says how many clusters they are of. Standard errors count clusters, or documents where each stands
+/// for itself, and are `null` with fewer than two.
 ///
 /// Of images, each is a document of one token: `bits_per_byte` is `null`, and `top1` and `top5` are
 /// added (`{"value": 0.9, "stderr": 0.003}`), also to `paired`.
@@ -50,6 +51,10 @@ pub struct DataFacts {
     pub tokens: usize,
     /// Documents that they are from.
     pub documents: usize,
+    /// Clusters that the documents are of, such as crates or books; left out where each document
+    /// stands for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clusters: Option<usize>,
 }
 
 /// What was found of one submodel.
@@ -156,6 +161,7 @@ impl EvalResults {
                 hash: data_hash.to_owned(),
                 tokens: evaluation.tokens(),
                 documents: evaluation.n_documents(),
+                clusters: evaluation.n_clusters(),
             },
             results,
         })
@@ -258,7 +264,7 @@ mod tests {
         let losses = |submodel, nats: [f64; 2]| SubmodelLosses {
             submodel,
             documents: nats
-                .map(|nats| DocumentLoss { nats, tokens: 2, bytes: 8, hits: None })
+                .map(|nats| DocumentLoss { nats, tokens: 2, bytes: 8, ..DocumentLoss::default() })
                 .into_iter()
                 .take(n_documents)
                 .collect(),

@@ -1,12 +1,16 @@
-//! Means over held-out text with standard errors that know that tokens of one document are alike.
+//! Means over held-out data with standard errors that account for what is not independent: the tokens of
+//! a document, and the documents of a cluster (a crate, a book, several drawings of one emoji).
 //!
 //! A loss is a ratio of two sums: nats over tokens, each summed over documents and divided once.
-//! Documents are what was drawn, so they, not tokens, are what the standard error counts: with
-//! residuals r_d = nats_d − loss · tokens_d (the linearisation of the ratio) it is
-//! √(n/(n−1) · Σ r_d²) / Σ tokens_d, for n documents (Cochran, *Sampling Techniques*, 3rd ed.,
-//! §6.3).
+//! Standard errors count clusters; a document without one is a cluster of its own. With the residuals
+//! r_d = nats_d − loss · tokens_d of its documents (the linearisation of the ratio) summed to R_c in
+//! each cluster c, the standard error is √(n/(n−1) · Σ R_c²) / Σ tokens_d, for n clusters (Cochran,
+//! *Sampling Techniques*, 3rd ed., §6.3 and §9A).
 
-use std::f64::consts::LN_2;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    f64::consts::LN_2,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +29,9 @@ pub struct DocumentLoss {
     /// target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hits: Option<Hits>,
+    /// Number of its cluster, whose documents are not independent; none where it stands for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<usize>,
 }
 
 /// Targets whose class was among the likeliest.
@@ -41,7 +48,7 @@ pub struct Hits {
 pub struct Estimate {
     /// The mean.
     pub value: f64,
-    /// Its standard error, clustered by document; none with fewer than two documents.
+    /// Its standard error over clusters; none with fewer than two of them.
     pub stderr: Option<f64>,
 }
 
@@ -50,8 +57,7 @@ pub struct Estimate {
 /// # Errors
 /// [`Error::Nothing`] if the documents hold no token.
 pub fn loss(documents: &[DocumentLoss]) -> Result<Estimate> {
-    let parts = documents.iter().map(|d| (d.nats, d.tokens as f64));
-    ratio(parts, "tokens")
+    ratio(documents.iter().map(|d| d.part(d.nats)), "tokens")
 }
 
 /// Perplexity: e to the power of the loss. Its standard error is the loss's times the perplexity.
@@ -69,8 +75,8 @@ pub fn perplexity(documents: &[DocumentLoss]) -> Result<Estimate> {
 /// # Errors
 /// [`Error::Nothing`] if the documents hold no byte.
 pub fn bits_per_byte(documents: &[DocumentLoss]) -> Result<Estimate> {
-    let parts = documents.iter().map(|d| (d.nats / LN_2, d.bytes as f64));
-    ratio(parts, "bytes")
+    let part = |d: &DocumentLoss| Part { of: d.bytes as f64, ..d.part(d.nats / LN_2) };
+    ratio(documents.iter().map(part), "bytes")
 }
 
 /// Share of the targets that `hits` counts, where all documents have hits.
@@ -78,8 +84,8 @@ pub fn bits_per_byte(documents: &[DocumentLoss]) -> Result<Estimate> {
 /// # Errors
 /// [`Error::Nothing`] if the documents hold no target.
 pub fn accuracy(documents: &[DocumentLoss], hits: fn(Hits) -> usize) -> Result<Option<Estimate>> {
-    let pair = |d: &DocumentLoss| Some((hits(d.hits?) as f64, d.tokens as f64));
-    let Some(parts) = documents.iter().map(pair).collect::<Option<Vec<_>>>() else {
+    let part = |d: &DocumentLoss| Some(d.part(hits(d.hits?) as f64));
+    let Some(parts) = documents.iter().map(part).collect::<Option<Vec<_>>>() else {
         return Ok(None);
     };
     ratio(parts.into_iter(), "targets").map(Some)
@@ -95,10 +101,10 @@ pub fn accuracy_difference(
     hits: fn(Hits) -> usize,
 ) -> Result<Option<Estimate>> {
     check_paired(a, b)?;
-    let pair = |(a, b): (&DocumentLoss, &DocumentLoss)| {
-        Some((hits(a.hits?) as f64 - hits(b.hits?) as f64, a.tokens as f64))
+    let part = |(a, b): (&DocumentLoss, &DocumentLoss)| {
+        Some(a.part(hits(a.hits?) as f64 - hits(b.hits?) as f64))
     };
-    let Some(parts) = a.iter().zip(b).map(pair).collect::<Option<Vec<_>>>() else {
+    let Some(parts) = a.iter().zip(b).map(part).collect::<Option<Vec<_>>>() else {
         return Ok(None);
     };
     ratio(parts.into_iter(), "targets").map(Some)
@@ -124,8 +130,7 @@ pub fn judged_difference(a: &[DocumentLoss], b: &[DocumentLoss]) -> Result<Estim
 /// token.
 pub fn difference(a: &[DocumentLoss], b: &[DocumentLoss]) -> Result<Estimate> {
     check_paired(a, b)?;
-    let parts = a.iter().zip(b).map(|(a, b)| (a.nats - b.nats, a.tokens as f64));
-    ratio(parts, "tokens")
+    ratio(a.iter().zip(b).map(|(a, b)| a.part(a.nats - b.nats)), "tokens")
 }
 
 fn check_paired(a: &[DocumentLoss], b: &[DocumentLoss]) -> Result<()> {
@@ -142,26 +147,65 @@ fn check_paired(a: &[DocumentLoss], b: &[DocumentLoss]) -> Result<()> {
     })
 }
 
-/// The mean of independent values; `unit` is what each stands for.
+/// How many clusters some documents are of; none where each stands for itself.
+pub fn clusters(of: impl IntoIterator<Item = Option<usize>>) -> Option<usize> {
+    let (mut clusters, mut alone) = (BTreeSet::new(), 0);
+    for cluster in of {
+        match cluster {
+            Some(cluster) => drop(clusters.insert(cluster)),
+            None => alone += 1,
+        }
+    }
+    (!clusters.is_empty()).then_some(clusters.len() + alone)
+}
+
+/// The mean of values, each with the number of its cluster; `unit` is what each stands for.
 ///
 /// # Errors
 /// [`Error::Nothing`] for none.
-pub fn mean(values: impl Iterator<Item = f64> + Clone, unit: &'static str) -> Result<Estimate> {
-    ratio(values.map(|value| (value, 1.0)), unit)
+pub fn mean(
+    values: impl Iterator<Item = (f64, Option<usize>)>,
+    unit: &'static str,
+) -> Result<Estimate> {
+    ratio(values.map(|(sum, cluster)| Part { sum, of: 1.0, cluster }), unit)
 }
 
-/// Σ numerators over Σ denominators, one pair per document. Documents that count nothing are left
-/// out.
-fn ratio(parts: impl Iterator<Item = (f64, f64)> + Clone, unit: &'static str) -> Result<Estimate> {
-    let parts = parts.filter(|(_, count)| *count > 0.0);
-    let add = |(n, sum, count): (f64, f64, f64), (s, c)| (n + 1.0, sum + s, count + c);
-    let (n, sum, count) = parts.clone().fold((0.0, 0.0, 0.0), add);
-    if count == 0.0 {
+/// What a document adds to a ratio of two sums.
+struct Part {
+    /// To the numerator.
+    sum: f64,
+    /// To the denominator.
+    of: f64,
+    /// The document's cluster.
+    cluster: Option<usize>,
+}
+
+impl DocumentLoss {
+    /// `sum` of its tokens.
+    fn part(&self, sum: f64) -> Part {
+        Part { sum, of: self.tokens as f64, cluster: self.cluster }
+    }
+}
+
+/// Σ numerators over Σ denominators. Documents that count nothing are left out.
+fn ratio(parts: impl Iterator<Item = Part>, unit: &'static str) -> Result<Estimate> {
+    let parts: Vec<Part> = parts.filter(|part| part.of > 0.0).collect();
+    let of: f64 = parts.iter().map(|part| part.of).sum();
+    if of == 0.0 {
         return Err(Error::Nothing { unit });
     }
-    let value = sum / count;
-    let squares: f64 = parts.map(|(s, c)| (s - value * c).powi(2)).sum();
-    let stderr = (n > 1.0).then(|| (n / (n - 1.0) * squares).sqrt() / count);
+    let value = parts.iter().map(|part| part.sum).sum::<f64>() / of;
+    let (mut residuals, mut clustered) = (Vec::new(), BTreeMap::new());
+    for part in &parts {
+        let residual = part.sum - value * part.of;
+        match part.cluster {
+            Some(cluster) => *clustered.entry(cluster).or_insert(0.0) += residual,
+            None => residuals.push(residual),
+        }
+    }
+    residuals.extend(clustered.into_values());
+    let (n, squares) = (residuals.len() as f64, residuals.iter().map(|r| r * r).sum::<f64>());
+    let stderr = (n > 1.0).then(|| (n / (n - 1.0) * squares).sqrt() / of);
     Ok(Estimate { value, stderr })
 }
 
@@ -172,7 +216,7 @@ mod tests {
     use super::*;
 
     fn document(nats: f64, tokens: usize, bytes: usize) -> DocumentLoss {
-        DocumentLoss { nats, tokens, bytes, hits: None }
+        DocumentLoss { nats, tokens, bytes, ..DocumentLoss::default() }
     }
 
     fn close(found: Estimate, value: f64, stderr: f64) {
@@ -191,6 +235,41 @@ mod tests {
         // 10 nats of 18 bytes; residuals 6 − 40/9 = 14/9 and 4 − 50/9 = −14/9.
         let stderr = (2.0_f64 * 2.0 * 196.0 / 81.0).sqrt() / 18.0 / LN_2;
         close(bits_per_byte(&documents).unwrap(), 10.0 / 18.0 / LN_2, stderr);
+    }
+
+    #[test]
+    fn documents_of_a_cluster_count_once() {
+        let of = |cluster, document: DocumentLoss| DocumentLoss { cluster, ..document };
+        let documents = [
+            of(Some(4), document(6.0, 2, 8)),
+            of(Some(4), document(4.0, 4, 10)),
+            of(None, document(2.0, 2, 4)),
+            of(Some(1), document(3.0, 2, 2)),
+        ];
+        // 15 nats of 10 tokens; residuals 3 and −2, together 1, then −1 and 0.
+        close(loss(&documents).unwrap(), 1.5, (1.5_f64 * 2.0).sqrt() / 10.0);
+        assert_eq!(clusters(documents.iter().map(|d| d.cluster)), Some(3));
+        // A difference of 1 nat in each document: residuals 0.25, −0.75 together −0.5, 0.25, 0.25.
+        let others = documents.map(|d| DocumentLoss { nats: d.nats - 1.0, ..d });
+        let expected = (1.5_f64 * (0.04 + 0.04 + 0.16)).sqrt() / 10.0;
+        close(difference(&documents, &others).unwrap(), 0.4, expected);
+        let halves = [0.0, 1.0, 1.0, 0.0].into_iter().zip([Some(0), Some(0), Some(1), Some(1)]);
+        close(mean(halves, "queries").unwrap(), 0.5, 0.0);
+        // Of one cluster there is no standard error, however many its documents are.
+        let one = documents.map(|d| of(Some(0), d));
+        assert_eq!(loss(&one).unwrap(), Estimate { value: 1.5, stderr: None });
+        assert_eq!(clusters([None, None]), None);
+    }
+
+    #[test]
+    fn losses_of_before_have_no_clusters_and_are_read() {
+        let old: DocumentLoss =
+            serde_json::from_str(r#"{"nats":6.0,"tokens":2,"bytes":8}"#).unwrap();
+        assert_eq!(old, document(6.0, 2, 8));
+        let new = DocumentLoss { cluster: Some(3), ..old };
+        let text = serde_json::to_string(&new).unwrap();
+        assert_eq!(serde_json::from_str::<DocumentLoss>(&text).unwrap(), new);
+        assert!(!serde_json::to_string(&old).unwrap().contains("cluster"));
     }
 
     #[test]
@@ -245,6 +324,18 @@ mod tests {
         (0..80).map(&mut one).collect()
     }
 
+    /// The same in 40 clusters, whose documents are all harder or easier by up to one nat per token.
+    fn draw_clusters(seed: u64) -> Vec<DocumentLoss> {
+        let mut random = rng::keyed(seed, "clusters", 0);
+        let levels: Vec<f64> = (0..40).map(|_| 2.0 * rng::unit(&mut random) - 1.0).collect();
+        let mut all = draw(seed);
+        for (at, document) in all.iter_mut().enumerate() {
+            document.nats += levels[at % 40] * document.tokens as f64;
+            document.cluster = Some(at % 40);
+        }
+        all
+    }
+
     #[test]
     fn two_standard_errors_cover_the_truth_19_times_in_20() {
         // E[nats] / E[tokens] over tokens 1..=40.
@@ -254,11 +345,21 @@ mod tests {
             tokens += f64::from(t);
         }
         let truth = nats / tokens;
-        let covered = |seed: &u64| {
-            let Estimate { value, stderr } = loss(&draw(*seed)).unwrap();
-            (value - truth).abs() < 1.96 * stderr.unwrap()
+        let share = |of: fn(u64) -> Vec<DocumentLoss>| {
+            let covered = |seed: &u64| {
+                let Estimate { value, stderr } = loss(&of(*seed)).unwrap();
+                (value - truth).abs() < 1.96 * stderr.unwrap()
+            };
+            (0..2000).filter(covered).count() as f64 / 2000.0
         };
-        let share = (0..2000).filter(covered).count() as f64 / 2000.0;
-        assert!((0.925..0.965).contains(&share), "{share}");
+        for share in [share(draw), share(draw_clusters)] {
+            assert!((0.925..0.965).contains(&share), "{share}");
+        }
+        // By document they would be too small.
+        let alone = |seed| {
+            let one = |d: DocumentLoss| DocumentLoss { cluster: None, ..d };
+            draw_clusters(seed).into_iter().map(one).collect()
+        };
+        assert!(share(alone) < 0.92);
     }
 }

@@ -139,7 +139,7 @@ mod tests {
                     nats: 100.0 / submodel.widths()[0] as f64,
                     tokens: 2,
                     bytes: 8,
-                    hits: None
+                    ..DocumentLoss::default()
                 };
                 2
             ],

@@ -199,10 +199,7 @@ pub(crate) fn folder(
     one: bool,
     progress: &mut dyn FnMut(crate::Progress),
 ) -> Result<PathBuf> {
-    let (name, part) = match typed.split_once('/') {
-        Some((name, part)) => (name, Some(part)),
-        None => (typed, None),
-    };
+    let (name, part) = split(typed);
     let sources = Sources::from_env()?;
     let source = sources.get(name)?;
     let found = sources.content(source);
@@ -224,6 +221,46 @@ pub(crate) fn folder(
     };
     let dir = fetch(&sources, name, cache, &mut report)?.dir;
     Ok(part.map_or(dir.clone(), |part| dir.join(part)))
+}
+
+/// A folder of texts of a source.
+pub(crate) struct Texts {
+    /// The folder.
+    pub dir: PathBuf,
+    /// What the names of its texts begin with: `NAME/PART`.
+    pub name: String,
+    /// The work that all its texts are parts of, if they are.
+    pub work: Option<String>,
+}
+
+/// The folders of the source `typed`, one for each part, or that of one of its parts (`NAME/PART`),
+/// fetched if it is not in the cache.
+///
+/// # Errors
+/// As [`folder`].
+pub(crate) fn texts(
+    cache: &Path,
+    typed: &str,
+    progress: &mut dyn FnMut(crate::Progress),
+) -> Result<Vec<Texts>> {
+    let dir = folder(cache, typed, Content::Text, false, progress)?;
+    let (name, wanted) = split(typed);
+    let sources = Sources::from_env()?;
+    let parts = sources.parts(sources.get(name)?);
+    let of = |part: &Part| Texts {
+        dir: if wanted.is_some() { dir.clone() } else { dir.join(&part.name) },
+        name: format!("{name}/{}", part.name),
+        work: part.one_work.then(|| part.name.clone()),
+    };
+    Ok(parts.filter(|part| wanted.is_none_or(|wanted| wanted == part.name)).map(of).collect())
+}
+
+/// The name of a source, and that of one of its parts.
+fn split(typed: &str) -> (&str, Option<&str>) {
+    match typed.split_once('/') {
+        Some((name, part)) => (name, Some(part)),
+        None => (typed, None),
+    }
 }
 
 fn cache_of(cache: &Path) -> PathBuf {

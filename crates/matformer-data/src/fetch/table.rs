@@ -63,6 +63,9 @@ pub struct Part {
     pub only: Vec<String>,
     /// Suffixes of the files, without a dot.
     pub suffixes: Vec<String>,
+    /// Whether its texts are chapters or books of one work: they are not independent then.
+    #[serde(default)]
+    pub one_work: bool,
     /// How the files become the part's, and whether those are text or images.
     #[serde(default)]
     pub decode: Decoder,
@@ -260,6 +263,14 @@ mod tests {
                 assert!(!hash.to_string().starts_with("0000"), "{} is not pinned", part.name);
             }
         }
+    }
+
+    #[test]
+    fn commentaries_and_bibles_are_one_work_and_collections_are_not() {
+        let sources = Sources::built_in().unwrap();
+        let works: Vec<&str> =
+            sources.part.iter().filter(|part| part.one_work).map(|part| &part.name[..]).collect();
+        assert_eq!(works, ["treasury-of-david", "web", "henry"]);
     }
 
     #[test]

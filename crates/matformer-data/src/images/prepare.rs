@@ -14,6 +14,7 @@ use super::split::split;
 use super::{ImageConfig, ImageError, ImageShape, SetFault};
 use crate::fetch::Content;
 use crate::hash::Hasher;
+use crate::held_out::numbered;
 use crate::progress::{Progress, Stage};
 use crate::{Error, Hash, Result, Source, cache, fetch};
 
@@ -193,12 +194,19 @@ impl PreparedImages {
         self.set(TRAIN[0], &self.summary.train)
     }
 
-    /// The held-out images.
+    /// The held-out images. Where the data is of several folders, images of one name show the same
+    /// thing, as two drawings of one emoji do, and are a cluster.
     ///
     /// # Errors
-    /// As [`train`](Self::train).
+    /// As [`train`](Self::train) and [`held_out_names`](Self::held_out_names).
     pub fn held_out(&self) -> Result<ImageSet> {
-        self.set(HELD_OUT[0], &self.summary.held_out)
+        let set = self.set(HELD_OUT[0], &self.summary.held_out)?;
+        if self.summary.folders.is_empty() {
+            return Ok(set);
+        }
+        let names = self.held_out_names()?;
+        let inside = names.iter().map(|name| name.split_once('/').map(|(_, name)| name));
+        Ok(set.with_clusters(numbered(inside).collect()))
     }
 
     /// The names of the images to train on, in their order: paths from the folder of the data, and

@@ -280,6 +280,16 @@ fn folders_are_joined_by_the_names_of_classes_and_images() {
             assert!(names.contains(&format!("two/a/{image}")), "{name}");
         }
     }
+    // Two images of one name are a cluster.
+    for (index, name) in names.iter().enumerate() {
+        let inside = &name[4..];
+        let same = names.iter().position(|name| name.ends_with(inside)).unwrap();
+        assert_eq!(set.cluster(index), set.cluster(same), "{name}");
+        assert!((0..same).all(|other| set.cluster(other) != set.cluster(index)), "{name}");
+    }
+    let alone = ImageConfig { also: Vec::new(), ..config("two") };
+    let alone = place.prepare_with(&alone, 4, 1).unwrap().held_out().unwrap();
+    assert_eq!(alone.cluster(0), None);
     place.write("split/train/a/1.png", png(4, [1; 3]));
     place.write("split/train/b/1.png", png(4, [2; 3]));
     place.write("split/val/a/1.png", png(4, [3; 3]));

@@ -39,6 +39,7 @@ const MAX_SIZE: usize = 2 * MAX_IMAGE_SIZE;
 pub struct ImageSet {
     map: Arc<Mmap>,
     classes: Arc<[String]>,
+    clusters: Option<Arc<[Option<usize>]>>,
     shape: ImageShape,
     images: usize,
 }
@@ -62,7 +63,7 @@ impl ImageSet {
         let map = unsafe { Mmap::map(&file) }.map_err(fs::error(path, "map"))?;
         let Header { shape, images } =
             parse(&map, classes.len()).map_err(|fault| fault_of(path, fault))?;
-        Ok(Self { map: Arc::new(map), classes: classes.into(), shape, images })
+        Ok(Self { map: Arc::new(map), classes: classes.into(), clusters: None, shape, images })
     }
 
     /// Writes a file of images: a label and the pixels ([channels, size, size]) of each.
@@ -83,6 +84,16 @@ impl ImageSet {
             writer.push(label, pixels.as_ref())?;
         }
         writer.finish()
+    }
+
+    /// The same images, of which those of one cluster are not independent.
+    pub(super) fn with_clusters(self, clusters: Vec<Option<usize>>) -> Self {
+        Self { clusters: Some(clusters.into()), ..self }
+    }
+
+    /// The cluster of image `index`; none for one that stands for itself.
+    pub fn cluster(&self, index: usize) -> Option<usize> {
+        self.clusters.as_ref().and_then(|clusters| clusters.get(index).copied().flatten())
     }
 
     /// The number of images.

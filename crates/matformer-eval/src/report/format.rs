@@ -12,9 +12,19 @@ pub(super) fn widths(submodel: &Submodel) -> String {
 
 /// `33,012 tokens of 120 documents`.
 pub(super) fn held_out(data: &DataFacts) -> String {
-    let (tokens, documents) = (thousands(data.tokens as u64), thousands(data.documents as u64));
-    let noun = if data.documents == 1 { "document" } else { "documents" };
-    format!("{tokens} tokens of {documents} {noun}")
+    let tokens = thousands(data.tokens as u64);
+    format!("{tokens} tokens of {}", counted(None, data.documents, "document"))
+}
+
+/// `120 documents`, `7 clusters of 120 documents`.
+pub(super) fn counted(clusters: Option<usize>, of: usize, noun: &str) -> String {
+    let count = |n: usize, noun: &str| {
+        format!("{} {noun}{}", thousands(n as u64), if n == 1 { "" } else { "s" })
+    };
+    match clusters {
+        Some(clusters) => format!("{} of {}", count(clusters, "cluster"), count(of, noun)),
+        None => count(of, noun),
+    }
 }
 
 /// `1,234,567`.
@@ -95,6 +105,14 @@ mod tests {
         ] {
             assert_eq!(short(count), text);
         }
+    }
+
+    #[test]
+    fn clusters_are_told_where_there_are_some() {
+        assert_eq!(counted(None, 1200, "document"), "1,200 documents");
+        assert_eq!(counted(None, 1, "image"), "1 image");
+        assert_eq!(counted(Some(7), 116, "document"), "7 clusters of 116 documents");
+        assert_eq!(counted(Some(1), 2, "image"), "1 cluster of 2 images");
     }
 
     #[test]

@@ -50,8 +50,8 @@ impl Metric {
         }
     }
 
-    /// What standard errors count.
-    pub fn clusters(self) -> &'static str {
+    /// What is held out or not.
+    pub(super) fn document(self) -> &'static str {
         match self {
             Self::Loss => "document",
             Self::Top1 => "image",
@@ -128,6 +128,12 @@ impl Metric {
             Self::Loss => format::difference(value, stderr),
             Self::Top1 => format::difference_in_percent(value, stderr),
         }
+    }
+
+    /// What standard errors are over: `120 documents`, or `7 clusters of 120 documents` where some are not
+    /// independent.
+    pub fn counted(self, data: &DataFacts) -> String {
+        format::counted(data.clusters, data.documents, self.document())
     }
 
     /// What was measured on.

@@ -38,6 +38,16 @@ impl OverlayData {
     pub fn same_data(&self) -> bool {
         self.runs.windows(2).all(|pair| pair[0].results.data == pair[1].results.data)
     }
+
+    /// What standard errors are over.
+    pub fn counted(&self, metric: Metric) -> String {
+        match self.runs.first().filter(|_| self.same_data()) {
+            Some(run) => metric.counted(&run.results.data),
+            None => {
+                format!("the held-out {0}s of each run, or clusters of {0}s", metric.document())
+            }
+        }
+    }
 }
 
 /// The page.
@@ -64,6 +74,7 @@ pub fn render_overlay(data: &OverlayData) -> Result<String> {
             .map_or(Vec::new(), |run| run.facts.iter().map(|(name, _)| name.as_str()).collect()),
         runs: data.runs.iter().enumerate().map(|run| Head::new(run, metric)).collect(),
         same_data: data.same_data(),
+        counted: data.counted(metric),
         accuracy_cost: figures::overlaid(&series)?,
         training: figures::training_overlaid(&curves, metric)?,
         rows: rows(data, &sorted, metric),
@@ -84,6 +95,7 @@ struct Page<'a> {
     fact_names: Vec<&'a str>,
     runs: Vec<Head<'a>>,
     same_data: bool,
+    counted: String,
     accuracy_cost: String,
     training: Option<String>,
     rows: Vec<RunRow<'a>>,

@@ -52,7 +52,12 @@ fn sample() -> ReportData {
         facts: vec![("Draw".into(), "sampled".into())],
         results: EvalResults {
             model: "runs/demo".into(),
-            data: DataFacts { hash: "9f2c".repeat(16), tokens: 33_012, documents: 120 },
+            data: DataFacts {
+                hash: "9f2c".repeat(16),
+                tokens: 33_012,
+                documents: 120,
+                clusters: None,
+            },
             results: curve.iter().enumerate().map(result).rev().collect(),
         },
         train: (1..=1200).map(train).collect(),
@@ -98,6 +103,16 @@ fn the_page_has_every_number_of_the_table() {
     ] {
         assert!(page.contains(text), "{text}");
     }
+}
+
+#[test]
+fn the_page_says_what_standard_errors_are_over() {
+    let mut data = sample();
+    let page = render(&data).unwrap();
+    assert!(page.contains("± is one standard error over 120 documents. Differences"), "{page}");
+    data.results.data.clusters = Some(7);
+    let page = render(&data).unwrap();
+    assert!(page.contains("over 7 clusters of 120 documents; those of one cluster"), "{page}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use matformer_data::ImageBatches;
 use matformer_nn::{State, walk};
 use matformer_vit::MatVit;
 
-pub use outcome::{Outcome, RECALL, Retrieved, retrieve};
+pub use outcome::{Outcome, Query, RECALL, Retrieved, retrieve};
 pub use results::{SearchResult, SearchResults};
 pub use search::{Gallery, Neighbour, top_k};
 

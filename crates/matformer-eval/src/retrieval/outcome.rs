@@ -8,6 +8,15 @@ use crate::{Error, Estimate, Result, stats};
 /// Of how many nearest neighbours one must be of the query's label.
 pub const RECALL: [usize; 3] = [1, 5, 10];
 
+/// What is searched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Query {
+    /// What it is; vectors of the gallery with this label are relevant.
+    pub label: usize,
+    /// Number of its cluster, whose queries are not independent; none where it stands for itself.
+    pub cluster: Option<usize>,
+}
+
 /// What one query found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Outcome {
@@ -18,6 +27,8 @@ pub struct Outcome {
     /// Mean over the relevant vectors of the share of relevant ones among all that are at least as far
     /// in front.
     pub average_precision: f64,
+    /// Cluster of the query.
+    pub cluster: Option<usize>,
 }
 
 /// How good a search is, over its queries.
@@ -33,8 +44,8 @@ pub struct Retrieved {
     pub map: Estimate,
 }
 
-/// Searches a gallery whose vectors have the labels `of_gallery` for queries whose labels are
-/// `of_queries`: the outcome of each. `progress(done, total)` counts queries.
+/// Searches a gallery whose vectors have the labels `of_gallery` for `queries`, embedded as `vectors`:
+/// the outcome of each. `progress(done, total)` counts queries.
 ///
 /// # Errors
 /// [`Error::Relevant`] for a query that no vector of the gallery has the label of; as
@@ -42,25 +53,26 @@ pub struct Retrieved {
 pub fn retrieve(
     gallery: &Gallery,
     of_gallery: &[usize],
-    queries: &Vectors,
-    of_queries: &[usize],
+    vectors: &Vectors,
+    queries: &[Query],
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Outcome>> {
     let known: std::collections::HashSet<usize> = of_gallery.iter().copied().collect();
-    if let Some(query) = of_queries.iter().position(|label| !known.contains(label)) {
+    if let Some(query) = queries.iter().position(|query| !known.contains(&query.label)) {
         return Err(Error::Relevant { query });
     }
-    let of = |query: usize, likenesses: &[f32]| outcome(likenesses, of_gallery, of_queries[query]);
-    gallery.search(queries, of, progress)
+    let of = |query: usize, likenesses: &[f32]| outcome(likenesses, of_gallery, queries[query]);
+    gallery.search(vectors, of, progress)
 }
 
-fn outcome(likenesses: &[f32], labels: &[usize], label: usize) -> Outcome {
+fn outcome(likenesses: &[f32], labels: &[usize], Query { label, cluster }: Query) -> Outcome {
     let first = top_k(likenesses, RECALL[RECALL.len() - 1]);
     let found = |k: usize| first.iter().take(k).any(|n| labels[n.index] == label);
     Outcome {
         nearest: first[0],
         recall: RECALL.map(found),
         average_precision: average_precision(likenesses, |index| labels[index] == label),
+        cluster,
     }
 }
 
@@ -95,7 +107,7 @@ fn descending(value: f32) -> u32 {
 }
 
 impl Retrieved {
-    /// Means over queries, which are what was drawn.
+    /// Means over queries, with standard errors over their clusters.
     ///
     /// # Errors
     /// [`Error::Nothing`] for none.
@@ -123,12 +135,13 @@ impl Retrieved {
             });
         }
         let hit = |o: &Outcome| f64::from(u8::from(o.recall[0]));
-        stats::mean(a.iter().zip(b).map(|(a, b)| hit(a) - hit(b)), "queries")
+        let pairs = a.iter().zip(b).map(|(a, b)| (hit(a) - hit(b), a.cluster));
+        stats::mean(pairs, "queries")
     }
 }
 
-fn mean(outcomes: &[Outcome], of: impl Fn(&Outcome) -> f64 + Clone) -> Result<Estimate> {
-    stats::mean(outcomes.iter().map(of), "queries")
+fn mean(outcomes: &[Outcome], of: impl Fn(&Outcome) -> f64) -> Result<Estimate> {
+    stats::mean(outcomes.iter().map(|outcome| (of(outcome), outcome.cluster)), "queries")
 }
 
 #[cfg(test)]
@@ -177,9 +190,11 @@ mod tests {
             values: angles.iter().flat_map(|a| [a.cos(), a.sin()]).collect(),
         };
         let gallery = Gallery::new(vectors(&[0.0, 1.0, 2.0, 3.0]), &Device::flex()).unwrap();
-        let labels = [7, 7, 8, 8];
         let queries = vectors(&[0.1, 1.4, 2.9]);
-        let outcomes = retrieve(&gallery, &labels, &queries, &[7, 8, 8], &mut |_, _| {}).unwrap();
+        let asked = |labels: [usize; 3]| labels.map(|label| Query { label, cluster: None });
+        let find =
+            |labels| retrieve(&gallery, &[7, 7, 8, 8], &queries, &asked(labels), &mut |_, _| {});
+        let outcomes = find([7, 8, 8]).unwrap();
         let nearest: Vec<usize> = outcomes.iter().map(|o| o.nearest.index).collect();
         assert_eq!(nearest, [0, 1, 3]);
         assert_eq!(outcomes[1].recall, [false, true, true]);
@@ -189,7 +204,18 @@ mod tests {
         let difference = Retrieved::difference(&outcomes, &outcomes).unwrap();
         assert_eq!((difference.value, difference.stderr), (0.0, Some(0.0)));
         assert!(Retrieved::difference(&outcomes, &outcomes[..2]).is_err());
-        let error = retrieve(&gallery, &labels, &queries, &[7, 8, 9], &mut |_, _| {}).unwrap_err();
+        // The second found nothing right: what finds more is above.
+        let better = outcomes.iter().map(|o| Outcome { recall: [true; 3], ..*o });
+        let better: Vec<Outcome> = better.collect();
+        let difference = Retrieved::difference(&better, &outcomes).unwrap();
+        assert!((difference.value - 1.0 / 3.0).abs() < 1e-12, "{difference:?}");
+        // Two queries of one cluster count once: residuals 1/3 − 2/3 and 1/3.
+        let of = |(at, o): (usize, &Outcome)| Outcome { cluster: Some(at / 2), ..*o };
+        let clustered: Vec<Outcome> = outcomes.iter().enumerate().map(of).collect();
+        let nearest = Retrieved::of(&clustered).unwrap().nearest;
+        assert_eq!(nearest.value, found.nearest.value);
+        assert!((nearest.stderr.unwrap() - (4.0_f64 / 9.0).sqrt() / 3.0).abs() < 1e-12);
+        let error = find([7, 8, 9]).unwrap_err();
         assert_eq!(error.to_string(), "query 2 has a label that nothing in the gallery has");
     }
 }

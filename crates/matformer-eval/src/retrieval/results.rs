@@ -18,6 +18,10 @@ pub struct SearchResults {
     pub gallery_images: usize,
     /// Images that were searched for.
     pub queries: usize,
+    /// Clusters that these are of, such as emoji in several drawings; left out where each query stands
+    /// for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clusters: Option<usize>,
     /// What was searched for in what, in a few words.
     pub searched: String,
     /// What a relevant image shares with the query: `class`, `name`.
@@ -47,6 +51,17 @@ pub struct SearchResult {
     pub found: Retrieved,
     /// 1-NN accuracy minus that of the shared gallery's own encoder as query, paired; `null` for itself.
     pub above: Option<Estimate>,
+}
+
+impl SearchResults {
+    /// What standard errors are over: `377 queries`, or `377 clusters of 754 queries` where some are not
+    /// independent.
+    pub fn counted(&self) -> String {
+        match self.clusters {
+            Some(clusters) => format!("{clusters} clusters of {} queries", self.queries),
+            None => format!("{} queries", self.queries),
+        }
+    }
 }
 
 impl SearchResult {

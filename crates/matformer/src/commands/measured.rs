@@ -26,7 +26,7 @@ pub fn file_of(stem: &str, tokens: Option<usize>, extension: &str) -> String {
 }
 
 /// Form of what is kept, and rule by which a part of the data is taken.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// What to do with a folder that names no data.
 const DATA_HINT: &str = "report needs the folder of a run; `matformer eval` measures any model \
@@ -196,6 +196,44 @@ fn lies_between(
     let above_wide = stats::difference(ours, evaluation.losses(&wide)?)?;
     let below_narrow = stats::difference(evaluation.losses(&narrow)?, ours)?;
     // A single document gives no error to judge by.
-    let fits = |d: &stats::Estimate| d.stderr.is_none_or(|stderr| d.value > -2.0 * stderr);
+    let fits = |d: &stats::Estimate| d.stderr.is_none_or(|stderr| d.value >= -2.0 * stderr);
     Ok(fits(&above_wide) && fits(&below_narrow))
+}
+
+#[cfg(test)]
+mod tests {
+    use matformer::{
+        core::{Granularities, Space},
+        eval::SubmodelLosses,
+    };
+
+    use super::*;
+
+    /// Whether a submodel of two layers lies between S and M, which are at 5 and 3 nats on each of two
+    /// documents of one token, if it is at these losses.
+    fn between(losses: [f64; 2]) -> bool {
+        let space = Space::new(2, 64, 8, Granularities::default_for(64).unwrap()).unwrap();
+        let mixed = Submodel::new(vec![8, 16]);
+        let of = |submodel: &Submodel, losses: [f64; 2]| SubmodelLosses {
+            submodel: submodel.clone(),
+            documents: losses
+                .map(|nats| DocumentLoss { nats, tokens: 1, ..DocumentLoss::default() })
+                .to_vec(),
+        };
+        let uniform = |width| Submodel::uniform(width, 2);
+        let submodels =
+            vec![of(&uniform(8), [5.0; 2]), of(&uniform(16), [3.0; 2]), of(&mixed, losses)];
+        let evaluation = Evaluation { submodels, whole: true };
+        lies_between(&evaluation, &space, &mixed).unwrap()
+    }
+
+    #[test]
+    fn a_submodel_lies_between_its_neighbours_within_two_standard_errors() {
+        assert!(between([4.0, 4.0]));
+        // One standard error (of 0.5) above S or below M is no difference, three are.
+        assert!(between([6.0, 5.0]) && between([2.0, 3.0]));
+        assert!(!between([7.0, 6.0]) && !between([1.0, 2.0]));
+        // Exactly as good as a neighbour.
+        assert!(between([5.0, 5.0]) && between([3.0, 3.0]));
+    }
 }

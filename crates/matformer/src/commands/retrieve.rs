@@ -7,8 +7,11 @@ use burn::tensor::Device;
 use matformer::{
     core::{Resource, Submodel, SubmodelSpec, fs},
     data::{AugmentConfig, ImageBatches, ImageSet, PreparedImages, spread},
-    eval::retrieval::{
-        Gallery, Outcome, Retrieved, SearchResult, SearchResults, Vectors, retrieve,
+    eval::{
+        retrieval::{
+            Gallery, Outcome, Query, Retrieved, SearchResult, SearchResults, Vectors, retrieve,
+        },
+        stats,
     },
     run_file::{RunKind, Vit},
 };
@@ -50,6 +53,17 @@ struct Side {
     set: ImageSet,
     places: Vec<usize>,
     labels: Vec<usize>,
+}
+
+impl Side {
+    /// As what is searched for.
+    fn queries(&self) -> Vec<Query> {
+        let query = |(place, label): (&usize, &usize)| Query {
+            label: *label,
+            cluster: self.set.cluster(*place),
+        };
+        self.places.iter().zip(&self.labels).map(query).collect()
+    }
 }
 
 pub fn run(args: &RetrieveArgs, context: &Context) -> Result<ExitCode> {
@@ -106,6 +120,7 @@ pub fn run(args: &RetrieveArgs, context: &Context) -> Result<ExitCode> {
         data: Vit::facts(&prepared).hash.to_string(),
         gallery_images: search.gallery.places.len(),
         queries: search.queries.places.len(),
+        clusters: stats::clusters(search.queries.queries().iter().map(|query| query.cluster)),
         relevant: relevant.to_owned(),
         chance: search.chance(),
         results,
@@ -293,8 +308,8 @@ impl Search {
     /// What every query finds.
     fn found(&self, gallery: &Gallery, queries: &Vectors) -> Result<Vec<Outcome>> {
         let bar = progress_bar("searching");
-        let (of_gallery, of_queries) = (&self.gallery.labels, &self.queries.labels);
-        let found = retrieve(gallery, of_gallery, queries, of_queries, &mut |done, total| {
+        let (labels, asked) = (&self.gallery.labels, self.queries.queries());
+        let found = retrieve(gallery, labels, queries, &asked, &mut |done, total| {
             bar.set_length(total as u64);
             bar.set_position(done as u64);
         });
@@ -363,7 +378,8 @@ fn print(printed: &SearchResults) -> Result<()> {
     out!(
         "1-NN: the nearest has the query's {}; of 5, of 10: one of the nearest has; mAP: mean average \
          precision over the whole gallery; above: 1-NN minus that of the shared gallery's own encoder as query; \
-         ± one standard error over queries",
-        printed.relevant
+         ± one standard error over {}",
+        printed.relevant,
+        printed.counted()
     )
 }

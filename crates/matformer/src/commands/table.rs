@@ -104,16 +104,14 @@ pub fn print(results: &EvalResults, asked: &[String]) -> Result<()> {
         ]);
     }
     out!("{table}")?;
-    footnote(head.metric, results.results.iter().map(|r| r.stderr))
+    footnote(&head.metric.counted(&results.data), results.results.iter().map(|r| r.stderr))
 }
 
-/// What ± is, where there is one.
-pub fn footnote(metric: Metric, mut errors: impl Iterator<Item = Option<f64>>) -> Result<()> {
-    let unit = metric.clusters();
-    match errors.any(|stderr| stderr.is_some()) {
-        false => Ok(()),
-        true => {
-            out!("± one standard error, clustered by {unit}; differences are paired by {unit}")
-        }
+/// What ± is: one standard error over so many documents, or clusters of documents.
+pub fn footnote(over: &str, mut errors: impl Iterator<Item = Option<f64>>) -> Result<()> {
+    if errors.any(|stderr| stderr.is_some()) {
+        out!("± one standard error over {over}; differences are paired")
+    } else {
+        out!("no standard error over {over}")
     }
 }

@@ -1,12 +1,12 @@
 //! Vision models on images.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use anyhow::Result;
 use burn::tensor::Device;
 use matformer::{
     core::{Costs, Submodel, fs},
-    data::{Half, Hash, ImageBatches, ImageConfig, ImageShape, PreparedImages, spread},
+    data::{Hash, ImageBatches, ImageConfig, ImageShape, PreparedImages, spread},
     eval::{
         EvalResults, Evaluation, evaluate_images, image_walks, nearest_neighbour, report::Sample,
         stats,
@@ -321,26 +321,13 @@ impl Kind for Vit {
     }
 }
 
-/// Places of a part of the held-out images. Images of one name in several folders are in one half.
+/// Places of a part of the held-out images.
 fn places(prepared: &PreparedImages, part: &Part) -> Result<Vec<usize>> {
-    let n = prepared.summary.held_out.images;
-    let all = match part.half {
-        None => (0..n).collect(),
-        Some(half) => half_of(prepared, half, n)?,
-    };
+    let set = prepared.held_out().bad_input()?;
+    let clusters: Vec<_> = (0..set.len()).map(|place| set.cluster(place)).collect();
+    let all = part.half.map_or_else(|| (0..set.len()).collect(), |half| half.places(&clusters));
     let chosen = spread(all.len(), part.targets.unwrap_or(usize::MAX));
     Ok(chosen.into_iter().map(|place| all[place]).collect())
-}
-
-fn half_of(prepared: &PreparedImages, half: Half, n: usize) -> Result<Vec<usize>> {
-    if prepared.summary.folders.is_empty() {
-        return Ok(half.of((0..n).collect()));
-    }
-    let names = prepared.held_out_names().bad_input()?;
-    let name = |place: usize| names[place].split_once('/').map_or("", |(_, name)| name);
-    let distinct: BTreeSet<&str> = (0..n).map(name).collect();
-    let chosen: BTreeSet<&str> = half.of(distinct.into_iter().collect()).into_iter().collect();
-    Ok((0..n).filter(|place| chosen.contains(name(*place))).collect())
 }
 
 /// A model is measured on images of its own classes.

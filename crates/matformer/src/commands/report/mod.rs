@@ -211,7 +211,7 @@ fn print<K: Kind>(
     match &measured.outside[..] {
         _ if measured.in_between == 0 => {}
         _ if measured.gaps.iter().any(|g| g.stderr.is_none()) => {
-            out!("one document gives no standard error: nothing is compared")?;
+            out!("without a standard error nothing is compared")?;
         }
         [] => out!(
             "all {} in-between submodels lie between the granularities that they mix",

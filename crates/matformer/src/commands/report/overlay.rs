@@ -175,7 +175,7 @@ fn print(data: &OverlayData, page: &Path) -> Result<()> {
     }
     out!("{table}")?;
     table::footnote(
-        head.metric,
+        &data.counted(head.metric),
         data.runs.iter().flat_map(|run| run.results.results.iter().map(|r| r.stderr)),
     )?;
     out!("report: {}", page.display())

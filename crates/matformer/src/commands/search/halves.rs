@@ -51,12 +51,16 @@ impl<'a, K: Kind> Halves<'a, K> {
         if judges.documents == 0 {
             return Err(Hinted {
                 message: format!(
-                    "the held-out data is {} {}{}: nothing is left to judge by",
-                    chooses.documents,
-                    K::DOCUMENT,
-                    if chooses.documents == 1 { "" } else { "s" }
+                    "the held-out data is {}: nothing is left to judge by",
+                    match chooses.documents {
+                        1 => format!("1 {}", K::DOCUMENT),
+                        n => format!("{n} {}s of one cluster", K::DOCUMENT),
+                    }
                 ),
-                hint: format!("search needs at least two held-out {}s", K::DOCUMENT),
+                hint: format!(
+                    "search needs at least two held-out {}s that are independent",
+                    K::DOCUMENT
+                ),
             })
             .bad_input();
         }

@@ -113,6 +113,10 @@ pub struct Printed {
     /// Nats and targets of each document that judged, for each of these, where they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_document: Option<BTreeMap<String, Vec<(f64, usize)>>>,
+    /// With these, the number of each document's cluster, if any; left out where each document stands for
+    /// itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clusters: Option<Vec<Option<usize>>>,
 }
 
 /// Measures what was found on the other half, and how far it is above the best.
@@ -170,17 +174,22 @@ pub fn judged<K: Kind>(
             Some(&space.largest()),
         )?,
         per_document: None,
+        clusters: None,
     };
     Ok((printed, evaluation))
 }
 
-/// Losses document by document, as `--per-document` prints them.
-pub fn per_document(evaluation: &Evaluation, space: &Space) -> BTreeMap<String, Vec<(f64, usize)>> {
-    let of = |losses: &SubmodelLosses| {
-        let documents = losses.documents.iter().map(|d| (d.nats, d.tokens)).collect();
-        (space.label(&losses.submodel), documents)
-    };
-    evaluation.submodels.iter().map(of).collect()
+impl Printed {
+    /// Adds losses document by document, as `--per-document` prints them.
+    pub fn add_documents(&mut self, evaluation: &Evaluation, space: &Space) {
+        let of = |losses: &SubmodelLosses| {
+            let documents = losses.documents.iter().map(|d| (d.nats, d.tokens)).collect();
+            (space.label(&losses.submodel), documents)
+        };
+        self.per_document = Some(evaluation.submodels.iter().map(of).collect());
+        let first = evaluation.submodels.first().filter(|_| evaluation.n_clusters().is_some());
+        self.clusters = first.map(|first| first.documents.iter().map(|d| d.cluster).collect());
+    }
 }
 
 /// Writes what was found into the folder, and gives the best its name, which is returned unless it stays

@@ -87,7 +87,9 @@ fn run_kind<K: Kind>(args: &SearchArgs, context: &Context) -> Result<ExitCode> {
         judged::judged(&folder, &budgets, &halves, (all, &best.widths.clone()))?;
     let kept = judged::keep(&folder, &budgets.best, &printed.found, best);
     printed.name = kept.as_ref().ok().cloned().flatten();
-    printed.per_document = args.per_document.then(|| judged::per_document(&losses, folder.space()));
+    if args.per_document {
+        printed.add_documents(&losses, folder.space());
+    }
     match context.json {
         true => drop(print_json(&printed)?),
         false => printed::print(&printed, problem, &folder)?,

@@ -4,7 +4,7 @@ use anyhow::Result;
 use comfy_table::{Table, presets::NOTHING};
 use matformer::{
     core::Resource,
-    eval::{Estimate, Found},
+    eval::{Estimate, Found, report::Metric},
     search::Problem,
 };
 
@@ -44,7 +44,8 @@ pub fn print<K: Kind>(printed: &Printed, problem: &Problem, folder: &ModelFolder
         let above = table::loss(Estimate { value: mix.regret, stderr: mix.stderr });
         out!("{}, which needs no search, is better on the half that judges: {above}", mix.winner)?;
     }
-    out!("± one standard error over {}s, differences paired", K::DOCUMENT)
+    let over = Metric::of(&printed.judged).counted(data);
+    table::footnote(&over, printed.judged.results.iter().map(|r| r.stderr))
 }
 
 /// A line per method, and one for the best where it is no method's.
