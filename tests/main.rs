@@ -25,6 +25,7 @@ mod retrieve;
 mod score;
 mod search;
 mod slice;
+mod tables;
 mod train;
 mod train_options;
 mod vision;

@@ -105,6 +105,27 @@ fn the_winner_gets_a_name_that_every_command_takes() {
 }
 
 #[test]
+fn what_judges_is_what_did_not_choose() {
+    let place = Place::trained();
+    let search =
+        ["search", "run", "--budget", "60%", "--method", "mix", "--per-document", "--json"];
+    let json = place.matformer(&search).ok().json();
+    let winner = json["found"][0]["winner"].as_str().unwrap();
+    let eval = ["eval", "run", "--submodels", winner, "--json"];
+    let whole = place.matformer(&eval).ok().json();
+    let of = |data: &Value, key: &str| data[key].as_f64().unwrap();
+    let (all, judged) = (&whole["data"], &json["judged"]["data"]);
+    // Of 15 documents eight choose and seven judge.
+    assert_eq!((of(all, "documents"), of(judged, "documents")), (15.0, 7.0));
+    let chose = of(all, "tokens") - of(judged, "tokens");
+    // Both halves together are all that is held out.
+    let (a, b) = (of(&json["found"][0], "a"), of(&json["found"][0]["b"], "value"));
+    let nats = a * chose + b * of(judged, "tokens");
+    let expected = of(&whole["results"][0], "loss") * of(all, "tokens");
+    assert!((nats - expected).abs() < 1e-4 * expected, "{nats}, not {expected}");
+}
+
+#[test]
 fn a_search_that_was_ended_goes_on_and_comes_to_the_same() {
     let place = Place::trained();
     let whole = place.matformer(&[&SEARCH[..], &["--json"]].concat()).ok().json();

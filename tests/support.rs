@@ -39,10 +39,45 @@ impl Output {
         self
     }
 
+    /// The rows of the first table on standard output that has a column of this name, by the names of
+    /// its columns. A row without its first cell ends it.
+    pub fn table(&self, column: &str) -> Vec<BTreeMap<String, String>> {
+        let mut lines = self.stdout.lines().skip_while(|line| !starts(line).contains_key(column));
+        let head = starts(lines.next().unwrap_or_else(|| panic!("no `{column}`: {self}")));
+        let cells = |line: &str| -> BTreeMap<String, String> {
+            let cell = |(name, (from, to)): (&String, &(usize, usize))| {
+                let cell: String = line.chars().skip(*from).take(to - from).collect();
+                (name.clone(), cell.trim().to_owned())
+            };
+            head.iter().map(cell).collect()
+        };
+        let first = head.iter().min_by_key(|(_, (from, _))| *from).unwrap().0;
+        let rows = lines.take_while(|line| line.starts_with(' ')).map(cells);
+        rows.take_while(|row| !row[first].is_empty()).collect()
+    }
+
     /// Standard output, which is one JSON document.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self}"))
     }
+}
+
+/// Where each column begins and ends, by its name, if a line is the head of a table: names stand two
+/// spaces apart.
+fn starts(line: &str) -> BTreeMap<String, (usize, usize)> {
+    let chars: Vec<char> = line.chars().collect();
+    let begins =
+        |at: usize| chars[at] != ' ' && (at < 2 || (chars[at - 1] == ' ' && chars[at - 2] == ' '));
+    let mut places: Vec<usize> = (0..chars.len()).filter(|at| begins(*at)).collect();
+    if places.first().is_some_and(|first| *first > 1) {
+        places.insert(0, 0); // a column without a name
+    }
+    let ends = places.iter().skip(1).copied().chain([usize::MAX]);
+    let name = |(from, to): (&usize, usize)| {
+        let name: String = chars.iter().skip(*from).take(to - from).collect();
+        (name.trim().to_owned(), (*from, to))
+    };
+    places.iter().zip(ends).map(name).collect()
 }
 
 impl fmt::Display for Output {

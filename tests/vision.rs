@@ -8,7 +8,7 @@ use crate::support::{Output, Place, keys};
 const CLASSES: usize = 4;
 const SIZE: usize = 8;
 
-const RUN_FILE: &str = r#"
+pub const RUN_FILE: &str = r#"
 [model.vit]
 image_size = 8
 patch_size = 4

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use burn::tensor::Device;
 use indicatif::ProgressBar;
 use matformer::{
-    core::{StepDraw, Submodel, fs, rng},
+    core::{CostTable, StepDraw, Submodel, fs, rng},
     eval::latency::{Additivity, Latency, LayerTimes, WalkParts, timed_parts, timed_walk},
     nn::{Elastic, Folder, State, folder::CONFIG, walk},
     run_file::{Lm, RunKind, Vit},
@@ -136,12 +136,7 @@ impl<K: Kind> Forward<'_, K> {
         };
         let measured: Vec<(Submodel, f64)> =
             whole.into_iter().zip(times.into_iter().map(median)).collect();
-        // Parts by themselves find their weights in caches, and miss what is between them.
-        let table = found.table();
-        let beyond = |(submodel, whole): &(Submodel, f64)| Ok(whole - table.cost(submodel)?);
-        let uniform = measured.iter().filter(|(submodel, _)| submodel.uniform_width().is_some());
-        found.constant =
-            median(uniform.map(beyond).collect::<matformer::core::Result<_>>()?).max(0.0);
+        found.constant = beyond_layers(&found.table(), &measured)?;
         found.additivity = additivity(self.folder, &found, measured)?;
         Ok(found)
     }
@@ -198,6 +193,14 @@ fn train<K: Kind>(
     Ok(found)
 }
 
+/// By how much whole uniform submodels exceed the sums of their layers in `table`: parts by themselves find
+/// their weights in caches, and miss what is between them.
+fn beyond_layers(table: &CostTable, measured: &[(Submodel, f64)]) -> Result<f64> {
+    let uniform = measured.iter().filter(|(submodel, _)| submodel.uniform_width().is_some());
+    let beyond = uniform.map(|(submodel, whole)| Ok(whole - table.cost(submodel)?));
+    Ok(median(beyond.collect::<matformer::core::Result<_>>()?).max(0.0))
+}
+
 /// Submodels of unequal widths, measured whole, beside the sums of their layers: of uniform ones the sums were
 /// made.
 fn additivity<K: Kind>(
@@ -241,4 +244,27 @@ fn print<K: Kind>(folder: &ModelFolder<K>, latency: &Latency) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_constant_is_what_whole_submodels_take_beyond_their_layers() {
+        let times = LayerTimes {
+            what: String::new(),
+            constant: 0.0,
+            widths: vec![8, 16],
+            layers: vec![vec![1.0, 2.0], vec![1.5, 2.5]],
+            additivity: Additivity::of(BTreeMap::new()),
+        };
+        let whole = |widths: [usize; 2], millis| (Submodel::new(widths.to_vec()), millis);
+        let (s, m) = (whole([8, 8], 3.0), whole([16, 16], 5.5));
+        // 0.5 and 1 ms beyond 2.5 and 4.5; what is not uniform is to be compared, not fitted.
+        let found = beyond_layers(&times.table(), &[s.clone(), m, s, whole([8, 16], 99.0)]);
+        assert_eq!(found.unwrap(), 0.5);
+        // A sum that is more than the whole takes nothing away.
+        assert_eq!(beyond_layers(&times.table(), &[whole([8, 8], 1.0)]).unwrap(), 0.0);
+    }
 }

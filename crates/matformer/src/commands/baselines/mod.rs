@@ -199,3 +199,24 @@ fn numbers(elastic: &matformer::eval::EvalResults, alone: &[Alone], seed: u64) -
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use matformer::core::{Granularities, Space};
+
+    use super::*;
+
+    #[test]
+    fn a_baseline_sees_as_many_batches_as_the_draw_gave_to_its_width() {
+        let space = Space::new(2, 64, 8, Granularities::default_for(64).unwrap()).unwrap();
+        let steps = |draw: &str| {
+            let draw = draw.parse().unwrap();
+            share(&TrainConfig { steps: 1200, draw, ..TrainConfig::default() }, &space)
+        };
+        // One of four widths a step, or all of them, or S, XL and one between.
+        assert_eq!((steps("sampled"), steps("joint"), steps("sandwich:1")), (300, 1200, 900));
+        // Never none.
+        let one = TrainConfig { steps: 1, ..TrainConfig::default() };
+        assert_eq!(share(&one, &space), 1);
+    }
+}
