@@ -20,12 +20,15 @@ pub fn matformer(shell: &Shell) -> Result<PathBuf> {
     let started = Instant::now();
     cmd!(shell, "cargo build --release --locked -p matformer").quiet().run()?;
     eprintln!("built in {:.0} s", started.elapsed().as_secs_f64());
-    // Where cargo puts it: CARGO_TARGET_DIR may point elsewhere.
+    let program = format!("matformer{}", std::env::consts::EXE_SUFFIX);
+    Ok(target(shell)?.join("release").join(program))
+}
+
+/// Where cargo builds the workspace: CARGO_TARGET_DIR may point elsewhere.
+pub fn target(shell: &Shell) -> Result<PathBuf> {
     let metadata = cmd!(shell, "cargo metadata --format-version 1 --no-deps").quiet().read()?;
     let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
     let target =
         metadata["target_directory"].as_str().context("cargo metadata: target_directory")?;
-    Ok(PathBuf::from(target)
-        .join("release")
-        .join(format!("matformer{}", std::env::consts::EXE_SUFFIX)))
+    Ok(PathBuf::from(target))
 }

@@ -127,6 +127,22 @@ fn library_code_names_no_backend() {
     }
 }
 
+#[test]
+fn checks_are_listed_in_one_place() {
+    let script = std::fs::read_to_string(root().join(".ci/run")).unwrap();
+    let called = script.lines().filter(|line| !line.starts_with('#') && line.contains("cargo"));
+    assert_eq!(called.collect::<Vec<_>>(), ["cargo xtask ci"]);
+}
+
+#[test]
+fn every_fuzz_target_is_built() {
+    let manifest = std::fs::read_to_string(root().join("fuzz/Cargo.toml")).unwrap();
+    for file in std::fs::read_dir(root().join("fuzz/fuzz_targets")).unwrap() {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        assert!(manifest.contains(&format!("path = \"fuzz_targets/{name}\"")), "{name}");
+    }
+}
+
 fn sources(dir: &PathBuf) -> Vec<PathBuf> {
     std::fs::read_dir(dir)
         .unwrap()
