@@ -12,7 +12,7 @@ use tempfile::TempDir;
 static FOLDER: LazyLock<TempDir> = LazyLock::new(folder);
 
 const DOCUMENTS: &str = "{\"name\":\"a\",\"start\":0,\"tokens\":2,\"bytes\":4}\n\
-                         {\"name\":\"b\",\"start\":3,\"tokens\":1,\"bytes\":1}\n";
+                         {\"name\":\"b\",\"start\":3,\"tokens\":1,\"bytes\":1,\"cluster\":\"c\"}\n";
 
 static WHOLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let path = FOLDER.path().join("whole.bin");
