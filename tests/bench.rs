@@ -24,8 +24,6 @@ fn milliseconds_are_a_budget_once_they_were_measured() {
         assert_eq!(keys(additivity), ["submodels", "mean_percent", "worst_percent"]);
         assert!(!additivity["submodels"].as_object().unwrap().is_empty());
     }
-    // The head alone takes as long as a layer.
-    assert!(json["workloads"]["forward"]["constant"].as_f64().unwrap() > 0.0, "{json}");
     let resolved = |budget: &str| {
         let json = place.matformer(&["eval", "run", "--submodels", budget, "--json"]).ok().json();
         json["results"][0]["submodel"].as_str().unwrap().to_owned()

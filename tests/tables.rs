@@ -191,24 +191,26 @@ fn two_runs_beside_each_other() {
     assert_eq!(shown, expected);
 }
 
+/// A row of the table of submodels of a vision model.
+fn of_images(r: &Value) -> BTreeMap<String, String> {
+    row([
+        ("submodel", text(&r["submodel"])),
+        ("params", count(&r["params"]["total"])),
+        ("non-emb.", count(&r["params"]["non_embedding"])),
+        ("top-1 %", percent(&r["top1"])),
+        ("top-5 %", percent(&r["top5"])),
+        ("top-1 above XL", percent(&r["paired"]["top1"])),
+    ])
+}
+
 #[test]
 fn vision_models_and_what_they_find() {
     let (place, _) = vision::trained();
     let eval = ["eval", "run", "--submodels", "S,4x1+32x1,XL"];
     let json = place.matformer(&[&eval[..], &["--json"]].concat()).ok().json();
-    let of = |r: &Value| {
-        row([
-            ("submodel", text(&r["submodel"])),
-            ("params", count(&r["params"]["total"])),
-            ("non-emb.", count(&r["params"]["non_embedding"])),
-            ("top-1 %", percent(&r["top1"])),
-            ("top-5 %", percent(&r["top5"])),
-            ("top-1 above XL", percent(&r["paired"]["top1"])),
-        ])
-    };
     let results = json["results"].as_array().unwrap();
     let shown = place.matformer(&eval).ok();
-    assert_eq!(shown.table("submodel"), results.iter().map(of).collect::<Vec<_>>());
+    assert_eq!(shown.table("submodel"), results.iter().map(of_images).collect::<Vec<_>>());
     assert!(shown.stdout.contains("± one standard error over 60 images"), "{shown}");
 
     let retrieve = ["retrieve", "run", "--submodels", "S,XL", "--symmetric"];
@@ -315,6 +317,10 @@ fn two_drawings_of_one_thing_are_one_cluster_and_find_each_other() {
     let shown = place.matformer(&["eval", "run"]).ok();
     let said = "± one standard error over 16 clusters of 32 images; differences are paired";
     assert!(shown.stdout.contains(said), "{shown}");
+    let results = eval["results"].as_array().unwrap();
+    assert_eq!(shown.table("submodel"), results.iter().map(of_images).collect::<Vec<_>>());
+    // It has learnt little, so that no column is another: of four classes one is always among five.
+    assert!(results.iter().all(|r| number(&r["top1"]["value"]) < number(&r["top5"]["value"])));
 
     // By class both drawings of a thing are queries, which are not independent; across the hands one is.
     let retrieve = |more: &[&str]| {

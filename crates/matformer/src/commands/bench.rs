@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use burn::tensor::Device;
 use indicatif::ProgressBar;
 use matformer::{
-    core::{CostTable, StepDraw, Submodel, fs, rng},
+    core::{StepDraw, Submodel, fs, rng},
     eval::latency::{Additivity, Latency, LayerTimes, WalkParts, timed_parts, timed_walk},
     nn::{Elastic, Folder, State, folder::CONFIG, walk},
     run_file::{Lm, RunKind, Vit},
@@ -127,7 +127,7 @@ impl<K: Kind> Forward<'_, K> {
             let mix = of(&all, &|p| p.mix[layer]);
             parts.iter().map(|parts| mix + of(parts, &|p| p.ffn[layer])).collect()
         });
-        let mut found = LayerTimes {
+        let found = LayerTimes {
             what,
             constant: 0.0,
             widths: trained.iter().map(|uniform| uniform.widths()[0]).collect(),
@@ -136,7 +136,7 @@ impl<K: Kind> Forward<'_, K> {
         };
         let measured: Vec<(Submodel, f64)> =
             whole.into_iter().zip(times.into_iter().map(median)).collect();
-        found.constant = beyond_layers(&found.table(), &measured)?;
+        let mut found = with_constant(found, &measured)?;
         found.additivity = additivity(self.folder, &found, measured)?;
         Ok(found)
     }
@@ -193,12 +193,14 @@ fn train<K: Kind>(
     Ok(found)
 }
 
-/// By how much whole uniform submodels exceed the sums of their layers in `table`: parts by themselves find
-/// their weights in caches, and miss what is between them.
-fn beyond_layers(table: &CostTable, measured: &[(Submodel, f64)]) -> Result<f64> {
+/// Times of layers with the constant by which whole uniform submodels exceed the sums of their layers: parts
+/// by themselves find their weights in caches, and miss what is between them.
+fn with_constant(times: LayerTimes, measured: &[(Submodel, f64)]) -> Result<LayerTimes> {
+    let table = times.table();
     let uniform = measured.iter().filter(|(submodel, _)| submodel.uniform_width().is_some());
     let beyond = uniform.map(|(submodel, whole)| Ok(whole - table.cost(submodel)?));
-    Ok(median(beyond.collect::<matformer::core::Result<_>>()?).max(0.0))
+    let constant = median(beyond.collect::<matformer::core::Result<_>>()?).max(0.0);
+    Ok(LayerTimes { constant, ..times })
 }
 
 /// Submodels of unequal widths, measured whole, beside the sums of their layers: of uniform ones the sums were
@@ -261,10 +263,11 @@ mod tests {
         };
         let whole = |widths: [usize; 2], millis| (Submodel::new(widths.to_vec()), millis);
         let (s, m) = (whole([8, 8], 3.0), whole([16, 16], 5.5));
-        // 0.5 and 1 ms beyond 2.5 and 4.5; what is not uniform is to be compared, not fitted.
-        let found = beyond_layers(&times.table(), &[s.clone(), m, s, whole([8, 16], 99.0)]);
-        assert_eq!(found.unwrap(), 0.5);
+        // By 0.5 and 1 ms more than 2.5 and 4.5; what is not uniform is to be compared, not fitted.
+        let constant =
+            |measured: &[(Submodel, f64)]| with_constant(times.clone(), measured).unwrap().constant;
+        assert_eq!(constant(&[s.clone(), m, s, whole([8, 16], 99.0)]), 0.5);
         // A sum that is more than the whole takes nothing away.
-        assert_eq!(beyond_layers(&times.table(), &[whole([8, 8], 1.0)]).unwrap(), 0.0);
+        assert_eq!(constant(&[whole([8, 8], 1.0)]), 0.0);
     }
 }
