@@ -185,6 +185,27 @@ mod tests {
     }
 
     #[test]
+    fn pages_have_the_rows_of_their_documents() {
+        let shell = build::shell().unwrap();
+        let document = |page: &str| -> Value {
+            let json = shell.read_file(format!("docs/results/{page}.json")).unwrap();
+            serde_json::from_str(&json).unwrap()
+        };
+        let retrieval = document("retrieval");
+        let found = retrieval::tables(&retrieval) + &pretraining::tables(&retrieval["pretraining"]);
+        let matvit = matvit::tables(page::list(&document("matvit")["runs"])).unwrap();
+        let search = search_tables::tables(&document("search"));
+        for (page, tables) in [("matvit", matvit), ("retrieval", found), ("search", search)] {
+            let page = shell.read_file(format!("docs/results/{page}.md")).unwrap();
+            let mut rows = tables.lines().filter(|line| line.starts_with('|')).peekable();
+            assert!(rows.peek().is_some());
+            rows.for_each(|row| assert!(page.contains(row), "{row}"));
+            // A line says when they were measured, also if nobody recorded it.
+            assert!(tables.contains("\nMeasured "), "{tables}");
+        }
+    }
+
+    #[test]
     fn a_run_that_was_complete_keeps_the_stamp_of_its_training() {
         let folder = Shell::new().unwrap().create_temp_dir().unwrap();
         let binary = binary(folder.path());

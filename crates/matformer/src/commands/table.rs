@@ -112,6 +112,6 @@ pub fn footnote(over: &str, mut errors: impl Iterator<Item = Option<f64>>) -> Re
     if errors.any(|stderr| stderr.is_some()) {
         out!("± one standard error over {over}; differences are paired")
     } else {
-        out!("no standard error over {over}")
+        out!("no standard error: {over}")
     }
 }
