@@ -229,6 +229,8 @@ impl TrainConfig {
             format!("a lower `train.weight_decay` (it is {})", self.weight_decay),
         );
         suspect(self.betas[1] < 0.9, format!("a higher `train.betas` (they are {:?})", self.betas));
+        let taught = self.distill.as_ref().map_or(0.0, |distill| distill.weight);
+        suspect(taught > 10.0, format!("a lower `train.distill.weight` (it is {taught})"));
         let few = self.warmup < self.steps / 100;
         suspect(few, format!("a longer `train.warmup` (it is {})", self.warmup));
         changes.push(format!("a lower `train.learning_rate` (it is {})", self.learning_rate));
@@ -262,10 +264,28 @@ impl TrainConfig {
     /// # Errors
     /// When `tokens_per_step` is not a whole number of batches.
     pub fn rows(&self, targets: usize) -> Result<usize> {
-        let rows = self.batch_rows.unwrap_or_else(|| (self.tokens_per_step / targets).max(1));
+        let found = self.tokens_per_step;
+        if targets > 1 && !found.is_multiple_of(targets) {
+            let expected = format!(
+                "a multiple of {targets}, the targets of one row: `train.seq_len`, or the model's \
+                 context where that is absent"
+            );
+            return wrong("tokens_per_step", found, &expected);
+        }
+        let rows = self.batch_rows.unwrap_or_else(|| (found / targets).max(1));
         match rows.checked_mul(targets) {
-            Some(targets) => self.batches_per_step(targets).map(|_| rows),
             None => wrong("batch_rows", rows, "rows that fit a step"),
+            Some(batch) if self.batch_rows.is_some() && !found.is_multiple_of(batch) => {
+                let each = match targets {
+                    1 => String::new(),
+                    n => format!(" of {n} targets each"),
+                };
+                let expected = format!(
+                    "a multiple of {batch}, the targets of one pass: `train.batch_rows` is {rows}{each}"
+                );
+                wrong("tokens_per_step", found, &expected)
+            }
+            Some(batch) => self.batches_per_step(batch).map(|_| rows),
         }
     }
 

@@ -67,6 +67,16 @@ pub enum Error {
         /// Settings that may be the cause.
         suspects: String,
     },
+    /// Every step of a run was skipped: the model is what it was before the first.
+    #[error("none of {steps} steps was applied, the last because the {why}")]
+    NothingApplied {
+        /// How many steps the run has.
+        steps: u64,
+        /// Why the last was skipped.
+        why: String,
+        /// Settings that may be the cause.
+        suspects: String,
+    },
     /// Another process is training into the run folder.
     #[error("{dir}: another process is training into it")]
     Locked {
@@ -133,7 +143,7 @@ impl Error {
         match self {
             Self::Nn(e) => e.hint(),
             Self::Core(e) => e.hint(),
-            Self::NonFinite { suspects, .. } => {
+            Self::NonFinite { suspects, .. } | Self::NothingApplied { suspects, .. } => {
                 Some(format!("train into {another_folder} with {suspects}"))
             }
             Self::Diverged { suspects, .. } => Some(format!(

@@ -10,6 +10,7 @@ mod guard;
 mod lock;
 mod memory;
 mod metrics;
+mod notes;
 mod observe;
 mod optimizer;
 mod overfit;

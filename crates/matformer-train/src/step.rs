@@ -218,17 +218,17 @@ impl<M: Elastic + Module> Trainer<M> {
         let label = |(submodel, _): &(Submodel, f64)| self.space.label(submodel);
         let mut totals: Vec<Term> =
             draw.terms.iter().map(|term| Term { label: label(term), ..Term::default() }).collect();
-        for micro in 0..per_step {
-            let batch = self.step * per_step + micro;
-            // Which terms run on which batch: all on one, or each on one of its own.
-            let passes: Vec<(u64, Vec<usize>)> = if draw.separate_batches {
-                let own = |term| (batch * n_terms as u64 + term as u64, vec![term]);
-                (0..n_terms).map(own).collect()
-            } else {
-                vec![(batch, (0..n_terms).collect())]
-            };
-            for (index, terms) in passes {
-                let grads = self.pass(draw, &terms, index, batches, &mut totals)?;
+        // Terms that run on the same rows: all of them, or each on rows of its own. However many rows a
+        // pass has, those of a step go to the same terms.
+        let together: Vec<Vec<usize>> = if draw.separate_batches {
+            (0..n_terms).map(|term| vec![term]).collect()
+        } else {
+            vec![(0..n_terms).collect()]
+        };
+        let first = self.step * together.len() as u64 * per_step;
+        for (terms, first) in together.iter().zip((first..).step_by(per_step as usize)) {
+            for index in first..first + per_step {
+                let grads = self.pass(draw, terms, index, batches, &mut totals)?;
                 accumulator.accumulate(self.model(), grads);
             }
         }

@@ -4,8 +4,8 @@ use std::{ops::Range, path::Path};
 
 use matformer_nn::{DeviceSpec, folder};
 use matformer_train::{
-    Checkpoints, Error, Interrupter, MetricsLine, MetricsLog, Outcome, Result, SkippedLine, Spike,
-    TrainConfig,
+    Checkpoints, Distill, Error, Interrupter, MetricsLine, MetricsLog, Outcome, Result,
+    SkippedLine, Spike, TrainConfig,
 };
 
 use crate::support::{Counting, ROWS, model, train_config, train_on, weights};
@@ -116,4 +116,22 @@ fn runs_resume_from_checkpoints_that_are_older_than_the_guard() {
     std::fs::write(&path, state.to_string()).unwrap();
     let outcome = train(dir.path(), &config(), 170..171, None).unwrap();
     assert_eq!((outcome.steps, outcome.skipped), (190, 0), "too few steps to judge by");
+}
+
+#[test]
+fn a_run_of_which_no_step_was_applied_fails_and_publishes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    // Gradients overflow.
+    let distill = Some(Distill { weight: 1e30, ..Distill::default() });
+    let config = TrainConfig { steps: 4, draw: "joint".parse().unwrap(), distill, ..config() };
+    for _ in 0..2 {
+        // The second time there is a checkpoint of the last step.
+        let error = train(dir.path(), &config, 0..0, None).unwrap_err();
+        let message = error.to_string();
+        let start = "none of 4 steps was applied, the last because the gradient norm is ";
+        assert!(message.starts_with(start), "{message}");
+        let hint = error.hint().unwrap();
+        assert!(hint.contains("a lower `train.distill.weight` (it is 1000000"), "{hint}");
+        assert!(!dir.path().join("matformer.json").exists());
+    }
 }

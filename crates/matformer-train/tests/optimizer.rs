@@ -115,15 +115,19 @@ fn steps_are_those_of_the_definition() {
 
 #[test]
 fn accumulated_batches_are_one_batch() {
-    // Two batches of one row against one of two rows, the same tokens.
-    let config = TrainConfig { draw: "joint".parse().unwrap(), ..train_config() };
-    let (mut whole, mut parts) = (trainer(&config, 1), trainer(&config, 2));
-    let (a, b) = (whole.step(&counting(2)).unwrap(), parts.step(&counting(1)).unwrap());
-    assert!((a.grad_norm - b.grad_norm).abs() < 1e-5 * a.grad_norm);
-    for (a, b) in a.terms.iter().zip(&b.terms) {
-        let (label, nats, n, other, m) = (&a.label, a.nats, a.count, b.nats, b.count);
-        assert_eq!(n, m);
-        assert!((nats - other).abs() < 1e-4 * nats, "{label}");
+    // Several batches of fewer rows against one, the same tokens for the same submodels.
+    for draw in ["sampled", "joint", "joint-separate", "sandwich", "per-layer"] {
+        let config = TrainConfig { draw: draw.parse().unwrap(), ..train_config() };
+        let (mut whole, mut parts) = (trainer(&config, 1), trainer(&config, 4));
+        // The second step begins where the first ended.
+        for _ in 0..2 {
+            let (a, b) = (whole.step(&counting(4)).unwrap(), parts.step(&counting(1)).unwrap());
+            assert!((a.grad_norm - b.grad_norm).abs() < 1e-4 * a.grad_norm, "{draw}");
+            for (a, b) in a.terms.iter().zip(&b.terms) {
+                assert_eq!((&a.label, a.count), (&b.label, b.count));
+                assert!((a.nats - b.nats).abs() < 1e-4 * a.nats, "{draw} {}", a.label);
+            }
+        }
     }
 }
 

@@ -244,10 +244,22 @@ fn invalid_settings_are_named() {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is written");
     }
     let odd = TrainConfig { tokens_per_step: 100, batch_rows: Some(3), ..train_config() };
-    let message = odd.rows(16).unwrap_err().to_string();
+    let message = |config: &TrainConfig, targets| config.rows(targets).unwrap_err().to_string();
     assert_eq!(
-        message,
-        "`train.tokens_per_step` is 100; expected a multiple of 48, the targets of one batch"
+        message(&odd, 16),
+        "`train.tokens_per_step` is 100; expected a multiple of 16, the targets of one row: \
+         `train.seq_len`, or the model's context where that is absent"
+    );
+    assert_eq!(
+        message(&TrainConfig { tokens_per_step: 128, ..odd.clone() }, 16),
+        "`train.tokens_per_step` is 128; expected a multiple of 48, the targets of one pass: \
+         `train.batch_rows` is 3 of 16 targets each"
+    );
+    // Images.
+    assert_eq!(
+        message(&odd, 1),
+        "`train.tokens_per_step` is 100; expected a multiple of 3, the targets of one pass: \
+         `train.batch_rows` is 3"
     );
     assert_eq!(TrainConfig { tokens_per_step: 96, ..odd }.batches_per_step(48).unwrap(), 2);
 }

@@ -7,7 +7,7 @@ use matformer_nn::Folder;
 
 use super::{Loop, Outcome};
 use crate::{
-    Error, MetricsLine, MetricsLog, Overfit, Result, SkippedLine, StepReport, TrainLine,
+    Error, MetricsLine, MetricsLog, Outlier, Overfit, Result, SkippedLine, StepReport, TrainLine,
     checkpoint::{Saved, save_model},
 };
 
@@ -111,6 +111,7 @@ impl<M: Folder + 'static> Loop<M> {
         let steps = self.trainer.steps_done();
         let interrupted = steps < self.options.config.steps;
         if !interrupted {
+            self.check_applied()?;
             // If the run was extended, remove its old manifest first: without one, a half-written
             // folder is not taken for a complete model.
             let manifest = self.options.dir.join(Manifest::FILE);
@@ -133,6 +134,26 @@ impl<M: Folder + 'static> Loop<M> {
         };
         let skipped = self.trainer.guard().skipped;
         Ok(Outcome { steps, interrupted, skipped, held_out: self.held_out, overfit })
+    }
+
+    /// Refuses to publish a model that no step has changed.
+    fn check_applied(&self) -> Result<()> {
+        let steps = self.trainer.steps_done();
+        if self.trainer.guard().skipped < steps {
+            return Ok(());
+        }
+        let why = MetricsLog::read(&self.options.dir)?.into_iter().rev().find_map(|line| {
+            let MetricsLine::Skipped(SkippedLine { skipped: what, value, limit, .. }) = line else {
+                return None;
+            };
+            Some(match value {
+                Some(value) => Outlier { what, value, limit }.to_string(),
+                None => format!("{what} is not finite"),
+            })
+        });
+        let why = why.unwrap_or_else(|| "gradient norm is not finite".to_owned());
+        let suspects = self.options.config.suspects();
+        Err(Error::NothingApplied { steps, why, suspects })
     }
 
     /// Names the checkpoint to go on from.

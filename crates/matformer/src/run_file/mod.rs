@@ -170,7 +170,8 @@ impl<T: Tables> RunFile<T> {
         let (was, mut now) = (&configured.train, self.explicit());
         let train = &mut now.train;
         train.steps = if train.steps > was.steps { was.steps } else { train.steps };
-        if T::splits_freely(self) {
+        // The batches of a self-test are those of one pass each.
+        if T::splits_freely(self) && train.overfit.is_none() {
             train.batch_rows = was.batch_rows;
         }
         (train.eval_every, train.eval_tokens) = (was.eval_every, was.eval_tokens);
@@ -399,6 +400,10 @@ mod tests {
             .unwrap()
             .check_goes_on(path, &was)
             .unwrap();
+        let heart = |rows: &str| load("", &["train.overfit=1", rows]).unwrap();
+        let [few, more] = [heart("train.batch_rows=2"), heart("train.batch_rows=4")];
+        let message = more.check_goes_on(path, &few).unwrap_err().to_string();
+        assert_eq!(message, "run.toml: `train.batch_rows` is 4; the run was trained with 2");
         let other = load("", &["data.held_out=0.5"]).unwrap();
         let message = other.check_same_data(path, &was).unwrap_err().to_string();
         assert_eq!(message, "run.toml: `data.held_out` is 0.5; the run was trained with 0.02");
