@@ -1,7 +1,7 @@
 //! `matformer bench`
 
 use crate::{
-    support::{Place, keys},
+    support::{Output, Place, keys},
     vision,
 };
 
@@ -37,6 +37,22 @@ fn milliseconds_are_a_budget_once_they_were_measured() {
     place.write("run/latency.json", other);
     let refused = place.refused(&["eval", "run", "--submodels", "60000ms"]);
     assert!(refused.contains("latency.json: measured for the machine"), "{refused}");
+}
+
+#[test]
+fn times_are_those_of_as_many_threads() {
+    let place = Place::trained();
+    let run = |arguments: &[&str], threads: &str| {
+        let mut command = place.command(arguments);
+        Output::of(command.env("RAYON_NUM_THREADS", threads).output().unwrap())
+    };
+    let one = run(&[&LAYERS[..], &["--json"]].concat(), "1").ok().json();
+    assert!(one["machine"].as_str().unwrap().ends_with(", 1 thread"), "{one}");
+    let eval = ["eval", "run", "--submodels", "60000ms"];
+    run(&eval, "1").ok();
+    let refused = run(&eval, "2");
+    assert_eq!(refused.code, Some(2), "{refused}");
+    assert!(refused.stderr.contains(", 1 thread`, here is `"), "{refused}");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod support;
 
 mod bad_input;
+mod baselines;
 mod bench;
 mod eval;
 #[cfg(unix)]
@@ -26,6 +27,7 @@ mod score;
 mod search;
 mod slice;
 mod tables;
+mod terminal;
 mod train;
 mod train_options;
 mod vision;

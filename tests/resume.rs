@@ -37,7 +37,8 @@ fn a_complete_run_is_left_alone() {
     {
       "run": "run",
       "steps": 12,
-      "interrupted": false
+      "interrupted": false,
+      "skipped": 0
     }
     --- standard error
     run: complete, nothing to do
@@ -144,7 +145,9 @@ fn an_interrupted_run_saves_and_goes_on_to_the_same_weights() {
     assert!(step < 60 && result["interrupted"] == true, "{result}");
     assert_eq!(
         said,
-        format!("interrupted after step {step}, saved; go on with: matformer train parts --resume")
+        format!(
+            "Ctrl-C: interrupted after step {step}, saved; go on with: matformer train parts --resume"
+        )
     );
     assert!(!place.path("parts/matformer.json").exists(), "no model yet");
 
@@ -349,7 +352,8 @@ fn ctrl_c_ends_at_once_where_there_is_nothing_to_save() {
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     assert!(lines.any(|line| line == "training the tokenizer"));
     interrupt(&child);
-    assert_eq!(lines.next().unwrap(), "interrupted before training began: nothing was lost");
+    let said = lines.next().unwrap();
+    assert_eq!(said, "Ctrl-C: interrupted before training began: nothing was lost");
     assert_eq!(lines.next(), None);
     let output = Output::of(child.wait_with_output().unwrap());
     assert_eq!((output.code, output.stdout.as_str()), (Some(130), ""), "{output}");
@@ -373,4 +377,78 @@ fn ctrl_c_ends_at_once_where_there_is_nothing_to_save() {
     assert!(lines.any(|line| line.starts_with("resuming at step ")), "it goes on");
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// `nohup`, and what a shell starts with `&`.
+#[cfg(unix)]
+#[test]
+fn signals_that_were_ignored_at_the_start_stay_ignored() {
+    use std::{
+        io::{BufRead, BufReader},
+        process::{Command, Stdio},
+    };
+
+    use crate::support::Output;
+
+    let place = Place::trained();
+    let sets = ["train.steps=60", "train.tokens_per_step=1024", "train.eval_every=60"];
+    let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", *set]).collect();
+    let arguments = |out| [&["train", "run.toml", "--json", "--out", out], &sets[..]].concat();
+    let send = |signal: &str, child: &std::process::Child| {
+        let id = child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    };
+
+    let inner = place.command(&arguments("ignores"));
+    let mut outer = Command::new("sh");
+    outer.args(["-c", "trap '' HUP INT; exec \"$@\"", "sh"]).arg(inner.get_program());
+    outer.args(inner.get_args()).current_dir(inner.get_current_dir().unwrap());
+    outer.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut child = outer.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.starts_with("step ")), "it trains");
+    send("-HUP", &child);
+    send("-INT", &child);
+    let said: Vec<String> = lines.collect();
+    let output = Output::of(child.wait_with_output().unwrap()).ok();
+    assert_eq!(
+        (&output.json()["steps"], &output.json()["interrupted"]),
+        (&60.into(), &false.into())
+    );
+    assert_eq!(said.last().unwrap(), "ignores: trained 60 steps");
+
+    // Otherwise each ends the run, and is called by its name.
+    for (signal, name) in [("-TERM", "SIGTERM"), ("-HUP", "SIGHUP")] {
+        let mut child = place.command(&arguments(name)).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        assert!(lines.any(|line| line.starts_with("step ")), "it trains");
+        send(signal, &child);
+        let said = lines.last().unwrap();
+        let output = Output::of(child.wait_with_output().unwrap());
+        assert_eq!(output.code, Some(130), "{output}");
+        assert!(said.starts_with(&format!("{name}: interrupted after step ")), "{said}");
+        let log = place.read(format!("{name}/train.log"));
+        assert!(log.contains(&said), "{log}");
+    }
+}
+
+#[test]
+fn submodels_with_batches_of_their_own_get_the_same_rows_in_fewer_or_more_passes() {
+    let place = Place::trained();
+    let train = |out: &str, rows: &str| {
+        let sets = ["train.draw=joint-separate", "train.steps=3", rows];
+        let sets: Vec<&str> = sets.into_iter().flat_map(|set| ["--set", set]).collect();
+        place.matformer(&[&["train", "run.toml", "--out", out], &sets[..]].concat()).ok();
+        let lines = place.read_lines(format!("{out}/metrics.jsonl"));
+        let losses = lines.iter().filter_map(|line| line["loss"].as_object().cloned());
+        losses
+            .flat_map(|loss| loss.into_iter().map(|(_, v)| v.as_f64().unwrap()))
+            .collect::<Vec<_>>()
+    };
+    let (whole, parts) =
+        (train("whole", "train.batch_rows=8"), train("parts", "train.batch_rows=2"));
+    assert_eq!((whole.len(), parts.len()), (12, 12));
+    for (a, b) in whole.iter().zip(&parts) {
+        assert!((a - b).abs() < 1e-4, "{whole:?} {parts:?}");
+    }
 }

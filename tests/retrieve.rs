@@ -132,6 +132,38 @@ fn queries_of_every_size_find_images_of_their_class() {
 }
 
 #[test]
+fn embeddings_of_before_are_not_overwritten() {
+    let (place, _) = vision::trained();
+    place.write("old.npy", "mine");
+    snapshot!(place.refused(&["embed", "run", "--out", "old.npy"]), @"
+    error: old.npy: exists
+    hint: choose another --out, or remove it
+    ");
+    // The file beside it counts too.
+    place.write("other.json", "mine");
+    assert!(place.refused(&["embed", "run", "--out", "other.npy"]).contains("other.json: exists"));
+    place.matformer(&["embed", "run", "--out", "other.safetensors", "--images", "2"]).ok();
+}
+
+#[test]
+fn what_a_search_cannot_find_is_said_before_anything_is_embedded() {
+    let (place, _) = vision::trained();
+    let output = place.matformer(&["retrieve", "run", "--gallery-images", "1"]);
+    assert_eq!(output.code, Some(2), "{output}");
+    snapshot!(output.stderr, @"
+    decoding images
+    error: of 60 queries, 45 are of classes of which the 1 gallery images have none, such as `upper right`
+    hint: search more training images (--gallery-images), or leave such classes out
+    ");
+    // A baseline that is damaged.
+    place.matformer(&["baselines", "run"]).ok();
+    place.write("run/baselines/per-width/S/model.safetensors", "short");
+    let output = place.matformer(&["retrieve", "run"]);
+    assert_eq!((output.code, output.stdout.as_str()), (Some(2), ""), "{output}");
+    assert!(output.stderr.contains("run/baselines/per-width/S/model.safetensors"), "{output}");
+}
+
+#[test]
 fn what_cannot_be_embedded_is_refused() {
     let place = Place::trained();
     snapshot!(place.refused(&["embed", "run", "--out", "x.npy"]), @"

@@ -124,12 +124,13 @@ mod tests {
         };
         let contents =
             core::Error::Contents { path: "named.json".into(), source: Box::new(of_core()) };
-        let through: [Box<dyn Error>; 9] = [
+        let through: [Box<dyn Error>; 10] = [
             Box::new(of_core()),
             Box::new(contents),
             Box::new(nn::Error::Core(of_core())),
             Box::new(lm::Error::Nn(nn::Error::Core(of_core()))),
             Box::new(vit::Error::Core(of_core())),
+            Box::new(vit::Error::Nn(nn::Error::Core(of_core()))),
             Box::new(train::Error::Nn(nn::Error::Core(of_core()))),
             Box::new(eval::Error::Lm(lm::Error::Core(of_core()))),
             Box::new(search::Error::Core(of_core())),

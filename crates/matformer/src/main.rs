@@ -5,10 +5,12 @@ mod commands;
 mod failure;
 mod folder;
 mod hints;
+mod interrupt;
 mod kind;
 mod logging;
 mod machine;
 mod output;
+mod terminal;
 
 use std::{io::Write, process::ExitCode};
 

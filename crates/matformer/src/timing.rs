@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-/// Processor, instruction set and threads, in one line.
+/// Processor, instruction set and threads, in one line: the threads that compute, which are those of
+/// Rayon's pool (`RAYON_NUM_THREADS`).
 pub fn describe() -> String {
     let processor = std::fs::read_to_string("/proc/cpuinfo")
         .ok()
@@ -11,8 +12,11 @@ pub fn describe() -> String {
             Some(line.split_once(':')?.1.trim().to_owned())
         })
         .unwrap_or_else(|| "unknown processor".to_owned());
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    format!("{processor} ({}), {threads} threads", instructions())
+    let threads = match rayon::current_num_threads() {
+        1 => "1 thread".to_owned(),
+        n => format!("{n} threads"),
+    };
+    format!("{processor} ({}), {threads}", instructions())
 }
 
 fn instructions() -> &'static str {

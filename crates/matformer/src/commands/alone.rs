@@ -6,18 +6,23 @@ use anyhow::Result;
 use matformer::{
     core::{Manifest, Submodel},
     eval::{Estimate, EvalResults, Evaluation, SubmodelResult, report::AlonePoint, stats},
+    run_file::{self, RunFile},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     args::Budget,
     commands::{
-        Context, count,
+        Context,
+        baselines::{baseline, short},
+        count,
         measured::{Measured, measure, measured},
-        table,
+        table, train,
     },
+    failure::OrBadInput,
     folder::ModelFolder,
     kind::Kind,
+    logging::say,
     output::out,
 };
 
@@ -47,16 +52,62 @@ pub fn dir(run: &Path, budget: Budget, name: &str) -> PathBuf {
     run.join("baselines").join(budget.name()).join(name)
 }
 
-/// Each of a run's granularities that was trained alone to its end, with its budget and folder.
-pub fn ended<K: Kind>(folder: &ModelFolder<K>) -> Vec<(Budget, Submodel, PathBuf)> {
-    let of_budget = |budget: Budget| {
-        folder.trained().into_iter().map(move |uniform| {
-            let dir = dir(&folder.dir, budget, &folder.space().label(&uniform));
-            (budget, uniform, dir)
-        })
-    };
-    let all = Budget::ALL.into_iter().flat_map(of_budget);
-    all.filter(|(_, _, dir)| dir.join(Manifest::FILE).exists()).collect()
+/// A granularity that was trained alone to its end.
+pub struct Ended {
+    pub budget: Budget,
+    pub submodel: Submodel,
+    pub dir: PathBuf,
+}
+
+/// Each of a run's granularities that was trained alone on the data that the run was trained on, for the
+/// steps that its budget gives it; says which others are left out.
+pub fn ended<K: Kind>(folder: &ModelFolder<K>) -> Result<Vec<Ended>> {
+    let mut found = Vec::new();
+    if !folder.dir.join("baselines").exists() || folder.only_trained().is_some() {
+        return Ok(found);
+    }
+    let mut elastic = RunFile::<K>::load(&folder.dir.join(run_file::FILE), &[]).bad_input()?;
+    // What is compared is the model that is there, whatever its run file asks for by now.
+    elastic.train.steps = folder.manifest.provenance.steps;
+    for budget in Budget::ALL {
+        for submodel in folder.trained() {
+            let name = folder.space().label(&submodel);
+            let dir = dir(&folder.dir, budget, &name);
+            if !dir.join(Manifest::FILE).exists() {
+                continue;
+            }
+            let steps = baseline(&elastic, &name, budget)?.train.steps;
+            match other_than(&folder.manifest, &Manifest::load(&dir).bad_input()?, steps) {
+                None => found.push(Ended { budget, submodel, dir }),
+                Some(why) => {
+                    let again = match budget {
+                        Budget::PerWidth => String::new(),
+                        Budget::Total => format!(" --budget {}", budget.name()),
+                    };
+                    say!(
+                        "note: {} is left out: {why}; matformer baselines {}{again}",
+                        dir.display(),
+                        folder.dir.display()
+                    );
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Why a baseline cannot be compared with its elastic run, where it cannot.
+fn other_than(elastic: &Manifest, alone: &Manifest, steps: u64) -> Option<String> {
+    let (ours, theirs) = (&elastic.provenance, &alone.provenance);
+    if ours.data_hash != theirs.data_hash {
+        let [theirs, ours] = [&theirs.data_hash, &ours.data_hash].map(|hash| short(hash));
+        return Some(format!("trained on data {theirs}, the run on {ours}"));
+    }
+    if elastic.tokenizer_sha256 != alone.tokenizer_sha256 {
+        return Some("trained with another tokenizer than the run".to_owned());
+    }
+    let made = theirs.steps;
+    (made != steps).then(|| format!("trained {}, expected {steps}", train::steps(made)))
 }
 
 /// The baselines of a run that have ended, as they and the run were measured for a report.
@@ -67,8 +118,8 @@ pub fn alone<K: Kind>(
     context: &Context,
 ) -> Result<Vec<Alone>> {
     let mut found = Vec::new();
-    for (budget, uniform, dir) in ended(folder) {
-        let name = folder.space().label(&uniform);
+    for Ended { budget, submodel, dir } in ended(folder)? {
+        let name = folder.space().label(&submodel);
         let baseline = ModelFolder::<K>::load(&dir, &context.device)?;
         let measured = measured(&baseline, tokens)?;
         let same = measured.results.data == elastic.results.data;
@@ -77,6 +128,8 @@ pub fn alone<K: Kind>(
             let elastic_above = stats::judged_difference(ours, theirs)?;
             let result = measured.results.results.into_iter().find(|r| r.submodel == name);
             found.extend(result.map(|result| Alone { budget, result, elastic_above }));
+        } else {
+            say!("note: {} is left out: it was measured on other data than the run", dir.display());
         }
     }
     Ok(found)
@@ -93,8 +146,8 @@ pub fn beside<K: Kind>(
     context: &Context,
 ) -> Result<Vec<Alone>> {
     let mut found = Vec::new();
-    for (budget, uniform, dir) in ended(folder) {
-        if !submodels.contains(&uniform) {
+    for Ended { budget, submodel, dir } in ended(folder)? {
+        if !submodels.contains(&submodel) {
             continue;
         }
         let baseline = ModelFolder::<K>::load(&dir, &context.device)?;
@@ -108,7 +161,7 @@ pub fn beside<K: Kind>(
             None,
         )?;
         let losses = theirs.losses(&baseline.trained()[0])?;
-        let elastic_above = stats::judged_difference(elastic.losses(&uniform)?, losses)?;
+        let elastic_above = stats::judged_difference(elastic.losses(&submodel)?, losses)?;
         let result = results.results.into_iter().next();
         found.extend(result.map(|result| Alone { budget, result, elastic_above }));
     }

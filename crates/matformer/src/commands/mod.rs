@@ -28,6 +28,7 @@ use serde::Serialize;
 use crate::{
     args::{Args, Command},
     failure::{Hinted, OrBadInput},
+    interrupt::Interrupts,
     output::out,
 };
 
@@ -49,6 +50,16 @@ pub fn run(args: Args) -> Result<ExitCode> {
         tracing::debug!("device {device:?}");
         Ok(Context { device, spec, json })
     };
+    // The others end as the system has it, or, as `train` and `baselines`, once all is saved.
+    match &args.command {
+        Command::Report(_) | Command::Search(_) => {
+            Interrupts::end("; what was measured is kept, and the same command goes on")?;
+        }
+        Command::Eval(_) | Command::Embed(_) | Command::Retrieve(_) | Command::Bench(_) => {
+            Interrupts::end("")?;
+        }
+        _ => {}
+    }
     match args.command {
         Command::Train(args) => train::run(&args, &context()?),
         Command::Baselines(args) => baselines::run(&args, &context()?),
@@ -78,7 +89,11 @@ fn print_json(value: &impl Serialize) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Refuses a folder to write that is there.
+/// Held-out documents, or images, below which a standard error over them means little: nothing is judged
+/// by it.
+pub const FEW_DOCUMENTS: usize = 10;
+
+/// Refuses a folder or file to write that is there.
 fn check_is_new(dir: &Path) -> Result<(), Hinted> {
     match dir.exists() {
         false => Ok(()),

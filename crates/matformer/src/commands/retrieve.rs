@@ -1,6 +1,9 @@
 //! `matformer retrieve`: held-out images as queries into the training images.
 
-use std::{collections::HashMap, process::ExitCode};
+use std::{
+    collections::{HashMap, HashSet},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use burn::tensor::Device;
@@ -89,19 +92,23 @@ pub fn run(args: &RetrieveArgs, context: &Context) -> Result<ExitCode> {
         symmetric: args.symmetric,
         device: context.device.clone(),
     };
+    // What is wrong is said before minutes of embedding.
+    search.check_labels(&prepared).bad_input()?;
+    let mut ended = alone::ended(&folder)?;
+    ended.retain(|e| queries.contains(&e.submodel) || e.submodel == encoder);
+    for alone in &ended {
+        drop(ModelFolder::<Vit>::load(&alone.dir, &context.device)?);
+    }
     let of = |submodel: &Submodel| Encoder::new(&folder, submodel, None);
     let encoders: Vec<Encoder<'_>> = queries.iter().map(of).collect();
     let mut results = search.rows(&of(&encoder), &encoders)?;
 
     // The same with models of their own, which do not share a space: what adaptive retrieval spares.
-    let ended = alone::ended(&folder);
     for budget in Budget::ALL {
         let models = ended
             .iter()
-            .filter(|(of, submodel, _)| {
-                *of == budget && (queries.contains(submodel) || *submodel == encoder)
-            })
-            .map(|(_, submodel, dir)| Ok((submodel, ModelFolder::load(dir, &context.device)?)))
+            .filter(|e| e.budget == budget)
+            .map(|e| Ok((&e.submodel, ModelFolder::load(&e.dir, &context.device)?)))
             .collect::<Result<Vec<(&Submodel, ModelFolder<Vit>)>>>()?;
         let all =
             || models.iter().map(|(submodel, folder)| Encoder::new(folder, submodel, Some(budget)));
@@ -259,6 +266,28 @@ impl Search {
             all.extend(embed::embed(encoders[0].folder, set.clone(), places, &submodels)?);
         }
         Ok(all)
+    }
+
+    /// Refuses queries for which nothing in the gallery is relevant.
+    fn check_labels(&self, prepared: &PreparedImages) -> Result<(), Hinted> {
+        let there: HashSet<usize> = self.gallery.labels.iter().copied().collect();
+        let lost = |label: &&usize| !there.contains(label);
+        let Some(first) = self.queries.labels.iter().find(lost) else {
+            return Ok(());
+        };
+        let n = self.queries.labels.iter().filter(lost).count();
+        // Across folders labels are names, and every query has one in the gallery.
+        let class = prepared.summary.classes.get(*first).map_or("", String::as_str);
+        Err(Hinted {
+            message: format!(
+                "of {} queries, {n} are of classes of which the {} gallery images have none, such as \
+                 `{class}`",
+                self.queries.labels.len(),
+                self.gallery.labels.len()
+            ),
+            hint: "search more training images (--gallery-images), or leave such classes out"
+                .to_owned(),
+        })
     }
 
     /// What a query finds at random.

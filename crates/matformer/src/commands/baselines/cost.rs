@@ -11,7 +11,7 @@ use matformer::{
 };
 use serde::Serialize;
 
-use super::baseline;
+use super::budget::baseline;
 use crate::{
     args::Budget,
     commands::{alone, count, train},

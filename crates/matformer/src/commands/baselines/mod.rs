@@ -1,19 +1,16 @@
 //! `matformer baselines`: every granularity of a run trained alone, and what that shows.
 
+mod budget;
 mod cost;
+mod twin;
 
-use std::{
-    path::Path,
-    process::{Command, ExitCode, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::{process::ExitCode, sync::Arc};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use matformer::{
-    core::{Draw, fs},
+    core::{Draw, Manifest},
     nn::ModelConfig,
     run_file::{self, Lm, RunFile, RunKind, Vit},
-    train::{TrainConfig, passes},
 };
 use serde::Serialize;
 
@@ -27,10 +24,16 @@ use crate::{
     args::{BaselinesArgs, Budget},
     failure::{Hinted, INTERRUPTED, OrBadInput},
     folder::ModelFolder,
+    interrupt::{Interrupts, Then},
     kind::{self, Kind},
-    logging::{quiet, say},
+    logging::say,
 };
+use budget::unequal;
 use cost::Cost;
+use twin::{Elastic, Running, Twin, pass_on};
+
+pub use budget::baseline;
+pub use twin::short;
 
 pub fn run(args: &BaselinesArgs, context: &Context) -> Result<ExitCode> {
     match kind::of_folder(&args.run)? {
@@ -71,7 +74,8 @@ fn run_kind<K: Kind>(args: &BaselinesArgs, context: &Context) -> Result<ExitCode
         })
         .bad_input();
     }
-    let elastic = RunFile::<K>::load(&file, &[]).bad_input()?;
+    let mut elastic = RunFile::<K>::load(&file, &[]).bad_input()?;
+    K::take_own_files(&mut elastic.data, &args.run);
     if let Draw::Baseline { granularity } = &elastic.train.draw {
         return Err(Hinted {
             message: format!("{}: a run of {granularity} alone", args.run.display()),
@@ -79,38 +83,31 @@ fn run_kind<K: Kind>(args: &BaselinesArgs, context: &Context) -> Result<ExitCode
         })
         .bad_input();
     }
-    // A terminal's Ctrl-C reaches the run that is under way too, which saves and ends; what was sent
-    // to this process alone is heard when that run has ended.
-    static STOP: AtomicBool = AtomicBool::new(false);
-    ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed))?;
-    let space = elastic.shape().space().bad_input()?;
-    let names = space.granularities.names();
-    for (i, name) in names.iter().enumerate() {
-        let run = baseline(&elastic, name, args.budget)?;
-        say!(
-            "baseline {name} alone ({} of {}): {}",
-            i + 1,
-            names.len(),
-            super::train::steps(run.train.steps)
-        );
-        let dir = alone::dir(&args.run, args.budget, name);
-        let code = match train(&run, &dir, context)? {
-            0 if STOP.load(Ordering::Relaxed) => INTERRUPTED,
-            code => code,
-        };
-        if code == INTERRUPTED {
-            say!("interrupted; go on with all with: matformer baselines {}", args.run.display());
-        }
-        if code != 0 {
-            return Ok(ExitCode::from(code));
-        }
+    let manifest = Manifest::load(&args.run).bad_input()?;
+    let elastic = Elastic { dir: &args.run, manifest, run: elastic };
+    elastic.check_ended()?;
+    let running: Running = Arc::default();
+    let interrupts = pass_on(&running)?;
+    let resume = format!("matformer baselines {}", args.run.display());
+    let code = train_all(&elastic, args.budget, (&interrupts, &running), context)?;
+    if code == INTERRUPTED {
+        let by = interrupts.received().map_or(String::new(), |s| format!("{}: ", s.name));
+        say!("{by}interrupted; go on with all with: {resume}");
     }
+    if code != 0 {
+        return Ok(ExitCode::from(code));
+    }
+    interrupts.set(move |signal| {
+        let name = signal.name;
+        say!("{name}: interrupted while measuring; all are trained, go on with: {resume}");
+        Then::End
+    });
     let folder = ModelFolder::<K>::load(&args.run, &context.device)?;
     let elastic_measured = measured(&folder, None)?;
     let found = alone(&folder, &elastic_measured, None, context)?;
-    let costs = cost::of(&args.run, &elastic, args.budget)?;
+    let costs = cost::of(&args.run, &elastic.run, args.budget)?;
     if context.json {
-        let results = numbers(&elastic_measured.results, &found, elastic.train.seed);
+        let results = numbers(&elastic_measured.results, &found, elastic.run.train.seed);
         let run = args.run.display().to_string();
         return print_json(&Baselines { run, results, costs });
     }
@@ -120,59 +117,37 @@ fn run_kind<K: Kind>(args: &BaselinesArgs, context: &Context) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-/// The run that trains one granularity alone: the same data, schedule and seed.
-fn baseline<K: Kind>(elastic: &RunFile<K>, name: &str, budget: Budget) -> Result<RunFile<K>> {
-    let train = &elastic.train;
-    let steps = match budget {
-        Budget::Total => train.steps,
-        Budget::PerWidth => share(train, &elastic.shape().space()?),
-    };
-    // Warm-up is the same share of the steps.
-    let warmup = (train.warmup as u128 * steps as u128 / train.steps.max(1) as u128) as u64;
-    let train = TrainConfig {
-        steps,
-        warmup,
-        draw: Draw::Baseline { granularity: name.to_owned() },
-        distill: None,
-        ..train.clone()
-    };
-    Ok(RunFile { train, ..elastic.clone() })
-}
-
-/// Steps whose batches together are as many as the elastic run gave to one granularity.
-fn share(train: &TrainConfig, space: &matformer::core::Space) -> u64 {
-    const SAMPLES: u64 = 4096;
-    let samples = train.steps.min(SAMPLES);
-    let terms: usize = (0..samples)
-        .map(|step| passes(train, space, step).iter().map(Vec::len).sum::<usize>())
-        .sum();
-    let per_step = terms as f64 / samples.max(1) as f64;
-    ((train.steps as f64 * per_step / space.granularities.len() as f64).round() as u64).max(1)
-}
-
-/// Trains a baseline in a process of its own, so that what it takes is its own; goes on where it
-/// stopped. Gives its exit code.
-fn train<K: Kind>(run: &RunFile<K>, dir: &Path, context: &Context) -> Result<u8> {
-    let file = dir.with_extension("toml");
-    let above = file.parent().unwrap_or(dir);
-    fs::create_dir_all(above).bad_input()?;
-    let text = run.to_toml(above)?;
-    if fs::read_to_string(&file).ok().as_deref() != Some(&text) {
-        fs::write_atomic(&file, text.as_bytes()).bad_input()?;
+/// Trains what is not trained yet, one after the other; gives the exit code of the last.
+fn train_all<K: Kind>(
+    elastic: &Elastic<'_, K>,
+    budget: Budget,
+    (interrupts, running): (&Interrupts, &Running),
+    context: &Context,
+) -> Result<u8> {
+    if let Some(unequal) = unequal(&elastic.run, budget)? {
+        say!("note: {unequal}");
     }
-    let program = std::env::current_exe().context("this program")?;
-    let mut command = Command::new(program);
-    command.args(["--device", &context.spec.to_string(), "train"]);
-    command.arg(&file).arg("--out").arg(dir).arg("--resume");
-    if quiet() {
-        command.arg("--quiet");
+    let space = elastic.run.shape().space().bad_input()?;
+    let names = space.granularities.names();
+    let mut twins = Vec::new();
+    for name in &names {
+        let run = baseline(&elastic.run, name, budget)?;
+        twins.push(Twin::new(run, alone::dir(elastic.dir, budget, name), elastic)?);
     }
-    if context.json {
-        command.arg("--json").stdout(Stdio::null());
+    for (i, (name, twin)) in names.iter().zip(&twins).enumerate() {
+        // Hours may have passed since the last one began.
+        if i == 0 || !twin.is_complete() {
+            elastic.check_data()?;
+        }
+        let steps = super::train::steps(twin.run.train.steps);
+        say!("baseline {name} alone ({} of {}): {steps}", i + 1, names.len());
+        match (twin.train(context, running)?, interrupts.received()) {
+            (0, Some(_)) => return Ok(INTERRUPTED),
+            (0, None) => {}
+            (code, _) => return Ok(code),
+        }
     }
-    let status = command.status().context("this program")?;
-    // Ended by a signal: there is no code.
-    Ok(status.code().map_or(1, |code| code.clamp(0, 255) as u8))
+    Ok(0)
 }
 
 fn numbers(elastic: &matformer::eval::EvalResults, alone: &[Alone], seed: u64) -> Vec<Number> {
@@ -198,25 +173,4 @@ fn numbers(elastic: &matformer::eval::EvalResults, alone: &[Alone], seed: u64) -
             [Some(loss), top("top1", r.top1), top("top5", r.top5)].into_iter().flatten()
         })
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use matformer::core::{Granularities, Space};
-
-    use super::*;
-
-    #[test]
-    fn a_baseline_sees_as_many_batches_as_the_draw_gave_to_its_width() {
-        let space = Space::new(2, 64, 8, Granularities::default_for(64).unwrap()).unwrap();
-        let steps = |draw: &str| {
-            let draw = draw.parse().unwrap();
-            share(&TrainConfig { steps: 1200, draw, ..TrainConfig::default() }, &space)
-        };
-        // One of four widths a step, or all of them, or S, XL and one between.
-        assert_eq!((steps("sampled"), steps("joint"), steps("sandwich:1")), (300, 1200, 900));
-        // Never none.
-        let one = TrainConfig { steps: 1, ..TrainConfig::default() };
-        assert_eq!(share(&one, &space), 1);
-    }
 }

@@ -3,11 +3,10 @@
 mod dry_run;
 mod fit;
 mod init;
-mod interrupt;
 mod outcome;
 mod target;
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{io::IsTerminal, path::Path, process::ExitCode};
 
 use anyhow::Result;
 use matformer::{
@@ -20,14 +19,16 @@ use matformer::{
 pub use fit::bytes;
 pub use outcome::{peak_bytes, steps};
 
-use self::{fit::Need, init::Init, interrupt::Interrupts, target::Target};
+use self::{fit::Need, init::Init, target::Target};
 use super::Context;
 use crate::{
     args::TrainArgs,
     failure::OrBadInput,
     folder::data_cache_of,
+    interrupt::{Interrupts, Then},
     kind::{Kind, Source},
     logging::{self, quiet, say},
+    terminal,
 };
 
 pub fn run(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
@@ -43,7 +44,10 @@ pub fn run(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
 }
 
 fn run_kind<K: Kind>(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
-    let interrupts = Interrupts::install()?;
+    let interrupts = Interrupts::install(|signal| {
+        say!("{}: interrupted before training began: nothing was lost", signal.name);
+        Then::End
+    })?;
     let target = Target::<K>::resolve(args, &context.device)?;
     target.validate()?;
     if target.is_complete() {
@@ -79,15 +83,43 @@ fn run_kind<K: Kind>(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
     logging::open(&target.dir)?;
     say_begin(&target, begun);
     let options = options(&target, &run, &model, &prepared, lock, context)?;
-    interrupts.save_with(&options.interrupter);
+    save_first(&interrupts, options.interrupter.clone());
+    if options.progress == Progress::Dashboard {
+        terminal::outlive();
+    }
     let outcome = matformer::train::run(model, batches, options)?;
-    outcome::say(&outcome, &target.dir);
+    outcome::say(&outcome, interrupts.received(), &target.dir);
     outcome::keep_peak(&target.dir);
-    let measured = match K::MEASURED_AT_END && !outcome.interrupted && outcome.overfit.is_none() {
-        true => Some(outcome::measure::<K>(context, &target.dir, &prepared)?),
-        false => None,
+    let measures = K::MEASURED_AT_END && !outcome.interrupted && outcome.overfit.is_none();
+    let measured = if measures {
+        say_complete(&interrupts, &target.dir);
+        Some(outcome::measure::<K>(context, &target.dir, &prepared)?)
+    } else {
+        None
     };
     outcome::done(context, &target, &outcome, measured)
+}
+
+/// From here on the first signal saves a checkpoint and ends, and the second ends at once.
+fn save_first(interrupts: &Interrupts, interrupter: Interrupter) {
+    interrupts.set(move |signal| {
+        if interrupter.should_stop() {
+            say!("{}: ended at once: what came after the last checkpoint is lost", signal.name);
+            return Then::End;
+        }
+        interrupter.stop(Some(signal.name));
+        Then::GoOn
+    });
+}
+
+/// From here on the model is written, and only its measurement is lost.
+fn say_complete(interrupts: &Interrupts, dir: &Path) {
+    let dir = dir.display().to_string();
+    interrupts.set(move |signal| {
+        let name = signal.name;
+        say!("{name}: ended while measuring; the model is complete: matformer eval {dir}");
+        Then::End
+    });
 }
 
 /// The run as its data makes it, once a person was told of the data and it was checked.

@@ -3,7 +3,11 @@
 use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
-use matformer::{core::fs, eval::EvalResults, train::Outcome};
+use matformer::{
+    core::fs,
+    eval::EvalResults,
+    train::{MetricsLine, MetricsLog, Outcome},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -12,24 +16,27 @@ use crate::{
     commands::{Context, measured, print_json, table},
     failure::INTERRUPTED,
     folder::ModelFolder,
+    interrupt::Signal,
     kind::Kind,
     logging::say,
     machine::peak_memory,
     output::out,
 };
 
-pub fn say(outcome: &Outcome, dir: &Path) {
+/// Says how a run ended; `signal` is what interrupted it, where one did.
+pub fn say(outcome: &Outcome, signal: Option<Signal>, dir: &Path) {
+    let by = signal.map_or(String::new(), |signal| format!("{}: ", signal.name));
     let left_out = match outcome.skipped {
         0 => String::new(),
         n => format!(", {n} of them left out"),
     };
     match (outcome.interrupted, outcome.steps) {
         (true, 0) => say!(
-            "interrupted before the first step; begin again with: matformer train {} --resume",
+            "{by}interrupted before the first step; begin again with: matformer train {} --resume",
             dir.display()
         ),
         (true, step) => say!(
-            "interrupted after step {step}, saved; go on with: matformer train {} --resume",
+            "{by}interrupted after step {step}, saved; go on with: matformer train {} --resume",
             dir.display()
         ),
         (false, n) => say!("{}: trained {}{left_out}", dir.display(), steps(n)),
@@ -69,8 +76,16 @@ pub fn keep_peak(dir: &Path) {
 
 /// The end of a run that had ended before.
 pub fn complete<K: Kind>(context: &Context, target: &Target<K>) -> Result<ExitCode> {
-    print(context, result(target, target.run.train.steps, false))?;
+    let mut result = result(target, target.run.train.steps, false);
+    result["skipped"] = skipped(&target.dir).into();
+    print(context, result)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// How many steps of a run were left out, by its log.
+fn skipped(dir: &Path) -> usize {
+    let lines = MetricsLog::read(dir).unwrap_or_default();
+    lines.iter().filter(|line| matches!(line, MetricsLine::Skipped(_))).count()
 }
 
 /// The end of a run.
