@@ -1,6 +1,6 @@
 //! `matformer report`
 
-use crate::support::Place;
+use crate::support::{Output, Place};
 
 #[test]
 fn the_page_is_one_file_and_is_measured_once() {
@@ -127,4 +127,98 @@ fn other_text_is_said_to_be_no_comparison() {
     error: ./run: named twice
     hint: expected different runs; the first is what the others are compared with
     ");
+}
+
+/// As where the page's folder was full at the end, or the process was killed.
+#[test]
+fn what_was_measured_before_an_interruption_is_not_measured_again() {
+    let place = Place::trained();
+    place.write("run/report/measured.json/in the way", "");
+    let failed = place.matformer(&["report", "run"]);
+    assert_eq!(failed.code, Some(1), "{failed}");
+    let mut kept = place.read_json("run/report/measuring.json");
+    assert_eq!(kept["losses"].as_array().unwrap().len(), 7);
+    kept["losses"].as_array_mut().unwrap().truncate(4);
+    place.write("run/report/measuring.json", kept.to_string());
+    place.remove("run/report/measured.json");
+
+    let arguments = ["report", "run", "--json"];
+    let first = place.matformer(&arguments).ok();
+    let said = "run/report/measuring.json: 4 of 7 submodels measured before\n";
+    assert!(first.stderr.contains(said), "{first}");
+    assert!(!place.path("run/report/measuring.json").exists(), "it is whole");
+    let losses = |output: &Output| -> Vec<f64> {
+        let json = output.json();
+        let results = json["measured"]["results"]["results"].as_array().unwrap().clone();
+        results.iter().map(|r| r["loss"].as_f64().unwrap()).collect()
+    };
+    place.remove("run/report/measured.json");
+    let anew = place.matformer(&arguments).ok();
+    assert!(!anew.stderr.contains("before"), "{anew}");
+    for (a, b) in losses(&first).iter().zip(losses(&anew)) {
+        assert!((a - b).abs() < 1e-5, "{a} {b}");
+    }
+    // Of other weights it says nothing.
+    kept["weights"] = "another".into();
+    place.write("run/report/measuring.json", kept.to_string());
+    place.remove("run/report/measured.json");
+    assert!(!place.matformer(&arguments).ok().stderr.contains("before"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_report_that_is_interrupted_keeps_what_it_measured() {
+    use std::{
+        process::Command,
+        time::{Duration, Instant},
+    };
+
+    let place = Place::trained();
+    let text = place.read("text/story-00.txt").repeat(10);
+    for i in 0..100 {
+        place.write(format!("much/{i}.txt"), format!("{i}\n{text}"));
+    }
+    let sets = ["data.paths=[\"much\"]", "train.steps=1", "train.eval_tokens=100"];
+    let sets: Vec<&str> = sets.into_iter().flat_map(|set| ["--set", set]).collect();
+    place.matformer(&[&["train", "run.toml", "--out", "much-run"], &sets[..]].concat()).ok();
+    let child = place.command(&["report", "much-run"]).spawn().unwrap();
+    let began = Instant::now();
+    while !place.path("much-run/report/measuring.json").exists() {
+        assert!(began.elapsed() < Duration::from_secs(120));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    let output = Output::of(child.wait_with_output().unwrap());
+    assert_eq!((output.code, output.stdout.as_str()), (Some(130), ""), "{output}");
+    let said = "\nCtrl-C: interrupted; what was measured is kept, and the same command goes on\n";
+    assert!(output.stderr.ends_with(said), "{output}");
+    let again = place.matformer(&["report", "much-run"]).ok();
+    assert!(again.stderr.contains(" of 7 submodels measured before\n"), "{again}");
+}
+
+#[test]
+fn few_documents_judge_nothing() {
+    let place = Place::trained();
+    let said = |tokens: &str| place.matformer(&["report", "run", "--tokens", tokens]).ok().stdout;
+    let few = said("40");
+    assert!(few.contains(": too few to judge differences by, at least 5 are needed\n"), "{few}");
+    assert!(!few.contains("two errors") && !few.contains("lie between"), "{few}");
+    let many = said("4000");
+    assert!(!many.contains("too few"), "{many}");
+}
+
+#[test]
+fn runs_with_long_names_have_a_page() {
+    let place = Place::trained();
+    let names = ["a", "b"].map(|name| name.repeat(150));
+    for name in &names {
+        for (path, bytes) in place.tree() {
+            if let Ok(file) = path.strip_prefix("run") {
+                place.write(std::path::Path::new(name).join(file), bytes);
+            }
+        }
+    }
+    let json = place.matformer(&["report", &names[0], &names[1], "--json"]).ok().json();
+    assert!(place.path(json["report"].as_str().unwrap()).exists(), "{json}");
 }

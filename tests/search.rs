@@ -51,6 +51,7 @@ fn the_winner_gets_a_name_that_every_command_takes() {
     ];
     assert_eq!(keys(&json), expected);
     assert_eq!(json["name"], "best@60%");
+    assert_eq!(json["submodels"].as_u64(), Some(16), "a whole number");
     let found = json["found"].as_array().unwrap();
     let methods: Vec<&str> = found.iter().map(|f| f["method"].as_str().unwrap()).collect();
     let expected = [

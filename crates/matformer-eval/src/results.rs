@@ -57,6 +57,13 @@ pub struct DataFacts {
     pub clusters: Option<usize>,
 }
 
+impl DataFacts {
+    /// What standard errors count: clusters, or documents where each stands for itself.
+    pub fn independent(&self) -> usize {
+        self.clusters.unwrap_or(self.documents)
+    }
+}
+
 /// What was found of one submodel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SubmodelResult {

@@ -89,9 +89,9 @@ fn print_json(value: &impl Serialize) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Held-out documents, or images, below which a standard error over them means little: nothing is judged
-/// by it.
-pub const FEW_DOCUMENTS: usize = 10;
+/// Held-out documents, images or clusters of them below which a standard error over them means little:
+/// nothing is judged by it.
+pub const FEW_DOCUMENTS: usize = 5;
 
 /// Refuses a folder or file to write that is there.
 fn check_is_new(dir: &Path) -> Result<(), Hinted> {

@@ -18,7 +18,7 @@ use matformer::{
 };
 
 use super::{
-    Context,
+    Context, FEW_DOCUMENTS,
     alone::{self, Alone, alone},
     count,
     measured::{Measured, file_of, measured},
@@ -189,15 +189,14 @@ fn print<K: Kind>(
     page: &std::path::Path,
 ) -> Result<()> {
     table::print(&measured.results, &[])?;
+    let too_few = measured.results.data.independent() < FEW_DOCUMENTS;
     let gaps: Vec<String> = measured
         .gaps
         .iter()
         .map(|g| {
             let stderr = g.stderr.map_or(String::new(), |s| format!(" ± {s:.4}"));
-            let verdict = match g.stderr.is_none() || g.exceeds_two_errors() {
-                true => "",
-                false => " (not above two errors)",
-            };
+            let verdict =
+                if too_few || g.exceeds_two_errors() { "" } else { " (not above two errors)" };
             format!("{} − {} {:.4}{stderr}{verdict}", g.narrow, g.wide, g.diff)
         })
         .collect();
@@ -210,9 +209,10 @@ fn print<K: Kind>(
     }
     match &measured.outside[..] {
         _ if measured.in_between == 0 => {}
-        _ if measured.gaps.iter().any(|g| g.stderr.is_none()) => {
-            out!("without a standard error nothing is compared")?;
-        }
+        _ if too_few => out!(
+            "{}: too few to judge differences by, at least {FEW_DOCUMENTS} are needed",
+            Metric::of(&measured.results).counted(&measured.results.data)
+        )?,
         [] => out!(
             "all {} in-between submodels lie between the granularities that they mix",
             measured.in_between

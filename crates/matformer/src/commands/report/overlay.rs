@@ -34,6 +34,9 @@ pub fn run<K: Kind>(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
         // All are there before any is measured.
         check_is_model(run).bad_input()?;
     }
+    let page = args.runs[0].join("report").join(page_name(&names));
+    // A page that cannot be written must not cost the measurements.
+    drop(fs::scratch_dir(&page)?);
     let mut first = None;
     let mut runs = Vec::new();
     for (run, name) in args.runs.iter().zip(&names) {
@@ -44,7 +47,6 @@ pub fn run<K: Kind>(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
         first.get_or_insert(ours);
     }
     let data = OverlayData { title: format!("{}: accuracy against cost", names.join(", ")), runs };
-    let page = args.runs[0].join("report").join(format!("{}.html", names.join("+")));
     fs::write_atomic(&page, render_overlay(&data)?.as_bytes())?;
     if !data.same_data() {
         say!(
@@ -76,6 +78,19 @@ fn names(runs: &[&Path]) -> Result<Vec<String>> {
         }
     }
     Ok(full.iter().map(|run| last_parts(run, longest)).collect())
+}
+
+/// The page's file: the names of the runs, or as many of them as a file's name has room for.
+fn page_name(names: &[String]) -> String {
+    /// Systems allow 255 bytes, of which a temporary file's name takes some.
+    const LONGEST: usize = 200;
+    let all = names.join("+");
+    if all.len() <= LONGEST {
+        return format!("{all}.html");
+    }
+    let cut = (0..=LONGEST - 40).rev().find(|at| all.is_char_boundary(*at)).unwrap_or(0);
+    let hash = fs::sha256_bytes(all.as_bytes());
+    format!("{}…-{}-runs-{}.html", &all[..cut], names.len(), &hash[..16])
 }
 
 fn last_parts(path: &Path, n: usize) -> String {
@@ -179,4 +194,18 @@ fn print(data: &OverlayData, page: &Path) -> Result<()> {
         data.runs.iter().flat_map(|run| run.results.results.iter().map(|r| r.stderr)),
     )?;
     out!("report: {}", page.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::page_name;
+
+    #[test]
+    fn a_page_of_many_runs_has_a_name_that_a_file_can_have() {
+        let names =
+            |n: usize| -> Vec<String> { (0..n).map(|i| format!("läufe-{i:030}")).collect() };
+        assert_eq!(page_name(&names(2)), format!("{}.html", names(2).join("+")));
+        let [some, more] = [page_name(&names(40)), page_name(&names(41))];
+        assert!(some.len() <= 220 && some != more, "{some}");
+    }
 }

@@ -8,7 +8,7 @@ use matformer::{
     eval::{EvalResults, Evaluation, Found, Outcome, SubmodelLosses, stats},
     search::{Method, Problem},
 };
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{budgets::Budgets, halves::Halves};
 use crate::{
@@ -95,6 +95,7 @@ pub fn best<K: Kind>(
 pub struct Printed {
     pub model: String,
     /// Submodels that there are, limits aside.
+    #[serde(serialize_with = "whole")]
     pub submodels: f64,
     /// Documents, or images, that judged.
     pub documents: usize,
@@ -117,6 +118,16 @@ pub struct Printed {
     /// itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clusters: Option<Vec<Option<usize>>>,
+}
+
+/// A count as a whole number, as long as it is known to the last digit.
+fn whole<S: Serializer>(count: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    const EXACT: f64 = (1_u64 << f64::MANTISSA_DIGITS) as f64;
+    if *count < EXACT {
+        serializer.serialize_u64(*count as u64)
+    } else {
+        count.serialize(serializer)
+    }
 }
 
 /// Measures what was found on the other half, and how far it is above the best.

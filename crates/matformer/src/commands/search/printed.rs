@@ -10,7 +10,7 @@ use matformer::{
 
 use super::judged::Printed;
 use crate::{
-    commands::{count, table},
+    commands::{FEW_DOCUMENTS, count, table},
     folder::ModelFolder,
     kind::Kind,
     output::out,
@@ -40,11 +40,16 @@ pub fn print<K: Kind>(printed: &Printed, problem: &Problem, folder: &ModelFolder
         None => out!("{best} is {of}")?,
     }
     let mix = printed.found.iter().find(|found| found.outcome.method == "mix");
-    if let Some(mix) = mix.filter(|mix| mix.stderr.is_some_and(|e| mix.regret < -2.0 * e)) {
+    let judged = data.independent() >= FEW_DOCUMENTS;
+    let better = |mix: &&Found| judged && mix.stderr.is_some_and(|e| mix.regret < -2.0 * e);
+    if let Some(mix) = mix.filter(better) {
         let above = table::loss(Estimate { value: mix.regret, stderr: mix.stderr });
         out!("{}, which needs no search, is better on the half that judges: {above}", mix.winner)?;
     }
     let over = Metric::of(&printed.judged).counted(data);
+    if !judged {
+        out!("{over}: too few to say which is better, at least {FEW_DOCUMENTS} are needed")?;
+    }
     table::footnote(&over, printed.judged.results.iter().map(|r| r.stderr))
 }
 

@@ -1,6 +1,8 @@
 //! Submodels measured, and what a report is made of: the whole curve, measured once for the same weights
 //! and tokens.
 
+mod groups;
+
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Result;
@@ -11,6 +13,7 @@ use matformer::{
 };
 use serde::{Deserialize, Serialize};
 
+use self::groups::{forget, group_by_group};
 use crate::{
     folder::{ModelFolder, progress_bar},
     kind::{Kind, Part},
@@ -84,6 +87,7 @@ pub fn measured<K: Kind>(folder: &ModelFolder<K>, tokens: Option<usize>) -> Resu
     drop(fs::scratch_dir(&kept)?);
     let measured = whole_curve(folder, tokens)?;
     fs::write_atomic(&kept, serde_json::to_string(&measured)?.as_bytes())?;
+    forget(folder, tokens);
     Ok(measured)
 }
 
@@ -106,11 +110,23 @@ pub fn measure<K: Kind>(
     submodels: &[Submodel],
     targets: Option<usize>,
 ) -> Result<Evaluation> {
-    let trained_on = &folder.manifest.provenance.data_hash;
-    let data_hash = K::facts(prepared).hash.to_string();
-    if data_hash != *trained_on {
+    say_data(folder, prepared);
+    walked(folder, prepared, submodels, targets)
+}
+
+/// Says so where a model is measured on other data than it was trained on.
+fn say_data<K: Kind>(folder: &ModelFolder<K>, prepared: &K::Prepared) {
+    if K::facts(prepared).hash.to_string() != folder.manifest.provenance.data_hash {
         say!("note: other data than the model was trained on; losses compare at equal hash only");
     }
+}
+
+fn walked<K: Kind>(
+    folder: &ModelFolder<K>,
+    prepared: &K::Prepared,
+    submodels: &[Submodel],
+    targets: Option<usize>,
+) -> Result<Evaluation> {
     let bar = progress_bar("measuring");
     let part = Part { targets, ..Part::default() };
     let evaluation = K::evaluate(folder, prepared, submodels, &part, &mut |done, total| {
@@ -119,8 +135,8 @@ pub fn measure<K: Kind>(
     });
     bar.finish_and_clear();
     let evaluation = evaluation?;
-    let (weights, data) = (&folder.manifest.weights_sha256, evaluation.data(&data_hash));
-    let lines = measurements(&evaluation, folder.space(), weights, &data)?;
+    let data = evaluation.data(&K::facts(prepared).hash.to_string());
+    let lines = measurements(&evaluation, folder.space(), &folder.manifest.weights_sha256, &data)?;
     // A folder that cannot be written to does not cost the result.
     if let Err(error) = Measurements::append(&folder.dir, &lines) {
         say!("note: not kept: {:#}", anyhow::Error::from(error));
@@ -137,7 +153,7 @@ fn whole_curve<K: Kind>(folder: &ModelFolder<K>, tokens: Option<usize>) -> Resul
         Some(only) => (vec![only], Vec::new()),
         None => (curve(space), mix::in_between(space)),
     };
-    let evaluation = measure(folder, &prepared, &submodels, tokens)?;
+    let evaluation = group_by_group(folder, &prepared, &submodels, tokens)?;
     let results = EvalResults::new(
         &folder.dir.display().to_string(),
         &K::facts(&prepared).hash.to_string(),
