@@ -238,6 +238,7 @@ fn a_dry_run_says_what_a_run_costs_and_writes_nothing() {
             "granularities",
             "steps",
             "tokens",
+            "prepared",
             "epochs",
             "flops",
             "seconds",
@@ -289,9 +290,31 @@ fn a_dry_run_says_what_a_run_costs_and_writes_nothing() {
     place.write("more/three.txt", "The crow paints dry leaves.\n".repeat(200));
     let before = place.tree();
     let sets = ["--set", "data.paths=[\"more\"]", "--set", "data.held_out=0.5"];
-    place
-        .matformer(&[&["train", "run.toml", "--out", "new", "--dry-run"], &sets[..]].concat())
-        .ok();
+    let said = train_run(&place, &[&["--dry-run"], &sets[..]].concat());
+    assert!(
+        said.stdout.contains(
+            "\ntokens   3.1k in 12 steps\ndata     not prepared yet: how many tokens there are is not \
+             known, nor the vocabulary that the text gives; these numbers are for one of 300\n"
+        ),
+        "{said}"
+    );
+    assert!(!said.stderr.contains("tokenizer"), "{said}");
+    let json = train_run(&place, &[&["--dry-run", "--json"], &sets[..]].concat()).json();
+    assert_eq!((&json["prepared"], &json["epochs"]), (&false.into(), &Value::Null));
+    assert!(json["seconds"].as_f64().unwrap() > 0.0);
+    // Nor is anything downloaded, or fetched.
+    for source in ["hf:nobody/nothing", "fetch:shakespeare"] {
+        let sets = ["--set", &format!("data.paths=[\"{source}\"]")];
+        let said = train_run(&place, &[&["--dry-run"], &sets[..]].concat());
+        assert!(said.stdout.contains("not prepared yet") && said.stderr.is_empty(), "{said}");
+    }
+    // A tokenizer that is here has a vocabulary; a model to start from as well.
+    let given = ["--set", "data.tokenizer=run/tokenizer.json", "--set", "data.vocab_size=4000"];
+    let said = train_run(&place, &[&["--dry-run"], &sets[..], &given].concat());
+    assert!(said.stdout.contains("these numbers are for one of 300\n"), "{said}");
+    let init = ["--init", "run"];
+    let said = train_run(&place, &[&["--dry-run"], &sets[..], &init].concat());
+    assert!(said.stdout.contains("these numbers are for one of 300\n"), "{said}");
     assert_eq!(place.tree(), before);
     // What a run would refuse, it refuses.
     assert!(
@@ -301,6 +324,53 @@ fn a_dry_run_says_what_a_run_costs_and_writes_nothing() {
 
 fn train_run(place: &Place, more: &[&str]) -> Output {
     place.matformer(&[&["train", "run.toml", "--out", "new"], more].concat()).ok()
+}
+
+#[test]
+fn what_is_rarely_meant_is_said_before_training() {
+    let place = Place::trained();
+    let said = |sets: &[&str]| {
+        let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", *set]).collect();
+        let dry = train_run(&place, &[&["--dry-run"], &sets[..]].concat()).stderr;
+        let arguments = [&["train", "run.toml", "--out", "noted"], &sets[..]].concat();
+        let run = place.matformer(&arguments).ok().stderr;
+        place.remove("noted");
+        assert_eq!(dry.lines().next(), run.lines().next());
+        run.lines().next().unwrap().to_owned()
+    };
+    snapshot!(said(&["train.warmup=100"]), @"note: `train.warmup` is 100 and `train.steps` is 12: the learning rate rises until the last step, to 1.20e-3 of 1.00e-2, and never comes down");
+    snapshot!(said(&["train.warmup=7", "train.schedule=wsd"]), @"note: `train.warmup` is 7 and `train.steps` is 12: the warm-up takes most of the run");
+    snapshot!(said(&["train.schedule=wsd", "train.decay=0"]), @"note: `train.decay` is 0, less than one of 12 steps: `wsd` never lowers the learning rate");
+    snapshot!(said(&["train.distill.weight=0.5", "train.draw=baseline:XL"]), @"note: `train.distill` teaches nothing: the draw `baseline:XL` trains its teacher, XL, alone");
+    assert!(!said(&["train.draw=joint"]).starts_with("note: `train"));
+}
+
+#[test]
+fn a_run_that_no_step_has_changed_is_a_failure() {
+    let place = Place::trained();
+    let sets = ["train.distill.weight=1e30", "train.draw=joint", "train.steps=4"];
+    let sets: Vec<&str> = sets.into_iter().flat_map(|set| ["--set", set]).collect();
+    let output = place.matformer(&[&["train", "run.toml", "--out", "out"], &sets[..]].concat());
+    assert_eq!((output.code, output.stdout.as_str()), (Some(1), ""), "{output}");
+    let lines: Vec<&str> = output.stderr.lines().rev().take(2).collect();
+    assert!(
+        lines[1].starts_with("error: none of 4 steps was applied, the last because "),
+        "{output}"
+    );
+    assert!(lines[0].contains("a lower `train.distill.weight`"), "{output}");
+    assert!(!place.path("out/matformer.json").exists());
+}
+
+#[test]
+fn a_step_of_no_whole_rows_names_their_length() {
+    let place = Place::trained();
+    let refused = |sets: &[&str]| {
+        let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", *set]).collect();
+        place.refused(&[&["train", "run.toml", "--out", "out"], &sets[..]].concat())
+    };
+    snapshot!(refused(&["train.tokens_per_step=100"]), @"error: `train.tokens_per_step` is 100; expected a multiple of 32, the targets of one row: `train.seq_len`, or the model's context where that is absent");
+    snapshot!(refused(&["train.seq_len=24"]), @"error: `train.tokens_per_step` is 256; expected a multiple of 24, the targets of one row: `train.seq_len`, or the model's context where that is absent");
+    snapshot!(refused(&["train.batch_rows=3"]), @"error: `train.tokens_per_step` is 256; expected a multiple of 96, the targets of one pass: `train.batch_rows` is 3 of 32 targets each");
 }
 
 #[test]

@@ -121,7 +121,7 @@ fn set_without_a_value() {
 fn values_that_do_not_serve() {
     snapshot!(train(FILE, &["train.steps=0"]), @"error: `train.steps` is 0; expected at least 1");
     snapshot!(train(FILE, &["train.draw=often"]), @"error: --set: draw: `often`, expected `sampled`, `sampled:0.1/0.2/0.3/0.4`, `sampled-xl-heavy`, `joint`, `joint-separate`, `sandwich`, `sandwich:2`, `per-layer` or `baseline:S` in `train.draw`");
-    snapshot!(train(FILE, &["train.tokens_per_step=100"]), @"error: `train.tokens_per_step` is 100; expected a multiple of 256, the targets of one batch");
+    snapshot!(train(FILE, &["train.tokens_per_step=100"]), @"error: `train.tokens_per_step` is 100; expected a multiple of 256, the targets of one row: `train.seq_len`, or the model's context where that is absent");
     snapshot!(train(FILE, &["train.seq_len=257"]), @"error: `train.seq_len` is 257; expected from 2 to 256, the model's context");
     snapshot!(train(FILE, &["train.seq_len=1"]), @"error: `train.seq_len` is 1; expected from 2 to 256, the model's context");
     snapshot!(train(FILE, &["data.held_out=1"]), @"error: `data.held_out` is 1, expected: a fraction between 0 and 1, both excluded");

@@ -11,8 +11,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use matformer::{
     core::{Costs, Draw, Manifest, Names, Resource, Space, Submodel, SubmodelSpec, fs},
     data::{
-        AugmentConfig, DataConfig, ImageConfig, ImageShape, Prepared, PreparedImages, Progress,
-        Stage, TOKENIZER_FILE, Tokenizer,
+        AugmentConfig, DataConfig,
+        Error::NotPrepared,
+        ImageConfig, ImageShape, Prepared, PreparedImages, Progress, Source as DataSource, Stage,
+        TOKENIZER_FILE, Tokenizer,
+        fetch::{Record, Sources},
     },
     eval::latency::{Latency, LayerTimes},
     nn::{Elastic, Folder, folder},
@@ -350,6 +353,30 @@ pub fn prepare_images(
     Ok(prepared)
 }
 
+/// What `prepare` finds in the cache; nothing where that would have to be prepared first. It is given
+/// the folder to write into: none.
+pub fn in_cache<T>(prepare: impl FnOnce(&Path) -> Result<T>) -> Result<Option<T>> {
+    match prepare(Path::new("")) {
+        Err(error) if matches!(error.downcast_ref(), Some(NotPrepared)) => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+/// Whether a source is on this machine. What is wrong with a name is said where it is read.
+pub fn is_here(source: &DataSource) -> bool {
+    match source {
+        DataSource::Path(_) => true,
+        DataSource::Hub(_) => false,
+        DataSource::Fetched(name) => {
+            let name = name.split('/').next().unwrap_or(name);
+            let cached = |sources: Sources| -> matformer::data::Result<bool> {
+                Ok(Record::of(&sources, sources.get(name)?).is_cached(&data_cache()))
+            };
+            Sources::from_env().and_then(cached).unwrap_or(true)
+        }
+    }
+}
+
 fn with_progress<T>(
     prepare: impl FnOnce(&mut dyn FnMut(Progress)) -> matformer::data::Result<T>,
 ) -> Result<T> {
@@ -368,7 +395,7 @@ fn with_progress<T>(
     });
     bar.finish_and_clear();
     match prepared {
-        Err(error) if error.may_pass() => Err(error.into()),
+        Err(error) if error.may_pass() || matches!(error, NotPrepared) => Err(error.into()),
         prepared => prepared.bad_input(),
     }
 }

@@ -18,13 +18,17 @@ pub struct OneBatch<M: Elastic> {
     pub targets: usize,
 }
 
-/// `rows` full rows of tokens.
+/// `rows` rows of `len` tokens.
 ///
 /// # Errors
 /// As [`MatLm::tokens`].
-pub fn one_batch(model: &MatLm, rows: usize) -> Result<OneBatch<MatLm>, crate::lm::Error> {
+pub fn one_batch(
+    model: &MatLm,
+    rows: usize,
+    len: usize,
+) -> Result<OneBatch<MatLm>, crate::lm::Error> {
     let config = model.config();
-    let targets = rows * config.context;
+    let targets = rows * len;
     let mut random = rng::keyed(0, "bench", 0);
     let mut ids = || -> Vec<u32> {
         (0..targets).map(|_| rng::index(&mut random, config.vocab_size) as u32).collect()

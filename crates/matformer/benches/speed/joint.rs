@@ -41,7 +41,7 @@ impl Bench {
     fn new(args: &JointArgs, config: &MatLmConfig) -> Result<Self> {
         let spec = args.device.map_or_else(DeviceSpec::from_env, Ok)?;
         let model = MatLm::new(config, 0, &spec.resolve()?.autodiff())?;
-        let batch = one_batch(&model, (args.tokens / config.context).max(1))?;
+        let batch = one_batch(&model, (args.tokens / config.context).max(1), config.context)?;
         Ok(Self { model, batch })
     }
 

@@ -50,7 +50,7 @@ pub fn run(args: &SweepArgs, as_json: bool) -> Result<()> {
     let config = args.preset.parse::<Preset>()?.config();
     let model = MatLm::new(&config, 0, &device)?;
     let walks = Walks::within(args.bytes(), config.context, config.d_model, config.d_ff);
-    let rows = |rows| Ok(one_batch(&model, rows)?);
+    let rows = |rows| Ok(one_batch(&model, rows, model.config().context)?);
     compare(args, as_json, &model, &lm::costs(&config), walks, &rows)
 }
 

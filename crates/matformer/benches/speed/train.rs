@@ -53,7 +53,7 @@ pub fn case(shape: &Shape, width: &str, device: &Device) -> Result<Box<dyn Timed
     Ok(match &shape.config {
         Config::Lm(config) => {
             let model = MatLm::new(config, 0, device)?;
-            let batch = one_batch(&model, shape.rows)?;
+            let batch = one_batch(&model, shape.rows, model.config().context)?;
             Box::new(Case::new(shape, model, batch, width)?)
         }
         Config::Vit(config) => {

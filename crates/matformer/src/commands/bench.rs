@@ -38,7 +38,7 @@ fn layers<K: Kind>(args: &LayersArgs, context: &Context) -> Result<ExitCode> {
     let folder = ModelFolder::<K>::load(&args.model, &context.device)?;
     let bar = progress_bar("measuring layers");
     let mut workloads = BTreeMap::new();
-    let one = K::synthetic(&folder.model, 1)?;
+    let one = K::synthetic(&folder.model, folder.model.config(), 1)?;
     let what = format!("one {}", K::ROW);
     let forward = Forward { folder: &folder, input: &one.input, state: State::new() };
     workloads.insert("forward".to_owned(), forward.measure(what, args.rounds, &bar)?);
@@ -152,7 +152,7 @@ fn train<K: Kind>(
 ) -> Result<LayerTimes> {
     let ModelFolder { model, .. } =
         ModelFolder::<K>::load(&folder.dir, &device.clone().autodiff())?;
-    let batch = K::synthetic(&model, args.rows)?;
+    let batch = K::synthetic(&model, model.config(), args.rows)?;
     let config = TrainConfig {
         tokens_per_step: batch.targets,
         learning_rate: 1e-9,

@@ -22,11 +22,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Extent, Facts, Kind, Part, Source, WidthFacts, params};
 use crate::{
-    commands::count,
+    commands::{FEW_DOCUMENTS, count},
     failure::{Hinted, OrBadInput},
     folder::{
-        ModelFolder, PREPROCESSOR_FILE, data_cache_of, normalization, prepare_images, preprocessor,
-        progress_bar,
+        ModelFolder, PREPROCESSOR_FILE, data_cache_of, in_cache, is_here, normalization,
+        prepare_images, preprocessor, progress_bar,
     },
     logging::say,
 };
@@ -69,6 +69,21 @@ impl Kind for Vit {
     fn prepare(run: &RunFile<Self>, folder: &Path) -> Result<PreparedImages> {
         let MatVitConfig { image_size, channels, .. } = *run.shape();
         prepare_images(&run.data, ImageShape { size: image_size, channels }, folder)
+    }
+
+    fn prepared(run: &RunFile<Self>) -> Result<Option<PreparedImages>> {
+        if !run.data.path.iter().chain(&run.data.also).all(is_here) {
+            return Ok(None);
+        }
+        in_cache(|nowhere| Self::prepare(run, nowhere))
+    }
+
+    fn not_prepared(run: &RunFile<Self>) -> String {
+        format!(
+            "not prepared yet: how many images and classes there are is not known; these numbers are \
+             for {} classes",
+            run.shape().classes
+        )
     }
 
     fn prepare_for(
@@ -249,7 +264,7 @@ impl Kind for Vit {
         Ok(None)
     }
 
-    fn synthetic(model: &MatVit, rows: usize) -> Result<OneBatch<MatVit>> {
+    fn synthetic(model: &MatVit, _: &MatVitConfig, rows: usize) -> Result<OneBatch<MatVit>> {
         Ok(images(model, rows)?)
     }
 
@@ -290,7 +305,8 @@ impl Kind for Vit {
             floor.gallery
         );
         match best(results) {
-            Some((submodel, top1)) if top1 > floor.top1 => {
+            // All of them: nothing can do better.
+            Some((submodel, top1)) if top1 > floor.top1 || top1 >= 1.0 => {
                 format!("{text} {submodel} is right for {:.2} %.", 100.0 * top1)
             }
             Some((submodel, top1)) => {
@@ -301,14 +317,14 @@ impl Kind for Vit {
     }
 
     fn say_floor(floor: &Nearest, results: &EvalResults) -> String {
-        let beaten = best(results).is_none_or(|(_, top1)| top1 > floor.top1);
+        let beaten = best(results).is_none_or(|(_, top1)| top1 > floor.top1 || top1 >= 1.0);
         format!(
             "top-1 % without a model: nearest training image by its pixels {:.2} (of {} images \
              against {}){}",
             100.0 * floor.top1,
             floor.images,
             floor.gallery,
-            if beaten { "" } else { ": no submodel is better" }
+            if beaten || floor.images < FEW_DOCUMENTS { "" } else { ": no submodel is better" }
         )
     }
 
@@ -396,3 +412,7 @@ fn nearest(prepared: &PreparedImages, device: &Device) -> Result<Nearest> {
     }
     Ok(nearest)
 }
+
+#[cfg(test)]
+#[path = "images_tests.rs"]
+mod tests;

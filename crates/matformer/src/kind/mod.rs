@@ -89,6 +89,13 @@ pub trait Kind: Tables {
     /// Reads the run's data into `folder`, or finds it there.
     fn prepare(run: &RunFile<Self>, folder: &Path) -> Result<Self::Prepared>;
 
+    /// What is in the cache of the run's data; nothing where that would have to be downloaded or
+    /// prepared.
+    fn prepared(run: &RunFile<Self>) -> Result<Option<Self::Prepared>>;
+
+    /// What is not known of a run before its data is prepared, in a sentence.
+    fn not_prepared(run: &RunFile<Self>) -> String;
+
     /// The same, as a model that was trained reads it.
     fn prepare_for(
         folder: &ModelFolder<Self>,
@@ -164,8 +171,12 @@ pub trait Kind: Tables {
     /// A prompt and the token behind it, in slot 0 of a cache, for a kind that generates.
     fn prompt_and_next(model: &Self::Net) -> Result<Option<[<Self::Net as Elastic>::Input; 2]>>;
 
-    /// `rows` rows of nothing in particular.
-    fn synthetic(model: &Self::Net, rows: usize) -> Result<OneBatch<Self::Net>>;
+    /// `rows` rows of nothing in particular, as long as those of `shape`.
+    fn synthetic(
+        model: &Self::Net,
+        shape: &Self::Shape,
+        rows: usize,
+    ) -> Result<OneBatch<Self::Net>>;
 
     /// How much a part of the held-out data is.
     fn extent(prepared: &Self::Prepared, part: &Part) -> Result<Extent>;

@@ -24,14 +24,11 @@ use matformer::{
 
 use super::{Extent, Facts, Kind, Part, Source, WidthFacts, params};
 use crate::{
-    commands::{count, documents},
+    commands::{FEW_DOCUMENTS, count, documents},
     failure::{Hinted, OrBadInput},
-    folder::{ModelFolder, data_cache_of, prepare_into},
+    folder::{ModelFolder, data_cache_of, in_cache, is_here, prepare_into},
     logging::say,
 };
-
-/// Held-out documents below which a standard error over them means little.
-const FEW: usize = 10;
 
 /// Most characters of a sample's prompt.
 const PROMPT: usize = 60;
@@ -55,11 +52,41 @@ impl Kind for Lm {
     }
 
     fn expected(run: &RunFile<Self>) -> MatLmConfig {
-        MatLmConfig { vocab_size: run.data.vocab_size, ..run.shape().clone() }
+        let given = match &run.data.tokenizer {
+            Some(DataSource::Path(path)) if path.is_dir() => Some(path.join(TOKENIZER_FILE)),
+            Some(DataSource::Path(path)) => Some(path.clone()),
+            _ => None,
+        };
+        // What is wrong with it is said when it is read for the data.
+        let given = given.and_then(|path| Tokenizer::load(&path).ok());
+        let vocab_size = given.map_or(run.data.vocab_size, |tokenizer| tokenizer.vocab_size());
+        MatLmConfig { vocab_size, ..run.shape().clone() }
     }
 
     fn prepare(run: &RunFile<Self>, folder: &Path) -> Result<Prepared> {
         prepare_into(&run.data, folder)
+    }
+
+    fn prepared(run: &RunFile<Self>) -> Result<Option<Prepared>> {
+        // A path that is not there is looked for on the hub.
+        let tokenizer_here = match &run.data.tokenizer {
+            Some(DataSource::Path(path)) => path.exists(),
+            Some(source) => is_here(source),
+            None => true,
+        };
+        if !tokenizer_here || !run.data.paths.iter().all(is_here) {
+            return Ok(None);
+        }
+        in_cache(|nowhere| Self::prepare(run, nowhere))
+    }
+
+    fn not_prepared(run: &RunFile<Self>) -> String {
+        let vocabulary = if run.data.tokenizer.is_some() { "`data.tokenizer`" } else { "the text" };
+        format!(
+            "not prepared yet: how many tokens there are is not known, nor the vocabulary that \
+             {vocabulary} gives; these numbers are for one of {}",
+            run.shape().vocab_size
+        )
     }
 
     fn prepare_for(
@@ -129,7 +156,7 @@ impl Kind for Lm {
                 data.vocab_size
             );
         }
-        if s.held_out.documents < FEW {
+        if s.held_out.documents < FEW_DOCUMENTS {
             say!(
                 "note: {} held out: a held-out loss of so few is known roughly; \
                  `data.held_out` sets their share",
@@ -284,8 +311,8 @@ impl Kind for Lm {
         Ok(Some([model.tokens_of(&row(0, prompt.len()), &prompt)?, next]))
     }
 
-    fn synthetic(model: &MatLm, rows: usize) -> Result<OneBatch<MatLm>> {
-        Ok(one_batch(model, rows)?)
+    fn synthetic(model: &MatLm, shape: &MatLmConfig, rows: usize) -> Result<OneBatch<MatLm>> {
+        Ok(one_batch(model, rows, shape.context)?)
     }
 
     fn extent(prepared: &Prepared, part: &Part) -> Result<Extent> {
@@ -322,7 +349,11 @@ impl Kind for Lm {
              submodel {best:.3}{}",
             floor.byte_unigram,
             floor.gzip,
-            if floor.gzip < best { ": gzip wins" } else { "" }
+            if floor.gzip < best && results.data.documents >= FEW_DOCUMENTS {
+                ": gzip wins"
+            } else {
+                ""
+            }
         )
     }
 

@@ -1,16 +1,18 @@
-//! `train --dry-run`: what a run would be, with nothing written.
+//! `train --dry-run`: what a run would be. Nothing is written, downloaded or tokenised: of data that is not
+//! prepared yet, less is known.
 
 use std::{
     process::ExitCode,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Result;
 use matformer::{
-    core::{CostTable, Plan, Resource, Space, fs},
+    core::{CostTable, Plan, Resource, Space},
     nn::Elastic,
     run_file::RunFile,
-    train::{TrainConfig, Trainer, TrainingMemory, duration, run_flops, step_flops},
+    train::{Batches, TrainConfig, Trainer, TrainingMemory, duration, run_flops, step_flops},
 };
 use serde::Serialize;
 
@@ -21,7 +23,8 @@ use super::{
 };
 use crate::{
     commands::{Context, count, print_json},
-    kind::{Facts, Kind, Source},
+    kind::{Facts, Kind},
+    logging::say,
     output::out,
 };
 
@@ -35,10 +38,13 @@ struct DryRun {
     granularities: Vec<Size>,
     steps: u64,
     tokens: u64,
-    /// How often each training token is seen.
-    epochs: f64,
+    /// Whether the data is prepared; if not, its size is not known, nor are vocabulary and classes.
+    prepared: bool,
+    /// How often each training token is seen; `null` before the data is prepared.
+    epochs: Option<f64>,
     flops: f64,
-    /// Seconds that the run takes by the steps that were timed.
+    /// Seconds that the run takes by the steps that were timed; evaluations are in it if the data is
+    /// prepared.
     seconds: f64,
     timed_steps: u64,
     seconds_per_step: f64,
@@ -49,8 +55,8 @@ struct DryRun {
 struct Size {
     name: String,
     width: usize,
-    params: f64,
-    non_embedding: f64,
+    params: u64,
+    non_embedding: u64,
 }
 
 /// Bytes, expected.
@@ -64,15 +70,28 @@ struct Memory {
 }
 
 pub fn run<K: Kind>(target: &Target<K>, context: &Context) -> Result<ExitCode> {
-    // Removed at the end: what is not prepared yet stays so.
-    let scratch = fs::scratch_dir(std::env::temp_dir().join("matformer"))?;
-    let prepared = K::prepare(&target.run, scratch.path())?;
-    let run = fitted(target, &prepared)?;
+    let prepared = K::prepared(&target.run)?;
+    let run = match &prepared {
+        Some(prepared) => fitted(target, prepared)?,
+        None => target.run.with_shape(target.expected()),
+    };
     let need = Need::of(&run, context)?;
-    need.check(&run)?;
-    let batches = source(&run, &prepared)?;
-    let model = model(&run, target.init.as_ref(), context)?;
-    let found = measure(&run, &K::facts(&prepared), model, &batches, need)?;
+    if let Some(close) = need.check(&run)? {
+        say!("note: {close}");
+    }
+    let (data, batches, model) = match &prepared {
+        Some(prepared) => {
+            let model = model(&run, target.init.as_ref(), context)?;
+            (Some(K::facts(prepared)), source(&run, prepared)?.batches, model)
+        }
+        // Steps take as long on any weights and any rows of the same shape.
+        None => {
+            let model = model::<K>(&run, None, context)?;
+            let batch = K::synthetic(&model, &run.shape_in_training(), need.rows)?;
+            (None, Arc::new(batch) as Arc<dyn Batches<K::Net>>, model)
+        }
+    };
+    let found = measure(&run, data, model, batches.as_ref(), need)?;
     match context.json {
         true => print_json(&found),
         false => print(&run, &found),
@@ -81,9 +100,9 @@ pub fn run<K: Kind>(target: &Target<K>, context: &Context) -> Result<ExitCode> {
 
 fn measure<K: Kind>(
     run: &RunFile<K>,
-    data: &Facts,
+    data: Option<Facts>,
     model: K::Net,
-    source: &Source<K>,
+    batches: &dyn Batches<K::Net>,
     need: Need,
 ) -> Result<DryRun> {
     let (train, space) = (&run.train, model.space().clone());
@@ -94,7 +113,9 @@ fn measure<K: Kind>(
         .iter()
         .map(|g| {
             let submodel = space.uniform(&g.name)?;
-            let cost = |resource| table(resource)?.cost(&submodel);
+            let cost = |resource| {
+                Ok::<_, matformer::core::Error>(table(resource)?.cost(&submodel)? as u64)
+            };
             Ok(Size {
                 name: g.name.clone(),
                 width: g.width,
@@ -107,19 +128,19 @@ fn measure<K: Kind>(
     let in_training = K::costs(&run.shape_in_training());
     let trained = in_training.get(Resource::Flops)?;
     let flops = run_flops(train, &space, trained)?;
-    let pace = pace(run, &space, trained, model, source)?;
+    let pace = pace(run, &space, trained, model, batches)?;
     let evaluations = train.steps.div_ceil(train.eval_every) as f64;
-    let held_out = data.held_out.min(train.eval_tokens) as f64;
-    let evaluation = table(Resource::Flops)?.plan(&Plan::merged(&space.uniforms())?)? * held_out;
-    let seen = data.train.max(1) as f64;
+    let held_out = data.as_ref().map_or(0, |data| data.held_out.min(train.eval_tokens));
+    let evaluation = table(Resource::Flops)?.plan(&Plan::merged(&space.uniforms())?)?;
     let tokens = train.steps * train.tokens_per_step as u64;
     Ok(DryRun {
         granularities,
         steps: train.steps,
         tokens,
-        epochs: tokens as f64 / seen,
+        prepared: data.is_some(),
+        epochs: data.map(|data| tokens as f64 / data.train.max(1) as f64),
         flops,
-        seconds: (flops + evaluations * evaluation) / pace.flops_per_second,
+        seconds: (flops + evaluations * evaluation * held_out as f64) / pace.flops_per_second,
         timed_steps: pace.steps,
         seconds_per_step: flops / pace.flops_per_second / train.steps as f64,
         memory: Memory { peak: need.peak, parts: need.memory, available: need.available },
@@ -138,11 +159,10 @@ fn pace<K: Kind>(
     space: &Space,
     forward: &CostTable,
     model: K::Net,
-    source: &Source<K>,
+    batches: &dyn Batches<K::Net>,
 ) -> Result<Pace> {
     // What is left out, or learnt, does not matter here.
     let train = TrainConfig { overfit: None, ..run.train.clone() };
-    let batches = source.batches.as_ref();
     let per_step = train.batches_per_step(batches.targets_per_batch())?;
     let mut trainer = Trainer::new(model, &train, per_step);
     trainer.step(batches)?;
@@ -160,7 +180,8 @@ fn print<K: Kind>(run: &RunFile<K>, found: &DryRun) -> Result<ExitCode> {
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["", "width", "params", "non-embedding"]);
     for size in &found.granularities {
-        let numbers = [size.width.to_string(), count(size.params), count(size.non_embedding)];
+        let numbers =
+            [size.width.to_string(), count(size.params as f64), count(size.non_embedding as f64)];
         table.add_row([vec![size.name.clone()], numbers.to_vec()].concat());
     }
     out!("{table}")?;
@@ -176,23 +197,30 @@ fn print<K: Kind>(run: &RunFile<K>, found: &DryRun) -> Result<ExitCode> {
     ];
     let parts = parts.iter().filter(|(_, n)| *n > 0.0);
     let parts: Vec<String> = parts.map(|(name, n)| format!("{name} {}", bytes(*n))).collect();
+    let epochs = match found.epochs {
+        Some(epochs) => format!(", {epochs:.2} epochs"),
+        None => String::new(),
+    };
     let available = match memory.available {
         Some(n) => format!("; {} are available", bytes(n as f64)),
         None => String::new(),
     };
     out!(
-        "{:<8} {} in {}, {:.2} epochs",
+        "{:<8} {} in {}{epochs}",
         K::TARGETS,
         count(found.tokens as f64),
         super::outcome::steps(found.steps),
-        found.epochs
     )?;
+    if !found.prepared {
+        out!("data     {}", K::not_prepared(run))?;
+    }
     out!("FLOPs    {} with draw {}", count(found.flops), run.train.draw)?;
     out!(
-        "time     about {}: {:.3} s a step, by {} timed, and evaluations",
+        "time     about {}: {:.3} s a step, by {} timed, {} evaluations",
         duration(found.seconds),
         found.seconds_per_step,
-        found.timed_steps
+        found.timed_steps,
+        if found.prepared { "and" } else { "without" }
     )?;
     out!("memory   about {}: {}{available}", bytes(memory.peak), parts.join(", "))?;
     out!("nothing was written")?;

@@ -12,7 +12,6 @@ use crate::{
     commands::Context,
     failure::{Hinted, OrBadInput},
     kind::Kind,
-    logging::say,
     machine::available_memory,
 };
 
@@ -29,7 +28,8 @@ pub struct Need {
     pub available: Option<u64>,
     /// Whether the device computes in this machine's memory. What another one has is not known.
     pub on_host: bool,
-    rows: usize,
+    /// Rows of one forward pass.
+    pub rows: usize,
 }
 
 impl Need {
@@ -60,14 +60,14 @@ impl Need {
         Ok(Self { memory, peak, available: available_memory(), on_host, rows })
     }
 
-    /// Refuses what does not fit.
-    pub fn check<K: Kind>(&self, run: &RunFile<K>) -> Result<()> {
+    /// Refuses what does not fit; gives what is to be said of what may just fit.
+    pub fn check<K: Kind>(&self, run: &RunFile<K>) -> Result<Option<String>> {
         let Some(available) = self.available else {
-            return Ok(());
+            return Ok(None);
         };
         let needed = if self.on_host { self.peak } else { self.memory.host() };
         if needed <= available as f64 {
-            return Ok(());
+            return Ok(None);
         }
         let message = format!(
             "training needs about {} of memory; {} are available",
@@ -76,8 +76,7 @@ impl Need {
         );
         // Nobody knows to the byte: a little too much may yet fit.
         if needed <= 1.2 * available as f64 {
-            say!("note: {message}");
-            return Ok(());
+            return Ok(Some(message));
         }
         let without = needed - if self.on_host { self.memory.activations } else { 0.0 };
         let hint = match self.rows {

@@ -11,7 +11,7 @@ use std::{io::IsTerminal, path::Path, process::ExitCode};
 use anyhow::Result;
 use matformer::{
     core::{Manifest, Provenance, fs},
-    nn::{Elastic, Folder},
+    nn::{Elastic, Folder, ModelConfig},
     run_file::{self, Lm, RunFile, RunKind, Vit},
     train::{Checkpoints, Interrupter, Progress, RunLock, RunOptions, learning_rate},
 };
@@ -54,8 +54,11 @@ fn run_kind<K: Kind>(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
         say!("{}: complete, nothing to do", target.dir.display());
         return outcome::complete(context, &target);
     }
+    for note in target.run.train.notes(&target.run.shape().space()?) {
+        say!("note: {note}");
+    }
     // Before the data is read, a tokenizer trained: it then says how large all really is.
-    let expected = target.run.with_shape(K::expected(&target.run));
+    let expected = target.run.with_shape(target.expected());
     Need::of(&expected, context)?.check(&expected)?;
     if args.dry_run {
         return dry_run::run(&target, context);
@@ -65,7 +68,10 @@ fn run_kind<K: Kind>(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
     let lock = begun.then(|| RunLock::take(&target.dir)).transpose()?;
     let prepared = K::prepare(&target.run_with_own_files(), &data_cache_of(&target.dir))?;
     let run = fitted(&target, &prepared)?;
-    Need::of(&run, context)?.check(&run)?;
+    let need = Need::of(&run, context)?;
+    if let Some(close) = need.check(&run)? {
+        say!("note: {close}");
+    }
     let batches = source(&run, &prepared)?.batches;
     let model = model(&run, target.init.as_ref(), context)?;
 

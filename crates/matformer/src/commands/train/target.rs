@@ -123,6 +123,15 @@ impl<K: Kind> Target<K> {
         Ok(Self { run, dir, resume: true, init, configured })
     }
 
+    /// The run's model as far as it is known before its data is read.
+    pub fn expected(&self) -> K::Shape {
+        match &self.init {
+            // It has the vocabulary, or the classes, of the folder.
+            Some(_) => self.run.shape().clone(),
+            None => K::expected(&self.run),
+        }
+    }
+
     /// Checks all that can be judged before the text is read.
     pub fn validate(&self) -> Result<()> {
         let run = &self.run;
