@@ -68,7 +68,7 @@ fn train() {
       -q, --quiet            Only errors on standard error
           --resume           Go on from the last checkpoint of the run folder
       -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
-          --dry-run          Check everything and say what the run would cost, and write nothing
+          --dry-run          Say what the run would cost; nothing is written, downloaded or tokenised
       -h, --help             Print help
     ");
 }

@@ -79,7 +79,7 @@ pub struct TrainArgs {
     /// Go on from the last checkpoint of the run folder
     #[arg(long)]
     pub resume: bool,
-    /// Check everything and say what the run would cost, and write nothing
+    /// Say what the run would cost; nothing is written, downloaded or tokenised
     #[arg(long, conflicts_with = "resume")]
     pub dry_run: bool,
 }
@@ -97,9 +97,10 @@ pub struct BaselinesArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Budget {
-    /// As much as the elastic run gave to one width: all baselines together cost what it cost
+    /// As many steps as the elastic run gave to a width in the mean: a quarter of them if it drew one
+    /// of four widths in each step
     PerWidth,
-    /// As much as the whole elastic run
+    /// As many steps as the elastic run
     Total,
 }
 
@@ -231,7 +232,8 @@ pub struct EmbedArgs {
     /// Submodel: `S`, `60%`, `48x1+96x5`, … [default: the largest]
     #[arg(long, value_name = "SUBMODEL")]
     pub submodel: Option<SubmodelSpec>,
-    /// File to write: `.npy`, with the names and labels in a `.json` beside it, or `.safetensors`
+    /// File to write; it must not exist: `.npy`, with the names and labels in a `.json` beside it, or
+    /// `.safetensors`
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
     /// Run file or run folder whose images to embed [default: the model's own run]

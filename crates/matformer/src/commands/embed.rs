@@ -16,7 +16,7 @@ use matformer::{
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::json;
 
-use super::{Context, print_json};
+use super::{Context, check_is_new, print_json};
 use crate::{
     args::{EmbedArgs, Part},
     failure::{Hinted, OrBadInput},
@@ -31,6 +31,7 @@ pub const DATA_HINT: &str = "name the images with --data: a run file, or the fol
 
 pub fn run(args: &EmbedArgs, context: &Context) -> Result<ExitCode> {
     let form = Form::of(&args.out).bad_input()?;
+    form.paths(&args.out).iter().try_for_each(|path| check_is_new(path)).bad_input()?;
     kind::check_is(&args.model, RunKind::Vit, "embed")?;
     let folder = ModelFolder::<Vit>::load(&args.model, &context.device)?;
     let submodel = folder.submodel(args.submodel.as_ref())?;
@@ -122,6 +123,14 @@ impl Form {
                 message: format!("--out {}: of no known form", path.display()),
                 hint: "expected a name that ends in .npy or .safetensors".to_owned(),
             }),
+        }
+    }
+
+    /// The files that it writes.
+    fn paths(&self, path: &Path) -> Vec<PathBuf> {
+        match self {
+            Self::Npy => vec![path.to_owned(), path.with_extension("json")],
+            Self::Safetensors => vec![path.to_owned()],
         }
     }
 
