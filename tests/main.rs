@@ -15,6 +15,7 @@ mod first_day;
 mod full_disk;
 mod generate;
 mod help;
+mod image_folders;
 mod import;
 mod info;
 mod kills;

@@ -5,8 +5,9 @@ use serde_json::Value;
 use crate::support::{Output, Place, keys};
 
 /// Classes that can be told apart at a glance: which quarter of the image is light.
-const CLASSES: usize = 4;
-const SIZE: usize = 8;
+pub const CLASSES: usize = 4;
+pub const SIZE: usize = 8;
+pub const NAMES: [&str; CLASSES] = ["upper left", "upper right", "lower left", "lower right"];
 
 pub const RUN_FILE: &str = r#"
 [model.vit]
@@ -39,7 +40,7 @@ checkpoint_every = 60
 "#;
 
 /// Pixels of image number `i`, whose class is `i % CLASSES`.
-fn pixels(i: usize) -> Vec<u8> {
+pub fn pixels(i: usize) -> Vec<u8> {
     let class = i % CLASSES;
     let light = |at: usize| (at / SIZE / 4, at % SIZE / 4) == (class / 2, class % 2);
     let noise = |at: usize| ((i * 37 + at * 101 + i * at * 13) % 61) as u8;
@@ -63,7 +64,7 @@ fn place() -> Place {
     place.write("vit.toml", RUN_FILE);
     idx(&place, "train", 200);
     idx(&place, "t10k", 60);
-    place.write("images/classes.txt", "upper left\nupper right\nlower left\nlower right\n");
+    place.write("images/classes.txt", NAMES.join("\n"));
     place
 }
 

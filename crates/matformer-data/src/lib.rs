@@ -41,9 +41,10 @@ pub use format::TEXT_SUFFIXES;
 pub use hash::Hash;
 pub use held_out::{Half, HeldOut, Window};
 pub use images::{
-    ImageBatch, ImageBatches, ImageConfig, ImageError, ImageLayout, ImageSet, ImageShape,
-    ImageSummary, MAX_IMAGE_PIXELS, MAX_IMAGE_SIZE, PreparedImages, SetFault, Skipped,
-    SkippedImage, SplitImages, prepare_images, spread,
+    Copies, ImageBatch, ImageBatches, ImageConfig, ImageError, ImageLayout, ImagePair, ImageSet,
+    ImageShape, ImageSummary, MAX_IMAGE_PIXELS, MAX_IMAGE_SIZE, PixelSizes, PreparedImages,
+    Resized, SetFault, Skipped, SkippedImage, SplitImages, Unended, UnreadFolder, composed,
+    prepare_images, spread,
 };
 pub use lost::Lost;
 pub use prepare::{Prepared, SplitSize, Summary, prepare, prepare_into};

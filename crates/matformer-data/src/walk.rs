@@ -182,7 +182,7 @@ fn is_run_file(path: &Path) -> bool {
 }
 
 /// Whether a folder is a model's: one of ours, a training run, or one of Hugging Face's.
-fn is_model(folder: &Path) -> bool {
+pub(crate) fn is_model(folder: &Path) -> bool {
     let has = |name: &str| folder.join(name).is_file();
     let weights = || {
         ["model.safetensors", "pytorch_model.bin"]

@@ -3,7 +3,7 @@
 
 use burn::tensor::Device;
 use matformer_core::Resource;
-use matformer_formats::{Normalization, import_vit, save_timm};
+use matformer_formats::{Normalization, Preprocessor, import_vit, save_timm};
 use matformer_nn::Elastic;
 use matformer_vit::{MatVit, MatVitConfig, costs};
 
@@ -14,6 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // Without one: a small model, written as timm would.
         None => {
             let pixels = Normalization { mean: vec![0.5], std: vec![0.5] };
+            let pixels = Preprocessor::new(pixels, None);
             let model = MatVit::new(&MatVitConfig::default(), 0, &device)?;
             save_timm(&model, &pixels, scratch.path())?;
             scratch.path().to_owned()

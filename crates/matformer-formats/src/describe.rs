@@ -4,7 +4,7 @@ use matformer_nn::{ConfigFile, Error, Result, weights::Tensors};
 use matformer_vit::{MatVitConfig, Pooling, hugging_face};
 use serde_json::Value;
 
-use crate::{NORM_EPS, Normalization, names::Names};
+use crate::{NORM_EPS, names::Names, preprocessor::timm_key};
 
 /// A checkpoint before its tensors are read.
 pub(crate) struct Described {
@@ -14,8 +14,6 @@ pub(crate) struct Described {
     pub names: Names,
     /// Whether it has a head.
     pub head: bool,
-    /// How its pixels are scaled, where its `config.json` says it.
-    pub normalization: Option<Normalization>,
     /// What it is.
     pub format: &'static str,
 }
@@ -71,7 +69,6 @@ fn from_hugging_face(file: &ConfigFile, tensors: &Tensors<'_>) -> Result<Describ
         },
         names,
         head: classes.is_some(),
-        normalization: None,
         format,
     })
 }
@@ -136,14 +133,13 @@ fn from_timm(file: &ConfigFile, tensors: &Tensors<'_>, architecture: &str) -> Re
         },
         names,
         head: classes.is_some(),
-        normalization: normalization(file),
         format: "a ViT of timm",
     })
 }
 
-/// Patches on a side of the images that `pretrained_cfg` names: none of images that are no squares.
+/// Patches on a side of the images that `input_size` names: none of images that are no squares.
 fn side_of_input(file: &ConfigFile, patch_size: usize) -> Option<Option<usize>> {
-    let size = file.get("pretrained_cfg")?.get("input_size")?.as_array()?;
+    let size = timm_key(file, "input_size")?.as_array()?;
     let [_, height, width] = &size[..] else { return None };
     let pixels = height.as_u64().filter(|_| height == width);
     Some(pixels.map(|pixels| pixels as usize / patch_size.max(1)))
@@ -171,19 +167,8 @@ fn heads_of_timm(file: &ConfigFile, typed: Option<&Value>, architecture: &str) -
     }
 }
 
-fn normalization(file: &ConfigFile) -> Option<Normalization> {
-    let preset = file.get("pretrained_cfg")?;
-    let numbers = |key: &str| -> Option<Vec<f64>> {
-        preset.get(key)?.as_array()?.iter().map(Value::as_f64).collect()
-    };
-    Some(Normalization { mean: numbers("mean")?, std: numbers("std")? })
-}
-
 fn label_names(file: &ConfigFile) -> Option<Vec<String>> {
-    let list = file
-        .get("label_names")
-        .or_else(|| file.get("pretrained_cfg")?.get("label_names"))?
-        .as_array()?;
+    let list = timm_key(file, "label_names")?.as_array()?;
     list.iter().map(|name| Some(name.as_str()?.to_owned())).collect()
 }
 

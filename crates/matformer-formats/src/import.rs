@@ -12,7 +12,7 @@ use matformer_nn::{
 use matformer_vit::{MatVit, MatVitConfig};
 
 use crate::{
-    Normalization,
+    Preprocessor,
     describe::{Described, describe},
     names::Names,
 };
@@ -22,8 +22,8 @@ use crate::{
 pub struct ImportedVit {
     /// The model: its widest submodel is exactly that transformer.
     pub model: MatVit,
-    /// How its pixels are scaled, where its `config.json` says it.
-    pub normalization: Option<Normalization>,
+    /// What its image processor does, where the folder says it.
+    pub preprocessor: Option<Preprocessor>,
     /// Tensors that have no part in what the model computes, by name.
     pub left_out: Vec<String>,
     /// Whether it has no head: the model got one of zeros, of one class.
@@ -90,6 +90,13 @@ pub fn import_vit(
     let model = params::fill(model, |path, shape| {
         read(&described, &mut tensors, &names[path], path, shape)
     })?;
+    let MatVitConfig { image_size, channels, .. } = config;
+    let preprocessor = match Preprocessor::read(dir, image_size, channels)? {
+        None if file.text("model_type").is_none() => {
+            Preprocessor::of_timm(&file, image_size, channels)?
+        }
+        found => found,
+    };
     let left_out: Vec<String> = tensors.unread().map(str::to_owned).collect();
     let n = tensors.len() - left_out.len();
     tensors.check_only(
@@ -98,7 +105,7 @@ pub fn import_vit(
     )?;
     Ok(ImportedVit {
         model,
-        normalization: described.normalization,
+        preprocessor,
         left_out,
         headless: !described.head,
         format: described.format,

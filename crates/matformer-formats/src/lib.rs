@@ -3,10 +3,12 @@
 mod describe;
 mod import;
 mod names;
+mod preprocessor;
 mod timm;
 
 pub use import::{ImportedVit, import_vit};
 pub use matformer_nn::{Error, Result};
+pub use preprocessor::{PREPROCESSOR_FILE, Preprocessor};
 pub use timm::{NORM_EPS, save_timm};
 
 /// How the numbers of a pixel become a model's input: `(value − mean) / std`, per channel, of values

@@ -11,7 +11,7 @@ use matformer_nn::{
 use matformer_vit::{MatVit, MatVitConfig, Pooling};
 use serde_json::{Value, json};
 
-use crate::{Normalization, names::Names};
+use crate::{Preprocessor, names::Names};
 
 /// What timm adds to the variance in the norms of a vision transformer.
 pub const NORM_EPS: f64 = 1e-6;
@@ -24,7 +24,7 @@ pub const NORM_EPS: f64 = 1e-6;
 ///
 /// # Errors
 /// When layers differ in width, or a file cannot be written.
-pub fn save_timm(model: &MatVit, normalization: &Normalization, dir: &Path) -> Result<()> {
+pub fn save_timm(model: &MatVit, preprocessor: &Preprocessor, dir: &Path) -> Result<()> {
     let config = model.config();
     if model.space().largest().uniform_width().is_none() || config.layer_d_ff.is_some() {
         return Err(Error::Config {
@@ -38,7 +38,7 @@ pub fn save_timm(model: &MatVit, normalization: &Normalization, dir: &Path) -> R
         Pooling::Mean => "fc_norm",
     };
     fs::create_dir_all(dir)?;
-    let text = format!("{:#}\n", description(config, normalization));
+    let text = format!("{:#}\n", description(config, preprocessor));
     fs::write_atomic(dir.join(CONFIG), text.as_bytes())?;
     let tensors = weights::stored(model, |path| model.tensor_name(path));
     let tensors = renamed(tensors, &Names::Timm { norm });
@@ -69,7 +69,7 @@ fn renamed(tensors: Vec<StoredTensor>, names: &Names) -> Vec<StoredTensor> {
 }
 
 /// timm's `config.json`: an architecture that it knows, with every size as an argument.
-fn description(c: &MatVitConfig, normalization: &Normalization) -> Value {
+fn description(c: &MatVitConfig, preprocessor: &Preprocessor) -> Value {
     let architecture = match (c.distillation_token, c.d_model) {
         (true, _) => "deit_base_distilled_patch16_224",
         (false, 192) => "vit_tiny_patch16_224",
@@ -103,11 +103,11 @@ fn description(c: &MatVitConfig, normalization: &Normalization) -> Value {
             "custom_load": false,
             "input_size": [c.channels, c.image_size, c.image_size],
             "fixed_input_size": true,
-            "interpolation": "bicubic",
-            "crop_pct": 1.0,
+            "interpolation": "bilinear",
+            "crop_pct": preprocessor.crop_pct(c.image_size),
             "crop_mode": "center",
-            "mean": normalization.mean,
-            "std": normalization.std,
+            "mean": preprocessor.normalization.mean,
+            "std": preprocessor.normalization.std,
             "num_classes": c.classes,
             "pool_size": null,
             // Which weights timm may average over colors.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use compare::{device, floats, values, worst};
 use matformer_core::{Plan, SubmodelSpec};
-use matformer_formats::{ImportedVit, Normalization, import_vit, save_timm};
+use matformer_formats::{ImportedVit, Normalization, Preprocessor, import_vit, save_timm};
 use matformer_nn::{Elastic, State, folder, params, walk};
 use matformer_vit::{MatVit, MatVitConfig, Pooling, costs};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -99,9 +99,22 @@ a ViT of timm: 8x8x3, classes 1, heads 2, ClassToken, no head, left out []
 a DeiT of transformers: 8x8x3, classes 3, heads 2, ClassToken and distillation token, left out []
 a DINOv2 of transformers: 8x8x3, classes 1, heads 2, ClassToken, no head, left out [\"embeddings.mask_token\"]";
     assert_eq!(found, expected);
-    let pixels = import("timm_deit").normalization.unwrap();
-    assert_eq!(pixels.mean, [0.485, 0.456, 0.406]);
-    assert_eq!(import("transformers_deit").normalization, None);
+    let pixels = import("timm_deit").preprocessor.unwrap();
+    assert_eq!(pixels.normalization.mean, [0.485, 0.456, 0.406]);
+    // 90 % of 8 pixels; and it resizes bicubically.
+    assert_eq!((pixels.short_side, pixels.differs.len()), (Some(8), 1));
+    assert_eq!(import("transformers_deit").preprocessor, None);
+    // As older versions of timm wrote it: all keys at the top, no arguments.
+    let flat = changed("timm_deit", |config| {
+        let preset = config["pretrained_cfg"].take();
+        let heads = json!({ "num_heads": config["model_args"]["num_heads"] });
+        let top = config.as_object_mut().unwrap();
+        top.extend(preset.as_object().unwrap().clone());
+        top["model_args"] = heads;
+        top.remove("pretrained_cfg");
+    });
+    let flat = import_vit(flat.path(), None, &device()).unwrap();
+    assert_eq!(flat.preprocessor, Some(pixels));
     // Sizes that no architecture's name says are arguments, and the other way round.
     let folder = changed("timm_vit", |config| {
         config["model_args"]["num_heads"] = Value::Null;
@@ -144,12 +157,13 @@ fn what_is_written_for_timm_is_read_back_to_the_bit() {
     for config in [small, distilled, mean] {
         let model = MatVit::new(&config, 1, &device).unwrap();
         let pixels = Normalization { mean: vec![0.1, 0.2], std: vec![0.3, 0.4] };
+        let pixels = Preprocessor::new(pixels, Some(9));
         let dir = tempfile::tempdir().unwrap();
         save_timm(&model, &pixels, dir.path()).unwrap();
         let found = import_vit(dir.path(), Some(&[8, 40]), &device).unwrap();
         assert_eq!(parameters(&found.model), parameters(&model));
         assert_eq!(found.model.config(), &config);
-        assert_eq!(found.normalization, Some(pixels));
+        assert_eq!(found.preprocessor, Some(pixels));
         assert!(found.left_out.is_empty() && !found.headless);
     }
 }
@@ -160,7 +174,7 @@ fn layers_of_different_widths_have_no_place_in_timm() {
     let config =
         MatVitConfig { n_layers: 2, layer_d_ff: Some(vec![48, 384]), ..Default::default() };
     let model = MatVit::new(&config, 1, &device).unwrap();
-    let pixels = Normalization { mean: vec![0.5], std: vec![0.5] };
+    let pixels = Preprocessor::new(Normalization { mean: vec![0.5], std: vec![0.5] }, None);
     let dir = tempfile::tempdir().unwrap();
     let message = save_timm(&model, &pixels, dir.path()).unwrap_err().to_string();
     assert!(message.contains("expected one width for all layers"), "{message}");

@@ -33,6 +33,11 @@ impl ConfigFile {
         }
     }
 
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What a key holds; `None` also for `null`.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.raw(key).filter(|value| !value.is_null())

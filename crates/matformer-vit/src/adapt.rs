@@ -5,13 +5,13 @@ use matformer_nn::{Error as NnError, converted};
 
 use crate::{MatVit, MatVitConfig, Result};
 
-/// The same weights in a model of another configuration. If its classes differ in number or name,
-/// its head starts at zero; if its images have another size, its positions are interpolated.
-/// Granularities may differ too.
+/// The same weights in a model of another configuration. `classes` has the place of each of its classes
+/// among the model's; without it, its head starts at zero. If its images have another size, its positions
+/// are interpolated. Granularities may differ too.
 ///
 /// # Errors
 /// [`matformer_nn::Error::Config`] names the first key that other weights would be needed for.
-pub fn adapted(model: &MatVit, config: &MatVitConfig) -> Result<MatVit> {
+pub fn adapted(model: &MatVit, config: &MatVitConfig, classes: Option<&[usize]>) -> Result<MatVit> {
     let from = model.config();
     let comparable = MatVitConfig {
         classes: from.classes,
@@ -19,12 +19,17 @@ pub fn adapted(model: &MatVit, config: &MatVitConfig) -> Result<MatVit> {
         class_names: None,
         ..config.clone()
     };
-    let known = from.class_names.is_none() || from.class_names == config.class_names;
-    let new_head = from.classes != config.classes || !known;
     let extra = from.extra_tokens();
     Ok(converted(model, config, &comparable, |path, shape, data| {
-        if new_head && path.contains("head.") {
-            return Ok(TensorData::zeros::<f32, _>(shape.to_vec()));
+        if path.contains("head.") {
+            let Some(classes) = classes else {
+                return Ok(TensorData::zeros::<f32, _>(shape.to_vec()));
+            };
+            let old: Vec<f32> =
+                data.convert::<f32>().try_into_vec().map_err(|e| NnError::read(path, e))?;
+            let rows: Vec<&[f32]> = old.chunks(old.len() / from.classes).collect();
+            let new: Vec<f32> = classes.iter().flat_map(|class| rows[*class]).copied().collect();
+            return Ok(TensorData::new(new, shape.to_vec()));
         }
         if path != "positions" || data.shape().as_slice() == shape {
             return Ok(data);

@@ -93,7 +93,8 @@ fn drop_path_loses_the_same_images_in_every_submodel() {
         assert!((0..rows).filter(|i| same(*i)).count() < rows / 2, "{submodel}");
     }
     let none = MatVitConfig { drop_path: 0.0, ..config };
-    let model = adapted(&model, &none).unwrap();
+    let all: Vec<usize> = (0..none.classes).collect();
+    let model = adapted(&model, &none, Some(&all)).unwrap();
     let walked = walk(&model, &images, &Plan::one(&submodels[0]), &mut noise(1)).unwrap();
     let plan = Plan::one(&submodels[0]);
     let plain = logits(&model, &plan, rows, &pixels(rows * none.pixels(), 4)).remove(0);
@@ -107,19 +108,26 @@ fn a_model_is_adapted_to_other_classes_and_sizes() {
         let batch = pixels(2 * config.pixels(), 6);
         let plan = Plan::one(&model.space().largest());
         let before = logits(&model, &plan, 2, &batch);
-        let same = adapted(&model, &config).unwrap();
+        let all: Vec<usize> = (0..config.classes).collect();
+        let same = adapted(&model, &config, Some(&all)).unwrap();
         assert_eq!(logits(&same, &plan, 2, &batch), before);
+        // Some of its classes, in another order.
+        let two = MatVitConfig { classes: 2, class_names: None, ..config.clone() };
+        let some = logits(&adapted(&model, &two, Some(&[2, 0])).unwrap(), &plan, 2, &batch);
+        let expected: Vec<f32> =
+            before[0].chunks(config.classes).flat_map(|row| [row[2], row[0]]).collect();
+        assert!(worst(&some[0], &expected) < 1e-6);
         let names = |names: [&str; 2]| Some(names.map(str::to_owned).to_vec());
         let two = MatVitConfig { classes: 2, class_names: names(["cat", "dog"]), ..config.clone() };
-        let new_head = adapted(&model, &two).unwrap();
+        let new_head = adapted(&model, &two, None).unwrap();
         assert_eq!(logits(&new_head, &plan, 2, &batch), [[0.0; 4]]);
         // Twice the size: four times the patches, the same weights.
         let large = MatVitConfig { image_size: 12, ..config.clone() };
-        let larger = adapted(&model, &large).unwrap();
+        let larger = adapted(&model, &large, Some(&all)).unwrap();
         let found = logits(&larger, &plan, 1, &pixels(large.pixels(), 7));
         assert!(found[0].iter().all(|value| value.is_finite()));
         let wider = MatVitConfig { d_model: 24, ..config };
-        let message = adapted(&model, &wider).unwrap_err().to_string();
+        let message = adapted(&model, &wider, None).unwrap_err().to_string();
         assert_eq!(message, "`d_model` is 24; expected 12, as in the weights");
     }
 }

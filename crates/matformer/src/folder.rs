@@ -18,9 +18,11 @@ use matformer::{
         fetch::{Record, Sources},
     },
     eval::latency::{Latency, LayerTimes},
+    formats::Preprocessor,
     nn::{Elastic, Folder, folder},
-    run_file::{self, Lm, RunFile},
+    run_file::{self, Lm, RunFile, Vit},
     timing,
+    vit::MatVitConfig,
 };
 
 use crate::{
@@ -210,50 +212,19 @@ impl ModelFolder<Lm> {
     }
 }
 
-/// The file that says how pixels become a model's numbers.
-pub fn preprocessor(size: usize, mean: &[f64], std: &[f64]) -> (String, Vec<u8>) {
-    let config = serde_json::json!({
-        "image_processor_type": "ViTImageProcessor",
-        "do_resize": true,
-        "size": { "height": size, "width": size },
-        "resample": 3,
-        "do_rescale": true,
-        "rescale_factor": 1.0 / 255.0,
-        "do_normalize": true,
-        "image_mean": mean,
-        "image_std": std,
-    });
-    (PREPROCESSOR_FILE.to_owned(), format!("{config:#}\n").into_bytes())
+/// How the pixels of a model are normalised; nothing else is varied.
+pub fn normalization(preprocessor: Option<Preprocessor>) -> AugmentConfig {
+    let scale = preprocessor.map(|preprocessor| preprocessor.normalization);
+    let (mean, std) = scale.map(|scale| (scale.mean, scale.std)).unzip();
+    AugmentConfig { mean, std, ..AugmentConfig::default() }
 }
 
-/// How pixels become the numbers of the model in `dir`, as the folder says; nothing else is varied.
-pub fn normalization(dir: &Path) -> Result<AugmentConfig> {
-    let path = dir.join(PREPROCESSOR_FILE);
-    if !path.exists() {
-        return Ok(AugmentConfig::default());
+impl ModelFolder<Vit> {
+    /// How images become the model's input, as the folder says.
+    pub fn preprocessor(&self) -> Result<Option<Preprocessor>> {
+        let MatVitConfig { image_size, channels, .. } = *self.model.config();
+        Preprocessor::read(&self.dir, image_size, channels).bad_input()
     }
-    let malformed = |found: String| matformer::nn::Error::File {
-        path: path.clone(),
-        found,
-        expected: "lists `image_mean` and `image_std`, a number per channel".to_owned(),
-    };
-    let text = fs::read_to_string(&path).bad_input()?;
-    let value: serde_json::Value =
-        serde_json::from_str(&text).map_err(|e| malformed(e.to_string())).bad_input()?;
-    let numbers = |key: &str| -> Result<Option<Vec<f64>>> {
-        let numbers = value.get(key).and_then(|list| {
-            list.as_array()?.iter().map(serde_json::Value::as_f64).collect::<Option<Vec<_>>>()
-        });
-        match numbers {
-            Some(numbers) => Ok(Some(numbers)),
-            None => Err(malformed(format!("`{key}` is none"))).bad_input(),
-        }
-    };
-    Ok(AugmentConfig {
-        mean: numbers("image_mean")?,
-        std: numbers("image_std")?,
-        ..Default::default()
-    })
 }
 
 /// What `ms` of a budget mean for the model in `dir`, if it was measured on this machine and device; else why
@@ -327,9 +298,6 @@ pub fn progress_bar(message: &'static str) -> ProgressBar {
     bar
 }
 
-/// How a program prepares images for a model of ours, in Hugging Face's terms.
-pub const PREPROCESSOR_FILE: &str = "preprocessor_config.json";
-
 /// Prepares a corpus in `folder`, or finds it prepared there or in the cache, with a progress bar on
 /// a terminal. The cache stays as it is where it is not `folder`.
 pub fn prepare_into(config: &DataConfig, folder: &Path) -> Result<Prepared> {
@@ -340,14 +308,15 @@ pub fn prepare_into(config: &DataConfig, folder: &Path) -> Result<Prepared> {
     Ok(prepared)
 }
 
-/// The same of images.
+/// The same of images; `kept` is what their short side becomes, where a model says it.
 pub fn prepare_images(
     config: &ImageConfig,
     shape: ImageShape,
+    kept: Option<usize>,
     folder: &Path,
 ) -> Result<PreparedImages> {
     let prepared = with_progress(|report| {
-        matformer::data::prepare_images(config, shape, &data_cache(), folder, report)
+        matformer::data::prepare_images(config, shape, kept, &data_cache(), folder, report)
     })?;
     tracing::info!("data {} in {}", prepared.data_hash().short(), prepared.dir().display());
     Ok(prepared)

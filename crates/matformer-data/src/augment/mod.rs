@@ -12,7 +12,7 @@ mod mix;
 mod ops;
 mod planes;
 mod rect;
-mod resample;
+pub(crate) mod resample;
 #[cfg(test)]
 mod tests;
 

@@ -1,22 +1,26 @@
 //! Resizing with the triangle filter: bilinear upwards, with as wide a filter as it takes not to
 //! alias downwards. As PIL's `resize` with `BILINEAR`, without its rounding between the two passes.
 
+use std::ops::Range;
+
 use super::rect::Rect;
 
-/// Which pixels of one axis, with which weights, make each pixel of a resized one.
-struct Axis {
+/// Which pixels of one axis, with which weights, make each pixel of a part of a resized one.
+pub(crate) struct Axis {
     firsts: Vec<usize>,
-    weights: Vec<f32>, // [to, taps]
+    weights: Vec<f32>, // [part, taps]
     taps: usize,
 }
 
 impl Axis {
-    fn new(from: usize, to: usize) -> Self {
+    /// The pixels `part` of an axis of `from` pixels that is resized to `to` pixels.
+    pub(crate) fn new(from: usize, to: usize, part: Range<usize>) -> Self {
         let scale = from as f64 / to as f64;
         let reach = scale.max(1.0);
         let taps = (2 * reach.ceil() as usize).min(from);
-        let (mut firsts, mut weights) = (Vec::with_capacity(to), Vec::with_capacity(to * taps));
-        for at in 0..to {
+        let n = part.len();
+        let (mut firsts, mut weights) = (Vec::with_capacity(n), Vec::with_capacity(n * taps));
+        for at in part {
             let centre = (at as f64 + 0.5) * scale;
             let first = ((centre - reach + 0.5).max(0.0) as usize).min(from - taps);
             let weight = |tap| (1.0 - ((first + tap) as f64 + 0.5 - centre).abs() / reach).max(0.0);
@@ -27,9 +31,52 @@ impl Axis {
         Self { firsts, weights, taps }
     }
 
+    /// All pixels of a resized axis.
+    fn whole(from: usize, to: usize) -> Self {
+        Self::new(from, to, 0..to)
+    }
+
+    fn len(&self) -> usize {
+        self.firsts.len()
+    }
+
+    /// The pixels that are read.
+    fn read(&self) -> Range<usize> {
+        let first = self.firsts.first().copied().unwrap_or_default();
+        first..self.firsts.last().map_or(first, |last| last + self.taps)
+    }
+
     /// The first pixel and the weights from there on, for each pixel of the resized axis.
     fn pixels(&self) -> impl Iterator<Item = (usize, &[f32])> {
         self.firsts.iter().copied().zip(self.weights.chunks_exact(self.taps))
+    }
+}
+
+/// Resizes a plane and appends it to `out`. `row` gives a row of the source, whose pixels are `step`
+/// bytes apart. Only the rows that are needed are read.
+pub(crate) fn plane<'a>(
+    row: impl Fn(usize) -> &'a [u8],
+    step: usize,
+    columns: &Axis,
+    rows: &Axis,
+    out: &mut Vec<u8>,
+) {
+    let (to, read) = (columns.len(), rows.read());
+    let mut narrow = vec![0.0; read.len() * to]; // [rows that are read, to]
+    for (y, target) in read.clone().zip(narrow.chunks_exact_mut(to)) {
+        let source = row(y);
+        for (value, (first, weights)) in target.iter_mut().zip(columns.pixels()) {
+            let pixels = source[first * step..].iter().step_by(step);
+            *value = pixels.zip(weights).map(|(v, w)| f32::from(*v) * w).sum();
+        }
+    }
+    let mut line = vec![0.0; to];
+    for (first, weights) in rows.pixels() {
+        line.fill(0.0);
+        for (source, weight) in narrow.chunks_exact(to).skip(first - read.start).zip(weights) {
+            line.iter_mut().zip(source).for_each(|(sum, value)| *sum += value * weight);
+        }
+        out.extend(line.iter().map(|value: &f32| (value + 0.5) as u8));
     }
 }
 
@@ -38,26 +85,11 @@ impl Axis {
 /// # Shapes
 /// `pixels` [channels, from, from], result [channels, to, to].
 pub(super) fn resize(pixels: &[u8], from: usize, rect: Rect, to: usize) -> Vec<u8> {
-    let (columns, rows) = (Axis::new(rect.width, to), Axis::new(rect.height, to));
+    let (columns, rows) = (Axis::whole(rect.width, to), Axis::whole(rect.height, to));
     let mut resized = Vec::with_capacity(pixels.len() / (from * from) * to * to);
-    let mut narrow = vec![0.0; rect.height * to]; // [rect.height, to]
-    let mut line = vec![0.0; to];
-    for plane in pixels.chunks_exact(from * from) {
-        let lines = plane.chunks_exact(from).skip(rect.top);
-        for (source, target) in lines.zip(narrow.chunks_exact_mut(to)) {
-            let source = &source[rect.left..][..rect.width];
-            for (value, (first, weights)) in target.iter_mut().zip(columns.pixels()) {
-                let products = source[first..].iter().zip(weights).map(|(v, w)| f32::from(*v) * w);
-                *value = products.sum();
-            }
-        }
-        for (first, weights) in rows.pixels() {
-            line.fill(0.0);
-            for (source, weight) in narrow.chunks_exact(to).skip(first).zip(weights) {
-                line.iter_mut().zip(source).for_each(|(sum, value)| *sum += value * weight);
-            }
-            resized.extend(line.iter().map(|value: &f32| (value + 0.5) as u8));
-        }
+    for source in pixels.chunks_exact(from * from) {
+        let row = |y| &source[(rect.top + y) * from + rect.left..][..rect.width];
+        plane(row, 1, &columns, &rows, &mut resized);
     }
     resized
 }

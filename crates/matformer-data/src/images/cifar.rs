@@ -48,14 +48,7 @@ fn ten(listing: &Listing, folder: &Path) -> Result<Found> {
     let names: Vec<&str> = batches.iter().map(String::as_str).collect();
     let train = set.split(&names)?;
     let held_out = set.split_if_there("test_batch.bin")?;
-    Ok(Found {
-        layout: ImageLayout::Cifar10,
-        classes,
-        train,
-        held_out,
-        ignored: 0,
-        folders: Vec::new(),
-    })
+    Ok(Found::packed(ImageLayout::Cifar10, classes, train, held_out))
 }
 
 fn hundred(listing: &Listing, folder: &Path) -> Result<Found> {
@@ -63,14 +56,7 @@ fn hundred(listing: &Listing, folder: &Path) -> Result<Found> {
     let set = Set { listing, folder, label: 2, classes: classes.len() };
     let train = set.split(&["train.bin"])?;
     let held_out = set.split_if_there("test.bin")?;
-    Ok(Found {
-        layout: ImageLayout::Cifar100,
-        classes,
-        train,
-        held_out,
-        ignored: 0,
-        folders: Vec::new(),
-    })
+    Ok(Found::packed(ImageLayout::Cifar100, classes, train, held_out))
 }
 
 /// A folder of CIFAR files.
@@ -169,9 +155,9 @@ mod tests {
             assert_eq!(planes, [10, 20, 30].map(|colour| [colour + number; 1024]));
         }
         assert_eq!(prepared.held_out().unwrap().label(0), 1);
-        // The luma of (10, 20, 30) is 18.6.
+        // The luma of (10, 20, 30) is 18.15.
         let grey = place.prepare(32, 1).unwrap().train().unwrap();
-        assert!(grey.pixels(0) == [19; 1024]);
+        assert!(grey.pixels(0) == [18; 1024]);
         std::fs::remove_file(place.path("cifar/batches.meta.txt")).unwrap();
         assert_eq!(place.prepare(32, 3).unwrap().summary.classes[3], "3");
     }

@@ -20,8 +20,10 @@ pub struct ImageConfig {
     /// The share of each class that is held out, by a hash of the image's name, where the data has
     /// no held-out images of its own. Default 0.1.
     pub held_out: f64,
-    /// Whether a single image that cannot be decoded is an error. Default false: up to 1 % of the
-    /// images are skipped and counted.
+    /// The share of the images that may be impossible to decode; they are named, skipped and counted.
+    /// Default 0.01.
+    pub max_bad_images: f64,
+    /// Whether a single image that cannot be decoded is an error. Default false.
     pub strict: bool,
     /// How training images are varied. Default: not at all.
     pub augment: AugmentConfig,
@@ -33,6 +35,7 @@ impl Default for ImageConfig {
             path: None,
             also: Vec::new(),
             held_out: 0.1,
+            max_bad_images: 0.01,
             strict: false,
             augment: AugmentConfig::default(),
         }
@@ -53,7 +56,19 @@ impl ImageConfig {
                 expected: "a fraction between 0 and 1, both excluded",
             });
         }
+        if !(0.0..=1.0).contains(&self.max_bad_images) {
+            return Err(Error::Config {
+                key: "max_bad_images",
+                found: self.max_bad_images.to_string(),
+                expected: "a share from 0 to 1",
+            });
+        }
         Ok(())
+    }
+
+    /// The share of the images that may be bad, if any may.
+    pub(super) fn allowed(&self) -> Option<f64> {
+        (!self.strict).then_some(self.max_bad_images)
     }
 
     /// Where the images are: at least one place.
@@ -110,5 +125,9 @@ mod tests {
             let message = message(&format!("path = \"a\"\nheld_out = {share}"));
             assert!(message.starts_with("`data.held_out` is "), "{message}");
         }
+        assert_eq!(
+            message("path = \"a\"\nmax_bad_images = 1.5"),
+            "`data.max_bad_images` is 1.5, expected: a share from 0 to 1"
+        );
     }
 }

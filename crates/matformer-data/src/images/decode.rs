@@ -5,14 +5,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use image::imageops::FilterType;
 use image::metadata::Orientation;
 use image::{
     DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader, ImageResult,
-    Limits, RgbImage,
+    Limits, Luma, RgbImage,
 };
 
-use super::{ImageShape, MAX_IMAGE_PIXELS};
+use super::{ImageShape, MAX_IMAGE_PIXELS, jpeg};
+use crate::augment::resample::{self, Axis};
 
 /// The largest file that is read: more than any image of [`MAX_IMAGE_PIXELS`] needs.
 const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -23,11 +23,43 @@ const MAX_DECODED_BYTES: u64 = 8 * MAX_IMAGE_PIXELS;
 const ALONE_PIXELS: u64 = 16_000_000;
 const ALONE_BYTES: u64 = 32 << 20;
 
-/// Makes squares of images.
+/// Makes squares of images, exactly as the stock image processors of transformers and timm do:
+/// transparent images are laid over white, the short side is resized, the middle is cut out.
 #[derive(Debug)]
 pub(super) struct Decoder {
-    shape: ImageShape,
+    kept: ImageShape,
+    /// The size that models see, in the middle of what is kept.
+    seen: usize,
     alone: Mutex<()>,
+}
+
+/// An image as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Decoded {
+    /// [channels, size, size].
+    pub pixels: Vec<u8>,
+    /// The size that it had.
+    pub from: Dimensions,
+    /// Whether its file lacks an end that no pixel needs.
+    pub unended: bool,
+}
+
+/// Width and height of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Dimensions {
+    pub width: usize,
+    pub height: usize,
+}
+
+impl Dimensions {
+    /// Whether these are the sizes of a square of `size` pixels.
+    pub(super) fn is_square_of(self, size: usize) -> bool {
+        self.width == size && self.height == size
+    }
+
+    fn of(image: &DynamicImage) -> Self {
+        Self { width: image.width() as usize, height: image.height() as usize }
+    }
 }
 
 /// Uncompressed pixels: all of the first channel, row by row, then all of the second.
@@ -49,20 +81,21 @@ impl Raster {
 }
 
 impl Decoder {
-    pub(super) fn new(shape: ImageShape) -> Self {
-        Self { shape, alone: Mutex::new(()) }
+    /// Images become squares of the shape `kept`, of which models see the middle `seen` pixels.
+    pub(super) fn new(kept: ImageShape, seen: usize) -> Self {
+        Self { kept, seen, alone: Mutex::new(()) }
     }
 
     /// What images become.
     pub(super) fn shape(&self) -> ImageShape {
-        self.shape
+        self.kept
     }
 
-    /// The pixels of the image in a file: [channels, size, size].
+    /// The image in a file.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn file(&self, path: &Path) -> Result<Vec<u8>, String> {
+    pub(super) fn file(&self, path: &Path) -> Result<Decoded, String> {
         let reason = |error: std::io::Error| error.to_string();
         let file = std::fs::File::open(path).map_err(reason)?;
         let length = file.metadata().map_err(reason)?.len();
@@ -81,88 +114,99 @@ impl Decoder {
         self.alone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn decode(&self, bytes: &[u8], alone: Option<MutexGuard<'_, ()>>) -> Result<Vec<u8>, String> {
-        let (format, mut decoder) = open(bytes)?;
+    fn decode(&self, bytes: &[u8], alone: Option<MutexGuard<'_, ()>>) -> Result<Decoded, String> {
+        let (format, decoder) = open(bytes)?;
         let (width, height) = decoder.dimensions();
         let pixels = u64::from(width) * u64::from(height);
         if !(1..=MAX_IMAGE_PIXELS).contains(&pixels) {
             return Err(too_large(width, height));
         }
-        if format == ImageFormat::Jpeg && !is_whole_jpeg(bytes) {
-            // The decoder would make up the rest of it.
-            return Err("it ends before its last line".into());
-        }
         let _alone = alone.or_else(|| (pixels > ALONE_PIXELS).then(|| self.alone()));
-        let turned = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-        let image = DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())?;
-        let mut square = self.square(&image);
-        square.apply_orientation(turned);
-        Ok(self.planes(square))
+        let unended = format == ImageFormat::Jpeg && !jpeg::has_end(bytes);
+        let image = if unended {
+            drop(decoder);
+            jpeg::without_end(bytes, |bytes| upright(open(bytes)?.1))?
+        } else {
+            upright(decoder)?
+        };
+        let from = Dimensions::of(&image);
+        Ok(Decoded { pixels: self.square(image), from, unended })
     }
 
-    /// The pixels of an image that is not compressed.
+    /// An image that is not compressed.
     ///
     /// # Errors
     /// Too few bytes.
-    pub(super) fn raster(&self, bytes: &[u8], raster: Raster) -> Result<Vec<u8>, String> {
+    pub(super) fn raster(&self, bytes: &[u8], raster: Raster) -> Result<Decoded, String> {
         let Raster { channels, rows, columns } = raster;
-        let ImageShape { size, .. } = self.shape;
-        if (channels, rows, columns) == (self.shape.channels, size, size) {
-            return Ok(bytes.to_vec());
+        let from = Dimensions { width: columns, height: rows };
+        if channels == self.kept.channels && from.is_square_of(self.kept.size) {
+            return Ok(Decoded { pixels: bytes.to_vec(), from, unended: false });
         }
-        let image: Option<DynamicImage> = match channels {
-            1 => GrayImage::from_raw(columns as u32, rows as u32, bytes.to_vec()).map(Into::into),
-            _ => {
-                let plane = |channel: usize| bytes.iter().skip(channel * rows * columns);
-                let colours = plane(0).zip(plane(1)).zip(plane(2));
-                let interleaved = colours.flat_map(|((r, g), b)| [*r, *g, *b]).collect();
-                RgbImage::from_raw(columns as u32, rows as u32, interleaved).map(Into::into)
-            }
+        let image: Option<DynamicImage> = if channels == 1 {
+            GrayImage::from_raw(columns as u32, rows as u32, bytes.to_vec()).map(Into::into)
+        } else {
+            let plane = |channel: usize| bytes.iter().skip(channel * rows * columns);
+            let colours = plane(0).zip(plane(1)).zip(plane(2));
+            let interleaved = colours.flat_map(|((r, g), b)| [*r, *g, *b]).collect();
+            RgbImage::from_raw(columns as u32, rows as u32, interleaved).map(Into::into)
         };
         let image =
             image.ok_or_else(|| format!("{} bytes, expected: {}", bytes.len(), raster.bytes()))?;
-        Ok(self.planes(self.square(&image)))
+        Ok(Decoded { pixels: self.square(image), from, unended: false })
     }
 
-    /// The square in the middle of an image, at the size that is kept; grey if only that is kept, or
-    /// if the image is.
-    ///
-    /// The short side becomes the size and what the long side has more is cut off. It is cut off
-    /// first: of an image of one pixel by a million, the other order would make a large one. Pixels
-    /// between others are interpolated linearly, over more of them where the image shrinks.
-    fn square(&self, image: &DynamicImage) -> DynamicImage {
-        let (width, height) = (image.width(), image.height());
+    /// The pixels that are kept of an image, a channel after the other: what is in the middle once the
+    /// short side was resized. Only the pixels that are kept are computed: of an image of one pixel by
+    /// a million, the whole would be a large one.
+    fn square(&self, image: DynamicImage) -> Vec<u8> {
+        let image = if image.color().has_alpha() { over_white(&image) } else { image };
+        let Dimensions { width, height } = Dimensions::of(&image);
         let side = width.min(height);
-        let cut = image.crop_imm((width - side) / 2, (height - side) / 2, side, side);
-        let opaque = if cut.has_alpha() { over_white(&cut) } else { cut };
-        let flat = match self.shape.channels == 3 && opaque.color().has_color() {
-            true => DynamicImage::ImageRgb8(opaque.to_rgb8()),
-            // Grey that becomes colour is repeated last.
-            false => DynamicImage::ImageLuma8(opaque.to_luma8()),
+        let axis = |from: usize| {
+            let to = (self.kept.size as u64 * from as u64 / side as u64) as usize;
+            // What is seen lies as far from both ends as the whole numbers allow, and what is kept
+            // around that. One more pixel goes behind, as in Hugging Face's `center_crop`.
+            let start = (to - self.seen) / 2 - (self.kept.size - self.seen) / 2;
+            Axis::new(from, to, start..start + self.kept.size)
         };
-        let size = self.shape.size as u32;
-        flat.resize_exact(size, size, FilterType::Triangle)
-    }
-
-    /// The pixels of a square, a channel after the other.
-    fn planes(&self, square: DynamicImage) -> Vec<u8> {
-        match self.shape.channels {
-            1 => square.into_luma8().into_raw(),
-            _ => {
-                let colours = square.into_rgb8();
-                let channel = |channel| colours.pixels().map(move |pixel| pixel.0[channel]);
-                (0..3).flat_map(channel).collect()
+        let (columns, rows) = (axis(width), axis(height));
+        let mut pixels = Vec::with_capacity(self.kept.bytes());
+        let mut add = |bytes: &[u8], channels: usize| {
+            for channel in 0..channels {
+                let row = |y: usize| &bytes[y * width * channels..][..width * channels][channel..];
+                resample::plane(row, channels, &columns, &rows, &mut pixels);
             }
+        };
+        let has_color = image.color().has_color();
+        match (self.kept.channels, has_color) {
+            (1, true) => add(&luma(&image.into_rgb8()), 1),
+            (_, true) => add(&image.into_rgb8(), 3),
+            (_, false) => add(&image.into_luma8(), 1),
         }
+        if self.kept.channels == 3 && !has_color {
+            pixels = pixels.repeat(3);
+        }
+        pixels
     }
 }
 
-/// Width and height of the image in a file, by its header; nothing where that cannot be read.
-pub(super) fn dimensions(path: &Path) -> Option<(u32, u32)> {
+/// The image of a decoder; a photograph that says how it was held is turned upright.
+fn upright(mut decoder: impl ImageDecoder) -> Result<DynamicImage, String> {
+    let turned = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut image = DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())?;
+    image.apply_orientation(turned);
+    Ok(image)
+}
+
+/// The size of the image in a file, by its header; nothing where that cannot be read. A photograph
+/// that is to be turned has its sides the other way round.
+pub(super) fn dimensions(path: &Path) -> Option<Dimensions> {
     let read = || {
         let mut reader = ImageReader::open(path).ok()?.with_guessed_format().ok()?;
         reader.limits(limits());
-        reader.into_dimensions().ok()
+        let (width, height) = reader.into_dimensions().ok()?;
+        Some(Dimensions { width: width as usize, height: height as usize })
     };
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_default()
 }
@@ -218,29 +262,12 @@ fn over_white(image: &DynamicImage) -> DynamicImage {
     flat.into()
 }
 
-/// Whether a JPEG has its end marker, behind its segments and scans.
-fn is_whole_jpeg(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    while let Some(&[first, second]) = bytes.get(at..at + 2) {
-        at = match (first, second) {
-            (0xff, 0xd9) => return true,
-            (0xff, 0xff) => at + 1,
-            (0xff, 0x00 | 0x01 | 0xd0..=0xd7) => at + 2,
-            (0xff, _) => match bytes.get(at + 2..at + 4) {
-                Some(&[high, low]) => at + 2 + usize::from(u16::from_be_bytes([high, low])),
-                _ => return false,
-            },
-            // What a scan is coded in.
-            _ => next_marker(bytes, at),
-        };
-    }
-    false
-}
-
-/// Where the next 0xff is.
-fn next_marker(bytes: &[u8], at: usize) -> usize {
-    let rest = bytes.get(at..).unwrap_or_default();
-    rest.iter().position(|&byte| byte == 0xff).map_or(bytes.len(), |next| at + next)
+/// The luma of ITU-R BT.601, as PIL's `convert("L")` rounds it.
+fn luma(rgb: &RgbImage) -> GrayImage {
+    GrayImage::from_fn(rgb.width(), rgb.height(), |x, y| {
+        let [r, g, b] = rgb.get_pixel(x, y).0.map(u32::from);
+        Luma([((19595 * r + 38470 * g + 7471 * b + 0x8000) >> 16) as u8])
+    })
 }
 
 #[cfg(test)]

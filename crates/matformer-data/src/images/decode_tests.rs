@@ -1,18 +1,22 @@
 //! What becomes of image files and of pixels.
 
-use image::{GrayAlphaImage, Luma, LumaA, Rgb, Rgba, RgbaImage};
+use image::{GrayAlphaImage, LumaA, Rgb, Rgba, RgbaImage};
 use proptest::prelude::*;
 
 use super::super::testing::{Place, encode, huge_png, png};
 use super::*;
+use crate::{Augment, AugmentConfig};
 
 const GREY: ImageShape = ImageShape { size: 4, channels: 1 };
 const COLOUR: ImageShape = ImageShape { size: 4, channels: 3 };
 
+/// A decoder that keeps what models see.
+fn decoder(shape: ImageShape) -> Decoder {
+    Decoder::new(shape, shape.size)
+}
+
 fn decode(bytes: &[u8], shape: ImageShape) -> Result<Vec<u8>, String> {
-    let place = Place::new();
-    place.write("image", bytes);
-    Decoder::new(shape).file(&place.path("image"))
+    decoder(shape).decode(bytes, None).map(|image| image.pixels)
 }
 
 fn decode_png(image: impl Into<DynamicImage>, shape: ImageShape) -> Vec<u8> {
@@ -38,9 +42,9 @@ fn grey_and_colour_become_each_other() {
     let grey = decode_png(slope(4, 4), GREY);
     assert_eq!(grey, slope(4, 4).into_raw());
     assert_eq!(decode_png(slope(4, 4), COLOUR), grey.repeat(3));
-    for (colour, luma) in [([255, 0, 0], 54), ([0, 255, 0], 182), ([0, 0, 255], 18)] {
-        let found = decode(&png(4, colour), GREY).unwrap();
-        assert!(found.iter().all(|grey| grey.abs_diff(luma) <= 1), "{colour:?}: {found:?}");
+    // As PIL's `convert("L")`.
+    for (colour, luma) in [([255, 0, 0], 76), ([0, 255, 0], 150), ([0, 0, 255], 29)] {
+        assert_eq!(decode(&png(4, colour), GREY).unwrap(), [luma; 16], "{colour:?}");
     }
 }
 
@@ -131,9 +135,45 @@ fn a_file_that_is_cut_is_a_bad_image() {
         }
     }
     let jpeg = turned_jpeg();
-    let error = decode(&jpeg[..jpeg.len() - 2], GREY).unwrap_err();
-    assert_eq!(error, "it ends before its last line");
     assert!(decode(&[&jpeg[..], b"more"].concat(), GREY).is_ok());
+}
+
+/// A baseline and a progressive JPEG of 40 by 27 pixels, made by PIL.
+const JPEGS: [&[u8]; 2] = [
+    include_bytes!("../../tests/fixtures/images/baseline.jpg"),
+    include_bytes!("../../tests/fixtures/images/progressive.jpg"),
+];
+
+#[test]
+fn a_jpeg_that_lacks_its_end_alone_is_an_image() {
+    let small: DynamicImage = slope(12, 12).into();
+    let small = encode(&small, ImageFormat::Jpeg);
+    for jpeg in [&small, JPEGS[0], JPEGS[1]] {
+        let whole = decoder(GREY).decode(jpeg, None).unwrap();
+        assert!(!whole.unended);
+        for missing in [1, 2] {
+            let found = decoder(GREY).decode(&jpeg[..jpeg.len() - missing], None).unwrap();
+            assert_eq!(found, Decoded { unended: true, ..whole.clone() });
+        }
+    }
+}
+
+#[test]
+fn a_jpeg_that_lacks_pixels_is_a_bad_image() {
+    for jpeg in JPEGS {
+        for length in [jpeg.len() - 8, jpeg.len() - 40, jpeg.len() * 3 / 4, jpeg.len() / 2] {
+            let error = decode(&jpeg[..length], GREY).unwrap_err();
+            assert_eq!(error, "it ends before its last pixel", "{length} of {}", jpeg.len());
+        }
+    }
+    // Whole scans of a progressive one: what is left is blurred.
+    let jpeg = JPEGS[1];
+    let scans: Vec<usize> =
+        (0..jpeg.len() - 1).filter(|at| jpeg[*at..][..2] == [0xff, 0xda]).collect();
+    assert!(scans.len() > 3);
+    for scan in &scans[1..] {
+        assert_eq!(decode(&jpeg[..*scan], GREY).unwrap_err(), "it ends before its last pixel");
+    }
 }
 
 #[test]
@@ -154,14 +194,14 @@ fn large_images_take_turns() {
     let place = Place::new();
     let image = GrayImage::from_pixel(16_001, 1000, Luma([7]));
     place.write("large.png", encode(&image.into(), ImageFormat::Png));
-    let decoder = Decoder::new(GREY);
+    let decoder = decoder(GREY);
     let held = decoder.alone();
     std::thread::scope(|scope| {
         let large = scope.spawn(|| decoder.file(&place.path("large.png")));
         std::thread::sleep(std::time::Duration::from_millis(300));
         assert!(!large.is_finished());
         drop(held);
-        assert_eq!(large.join().unwrap().unwrap(), [7; 16]);
+        assert_eq!(large.join().unwrap().unwrap().pixels, [7; 16]);
     });
 }
 
@@ -172,23 +212,67 @@ fn headers_tell_the_size() {
         [(ImageFormat::Png, "a.jpg"), (ImageFormat::Jpeg, "b"), (ImageFormat::WebP, "c.png")]
     {
         place.write(name, encode(&slope(5, 3).into(), format));
-        assert_eq!(dimensions(&place.path(name)), Some((5, 3)), "{name}");
+        let expected = Dimensions { width: 5, height: 3 };
+        assert_eq!(dimensions(&place.path(name)), Some(expected), "{name}");
     }
     place.write("d.png", "no image");
     assert_eq!(dimensions(&place.path("d.png")), None);
 }
 
+/// Images and what transformers and timm make of them, by `make_images.py`.
+#[test]
+fn pixels_are_those_of_stock_image_processors() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/images");
+    let expected = std::fs::read_to_string(folder.join("expected.json")).unwrap();
+    let expected: Vec<Expected> = serde_json::from_str(&expected).unwrap();
+    assert!(expected.len() > 20);
+    for case in &expected {
+        let decoder =
+            Decoder::new(ImageShape { size: case.kept, channels: case.channels }, case.seen);
+        let decoded = decoder.file(&folder.join(&case.name)).unwrap();
+        let augment = AugmentConfig { mean: None, std: None, ..AugmentConfig::default() };
+        let augment = Augment::new(&augment, case.kept, case.channels, case.seen).unwrap();
+        let mut pixels = vec![0.0; case.channels * case.seen * case.seen];
+        augment.eval(&decoded.pixels, &mut pixels).unwrap();
+        // From -1 to 1 back to 0 to 255.
+        let off = |expected: &String| {
+            assert_eq!(expected.len(), 2 * pixels.len());
+            let byte = |at: usize| u8::from_str_radix(&expected[2 * at..][..2], 16).unwrap();
+            let far = |(at, p): (usize, &f32)| (f32::from(byte(at)) - (p + 1.0) * 127.5).abs();
+            pixels.iter().enumerate().map(far).fold(0.0, f32::max)
+        };
+        for (program, theirs) in [("transformers", &case.transformers), ("timm", &case.timm)] {
+            if let Some(theirs) = theirs {
+                assert!(off(theirs) <= 1.01, "{program}, {}: {}", case.name, off(theirs));
+            }
+        }
+    }
+}
+
+/// What the image processors of other programs make of an image: hexadecimal bytes.
+#[derive(serde::Deserialize)]
+struct Expected {
+    name: String,
+    channels: usize,
+    /// The size of the short side after resizing.
+    kept: usize,
+    /// The size of the square in the middle.
+    seen: usize,
+    transformers: Option<String>,
+    timm: Option<String>,
+}
+
 #[test]
 fn rasters_are_resized_like_files() {
     let raster = Raster { channels: 1, rows: 6, columns: 9 };
-    let decoder = Decoder::new(COLOUR);
+    let decoder = decoder(COLOUR);
     let image = slope(9, 6);
-    let found = decoder.raster(image.as_raw(), raster).unwrap();
+    let found = decoder.raster(image.as_raw(), raster).unwrap().pixels;
     assert_eq!(found, decode_png(image, COLOUR));
     assert_eq!(decoder.raster(&[0; 3], raster).unwrap_err(), "3 bytes, expected: 54");
     let whole: Vec<u8> = (0..48).collect();
     let same = Raster { channels: 3, rows: 4, columns: 4 };
-    assert_eq!(decoder.raster(&whole, same).unwrap(), whole);
+    assert_eq!(decoder.raster(&whole, same).unwrap().pixels, whole);
 }
 
 proptest! {
@@ -205,8 +289,8 @@ proptest! {
             let at = at.index(bytes.len());
             bytes[at] = byte;
         }
-        if let Ok(pixels) = Decoder::new(COLOUR).decode(&bytes, None) {
-            prop_assert_eq!(pixels.len(), COLOUR.bytes());
+        if let Ok(image) = decoder(COLOUR).decode(&bytes, None) {
+            prop_assert_eq!(image.pixels.len(), COLOUR.bytes());
         }
     }
 
@@ -214,7 +298,7 @@ proptest! {
     fn any_size_becomes_the_square(width in 1_u32..40, height in 1_u32..40) {
         let raster = Raster { channels: 1, rows: height as usize, columns: width as usize };
         let bytes = slope(width, height).into_raw();
-        let found = Decoder::new(COLOUR).raster(&bytes, raster).unwrap();
+        let found = decoder(COLOUR).raster(&bytes, raster).unwrap().pixels;
         prop_assert_eq!(found.len(), COLOUR.bytes());
         let (low, high) = (bytes.iter().min().unwrap(), bytes.iter().max().unwrap());
         prop_assert!(found.iter().all(|grey| (low..=high).contains(&grey)));

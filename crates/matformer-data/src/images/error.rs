@@ -72,6 +72,17 @@ pub enum ImageError {
         /// The class.
         class: String,
     },
+    /// Held-out images without training images.
+    #[error(
+        "`{}` has held-out images in `{}`, expected: training images in a folder `train` beside it",
+        path.display(), folder.display()
+    )]
+    NoTrain {
+        /// The folder of the data.
+        path: PathBuf,
+        /// The folder of the held-out images.
+        folder: PathBuf,
+    },
     /// A set lacks a file.
     #[error("`{}` has no `{name}`", folder.display())]
     Missing {
@@ -188,12 +199,18 @@ pub enum ImageError {
         first: Vec<SkippedImage>,
     },
     /// A split holds no image.
-    #[error("no image is left for `{split}` out of {images}")]
+    #[error(
+        "no image is left for `{split}` out of {images}{}",
+        if *copies > 0 { format!("; {copies} held-out images are training images too") }
+        else { String::new() }
+    )]
     EmptySplit {
         /// `train` or `held_out`.
         split: &'static str,
         /// Images in both splits.
         images: usize,
+        /// Held-out images that were dropped, because they are training images too.
+        copies: usize,
     },
     /// A prepared file of images is malformed.
     #[error("image file `{}`: {fault}", path.display())]
@@ -297,6 +314,12 @@ impl ImageError {
             Self::OneClass { .. } => {
                 "images lie in a folder per class: name the folder that holds those".into()
             }
+            Self::NoTrain { .. } => {
+                "to train on these images, name their folder in `data.path`".into()
+            }
+            Self::UnknownClass { .. } => {
+                "give the class training images, or move its folder away".into()
+            }
             Self::TwoSets { .. } => "name one of them in `data.path`".into(),
             Self::Magic { .. }
             | Self::Dimensions { .. }
@@ -311,9 +334,11 @@ impl ImageError {
                     .into()
             }
             Self::BadImages { allowed: None, .. } => {
-                "mend them, or remove `data.strict` to skip them".into()
+                "repair them, or remove `data.strict` to skip them".into()
             }
-            Self::BadImages { .. } => "mend or remove them".into(),
+            Self::BadImages { .. } => {
+                "repair or remove them, or raise `data.max_bad_images` to skip more of them".into()
+            }
             Self::EmptySplit { .. } => "give more images, or change `data.held_out`".into(),
             Self::Set { path, .. } => {
                 let folder = path.parent().unwrap_or(path);
@@ -330,7 +355,9 @@ fn bad_images(bad: usize, total: usize, allowed: Option<f64>, first: &[SkippedIm
     let images = if bad == 1 { "image is" } else { "images are" };
     let mut text = match allowed {
         Some(share) => {
-            format!("{bad} {images} bad out of {total}, more than {} %:", share * 100.0)
+            format!(
+                "{bad} {images} bad out of {total}, more than `data.max_bad_images` = {share} allows:"
+            )
         }
         None => format!("{bad} {images} bad out of {total}, `data.strict` allows none:"),
     };

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::found::{Found, ImageLayout, Images};
 use super::listing::Listing;
-use super::{ImageError, cifar, folders, idx};
+use super::{ImageError, UnreadFolder, cifar, folders, idx};
 use crate::{PassedOver, Result};
 
 /// Finds the images below all of `roots`: those of the classes of one name are of one class.
@@ -37,7 +37,8 @@ pub(super) fn find(roots: &[PathBuf]) -> Result<Found> {
         parts.iter().flat_map(|(part, _)| part.classes.iter().cloned()).collect();
     classes.sort();
     classes.dedup();
-    let (mut train, mut held_out, mut ignored) = (Images::none(), None, 0);
+    let (mut train, mut held_out) = (Images::none(), None);
+    let (mut held_out_folder, mut unread, mut ignored) = (None, Vec::new(), 0);
     let mut folders = Vec::new();
     for (part, name) in parts {
         let prefix = format!("{name}/");
@@ -49,9 +50,13 @@ pub(super) fn find(roots: &[PathBuf]) -> Result<Found> {
         if let Some(images) = part.held_out {
             held_out.get_or_insert_with(Images::none).join(images, &prefix, &place);
         }
+        held_out_folder = held_out_folder.or(part.held_out_folder.map(|f| format!("{prefix}{f}")));
+        let inside = |f: UnreadFolder| UnreadFolder { name: format!("{prefix}{}", f.name), ..f };
+        unread.extend(part.unread.into_iter().map(inside));
         ignored += part.ignored;
     }
-    Ok(Found { layout: ImageLayout::Folders, classes, train, held_out, ignored, folders })
+    let layout = ImageLayout::Folders;
+    Ok(Found { layout, classes, train, held_out, held_out_folder, unread, ignored, folders })
 }
 
 /// Finds the images below `root`.

@@ -1,20 +1,23 @@
 //! A folder per class: `CLASS/…`, or `train/CLASS/…` beside a folder of held-out images.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
 use image::ImageFormat;
 
-use super::ImageError;
-use super::found::{Found, ImageLayout, Images};
+use super::found::{Found, ImageLayout, Images, composed};
 use super::listing::{Listed, Listing};
-use crate::Result;
+use super::{ImageError, UnreadFolder};
 use crate::format::suffix;
+use crate::{Result, walk};
 
-const TRAIN: &str = "train";
-/// Folders of held-out images; the first that has any is taken.
-const HELD_OUT: [&str; 3] = ["val", "validation", "test"];
+/// Names of the folder of training images, in any case; the first that is there is taken.
+const TRAIN: [&str; 2] = ["train", "training"];
+/// Names of the folder of a validation set: the held-out images.
+const VALIDATION: [&str; 5] = ["val", "valid", "validation", "dev", "eval"];
+/// Names of the folder of a test set: held out where there is no validation set.
+const TEST: [&str; 2] = ["test", "testing"];
 /// Files that are images by their name, whether or not they can be decoded. One that cannot is a
 /// bad image; any other file without a known content is none.
 const SUFFIXES: [&str; 12] = [
@@ -25,28 +28,69 @@ const SUFFIXES: [&str; 12] = [
 /// The images of each class in `listing`. Without any there is no class.
 ///
 /// # Errors
-/// [`ImageError::UnknownClass`].
+/// [`ImageError::UnknownClass`]; [`ImageError::NoTrain`].
 pub(super) fn find(listing: &Listing) -> Result<Found> {
     let images: Vec<&Listed> =
         listing.files.iter().filter(|file| is_image(&listing.path(file), file)).collect();
     let top = top(&images);
-    let trained = format!("{top}{TRAIN}/");
-    let split = by_class(&images, &trained);
+    let mut beside = folders(&images, &top);
     // Images right in `train` are those of a class of that name.
-    let (all, held_out) = match split.is_empty() {
-        true => (by_class(&images, &top), None),
-        false => (split, held_out(&images, &top)),
+    let split = |names: &[&str]| {
+        let named = beside.keys().filter_map(|folder| {
+            let place = names.iter().position(|name| folder.to_lowercase() == *name)?;
+            let images = by_class(&images, &format!("{top}{folder}/"));
+            (!images.is_empty()).then_some((place, folder.clone(), images))
+        });
+        named.min_by_key(|(place, folder, _)| (*place, folder.clone())).map(|(_, f, i)| (f, i))
     };
-    let classes: Vec<String> = all.keys().cloned().collect();
-    let train = labelled(listing, all, &classes, "")?;
-    let held_out = match held_out {
-        Some((folder, images)) => Some(labelled(listing, images, &classes, &folder)?),
-        None => None,
+    let validation = split(&VALIDATION);
+    let held_out = validation.or_else(|| split(&TEST));
+    let (train, held_out) = match split(&TRAIN) {
+        Some((folder, train)) => {
+            beside.remove(&folder);
+            (train, held_out)
+        }
+        None => {
+            let is_held_out = |folder: &String| {
+                [&VALIDATION[..], &TEST].concat().contains(&folder.to_lowercase().as_str())
+            };
+            if let Some((folder, _)) = held_out.filter(|_| beside.keys().all(is_held_out)) {
+                let folder = listing.root.join(format!("{top}{folder}"));
+                return Err(ImageError::NoTrain { path: listing.root.clone(), folder }.into());
+            }
+            let holds_runs = |folder: &String| holds_models(&listing.root.join(&top).join(folder));
+            let runs: Vec<String> = beside.keys().filter(|f| holds_runs(f)).cloned().collect();
+            let mut train = by_class(&images, &top);
+            train.retain(|class, _| !runs.iter().any(|folder| composed(folder) == *class));
+            beside.retain(|folder, _| runs.contains(folder));
+            (train, None)
+        }
     };
-    let used = train.len() + held_out.as_ref().map_or(0, Images::len);
-    let ignored = listing.files.len() - used;
-    let (layout, folders) = (ImageLayout::Folders, Vec::new());
-    Ok(Found { layout, classes, train, held_out, ignored, folders })
+    let classes: Vec<String> = train.keys().cloned().collect();
+    let train = labelled(listing, train, &classes, "")?;
+    let (mut own, mut held_out_folder) = (None, None);
+    if let Some((folder, images)) = held_out {
+        beside.remove(&folder);
+        let folder = format!("{top}{folder}/");
+        own = Some(labelled(listing, images, &classes, &folder)?);
+        held_out_folder = Some(folder);
+    }
+    let unread: Vec<UnreadFolder> = beside
+        .into_iter()
+        .map(|(folder, images)| UnreadFolder { name: format!("{top}{folder}/"), images })
+        .collect();
+    let used = train.len() + own.as_ref().map_or(0, Images::len);
+    let ignored = listing.files.len() - used - unread.iter().map(|f| f.images).sum::<usize>();
+    Ok(Found {
+        layout: ImageLayout::Folders,
+        classes,
+        train,
+        held_out: own,
+        held_out_folder,
+        unread,
+        ignored,
+        folders: Vec::new(),
+    })
 }
 
 /// The files of each class.
@@ -57,18 +101,27 @@ type ByClass = BTreeMap<String, Vec<Listed>>;
 fn top(images: &[&Listed]) -> String {
     let mut top = String::new();
     loop {
-        let folder_in_top = |file: &&Listed| {
-            let name = file.name();
-            Some(name.strip_prefix(&top)?.split_once('/')?.0.to_owned())
-        };
-        let below: BTreeSet<String> = images.iter().filter_map(folder_in_top).collect();
-        let mut folders = below.iter();
-        match (folders.next(), folders.next()) {
-            _ if below.contains(TRAIN) => return top,
+        let below = folders(images, &top);
+        let mut names = below.keys();
+        let is_train = |name: &String| TRAIN.contains(&name.to_lowercase().as_str());
+        match (names.next(), names.next()) {
+            _ if below.keys().any(is_train) => return top,
             (Some(only), None) => top = format!("{top}{only}/"),
             _ => return String::new(),
         }
     }
+}
+
+/// The folders right in `folder`, with the number of images below each.
+fn folders(images: &[&Listed], folder: &str) -> BTreeMap<String, usize> {
+    let mut found = BTreeMap::new();
+    for file in images {
+        let name = file.name();
+        if let Some((inside, _)) = name.strip_prefix(folder).and_then(|name| name.split_once('/')) {
+            *found.entry(inside.to_owned()).or_default() += 1;
+        }
+    }
+    found
 }
 
 /// The images below `folder` by the folder in it that they lie in; those right in it have none.
@@ -77,24 +130,16 @@ fn by_class(images: &[&Listed], folder: &str) -> ByClass {
     for file in images {
         let name = file.name();
         if let Some((class, _)) = name.strip_prefix(folder).and_then(|name| name.split_once('/')) {
-            classes.entry(class.to_owned()).or_default().push((*file).clone());
+            classes.entry(composed(class)).or_default().push((*file).clone());
         }
     }
     classes
 }
 
-/// The held-out images beside `train`, and their folder.
-fn held_out(images: &[&Listed], top: &str) -> Option<(String, ByClass)> {
-    let mut there = HELD_OUT.into_iter().filter_map(|name| {
-        let folder = format!("{top}{name}/");
-        let classes = by_class(images, &folder);
-        (!classes.is_empty()).then_some((folder, classes))
-    });
-    let first = there.next()?;
-    for (folder, _) in there {
-        tracing::warn!("`{folder}` is not read: `{}` has the held-out images", first.0);
-    }
-    Some(first)
+/// Whether models or training runs lie right in a folder: then it is no class.
+fn holds_models(folder: &Path) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).any(|path| path.is_dir() && walk::is_model(&path))
 }
 
 /// The images with the places of their classes in `classes`.
@@ -146,14 +191,16 @@ mod tests {
 
     type Labelled = Vec<(String, u32)>;
 
-    /// Classes, images to train on, held-out images, and how many files were ignored.
+    /// Classes, images to train on, held-out images, and how many files were ignored, also in folders
+    /// that were not read.
     fn found(place: &Place) -> (Vec<String>, Labelled, Labelled, usize) {
         let found = find(&Listing::of(&place.root(), &mut PassedOver::default()).unwrap()).unwrap();
         let list = |images: &Images| {
             (0..images.len()).map(|index| (images.name(index), images.labels[index])).collect()
         };
         let held_out = found.held_out.as_ref().map(list).unwrap_or_default();
-        (found.classes, list(&found.train), held_out, found.ignored)
+        let unread: usize = found.unread.iter().map(|folder| folder.images).sum();
+        (found.classes, list(&found.train), held_out, found.ignored + unread)
     }
 
     fn pairs(list: &[(&str, u32)]) -> Labelled {
@@ -189,6 +236,76 @@ mod tests {
             assert_eq!(held_out, pairs(&[(&format!("in/here/{own}/b/3.png"), 1)]));
             assert_eq!(ignored, 2);
         }
+    }
+
+    #[test]
+    fn splits_are_known_by_their_usual_names_in_any_case() {
+        for (train, own, other) in [
+            ("Train", "Test", None),
+            ("training", "TESTING", None),
+            ("TRAIN", "valid", Some("Test")),
+            ("train", "Validation", Some("test")),
+            ("Training", "dev", Some("testing")),
+            ("train", "eval", Some("TEST")),
+            // The first of two names.
+            ("train", "val", Some("dev")),
+        ] {
+            let place = made(&[
+                &format!("{train}/a/1.png"),
+                &format!("{train}/b/2.png"),
+                &format!("{own}/a/3.png"),
+                "extra/a/4.png",
+            ]);
+            if let Some(other) = other {
+                place.write(&format!("{other}/b/5.png"), png(4, [5; 3]));
+            }
+            let listing = Listing::of(&place.root(), &mut PassedOver::default()).unwrap();
+            let found = find(&listing).unwrap();
+            assert_eq!(found.classes, ["a", "b"]);
+            assert_eq!(found.held_out_folder, Some(format!("{own}/")));
+            assert_eq!(found.held_out.unwrap().name(0), format!("{own}/a/3.png"));
+            let mut unread: Vec<String> = found.unread.iter().map(ToString::to_string).collect();
+            unread.sort();
+            let mut expected = vec!["`extra/` (1 image)".to_owned()];
+            expected.extend(other.map(|other| format!("`{other}/` (1 image)")));
+            expected.sort();
+            assert_eq!(unread, expected);
+        }
+        let message = made(&["val/a/1.png", "val/b/2.png", "Test/a/3.png"]).refused();
+        assert!(message.contains("expected: training images in a folder `train`"), "{message}");
+    }
+
+    #[test]
+    fn class_names_are_composed() {
+        let place = made(&["train/cafe\u{301}/1.png", "train/tea/2.png", "val/caf\u{e9}/3.png"]);
+        let (classes, _, held_out, _) = found(&place);
+        assert_eq!(classes, ["caf\u{e9}", "tea"]);
+        assert_eq!(held_out[0].1, 0);
+    }
+
+    #[test]
+    fn a_folder_of_runs_is_no_class() {
+        let place = made(&["a/1.png", "b/2.png", "runs/plot.png", "runs/x/report/3.png"]);
+        place.write("runs/x/matformer.json", "{}");
+        let listing = Listing::of(&place.root(), &mut PassedOver::default()).unwrap();
+        let found = find(&listing).unwrap();
+        assert_eq!((found.classes, found.train.len()), (vec!["a".into(), "b".into()], 2));
+        let unread: Vec<String> = found.unread.iter().map(ToString::to_string).collect();
+        assert_eq!(unread, ["`runs/` (1 image)"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed() {
+        let (place, far) = (made(&["a/1.png"]), made(&["b/2.png", "c/3.png"]));
+        let link = |to: &str, name: &str| {
+            std::os::unix::fs::symlink(far.path(to), place.path(name)).unwrap();
+        };
+        link("b", "b");
+        link("c/3.png", "a/3.png");
+        std::os::unix::fs::symlink(place.root(), place.path("a/up")).unwrap();
+        let (_, train, ..) = found(&place);
+        assert_eq!(train, pairs(&[("a/1.png", 0), ("a/3.png", 0), ("b/2.png", 1)]));
     }
 
     #[test]

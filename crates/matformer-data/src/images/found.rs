@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use matformer_core::fs;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use tokenizers::normalizers::NFC;
+use tokenizers::{NormalizedString, Normalizer};
 
-use super::decode::{self, Decoder};
+use super::decode::{self, Decoded, Decoder, Raster};
 use super::listing::Listed;
-use super::packed::Packed;
-use super::{ImageError, ImageShape};
+use super::packed::{Packed, PackedFile};
+use super::{ImageError, ImageShape, UnreadFolder};
 use crate::Result;
 use crate::hash::Hasher;
 
@@ -56,10 +58,50 @@ pub(super) struct Found {
     pub train: Images,
     /// The held-out images, where the data has its own.
     pub held_out: Option<Images>,
-    /// Files that are no image, or lie in no folder of a class.
+    /// The folder of the held-out images, where there is one beside that of the training images.
+    pub held_out_folder: Option<String>,
+    /// Folders with images that are not used.
+    pub unread: Vec<UnreadFolder>,
+    /// Other files that are not used: no image, or in no folder of a class.
     pub ignored: usize,
     /// What stands before the names of the images of each folder, where there are several.
     pub folders: Vec<String>,
+}
+
+impl Found {
+    /// What files of many images hold.
+    pub(super) fn packed(
+        layout: ImageLayout,
+        classes: Vec<String>,
+        train: Images,
+        held_out: Option<Images>,
+    ) -> Self {
+        Self {
+            layout,
+            classes,
+            train,
+            held_out,
+            held_out_folder: None,
+            unread: Vec::new(),
+            ignored: 0,
+            folders: Vec::new(),
+        }
+    }
+
+    /// All images.
+    pub(super) fn images(&self) -> impl Iterator<Item = &Images> {
+        [Some(&self.train), self.held_out.as_ref()].into_iter().flatten()
+    }
+}
+
+/// A name in Unicode's composed form (NFC): file systems and programs differ in the form that they
+/// give, and the same name must be the same class.
+pub fn composed(name: &str) -> String {
+    let mut text = NormalizedString::from(name);
+    match NFC.normalize(&mut text) {
+        Ok(()) => text.get().to_owned(),
+        Err(_) => name.to_owned(),
+    }
 }
 
 /// Images with labels.
@@ -87,9 +129,9 @@ struct Root {
     prefix: String,
 }
 
-/// Takes decoded images, in order: the position in the list that was asked for, the bytes that the
-/// image has in its file, and its pixels or why there are none.
-pub(super) type Sink<'a> = dyn FnMut(usize, u64, Result<Vec<u8>, String>) -> Result<()> + 'a;
+/// Takes decoded images, in order: the place among all, the bytes that the image has in its file, and
+/// its pixels or why there are none.
+pub(super) type Sink<'a> = dyn FnMut(usize, u64, Result<Decoded, String>) -> Result<()> + 'a;
 
 /// The names in a file, a line each; empty lines are passed over.
 ///
@@ -98,11 +140,12 @@ pub(super) type Sink<'a> = dyn FnMut(usize, u64, Result<Vec<u8>, String>) -> Res
 pub(super) fn class_names(path: &Path) -> Result<Vec<String>> {
     let mut names: Vec<String> = Vec::new();
     for name in fs::read_to_string(path)?.lines().map(str::trim).filter(|name| !name.is_empty()) {
-        if names.iter().any(|known| known == name) {
+        let name = composed(name);
+        if names.contains(&name) {
             let reason = format!("`{name}` is there twice");
             return Err(ImageError::ClassNames { path: path.into(), reason }.into());
         }
-        names.push(name.into());
+        names.push(name);
     }
     Ok(names)
 }
@@ -165,15 +208,11 @@ impl Images {
         }
     }
 
-    /// The bytes of the images at `indices`, as their files have them.
-    pub(super) fn bytes(&self, indices: &[usize]) -> u64 {
+    /// The bytes of the images, as their files have them.
+    pub(super) fn bytes(&self) -> u64 {
         match &self.pixels {
-            Pixels::Files { files, .. } => indices
-                .iter()
-                .filter_map(|&index| files.get(index))
-                .map(|(_, file)| file.bytes)
-                .sum(),
-            Pixels::Packed(packed) => packed.bytes(indices.len()),
+            Pixels::Files { files, .. } => files.iter().map(|(_, file)| file.bytes).sum(),
+            Pixels::Packed(packed) => packed.bytes(),
         }
     }
 
@@ -211,45 +250,45 @@ impl Images {
         Ok(())
     }
 
-    /// Whether every image that can be read is a square of this size.
-    pub(super) fn all_have_size(&self, size: usize) -> bool {
+    /// How many of the images that can be read are squares of this size, and how many are not.
+    fn of_size(&self, size: usize) -> [usize; 2] {
+        let counted = |fits: bool, n: usize| if fits { [n, 0] } else { [0, n] };
+        let sum = |[a, b]: [usize; 2], [c, d]: [usize; 2]| [a + c, b + d];
         match &self.pixels {
-            Pixels::Files { roots, files } => files.par_iter().all(|(root, file)| {
-                let found = decode::dimensions(&roots[*root].path.join(&file.inside));
-                found
-                    .is_none_or(|(width, height)| (width as usize, height as usize) == (size, size))
-            }),
-            Pixels::Packed(packed) => packed
-                .files
-                .iter()
-                .all(|file| (file.raster.rows, file.raster.columns) == (size, size)),
+            Pixels::Files { roots, files } => {
+                let one = |(root, file): &(usize, Listed)| {
+                    let found = decode::dimensions(&roots[*root].path.join(&file.inside));
+                    found.map_or([0, 0], |found| counted(found.is_square_of(size), 1))
+                };
+                files.par_iter().map(one).reduce(|| [0, 0], sum)
+            }
+            Pixels::Packed(packed) => {
+                let one = |file: &PackedFile| {
+                    let Raster { rows, columns, .. } = file.raster;
+                    counted((rows, columns) == (size, size), file.images)
+                };
+                packed.files.iter().map(one).fold([0, 0], sum)
+            }
         }
     }
 
-    /// Decodes the images at `indices`, which ascend, some at once, and hands them over in order.
+    /// Decodes the images, some at once, and hands them over in order.
     ///
     /// # Errors
     /// What `sink` returns; a file of many images that cannot be read, or is of another length than
     /// it says.
-    pub(super) fn decode(
-        &self,
-        indices: &[usize],
-        decoder: &Decoder,
-        sink: &mut Sink<'_>,
-    ) -> Result<()> {
+    pub(super) fn decode(&self, decoder: &Decoder, sink: &mut Sink<'_>) -> Result<()> {
         let (roots, files) = match &self.pixels {
-            Pixels::Packed(packed) => return packed.decode(indices, decoder, sink),
+            Pixels::Packed(packed) => return packed.decode(decoder, sink),
             Pixels::Files { roots, files } => (roots, files),
         };
         let most = at_once(decoder.shape().bytes());
-        for (chunk, part) in indices.chunks(most).enumerate() {
-            let listed: Vec<&(usize, Listed)> =
-                part.iter().filter_map(|&index| files.get(index)).collect();
-            let decode = |(root, file): &&(usize, Listed)| {
+        for (chunk, part) in files.chunks(most).enumerate() {
+            let decode = |(root, file): &(usize, Listed)| {
                 decoder.file(&roots[*root].path.join(&file.inside))
             };
-            let decoded: Vec<_> = listed.par_iter().map(decode).collect();
-            for (at, ((_, file), image)) in listed.into_iter().zip(decoded).enumerate() {
+            let decoded: Vec<_> = part.par_iter().map(decode).collect();
+            for (at, ((_, file), image)) in part.iter().zip(decoded).enumerate() {
                 sink(chunk * most + at, file.bytes, image)?;
             }
         }
@@ -262,19 +301,33 @@ pub(super) fn at_once(bytes: usize) -> usize {
     (MOST_BYTES / bytes.max(1)).clamp(1, MOST_IMAGES)
 }
 
-/// The shape that is kept of images, of which models see `shape`: the same where all of them have
-/// its size, and more otherwise.
+/// The share of images that must have the size that models see, so that all are kept in it.
+const OF_ONE_SIZE: f64 = 0.9;
+
+/// The shape that is kept of images, of which models see `shape`: the same where nearly all of them
+/// have its size, so that a few odd ones do not change the rest, and more otherwise.
 pub(super) fn kept_shape(found: &Found, shape: ImageShape) -> ImageShape {
-    let whole = |images: &Images| images.all_have_size(shape.size);
-    match whole(&found.train) && found.held_out.as_ref().is_none_or(whole) {
-        true => shape,
-        false => shape.with_margin(),
+    let (mut same, mut other) = (0, 0);
+    for [fits, differs] in found.images().map(|images| images.of_size(shape.size)) {
+        same += fits;
+        other += differs;
     }
+    if same as f64 >= OF_ONE_SIZE * (same + other) as f64 { shape } else { shape.with_margin() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_composed() {
+        assert_eq!(composed("cafe\u{301}"), "caf\u{e9}");
+        assert_eq!(
+            composed("\u{fb01}sh \u{2460}"),
+            "\u{fb01}sh \u{2460}",
+            "not what only looks alike"
+        );
+    }
 
     #[test]
     fn what_is_held_at_once_is_bounded() {

@@ -40,14 +40,7 @@ pub(super) fn find(listing: &Listing) -> Result<Option<Found>> {
         true => Some(set.split(HELD_OUT)?),
         false => None,
     };
-    Ok(Some(Found {
-        layout: ImageLayout::Idx,
-        classes,
-        train,
-        held_out,
-        ignored: 0,
-        folders: Vec::new(),
-    }))
+    Ok(Some(Found::packed(ImageLayout::Idx, classes, train, held_out)))
 }
 
 /// A folder of IDX files.

@@ -26,6 +26,7 @@ mod find;
 mod folders;
 mod found;
 mod idx;
+mod jpeg;
 mod listing;
 mod packed;
 mod prepare;
@@ -33,17 +34,21 @@ mod prepare;
 mod prepare_tests;
 mod set;
 mod split;
+mod summary;
 #[cfg(test)]
 mod testing;
+mod writing;
 
 pub use batches::{ImageBatch, ImageBatches, spread};
 pub use config::ImageConfig;
 pub use error::{ImageError, SetFault};
-pub use found::ImageLayout;
-pub use prepare::{
-    ImageSummary, PreparedImages, Skipped, SkippedImage, SplitImages, prepare_images,
-};
+pub use found::{ImageLayout, composed};
+pub use prepare::{PreparedImages, prepare_images};
 pub use set::ImageSet;
+pub use summary::{
+    Copies, ImagePair, ImageSummary, PixelSizes, Resized, Skipped, SkippedImage, SplitImages,
+    Unended, UnreadFolder,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -93,9 +98,13 @@ impl ImageShape {
     }
 
     /// The shape that is kept of images of many sizes: an eighth more than is seen, so that training
-    /// may crop and evaluation take the centre. The usual 256 for 224.
+    /// may crop and evaluation take the centre. The usual 256 for 224. Of an odd difference, the
+    /// centre is rounded down by transformers and to an even number by torchvision: one pixel more
+    /// where these are not the same.
     fn with_margin(self) -> Self {
-        Self { size: (self.size * 8).div_ceil(7), ..self }
+        let size = (self.size * 8).div_ceil(7);
+        let odd = (size - self.size) % 4 == 3;
+        Self { size: size + usize::from(odd), ..self }
     }
 }
 
@@ -117,6 +126,6 @@ mod tests {
     #[test]
     fn the_margin_is_the_usual_one() {
         let size = |size| ImageShape { size, channels: 3 }.with_margin().size;
-        assert_eq!([224, 28, 32, 1].map(size), [256, 32, 37, 2]);
+        assert_eq!([224, 28, 32, 1, 18].map(size), [256, 32, 37, 2, 22]);
     }
 }

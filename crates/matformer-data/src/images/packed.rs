@@ -60,19 +60,13 @@ impl PackedFile {
 }
 
 impl Packed {
-    /// Decodes the images at `indices`, which ascend, many at once, and hands each over in order:
-    /// its position in `indices`, its bytes in the file, and its pixels or why there are none.
+    /// Decodes the images, many at once, and hands each over in order: its place among all, its bytes in
+    /// the file, and its pixels or why there are none.
     ///
     /// # Errors
     /// As [`PackedFile::records`].
-    pub(super) fn decode(
-        &self,
-        indices: &[usize],
-        decoder: &Decoder,
-        sink: &mut Sink<'_>,
-    ) -> Result<()> {
-        let mut wanted = indices.iter().copied().peekable();
-        let (mut index, mut done) = (0, 0);
+    pub(super) fn decode(&self, decoder: &Decoder, sink: &mut Sink<'_>) -> Result<()> {
+        let mut done = 0;
         for file in &self.files {
             let bytes = self.label + file.raster.bytes();
             let most = at_once(bytes.max(decoder.shape().bytes()));
@@ -88,10 +82,7 @@ impl Packed {
                 Ok(())
             };
             file.records(self.label, &mut |record| {
-                if wanted.next_if_eq(&index).is_some() {
-                    chunk.push(record.get(self.label..).unwrap_or_default().to_vec());
-                }
-                index += 1;
+                chunk.push(record.get(self.label..).unwrap_or_default().to_vec());
                 if chunk.len() == most { flush(&mut chunk) } else { Ok(()) }
             })?;
             flush(&mut chunk)?;
@@ -104,10 +95,10 @@ impl Packed {
         self.files.iter().map(|file| file.images).sum()
     }
 
-    /// The bytes of so many images, with their labels.
-    pub(super) fn bytes(&self, images: usize) -> u64 {
-        let record = self.files.first().map_or(0, |file| self.label + file.raster.bytes());
-        images as u64 * record as u64
+    /// The bytes of the images, with their labels.
+    pub(super) fn bytes(&self) -> u64 {
+        let of_file = |file: &PackedFile| (file.images * (self.label + file.raster.bytes())) as u64;
+        self.files.iter().map(of_file).sum()
     }
 
     /// The name of an image: that of its file, and its place in it.

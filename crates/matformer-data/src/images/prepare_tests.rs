@@ -1,6 +1,8 @@
 //! Folders of images through [`prepare_images`] and back.
 
-use super::testing::{Place, huge_png, png};
+use image::{GrayImage, ImageFormat, Luma};
+
+use super::testing::{Place, encode, huge_png, idx, png};
 use super::*;
 use crate::{Error, Progress, Stage};
 
@@ -86,9 +88,112 @@ fn the_same_images_have_the_same_hash_anywhere() {
 fn images_of_one_size_are_kept_and_others_get_a_margin() {
     let place = made(5);
     assert_eq!(place.prepare(4, 1).unwrap().summary.size, 4);
-    place.write("a/large.png", png(5, [0; 3]));
+    place.write("a/large.png", png(5, [90; 3]));
+    place.write("b/large.png", png(6, [91; 3]));
     assert_eq!(place.prepare(4, 1).unwrap().summary.size, 5);
     assert_eq!(place.prepare(14, 1).unwrap().summary.size, 16);
+}
+
+#[test]
+fn one_odd_image_does_not_change_the_others() {
+    let place = made(5);
+    let before = images(&place.prepare(4, 1).unwrap().train().unwrap());
+    let wide = GrayImage::from_fn(9, 5, |x, _| Luma([if x < 1 { 0 } else { 200 }]));
+    place.write("a/wide.png", encode(&wide.into(), ImageFormat::Png));
+    let prepared = place.prepare(4, 1).unwrap();
+    let pixels = &prepared.summary.pixels;
+    assert_eq!((prepared.summary.size, pixels.as_they_are, pixels.resized), (4, 10, 1));
+    assert_eq!(pixels.most[0].to_string(), "1 of 9×5");
+    let after = [prepared.train().unwrap(), prepared.held_out().unwrap()].map(|set| images(&set));
+    assert!(before.iter().all(|image| after.concat().contains(image)));
+    assert!(after.concat().contains(&(0, 200)), "its middle");
+}
+
+#[test]
+fn a_size_that_is_known_is_taken_and_found_again() {
+    let place = made(5);
+    let shape = ImageShape { size: 4, channels: 1 };
+    let prepare = |kept| {
+        prepare_images(&place.config(), shape, kept, &place.cache(), &place.cache(), &mut |_| {})
+            .unwrap()
+    };
+    let first = prepare(None);
+    let again = prepare(Some(4));
+    assert_eq!((again.dir(), again.reused), (first.dir(), true));
+    let wider = prepare(Some(6));
+    assert_eq!((wider.summary.size, wider.reused), (6, false));
+    assert!(prepare(Some(6)).reused && prepare(None).summary.size == 4);
+}
+
+#[test]
+fn copies_are_in_one_split_and_counted() {
+    let place = Place::new();
+    // Each image four times, once in another format.
+    for grey in 0..20 {
+        for copy in 0..3 {
+            place.write(&format!("a/{grey}-{copy}.png"), png(4, [grey; 3]));
+        }
+        let image = GrayImage::from_pixel(4, 4, Luma([grey])).into();
+        place.write(&format!("a/{grey}.webp"), encode(&image, ImageFormat::WebP));
+        place.write(&format!("b/{grey}.png"), png(4, [grey + 100; 3]));
+    }
+    place.write("b/same.png", png(4, [7; 3]));
+    let prepared = place.prepare(4, 1).unwrap();
+    let copies = &prepared.summary.copies;
+    assert_eq!((copies.images, copies.dropped, copies.in_both), (61, 0, 0));
+    assert_eq!(copies.in_two_classes, 1);
+    assert_eq!(copies.of_two_classes[0].to_string(), "`a/7-0.png` and `b/same.png`");
+    let [train, held_out] = [prepared.train().unwrap(), prepared.held_out().unwrap()]
+        .map(|set| images(&set).into_iter().map(|(_, grey)| grey).collect::<Vec<_>>());
+    assert!(held_out.iter().all(|grey| !train.contains(grey)), "{held_out:?}");
+    // Two of twenty, four times each, and two of the other class.
+    assert_eq!(held_out.iter().filter(|grey| **grey < 100).count() % 4, 0);
+    assert!((8..=11).contains(&held_out.len()), "{held_out:?}");
+}
+
+#[test]
+fn held_out_images_that_are_training_images_are_dropped() {
+    let place = Place::new();
+    for grey in 0..6 {
+        place.write(&format!("train/a/{grey}.png"), png(4, [grey; 3]));
+        place.write(&format!("train/b/{grey}.png"), png(4, [grey + 100; 3]));
+        place.write(&format!("val/a/{grey}.png"), png(4, [grey + 4; 3]));
+    }
+    let prepared = place.prepare(4, 1).unwrap();
+    let copies = &prepared.summary.copies;
+    assert_eq!((copies.images, copies.dropped, prepared.summary.held_out.images), (2, 2, 4));
+    assert_eq!(copies.first.as_ref().unwrap().to_string(), "`train/a/4.png` and `val/a/0.png`");
+    assert_eq!(prepared.summary.held_out_folder.as_deref(), Some("val/"));
+    // Nothing but copies.
+    for grey in 2..6 {
+        std::fs::remove_file(place.path(&format!("val/a/{grey}.png"))).unwrap();
+    }
+    let message =
+        "no image is left for `held_out` out of 14; 2 held-out images are training images too";
+    assert_eq!(place.refused(), message);
+}
+
+#[test]
+fn a_published_set_is_kept_whole() {
+    let place = Place::new();
+    for (split, greys) in [("train", [1, 2, 3]), ("t10k", [3, 4, 5])] {
+        let pixels: Vec<u8> = greys.iter().flat_map(|grey| [*grey; 16]).collect();
+        place.write(&format!("{split}-images-idx3-ubyte"), idx(&[0x803, 3, 4, 4], &pixels));
+        place.write(&format!("{split}-labels-idx1-ubyte"), idx(&[0x801, 3], &[0, 1, 0]));
+    }
+    let prepared = place.prepare(4, 1).unwrap();
+    let copies = &prepared.summary.copies;
+    assert_eq!((copies.dropped, copies.in_both, prepared.summary.held_out.images), (0, 1, 3));
+}
+
+#[test]
+fn a_jpeg_without_its_end_is_used_and_counted() {
+    let place = made(5);
+    let jpeg = encode(&GrayImage::from_pixel(4, 4, Luma([200])).into(), ImageFormat::Jpeg);
+    place.write("a/unended.jpg", &jpeg[..jpeg.len() - 2]);
+    let summary = place.prepare(4, 1).unwrap().summary;
+    assert_eq!((summary.skipped.images, summary.unended.images), (0, 1));
+    assert_eq!(summary.unended.first.as_deref(), Some("a/unended.jpg"));
 }
 
 #[test]
@@ -97,8 +202,10 @@ fn progress_goes_to_its_end() {
     place.write("a/bad.png", "no image");
     let mut seen = Vec::new();
     let shape = ImageShape { size: 4, channels: 1 };
-    prepare_images(&place.config(), shape, &place.cache(), &place.cache(), &mut |at| seen.push(at))
-        .unwrap();
+    prepare_images(&place.config(), shape, None, &place.cache(), &place.cache(), &mut |at| {
+        seen.push(at)
+    })
+    .unwrap();
     assert_eq!(seen[0], Progress { stage: Stage::Images, done: 0, total: 0 });
     assert!(seen.iter().all(|at| at.stage == Stage::Images));
     assert!(seen[1..].is_sorted_by_key(|at| at.done) && seen.len() == 402);
@@ -160,12 +267,17 @@ fn too_many_bad_images_are_an_error() {
     // 3.08 of 308 may be bad: the fourth ends it. No class has an image to hold out.
     assert_eq!(
         place.message(&error),
-        "4 images are bad out of 308, more than 1 %:\n  \
+        "4 images are bad out of 308, more than `data.max_bad_images` = 0.01 allows:\n  \
          `b/x0.png`: it is no PNG, JPEG or WebP\n  `b/x1.png`: it is no PNG, JPEG or WebP\n  \
          `b/x2.png`: it is no PNG, JPEG or WebP\n  `b/x3.png`: it is no PNG, JPEG or WebP"
     );
-    assert!(error.hint().is_some());
+    assert!(error.hint().unwrap().contains("data.max_bad_images"));
     assert_eq!(folders(&place), 0);
+    let more = ImageConfig { max_bad_images: 0.05, ..place.config() };
+    assert_eq!(place.prepare_with(&more, 4, 1).unwrap().summary.skipped.images, 8);
+    // What was prepared under another limit is checked again.
+    let error = place.prepare(4, 1).unwrap_err().to_string();
+    assert!(error.starts_with("8 images are bad out of 308, more than"), "{error}");
 }
 
 #[test]
@@ -175,11 +287,11 @@ fn a_class_without_held_out_images_is_in_the_summary() {
         place.write(&format!("train/a/{grey}.png"), png(4, [grey; 3]));
         place.write(&format!("train/b/{grey}.png"), png(4, [grey; 3]));
     }
-    place.write("val/b/1.png", png(4, [1; 3]));
+    place.write("val/b/1.png", png(4, [77; 3]));
     let prepared = place.prepare(4, 1).unwrap();
     assert_eq!(prepared.summary.held_out.empty_classes, ["a"]);
     assert!(prepared.summary.train.empty_classes.is_empty());
-    assert_eq!(images(&prepared.held_out().unwrap()), [(1, 1)]);
+    assert_eq!(images(&prepared.held_out().unwrap()), [(1, 77)]);
 }
 
 #[test]
@@ -233,10 +345,10 @@ fn a_damaged_folder_is_an_error_with_a_hint() {
 
     let summary = prepared.dir().join("summary.json");
     let text = std::fs::read_to_string(&summary).unwrap();
-    let newer = text.replace("\"format_version\": 2", "\"format_version\": 99");
+    let newer = text.replace("\"format_version\": 3", "\"format_version\": 99");
     std::fs::write(&summary, newer).unwrap();
     let error = place.prepare(4, 1).unwrap_err();
-    assert!(error.to_string().ends_with("format version 99, expected: 2"), "{error}");
+    assert!(error.to_string().ends_with("format version 99, expected: 3"), "{error}");
     assert!(error.hint().unwrap().starts_with(&format!("remove `{folder}`; ")));
 }
 

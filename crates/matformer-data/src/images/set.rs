@@ -40,6 +40,8 @@ pub struct ImageSet {
     map: Arc<Mmap>,
     classes: Arc<[String]>,
     clusters: Option<Arc<[Option<usize>]>>,
+    /// The class of each label of the file, if that is not the label.
+    places: Option<Arc<[usize]>>,
     shape: ImageShape,
     images: usize,
 }
@@ -63,7 +65,8 @@ impl ImageSet {
         let map = unsafe { Mmap::map(&file) }.map_err(fs::error(path, "map"))?;
         let Header { shape, images } =
             parse(&map, classes.len()).map_err(|fault| fault_of(path, fault))?;
-        Ok(Self { map: Arc::new(map), classes: classes.into(), clusters: None, shape, images })
+        let (map, classes) = (Arc::new(map), classes.into());
+        Ok(Self { map, classes, clusters: None, places: None, shape, images })
     }
 
     /// Writes a file of images: a label and the pixels ([channels, size, size]) of each.
@@ -132,7 +135,22 @@ impl ImageSet {
     /// If there is no such image, as a slice does.
     pub fn label(&self, index: usize) -> usize {
         self.check(index);
-        word(&self.map, HEADER + self.images * self.shape.bytes() + index * LABEL)
+        let label = word(&self.map, HEADER + self.images * self.shape.bytes() + index * LABEL);
+        self.places.as_ref().map_or(label, |places| places[label])
+    }
+
+    /// The same images with other classes: `places` has the place of each class among them.
+    ///
+    /// # Panics
+    /// If there is not a place below the number of `classes` for each class.
+    pub fn among(self, classes: Vec<String>, places: &[usize]) -> Self {
+        assert_eq!(places.len(), self.classes.len(), "a place for each class");
+        assert!(places.iter().all(|place| *place < classes.len()), "places among the classes");
+        let places = match &self.places {
+            Some(before) => before.iter().map(|place| places[*place]).collect(),
+            None => places.into(),
+        };
+        Self { classes: classes.into(), places: Some(places), ..self }
     }
 
     /// The pixels of image `index`: [channels, size, size].

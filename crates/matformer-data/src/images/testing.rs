@@ -54,6 +54,7 @@ impl Place {
         prepare_images(
             config,
             ImageShape { size, channels },
+            None,
             &self.cache(),
             &self.cache(),
             &mut |_| {},

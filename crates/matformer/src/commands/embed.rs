@@ -86,7 +86,8 @@ pub fn embed(
     submodels: &[Submodel],
 ) -> Result<Vec<Vectors>> {
     let size = folder.model.config().image_size;
-    let images = ImageBatches::new(set, &normalization(&folder.dir)?, size, 1, 0).bad_input()?;
+    let augment = normalization(folder.preprocessor()?);
+    let images = ImageBatches::new(set, &augment, size, 1, 0).bad_input()?;
     let bar = progress_bar("embedding");
     let vectors = embed_images(&folder.model, &images, places, submodels, &mut |done, total| {
         bar.set_length(total as u64);

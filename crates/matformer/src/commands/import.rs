@@ -6,7 +6,7 @@ use anyhow::Result;
 use matformer::{
     core::{Draw, Manifest, Provenance, fs},
     data::AugmentConfig,
-    formats::{ImportedVit, import_vit},
+    formats::{Normalization, PREPROCESSOR_FILE, Preprocessor, import_vit},
     nn::{Elastic, Folder, folder},
     run_file::{Tables, Vit},
     vit::MatVit,
@@ -17,7 +17,6 @@ use super::{Context, check_is_new, count, print_json};
 use crate::{
     args::ImportArgs,
     failure::{Hinted, OrBadInput},
-    folder::{normalization, preprocessor},
     kind::Kind,
     logging::say,
     output::out,
@@ -42,12 +41,15 @@ pub fn run(args: &ImportArgs, context: &Context) -> Result<ExitCode> {
         parent: Some(imported.weights_sha256.clone()),
     };
     let manifest = Manifest::new(MatVit::KIND, space, objective, provenance);
-    let pixels = scale(&args.folder, &imported)?;
     let config = model.config();
-    let (mean, std) = pixels.normalization(config.channels);
+    let stated = imported.preprocessor.clone();
+    let preprocessor = stated.clone().unwrap_or_else(|| {
+        let (mean, std) = AugmentConfig::default().normalization(config.channels);
+        Preprocessor::new(Normalization { mean, std }, None)
+    });
     let scratch = fs::scratch_dir(&args.out).bad_input()?;
-    let (name, bytes) = preprocessor(config.image_size, &mean, &std);
-    fs::write_atomic(scratch.path().join(name), &bytes)?;
+    let file = scratch.path().join(PREPROCESSOR_FILE);
+    fs::write_atomic(file, &preprocessor.to_file(config.image_size))?;
     folder::save(model, &manifest, scratch.path())?;
     fs::publish_dir(scratch.path(), &args.out)?;
 
@@ -62,6 +64,13 @@ pub fn run(args: &ImportArgs, context: &Context) -> Result<ExitCode> {
             "headless": imported.headless,
             "left_out": imported.left_out,
         }));
+    }
+    if stated.is_none() {
+        let from = args.folder.display();
+        say!("note: {from} does not say how pixels are scaled: mean and deviation 0.5 are taken");
+    }
+    for differs in &preprocessor.differs {
+        say!("note: its image processor differs: {differs}");
     }
     if imported.headless {
         say!("note: it has no head: the model gets one of zeros, of one class");
@@ -99,18 +108,4 @@ fn check_source(dir: &Path) -> Result<(), Hinted> {
         return hinted(format!("{}: no such file", dir.join(folder::WEIGHTS).display()), hint);
     }
     Ok(())
-}
-
-/// How the model's pixels are scaled, as the folder says it somewhere.
-fn scale(dir: &Path, imported: &ImportedVit) -> Result<AugmentConfig> {
-    let own = imported.normalization.clone();
-    let (mean, std) = own.map(|n| (n.mean, n.std)).unzip();
-    let stated = normalization(dir)?;
-    let pixels = AugmentConfig {
-        mean: stated.mean.or(mean),
-        std: stated.std.or(std),
-        ..AugmentConfig::default()
-    };
-    pixels.validate(imported.model.config().channels).bad_input()?;
-    Ok(pixels)
 }

@@ -11,7 +11,7 @@ use matformer::{
         EvalResults, Evaluation, evaluate_images, image_walks, nearest_neighbour, report::Sample,
         stats,
     },
-    formats::{NORM_EPS, Normalization, save_timm},
+    formats::{NORM_EPS, Normalization, PREPROCESSOR_FILE, Preprocessor, save_timm},
     images::VitBatches,
     run_file::{RunFile, Vit},
     synthetic::{OneBatch, images},
@@ -20,13 +20,16 @@ use matformer::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Extent, Facts, Kind, Part, Source, WidthFacts, params};
+use super::{
+    Extent, Facts, Kind, Part, Source, WidthFacts,
+    image_data::{self, of_model, places_of, say_once},
+    params,
+};
 use crate::{
-    commands::{FEW_DOCUMENTS, count},
-    failure::{Hinted, OrBadInput},
+    commands::FEW_DOCUMENTS,
+    failure::OrBadInput,
     folder::{
-        ModelFolder, PREPROCESSOR_FILE, data_cache_of, in_cache, is_here, normalization,
-        prepare_images, preprocessor, progress_bar,
+        ModelFolder, data_cache_of, in_cache, is_here, normalization, prepare_images, progress_bar,
     },
     logging::say,
 };
@@ -68,7 +71,7 @@ impl Kind for Vit {
 
     fn prepare(run: &RunFile<Self>, folder: &Path) -> Result<PreparedImages> {
         let MatVitConfig { image_size, channels, .. } = *run.shape();
-        prepare_images(&run.data, ImageShape { size: image_size, channels }, folder)
+        prepare_images(&run.data, ImageShape { size: image_size, channels }, None, folder)
     }
 
     fn prepared(run: &RunFile<Self>) -> Result<Option<PreparedImages>> {
@@ -92,11 +95,9 @@ impl Kind for Vit {
         _: bool,
     ) -> Result<PreparedImages> {
         let MatVitConfig { image_size, channels, .. } = *folder.model.config();
-        prepare_images(
-            &run.data,
-            ImageShape { size: image_size, channels },
-            &data_cache_of(&folder.dir),
-        )
+        let shape = ImageShape { size: image_size, channels };
+        let kept = folder.preprocessor()?.and_then(|preprocessor| preprocessor.short_side);
+        prepare_images(&run.data, shape, kept, &data_cache_of(&folder.dir))
     }
 
     fn fitted(run: &RunFile<Self>, prepared: &PreparedImages) -> Result<MatVitConfig> {
@@ -115,34 +116,15 @@ impl Kind for Vit {
     }
 
     fn say(_: &ImageConfig, prepared: &PreparedImages) {
-        let s = &prepared.summary;
-        say!(
-            "data {}: {} training images of {} classes, {} held out{}{}",
-            prepared.data_hash().short(),
-            count(s.train.images as f64),
-            s.classes.len(),
-            count(s.held_out.images as f64),
-            match (s.skipped.images, s.ignored) {
-                (0, 0) => String::new(),
-                (0, n) => format!("; passed over: {n} other files"),
-                (n, 0) => format!("; skipped: {n} that could not be decoded"),
-                (n, m) => format!(
-                    "; skipped: {n} that could not be decoded; passed over: {m} other files"
-                ),
-            },
-            if prepared.reused { " (prepared before)" } else { "" },
-        );
-        for (split, images) in [("training", &s.train), ("held-out", &s.held_out)] {
-            if !images.empty_classes.is_empty() {
-                say!("note: no {split} images of {}", images.empty_classes.join(", "));
-            }
-        }
+        image_data::say(prepared);
     }
 
-    fn files(run: &RunFile<Self>, _: &PreparedImages) -> Result<Vec<(String, Vec<u8>)>> {
+    fn files(run: &RunFile<Self>, prepared: &PreparedImages) -> Result<Vec<(String, Vec<u8>)>> {
         let (shape, augment) = (run.shape(), &run.data.augment);
         let (mean, std) = augment.normalization(shape.channels);
-        Ok(vec![preprocessor(shape.image_size, &mean, &std)])
+        let normalization = Normalization { mean, std };
+        let preprocessor = Preprocessor::new(normalization, Some(prepared.summary.size));
+        Ok(vec![(PREPROCESSOR_FILE.to_owned(), preprocessor.to_file(shape.image_size))])
     }
 
     fn tokenizer_of(_: &ModelFolder<Self>) -> Result<Option<Hash>> {
@@ -151,20 +133,27 @@ impl Kind for Vit {
 
     fn files_of(folder: &ModelFolder<Self>) -> Result<Vec<(String, Vec<u8>)>> {
         let path = folder.dir.join(PREPROCESSOR_FILE);
-        match path.exists() {
-            true => Ok(vec![(PREPROCESSOR_FILE.to_owned(), fs::read(path).bad_input()?)]),
-            false => Ok(Vec::new()),
+        if path.exists() {
+            Ok(vec![(PREPROCESSOR_FILE.to_owned(), fs::read(path).bad_input()?)])
+        } else {
+            Ok(Vec::new())
         }
     }
 
     fn write_timm(folder: &ModelFolder<Self>, slim: &MatVit, dir: &Path) -> Result<()> {
         let c = slim.config();
-        let (mean, std) = normalization(&folder.dir)?.normalization(c.channels);
+        let preprocessor = match folder.preprocessor()? {
+            Some(preprocessor) => preprocessor,
+            None => {
+                let (mean, std) = normalization(None).normalization(c.channels);
+                Preprocessor::new(Normalization { mean, std }, None)
+            }
+        };
         if c.norm_eps != NORM_EPS {
             let ours = c.norm_eps;
             say!("note: timm adds {NORM_EPS:e} to the variance in norms, this model {ours:e}");
         }
-        save_timm(slim, &Normalization { mean, std }, dir).bad_input()
+        save_timm(slim, &preprocessor, dir).bad_input()
     }
 
     fn batches(
@@ -241,11 +230,13 @@ impl Kind for Vit {
         ours.std = ours.std.take().or_else(|| theirs.std.clone());
     }
 
-    /// The weights have learnt pixels on the folder's scale.
     fn take_own_files(_: &mut ImageConfig, _: &Path) {}
 
+    /// The weights have learnt pixels on the folder's scale.
     fn adopt(dir: &Path, run: &mut RunFile<Self>) -> Result<()> {
-        let own = ImageConfig { augment: normalization(dir)?, ..Default::default() };
+        let MatVitConfig { image_size, channels, .. } = *run.shape();
+        let preprocessor = Preprocessor::read(dir, image_size, channels).bad_input()?;
+        let own = ImageConfig { augment: normalization(preprocessor), ..Default::default() };
         Self::take_open(&mut run.data, &own);
         Ok(())
     }
@@ -255,7 +246,17 @@ impl Kind for Vit {
     }
 
     fn start(model: &MatVit, shape: &MatVitConfig) -> Result<MatVit> {
-        vit::adapted(model, shape).bad_input()
+        let names = shape.class_names.as_deref().unwrap_or_default();
+        let classes = places_of(model.config(), names);
+        say_once(match (&classes, &model.config().class_names) {
+            (Some(_), Some(_)) => "the head starts from the weights of the classes of these names",
+            (Some(_), None) => {
+                "note: the model's classes have no names; the head starts as if they were the data's, \
+                 in the same order"
+            }
+            (None, _) => "the head starts at zero: the classes are not the model's",
+        });
+        vit::adapted(model, shape, classes.as_deref()).bad_input()
     }
 
     const MILLIS_OF: &'static str = "forward";
@@ -280,11 +281,10 @@ impl Kind for Vit {
         part: &Part,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Evaluation> {
-        let set = prepared.held_out().bad_input()?;
-        check_classes(folder, set.classes()).bad_input()?;
+        let set = of_model(folder, prepared.held_out().bad_input()?).bad_input()?;
         let places = places(prepared, part)?;
         let size = folder.model.config().image_size;
-        let augment = normalization(&folder.dir)?;
+        let augment = normalization(folder.preprocessor()?);
         let images = ImageBatches::new(set, &augment, size, 1, 0).bad_input()?;
         let config = folder.model.config();
         let walks = part.walks(config.tokens(), config.d_model, config.d_ff);
@@ -344,36 +344,6 @@ fn places(prepared: &PreparedImages, part: &Part) -> Result<Vec<usize>> {
     let all = part.half.map_or_else(|| (0..set.len()).collect(), |half| half.places(&clusters));
     let chosen = spread(all.len(), part.targets.unwrap_or(usize::MAX));
     Ok(chosen.into_iter().map(|place| all[place]).collect())
-}
-
-/// A model is measured on images of its own classes.
-fn check_classes(folder: &ModelFolder<Vit>, found: &[String]) -> Result<(), Hinted> {
-    let config = folder.model.config();
-    let same = match &config.class_names {
-        Some(names) => names == found,
-        None => config.classes == found.len(),
-    };
-    let list = |names: &[String]| match names.len() {
-        n @ 0..=6 => format!("{n} classes ({})", names.join(", ")),
-        n => format!("{n} classes ({}, …)", names[..6].join(", ")),
-    };
-    match same {
-        true => Ok(()),
-        false => Err(Hinted {
-            message: format!(
-                "{}: a model of {}; the data has {}",
-                folder.dir.display(),
-                match &config.class_names {
-                    Some(names) => list(names),
-                    None => format!("{} classes", config.classes),
-                },
-                list(found)
-            ),
-            hint:
-                "give data of the model's classes; `matformer train --init` makes a model of others"
-                    .to_owned(),
-        }),
-    }
 }
 
 /// The submodel that finds the most classes.

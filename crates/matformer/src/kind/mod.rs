@@ -1,5 +1,6 @@
 //! What the commands need of a kind of model: all in which text and images differ.
 
+mod image_data;
 mod images;
 mod text;
 
