@@ -61,13 +61,13 @@ fn what_is_read_and_what_becomes_of_it_is_said() {
     place.write("pictures/notes.txt", "no image");
     let output = place.matformer(&["train", "vit.toml", "--out", "run"]).ok();
     for said in [
-        "43 training images of 2 classes, 40 held out (`valid/`); passed over: 1 other files",
-        "pixels: 83 images of 8×8 are kept as they are; of 1 the short side becomes 8 and the middle is \
-         kept: 1 of 12×9",
+        "43 training images of 2 classes, 40 held out (`valid/`); passed over: 1 other file",
+        "pixels: 83 images of 8×8 kept as they are; of 1 the short side becomes 8 and the middle is kept: 1 \
+         of 12×9",
         "not read: `Test/` (40 images)",
-        "note: 1 JPEGs lack their end marker, but no pixels, and are used (`Train/cat/unended.jpg`)",
-        "note: 1 held-out images are training images too (`Train/cat/2.png` and `valid/cat/copy.png`); \
-         they are not used",
+        "note: 1 image used whose file lacks its end, but no pixel (first `Train/cat/unended.jpg`)",
+        "note: 1 held-out image also among the training images (`Train/cat/2.png` and \
+         `valid/cat/copy.png`); not used",
         "note: the same image is in two classes: `Train/cat/4.png` and `Train/dog/both.png`",
     ] {
         assert!(output.stderr.contains(said), "{said}\n{output}");
@@ -98,7 +98,7 @@ fn pixels_are_those_of_the_folders_processor_whatever_the_data() {
     };
     let large = ["train", "vit.toml", "--set", "data.path=large", "--out", "large-run"];
     let output = place.matformer(&large).ok();
-    assert!(output.stderr.contains("0 images of 10×10 are kept as they are; of 40"), "{output}");
+    assert!(output.stderr.contains("0 images of 10×10 kept as they are; of 40"), "{output}");
     assert_eq!(short_side("large-run"), 10);
     place.matformer(&["train", "vit.toml", "--out", "run"]).ok();
     assert_eq!(short_side("run"), 8);

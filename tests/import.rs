@@ -67,6 +67,36 @@ fn what_timm_would_load_comes_back_as_the_same_model() {
 }
 
 #[test]
+fn an_image_processor_is_read_with_all_that_scales_pixels() {
+    let place = for_timm();
+    let own = place.read_json("run/preprocessor_config.json");
+    // The same numbers in other words, and another resizing.
+    let processor = json!({
+        "image_processor_type": "ViTImageProcessor",
+        "size": { "height": 8, "width": 8 }, "resample": 3,
+        "rescale_factor": 1.0 / 127.5, "image_mean": 1.0, "image_std": [1.0],
+    });
+    place.write("timm/preprocessor_config.json", processor.to_string());
+    let output = place.matformer(&["import", "timm", "--out", "back"]).ok();
+    for differs in ["it resizes by another filter", "it squeezes images into a square"] {
+        assert!(output.stderr.contains(differs), "{output}");
+    }
+    assert_eq!(place.read_json("back/preprocessor_config.json"), own);
+    let bytes = json!({ "do_normalize": false, "do_rescale": false });
+    place.write("timm/preprocessor_config.json", bytes.to_string());
+    place.matformer(&["import", "timm", "--out", "bytes"]).ok();
+    let found = place.read_json("bytes/preprocessor_config.json");
+    let std = found["image_std"][0].as_f64().unwrap();
+    assert!(found["image_mean"] == json!([0.0]) && (std * 255.0 - 1.0).abs() < 1e-9, "{found}");
+    place.write("timm/preprocessor_config.json", r#"{"image_mean": "half"}"#);
+    snapshot!(place.matformer(&["import", "timm", "--out", "new"]), @r#"
+    exit code 2
+    --- standard error
+    error: timm/preprocessor_config.json: `image_mean`: "half"; expected a number, or one for each of 1 channels
+    "#);
+}
+
+#[test]
 fn json_says_what_was_read() {
     let place = for_timm();
     let json = place.matformer(&["import", "timm", "--out", "back", "--json"]).ok().json();

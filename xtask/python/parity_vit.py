@@ -230,10 +230,11 @@ def compare_images(binary, channels):
         held_out = []
         for index in range(400):
             label, image = picture(index, random)
-            folder = scratch / "images" / ("val" if index % 4 // 2 else "train") / "ab"[label]
+            held = index // 8 % 2 == 1
+            folder = scratch / "images" / ("val" if held else "train") / "ab"[label]
             folder.mkdir(parents=True, exist_ok=True)
             image.save(folder / f"{index}.png")
-            if index % 4 // 2:
+            if held:
                 held_out.append((label, folder / f"{index}.png"))
         (scratch / "run.toml").write_text(RUN_FILE.replace("CHANNELS", str(channels)))
         here = os.getcwd()

@@ -122,12 +122,13 @@ impl Decoder {
             return Err(too_large(width, height));
         }
         let _alone = alone.or_else(|| (pixels > ALONE_PIXELS).then(|| self.alone()));
-        let unended = format == ImageFormat::Jpeg && !jpeg::has_end(bytes);
-        let image = if unended {
-            drop(decoder);
-            jpeg::without_end(bytes, |bytes| upright(open(bytes)?.1))?
-        } else {
-            upright(decoder)?
+        let decode = |bytes: &[u8]| upright(open(bytes)?.1);
+        let ended = if format == ImageFormat::Png { png_with_end(bytes) } else { None };
+        let unended = ended.is_some() || format == ImageFormat::Jpeg && !jpeg::has_end(bytes);
+        let image = match ended {
+            Some(ended) => decode(&ended)?,
+            None if unended => jpeg::without_end(bytes, decode)?,
+            None => upright(decoder)?,
         };
         let from = Dimensions::of(&image);
         Ok(Decoded { pixels: self.square(image), from, unended })
@@ -189,6 +190,24 @@ impl Decoder {
         }
         pixels
     }
+}
+
+/// A PNG that lacks nothing but its end, with that.
+fn png_with_end(bytes: &[u8]) -> Option<Vec<u8>> {
+    const END: &[u8] = b"\0\0\0\0IEND\xaeB`\x82";
+    let mut rest = bytes.get(8..)?;
+    while let Some((length, _)) = rest.split_first_chunk() {
+        if rest.starts_with(END) {
+            return None;
+        }
+        // Length, kind and checksum of a chunk have four bytes each.
+        match rest.get(u32::from_be_bytes(*length) as usize + 12..) {
+            Some(next) => rest = next,
+            None => break,
+        }
+    }
+    let whole = bytes.len() - rest.len();
+    END.starts_with(rest).then(|| [&bytes[..whole], END].concat())
 }
 
 /// The image of a decoder; a photograph that says how it was held is turned upright.

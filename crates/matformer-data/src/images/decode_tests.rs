@@ -159,6 +159,21 @@ fn a_jpeg_that_lacks_its_end_alone_is_an_image() {
 }
 
 #[test]
+fn a_png_that_lacks_its_end_alone_is_an_image() {
+    let png = encode(&slope(12, 9).into(), ImageFormat::Png);
+    let whole = decoder(GREY).decode(&png, None).unwrap();
+    assert!(!whole.unended);
+    for missing in [1, 5, 12] {
+        let found = decoder(GREY).decode(&png[..png.len() - missing], None).unwrap();
+        assert_eq!(found, Decoded { unended: true, ..whole.clone() }, "{missing}");
+    }
+    for missing in [13, 16, 24, 40] {
+        assert!(decode(&png[..png.len() - missing], GREY).is_err(), "{missing}");
+    }
+    assert!(decode(&[&png[..], b"more"].concat(), GREY).is_ok());
+}
+
+#[test]
 fn a_jpeg_that_lacks_pixels_is_a_bad_image() {
     for jpeg in JPEGS {
         for length in [jpeg.len() - 8, jpeg.len() - 40, jpeg.len() * 3 / 4, jpeg.len() / 2] {

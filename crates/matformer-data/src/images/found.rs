@@ -301,18 +301,15 @@ pub(super) fn at_once(bytes: usize) -> usize {
     (MOST_BYTES / bytes.max(1)).clamp(1, MOST_IMAGES)
 }
 
-/// The share of images that must have the size that models see, so that all are kept in it.
-const OF_ONE_SIZE: f64 = 0.9;
-
-/// The shape that is kept of images, of which models see `shape`: the same where nearly all of them
-/// have its size, so that a few odd ones do not change the rest, and more otherwise.
+/// The shape that is kept of images, of which models see `shape`: the same where most of them have its
+/// size, so that a few odd ones do not change the rest, and more otherwise.
 pub(super) fn kept_shape(found: &Found, shape: ImageShape) -> ImageShape {
     let (mut same, mut other) = (0, 0);
     for [fits, differs] in found.images().map(|images| images.of_size(shape.size)) {
         same += fits;
         other += differs;
     }
-    if same as f64 >= OF_ONE_SIZE * (same + other) as f64 { shape } else { shape.with_margin() }
+    if same > other { shape } else { shape.with_margin() }
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ pub struct PreparedImages {
 /// What is there already, or in `cache`, is reused; what is not appears by one rename.
 ///
 /// Images become squares in the channels of `shape`: their short side is resized, and the middle is
-/// kept. Where nearly all of them (9 of 10) have the size of `shape`, the short side becomes that, and
+/// kept. Where most of them have the size of `shape`, the short side becomes that, and
 /// those stay as they are; otherwise it becomes 8/7 of it, so that training may crop and evaluation take
 /// the centre. `kept` says what it becomes where that is known. Transparent images are laid over white,
 /// grey is the luma of ITU-R BT.601, and a photograph that says how it was held is turned upright.

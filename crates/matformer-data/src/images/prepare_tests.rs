@@ -88,8 +88,10 @@ fn the_same_images_have_the_same_hash_anywhere() {
 fn images_of_one_size_are_kept_and_others_get_a_margin() {
     let place = made(5);
     assert_eq!(place.prepare(4, 1).unwrap().summary.size, 4);
-    place.write("a/large.png", png(5, [90; 3]));
-    place.write("b/large.png", png(6, [91; 3]));
+    for grey in 0..5 {
+        place.write(&format!("a/5-{grey}.png"), png(5, [grey + 90; 3]));
+        place.write(&format!("b/6-{grey}.png"), png(6, [grey + 80; 3]));
+    }
     assert_eq!(place.prepare(4, 1).unwrap().summary.size, 5);
     assert_eq!(place.prepare(14, 1).unwrap().summary.size, 16);
 }
@@ -187,12 +189,14 @@ fn a_published_set_is_kept_whole() {
 }
 
 #[test]
-fn a_jpeg_without_its_end_is_used_and_counted() {
+fn a_file_without_its_end_is_used_and_counted() {
     let place = made(5);
     let jpeg = encode(&GrayImage::from_pixel(4, 4, Luma([200])).into(), ImageFormat::Jpeg);
     place.write("a/unended.jpg", &jpeg[..jpeg.len() - 2]);
+    let whole = png(4, [220; 3]);
+    place.write("b/unended.png", &whole[..whole.len() - 12]);
     let summary = place.prepare(4, 1).unwrap().summary;
-    assert_eq!((summary.skipped.images, summary.unended.images), (0, 1));
+    assert_eq!((summary.skipped.images, summary.unended.images), (0, 2));
     assert_eq!(summary.unended.first.as_deref(), Some("a/unended.jpg"));
 }
 

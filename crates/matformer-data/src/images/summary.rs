@@ -39,7 +39,7 @@ pub struct ImageSummary {
     pub copies: Copies,
     /// Images that could not be decoded.
     pub skipped: Skipped,
-    /// JPEGs that lack their end marker, and nothing else. They are used.
+    /// Images whose files lack their end, but no pixel. They are used.
     pub unended: Unended,
     /// Folders of images that were not read: neither training nor held-out images.
     pub unread: Vec<UnreadFolder>,
@@ -165,7 +165,7 @@ impl fmt::Display for SkippedImage {
     }
 }
 
-/// JPEGs that lack their end marker.
+/// Images whose files lack their end.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unended {

@@ -21,7 +21,7 @@ pub fn say(prepared: &PreparedImages) {
         left += &format!("; skipped: {} that could not be decoded", s.skipped.images);
     }
     if s.ignored > 0 {
-        left += &format!("; passed over: {} other files", s.ignored);
+        left += &format!("; passed over: {}", counted(s.ignored, "other file"));
     }
     say!(
         "data {}: {} training images of {} classes, {} held out{}{left}{}",
@@ -38,8 +38,8 @@ pub fn say(prepared: &PreparedImages) {
         say!("not read: {}", folders.join(", "));
     }
     if let Some(first) = &s.unended.first {
-        let n = s.unended.images;
-        say!("note: {n} JPEGs lack their end marker, but no pixels, and are used (`{first}`)");
+        let n = counted(s.unended.images, "image");
+        say!("note: {n} used whose file lacks its end, but no pixel (first `{first}`)");
     }
     say_copies(&s.copies);
     for (split, images) in [("training", &s.train), ("held-out", &s.held_out)] {
@@ -117,6 +117,11 @@ fn listed(names: &[String]) -> String {
     }
 }
 
+/// `1 image`, `2 images`.
+fn counted(n: usize, what: &str) -> String {
+    format!("{} {what}{}", count(n as f64), if n == 1 { "" } else { "s" })
+}
+
 /// What became of the pixels of the images that are kept.
 fn pixels(s: &ImageSummary) -> String {
     let (size, p) = (s.size, &s.pixels);
@@ -129,9 +134,9 @@ fn pixels(s: &ImageSummary) -> String {
         from.push(format!("{} of other sizes", p.resized - named));
     }
     format!(
-        "pixels: {} images of {size}×{size} are kept as they are; of {} the short side becomes {size} and \
-         the middle is kept: {}",
-        count(p.as_they_are as f64),
+        "pixels: {} of {size}×{size} kept as they are; of {} the short side becomes {size} and the \
+         middle is kept: {}",
+        counted(p.as_they_are, "image"),
         count(p.resized as f64),
         from.join(", ")
     )
@@ -142,17 +147,19 @@ fn say_copies(copies: &Copies) {
     let Copies { images, dropped, in_both, first, in_two_classes, of_two_classes } = copies;
     let of_both = |said: &str, n: usize| {
         let pair = first.as_ref().map_or_else(String::new, |pair| format!(" ({pair})"));
-        say!("note: {n} held-out images are training images too{pair}; {said}");
+        let n = counted(n, "held-out image");
+        say!("note: {n} also among the training images{pair}; {said}");
     };
     if *dropped > 0 {
-        of_both("they are not used", *dropped);
+        of_both("not used", *dropped);
     }
     if *in_both > 0 {
         of_both("the set is published like this and kept whole", *in_both);
     }
     let others = images - dropped - in_both;
     if others > 0 {
-        say!("copies: {others} images are copies of others; all copies of one are in one split");
+        let n = counted(others, "image");
+        say!("copies: {n} with the same pixels as another; all copies of one are in one split");
     }
     if *in_two_classes > 0 {
         let pairs: Vec<String> = of_two_classes.iter().map(ToString::to_string).collect();
