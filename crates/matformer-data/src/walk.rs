@@ -70,14 +70,6 @@ impl PassedOver {
         self.0.entry(reason).or_insert_with(new).count += 1;
     }
 
-    /// Adds what another one counted.
-    pub(crate) fn join(&mut self, other: Self) {
-        for (reason, group) in other.0 {
-            let ours = self.0.entry(reason).or_insert(Group { count: 0, first: group.first });
-            ours.count += group.count;
-        }
-    }
-
     /// Whether everything was read.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -281,16 +273,5 @@ mod tests {
         let root = made(&["a.txt"]);
         let _socket = std::os::unix::net::UnixListener::bind(root.path().join("socket")).unwrap();
         assert_eq!(walked(root.path()).1, "1 pipe, socket or device (socket)");
-    }
-
-    #[test]
-    fn counts_are_joined() {
-        let mut all = PassedOver::default();
-        all.add(Reason::Hidden, ".a");
-        let mut more = PassedOver::default();
-        more.add(Reason::Hidden, ".b");
-        more.add(Reason::Format, "c.png");
-        all.join(more);
-        assert_eq!(all.to_string(), "2 hidden (.a, …), 1 file of unknown format (c.png)");
     }
 }
