@@ -166,16 +166,7 @@ impl Input {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn made(files: &[&str]) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        for path in files {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, b"x").unwrap();
-        }
-        folder
-    }
+    use crate::walk::tests::made;
 
     fn found(root: &Path, paths: &[&str]) -> Result<Vec<String>> {
         let sources: Vec<Source> = paths.iter().map(|path| root.join(path).into()).collect();

@@ -195,10 +195,11 @@ fn link_fault(error: &walkdir::Error) -> Option<Reason> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn made(files: &[&str]) -> tempfile::TempDir {
+    /// A folder with these files in it.
+    pub(crate) fn made(files: &[&str]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for path in files {
             let path = folder.path().join(path);
