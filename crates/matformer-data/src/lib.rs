@@ -52,7 +52,6 @@ pub use progress::{Progress, Stage};
 pub use reader::Document;
 pub use shard::{DocumentSpan, Shard};
 pub use source::{HubName, Source};
-pub use tokenizer::{
-    END_OF_TEXT, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, TRAINING_SAMPLE_BYTES, TokenSpan, Tokenizer,
-};
+pub use special::{END_OF_TEXT, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
+pub use tokenizer::{TRAINING_SAMPLE_BYTES, TokenSpan, Tokenizer};
 pub use walk::PassedOver;

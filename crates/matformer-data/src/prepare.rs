@@ -14,7 +14,7 @@ use crate::hub::Hub;
 use crate::lost::Lost;
 use crate::progress::{Progress, Stage};
 use crate::reader::Document;
-use crate::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
+use crate::special::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
 use crate::{
     DataConfig, DocumentSpan, Error, Hash, HeldOut, Result, Shard, Tokenizer, cache,
     tokenizer_source,

@@ -6,8 +6,17 @@ use matformer_core::fs;
 use serde_json::{Map, Value, json};
 use tokenizers::{AddedToken, ModelWrapper};
 
-use crate::tokenizer::{END_OF_TEXT, TOKENIZER_CONFIG_FILE};
 use crate::{Error, Result};
+
+/// The token that begins a text, ends one, and separates documents; id 0 in the tokenizers that we
+/// train.
+pub const END_OF_TEXT: &str = "<|endoftext|>";
+
+/// The name of a tokenizer's file in a model folder.
+pub const TOKENIZER_FILE: &str = "tokenizer.json";
+
+/// The name of the file that Hugging Face transformers reads beside it.
+pub const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 
 /// An older file of transformers that names special tokens.
 const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";

@@ -8,21 +8,11 @@ use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, TokenizerBuilder};
 
-use crate::special::{self, Special};
+use crate::special::{self, END_OF_TEXT, Special, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
 use crate::{Document, Error, Hash, Result};
-
-/// The token that begins a text, ends one, and separates documents; id 0 in the tokenizers that we
-/// train.
-pub const END_OF_TEXT: &str = "<|endoftext|>";
 
 /// A tokenizer is trained on at most this much text, in bytes: whole documents, drawn by the seed.
 pub const TRAINING_SAMPLE_BYTES: usize = 24 << 20;
-
-/// The name of a tokenizer's file in a model folder.
-pub const TOKENIZER_FILE: &str = "tokenizer.json";
-
-/// The name of the file that Hugging Face transformers reads beside it.
-pub const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 
 /// A tokenizer with its begin, end and padding tokens and the hash of its file.
 ///

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::hub::{self, Hub};
 use crate::progress::Progress;
 use crate::source::{HubName, Source};
-use crate::tokenizer::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
+use crate::special::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
 use crate::{Error, Result};
 
 /// The `tokenizer.json` that `source` names: the file, the one in the folder, or that of a model on

@@ -7,6 +7,7 @@ use matformer_core::fs;
 use super::find;
 use super::found::{self, Found};
 use super::set::{ImageSet, fault_of};
+use super::summary::{FORMAT_VERSION, HELD_OUT, SUMMARY, TRAIN};
 use super::{ImageConfig, ImageError, ImageShape, ImageSummary, SetFault, SplitImages, writing};
 use crate::fetch::Content;
 use crate::hash::Hasher;
@@ -14,13 +15,6 @@ use crate::held_out::numbered;
 use crate::progress::{Progress, Stage};
 use crate::{Error, Hash, Result, Source, cache, fetch};
 
-/// Goes into the key: a folder of another version is never reused.
-pub(super) const FORMAT_VERSION: u32 = 3;
-/// Written last before the folder is published.
-pub(super) const SUMMARY: &str = "summary.json";
-/// Of each split its images, and their names as a JSON list.
-pub(super) const TRAIN: [&str; 2] = ["train.bin", "train.names.json"];
-pub(super) const HELD_OUT: [&str; 2] = ["held_out.bin", "held_out.names.json"];
 /// What every prepared folder has.
 const FILES: [&str; 5] = [SUMMARY, TRAIN[0], TRAIN[1], HELD_OUT[0], HELD_OUT[1]];
 

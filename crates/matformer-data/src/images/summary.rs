@@ -7,6 +7,14 @@ use serde::{Deserialize, Serialize};
 use super::{ImageError, ImageLayout};
 use crate::{Hash, Result};
 
+/// Goes into the key: a folder of another version is never reused.
+pub(super) const FORMAT_VERSION: u32 = 3;
+/// Written last before the folder is published.
+pub(super) const SUMMARY: &str = "summary.json";
+/// Of each split its images, and their names as a JSON list.
+pub(super) const TRAIN: [&str; 2] = ["train.bin", "train.names.json"];
+pub(super) const HELD_OUT: [&str; 2] = ["held_out.bin", "held_out.names.json"];
+
 /// What a prepared folder of images holds: `summary.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -7,10 +7,9 @@ use matformer_core::fs;
 
 use super::decode::{Decoded, Decoder, Dimensions};
 use super::found::{Found, Images};
-use super::prepare::{FORMAT_VERSION, HELD_OUT, SUMMARY, TRAIN};
 use super::set::{ImageSet, SetWriter};
 use super::split::{Member, split};
-use super::summary::Unended;
+use super::summary::{FORMAT_VERSION, HELD_OUT, SUMMARY, TRAIN, Unended};
 use super::{
     Copies, ImageConfig, ImageError, ImageLayout, ImagePair, ImageShape, ImageSummary, PixelSizes,
     Resized, Skipped, SkippedImage, SplitImages,

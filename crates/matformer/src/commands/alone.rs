@@ -14,10 +14,10 @@ use crate::{
     args::Budget,
     commands::{
         Context,
-        baselines::{baseline, short},
+        baselines::budget::baseline,
         count,
         measured::{Measured, measure, measured},
-        table, train,
+        short, table, train,
     },
     failure::OrBadInput,
     folder::ModelFolder,

@@ -89,6 +89,11 @@ fn print_json(value: &impl Serialize) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The first part of a hash, which tells two apart.
+pub fn short(hash: &str) -> &str {
+    hash.get(..16).unwrap_or(hash)
+}
+
 /// Held-out documents, images or clusters of them below which a standard error over them means little:
 /// nothing is judged by it.
 pub const FEW_DOCUMENTS: usize = 5;

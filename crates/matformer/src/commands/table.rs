@@ -3,7 +3,7 @@
 use anyhow::Result;
 use matformer::eval::{DataFacts, Estimate, EvalResults, SubmodelResult, report::Metric};
 
-use super::{count, documents};
+use super::{count, documents, short};
 use crate::output::out;
 
 /// The columns of a table of results: losses of text, accuracies of images.
@@ -68,7 +68,7 @@ fn number(metric: Metric, (value, stderr): (f64, Option<f64>)) -> String {
 
 /// What was measured on.
 pub fn print_data(d: &DataFacts, metric: Metric) -> Result<()> {
-    let hash = d.hash.get(..16).unwrap_or(&d.hash);
+    let hash = short(&d.hash);
     match metric {
         Metric::Top1 => out!("held-out: {} images, data {hash}", d.documents),
         Metric::Loss => out!(

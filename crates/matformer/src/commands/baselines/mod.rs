@@ -1,6 +1,6 @@
 //! `matformer baselines`: every granularity of a run trained alone, and what that shows.
 
-mod budget;
+pub mod budget;
 mod cost;
 mod twin;
 
@@ -28,12 +28,9 @@ use crate::{
     kind::{self, Kind},
     logging::say,
 };
-use budget::unequal;
+use budget::{baseline, unequal};
 use cost::Cost;
 use twin::{Elastic, Running, Twin, pass_on};
-
-pub use budget::baseline;
-pub use twin::short;
 
 pub fn run(args: &BaselinesArgs, context: &Context) -> Result<ExitCode> {
     match kind::of_folder(&args.run)? {

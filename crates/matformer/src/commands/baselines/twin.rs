@@ -14,7 +14,7 @@ use matformer::{
 };
 
 use crate::{
-    commands::{Context, train},
+    commands::{Context, short, train},
     failure::{Hinted, OrBadInput},
     folder::data_cache_of,
     interrupt::{Interrupts, Then},
@@ -90,11 +90,6 @@ impl<K: Kind> Elastic<'_, K> {
         })
         .bad_input()
     }
-}
-
-/// The first part of a hash, which tells two apart.
-pub fn short(hash: &str) -> &str {
-    hash.get(..16).unwrap_or(hash)
 }
 
 /// A baseline and where it goes.

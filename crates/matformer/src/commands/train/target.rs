@@ -13,6 +13,7 @@ use matformer::{
 use super::init::Init;
 use crate::{
     args::TrainArgs,
+    commands::short,
     failure::{Hinted, OrBadInput},
     kind::Kind,
 };
@@ -209,7 +210,6 @@ impl<K: Kind> Target<K> {
             let path = self.dir.join(run_file::FILE);
             self.run.check_same_data(&path, configured).bad_input()?;
         }
-        let short = |hash: &str| hash.get(..16).unwrap_or(hash).to_owned();
         Err(Hinted {
             message: format!(
                 "{}: trained on data {}, the run's text is now data {}",
