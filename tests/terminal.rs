@@ -63,3 +63,21 @@ fn a_run_whose_terminal_is_closed_saves_first() {
     assert!(log.contains(" SIGHUP: interrupted after step "), "{log}");
     assert!(place.list("long/checkpoints").contains("train/state.json"));
 }
+
+#[test]
+fn baselines_end_when_their_terminal_is_closed() {
+    let place = Place::trained();
+    let arguments = ["baselines", "run", "--budget", "total"];
+    // At several moments: whether keys are being waited for is a matter of chance.
+    for wait in [250, 350, 450] {
+        let (mut child, terminal) = on_a_terminal(&mut place.command(&arguments));
+        std::thread::sleep(Duration::from_millis(wait));
+        drop(terminal);
+        let began = Instant::now();
+        while child.try_wait().unwrap().is_none() {
+            assert!(began.elapsed() < Duration::from_secs(60), "{wait} ms");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    place.matformer(&["baselines", "run", "--budget", "total"]).ok();
+}

@@ -72,7 +72,7 @@ fuzz_target!(|input: (bool, Vec<Edit>)| {
     }
     let _ = score(&model, &submodel, &[0, 1, 2]);
     let options =
-        GenerateOptions { max_new_tokens: usize::MAX, stop: Some(0), ..Default::default() };
+        GenerateOptions { max_new_tokens: usize::MAX, stop: vec![0], ..Default::default() };
     if model.config().context <= 64 {
         let _ = generate(&model, &[vec![0, 1]], &[submodel], &options, |_, _| {});
     }

@@ -1,6 +1,6 @@
 //! Progress as burn-train's dashboard. Nothing else here depends on that crate's training loop.
 
-use std::sync::Arc;
+use std::{io::IsTerminal, sync::Arc};
 
 use burn_train::{
     Interrupter,
@@ -94,8 +94,12 @@ impl Observer for Dashboard {
     }
 
     fn run_ends(&mut self) {
-        // The renderer gives the terminal back when it is dropped.
-        self.screen = None;
+        let screen = self.screen.take();
+        // The renderer gives the terminal back when it is dropped, once its thread has ended. Where the
+        // terminal is gone, that thread waits for keys for ever, and nothing is to be given back.
+        if !std::io::stdin().is_terminal() {
+            std::mem::forget(screen);
+        }
     }
 }
 
