@@ -24,7 +24,8 @@ fn the_page_is_one_file_and_is_measured_once() {
 
     let measurements = place.read("run/measurements.jsonl");
     let second = place.matformer(&["report", "run"]).ok();
-    assert_eq!(second.stderr, "run/report/measured.json: measured before, reused\n");
+    let reused = "reading documents\nrun/report/measured.json: measured before, reused\n";
+    assert_eq!(second.stderr, reused);
     assert_eq!(second.stdout, first.stdout);
     assert_eq!(place.read("run/report/index.html"), page);
     assert_eq!(place.read("run/measurements.jsonl"), measurements);
@@ -195,6 +196,24 @@ fn a_report_that_is_interrupted_keeps_what_it_measured() {
     assert!(output.stderr.ends_with(said), "{output}");
     let again = place.matformer(&["report", "much-run"]).ok();
     assert!(again.stderr.contains(" of 7 submodels measured before\n"), "{again}");
+}
+
+#[test]
+fn a_report_is_of_the_data_that_is_there() {
+    let place = Place::trained();
+    let report = || place.matformer(&["report", "run"]).ok();
+    let before = report();
+    assert!(report().stderr.contains("measured before, reused"));
+    place.write("text/story-60.txt", "One more story, of a goat that counts coats.\n");
+    let after = report();
+    assert!(after.stderr.contains("measured again"), "{after}");
+    assert!(after.stderr.contains("it may have seen held-out documents in training"), "{after}");
+    assert_ne!(before.stdout, after.stdout);
+    // Without its data what was measured is shown.
+    place.remove("text");
+    let without = report();
+    assert!(without.stderr.contains("measured before, shown without its data"), "{without}");
+    assert_eq!(without.stdout, after.stdout);
 }
 
 #[test]

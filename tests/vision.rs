@@ -178,7 +178,7 @@ fn data_and_models_of_another_kind_are_refused() {
     place.matformer(&["train", "vit.toml", "--out", "other", "--set", "train.steps=1"]).ok();
     snapshot!(place.refused(&["eval", "run", "--data", "other"]), @"
     decoding images
-    note: other data than the model was trained on; losses compare at equal hash only
+    note: other data than the model was trained on: it may have seen held-out images in training, and losses compare at equal hash only
     error: run: a model of 4 classes (upper left, upper right, lower left, lower right); the data has 4 classes (a, b, c, d)
     hint: give data of the model's classes; `matformer train --init` makes a model of others
     ");

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::summary::NAMED;
 use super::{MAX_IMAGE_PIXELS, SkippedImage};
 use crate::HubName;
 
@@ -353,13 +354,15 @@ impl ImageError {
 /// The message of [`ImageError::BadImages`], with the first of them below it.
 fn bad_images(bad: usize, total: usize, allowed: Option<f64>, first: &[SkippedImage]) -> String {
     let images = if bad == 1 { "image is" } else { "images are" };
+    // Reading stops once there are enough to name.
+    let least = if bad < NAMED { "" } else { "at least " };
     let mut text = match allowed {
         Some(share) => {
             format!(
-                "{bad} {images} bad out of {total}, more than `data.max_bad_images` = {share} allows:"
+                "{least}{bad} {images} bad out of {total}, more than `data.max_bad_images` = {share} allows:"
             )
         }
-        None => format!("{bad} {images} bad out of {total}, `data.strict` allows none:"),
+        None => format!("{least}{bad} {images} bad out of {total}, `data.strict` allows none:"),
     };
     for image in first {
         text.push_str(&format!("\n  {image}"));

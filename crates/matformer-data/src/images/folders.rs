@@ -41,7 +41,9 @@ pub(super) fn find(listing: &Listing) -> Result<Found> {
             let images = by_class(&images, &format!("{top}{folder}/"));
             (!images.is_empty()).then_some((place, folder.clone(), images))
         });
-        named.min_by_key(|(place, folder, _)| (*place, folder.clone())).map(|(_, f, i)| (f, i))
+        // As they are usually written, first.
+        let key = |folder: &String| (folder.to_lowercase() != *folder, folder.clone());
+        named.min_by_key(|(place, folder, _)| (*place, key(folder))).map(|(_, f, i)| (f, i))
     };
     let validation = split(&VALIDATION);
     let held_out = validation.or_else(|| split(&TEST));

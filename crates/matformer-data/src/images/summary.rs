@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::{ImageError, ImageLayout};
 use crate::{Hash, Result};
 
+/// Images that are named; the rest are counted.
+pub(super) const NAMED: usize = 5;
 /// Goes into the key: a folder of another version is never reused.
 pub(super) const FORMAT_VERSION: u32 = 3;
 /// Written last before the folder is published.

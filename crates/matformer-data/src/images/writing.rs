@@ -9,7 +9,7 @@ use super::decode::{Decoded, Decoder, Dimensions};
 use super::found::{Found, Images};
 use super::set::{ImageSet, SetWriter};
 use super::split::{Member, split};
-use super::summary::{FORMAT_VERSION, HELD_OUT, SUMMARY, TRAIN, Unended};
+use super::summary::{FORMAT_VERSION, HELD_OUT, NAMED, SUMMARY, TRAIN, Unended};
 use super::{
     Copies, ImageConfig, ImageError, ImageLayout, ImagePair, ImageShape, ImageSummary, PixelSizes,
     Resized, Skipped, SkippedImage, SplitImages,
@@ -18,8 +18,6 @@ use crate::hash::Hasher;
 use crate::progress::{Progress, Stage};
 use crate::{Hash, Result, cache};
 
-/// Images that are named; the rest are counted.
-const NAMED: usize = 5;
 /// All images, before it is known which are held out; deleted then.
 const ALL: &str = "all.bin";
 
@@ -237,17 +235,21 @@ impl<'a> Writing<'a> {
             let (done, total) = (self.done as usize, self.total as usize);
             (self.progress)(Progress { stage: Stage::Images, done, total });
             Ok(())
-        })
+        })?;
+        self.skipped.check(self.images, self.allowed)
     }
 
     /// Counts an image that could not be decoded.
     ///
     /// # Errors
-    /// [`ImageError::BadImages`] as soon as there are more of them than may be.
+    /// [`ImageError::BadImages`] as soon as there are more of them than may be, and enough to name.
     fn skip(&mut self, image: SkippedImage) -> Result<()> {
         self.skipped.images += 1;
         if self.skipped.first.len() < NAMED {
             self.skipped.first.push(image);
+        }
+        if self.skipped.first.len() < NAMED {
+            return Ok(());
         }
         self.skipped.check(self.images, self.allowed)
     }

@@ -14,7 +14,9 @@ use matformer::{
 use serde::{Deserialize, Serialize};
 
 use self::groups::{forget, group_by_group};
+use super::short;
 use crate::{
+    failure,
     folder::{ModelFolder, progress_bar},
     kind::{Kind, Part},
     logging::say,
@@ -79,13 +81,34 @@ impl Gap {
 pub fn measured<K: Kind>(folder: &ModelFolder<K>, tokens: Option<usize>) -> Result<Measured<K>> {
     let dir = folder.dir.join("report");
     let kept = dir.join(file_of("measured", tokens, "json"));
-    if let Some(measured) = reusable(&kept, folder, tokens) {
-        say!("{}: measured before, reused", kept.display());
-        return Ok(measured);
+    let before = reusable(&kept, folder, tokens);
+    if before.is_none() {
+        // A folder that cannot be written into must not cost the measurement.
+        drop(fs::scratch_dir(&kept)?);
     }
-    // A folder that cannot be written into must not cost the measurement.
-    drop(fs::scratch_dir(&kept)?);
-    let measured = whole_curve(folder, tokens)?;
+    let prepared = match (before, folder.own_data(DATA_HINT)) {
+        (Some(measured), Err(error)) => {
+            let why = failure::message(&error);
+            say!("note: {}: measured before, shown without its data: {why}", kept.display());
+            return Ok(measured);
+        }
+        (Some(measured), Ok(prepared)) => {
+            let now = K::facts(&prepared).hash.to_string();
+            if measured.results.data.hash == now {
+                say!("{}: measured before, reused", kept.display());
+                return Ok(measured);
+            }
+            say!(
+                "{}: measured on data {}, which is now data {}: measured again",
+                kept.display(),
+                short(&measured.results.data.hash),
+                short(&now)
+            );
+            prepared
+        }
+        (None, prepared) => prepared?,
+    };
+    let measured = whole_curve(folder, &prepared, tokens)?;
     fs::write_atomic(&kept, serde_json::to_string(&measured)?.as_bytes())?;
     forget(folder, tokens);
     Ok(measured)
@@ -117,7 +140,11 @@ pub fn measure<K: Kind>(
 /// Says so where a model is measured on other data than it was trained on.
 fn say_data<K: Kind>(folder: &ModelFolder<K>, prepared: &K::Prepared) {
     if K::facts(prepared).hash.to_string() != folder.manifest.provenance.data_hash {
-        say!("note: other data than the model was trained on; losses compare at equal hash only");
+        say!(
+            "note: other data than the model was trained on: it may have seen held-out {}s in training, \
+             and losses compare at equal hash only",
+            K::DOCUMENT
+        );
     }
 }
 
@@ -145,18 +172,21 @@ fn walked<K: Kind>(
 }
 
 /// The whole Mix'n'Match curve on held-out text.
-fn whole_curve<K: Kind>(folder: &ModelFolder<K>, tokens: Option<usize>) -> Result<Measured<K>> {
-    let prepared = folder.own_data(DATA_HINT)?;
+fn whole_curve<K: Kind>(
+    folder: &ModelFolder<K>,
+    prepared: &K::Prepared,
+    tokens: Option<usize>,
+) -> Result<Measured<K>> {
     let space = folder.space();
     let uniforms = folder.trained();
     let (submodels, in_between) = match folder.only_trained() {
         Some(only) => (vec![only], Vec::new()),
         None => (curve(space), mix::in_between(space)),
     };
-    let evaluation = group_by_group(folder, &prepared, &submodels, tokens)?;
+    let evaluation = group_by_group(folder, prepared, &submodels, tokens)?;
     let results = EvalResults::new(
         &folder.dir.display().to_string(),
-        &K::facts(&prepared).hash.to_string(),
+        &K::facts(prepared).hash.to_string(),
         &evaluation,
         space,
         &folder.costs,
@@ -189,8 +219,8 @@ fn whole_curve<K: Kind>(folder: &ModelFolder<K>, tokens: Option<usize>) -> Resul
         gaps,
         outside,
         in_between: in_between.len(),
-        floor: K::floor(&prepared, tokens, &folder.model.device())?,
-        sample: K::sample(folder, &prepared, tokens)?,
+        floor: K::floor(prepared, tokens, &folder.model.device())?,
+        sample: K::sample(folder, prepared, tokens)?,
         documents: uniforms
             .iter()
             .map(|uniform| Ok((space.label(uniform), evaluation.losses(uniform)?.to_vec())))
