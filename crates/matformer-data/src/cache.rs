@@ -13,7 +13,7 @@ use crate::{Error, Result};
 const TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55\n\
     # Data that matformer prepared or fetched; it may be deleted.\n";
 
-/// Creates the folder, tags it as a cache, and removes what killed processes left in it.
+/// Creates the folder, tags it as a cache if it is empty, and removes what killed processes left in it.
 ///
 /// # Errors
 /// [`Error::NotPrepared`](crate::Error::NotPrepared) for an empty path, which stands for no folder;
@@ -23,9 +23,9 @@ pub(crate) fn enter(folder: &Path) -> Result<()> {
         return Err(Error::NotPrepared);
     }
     fs::create_dir_all(folder)?;
-    let tag = folder.join(CACHE_TAG);
-    if !tag.exists() {
-        fs::write_atomic(tag, TAG)?;
+    // A folder that somebody uses for other things is not tagged.
+    if fs::read_dir(folder)?.is_empty() {
+        fs::write_atomic(folder.join(CACHE_TAG), TAG)?;
     }
     Ok(fs::sweep(folder)?)
 }

@@ -43,7 +43,7 @@ impl Documents {
         config.validate()?;
         let limit = if config.corpus.is_some() { CORPUS_MAX_FILE_BYTES } else { usize::MAX };
         let mut reader = Reader::new(&config.field, config.max_file_bytes.unwrap_or(limit));
-        let mut passed = PassedOver::default();
+        let (mut passed, mut duplicates) = (PassedOver::default(), 0);
         let (train, held_out) = match &config.corpus {
             Some(corpus) => {
                 progress(Progress { stage: Stage::Read, done: 0, total: 0 });
@@ -59,10 +59,15 @@ impl Documents {
                     return Err(Error::NoFile { passed_over: passed });
                 }
                 let total = size(&inputs);
-                split(read(&mut reader, &inputs, (0, total), progress)?, config)
+                // Duplicates go first: those of a held-out document would take it away.
+                let mut texts = HashSet::new();
+                let documents = read(&mut reader, &inputs, (0, total), progress)?;
+                let documents = distinct(documents, &mut texts, &mut duplicates);
+                split(documents, config)
             }
         };
-        let (dropped, taken) = reader.finish(config)?;
+        let (mut dropped, taken) = reader.finish(config)?;
+        dropped.duplicate = duplicates;
         let documents = Self::assemble(train, held_out, dropped)?;
         let passed = (!passed.is_empty()).then(|| format!("passed over: {passed}"));
         Ok(Self { notes: passed.into_iter().chain(taken.note()).collect(), ..documents })
@@ -76,13 +81,7 @@ impl Documents {
         mut dropped: Dropped,
     ) -> Result<Self> {
         let mut texts = HashSet::new();
-        let mut keep = |mut documents: Vec<Document>| {
-            documents.sort_by(|a, b| a.name.cmp(&b.name));
-            let before = documents.len();
-            documents.retain(|document| texts.insert(Hash::of(document.text.as_bytes())));
-            dropped.duplicate += before - documents.len();
-            documents
-        };
+        let mut keep = |documents| distinct(documents, &mut texts, &mut dropped.duplicate);
         let (train, held_out) = (keep(train), keep(held_out));
         let documents = train.len() + held_out.len();
         for (split, kept) in [("train", &train), ("held_out", &held_out)] {
@@ -92,6 +91,19 @@ impl Documents {
         }
         Ok(Self { train, held_out, dropped, notes: Vec::new() })
     }
+}
+
+/// Documents sorted by name, without those whose text is in `texts`, where theirs are added.
+fn distinct(
+    mut documents: Vec<Document>,
+    texts: &mut HashSet<Hash>,
+    duplicates: &mut usize,
+) -> Vec<Document> {
+    documents.sort_by(|a, b| a.name.cmp(&b.name));
+    let before = documents.len();
+    documents.retain(|document| texts.insert(Hash::of(document.text.as_bytes())));
+    *duplicates += before - documents.len();
+    documents
 }
 
 /// The documents of files, of which `before` bytes of `total` lie behind.
@@ -201,6 +213,23 @@ mod tests {
         assert_eq!(documents.train, [document("x", "other"), document("y", "same")]);
         assert_eq!(documents.held_out, [document("b", "own")]);
         assert_eq!(documents.dropped.duplicate, 2);
+    }
+
+    #[test]
+    fn duplicates_do_not_take_documents_from_the_held_out_split() {
+        let rows = |copies: usize| {
+            let rows =
+                (0..200).map(|i| format!("{{\"text\": \"row {}\"}}\n", i)).collect::<String>();
+            let file = rows.repeat(copies);
+            let held =
+                read(&[("a.jsonl", file.as_bytes())], |config| config.held_out = 0.2).unwrap();
+            (held.held_out.len(), held.dropped.duplicate)
+        };
+        for (copies, dropped) in [(1, 0), (3, 400)] {
+            let (held_out, duplicates) = rows(copies);
+            assert!((25..60).contains(&held_out), "{copies}: {held_out}");
+            assert_eq!(duplicates, dropped);
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::special::{SPECIAL_TOKENS_MAP, TOKENIZER_CONFIG_FILE};
 use crate::{BadRow, Dropped, Hash, Lost, PassedOver};
 
 /// The crate's result.
@@ -448,6 +449,17 @@ impl Error {
                 "name a `tokenizer.json`, a folder with one, or a model on the hub: `hf:owner/name`"
                     .into()
             }
+            Self::Tokenizer { path, .. }
+                if [TOKENIZER_CONFIG_FILE, SPECIAL_TOKENS_MAP]
+                    .iter()
+                    .any(|name| path.ends_with(name)) =>
+            {
+                "expected a JSON object as transformers writes it, or no such file".into()
+            }
+            Self::Tokenizer { reason, .. } if reason.contains("eos_token") => format!(
+                "name the token that ends a text in `{TOKENIZER_CONFIG_FILE}`: \
+                 {{\"eos_token\": \"</s>\"}}"
+            ),
             Self::Tokenizer { .. } => {
                 "expected a `tokenizer.json` as the tokenizers library writes it".into()
             }

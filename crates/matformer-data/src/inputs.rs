@@ -64,8 +64,14 @@ fn at(path: &Path, passed: &mut PassedOver) -> Result<Vec<Input>> {
     };
     let name = named.file_name().unwrap_or("/".as_ref()).to_string_lossy().into_owned();
     let about = std::fs::metadata(path).map_err(|source| Error::Path { path: path.into(), source });
-    if about?.is_dir() {
+    let about = about?;
+    if about.is_dir() {
         return folder(path, &name, &Format::of, passed);
+    }
+    if !about.is_file() {
+        let reason = "a pipe, socket or device; expected: a file or a folder";
+        let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, reason);
+        return Err(Error::Path { path: path.into(), source });
     }
     let format =
         Format::of(path).ok_or_else(|| Error::Suffix { file: path.display().to_string() })?;

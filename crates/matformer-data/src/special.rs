@@ -1,5 +1,6 @@
 //! Control tokens: which they are, and that no text is mistaken for one.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use matformer_core::fs;
@@ -19,14 +20,15 @@ pub const TOKENIZER_FILE: &str = "tokenizer.json";
 pub const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 
 /// An older file of transformers that names special tokens.
-const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
+pub(crate) const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
 
 /// What the files beside a `tokenizer.json` say.
 pub(crate) struct Special {
     /// `tokenizer_config.json`, as it is or with the tokens that it does not name.
     pub config: String,
     pub bos: Option<String>,
-    pub eos: String,
+    /// None where no file names one.
+    pub eos: Option<String>,
     pub pad: Option<String>,
 }
 
@@ -39,18 +41,22 @@ impl Special {
         let (text, mut config) = object(&tokenizer.with_file_name(TOKENIZER_CONFIG_FILE))?;
         let (_, map) = object(&tokenizer.with_file_name(SPECIAL_TOKENS_MAP))?;
         let mut changed = text.is_none();
-        let mut named = |key: &str, default: Option<&str>| {
+        let mut named = |key: &str| {
             if let Some(token) = token(&config, key) {
                 return Some(token.to_owned());
             }
-            let token = token(&map, key).or(default)?.to_owned();
+            let token = token(&map, key)?.to_owned();
             config.insert(key.to_owned(), json!(token));
             changed = true;
             Some(token)
         };
-        let bos = named("bos_token", None);
-        let eos = named("eos_token", Some(END_OF_TEXT)).unwrap_or_default();
-        let pad = named("pad_token", None);
+        let bos = named("bos_token");
+        let eos = named("eos_token");
+        let pad = named("pad_token");
+        if eos.is_none() {
+            config.insert("eos_token".to_owned(), json!(END_OF_TEXT));
+            changed = true;
+        }
         if !config.contains_key("tokenizer_class") {
             config.insert("tokenizer_class".to_owned(), json!("PreTrainedTokenizerFast"));
         }
@@ -89,6 +95,22 @@ fn object(path: &Path) -> Result<(Option<String>, Map<String, Value>)> {
 fn token<'a>(config: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
     let token = config.get(key)?;
     token.as_str().or_else(|| token.get("content")?.as_str())
+}
+
+/// A `tokenizer.json` without the dropout of BPE merges: it varies tokens at random while a model is
+/// trained, and here each text has the same tokens whenever it is encoded.
+pub(crate) fn without_dropout(bytes: &[u8]) -> Cow<'_, [u8]> {
+    if !bytes.windows(9).any(|name| name == b"\"dropout\"") {
+        return Cow::Borrowed(bytes);
+    }
+    let Ok(mut json) = serde_json::from_slice::<Value>(bytes) else {
+        return Cow::Borrowed(bytes);
+    };
+    let Some(dropout) = json.pointer_mut("/model/dropout").filter(|value| !value.is_null()) else {
+        return Cow::Borrowed(bytes);
+    };
+    *dropout = Value::Null;
+    Cow::Owned(json.to_string().into_bytes())
 }
 
 /// Makes the spelling of special tokens, and of those in `control`, ordinary text.

@@ -51,15 +51,22 @@ impl Tokenizer {
     pub fn load(path: &Path) -> Result<Self> {
         let wrong = |reason: String| Error::Tokenizer { path: path.into(), reason };
         let bytes = fs::read(path)?;
-        let mut inner =
-            tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| wrong(error.to_string()))?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(special::without_dropout(&bytes))
+            .map_err(|error| wrong(error.to_string()))?;
         // A file may ask for padding or truncation of its own; a text is encoded whole.
         inner.with_truncation(None).map_err(|error| wrong(error.to_string()))?.with_padding(None);
         let Special { config, bos, eos, pad } = Special::beside(path)?;
         let id = |token: &str| {
             inner.token_to_id(token).ok_or_else(|| wrong(format!("has no token `{token}`")))
         };
-        let eos = id(&eos)?;
+        let no_end = || {
+            let default = format!("and it has no token `{END_OF_TEXT}`");
+            wrong(format!("`{TOKENIZER_CONFIG_FILE}` beside it names no `eos_token`, {default}"))
+        };
+        let eos = match &eos {
+            Some(eos) => id(eos)?,
+            None => inner.token_to_id(END_OF_TEXT).ok_or_else(no_end)?,
+        };
         let bos = bos.as_deref().map_or(Ok(eos), id)?;
         let pad = pad.and_then(|token| inner.token_to_id(&token));
         let control: Vec<u32> = [bos, eos].into_iter().chain(pad).collect();
@@ -155,25 +162,27 @@ impl Tokenizer {
         }
     }
 
-    /// How many of `tokens` to keep so that no character is cut in the middle, at most `most`.
+    /// How many of `tokens` to keep so that no character is cut in the middle: at most `most`, or the
+    /// first character where that has more.
     ///
     /// # Errors
     /// As [`Tokenizer::decode`].
     pub fn whole_characters(&self, tokens: &[u32], most: usize) -> Result<usize> {
         /// No character has more tokens.
         const LONGEST: usize = 8;
-        if most >= tokens.len() {
-            return Ok(tokens.len());
+        if most == 0 || most >= tokens.len() {
+            return Ok(most.min(tokens.len()));
         }
-        let whole = self.decode(&tokens[..tokens.len().min(most + LONGEST)])?;
-        let mut longer = self.decode(&tokens[..most + 1])?;
-        for kept in (most.saturating_sub(LONGEST)..=most).rev() {
+        let end = tokens.len().min(most + LONGEST);
+        let whole = self.decode(&tokens[..end])?;
+        let down = (1..=most).rev().take(LONGEST);
+        for kept in down.chain(most + 1..end) {
             let text = self.decode(&tokens[..kept])?;
+            let longer = self.decode(&tokens[..kept + 1])?;
             // A text may hold U+FFFD itself: it is whole where the next token adds something.
             if whole.starts_with(&text) && !(text.ends_with('\u{fffd}') && text == longer) {
                 return Ok(kept);
             }
-            longer = text;
         }
         Ok(most)
     }

@@ -120,9 +120,12 @@ fn no_character_is_cut() {
     assert_eq!(tokens.len(), 7);
     let kept = |most| tokenizer.whole_characters(&tokens, most).unwrap();
     assert_eq!([0, 1, 2, 3, 4, 5, 6, 7, 8].map(kept), [0, 1, 1, 3, 3, 3, 3, 7, 7]);
+    // Of the first character all.
+    let crab = tokenizer.encode("🦀a").unwrap();
+    assert_eq!(tokenizer.whole_characters(&crab, 1).unwrap(), 4);
     // A text may hold what a cut character looks like.
     let tokens = tokenizer.encode("\u{fffd}\u{fffd}").unwrap();
-    assert_eq!([2, 3, 5].map(|most| tokenizer.whole_characters(&tokens, most).unwrap()), [0, 3, 3]);
+    assert_eq!([2, 3, 5].map(|most| tokenizer.whole_characters(&tokens, most).unwrap()), [3, 3, 3]);
 }
 
 #[test]

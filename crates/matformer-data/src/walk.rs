@@ -24,6 +24,10 @@ pub(crate) enum Reason {
     Model,
     /// A run file of ours.
     RunFile,
+    /// A file of a tokenizer.
+    Tokenizer,
+    /// A symbolic link, below another one, to a folder that is read anyway.
+    Again,
     /// A symbolic link to something that is not there.
     BrokenLink,
     /// A symbolic link to a folder that it lies in.
@@ -44,6 +48,8 @@ impl Reason {
             Self::Cache => ["cache folder", "cache folders"],
             Self::Model => ["folder of a model or run", "folders of models or runs"],
             Self::RunFile => ["run file", "run files"],
+            Self::Tokenizer => ["tokenizer file", "tokenizer files"],
+            Self::Again => ["link to what is read anyway", "links to what is read anyway"],
             Self::BrokenLink => ["broken link", "broken links"],
             Self::Cycle => ["link to a folder above it", "links to folders above them"],
             Self::Special => ["pipe, socket or device", "pipes, sockets or devices"],
@@ -115,6 +121,14 @@ pub(crate) struct File {
 pub(crate) fn files(root: &Path, passed: &mut PassedOver) -> Result<Vec<File>> {
     let failed = |source| Error::Walk { path: root.into(), source };
     let mut found = Vec::new();
+    // How deep the links lie that are being followed. Below them, links to folders of `root` are not
+    // followed: folders that all link to each other would be read in every order.
+    let mut links: Vec<usize> = Vec::new();
+    let real = root.canonicalize();
+    let inside_root = |path: &Path| match (&real, path.canonicalize()) {
+        (Ok(root), Ok(path)) => path.starts_with(root),
+        _ => false,
+    };
     let mut entries = WalkDir::new(root).follow_links(true).sort_by_file_name().into_iter();
     while let Some(entry) = entries.next() {
         let entry = match entry {
@@ -128,7 +142,13 @@ pub(crate) fn files(root: &Path, passed: &mut PassedOver) -> Result<Vec<File>> {
             }
         };
         let inside = entry.path().strip_prefix(root).unwrap_or(entry.path());
-        if let Some(reason) = reason(&entry) {
+        links.retain(|depth| *depth < entry.depth());
+        let link = entry.depth() > 0 && entry.path_is_symlink() && entry.file_type().is_dir();
+        let again = link && !links.is_empty() && inside_root(entry.path());
+        if link {
+            links.push(entry.depth());
+        }
+        if let Some(reason) = reason(&entry).or(again.then_some(Reason::Again)) {
             passed.add(reason, inside.display());
             if entry.file_type().is_dir() {
                 entries.skip_current_dir();
@@ -150,13 +170,16 @@ fn reason(entry: &DirEntry) -> Option<Reason> {
     } else if entry.file_name().as_encoded_bytes().starts_with(b".") {
         Some(Reason::Hidden)
     } else if kind.is_dir() {
-        if path.join(CACHE_TAG).is_file() {
+        let has = |name: &str| path.join(name).is_file();
+        if has(CACHE_TAG) || has("train.bin") && has("held_out.bin") && has("summary.json") {
             Some(Reason::Cache)
         } else {
             is_model(path).then_some(Reason::Model)
         }
     } else if kind.is_file() {
-        is_run_file(path).then_some(Reason::RunFile)
+        let tokenizer = TOKENIZER_FILES.iter().any(|name| entry.file_name() == *name);
+        let run_file = || is_run_file(path).then_some(Reason::RunFile);
+        tokenizer.then_some(Reason::Tokenizer).or_else(run_file)
     } else {
         Some(Reason::Special)
     }
@@ -167,22 +190,45 @@ fn reason(entry: &DirEntry) -> Option<Reason> {
 fn is_run_file(path: &Path) -> bool {
     let table = || std::fs::read_to_string(path).ok()?.parse::<toml::Table>().ok();
     let tables = ["model", "data", "train"];
-    path.extension().is_some_and(|suffix| suffix == "toml")
-        && table().is_some_and(|table| {
-            table.contains_key("data") && table.keys().all(|key| tables.contains(&key.as_str()))
-        })
+    let ours = |table: toml::Table| {
+        let has = |name: &str, keys: &[&str]| {
+            let table = table.get(name).and_then(toml::Value::as_table);
+            table.is_some_and(|table| keys.iter().any(|key| table.contains_key(*key)))
+        };
+        let said = table.contains_key("data")
+            || has("model", &["preset", "lm", "vit"])
+            || has("train", &["steps", "tokens_per_step", "images_per_step", "draw", "init"]);
+        said && table.keys().all(|key| tables.contains(&key.as_str()))
+    };
+    path.extension().is_some_and(|suffix| suffix == "toml") && table().is_some_and(ours)
 }
 
 /// Whether a folder is a model's: one of ours, a training run, or one of Hugging Face's.
 pub(crate) fn is_model(folder: &Path) -> bool {
     let has = |name: &str| folder.join(name).is_file();
     let weights = || {
-        ["model.safetensors", "pytorch_model.bin"]
-            .iter()
-            .any(|name| has(name) || has(&format!("{name}.index.json")))
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().to_lowercase());
+        names.into_iter().any(|name| {
+            let suffix = name.rsplit_once('.').map_or("", |(_, suffix)| suffix);
+            WEIGHTS.contains(&suffix)
+                || name.ends_with(".safetensors.index.json")
+                || name.starts_with("pytorch_model")
+        })
     };
-    has(Manifest::FILE) || has("run.toml") && has("train.log") || has("config.json") && weights()
+    has(Manifest::FILE)
+        || has("run.toml") && has("train.log")
+        || CONFIGS.iter().any(|name| has(name)) && weights()
+        || has("tokenizer.json") && has("tokenizer_config.json")
 }
+
+/// Files of a tokenizer that no text is called like.
+const TOKENIZER_FILES: [&str; 3] =
+    ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"];
+/// What describes a model, and suffixes of the weights that lie beside it.
+const CONFIGS: [&str; 3] = ["config.json", "adapter_config.json", "params.json"];
+const WEIGHTS: [&str; 9] =
+    ["safetensors", "gguf", "onnx", "msgpack", "h5", "pt", "pth", "ckpt", "npz"];
 
 /// What is wrong with a symbolic link that cannot be followed, if that is what failed.
 fn link_fault(error: &walkdir::Error) -> Option<Reason> {
@@ -235,16 +281,17 @@ pub(crate) mod tests {
             "notes/run.toml",
         ]);
         std::fs::write(root.path().join("my.toml"), "[data]\npaths = [\".\"]\n[train]\n").unwrap();
+        std::fs::write(root.path().join("short.toml"), "[model]\npreset = \"demo\"\n").unwrap();
         std::fs::write(root.path().join("Cargo.toml"), "[package]\n[data]\n").unwrap();
         let (names, passed) = walked(root.path());
         assert_eq!(names, ["Cargo.toml", "a.txt", "notes/config.json", "notes/run.toml"]);
         assert_eq!(
             passed,
             "2 hidden (.git, …), 1 cache folder (target), 3 folders of models or runs (gpt2, …), \
-             1 run file (my.toml)"
+             2 run files (my.toml, …)"
         );
         // A folder that is named is read.
-        assert_eq!(walked(&root.path().join("runs/a")).0, ["matformer.json", "tokenizer.json"]);
+        assert_eq!(walked(&root.path().join("runs/a")).0, ["matformer.json"]);
         assert_eq!(walked(&root.path().join("target")).0, ["CACHEDIR.TAG", "a.txt"]);
         assert_eq!(walked(&root.path().join("notes")).1, "none");
     }
@@ -266,6 +313,47 @@ pub(crate) mod tests {
         // A link to a folder is read as the folder.
         link(other.path(), "all");
         assert_eq!(walked(&root.path().join("all")).0, ["c.txt", "deep/d.txt"]);
+    }
+
+    #[test]
+    fn models_with_any_weights_and_tokenizers_are_passed_over() {
+        let root = made(&[
+            "a/config.json",
+            "a/model.gguf",
+            "b/adapter_config.json",
+            "b/adapter_model.safetensors",
+            "c/config.json",
+            "c/pytorch_model-00001-of-00002.bin",
+            "tok/tokenizer.json",
+            "tok/tokenizer_config.json",
+            "tok/merges.txt",
+            "tokenizer.json",
+            "cache/0123/train.bin",
+            "cache/0123/held_out.bin",
+            "cache/0123/summary.json",
+            "data/config.json",
+        ]);
+        let (names, passed) = walked(root.path());
+        assert_eq!(names, ["data/config.json"]);
+        let expected = "1 cache folder (cache/0123), 4 folders of models or runs (a, …), 1 tokenizer \
+                        file (tokenizer.json)";
+        assert_eq!(passed, expected);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn folders_that_link_to_each_other_are_not_read_in_every_order() {
+        let names: Vec<String> = (0..9).map(|i| format!("f{i}")).collect();
+        let files: Vec<String> = names.iter().map(|name| format!("{name}/a.txt")).collect();
+        let root = made(&files.iter().map(String::as_str).collect::<Vec<_>>());
+        let pairs = names.iter().flat_map(|a| names.iter().map(move |b| (a, b)));
+        for (a, b) in pairs.filter(|(a, b)| a != b) {
+            let link = root.path().join(a).join(b);
+            std::os::unix::fs::symlink(root.path().join(b), link).unwrap();
+        }
+        let (found, passed) = walked(root.path());
+        assert_eq!(found.len(), 9 * 9, "each by itself and through every other");
+        assert!(passed.contains("links to what is read anyway"), "{passed}");
     }
 
     #[cfg(unix)]

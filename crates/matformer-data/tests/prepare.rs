@@ -208,6 +208,17 @@ fn small(root: &Path, tokenizer: &Path) -> DataConfig {
 }
 
 #[test]
+fn a_text_has_the_same_tokens_whenever_it_is_encoded() {
+    let root = tempfile::tempdir().unwrap();
+    let own = quietly(&corpus(root.path()), &root.path().join("cache"));
+    let path = root.path().join("dropout").join(TOKENIZER_FILE);
+    changed(&own.tokenizer_path(), &path, |json| json["model"]["dropout"] = json!(0.5));
+    let (plain, dropout) = (own.tokenizer().unwrap(), Tokenizer::load(&path).unwrap());
+    let text = "fn f12() -> u32 {\n\t12\n}\n".repeat(9);
+    assert_eq!(dropout.encode(&text).unwrap(), plain.encode(&text).unwrap());
+}
+
+#[test]
 fn control_tokens_spelled_in_a_text_are_text() {
     let root = tempfile::tempdir().unwrap();
     let tokenizer = Tokenizer::load(&unigram(root.path())).unwrap();
@@ -284,7 +295,9 @@ fn a_tokenizer_without_configuration_gets_one() {
     let old = unigram(&root.path().join("old"));
     std::fs::remove_file(old.with_file_name("tokenizer_config.json")).unwrap();
     let said = Tokenizer::load(&old).unwrap_err().to_string();
-    assert!(said.ends_with("has no token `<|endoftext|>`"), "{said}");
+    let reason = "`tokenizer_config.json` beside it names no `eos_token`, and it has no token \
+                  `<|endoftext|>`";
+    assert!(said.ends_with(reason), "{said}");
     let map = r#"{"bos_token": {"content": "<s>"}, "eos_token": "</s>"}"#;
     std::fs::write(old.with_file_name("special_tokens_map.json"), map).unwrap();
     let prepared = quietly(&small(&root.path().join("short"), &old), &cache);

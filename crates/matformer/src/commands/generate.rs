@@ -73,11 +73,10 @@ pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
             so_far.push(token);
             let Ok(text) = tokenizer.continuation(&prompt, &so_far) else { return };
             let text = args.prompt.clone() + &text;
-            let Some(new) = text.strip_prefix(&shown) else { return };
             if !stream || text.ends_with('\u{fffd}') || printed.is_err() {
                 return;
             }
-            printed = output::text(new);
+            printed = output::text(added(&shown, &text));
             shown = text;
         },
     )
@@ -95,7 +94,7 @@ pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
         });
     }
     let at_end = !generated.stopped && generated.tokens.len() < args.max_tokens;
-    out!("{}", (args.prompt.clone() + &text).strip_prefix(&shown).unwrap_or(""))?;
+    out!("{}", added(&shown, &(args.prompt.clone() + &text)))?;
     if at_end {
         say!(
             "note: {} of {} tokens: the context, which holds {context_len}, is full",
@@ -104,4 +103,25 @@ pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What `text` has behind what it shares with `shown`. A later token may change what earlier ones stand
+/// for: bytes that turn out to be no characters.
+fn added<'a>(shown: &str, text: &'a str) -> &'a str {
+    let same = shown.chars().zip(text.chars()).take_while(|(a, b)| a == b);
+    let at: usize = same.map(|(c, _)| c.len_utf8()).sum();
+    &text[at..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::added;
+
+    #[test]
+    fn what_was_not_shown_is_shown_whatever_was_before() {
+        assert_eq!(added("one", "one two"), " two");
+        assert_eq!(added("", "é"), "é");
+        assert_eq!(added("a мир", "a \u{fffd}\u{fffd} café"), "\u{fffd}\u{fffd} café");
+        assert_eq!(added("a \u{43c}", "a \u{43c}"), "");
+    }
 }

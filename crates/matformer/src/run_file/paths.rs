@@ -46,13 +46,16 @@ impl Base {
     }
 }
 
-/// The path without `.` and `..`.
+/// The path without `.` and `..`, which is the folder above the one that a link leads to.
 fn without_dots(path: &Path) -> PathBuf {
     let mut found = PathBuf::new();
     for part in path.components() {
         match part {
             Component::CurDir => {}
-            Component::ParentDir => drop(found.pop()),
+            Component::ParentDir => {
+                found = found.canonicalize().unwrap_or(found);
+                found.pop();
+            }
             part => found.push(part),
         }
     }
