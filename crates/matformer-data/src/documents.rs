@@ -43,7 +43,7 @@ impl Documents {
         config.validate()?;
         let limit = if config.corpus.is_some() { CORPUS_MAX_FILE_BYTES } else { usize::MAX };
         let mut reader = Reader::new(&config.field, config.max_file_bytes.unwrap_or(limit));
-        let (mut passed, mut duplicates) = (PassedOver::default(), 0);
+        let (mut passed, mut distinct) = (PassedOver::default(), Distinct::default());
         let (train, held_out) = match &config.corpus {
             Some(corpus) => {
                 progress(Progress { stage: Stage::Read, done: 0, total: 0 });
@@ -51,7 +51,9 @@ impl Documents {
                 let total = size(&train) + size(&held_out);
                 let mut read =
                     |inputs: &[Input], before| read(&mut reader, inputs, (before, total), progress);
-                (read(&train, 0)?, read(&held_out, size(&train))?)
+                // Train first: a text in both splits stays there.
+                let kept = distinct.of(read(&train, 0)?);
+                (kept, distinct.of(read(&held_out, size(&train))?))
             }
             None => {
                 let inputs = inputs::find(&config.paths, cache_dir, &mut passed, progress)?;
@@ -59,51 +61,40 @@ impl Documents {
                     return Err(Error::NoFile { passed_over: passed });
                 }
                 let total = size(&inputs);
-                // Duplicates go first: those of a held-out document would take it away.
-                let mut texts = HashSet::new();
-                let documents = read(&mut reader, &inputs, (0, total), progress)?;
-                let documents = distinct(documents, &mut texts, &mut duplicates);
-                split(documents, config)
+                // Before the split: a duplicate in train would take a held-out document away.
+                split(distinct.of(read(&mut reader, &inputs, (0, total), progress)?), config)
             }
         };
         let (mut dropped, taken) = reader.finish(config)?;
-        dropped.duplicate = duplicates;
-        let documents = Self::assemble(train, held_out, dropped)?;
-        let passed = (!passed.is_empty()).then(|| format!("passed over: {passed}"));
-        Ok(Self { notes: passed.into_iter().chain(taken.note()).collect(), ..documents })
-    }
-
-    /// Sorts by name and drops duplicates: train first, so that a text in both splits stays in
-    /// train.
-    fn assemble(
-        train: Vec<Document>,
-        held_out: Vec<Document>,
-        mut dropped: Dropped,
-    ) -> Result<Self> {
-        let mut texts = HashSet::new();
-        let mut keep = |documents| distinct(documents, &mut texts, &mut dropped.duplicate);
-        let (train, held_out) = (keep(train), keep(held_out));
+        dropped.duplicate = distinct.dropped;
         let documents = train.len() + held_out.len();
         for (split, kept) in [("train", &train), ("held_out", &held_out)] {
             if kept.is_empty() {
                 return Err(Error::EmptySplit { split, documents, dropped });
             }
         }
-        Ok(Self { train, held_out, dropped, notes: Vec::new() })
+        let passed = (!passed.is_empty()).then(|| format!("passed over: {passed}"));
+        let notes = passed.into_iter().chain(taken.note()).collect();
+        Ok(Self { train, held_out, dropped, notes })
     }
 }
 
-/// Documents sorted by name, without those whose text is in `texts`, where theirs are added.
-fn distinct(
-    mut documents: Vec<Document>,
-    texts: &mut HashSet<Hash>,
-    duplicates: &mut usize,
-) -> Vec<Document> {
-    documents.sort_by(|a, b| a.name.cmp(&b.name));
-    let before = documents.len();
-    documents.retain(|document| texts.insert(Hash::of(document.text.as_bytes())));
-    *duplicates += before - documents.len();
-    documents
+/// Drops documents whose text was there before.
+#[derive(Default)]
+struct Distinct {
+    texts: HashSet<Hash>,
+    dropped: usize,
+}
+
+impl Distinct {
+    /// The documents sorted by name; of equal texts the first one stays.
+    fn of(&mut self, mut documents: Vec<Document>) -> Vec<Document> {
+        documents.sort_by(|a, b| a.name.cmp(&b.name));
+        let before = documents.len();
+        documents.retain(|document| self.texts.insert(Hash::of(document.text.as_bytes())));
+        self.dropped += before - documents.len();
+        documents
+    }
 }
 
 /// The documents of files, of which `before` bytes of `total` lie behind.
@@ -193,7 +184,7 @@ mod tests {
             config.max_bad_rows = 0.5;
         })
         .unwrap();
-        assert_eq!(names(&documents), ["data/a.txt", "data/b.rs"]);
+        assert_eq!(names(&documents), ["a.txt", "b.rs"]);
         let dropped = Dropped { too_large: 1, duplicate: 0, empty: 1, bad_rows: 2 };
         assert_eq!(documents.dropped, dropped);
         let by_body = |config: &mut DataConfig| {
@@ -201,7 +192,7 @@ mod tests {
             config.max_bad_rows = 0.5;
         };
         let all = read(&files, by_body).unwrap();
-        assert_eq!(names(&all)[2..], ["data/large.md", "data/rows.jsonl:1"]);
+        assert_eq!(names(&all)[2..], ["large.md", "rows.jsonl:1"]);
         let Err(Error::BadRows { bad: 2, read: 6, .. }) = read(&files, |_| {}) else { panic!() };
     }
 
@@ -209,10 +200,10 @@ mod tests {
     fn duplicates_are_dropped_and_train_keeps_its_copy() {
         let train = vec![document("z", "same"), document("y", "same"), document("x", "other")];
         let held_out = vec![document("a", "same"), document("b", "own")];
-        let documents = Documents::assemble(train, held_out, Dropped::default()).unwrap();
-        assert_eq!(documents.train, [document("x", "other"), document("y", "same")]);
-        assert_eq!(documents.held_out, [document("b", "own")]);
-        assert_eq!(documents.dropped.duplicate, 2);
+        let mut distinct = Distinct::default();
+        assert_eq!(distinct.of(train), [document("x", "other"), document("y", "same")]);
+        assert_eq!(distinct.of(held_out), [document("b", "own")]);
+        assert_eq!(distinct.dropped, 2);
     }
 
     #[test]

@@ -92,11 +92,6 @@ impl HeldOut {
         &self.documents
     }
 
-    /// The shard that they lie in.
-    pub fn shard(&self) -> &Shard {
-        &self.shard
-    }
-
     /// The cluster of each document, as a number; none for a document that stands for itself.
     pub fn clusters(&self) -> Vec<Option<usize>> {
         numbered(self.documents.iter().map(|document| document.cluster.as_deref())).collect()

@@ -32,7 +32,7 @@ pub(crate) fn find(
             progress(Progress { stage: Stage::Read, done: 0, total: 0 });
         }
         match source {
-            Source::Path(path) => found.extend(at(path, passed)?),
+            Source::Path(path) => found.extend(at(path, sources.len() == 1, passed)?),
             Source::Hub(name) => found.extend(of_hub(&Hub::from_env()?, name, passed, progress)?),
             Source::Fetched(name) => {
                 for part in fetch::texts(cache_dir, name, progress)? {
@@ -55,8 +55,9 @@ pub(crate) fn find(
     Ok(found)
 }
 
-/// A file, or all files of a folder.
-fn at(path: &Path, passed: &mut PassedOver) -> Result<Vec<Input>> {
+/// A file, or all files of a folder. Where the folder is all there is, its own name stays out of the
+/// names of the documents: a folder that is renamed or moved holds the same data, split alike.
+fn at(path: &Path, alone: bool, passed: &mut PassedOver) -> Result<Vec<Input>> {
     // `.` and `..` are called what the folder is called, from wherever it is read.
     let named = match path.file_name() {
         Some(_) => path.to_owned(),
@@ -66,7 +67,7 @@ fn at(path: &Path, passed: &mut PassedOver) -> Result<Vec<Input>> {
     let about = std::fs::metadata(path).map_err(|source| Error::Path { path: path.into(), source });
     let about = about?;
     if about.is_dir() {
-        return folder(path, &name, &Format::of, passed);
+        return folder(path, if alone { "" } else { &name }, &Format::of, passed);
     }
     if !about.is_file() {
         let reason = "a pipe, socket or device; expected: a file or a folder";
@@ -78,8 +79,8 @@ fn at(path: &Path, passed: &mut PassedOver) -> Result<Vec<Input>> {
     Ok(vec![Input::new(path, name, path.display().to_string(), format)])
 }
 
-/// Every file below `root` of which `format` knows what it holds ([`walk::files`]); what is passed
-/// over is counted in `passed`.
+/// Every file below `root` of which `format` knows what it holds ([`walk::files`]), with `name`, if it
+/// is not empty, in front of their paths; what is passed over is counted in `passed`.
 ///
 /// # Errors
 /// [`Error::Walk`].
@@ -95,11 +96,10 @@ pub(crate) fn folder(
             passed.add(Reason::Format, file.inside.display());
             continue;
         };
-        let mut name = name.to_owned();
-        for part in file.inside.components() {
-            name.push('/');
-            name.push_str(&part.as_os_str().to_string_lossy());
-        }
+        let inside = file.inside.iter().map(|part| part.to_string_lossy());
+        let parts: Vec<_> =
+            Some(name.into()).filter(|_| !name.is_empty()).into_iter().chain(inside).collect();
+        let name = parts.join("/");
         found.push(Input::new(&file.path, name, file.path.display().to_string(), format));
     }
     Ok(found)
@@ -195,7 +195,9 @@ mod tests {
             "data/target/d.rs",
         ]);
         let names = found(root.path(), &["data"]).unwrap();
-        assert_eq!(names, ["data/a.txt", "data/c.jsonl", "data/d.parquet", "data/sub/b.RS"]);
+        assert_eq!(names, ["a.txt", "c.jsonl", "d.parquet", "sub/b.RS"]);
+        let names = found(root.path(), &["data", "data/d.parquet"]).unwrap();
+        assert_eq!(names[3..], ["data/sub/b.RS", "d.parquet"], "which of several is said");
         assert_eq!(found(root.path(), &["data/c.jsonl.gz"]).unwrap(), ["c.jsonl"]);
     }
 

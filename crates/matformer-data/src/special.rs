@@ -100,7 +100,12 @@ fn token<'a>(config: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
 /// A `tokenizer.json` without the dropout of BPE merges: it varies tokens at random while a model is
 /// trained, and here each text has the same tokens whenever it is encoded.
 pub(crate) fn without_dropout(bytes: &[u8]) -> Cow<'_, [u8]> {
-    if !bytes.windows(9).any(|name| name == b"\"dropout\"") {
+    // Most files have it as null: nothing is parsed for that.
+    let name = b"\"dropout\"";
+    let value = bytes.windows(name.len()).position(|part| part == name).map(|at| at + name.len());
+    let between = |byte: &u8| byte.is_ascii_whitespace() || *byte == b':';
+    let mut value = bytes[value.unwrap_or(bytes.len())..].iter().skip_while(|byte| between(byte));
+    if value.next().is_none_or(|first| *first == b'n') {
         return Cow::Borrowed(bytes);
     }
     let Ok(mut json) = serde_json::from_slice::<Value>(bytes) else {

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use matformer_data::{
-    BatchShape, Batches, DataConfig, Error, Lost, Prepared, Stage, TOKENIZER_FILE, Tokenizer,
-    prepare,
+    BatchShape, Batches, DataConfig, Error, Lost, Prepared, Shard, Stage, TOKENIZER_FILE,
+    Tokenizer, prepare,
 };
 use serde_json::{Value, json};
 
@@ -33,7 +33,10 @@ fn text_comes_back_from_the_shards() {
     assert_eq!(held_out.documents().len(), prepared.summary.held_out.documents);
     let texts = held_out.texts(&tokenizer).unwrap();
     for (document, text) in held_out.documents().iter().zip(&texts) {
-        assert_eq!(std::fs::read_to_string(root.path().join(&document.name)).unwrap(), *text);
+        assert_eq!(
+            std::fs::read_to_string(root.path().join("data").join(&document.name)).unwrap(),
+            *text
+        );
         assert_eq!(document.bytes, text.len());
     }
     let train = prepared.train().unwrap();
@@ -71,6 +74,19 @@ fn a_folder_is_reused_until_its_text_or_config_changes() {
     assert!(!changed.reused && changed.data_hash() != first.data_hash());
     // Four folders, the tag of a cache, and nothing half-made.
     assert_eq!(std::fs::read_dir(&cache).unwrap().count(), 5);
+}
+
+#[test]
+fn a_folder_that_is_renamed_holds_the_same_data() {
+    let root = tempfile::tempdir().unwrap();
+    let (cache, config) = (root.path().join("cache"), corpus(root.path()));
+    let first = quietly(&config, &cache);
+    let renamed = root.path().join("elsewhere/other");
+    std::fs::create_dir_all(renamed.parent().unwrap()).unwrap();
+    std::fs::rename(root.path().join("data"), &renamed).unwrap();
+    let again = quietly(&DataConfig { paths: vec![renamed.into()], ..config }, &cache);
+    assert!(again.reused);
+    assert_eq!(again.data_hash(), first.data_hash());
 }
 
 #[test]
@@ -146,14 +162,14 @@ fn a_tokenizer_that_loses_text_gets_the_same_verdict_whatever_the_split() {
         let lossy = DataConfig { seed, ..lower.clone() };
         let prepared = quietly(&lossy, &cache);
         let lost = prepared.summary.lost;
-        let first = Some("data/upper.rs".to_owned());
+        let first = Some("upper.rs".to_owned());
         assert_eq!((lost.documents, lost.bytes, lost.first), (1, 5, first), "seed {seed}");
 
         let strict = DataConfig { strict: true, ..lossy };
         let error = prepare(&strict, &cache, &mut |_| {}).unwrap_err();
         let said = format!("tokenizer `{}` loses 5 of ", path.display());
         assert!(error.to_string().starts_with(&said), "{error}");
-        assert!(error.to_string().contains("in 1 of 41 documents (first `data/upper.rs`)"));
+        assert!(error.to_string().contains("in 1 of 41 documents (first `upper.rs`)"));
     }
     std::fs::write(root.path().join("data/upper.rs"), "// UPPER\n".repeat(40)).unwrap();
     for held_out in [0.01, 0.99] {
@@ -242,7 +258,8 @@ fn documents_begin_with_bos_and_end_with_eos() {
     let config = small(root.path(), &unigram(&root.path().join("tokenizer")));
     let prepared = quietly(&config, &root.path().join("cache"));
     assert_eq!(prepared.summary.lost, Lost::default());
-    for shard in [prepared.train().unwrap(), prepared.held_out().unwrap().shard().clone()] {
+    for file in ["train.bin", "held_out.bin"] {
+        let shard = Shard::open(&prepared.dir().join(file)).unwrap();
         let tokens: Vec<u32> = shard.iter(0..shard.len()).collect();
         let documents = shard.documents().unwrap();
         assert!(!documents.is_empty());
