@@ -46,7 +46,7 @@ fuzz_target!(|edits: Vec<Edit>| {
         std::fs::write(folder.join(name), file).unwrap();
     }
     let config = ImageConfig { path: Some(folder.into()), ..ImageConfig::default() };
-    match prepare_images(&config, SHAPE, None, &cache, &cache, &mut |_| {}) {
+    match prepare_images(&config, SHAPE, None, &cache, &mut |_| {}) {
         Ok(prepared) => {
             let set = prepared.train().unwrap();
             assert!((0..set.len()).all(|i| set.label(i) < set.classes().len()));

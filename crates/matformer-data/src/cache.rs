@@ -16,12 +16,8 @@ const TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55\n\
 /// Creates the folder, tags it as a cache if it is empty, and removes what killed processes left in it.
 ///
 /// # Errors
-/// [`Error::NotPrepared`](crate::Error::NotPrepared) for an empty path, which stands for no folder;
 /// [`Error::File`](crate::Error::File) if the folder cannot be created, tagged or swept.
 pub(crate) fn enter(folder: &Path) -> Result<()> {
-    if folder.as_os_str().is_empty() {
-        return Err(Error::NotPrepared);
-    }
     fs::create_dir_all(folder)?;
     // A folder that somebody uses for other things is not tagged.
     if fs::read_dir(folder)?.is_empty() {

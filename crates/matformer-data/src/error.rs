@@ -12,9 +12,6 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Data that is not in the cache, where nothing may be written.
-    #[error("the data is not prepared yet")]
-    NotPrepared,
     /// A file could not be read or written; the message carries its path.
     #[error(transparent)]
     File(#[from] matformer_core::Error),

@@ -44,10 +44,10 @@ pub use images::{
     Copies, ImageBatch, ImageBatches, ImageConfig, ImageError, ImageLayout, ImagePair, ImageSet,
     ImageShape, ImageSummary, MAX_IMAGE_PIXELS, MAX_IMAGE_SIZE, PixelSizes, PreparedImages,
     Resized, SetFault, Skipped, SkippedImage, SplitImages, Unended, UnreadFolder, composed,
-    prepare_images, spread,
+    find_prepared_images, prepare_images, spread,
 };
 pub use lost::Lost;
-pub use prepare::{Prepared, SplitSize, Summary, prepare, prepare_into};
+pub use prepare::{Prepared, SplitSize, Summary, find_prepared, prepare};
 pub use progress::{Progress, Stage};
 pub use reader::Document;
 pub use shard::{DocumentSpan, Shard};

@@ -102,59 +102,98 @@ pub fn prepare(
     cache_dir: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Prepared> {
-    prepare_into(config, cache_dir, cache_dir, progress)
+    let wanted = Wanted::read(config, cache_dir, progress)?;
+    match wanted.find(config)? {
+        Some(prepared) => Ok(prepared),
+        None => wanted.make(config, cache_dir, progress),
+    }
 }
 
-/// As [`prepare`], but what is not in `cache_dir` yet is written into `folder`: the cache is read
-/// only.
+/// What [`prepare`] would reuse, if it is there; nothing is written.
 ///
 /// # Errors
 /// As [`prepare`].
-pub fn prepare_into(
+pub fn find_prepared(
     config: &DataConfig,
     cache_dir: &Path,
-    folder: &Path,
     progress: &mut dyn FnMut(Progress),
-) -> Result<Prepared> {
-    config.validate()?;
-    let given = match &config.tokenizer {
-        Some(source) => {
-            Some(Tokenizer::load(&tokenizer_source::locate(source, &Hub::from_env, progress)?)?)
-        }
-        None => None,
-    };
-    let documents = Documents::read(config, cache_dir, progress)?;
-    let name = key(config, &documents, given.as_ref()).short();
-    let dir = folder.join(&name);
-    let there = [cache_dir.join(&name), dir.clone()];
-    if let Some(found) = there.iter().find(|dir| cache::missing(dir, &FILES).is_none()) {
-        let prepared = Prepared::open(found)?;
-        let path = given.map_or_else(|| prepared.tokenizer_path(), |given| given.path().into());
-        check_lost(&prepared.summary, &path, config)?;
-        return Ok(Prepared { notes: documents.notes, ..prepared });
+) -> Result<Option<Prepared>> {
+    Wanted::read(config, cache_dir, progress)?.find(config)
+}
+
+/// What is to be prepared, and where.
+struct Wanted {
+    documents: Documents,
+    given: Option<Tokenizer>,
+    dir: PathBuf,
+}
+
+impl Wanted {
+    fn read(
+        config: &DataConfig,
+        cache_dir: &Path,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Self> {
+        config.validate()?;
+        let given = match &config.tokenizer {
+            Some(source) => {
+                Some(Tokenizer::load(&tokenizer_source::locate(source, &Hub::from_env, progress)?)?)
+            }
+            None => None,
+        };
+        let documents = Documents::read(config, cache_dir, progress)?;
+        let dir = cache_dir.join(key(config, &documents, given.as_ref()).short());
+        Ok(Self { documents, given, dir })
     }
-    if let Some(file) = cache::missing(&dir, &FILES).filter(|_| dir.exists()) {
-        tracing::warn!("`{}` has no `{file}` and is prepared again", dir.display());
+
+    fn find(&self, config: &DataConfig) -> Result<Option<Prepared>> {
+        match cache::missing(&self.dir, &FILES) {
+            None => {
+                let prepared = Prepared::open(&self.dir)?;
+                let own = prepared.tokenizer_path();
+                let path = self.given.as_ref().map_or(own.as_path(), Tokenizer::path);
+                check_lost(&prepared.summary, path, config)?;
+                Ok(Some(Prepared { notes: self.documents.notes.clone(), ..prepared }))
+            }
+            Some(file) => {
+                if self.dir.exists() {
+                    tracing::warn!(
+                        "`{}` has no `{file}` and is prepared again",
+                        self.dir.display()
+                    );
+                }
+                Ok(None)
+            }
+        }
     }
-    cache::enter(folder)?;
-    let scratch = fs::scratch_dir(&dir)?;
-    let (tokenizer, given) = match given {
-        Some(tokenizer) => {
-            copy(&tokenizer, scratch.path())?;
-            (tokenizer, true)
-        }
-        None => {
-            let total = size(&documents.train);
-            progress(Progress { stage: Stage::Tokenizer, done: 0, total });
-            let (train, folder) = (&documents.train, scratch.path());
-            let trained = Tokenizer::train(train, config.vocab_size, config.seed, folder)?;
-            (trained.at(dir.join(TOKENIZER_FILE)), false)
-        }
-    };
-    let mut writer = Writer { tokenizer: &tokenizer, given, folder: scratch.path(), progress };
-    check_lost(&writer.write(&documents)?, tokenizer.path(), config)?;
-    cache::publish(scratch.path(), &dir, &FILES)?;
-    Ok(Prepared { reused: false, notes: documents.notes, ..Prepared::open(&dir)? })
+
+    fn make(
+        self,
+        config: &DataConfig,
+        cache_dir: &Path,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Prepared> {
+        let Self { documents, given, dir } = self;
+        cache::enter(cache_dir)?;
+        let scratch = fs::scratch_dir(&dir)?;
+        let (tokenizer, given) = match given {
+            Some(tokenizer) => {
+                copy(&tokenizer, scratch.path())?;
+                (tokenizer, true)
+            }
+            None => {
+                let total = size(&documents.train);
+                progress(Progress { stage: Stage::Tokenizer, done: 0, total });
+                let (train, folder) = (&documents.train, scratch.path());
+                let trained = Tokenizer::train(train, config.vocab_size, config.seed, folder)?;
+                (trained.at(dir.join(TOKENIZER_FILE)), false)
+            }
+        };
+        let mut writer = Writer { tokenizer: &tokenizer, given, folder: scratch.path(), progress };
+        check_lost(&writer.write(&documents)?, tokenizer.path(), config)?;
+        cache::publish(scratch.path(), &dir, &FILES)?;
+        Ok(Prepared { reused: false, notes: documents.notes, ..Prepared::open(&dir)? })
+    }
 }
 
 impl Prepared {

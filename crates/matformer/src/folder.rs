@@ -11,10 +11,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use matformer::{
     core::{Costs, Draw, Manifest, Names, Resource, Space, Submodel, SubmodelSpec, fs},
     data::{
-        AugmentConfig, DataConfig,
-        Error::NotPrepared,
-        ImageConfig, ImageShape, Prepared, PreparedImages, Progress, Source as DataSource, Stage,
-        TOKENIZER_FILE, Tokenizer,
+        AugmentConfig, DataConfig, ImageConfig, ImageShape, Prepared, PreparedImages, Progress,
+        Source as DataSource, Stage, TOKENIZER_FILE, Tokenizer,
         fetch::{Record, Sources},
     },
     eval::latency::{Latency, LayerTimes},
@@ -298,12 +296,9 @@ pub fn progress_bar(message: &'static str) -> ProgressBar {
     bar
 }
 
-/// Prepares a corpus in `folder`, or finds it prepared there or in the cache, with a progress bar on
-/// a terminal. The cache stays as it is where it is not `folder`.
-pub fn prepare_into(config: &DataConfig, folder: &Path) -> Result<Prepared> {
-    let prepared = with_progress(|report| {
-        matformer::data::prepare_into(config, &data_cache(), folder, report)
-    })?;
+/// Prepares a corpus in `cache`, or finds it there, with a progress bar on a terminal.
+pub fn prepare_text(config: &DataConfig, cache: &Path) -> Result<Prepared> {
+    let prepared = with_progress(|report| matformer::data::prepare(config, cache, report))?;
     tracing::info!("data {} in {}", prepared.data_hash().short(), prepared.dir().display());
     Ok(prepared)
 }
@@ -313,40 +308,33 @@ pub fn prepare_images(
     config: &ImageConfig,
     shape: ImageShape,
     kept: Option<usize>,
-    folder: &Path,
+    cache: &Path,
 ) -> Result<PreparedImages> {
     let prepared = with_progress(|report| {
-        matformer::data::prepare_images(config, shape, kept, &data_cache(), folder, report)
+        matformer::data::prepare_images(config, shape, kept, cache, report)
     })?;
     tracing::info!("data {} in {}", prepared.data_hash().short(), prepared.dir().display());
     Ok(prepared)
 }
 
-/// What `prepare` finds in the cache; nothing where that would have to be prepared first. It is given
-/// the folder to write into: none.
-pub fn in_cache<T>(prepare: impl FnOnce(&Path) -> Result<T>) -> Result<Option<T>> {
-    match prepare(Path::new("")) {
-        Err(error) if matches!(error.downcast_ref(), Some(NotPrepared)) => Ok(None),
-        found => found.map(Some),
-    }
-}
-
-/// Whether a source is on this machine. What is wrong with a name is said where it is read.
-pub fn is_here(source: &DataSource) -> bool {
+/// Whether a source is on this machine, with `cache` for what is fetched. What is wrong with a name is
+/// said where it is read.
+pub fn is_here(source: &DataSource, cache: &Path) -> bool {
     match source {
         DataSource::Path(_) => true,
         DataSource::Hub(_) => false,
         DataSource::Fetched(name) => {
             let name = name.split('/').next().unwrap_or(name);
             let cached = |sources: Sources| -> matformer::data::Result<bool> {
-                Ok(Record::of(&sources, sources.get(name)?).is_cached(&data_cache()))
+                Ok(Record::of(&sources, sources.get(name)?).is_cached(cache))
             };
             Sources::from_env().and_then(cached).unwrap_or(true)
         }
     }
 }
 
-fn with_progress<T>(
+/// Calls what reads or prepares data, with a progress bar on a terminal.
+pub fn with_progress<T>(
     prepare: impl FnOnce(&mut dyn FnMut(Progress)) -> matformer::data::Result<T>,
 ) -> Result<T> {
     let bar = progress_bar("");
@@ -364,7 +352,7 @@ fn with_progress<T>(
     });
     bar.finish_and_clear();
     match prepared {
-        Err(error) if error.may_pass() || matches!(error, NotPrepared) => Err(error.into()),
+        Err(error) if error.may_pass() => Err(error.into()),
         prepared => prepared.bad_input(),
     }
 }

@@ -43,7 +43,7 @@ pub use batches::{ImageBatch, ImageBatches, spread};
 pub use config::ImageConfig;
 pub use error::{ImageError, SetFault};
 pub use found::{ImageLayout, composed};
-pub use prepare::{PreparedImages, prepare_images};
+pub use prepare::{PreparedImages, find_prepared_images, prepare_images};
 pub use set::ImageSet;
 pub use summary::{
     Copies, ImagePair, ImageSummary, PixelSizes, Resized, Skipped, SkippedImage, SplitImages,

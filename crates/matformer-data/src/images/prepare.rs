@@ -29,9 +29,9 @@ pub struct PreparedImages {
 }
 
 /// Reads the images that `config` names, fetching a named source into `cache`, and writes them as
-/// pixels into a folder in `folder`, which may be `cache`, that is named by a hash of the files and of what is made of them:
+/// pixels into a folder of `cache` that is named by a hash of the files and of what is made of them:
 /// their names, sizes and times where each holds an image, and their contents where they hold many.
-/// What is there already, or in `cache`, is reused; what is not appears by one rename.
+/// What is there already is reused; what is not appears by one rename.
 ///
 /// Images become squares in the channels of `shape`: their short side is resized, and the middle is
 /// kept. Where most of them have the size of `shape`, the short side becomes that, and
@@ -55,47 +55,96 @@ pub fn prepare_images(
     shape: ImageShape,
     kept: Option<usize>,
     cache: &Path,
-    folder: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<PreparedImages> {
-    config.validate()?;
-    shape.validate()?;
-    let mut roots = Vec::new();
-    for source in config.sources()? {
-        roots.push(locate(source, cache, progress)?);
+    let wanted = Wanted::read(config, shape, kept, cache, progress)?;
+    match wanted.find(config)? {
+        Some(prepared) => Ok(prepared),
+        None => wanted.make(config, cache, progress),
     }
-    progress(Progress { stage: Stage::Images, done: 0, total: 0 });
-    let found = find::find(&roots)?;
-    let key_of = |kept| Ok::<_, Error>(key(&found, config, shape, kept)?.short());
-    // What was prepared without a size may have got the one that is wanted.
-    let (any, wanted) = (key_of(None)?, key_of(kept)?);
-    for key in [&any, &wanted] {
-        for dir in [cache.join(key), folder.join(key)] {
-            if cache::missing(&dir, &FILES).is_none() {
-                let there = PreparedImages::open(&dir)?;
-                if kept.is_none_or(|size| size == there.summary.size) {
-                    return there.allowed_by(config);
+}
+
+/// What [`prepare_images`] would reuse, if it is there; nothing is written.
+///
+/// # Errors
+/// As [`prepare_images`].
+pub fn find_prepared_images(
+    config: &ImageConfig,
+    shape: ImageShape,
+    kept: Option<usize>,
+    cache: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Option<PreparedImages>> {
+    Wanted::read(config, shape, kept, cache, progress)?.find(config)
+}
+
+/// What is to be prepared, and where.
+struct Wanted {
+    found: Found,
+    shape: ImageShape,
+    kept: Option<usize>,
+    /// Where images are for which no size was asked for; it may be the one that is wanted.
+    any: PathBuf,
+    dir: PathBuf,
+}
+
+impl Wanted {
+    fn read(
+        config: &ImageConfig,
+        shape: ImageShape,
+        kept: Option<usize>,
+        cache: &Path,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Self> {
+        config.validate()?;
+        shape.validate()?;
+        let mut roots = Vec::new();
+        for source in config.sources()? {
+            roots.push(locate(source, cache, progress)?);
+        }
+        progress(Progress { stage: Stage::Images, done: 0, total: 0 });
+        let found = find::find(&roots)?;
+        let dir = |kept| Ok::<_, Error>(cache.join(key(&found, config, shape, kept)?.short()));
+        let (any, dir) = (dir(None)?, dir(kept)?);
+        Ok(Self { found, shape, kept, any, dir })
+    }
+
+    fn find(&self, config: &ImageConfig) -> Result<Option<PreparedImages>> {
+        for dir in [&self.any, &self.dir] {
+            if cache::missing(dir, &FILES).is_none() {
+                let there = PreparedImages::open(dir)?;
+                if self.kept.is_none_or(|size| size == there.summary.size) {
+                    return there.allowed_by(config).map(Some);
                 }
             }
         }
+        if let Some(file) = cache::missing(&self.dir, &FILES).filter(|_| self.dir.exists()) {
+            tracing::warn!("`{}` has no `{file}` and is prepared again", self.dir.display());
+        }
+        Ok(None)
     }
-    let dir = folder.join(wanted);
-    if let Some(file) = cache::missing(&dir, &FILES).filter(|_| dir.exists()) {
-        tracing::warn!("`{}` has no `{file}` and is prepared again", dir.display());
+
+    fn make(
+        self,
+        config: &ImageConfig,
+        cache: &Path,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<PreparedImages> {
+        let Self { found, shape, dir, .. } = self;
+        let square = match self.kept {
+            Some(size) => ImageShape { size: size.max(shape.size), ..shape },
+            None => found::kept_shape(&found, shape),
+        };
+        cache::enter(cache)?;
+        let scratch = fs::scratch_dir(&dir)?;
+        writing::write(&found, config, square, shape.size, scratch.path(), progress)?;
+        cache::publish(scratch.path(), &dir, &FILES)?;
+        let prepared = PreparedImages::open(&dir)?;
+        for image in &prepared.summary.skipped.first {
+            tracing::warn!("skipped {image}");
+        }
+        Ok(PreparedImages { reused: false, ..prepared })
     }
-    let square = match kept {
-        Some(size) => ImageShape { size: size.max(shape.size), ..shape },
-        None => found::kept_shape(&found, shape),
-    };
-    cache::enter(folder)?;
-    let scratch = fs::scratch_dir(&dir)?;
-    writing::write(&found, config, square, shape.size, scratch.path(), progress)?;
-    cache::publish(scratch.path(), &dir, &FILES)?;
-    let prepared = PreparedImages::open(&dir)?;
-    for image in &prepared.summary.skipped.first {
-        tracing::warn!("skipped {image}");
-    }
-    Ok(PreparedImages { reused: false, ..prepared })
 }
 
 impl PreparedImages {

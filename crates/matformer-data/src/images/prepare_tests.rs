@@ -115,10 +115,8 @@ fn one_odd_image_does_not_change_the_others() {
 fn a_size_that_is_known_is_taken_and_found_again() {
     let place = made(5);
     let shape = ImageShape { size: 4, channels: 1 };
-    let prepare = |kept| {
-        prepare_images(&place.config(), shape, kept, &place.cache(), &place.cache(), &mut |_| {})
-            .unwrap()
-    };
+    let prepare =
+        |kept| prepare_images(&place.config(), shape, kept, &place.cache(), &mut |_| {}).unwrap();
     let first = prepare(None);
     let again = prepare(Some(4));
     assert_eq!((again.dir(), again.reused), (first.dir(), true));
@@ -206,10 +204,7 @@ fn progress_goes_to_its_end() {
     place.write("a/bad.png", "no image");
     let mut seen = Vec::new();
     let shape = ImageShape { size: 4, channels: 1 };
-    prepare_images(&place.config(), shape, None, &place.cache(), &place.cache(), &mut |at| {
-        seen.push(at)
-    })
-    .unwrap();
+    prepare_images(&place.config(), shape, None, &place.cache(), &mut |at| seen.push(at)).unwrap();
     assert_eq!(seen[0], Progress { stage: Stage::Images, done: 0, total: 0 });
     assert!(seen.iter().all(|at| at.stage == Stage::Images));
     assert!(seen[1..].is_sorted_by_key(|at| at.done) && seen.len() == 402);

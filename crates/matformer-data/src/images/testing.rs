@@ -51,14 +51,7 @@ impl Place {
         size: usize,
         channels: usize,
     ) -> Result<PreparedImages> {
-        prepare_images(
-            config,
-            ImageShape { size, channels },
-            None,
-            &self.cache(),
-            &self.cache(),
-            &mut |_| {},
-        )
+        prepare_images(config, ImageShape { size, channels }, None, &self.cache(), &mut |_| {})
     }
 
     /// What an error says, without the place's path.

@@ -6,7 +6,9 @@ use anyhow::Result;
 use burn::tensor::Device;
 use matformer::{
     core::{Costs, Submodel, fs},
-    data::{Hash, ImageBatches, ImageConfig, ImageShape, PreparedImages, spread},
+    data::{
+        Hash, ImageBatches, ImageConfig, ImageShape, PreparedImages, find_prepared_images, spread,
+    },
     eval::{
         EvalResults, Evaluation, evaluate_images, image_walks, nearest_neighbour, report::Sample,
         stats,
@@ -29,7 +31,8 @@ use crate::{
     commands::FEW_DOCUMENTS,
     failure::OrBadInput,
     folder::{
-        ModelFolder, data_cache_of, in_cache, is_here, normalization, prepare_images, progress_bar,
+        ModelFolder, data_cache_of, is_here, normalization, prepare_images, progress_bar,
+        with_progress,
     },
     logging::say,
 };
@@ -69,16 +72,16 @@ impl Kind for Vit {
         run.shape().clone()
     }
 
-    fn prepare(run: &RunFile<Self>, folder: &Path) -> Result<PreparedImages> {
-        let MatVitConfig { image_size, channels, .. } = *run.shape();
-        prepare_images(&run.data, ImageShape { size: image_size, channels }, None, folder)
+    fn prepare(run: &RunFile<Self>, cache: &Path) -> Result<PreparedImages> {
+        prepare_images(&run.data, image_shape(run.shape()), None, cache)
     }
 
-    fn prepared(run: &RunFile<Self>) -> Result<Option<PreparedImages>> {
-        if !run.data.path.iter().chain(&run.data.also).all(is_here) {
+    fn prepared(run: &RunFile<Self>, cache: &Path) -> Result<Option<PreparedImages>> {
+        if !run.data.path.iter().chain(&run.data.also).all(|source| is_here(source, cache)) {
             return Ok(None);
         }
-        in_cache(|nowhere| Self::prepare(run, nowhere))
+        let shape = image_shape(run.shape());
+        with_progress(|report| find_prepared_images(&run.data, shape, None, cache, report))
     }
 
     fn not_prepared(run: &RunFile<Self>) -> String {
@@ -94,8 +97,7 @@ impl Kind for Vit {
         run: &RunFile<Self>,
         _: bool,
     ) -> Result<PreparedImages> {
-        let MatVitConfig { image_size, channels, .. } = *folder.model.config();
-        let shape = ImageShape { size: image_size, channels };
+        let shape = image_shape(folder.model.config());
         let kept = folder.preprocessor()?.and_then(|preprocessor| preprocessor.short_side);
         prepare_images(&run.data, shape, kept, &data_cache_of(&folder.dir))
     }
@@ -381,6 +383,11 @@ fn nearest(prepared: &PreparedImages, device: &Device) -> Result<Nearest> {
         say!("note: not kept: {error}");
     }
     Ok(nearest)
+}
+
+/// What images are prepared for.
+fn image_shape(shape: &MatVitConfig) -> ImageShape {
+    ImageShape { size: shape.image_size, channels: shape.channels }
 }
 
 #[cfg(test)]

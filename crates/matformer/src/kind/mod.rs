@@ -87,12 +87,11 @@ pub trait Kind: Tables {
     /// The run's model as it will be by its `[data]` table, before the data is read.
     fn expected(run: &RunFile<Self>) -> Self::Shape;
 
-    /// Reads the run's data into `folder`, or finds it there.
-    fn prepare(run: &RunFile<Self>, folder: &Path) -> Result<Self::Prepared>;
+    /// Prepares the run's data in `cache`, or finds it there.
+    fn prepare(run: &RunFile<Self>, cache: &Path) -> Result<Self::Prepared>;
 
-    /// What is in the cache of the run's data; nothing where that would have to be downloaded or
-    /// prepared.
-    fn prepared(run: &RunFile<Self>) -> Result<Option<Self::Prepared>>;
+    /// The run's data where it is in `cache`; nothing where it would have to be downloaded or prepared.
+    fn prepared(run: &RunFile<Self>, cache: &Path) -> Result<Option<Self::Prepared>>;
 
     /// What is not known of a run before its data is prepared, in a sentence.
     fn not_prepared(run: &RunFile<Self>) -> String;

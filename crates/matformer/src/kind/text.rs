@@ -8,7 +8,7 @@ use matformer::{
     core::{Costs, Resource, Span, Spans, Submodel, fs},
     data::{
         Baselines, BatchShape, DataConfig, Dropped, Hash, HeldOut, Prepared, Source as DataSource,
-        TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer,
+        TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer, find_prepared,
     },
     eval::{
         EvalResults, Evaluation, WINDOWS, evaluate,
@@ -26,7 +26,7 @@ use super::{Extent, Facts, Kind, Part, Source, WidthFacts, params};
 use crate::{
     commands::{FEW_DOCUMENTS, count, documents},
     failure::{Hinted, OrBadInput},
-    folder::{ModelFolder, data_cache_of, in_cache, is_here, prepare_into},
+    folder::{ModelFolder, data_cache_of, is_here, prepare_text, with_progress},
     logging::say,
 };
 
@@ -63,21 +63,21 @@ impl Kind for Lm {
         MatLmConfig { vocab_size, ..run.shape().clone() }
     }
 
-    fn prepare(run: &RunFile<Self>, folder: &Path) -> Result<Prepared> {
-        prepare_into(&run.data, folder)
+    fn prepare(run: &RunFile<Self>, cache: &Path) -> Result<Prepared> {
+        prepare_text(&run.data, cache)
     }
 
-    fn prepared(run: &RunFile<Self>) -> Result<Option<Prepared>> {
+    fn prepared(run: &RunFile<Self>, cache: &Path) -> Result<Option<Prepared>> {
         // A path that is not there is looked for on the hub.
         let tokenizer_here = match &run.data.tokenizer {
             Some(DataSource::Path(path)) => path.exists(),
-            Some(source) => is_here(source),
+            Some(source) => is_here(source, cache),
             None => true,
         };
-        if !tokenizer_here || !run.data.paths.iter().all(is_here) {
+        if !tokenizer_here || !run.data.paths.iter().all(|source| is_here(source, cache)) {
             return Ok(None);
         }
-        in_cache(|nowhere| Self::prepare(run, nowhere))
+        with_progress(|report| find_prepared(&run.data, cache, report))
     }
 
     fn not_prepared(run: &RunFile<Self>) -> String {
@@ -103,7 +103,7 @@ impl Kind for Lm {
             }
         }
         let tokenizer = Some(folder.tokenizer()?.path().to_owned().into());
-        prepare_into(&DataConfig { tokenizer, ..run.data.clone() }, &data_cache_of(&folder.dir))
+        prepare_text(&DataConfig { tokenizer, ..run.data.clone() }, &data_cache_of(&folder.dir))
     }
 
     fn fitted(run: &RunFile<Self>, prepared: &Prepared) -> Result<MatLmConfig> {

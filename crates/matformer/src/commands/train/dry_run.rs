@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     commands::{Context, count, print_json},
+    folder::data_cache_of,
     kind::{Facts, Kind},
     logging::say,
     output::out,
@@ -70,7 +71,7 @@ struct Memory {
 }
 
 pub fn run<K: Kind>(target: &Target<K>, context: &Context) -> Result<ExitCode> {
-    let prepared = K::prepared(&target.run)?;
+    let prepared = K::prepared(&target.run_with_own_files(), &data_cache_of(&target.dir))?;
     let run = match &prepared {
         Some(prepared) => fitted(target, prepared)?,
         None => target.run.with_shape(target.expected()),
