@@ -47,7 +47,7 @@ pub use images::{
     find_prepared_images, prepare_images, spread,
 };
 pub use lost::Lost;
-pub use prepare::{Prepared, SplitSize, Summary, find_prepared, prepare};
+pub use prepare::{Prepared, SplitSize, Summary, find_prepared, prepare, prepare_for};
 pub use progress::{Progress, Stage};
 pub use reader::Document;
 pub use shard::{DocumentSpan, Shard};

@@ -121,6 +121,32 @@ pub fn find_prepared(
     Wanted::read(config, cache_dir, progress)?.find(config)
 }
 
+/// As [`prepare`], for a model with the tokenizer at `own`, which stands in for what `config` says of
+/// one. What was prepared with a tokenizer that was trained is reused if that is this one.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_for(
+    config: &DataConfig,
+    own: &Path,
+    cache_dir: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Prepared> {
+    config.validate()?;
+    let tokenizer = Tokenizer::load(own)?;
+    let documents = Documents::read(config, cache_dir, progress)?;
+    let trained = Wanted::new(config, documents, None, cache_dir);
+    let same = |found: &Prepared| found.summary.tokenizer_hash == tokenizer.hash();
+    if let Some(prepared) = trained.find(config)?.filter(same) {
+        return Ok(prepared);
+    }
+    let given = Wanted::new(config, trained.documents, Some(tokenizer), cache_dir);
+    match given.find(config)? {
+        Some(prepared) => Ok(prepared),
+        None => given.make(config, cache_dir, progress),
+    }
+}
+
 /// What is to be prepared, and where.
 struct Wanted {
     documents: Documents,
@@ -142,8 +168,17 @@ impl Wanted {
             None => None,
         };
         let documents = Documents::read(config, cache_dir, progress)?;
+        Ok(Self::new(config, documents, given, cache_dir))
+    }
+
+    fn new(
+        config: &DataConfig,
+        documents: Documents,
+        given: Option<Tokenizer>,
+        cache_dir: &Path,
+    ) -> Self {
         let dir = cache_dir.join(key(config, &documents, given.as_ref()).short());
-        Ok(Self { documents, given, dir })
+        Self { documents, given, dir }
     }
 
     fn find(&self, config: &DataConfig) -> Result<Option<Prepared>> {

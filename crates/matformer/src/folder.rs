@@ -168,7 +168,7 @@ impl<K: Kind> ModelFolder<K> {
             .bad_input();
         }
         let run = RunFile::load(&path, &[]).bad_input()?;
-        K::prepare_for(self, &run, true).or_else(|error| match failure::nothing_there(&error) {
+        K::prepare_for(self, &run).or_else(|error| match failure::nothing_there(&error) {
             true => Err(Hinted {
                 message: failure::message(&error),
                 hint: format!(
@@ -187,7 +187,7 @@ impl<K: Kind> ModelFolder<K> {
             true => from.join(run_file::FILE),
             false => from.to_owned(),
         };
-        K::prepare_for(self, &RunFile::load(&path, &[]).bad_input()?, false)
+        K::prepare_for(self, &RunFile::load(&path, &[]).bad_input()?)
     }
 }
 
@@ -298,7 +298,15 @@ pub fn progress_bar(message: &'static str) -> ProgressBar {
 
 /// Prepares a corpus in `cache`, or finds it there, with a progress bar on a terminal.
 pub fn prepare_text(config: &DataConfig, cache: &Path) -> Result<Prepared> {
-    let prepared = with_progress(|report| matformer::data::prepare(config, cache, report))?;
+    log_text(with_progress(|report| matformer::data::prepare(config, cache, report))?)
+}
+
+/// The same for a model with the tokenizer at `own`.
+pub fn prepare_text_for(config: &DataConfig, own: &Path, cache: &Path) -> Result<Prepared> {
+    log_text(with_progress(|report| matformer::data::prepare_for(config, own, cache, report))?)
+}
+
+fn log_text(prepared: Prepared) -> Result<Prepared> {
     tracing::info!("data {} in {}", prepared.data_hash().short(), prepared.dir().display());
     Ok(prepared)
 }

@@ -28,7 +28,7 @@ pub use files::Files;
 pub use part::Attempt;
 pub use table::{Part, Source, Sources};
 
-use crate::{Error, Hash, Result};
+use crate::{Error, Hash, Result, cache as prepared};
 
 const FORMAT_VERSION: u32 = 1;
 const RECORD: &str = "source.json";
@@ -157,6 +157,7 @@ pub fn fetch(
     if record.is_cached(cache) {
         return reuse(record, &home);
     }
+    prepared::enter(cache)?;
     fs::create_dir_all(&home)?;
     let _lock = lock(&home)?;
     if record.is_cached(cache) {

@@ -7,18 +7,18 @@ use super::listing::Listing;
 use super::{ImageError, UnreadFolder, cifar, folders, idx};
 use crate::{PassedOver, Result};
 
-/// Finds the images below all of `roots`: those of the classes of one name are of one class.
+/// Finds the images below all of `roots`; what is passed over is counted in `passed`. Those of the classes of one name are of one class.
 ///
 /// # Errors
 /// As [`find_in`] of each; [`ImageError::Joined`] for more than one, of which one has no folder per class,
 /// or has held-out images where another has none.
-pub(super) fn find(roots: &[PathBuf]) -> Result<Found> {
+pub(super) fn find(roots: &[PathBuf], passed: &mut PassedOver) -> Result<Found> {
     if let [root] = roots {
-        return find_in(root);
+        return find_in(root, passed);
     }
     let mut parts = Vec::new();
     for (index, root) in roots.iter().enumerate() {
-        let part = find_in(root)?;
+        let part = find_in(root, passed)?;
         let own = parts.first().is_some_and(|(first, _): &(Found, String)| {
             first.held_out.is_some() != part.held_out.is_some()
         });
@@ -64,12 +64,8 @@ pub(super) fn find(roots: &[PathBuf]) -> Result<Found> {
 /// # Errors
 /// As [`Listing::of`]; what is wrong with the files of the layout; [`ImageError::NoImages`];
 /// [`ImageError::OneClass`].
-fn find_in(root: &Path) -> Result<Found> {
-    let mut passed = PassedOver::default();
-    let listing = Listing::of(root, &mut passed)?;
-    if !passed.is_empty() {
-        tracing::warn!("`{}`: passed over {passed}", root.display());
-    }
+fn find_in(root: &Path, passed: &mut PassedOver) -> Result<Found> {
+    let listing = Listing::of(root, passed)?;
     let packed = match idx::find(&listing)? {
         None => cifar::find(&listing)?,
         found => found,

@@ -9,10 +9,11 @@
 //! | [IDX](ImageLayout::Idx) | `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and, for the held-out images, `t10k-images-idx3-ubyte`, `t10k-labels-idx1-ubyte`: each plain or `.gz`, all in one folder, wherever it lies. Classes are `0` to `9`, or what `classes.txt` beside them names, a line each. |
 //! | [CIFAR-10](ImageLayout::Cifar10) | `data_batch_1.bin`, `data_batch_2.bin`, … and `test_batch.bin` in one folder, wherever it lies. `batches.meta.txt` names the classes. |
 //! | [CIFAR-100](ImageLayout::Cifar100) | `train.bin`, `test.bin` and `fine_label_names.txt` in one folder, wherever it lies. The fine labels are used. |
-//! | [folders](ImageLayout::Folders) | `train/CLASS/…` with `val/CLASS/…`, `validation/CLASS/…` or `test/CLASS/…` (the first that is there), or `CLASS/…`. Folders below a class belong to it. |
+//! | [folders](ImageLayout::Folders) | `train/CLASS/…` with `val/CLASS/…` or else `test/CLASS/…`, under any of their usual names, or `CLASS/…`. Folders below a class belong to it. |
 //!
 //! Where the data has no held-out images of its own, a share of each class is held out by a hash of
-//! the images' names. Hidden files and symbolic links are passed over.
+//! the images' names. Symbolic links are followed; hidden files, caches and folders of models are passed
+//! over.
 //!
 //! In folders, what an image is tells its content: PNG, JPEG or WebP. An image that cannot be decoded
 //! is named, skipped and counted; more than 1 % of them are an error.

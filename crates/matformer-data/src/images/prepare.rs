@@ -13,7 +13,7 @@ use crate::fetch::Content;
 use crate::hash::Hasher;
 use crate::held_out::numbered;
 use crate::progress::{Progress, Stage};
-use crate::{Error, Hash, Result, Source, cache, fetch};
+use crate::{Error, Hash, PassedOver, Result, Source, cache, fetch};
 
 /// What every prepared folder has.
 const FILES: [&str; 5] = [SUMMARY, TRAIN[0], TRAIN[1], HELD_OUT[0], HELD_OUT[1]];
@@ -26,6 +26,9 @@ pub struct PreparedImages {
     pub reused: bool,
     /// What the folder holds.
     pub summary: ImageSummary,
+    /// What was passed over when the images were found; nothing of a folder that was opened
+    /// ([`PreparedImages::open`]).
+    pub notes: Vec<String>,
 }
 
 /// Reads the images that `config` names, fetching a named source into `cache`, and writes them as
@@ -81,6 +84,7 @@ pub fn find_prepared_images(
 /// What is to be prepared, and where.
 struct Wanted {
     found: Found,
+    notes: Vec<String>,
     shape: ImageShape,
     kept: Option<usize>,
     /// Where images are for which no size was asked for; it may be the one that is wanted.
@@ -103,10 +107,12 @@ impl Wanted {
             roots.push(locate(source, cache, progress)?);
         }
         progress(Progress { stage: Stage::Images, done: 0, total: 0 });
-        let found = find::find(&roots)?;
+        let mut passed = PassedOver::default();
+        let found = find::find(&roots, &mut passed)?;
+        let notes = if passed.is_empty() { vec![] } else { vec![format!("passed over: {passed}")] };
         let dir = |kept| Ok::<_, Error>(cache.join(key(&found, config, shape, kept)?.short()));
         let (any, dir) = (dir(None)?, dir(kept)?);
-        Ok(Self { found, shape, kept, any, dir })
+        Ok(Self { found, notes, shape, kept, any, dir })
     }
 
     fn find(&self, config: &ImageConfig) -> Result<Option<PreparedImages>> {
@@ -114,7 +120,8 @@ impl Wanted {
             if cache::missing(dir, &FILES).is_none() {
                 let there = PreparedImages::open(dir)?;
                 if self.kept.is_none_or(|size| size == there.summary.size) {
-                    return there.allowed_by(config).map(Some);
+                    let there = there.allowed_by(config)?;
+                    return Ok(Some(PreparedImages { notes: self.notes.clone(), ..there }));
                 }
             }
         }
@@ -130,7 +137,7 @@ impl Wanted {
         cache: &Path,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<PreparedImages> {
-        let Self { found, shape, dir, .. } = self;
+        let Self { found, notes, shape, dir, .. } = self;
         let square = match self.kept {
             Some(size) => ImageShape { size: size.max(shape.size), ..shape },
             None => found::kept_shape(&found, shape),
@@ -143,7 +150,7 @@ impl Wanted {
         for image in &prepared.summary.skipped.first {
             tracing::warn!("skipped {image}");
         }
-        Ok(PreparedImages { reused: false, ..prepared })
+        Ok(PreparedImages { reused: false, notes, ..prepared })
     }
 }
 
@@ -157,7 +164,7 @@ impl PreparedImages {
             cache::read_summary(&dir.join(SUMMARY), FORMAT_VERSION, |summary: &ImageSummary| {
                 summary.format_version
             })?;
-        Ok(Self { dir: dir.into(), reused: true, summary })
+        Ok(Self { dir: dir.into(), reused: true, summary, notes: Vec::new() })
     }
 
     /// The folder.

@@ -32,6 +32,7 @@ pub fn say(prepared: &PreparedImages) {
         s.held_out_folder.as_ref().map_or_else(String::new, |f| format!(" (`{f}`)")),
         if prepared.reused { " (prepared before)" } else { "" },
     );
+    prepared.notes.iter().for_each(|note| say!("{note}"));
     say!("{}", pixels(s));
     if !s.unread.is_empty() {
         let folders: Vec<String> = s.unread.iter().map(ToString::to_string).collect();

@@ -92,11 +92,7 @@ impl Kind for Vit {
         )
     }
 
-    fn prepare_for(
-        folder: &ModelFolder<Self>,
-        run: &RunFile<Self>,
-        _: bool,
-    ) -> Result<PreparedImages> {
+    fn prepare_for(folder: &ModelFolder<Self>, run: &RunFile<Self>) -> Result<PreparedImages> {
         let shape = image_shape(folder.model.config());
         let kept = folder.preprocessor()?.and_then(|preprocessor| preprocessor.short_side);
         prepare_images(&run.data, shape, kept, &data_cache_of(&folder.dir))

@@ -96,12 +96,8 @@ pub trait Kind: Tables {
     /// What is not known of a run before its data is prepared, in a sentence.
     fn not_prepared(run: &RunFile<Self>) -> String;
 
-    /// The same, as a model that was trained reads it.
-    fn prepare_for(
-        folder: &ModelFolder<Self>,
-        run: &RunFile<Self>,
-        of_its_own_run: bool,
-    ) -> Result<Self::Prepared>;
+    /// Prepares a run's data as the model in `folder` reads it, or finds it.
+    fn prepare_for(folder: &ModelFolder<Self>, run: &RunFile<Self>) -> Result<Self::Prepared>;
 
     /// The run's model once its data is known.
     fn fitted(run: &RunFile<Self>, prepared: &Self::Prepared) -> Result<Self::Shape>;

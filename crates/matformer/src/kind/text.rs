@@ -26,7 +26,7 @@ use super::{Extent, Facts, Kind, Part, Source, WidthFacts, params};
 use crate::{
     commands::{FEW_DOCUMENTS, count, documents},
     failure::{Hinted, OrBadInput},
-    folder::{ModelFolder, data_cache_of, is_here, prepare_text, with_progress},
+    folder::{ModelFolder, data_cache_of, is_here, prepare_text, prepare_text_for, with_progress},
     logging::say,
 };
 
@@ -89,21 +89,9 @@ impl Kind for Lm {
         )
     }
 
-    fn prepare_for(
-        folder: &ModelFolder<Self>,
-        run: &RunFile<Self>,
-        of_its_own_run: bool,
-    ) -> Result<Prepared> {
-        // A tokenizer that was given is in the folder, wherever it came from.
-        if of_its_own_run && run.data.tokenizer.is_none() {
-            let prepared = Self::prepare(run, &data_cache_of(&folder.dir))?;
-            // A text that has changed since has another tokenizer, whose tokens mean nothing here.
-            if prepared.summary.tokenizer_hash == folder.tokenizer()?.hash() {
-                return Ok(prepared);
-            }
-        }
-        let tokenizer = Some(folder.tokenizer()?.path().to_owned().into());
-        prepare_text(&DataConfig { tokenizer, ..run.data.clone() }, &data_cache_of(&folder.dir))
+    fn prepare_for(folder: &ModelFolder<Self>, run: &RunFile<Self>) -> Result<Prepared> {
+        // Its tokenizer is in the folder, wherever it came from; weights know no other.
+        prepare_text_for(&run.data, folder.tokenizer()?.path(), &data_cache_of(&folder.dir))
     }
 
     fn fitted(run: &RunFile<Self>, prepared: &Prepared) -> Result<MatLmConfig> {
