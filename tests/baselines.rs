@@ -88,6 +88,15 @@ fn with_the_whole_budget_a_baseline_makes_all_steps() {
     let budgets: Vec<&str> =
         json["results"].as_array().unwrap().iter().map(|r| r["budget"].as_str().unwrap()).collect();
     assert_eq!(budgets.iter().filter(|budget| **budget == "total").count(), 4, "{json}");
+    // Run and baselines are measured on data that is read once, and a word on it is said once.
+    let said = place.matformer(&["report", "run", "--tokens", "600"]).ok().stderr;
+    assert_eq!(said.matches("reading documents\n").count(), 1, "{said}");
+    place.write("text/story-60.txt", "One more story, of a goat that counts coats.\n");
+    for command in ["report", "eval"] {
+        let said = place.matformer(&[command, "run"]).ok().stderr;
+        assert_eq!(said.matches("reading documents\n").count(), 1, "{said}");
+        assert_eq!(said.matches("other data than").count(), 1, "{said}");
+    }
 }
 
 #[test]

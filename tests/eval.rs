@@ -69,7 +69,7 @@ fn people_get_a_table() {
     measured_snapshot!(place.matformer(&[&["eval", "run"], &SUBMODELS[..]].concat()), @"
     exit code 0
     --- standard output
-    held-out: 4.1k tokens of 15 documents, data [hash]
+    held-out: 3.7k tokens of 13 documents, data [hash]
      submodel  params  non-emb.  loss  bits/byte  loss above XL
      S  22.0k  12.4k  [number]  [number]  [number]
      M  28.2k  18.6k  [number]  [number]  [number]
@@ -77,7 +77,7 @@ fn people_get_a_table() {
      XL  65.1k  55.5k  [number]  [number]
      L (60%)  40.5k  30.9k  [number]  [number]  [number]
      32x1+256x1  43.6k  34.0k  [number]  [number]  [number]
-    ± one standard error over 15 documents; differences are paired
+    ± one standard error over 13 documents; differences are paired
     --- standard error
     reading documents
     ");
@@ -177,10 +177,10 @@ fn other_data_than_it_was_trained_on_is_noted() {
     measured_snapshot!(place.matformer(&arguments), @"
     exit code 0
     --- standard output
-    held-out: 8.4k tokens of 30 documents, data [hash]
+    held-out: 7.1k tokens of 25 documents, data [hash]
      submodel  params  non-emb.  loss  bits/byte  loss above XL
      S  22.0k  12.4k  [number]  [number]  [number]
-    ± one standard error over 30 documents; differences are paired
+    ± one standard error over 25 documents; differences are paired
     --- standard error
     reading documents
     encoding documents

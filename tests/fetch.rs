@@ -206,6 +206,7 @@ fn package_clients_bring_a_source() {
     songs: pip download songs==2.0
     "#);
     snapshot!(shop.place.list("cache"), @"
+    CACHEDIR.TAG
     sources/.lock
     sources/more/source.json
     sources/more/text/songs/song.md
@@ -325,6 +326,7 @@ fn images_are_laid_out_by_their_list() {
     faces: npm pack faces@1.0.0
     ");
     snapshot!(shop.place.list("cache"), @"
+    CACHEDIR.TAG
     sources/.lock
     sources/faces/images/faces/arts-crafts/b.png
     sources/faces/images/faces/flag/a.png
@@ -379,7 +381,7 @@ fn other_contents_than_pinned_are_refused() {
     hint: once one of these serves, the same call goes on: what is complete is kept
     ");
     assert!(!shop.place.path("cache/sources/tales").exists());
-    assert_eq!(shop.place.list("cache"), "sources/.lock");
+    assert_eq!(shop.place.list("cache"), "CACHEDIR.TAG\nsources/.lock");
 }
 
 #[test]
@@ -544,6 +546,7 @@ fn a_download_that_breaks_off_goes_on() {
     );
     assert_eq!(shop.place.read("ranges"), format!("0\n{half}\n"));
     snapshot!(shop.place.list("cache"), @"
+    CACHEDIR.TAG
     sources/.lock
     sources/tales/source.json
     sources/tales/text/tales/fox.txt
@@ -576,6 +579,7 @@ fn a_fetch_that_is_killed_repeats_only_what_was_under_way() {
     let calls = shop.place.read("calls");
     assert_eq!(calls.lines().filter(|call| call.starts_with("npm")).count(), 1, "{calls}");
     snapshot!(shop.place.list("cache"), @"
+    CACHEDIR.TAG
     sources/.lock
     sources/more/source.json
     sources/more/text/songs/song.md

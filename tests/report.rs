@@ -72,7 +72,7 @@ fn two_runs_lie_over_each_other_on_one_page() {
     measured_snapshot!(found, @"
     exit code 0
     --- standard output
-    held-out: 4.1k tokens of 15 documents, data [hash]
+    held-out: 3.7k tokens of 13 documents, data [hash]
      run  submodel  non-emb.  loss  bits/byte  loss above run
      run  S  12.4k  [number]  [number]
      run  M  18.6k  [number]  [number]
@@ -82,7 +82,7 @@ fn two_runs_lie_over_each_other_on_one_page() {
      other  M  18.6k  [number]  [number]  [number]
      other  L  30.9k  [number]  [number]  [number]
      other  XL  55.5k  [number]  [number]  [number]
-    ± one standard error over 15 documents; differences are paired
+    ± one standard error over 13 documents; differences are paired
     report: run/report/run+other.html
     --- standard error
     reading documents

@@ -70,7 +70,7 @@ fn it_goes_on_from_the_last_checkpoint() {
     exit code 0
     --- standard error
     reading documents
-    data [hash]: 13.1k training tokens of 45 documents, 4.1k held-out tokens of 15 (prepared before)
+    data [hash]: 13.5k training tokens of 47 documents, 3.7k held-out tokens of 13 (prepared before)
     resuming at step 4 from run/checkpoints/step-000004
     step 5/12  loss S [number]  lr 9.14e-3  norm [number]  [rate] tokens/s  [time] left
     step 6/12  loss S [number]  lr 8.15e-3  norm [number]  [rate] tokens/s  [time] left

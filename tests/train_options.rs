@@ -147,8 +147,8 @@ fn a_self_test_learns_a_batch_by_heart() {
 
     snapshot!(place.refused(&["train", "run.toml", "--out", "much", "--set", "train.overfit=5000"]), @"
     reading documents
-    data 789e63680453efc6: 13.1k training tokens of 45 documents, 4.1k held-out tokens of 15 (prepared before)
-    error: `train.overfit` is 5000; expected at most 51: the training data has no more batches
+    data d84c5a3a18443aac: 13.5k training tokens of 47 documents, 3.7k held-out tokens of 13 (prepared before)
+    error: `train.overfit` is 5000; expected at most 52: the training data has no more batches
     ");
     let arguments = ["train", "run.toml", "--out", "short", "--set", "train.overfit=1"];
     let output = place.matformer(&arguments).ok();
@@ -219,14 +219,14 @@ fn a_dry_run_says_what_a_run_costs_and_writes_nothing() {
      M   64     28.2k   18.6k
      L   128    40.5k   30.9k
      XL  256    65.1k   55.5k
-    tokens   3.1k in 12 steps, 0.24 epochs
+    tokens   3.1k in 12 steps, 0.23 epochs
     FLOPs    565.05M with draw sampled
     time     about [time] a step, by [n] timed, and evaluations
     memory   about 28.77 MB: program 25.00 MB, weights 260.22 kB, gradients 260.22 kB, moments 520.45 kB, activations 2.42 MB, logits 307.20 kB; [memory] are available
     nothing was written
     --- standard error
     reading documents
-    data [hash]: 13.1k training tokens of 45 documents, 4.1k held-out tokens of 15 (prepared before)
+    data [hash]: 13.5k training tokens of 47 documents, 3.7k held-out tokens of 13 (prepared before)
     ") });
     assert_eq!(place.tree(), before);
 

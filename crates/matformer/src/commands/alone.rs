@@ -16,7 +16,7 @@ use crate::{
         Context,
         baselines::budget::baseline,
         count,
-        measured::{Measured, measure, measured},
+        measured::{Curve, measured_baseline, walked},
         short, table, train,
     },
     failure::OrBadInput,
@@ -113,7 +113,7 @@ fn other_than(elastic: &Manifest, alone: &Manifest, steps: u64) -> Option<String
 /// The baselines of a run that have ended, as they and the run were measured for a report.
 pub fn alone<K: Kind>(
     folder: &ModelFolder<K>,
-    elastic: &Measured<K>,
+    elastic: &Curve<K>,
     tokens: Option<usize>,
     context: &Context,
 ) -> Result<Vec<Alone>> {
@@ -121,7 +121,11 @@ pub fn alone<K: Kind>(
     for Ended { budget, submodel, dir } in ended(folder)? {
         let name = folder.space().label(&submodel);
         let baseline = ModelFolder::<K>::load(&dir, &context.device)?;
-        let measured = measured(&baseline, tokens)?;
+        let Some(measured) = measured_baseline(&baseline, elastic.data.as_ref(), tokens)? else {
+            say!("note: {} is left out: its data cannot be read", dir.display());
+            continue;
+        };
+        let elastic = &elastic.measured;
         let same = measured.results.data == elastic.results.data;
         let documents = (elastic.documents.get(&name), measured.documents.get(&name));
         if let ((Some(ours), Some(theirs)), true) = (documents, same) {
@@ -151,7 +155,7 @@ pub fn beside<K: Kind>(
             continue;
         }
         let baseline = ModelFolder::<K>::load(&dir, &context.device)?;
-        let theirs = measure(&baseline, prepared, &baseline.trained(), tokens)?;
+        let theirs = walked(&baseline, prepared, &baseline.trained(), tokens)?;
         let results = EvalResults::new(
             &dir.display().to_string(),
             &K::facts(prepared).hash.to_string(),

@@ -100,15 +100,15 @@ fn run_kind<K: Kind>(args: &BaselinesArgs, context: &Context) -> Result<ExitCode
         Then::End
     });
     let folder = ModelFolder::<K>::load(&args.run, &context.device)?;
-    let elastic_measured = measured(&folder, None)?;
-    let found = alone(&folder, &elastic_measured, None, context)?;
+    let curve = measured(&folder, None)?;
+    let found = alone(&folder, &curve, None, context)?;
     let costs = cost::of(&args.run, &elastic.run, args.budget)?;
     if context.json {
-        let results = numbers(&elastic_measured.results, &found, elastic.run.train.seed);
+        let results = numbers(&curve.measured.results, &found, elastic.run.train.seed);
         let run = args.run.display().to_string();
         return print_json(&Baselines { run, results, costs });
     }
-    table::print(&elastic_measured.results, &[])?;
+    table::print(&curve.measured.results, &[])?;
     alone::print(&found)?;
     cost::print(&costs)?;
     Ok(ExitCode::SUCCESS)

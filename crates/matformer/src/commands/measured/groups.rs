@@ -9,7 +9,7 @@ use matformer::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{FORMAT, file_of, say_data, walked};
+use super::{FORMAT, file_of, walked};
 use crate::{folder::ModelFolder, kind::Kind, logging::say};
 
 /// What is measured of a curve so far: a file that goes when the curve is whole.
@@ -30,7 +30,6 @@ pub fn group_by_group<K: Kind>(
     submodels: &[Submodel],
     tokens: Option<usize>,
 ) -> Result<Evaluation> {
-    say_data(folder, prepared);
     let path = path(folder, tokens);
     let mut kept = begun(&path, folder, prepared).unwrap_or_else(|| Kept {
         format: FORMAT,

@@ -3,7 +3,10 @@
 
 mod groups;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
 use matformer::{
@@ -77,38 +80,80 @@ impl Gap {
     }
 }
 
-/// What is kept of an earlier measurement of the same, or a new one.
-pub fn measured<K: Kind>(folder: &ModelFolder<K>, tokens: Option<usize>) -> Result<Measured<K>> {
-    let dir = folder.dir.join("report");
-    let kept = dir.join(file_of("measured", tokens, "json"));
+/// A curve, with the data that it is of where that can be read.
+pub struct Curve<K: Kind> {
+    pub measured: Measured<K>,
+    pub data: Option<K::Prepared>,
+}
+
+/// The curve of a run on its own data: measured before, or now. Without its data what was measured
+/// before is shown.
+pub fn measured<K: Kind>(folder: &ModelFolder<K>, tokens: Option<usize>) -> Result<Curve<K>> {
+    let before = before(folder, tokens)?;
+    match (before, folder.own_data(DATA_HINT)) {
+        (before, Ok(data)) => {
+            say_data(folder, &data);
+            let measured = on_data(folder, before, &data, tokens)?;
+            Ok(Curve { measured, data: Some(data) })
+        }
+        (Some(measured), Err(error)) => {
+            let (dir, why) = (folder.dir.display(), failure::message(&error));
+            say!("note: {dir}: measured before, shown without its data: {why}");
+            Ok(Curve { measured, data: None })
+        }
+        (None, Err(error)) => Err(error),
+    }
+}
+
+/// The same of a baseline, on the data of its run; nothing where it would have to be measured without.
+pub fn measured_baseline<K: Kind>(
+    folder: &ModelFolder<K>,
+    data: Option<&K::Prepared>,
+    tokens: Option<usize>,
+) -> Result<Option<Measured<K>>> {
+    let before = before(folder, tokens)?;
+    match data {
+        Some(data) => on_data(folder, before, data, tokens).map(Some),
+        None => Ok(before),
+    }
+}
+
+/// What was measured before. A folder that cannot be written into must not cost a measurement: it is
+/// an error before anything is read.
+fn before<K: Kind>(folder: &ModelFolder<K>, tokens: Option<usize>) -> Result<Option<Measured<K>>> {
+    let kept = kept_in(folder, tokens);
     let before = reusable(&kept, folder, tokens);
     if before.is_none() {
-        // A folder that cannot be written into must not cost the measurement.
         drop(fs::scratch_dir(&kept)?);
     }
-    let prepared = match (before, folder.own_data(DATA_HINT)) {
-        (Some(measured), Err(error)) => {
-            let why = failure::message(&error);
-            say!("note: {}: measured before, shown without its data: {why}", kept.display());
+    Ok(before)
+}
+
+fn kept_in<K: Kind>(folder: &ModelFolder<K>, tokens: Option<usize>) -> PathBuf {
+    folder.dir.join("report").join(file_of("measured", tokens, "json"))
+}
+
+/// What was measured before on the same data, or a new measurement, which is kept.
+fn on_data<K: Kind>(
+    folder: &ModelFolder<K>,
+    before: Option<Measured<K>>,
+    data: &K::Prepared,
+    tokens: Option<usize>,
+) -> Result<Measured<K>> {
+    let (kept, now) = (kept_in(folder, tokens), K::facts(data).hash.to_string());
+    if let Some(measured) = before {
+        if measured.results.data.hash == now {
+            say!("{}: measured before, reused", kept.display());
             return Ok(measured);
         }
-        (Some(measured), Ok(prepared)) => {
-            let now = K::facts(&prepared).hash.to_string();
-            if measured.results.data.hash == now {
-                say!("{}: measured before, reused", kept.display());
-                return Ok(measured);
-            }
-            say!(
-                "{}: measured on data {}, which is now data {}: measured again",
-                kept.display(),
-                short(&measured.results.data.hash),
-                short(&now)
-            );
-            prepared
-        }
-        (None, prepared) => prepared?,
-    };
-    let measured = whole_curve(folder, &prepared, tokens)?;
+        say!(
+            "{}: measured on data {}, which is now data {}: measured again",
+            kept.display(),
+            short(&measured.results.data.hash),
+            short(&now)
+        );
+    }
+    let measured = whole_curve(folder, data, tokens)?;
     fs::write_atomic(&kept, serde_json::to_string(&measured)?.as_bytes())?;
     forget(folder, tokens);
     Ok(measured)
@@ -126,7 +171,8 @@ fn reusable<K: Kind>(
     same.then_some(measured)
 }
 
-/// Measures submodels in one walk per batch, and keeps what was measured.
+/// Measures submodels in one walk per batch, keeps what was measured, and says where the data is other
+/// than the model was trained on.
 pub fn measure<K: Kind>(
     folder: &ModelFolder<K>,
     prepared: &K::Prepared,
@@ -148,7 +194,8 @@ fn say_data<K: Kind>(folder: &ModelFolder<K>, prepared: &K::Prepared) {
     }
 }
 
-fn walked<K: Kind>(
+/// The same without a word on the data.
+pub fn walked<K: Kind>(
     folder: &ModelFolder<K>,
     prepared: &K::Prepared,
     submodels: &[Submodel],

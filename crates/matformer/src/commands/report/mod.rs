@@ -61,8 +61,9 @@ fn run_kind<K: Kind>(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
         return overlay::run::<K>(args, context);
     };
     let folder = ModelFolder::<K>::load(run, &context.device)?;
-    let measured = measured(&folder, args.tokens)?;
-    let alone = alone(&folder, &measured, args.tokens, context)?;
+    let curve = measured(&folder, args.tokens)?;
+    let alone = alone(&folder, &curve, args.tokens, context)?;
+    let measured = curve.measured;
     let data = report_data(&folder, &measured, &alone)?;
     let (html, curve) = (render(&data)?, curve_svg(&data)?);
     let dir = run.join("report");

@@ -42,7 +42,7 @@ pub fn run<K: Kind>(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
     for (run, name) in args.runs.iter().zip(&names) {
         // One after the other: models need not fit into memory together.
         let folder = ModelFolder::<K>::load(run, &context.device)?;
-        let ours = measured(&folder, args.tokens)?;
+        let ours = measured(&folder, args.tokens)?.measured;
         runs.push(overlay_run(name, &folder, &ours, first.as_ref())?);
         first.get_or_insert(ours);
     }
