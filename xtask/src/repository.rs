@@ -14,7 +14,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
     ("matformer-lm", &["matformer-core", "matformer-nn"]),
     ("matformer-train", &["matformer-core", "matformer-nn"]),
     ("matformer-vit", &["matformer-core", "matformer-nn"]),
-    ("matformer-formats", &["matformer-core", "matformer-nn", "matformer-vit"]),
+    ("matformer-formats", &["matformer-core", "matformer-lm", "matformer-nn", "matformer-vit"]),
     (
         "matformer-eval",
         &["matformer-core", "matformer-data", "matformer-lm", "matformer-nn", "matformer-vit"],
