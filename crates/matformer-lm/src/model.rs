@@ -8,7 +8,7 @@ use burn::{
 use matformer_core::{Space, Spans};
 use matformer_nn::{
     Attention, AttentionConfig, Elastic, Hidden, ModelConfig, NestedFfn, NestedFfnConfig, Output,
-    Pass, RowLoss, State,
+    Pass, RowLoss, State, Taught,
     init::{self, Init},
     ops::{
         Divergence, Headed, RopeRule, RopeTable, cross_entropy, divergence, rms_norm, stack_rows,
@@ -273,7 +273,7 @@ impl Elastic for MatLm {
 
     fn ffn(&self, x: Tensor<2>, pass: &mut Pass<'_, RopeTable>) -> Tensor<2> {
         let l = &self.layers[pass.layer];
-        l.ffn.forward(norm(&l.ffn_norm, x.clone()), pass.blocks) + stack_rows(x, pass.blocks)
+        l.ffn.forward_in(norm(&l.ffn_norm, x.clone()), pass) + stack_rows(x, pass.blocks)
     }
 
     fn loss(&self, output: &Output, target: &LmTarget) -> RowLoss {
@@ -283,11 +283,12 @@ impl Elastic for MatLm {
     fn divergence(
         &self,
         student: &Output,
-        teacher: &Output,
+        teacher: Taught<'_, Self>,
         target: &LmTarget,
         rule: Divergence,
     ) -> RowLoss {
-        let nats = divergence(self.headed(student), self.headed(teacher), rule);
+        let taught = teacher.model.headed(teacher.output);
+        let nats = divergence(self.headed(student), taught, rule);
         target.row_loss(target.counted(nats), student)
     }
 

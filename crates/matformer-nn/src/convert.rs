@@ -93,6 +93,33 @@ fn refill<M: Folder>(
     })
 }
 
+/// The same model with entries of its parameters in another order: `order(path)` gives the order of
+/// a parameter's entries along an axis, 0 or 1; `None` leaves it as it is.
+///
+/// # Errors
+/// When a tensor cannot be read from its device.
+pub(crate) fn permuted<'a, M: Folder>(
+    model: &M,
+    order: impl Fn(&str) -> Option<(&'a [usize], usize)>,
+) -> Result<M> {
+    let (config, space) = (model.config(), model.space().clone());
+    refill(model, config, space, |path, shape, data| {
+        let Some((order, axis)) = order(path) else {
+            return Ok(data);
+        };
+        let values: Vec<f32> =
+            data.convert::<f32>().try_into_vec().map_err(|error| Error::read(path, error))?;
+        let row = shape[1..].iter().product::<usize>();
+        let rows = values.chunks_exact(row.max(1));
+        let values: Vec<f32> = if axis == 0 {
+            order.iter().flat_map(|i| &values[i * row..][..row]).copied().collect()
+        } else {
+            rows.flat_map(|row| order.iter().map(|i| row[*i])).collect()
+        };
+        Ok(TensorData::new(values, shape.to_vec()))
+    })
+}
+
 fn to_prefix(path: &str, shape: &[usize], data: TensorData) -> Result<TensorData> {
     prefix(data, shape).ok_or_else(|| Error::read(path, "not a prefix"))
 }

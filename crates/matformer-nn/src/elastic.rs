@@ -93,6 +93,16 @@ pub struct RowLoss {
     pub counts: Vec<usize>,
 }
 
+/// What a student learns from: an output of a teacher, which is the student's own model or another of
+/// the same kind.
+#[derive(Debug)]
+pub struct Taught<'a, M: ?Sized> {
+    /// The teacher.
+    pub model: &'a M,
+    /// Its output on the student's batch, detached.
+    pub output: &'a Output,
+}
+
 /// An elastic transformer: anything whose layers are a mixing half and a nested feed-forward
 /// half. Implement it, and [`Folder`](crate::Folder) for its files, and every part of the
 /// toolkit runs on it.
@@ -145,8 +155,9 @@ pub trait Elastic {
     ///   one that predicts once per row
     fn head(&self, output: &Output) -> Tensor<2>;
 
-    /// Distillation loss: `temperature² · KL` between the output distributions of teacher and
-    /// student, summed over the targets of each row. No gradient goes to the teacher.
+    /// Distillation loss: `temperature² · KL` between the output distributions of a teacher and a
+    /// student, an output of this model, summed over the targets of each row. No gradient goes to the
+    /// teacher.
     ///
     /// The default compares the outputs of [`head`](Self::head) and counts every one of their rows
     /// as a target. Override it if some targets are masked, if there are several heads, or if the
@@ -154,11 +165,11 @@ pub trait Elastic {
     fn divergence(
         &self,
         student: &Output,
-        teacher: &Output,
+        teacher: Taught<'_, Self>,
         _: &Self::Target,
         rule: Divergence,
     ) -> RowLoss {
-        let (student_logits, teacher) = (self.head(student), self.head(teacher));
+        let (student_logits, teacher) = (self.head(student), teacher.model.head(teacher.output));
         let [answers, _] = student_logits.dims();
         let nats = divergence_of_logits(student_logits, teacher.detach(), rule);
         if answers == student.spans.rows() {

@@ -9,6 +9,7 @@ mod error;
 #[cfg(test)]
 mod family_tests;
 pub mod folder;
+pub mod importance;
 pub mod init;
 mod modules;
 pub mod ops;
@@ -23,9 +24,10 @@ pub use config::ModelConfig;
 pub use config_file::ConfigFile;
 pub use convert::{converted, extract, with_config};
 pub use device::DeviceSpec;
-pub use elastic::{Elastic, Hidden, Output, Pass, RowLoss, sum_by_row};
+pub use elastic::{Elastic, Hidden, Output, Pass, RowLoss, Taught, sum_by_row};
 pub use error::{Error, Result};
 pub use folder::Folder;
+pub use importance::{Activations, Importance, Tap};
 pub use modules::{
     Activation, Attention, AttentionConfig, Linear, NestedFfn, NestedFfnConfig, project,
 };

@@ -2,7 +2,7 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::{Device, Tensor},
+    tensor::{Device, Tensor, activation::gelu},
 };
 use matformer_core::Block;
 use serde::{Deserialize, Serialize};
@@ -132,6 +132,36 @@ impl NestedFfn {
         match &self.down_bias {
             Some(bias) => y + bias.val().unsqueeze(),
             None => y,
+        }
+    }
+}
+
+impl NestedFfn {
+    /// As [`forward`](Self::forward), in a layer's turn of a walk: at the widths of the pass's blocks.
+    /// A tap in its state sees what the block's neurons output at x, at full width.
+    ///
+    /// # Shapes
+    /// - x: `[rows, d_model]`
+    /// - output: `[Σ block rows, d_model]`
+    pub fn forward_in<C>(&self, x: Tensor<2>, pass: &mut Pass<'_, C>) -> Tensor<2> {
+        if let Some(tap) = pass.state.tap_mut() {
+            tap.add(pass.layer, self.activations(x.clone()));
+        }
+        self.forward(x, pass.blocks)
+    }
+
+    /// What the neurons output: the input of `down`.
+    ///
+    /// # Shapes
+    /// - x: `[rows, d_model]`; output: `[rows, d_ff]`
+    fn activations(&self, x: Tensor<2>) -> Tensor<2> {
+        let up = linear(x.clone(), &self.up);
+        match (&self.gate, self.activation.gate()) {
+            (Some(gate), Some(act)) => act.of(linear(x, gate)) * up,
+            _ => gelu(match &self.up_bias {
+                Some(bias) => up + bias.val().unsqueeze(),
+                None => up,
+            }),
         }
     }
 }

@@ -8,10 +8,12 @@ use burn::{
     tensor::Tensor,
 };
 use matformer_core::{Plan, Space, StepDraw, Submodel};
-use matformer_nn::{Elastic, Noise, State, row_losses, walk};
+use matformer_nn::{Elastic, Noise, Output, State, Taught, Walked, row_losses, walk};
 
 use crate::{
-    AdamW, Batches, Error, Guard, Outlier, Result, TrainConfig, distill::taught, learning_rate,
+    AdamW, Batches, Distill, Error, Guard, Outlier, Result, TrainConfig,
+    distill::{taught, taught_by_drawn},
+    learning_rate,
     optimizer::global_norm,
 };
 
@@ -73,6 +75,8 @@ impl StepReport {
 pub struct Trainer<M> {
     // `None` only while a step owns it.
     model: Option<M>,
+    // Of a run that learns from a model that does not change.
+    teacher: Option<M>,
     optimizer: AdamW,
     guard: Guard,
     config: TrainConfig,
@@ -87,12 +91,18 @@ impl<M: Elastic + Module> Trainer<M> {
         Self {
             space: model.space().clone(),
             model: Some(model),
+            teacher: None,
             optimizer: AdamW::new(config),
             guard: Guard::default(),
             config: config.clone(),
             step: 0,
             batches_per_step,
         }
+    }
+
+    /// With the model that `distill.teacher` names, on the same device.
+    pub fn with_teacher(self, teacher: M) -> Self {
+        Self { teacher: Some(teacher.no_grad()), ..self }
     }
 
     /// Goes on from a state that was saved after `step` steps.
@@ -235,6 +245,28 @@ impl<M: Elastic + Module> Trainer<M> {
         Ok((accumulator.grads(), totals))
     }
 
+    /// The teacher and its output on batch number `index`, which a walk has taken through `submodels`.
+    fn taught(
+        &self,
+        distill: &Distill,
+        batches: &dyn Batches<M>,
+        index: u64,
+        submodels: &[Submodel],
+        walked: &Walked,
+    ) -> Result<(&M, Output)> {
+        let Some(own) = distill.own_teacher(&self.space)? else {
+            let teacher = self.teacher.as_ref().ok_or_else(|| distill.no_teacher())?;
+            let widest = teacher.space().largest();
+            return Ok((teacher, taught(teacher, batches, index, &widest)?));
+        };
+        let model = self.model();
+        let output = match submodels.iter().position(|submodel| *submodel == own) {
+            Some(drawn) => taught_by_drawn(walked, drawn),
+            None => taught(model, batches, index, &own)?,
+        };
+        Ok((model, output))
+    }
+
     /// One forward and backward pass of some terms of a draw over one batch; adds what they come to
     /// to `totals`.
     fn pass(
@@ -269,22 +301,24 @@ impl<M: Elastic + Module> Trainer<M> {
                 None => weighed,
             });
         };
-        for (term, row_loss) in terms.iter().zip(row_losses(model, &walked, &batch.target)) {
+        let distill = self.config.distill.as_ref().filter(|d| d.weight > 0.0);
+        let students = match distill {
+            Some(distill) => distill.students(&self.space, &submodels)?,
+            None => Vec::new(),
+        };
+        let losses = row_losses(model, &walked, &batch.target);
+        for (i, (term, row_loss)) in terms.iter().zip(losses).enumerate() {
             totals[*term].count += row_loss.counts.iter().sum::<usize>();
-            add(row_loss.nats.sum(), factor(*term));
+            let learns = distill.filter(|_| students.contains(&i));
+            add(row_loss.nats.sum(), factor(*term) * learns.map_or(1.0, |d| d.cross_entropy));
         }
-        let mut students = Vec::new();
-        if let Some(distill) = self.config.distill.as_ref().filter(|d| d.weight > 0.0) {
-            let teacher = distill.teacher(&self.space)?;
-            students = (0..terms.len()).filter(|i| submodels[*i] != teacher).collect();
-            if !students.is_empty() {
-                let drawn = (&submodels[..], &walked);
-                let taught = taught(model, batches, index, &teacher, drawn)?;
-                for &student in &students {
-                    let (output, rule) = (walked.of(student), distill.rule());
-                    let found = model.divergence(&output, &taught, &batch.target, rule);
-                    add(found.nats.sum(), factor(terms[student]) * distill.weight);
-                }
+        if let Some(distill) = distill.filter(|_| !students.is_empty()) {
+            let (teacher, output) = self.taught(distill, batches, index, &submodels, &walked)?;
+            for &student in &students {
+                let taught = Taught { model: teacher, output: &output };
+                let found =
+                    model.divergence(&walked.of(student), taught, &batch.target, distill.rule());
+                add(found.nats.sum(), factor(terms[student]) * distill.weight);
             }
         }
         let loss = loss.unwrap_or_else(|| unreachable!("a draw has at least one term"));

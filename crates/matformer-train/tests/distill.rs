@@ -85,7 +85,7 @@ fn by_hand(submodels: &[Submodel], distill: &Distill) -> (Gradients, Vec<f64>) {
         let walked = walk(&model, &batch.input, &Plan::one(submodel), &mut State::new()).unwrap();
         model.loss(&walked.of(0), &batch.target).nats.sum()
     };
-    let teacher = distill.teacher(model.space()).unwrap();
+    let teacher = distill.own_teacher(model.space()).unwrap().unwrap();
     let taught = log_softmax(logits(&teacher).detach() / distill.temperature, 1);
     let counted = (0..ROWS * SEQ).map(|i| f32::from(u8::from(i % SEQ >= SEQ / 2)));
     let counted = TensorData::new(counted.collect::<Vec<_>>(), [ROWS * SEQ, 1]);

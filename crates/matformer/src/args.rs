@@ -5,7 +5,7 @@ use std::{path::PathBuf, str::FromStr};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use matformer::{
     core::{self, SubmodelSpec},
-    nn::DeviceSpec,
+    nn::{DeviceSpec, Importance},
     search::Method,
 };
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,8 @@ pub struct Args {
 pub enum Command {
     /// Train the model that a run file describes
     Train(TrainArgs),
+    /// Make a pretrained model elastic: order its neurons by importance, then train every size
+    Elastify(ElastifyArgs),
     /// Train every granularity of a run alone, and show them beside the elastic sizes
     Baselines(BaselinesArgs),
     /// Held-out loss or accuracy of any submodels, with standard errors
@@ -80,6 +82,48 @@ pub struct TrainArgs {
     #[arg(long)]
     pub resume: bool,
     /// Say what the run would cost; nothing is written, downloaded or tokenised
+    #[arg(long, conflicts_with = "resume")]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ElastifyArgs {
+    /// Model folder: what `import` or `train` wrote
+    pub model: PathBuf,
+    /// Text files and folders, or a folder of images; several are joined. Or a run file or run folder:
+    /// its `[data]` and `[train]` are used
+    #[arg(long, required = true, num_args = 1.., value_name = "DATA")]
+    pub data: Vec<String>,
+    /// Run folder to write
+    #[arg(long, value_name = "RUN")]
+    pub out: PathBuf,
+    /// Order the neurons of each layer by `activation`, `rms`, `contribution`, `rms-contribution` or
+    /// `weights`
+    #[arg(long, default_value_t, value_name = "SCORE")]
+    pub order: Importance,
+    /// Training rows, or images, that the score is measured on
+    #[arg(long, default_value_t = 512, value_name = "N")]
+    #[arg(value_parser = at_least_one, allow_negative_numbers = true)]
+    pub calibration_rows: usize,
+    /// Tokens of each of these rows, at most the model's context
+    #[arg(long, default_value_t = 512, value_name = "N")]
+    #[arg(value_parser = at_least_one, allow_negative_numbers = true)]
+    pub calibration_tokens: usize,
+    /// Order the neurons and measure, but do not train
+    #[arg(long)]
+    pub order_only: bool,
+    /// Held-out tokens, or images, that each size is measured on before ordering, after ordering and
+    /// after training
+    #[arg(long, default_value_t = 32_768, value_name = "N")]
+    #[arg(value_parser = at_least_one, allow_negative_numbers = true)]
+    pub tokens: usize,
+    /// Override a key of the run file, such as `train.steps=100`; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+    /// Go on with a run that was interrupted
+    #[arg(long)]
+    pub resume: bool,
+    /// Say what the training would cost; nothing is written, downloaded or tokenised
     #[arg(long, conflicts_with = "resume")]
     pub dry_run: bool,
 }
@@ -133,6 +177,10 @@ pub struct EvalArgs {
     /// Held-out tokens, of many documents [default: all]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub tokens: Option<usize>,
+    /// Predict each token from at most N tokens before it [default: the length of the run's training
+    /// rows, or the model's context]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
+    pub context: Option<usize>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -356,6 +404,10 @@ pub struct ReportArgs {
     /// Held-out tokens, of many documents [default: all]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub tokens: Option<usize>,
+    /// Predict each token from at most N tokens before it [default: the length of the run's training
+    /// rows]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
+    pub context: Option<usize>,
 }
 
 #[derive(Debug, ClapArgs)]

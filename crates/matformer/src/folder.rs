@@ -59,6 +59,8 @@ pub struct ModelFolder<K: Kind> {
     pub costs: Costs,
     /// Why what was measured of its times is not what they are here.
     no_millis: Option<String>,
+    /// Length of the windows that it is measured in, where it is not its own.
+    other_context: Option<usize>,
 }
 
 impl<K: Kind> ModelFolder<K> {
@@ -80,7 +82,69 @@ impl<K: Kind> ModelFolder<K> {
             manifest.weights_sha256.get(..16).unwrap_or_default(),
             started.elapsed()
         );
-        Ok(Self { dir: dir.to_owned(), model, manifest, costs, no_millis })
+        Ok(Self { dir: dir.to_owned(), model, manifest, costs, no_millis, other_context: None })
+    }
+
+    /// The same model, to be measured in windows of `context` tokens.
+    pub fn with_context(mut self, context: Option<usize>) -> Result<Self> {
+        let Some(asked) = context else { return Ok(self) };
+        match K::context(self.model.config()) {
+            Some(most) if asked <= most => {
+                self.other_context = Some(asked).filter(|_| context != self.own_context());
+                Ok(self)
+            }
+            Some(most) => Err(Hinted {
+                message: format!(
+                    "--context {asked}: the context of {} is {most}",
+                    self.dir.display()
+                ),
+                hint: format!("expected at most {most}"),
+            })
+            .bad_input(),
+            None => Err(Hinted {
+                message: format!("--context {asked}: {} is a vision model", self.dir.display()),
+                hint: "only text is measured in windows".to_owned(),
+            })
+            .bad_input(),
+        }
+    }
+
+    /// The same weights in another model of theirs, measured in windows of `context` tokens; what is
+    /// measured is kept in `dir`.
+    pub fn study_of(&self, model: K::Net, dir: &Path, context: Option<usize>) -> Self {
+        Self {
+            costs: K::costs(model.config()),
+            model,
+            dir: dir.to_owned(),
+            manifest: self.manifest.clone(),
+            no_millis: None,
+            other_context: context,
+        }
+    }
+
+    /// Length of the windows that held-out text is measured in.
+    pub fn context(&self) -> Option<usize> {
+        self.other_context.or_else(|| self.own_context())
+    }
+
+    /// The same, where it is not that of the model's training.
+    pub fn other_context(&self) -> Option<usize> {
+        self.other_context
+    }
+
+    /// Length of the rows that the model was trained on, or its context where that is not known.
+    fn own_context(&self) -> Option<usize> {
+        let run = self.run_file().and_then(|path| RunFile::<K>::load(&path, &[]).ok());
+        run.and_then(|run| run.seq_len()).or_else(|| K::context(self.model.config()))
+    }
+
+    /// The file of the run that the model is of, if it is of one.
+    fn run_file(&self) -> Option<PathBuf> {
+        let own = self.dir.join(run_file::FILE);
+        let of_checkpoint = self.dir.join("../..").join(run_file::FILE);
+        let above = self.dir.parent().and_then(Path::file_name);
+        let candidates = [Some(own), above.filter(|n| *n == "checkpoints").map(|_| of_checkpoint)];
+        candidates.into_iter().flatten().find(|path| path.exists())
     }
 
     pub fn space(&self) -> &Space {
@@ -155,18 +219,13 @@ impl<K: Kind> ModelFolder<K> {
     /// The data that the model's own run names, also that of a checkpoint; `hint` says what to do
     /// where there is no run.
     pub fn own_data(&self, hint: &str) -> Result<K::Prepared> {
-        let path = self.dir.join(run_file::FILE);
-        let of_run = self.dir.join("../..").join(run_file::FILE);
-        let in_run =
-            self.dir.parent().and_then(Path::file_name).is_some_and(|n| n == "checkpoints");
-        let path = if !path.exists() && in_run { of_run } else { path };
-        if !path.exists() {
+        let Some(path) = self.run_file() else {
             return Err(Hinted {
-                message: format!("{}: no such file", path.display()),
+                message: format!("{}: no such file", self.dir.join(run_file::FILE).display()),
                 hint: hint.to_owned(),
             })
             .bad_input();
-        }
+        };
         let run = RunFile::load(&path, &[]).bad_input()?;
         K::prepare_for(self, &run).or_else(|error| match failure::nothing_there(&error) {
             true => Err(Hinted {

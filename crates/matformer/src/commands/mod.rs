@@ -4,6 +4,7 @@
 mod alone;
 mod baselines;
 mod bench;
+mod elastify;
 mod embed;
 mod eval;
 mod fetch;
@@ -62,6 +63,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     match args.command {
         Command::Train(args) => train::run(&args, &context()?),
+        Command::Elastify(args) => elastify::run(&args, &context()?),
         Command::Baselines(args) => baselines::run(&args, &context()?),
         Command::Eval(args) => eval::run(&args, &context()?),
         Command::Score(args) => score::run(&args, &context()?),

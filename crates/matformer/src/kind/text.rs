@@ -183,10 +183,10 @@ impl Kind for Lm {
     }
 
     fn batches(run: &RunFile<Self>, prepared: &Prepared, rows: usize) -> Result<Source<Self>> {
-        let (context, train) = (run.shape().context, &run.train);
-        let shape = BatchShape { rows, seq_len: train.row_len(context) };
-        let batches = TextBatches::new(prepared, shape, context, train.eval_tokens, train.seed)
-            .bad_input()?;
+        let train = &run.train;
+        let shape = BatchShape { rows, seq_len: train.row_len(run.shape().context) };
+        let batches =
+            TextBatches::new(prepared, shape, train.eval_tokens, train.seed).bad_input()?;
         Ok(Source { distinct: batches.distinct(), batches: Arc::new(batches) })
     }
 
@@ -317,8 +317,9 @@ impl Kind for Lm {
     ) -> Result<Evaluation> {
         let held_out = held_out(prepared, part)?;
         let MatLmConfig { context, d_model, d_ff, .. } = *folder.model.config();
+        let context = folder.context().unwrap_or(context);
         let walks = part.walks(context, d_model, d_ff).unwrap_or(WINDOWS);
-        evaluate(&folder.model, &held_out, submodels, walks, progress).bad_input()
+        evaluate(&folder.model, &held_out, context, submodels, walks, progress).bad_input()
     }
 
     fn floor(prepared: &Prepared, targets: Option<usize>, _: &Device) -> Result<Baselines> {

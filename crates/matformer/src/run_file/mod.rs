@@ -60,6 +60,28 @@ impl<T: Tables> Draft<T> {
         Ok(Self { table, kind: PhantomData })
     }
 
+    /// A draft without a file: `sets` on top of `tables`, of which later ones go on top of earlier ones.
+    /// Relative paths start at the working directory.
+    ///
+    /// # Errors
+    /// When a key is unknown.
+    pub fn of(tables: Vec<Table>, sets: &[String]) -> Result<Self> {
+        let mut table = Table::new();
+        for above in tables {
+            table::lay_above(&mut table, above);
+        }
+        for set in sets {
+            table::apply::<T>(&mut table, set)?;
+        }
+        typed::<T>(&table)?;
+        Ok(Self { table, kind: PhantomData })
+    }
+
+    /// Its keys and values as they were typed.
+    pub fn into_table(self) -> Table {
+        self.table
+    }
+
     /// Sets `train.init`.
     pub fn set_init(&mut self, dir: &str) {
         let train = self.table.entry("train").or_insert_with(|| Value::Table(Table::new()));

@@ -114,6 +114,16 @@ pub(super) fn lay_below<T: Tables>(table: &mut Table, shape: &T::Shape) {
     }
 }
 
+/// Puts the keys of a table above those of another, table by table.
+pub(super) fn lay_above(table: &mut Table, above: Table) {
+    for (key, value) in above {
+        match (table.get_mut(&key), value) {
+            (Some(Value::Table(below)), Value::Table(above)) => lay_above(below, above),
+            (_, value) => drop(table.insert(key, value)),
+        }
+    }
+}
+
 /// The first key in which two values differ, and what they hold there.
 pub(super) fn difference(key: &str, a: &Value, b: &Value) -> Option<(String, String, String)> {
     let (Value::Table(ta), Value::Table(tb)) = (a, b) else {

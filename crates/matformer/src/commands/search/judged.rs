@@ -156,6 +156,7 @@ pub fn judged<K: Kind>(
             budgets: budgets.typed.clone(),
             weights: folder.manifest.weights_sha256.clone(),
             data: halves.hash.clone(),
+            context: folder.context(),
             tokens,
             judge_tokens,
             winner: space.label(&outcome.widths),

@@ -1,0 +1,146 @@
+//! The run file of an elastified model: what is trained where nothing else is said.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use matformer::{
+    core::Manifest,
+    nn::ModelConfig,
+    run_file::{self, Draft, RunFile},
+};
+use toml::{Table, Value};
+
+use super::ordering::ORDERED;
+use crate::{
+    args::ElastifyArgs,
+    failure::{Hinted, OrBadInput},
+    kind::Kind,
+};
+
+/// The run before its neurons are ordered: it starts from the model itself.
+pub fn draft<K: Kind>(args: &ElastifyArgs) -> Result<Draft<K>> {
+    let context = Manifest::load(&args.model).bad_input().and_then(|_| context_of::<K>(args))?;
+    let mut tables = vec![defaults::<K>(context)];
+    match &args.data[..] {
+        [one] if run_file_of(one).is_some() => {
+            let path = run_file_of(one).unwrap_or_default();
+            tables.push(Draft::<K>::read(&path, &[]).bad_input()?.into_table());
+        }
+        places => {
+            let data = Value::Table(K::data_at(places));
+            tables.push([("data".to_owned(), data)].into_iter().collect());
+        }
+    }
+    let mut draft = Draft::of(tables, &args.sets).bad_input()?;
+    draft.set_init(&args.model.display().to_string());
+    Ok(draft)
+}
+
+/// The most tokens that a row of the model may have.
+fn context_of<K: Kind>(args: &ElastifyArgs) -> Result<Option<usize>> {
+    let file = matformer::nn::ConfigFile::read(&args.model).bad_input()?;
+    let config = <K::Net as matformer::nn::Folder>::read_config(&file).bad_input()?;
+    Ok(K::context(&config))
+}
+
+/// A run file, or that of a run folder.
+fn run_file_of(data: &str) -> Option<PathBuf> {
+    let path = Path::new(data);
+    let of_folder = path.join(run_file::FILE);
+    if of_folder.is_file() {
+        return Some(of_folder);
+    }
+    (path.is_file() && path.extension().is_some_and(|suffix| suffix == "toml"))
+        .then(|| path.to_owned())
+}
+
+/// What is trained where neither a run file nor `--set` says otherwise.
+fn defaults<K: Kind>(context: Option<usize>) -> Table {
+    /// Length of training rows: enough for the statistics of neurons, at little attention.
+    const SEQ_LEN: usize = 256;
+    let mut train = r#"
+        steps = 250
+        tokens_per_step = 2048
+        learning_rate = 1e-4
+        warmup = 20
+        weight_decay = 0.0
+        eval_every = 125
+        eval_tokens = 4096
+        checkpoint_every = 50
+        keep = 1
+        [distill]
+        weight = 1.0
+    "#
+    .parse::<Table>()
+    .unwrap_or_default();
+    match context {
+        Some(context) => {
+            train.insert("seq_len".to_owned(), (SEQ_LEN.min(context) as i64).into());
+        }
+        None => {
+            for (key, images) in [("tokens_per_step", 64), ("eval_tokens", 2048)] {
+                train.insert(key.to_owned(), images.into());
+            }
+        }
+    }
+    [("train".to_owned(), Value::Table(train))].into_iter().collect()
+}
+
+/// The run once its neurons are ordered: it starts from the ordered model in `out`, whose full width
+/// computes what the original does, and learns from it.
+pub fn with_ordered<K: Kind>(run: &RunFile<K>, out: &Path) -> RunFile<K> {
+    let mut run = run.clone();
+    let ordered = out.join(ORDERED);
+    if let Some(distill) = &mut run.train.distill
+        && distill.from.is_none()
+    {
+        distill.teacher.get_or_insert_with(|| ordered.clone());
+    }
+    run.train.init = Some(ordered);
+    run
+}
+
+/// Checks what only `elastify` asks of a run.
+pub fn check<K: Kind>(args: &ElastifyArgs, run: &RunFile<K>) -> Result<()> {
+    let space = run.shape().space()?;
+    if space.granularities.len() < 2 {
+        return Err(Hinted {
+            message: format!("{}: a model of one size, {}", args.model.display(), space.d_ff),
+            hint: format!(
+                "name its widths: --set model.{}.granularities=[{},{}]",
+                K::NAME,
+                space.d_ff / 2,
+                space.d_ff
+            ),
+        })
+        .bad_input();
+    }
+    if let Some(context) = K::context(run.shape())
+        && args.order.needs_data()
+        && args.calibration_tokens > context
+    {
+        let found = args.calibration_tokens.min(context);
+        if args.calibration_tokens != 512 {
+            return Err(Hinted {
+                message: format!(
+                    "--calibration-tokens {}: the model's context is {context}",
+                    args.calibration_tokens
+                ),
+                hint: format!("expected at most {found}"),
+            })
+            .bad_input();
+        }
+    }
+    Ok(())
+}
+
+/// The command that goes on with what `args` asks for.
+pub fn resume_command(args: &ElastifyArgs) -> String {
+    let data = args.data.join(" ");
+    let sets: String = args.sets.iter().map(|set| format!(" --set {set}")).collect();
+    format!(
+        "matformer elastify {} --data {data} --out {}{sets} --resume",
+        args.model.display(),
+        args.out.display()
+    )
+}
