@@ -61,6 +61,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         alone: Vec::new(),
         retrieval: Vec::new(),
         found: Vec::new(),
+        stages: None,
         sample: None,
     };
     fs::write_atomic(page, render(&report)?.as_bytes())?;

@@ -362,8 +362,12 @@ mod tests {
             ]
         );
         assert_eq!((all[0].data.as_str(), all[0].stderr), ("abc", Some(0.25)));
-        assert_eq!(evaluation.data("abc"), "abc");
+        assert_eq!(evaluation.data("abc"), "abc@256");
         evaluation.whole = false;
-        assert_eq!(evaluation.data("abc"), "abc:4");
+        assert_eq!(evaluation.data("abc"), "abc:4@256");
+        let facts = results(&evaluation, None).unwrap().data;
+        assert_eq!((facts.name(true), facts.name(false)), ("abc@256".into(), "abc:4@256".into()));
+        evaluation.context = None;
+        assert_eq!(evaluation.data("abc"), "abc:4", "an image has no windows");
     }
 }

@@ -5,5 +5,6 @@ mod compare;
 mod equalities;
 mod folders;
 mod golden;
+mod importance;
 mod spans;
 mod support;

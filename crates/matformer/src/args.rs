@@ -105,10 +105,9 @@ pub struct ElastifyArgs {
     #[arg(long, default_value_t = 512, value_name = "N")]
     #[arg(value_parser = at_least_one, allow_negative_numbers = true)]
     pub calibration_rows: usize,
-    /// Tokens of each of these rows, at most the model's context
-    #[arg(long, default_value_t = 512, value_name = "N")]
-    #[arg(value_parser = at_least_one, allow_negative_numbers = true)]
-    pub calibration_tokens: usize,
+    /// Tokens of each of these rows [default: 512, or the model's context]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
+    pub calibration_tokens: Option<usize>,
     /// Order the neurons and measure, but do not train
     #[arg(long)]
     pub order_only: bool,

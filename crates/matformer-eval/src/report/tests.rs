@@ -68,6 +68,7 @@ fn sample() -> ReportData {
         alone: Vec::new(),
         retrieval: Vec::new(),
         found: Vec::new(),
+        stages: None,
         sample: Some(Sample {
             submodel: "XL".into(),
             prompt: "fn main() {".into(),

@@ -51,6 +51,7 @@ impl<T: Tables> Draft<T> {
         let _: RunFile<T> = toml::from_str(&text).map_err(|e| malformed(path, &e))?;
         let mut table: Table = text.parse().map_err(|e| malformed(path, &e))?;
         paths::read(&mut table, &Base::of(path));
+        table::without_aliases(&mut table);
         for set in sets {
             table::apply::<T>(&mut table, set)?;
         }
@@ -345,6 +346,17 @@ mod tests {
         );
         let twice = load("", &["train.steps=3", "train.steps=4"]).unwrap();
         assert_eq!(twice.train.steps, 4, "the last one wins");
+    }
+
+    #[test]
+    fn a_key_has_one_value_whatever_it_is_called() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.toml");
+        for (file, set) in [("images", "tokens"), ("tokens", "images")] {
+            std::fs::write(&path, format!("[train]\n{file}_per_step = 8\n")).unwrap();
+            let sets = [format!("train.{set}_per_step=16")];
+            assert_eq!(RunFile::<Vit>::load(&path, &sets).unwrap().train.tokens_per_step, 16);
+        }
     }
 
     #[test]

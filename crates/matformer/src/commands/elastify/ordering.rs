@@ -78,6 +78,9 @@ pub fn order<K: Kind>(
     let provenance = Provenance {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         parent: Some(original.manifest.weights_sha256.clone()),
+        // No step of the run was made yet.
+        steps: 0,
+        tokens: 0,
         ..original.manifest.provenance.clone()
     };
     let mut manifest =
@@ -141,10 +144,12 @@ fn calibrated<K: Kind>(
     /// Batches between two times that what was measured is kept.
     const PART: u64 = 32;
     let context = K::context(run.shape());
-    let seq_len = context.map(|context| args.calibration_tokens.min(context));
+    let seq_len = context.map(|context| args.calibration_tokens.unwrap_or(512).min(context));
     let per_row = seq_len.unwrap_or(1);
-    // About as many tokens as suit the caches of a CPU.
-    let rows = (2048 / per_row).clamp(1, args.calibration_rows);
+    // About as many tokens as suit the caches of a CPU; as images, a few dozen.
+    let most = if context.is_some() { 2048 / per_row } else { 64 };
+    let there = K::facts(prepared).train / (per_row + 1);
+    let rows = most.min(there).clamp(1, args.calibration_rows);
     let batches_in_all = args.calibration_rows.div_ceil(rows) as u64;
     let run = RunFile::<K> {
         train: TrainConfig {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use matformer::{
     core::Manifest,
     nn::ModelConfig,
@@ -14,6 +14,7 @@ use super::ordering::ORDERED;
 use crate::{
     args::ElastifyArgs,
     failure::{Hinted, OrBadInput},
+    folder::check_is_model,
     kind::Kind,
 };
 
@@ -102,6 +103,9 @@ pub fn with_ordered<K: Kind>(run: &RunFile<K>, out: &Path) -> RunFile<K> {
 
 /// Checks what only `elastify` asks of a run.
 pub fn check<K: Kind>(args: &ElastifyArgs, run: &RunFile<K>) -> Result<()> {
+    if let Some(teacher) = run.train.distill.as_ref().and_then(|d| d.teacher.as_ref()) {
+        check_is_model(teacher).context("`train.distill.teacher`").bad_input()?;
+    }
     let space = run.shape().space()?;
     if space.granularities.len() < 2 {
         return Err(Hinted {
@@ -115,23 +119,14 @@ pub fn check<K: Kind>(args: &ElastifyArgs, run: &RunFile<K>) -> Result<()> {
         })
         .bad_input();
     }
-    if let Some(context) = K::context(run.shape())
-        && args.order.needs_data()
-        && args.calibration_tokens > context
-    {
-        let found = args.calibration_tokens.min(context);
-        if args.calibration_tokens != 512 {
-            return Err(Hinted {
-                message: format!(
-                    "--calibration-tokens {}: the model's context is {context}",
-                    args.calibration_tokens
-                ),
-                hint: format!("expected at most {found}"),
-            })
-            .bad_input();
-        }
+    match (K::context(run.shape()), args.calibration_tokens) {
+        (Some(context), Some(found)) if found > context => Err(Hinted {
+            message: format!("--calibration-tokens {found}: the model's context is {context}"),
+            hint: format!("expected at most {context}"),
+        })
+        .bad_input(),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// The command that goes on with what `args` asks for.

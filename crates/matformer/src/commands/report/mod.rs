@@ -8,7 +8,7 @@ use anyhow::Result;
 use matformer::{
     core::{Budget, fs},
     eval::{
-        DataFacts, Found,
+        DataFacts, Found, Stages,
         report::{HeldOutPoint, Metric, ReportData, TrainPoint, curve as curve_svg, render},
         retrieval::SearchResults,
     },
@@ -114,6 +114,7 @@ fn report_data<K: Kind>(
         sample: measured.sample.clone(),
         retrieval: retrieval(folder, &measured.results.data.hash),
         found: found(folder, &measured.results.data)?,
+        stages: Stages::load(&folder.dir),
     })
 }
 
