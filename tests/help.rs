@@ -17,6 +17,7 @@ fn program() {
 
     Commands:
       train      Train the model that a run file describes
+      elastify   Make a pretrained model elastic: order its neurons by importance, then train every size
       baselines  Train every granularity of a run alone, and show them beside the elastic sizes
       eval       Held-out loss or accuracy of any submodels, with standard errors
       score      Log-probabilities of a text, token by token
@@ -96,6 +97,8 @@ fn eval() {
       -q, --quiet                 Only errors on standard error
           --tokens <N>            Held-out tokens, of many documents [default: all]
       -v, --verbose...            More on standard error: `-v` what is done, `-vv` with details
+          --context <N>           Predict each token from at most N tokens before it [default: the
+                                  length of the run's training rows, or the model's context]
       -h, --help                  Print help
     ");
 }
@@ -230,6 +233,8 @@ fn report() {
           --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
                              MATFORMER_DEVICE, or auto]
           --tokens <N>       Held-out tokens, of many documents [default: all]
+          --context <N>      Predict each token from at most N tokens before it [default: the length of
+                             the run's training rows]
           --json             One JSON document on standard output, everything else on standard error
       -q, --quiet            Only errors on standard error
       -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
