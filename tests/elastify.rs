@@ -192,5 +192,9 @@ fn what_cannot_be_made_elastic_is_refused() {
     hint: expected a model folder: what `matformer train`, `slice` or `import` writes
     ");
     let dry = place.matformer(&["elastify", "base", "--data", "text", "--out", "e", "--dry-run"]);
-    assert!(dry.ok().stdout.contains("steps") && !place.path("e").exists());
+    let dry = dry.ok();
+    assert!(dry.stdout.contains(", teacher ") && !place.path("e").exists(), "{dry}");
+    // Of a run file, the data and how it is trained are taken.
+    let of_run = ["elastify", "base", "--data", "run.toml", "--out", "e", "--dry-run"];
+    assert!(place.matformer(&of_run).ok().stdout.contains("in 12 steps"));
 }

@@ -64,6 +64,11 @@ impl Distill {
         }
     }
 
+    /// The folder of the model that teaches, if one does.
+    pub fn folder(&self) -> Option<&Path> {
+        self.teacher.as_deref().filter(|_| self.weight > 0.0)
+    }
+
     /// Those of some drawn submodels that learn from the teacher, by index.
     ///
     /// # Errors

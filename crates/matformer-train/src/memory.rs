@@ -86,7 +86,7 @@ impl TrainingMemory {
         // With a teacher: a chunk of its logits, their logarithms, and the student's.
         let chunks = if config.distill.is_some() { 4.0 } else { 1.0 };
         let accumulates = targets < config.tokens_per_step as f64;
-        let frozen = config.distill.as_ref().is_some_and(|distill| distill.teacher.is_some());
+        let frozen = config.distill.as_ref().is_some_and(|distill| distill.folder().is_some());
         let (moments, average) = (2.0 * weights, if config.ema > 0.0 { weights } else { 0.0 });
         Self {
             program: PROGRAM,

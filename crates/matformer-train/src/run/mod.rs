@@ -112,8 +112,7 @@ pub fn run_taught<M: Folder + 'static>(
 ) -> Result<Outcome> {
     options.config.validate(model.space())?;
     if let Some(distill) = &options.config.distill
-        && distill.teacher.is_some()
-        && distill.weight > 0.0
+        && distill.folder().is_some()
         && teacher.is_none()
     {
         return Err(distill.no_teacher());

@@ -37,9 +37,12 @@ fn run_kind<K: Kind>(args: &ElastifyArgs, context: &Context) -> Result<ExitCode>
     let resume = plan::resume_command(args);
     let interrupts = end_at_once(&resume)?;
     let draft = plan::draft::<K>(args)?;
-    let target = Target::<K>::new(draft, args.out.clone(), args.resume, &context.device)?;
+    let mut target = Target::<K>::new(draft, args.out.clone(), args.resume, &context.device)?;
     target.validate()?;
     plan::check::<K>(args, &target.run)?;
+    let (original, ordered) = (&args.model, args.out.join(ORDERED));
+    let planned = plan::starting_from(&target.run, &ordered);
+    target.run = plan::starting_from(&target.run, original);
     train::check(&target, context)?;
     if args.dry_run {
         return train::dry_run(&target, context);
@@ -52,7 +55,6 @@ fn run_kind<K: Kind>(args: &ElastifyArgs, context: &Context) -> Result<ExitCode>
     // Everything was checked: from here on files are written.
     fs::create_dir_all(&args.out).bad_input()?;
     let kept = args.out.join(run_file::FILE);
-    let planned = plan::with_ordered(&target.run, &args.out);
     if kept.exists() {
         let there = RunFile::<K>::load(&kept, &[]).bad_input()?;
         there.check_same(&kept, &planned).bad_input()?;
@@ -64,7 +66,6 @@ fn run_kind<K: Kind>(args: &ElastifyArgs, context: &Context) -> Result<ExitCode>
     let mut studied = Studied::new(args, &run, &prepared)?;
     studied.check_begun(&original.manifest)?;
     studied.add("original", 0, &original)?;
-    let ordered = args.out.join(ORDERED);
     if !ordered.join(Manifest::FILE).exists() {
         ordering::order(args, &run, &prepared, original, &ordered)?;
     } else {

@@ -10,7 +10,6 @@ use matformer::{
 };
 use toml::{Table, Value};
 
-use super::ordering::ORDERED;
 use crate::{
     args::ElastifyArgs,
     failure::{Hinted, OrBadInput},
@@ -25,7 +24,11 @@ pub fn draft<K: Kind>(args: &ElastifyArgs) -> Result<Draft<K>> {
     match &args.data[..] {
         [one] if run_file_of(one).is_some() => {
             let path = run_file_of(one).unwrap_or_default();
-            tables.push(Draft::<K>::read(&path, &[]).bad_input()?.into_table());
+            let mut table = Draft::<K>::read(&path, &[]).bad_input()?.into_table();
+            // Of another model, perhaps.
+            table.remove("model");
+            table.get_mut("train").and_then(Value::as_table_mut).map(|train| train.remove("init"));
+            tables.push(table);
         }
         places => {
             let data = Value::Table(K::data_at(places));
@@ -87,17 +90,16 @@ fn defaults<K: Kind>(context: Option<usize>) -> Table {
     [("train".to_owned(), Value::Table(train))].into_iter().collect()
 }
 
-/// The run once its neurons are ordered: it starts from the ordered model in `out`, whose full width
-/// computes what the original does, and learns from it.
-pub fn with_ordered<K: Kind>(run: &RunFile<K>, out: &Path) -> RunFile<K> {
+/// The run as it starts from the model in `dir` and learns from it: from the original before its neurons
+/// are ordered, then from the ordered model, whose full width computes the same.
+pub fn starting_from<K: Kind>(run: &RunFile<K>, dir: &Path) -> RunFile<K> {
     let mut run = run.clone();
-    let ordered = out.join(ORDERED);
     if let Some(distill) = &mut run.train.distill
         && distill.from.is_none()
     {
-        distill.teacher.get_or_insert_with(|| ordered.clone());
+        distill.teacher.get_or_insert_with(|| dir.to_owned());
     }
-    run.train.init = Some(ordered);
+    run.train.init = Some(dir.to_owned());
     run
 }
 

@@ -194,8 +194,7 @@ fn teacher<K: Kind>(
     prepared: &K::Prepared,
     context: &Context,
 ) -> Result<Option<K::Net>> {
-    let distill = run.train.distill.as_ref().filter(|distill| distill.weight > 0.0);
-    let Some(dir) = distill.and_then(|distill| distill.teacher.as_ref()) else {
+    let Some(dir) = run.train.distill.as_ref().and_then(|distill| distill.folder()) else {
         return Ok(None);
     };
     check_is_model(dir).context("`train.distill.teacher`").bad_input()?;
