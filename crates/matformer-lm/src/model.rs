@@ -9,9 +9,12 @@ use burn::{
 use matformer_core::{Space, Spans};
 use matformer_nn::{
     Attention, AttentionConfig, Elastic, Hidden, ModelConfig, NestedFfn, NestedFfnConfig, Output,
-    Pass, RowLoss, State, Taught,
+    Pass, RowLoss, State, Taught, TaughtLoss,
     init::{self, Init},
-    ops::{Divergence, Headed, Mask, RopeTable, cross_entropy, divergence, rms_norm, stack_rows},
+    ops::{
+        Direction, DistillationWeights, Divergence, Headed, Mask, RopeTable, cross_entropy,
+        distillation, divergence, rms_norm, stack_rows,
+    },
     params, sum_by_row,
 };
 
@@ -360,6 +363,36 @@ impl Elastic for MatLm {
         let taught = teacher.model.headed(teacher.output);
         let nats = divergence(self.headed(student), taught, rule);
         target.row_loss(target.counted(nats), student)
+    }
+
+    fn taught_loss(
+        &self,
+        student: &Output,
+        teacher: Taught<'_, Self>,
+        target: &LmTarget,
+        rule: Divergence,
+        weights: DistillationWeights,
+    ) -> TaughtLoss {
+        let (ours, theirs) = (self.headed(student), teacher.model.headed(teacher.output));
+        let one = rule.temperature == 1.0 && rule.direction == Direction::Forward;
+        let (total, nats, kl) = if one {
+            let found = distillation(ours, theirs, target.ids.clone(), weights);
+            (found.total, found.nats, found.divergence)
+        } else {
+            let Headed { hidden, weight } = ours.clone();
+            let nats = cross_entropy(hidden, weight, target.ids.clone());
+            let kl = divergence(ours, theirs, rule);
+            let weighted = [(&nats, weights.cross_entropy), (&kl, weights.divergence)];
+            let [nats_part, kl_part] = weighted.map(|(x, weight)| x.clone() * weight);
+            (nats_part + kl_part, nats, kl)
+        };
+        let by_row = |x| sum_by_row(target.counted(x), &student.spans);
+        TaughtLoss {
+            total: by_row(total),
+            nats: by_row(nats),
+            divergence: by_row(kl),
+            counts: target.counts.clone(),
+        }
     }
 
     /// Logits of the next token of every token, `[tokens, vocab]`.

@@ -5,7 +5,7 @@ use matformer_core::{Block, Space, Spans, Submodel};
 
 use crate::{
     Result, State,
-    ops::{Divergence, divergence_of_logits},
+    ops::{DistillationWeights, Divergence, divergence_of_logits},
 };
 
 /// Hidden states of a batch.
@@ -180,6 +180,37 @@ pub trait Elastic {
             counts: student.spans.iter().map(|span| span.len).collect(),
         }
     }
+
+    /// [`loss`](Self::loss) and [`divergence`](Self::divergence) of a student, weighted and added.
+    ///
+    /// Override it if both can be had from one product with the head.
+    fn taught_loss(
+        &self,
+        student: &Output,
+        teacher: Taught<'_, Self>,
+        target: &Self::Target,
+        rule: Divergence,
+        weights: DistillationWeights,
+    ) -> TaughtLoss {
+        let RowLoss { nats, counts } = self.loss(student, target);
+        let divergence = self.divergence(student, teacher, target, rule).nats;
+        let total = nats.clone() * weights.cross_entropy + divergence.clone() * weights.divergence;
+        TaughtLoss { total, nats, divergence, counts }
+    }
+}
+
+/// What a student learns from data and from a teacher, summed over the targets of each row.
+#[derive(Clone, Debug)]
+pub struct TaughtLoss {
+    /// The loss that is minimised, `[rows]`: `cross_entropy` times the nats plus `divergence` times the
+    /// divergence, of the [`DistillationWeights`].
+    pub total: Tensor<1>,
+    /// Sum of nats, `[rows]`; it may have no gradient.
+    pub nats: Tensor<1>,
+    /// Sum of the divergences, `[rows]`; it may have no gradient.
+    pub divergence: Tensor<1>,
+    /// Number of targets of each row, without padding.
+    pub counts: Vec<usize>,
 }
 
 /// Sums what each token has over the tokens of each row.

@@ -24,7 +24,7 @@ pub use config::ModelConfig;
 pub use config_file::ConfigFile;
 pub use convert::{converted, extract, with_config};
 pub use device::DeviceSpec;
-pub use elastic::{Elastic, Hidden, Output, Pass, RowLoss, Taught, sum_by_row};
+pub use elastic::{Elastic, Hidden, Output, Pass, RowLoss, Taught, TaughtLoss, sum_by_row};
 pub use error::{Error, Result};
 pub use folder::Folder;
 pub use importance::{Activations, Importance, Tap};

@@ -7,7 +7,7 @@ use burn::module::Module;
 use matformer_core::{Plan, Space, Submodel};
 use matformer_nn::{
     Elastic, Output, State, Walked,
-    ops::{Direction, Divergence},
+    ops::{Direction, DistillationWeights, Divergence},
     walk,
 };
 use serde::{Deserialize, Serialize};
@@ -83,6 +83,12 @@ impl Distill {
         let found = self.teacher.as_deref().unwrap_or(Path::new("")).display().to_string();
         let expected = "a folder whose model is passed to `run_taught`".to_owned();
         Error::Config { field: "distill.teacher", found, expected }
+    }
+
+    /// Weights of what students learn from.
+    pub(crate) fn weights(&self) -> DistillationWeights {
+        let Self { cross_entropy, weight: divergence, .. } = *self;
+        DistillationWeights { cross_entropy, divergence }
     }
 
     /// How students are compared with the teacher.
