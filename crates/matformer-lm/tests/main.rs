@@ -4,6 +4,7 @@
 mod compare;
 mod equalities;
 mod families;
+mod family_keys;
 mod folders;
 mod golden;
 mod importance;

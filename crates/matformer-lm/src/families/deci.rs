@@ -3,7 +3,9 @@
 //!
 //! It has what llama.cpp's architecture `deci` and vLLM's `nemotron_nas` compute: SwiGLU, RMSNorm,
 //! a rotary embedding with default, linear or llama3 frequencies in all layers, and biases on all
-//! four projections of attention or on those to queries, keys and values (`qkv_bias`).
+//! four projections of attention or on those to queries, keys and values (`qkv_bias`). llama.cpp's
+//! converter and mlx-lm take widths that are multiples of 256, and the converter heads of
+//! `hidden_size / num_attention_heads`; the others take any.
 
 use matformer_nn::{ConfigFile, Result};
 use serde_json::{Map, Value, json};
@@ -13,7 +15,7 @@ use super::{
     keys::{self, Defaults},
     options,
 };
-use crate::MatLmConfig;
+use crate::{MatLmConfig, RopeScaling};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "nemotron-nas",
@@ -80,11 +82,17 @@ fn read_width(block: &Value, c: &MatLmConfig) -> std::result::Result<usize, Stri
     if !ffn["hidden_act"].is_null() && ffn["hidden_act"] != keys::hidden_act(c.activation) {
         return Err("`hidden_act` as in all layers".to_owned());
     }
-    match (ffn["intermediate_size"].as_u64(), ffn["ffn_mult"].as_f64()) {
-        (Some(width), _) => Ok(width as usize),
-        (None, Some(mult)) => Ok(rounded_width(mult, c.d_model)),
-        (None, None) => Err("a width of `ffn`: `intermediate_size` or `ffn_mult`".to_owned()),
+    let width = match (ffn["intermediate_size"].as_u64(), ffn["ffn_mult"].as_f64()) {
+        (Some(width), _) => width as usize,
+        (None, Some(mult)) => rounded_width(mult, c.d_model),
+        (None, None) => {
+            return Err("a width of `ffn`: `intermediate_size` or `ffn_mult`".to_owned());
+        }
+    };
+    if (1..=c.d_ff).contains(&width) {
+        return Ok(width);
     }
+    Err(format!("a width from 1 to {}, the `intermediate_size` of the model", c.d_ff))
 }
 
 /// The width that a multiplier means: two thirds of it times the hidden size, rounded up to a
@@ -123,6 +131,10 @@ fn write(c: &MatLmConfig) -> Map<String, Value> {
             "AutoModelForCausalLM": "modeling_decilm.DeciLMForCausalLM",
         },
     })));
+    // llama.cpp's converter looks for it here.
+    if let Some(RopeScaling::Llama3 { original_context, .. }) = c.rope_scaling {
+        keys.insert("original_max_position_embeddings".to_owned(), original_context.into());
+    }
     if c.qkv_bias && !c.o_bias {
         keys.insert("qkv_bias".to_owned(), true.into());
     }

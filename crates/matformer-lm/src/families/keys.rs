@@ -1,6 +1,6 @@
 //! The keys of `config.json` and the names of tensors that families share: Llama's.
 
-use matformer_nn::{Activation, ConfigFile, Result, params};
+use matformer_nn::{Activation, ConfigFile, Result, config::MAX_LAYERS, params};
 use serde_json::{Map, Value, json};
 
 use super::rope;
@@ -48,11 +48,15 @@ pub(super) fn read_sizes(
         Some(_) => file.number("num_key_value_heads")?,
         None => defaults.kv_heads.unwrap_or(n_heads),
     };
+    let n_layers = file.number("num_hidden_layers")?;
+    if n_layers > MAX_LAYERS {
+        return Err(file.wrong("num_hidden_layers", &format!("at most {MAX_LAYERS}")));
+    }
     let tied = file.get("tie_word_embeddings").is_some();
     Ok(MatLmConfig {
         vocab_size,
         d_model,
-        n_layers: file.number("num_hidden_layers")?,
+        n_layers,
         n_heads,
         n_kv_heads,
         head_dim: file.optional("head_dim")?.or(defaults.head_dim),

@@ -65,15 +65,17 @@ pub(super) fn read_table(file: &ConfigFile, key: &str, table: &Value, theta: f64
     Ok(Rope { theta: entries.get("rope_theta").and_then(Value::as_f64).unwrap_or(theta), scaling })
 }
 
-/// The context before it was extended: in the table, or else beside it, or else as it is now.
+/// The context before it was extended: beside the table, or else in it, or else as it is now.
 fn original_context(file: &ConfigFile, table: &Map<String, Value>) -> Result<usize> {
     const KEY: &str = "original_max_position_embeddings";
+    if let Some(beside) = file.optional(KEY)? {
+        return Ok(beside);
+    }
     match table.get(KEY).filter(|value| !value.is_null()) {
         Some(value) => {
             let number = value.as_u64().map(|n| n as usize);
             number.ok_or_else(|| file.wrong_value(KEY, value, "a whole number"))
         }
-        None if file.get(KEY).is_some() => file.number(KEY),
         None => file.number("max_position_embeddings"),
     }
 }

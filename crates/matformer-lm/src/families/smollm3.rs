@@ -54,5 +54,10 @@ fn write(c: &MatLmConfig) -> Map<String, Value> {
     keys.insert("attention_bias".to_owned(), c.qkv_bias.into());
     keys.insert("mlp_bias".to_owned(), false.into());
     layers::write_switched(c, &mut keys);
+    // transformers refuses to load a model whose padding token, by default 128,004, is not in the
+    // vocabulary.
+    if c.vocab_size <= 128_004 {
+        keys.insert("pad_token_id".to_owned(), Value::Null);
+    }
     keys
 }

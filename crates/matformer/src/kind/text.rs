@@ -215,11 +215,11 @@ impl Kind for Lm {
         costs(shape)
     }
 
-    /// Other programs load a gated model of equal widths as a plain Llama folder. llama.cpp computes
+    /// Other programs load a model of equal widths that has a family of theirs. llama.cpp computes
     /// SwiGLU only, and its quantised blocks want multiples of 256.
     fn width_facts(c: &MatLmConfig, costs: &Costs, submodel: &Submodel) -> Result<WidthFacts> {
         let mut exports = Vec::new();
-        if c.activation.gate().is_some() && c.layer_d_ff.is_none() {
+        if c.layer_d_ff.is_none() && c.family() != "matlm" {
             exports.push("transformers");
             if c.activation == Activation::SwiGlu && submodel.max_width().is_multiple_of(256) {
                 exports.push("convert_hf_to_gguf");
