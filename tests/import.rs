@@ -208,7 +208,8 @@ fn a_language_model_is_copied_with_all_that_belongs_to_it() {
     snapshot!(place.matformer(&["import", "llama", "--out", "model"]), @"
     exit code 0
     --- standard output
-    model: a folder of Hugging Face, 75.5k parameters
+    model: a folder of Hugging Face, 65.1k parameters, float32: d_model 32, 2 layers, 2 heads (1 for keys and values), d_ff 256, vocabulary 300, context 32
+    widths S 64, M 128, L 192, XL 256, multiples of 32; only the full one was trained: `matformer train CONFIG --init model` makes the others good
     ");
     for name in [
         "model.safetensors",

@@ -33,13 +33,15 @@ pub(crate) fn shape_of<M: Folder>(model: &M, submodel: &Submodel) -> Result<(M::
         kept.push(Granularity { name: format!("w{d_ff}"), width: d_ff });
     }
     let granularities = Granularities::try_from(kept)?;
+    let layer_d_ff = submodel.uniform_width().is_none().then(|| submodel.widths().to_vec());
     let config = model.config().with_nested(Nested {
         d_ff,
         granularities: Some(granularities.widths()),
-        layer_d_ff: submodel.uniform_width().is_none().then(|| submodel.widths().to_vec()),
+        layer_d_ff: layer_d_ff.clone(),
         ..model.config().nested()
     });
-    Ok((config, Space::new(space.n_layers, d_ff, space.multiple, granularities)?))
+    let space = Space::new(space.n_layers, d_ff, space.multiple, granularities)?;
+    Ok((config, space.with_layers(layer_d_ff)))
 }
 
 /// The same weights in a model of another configuration, whose granularities and constants may be

@@ -135,7 +135,8 @@ pub fn build<M: Folder>(dir: &Path, manifest: &Manifest, device: &Device) -> Res
         ..nested
     });
     config.validate().map_err(|error| file.blame(error, M::config_key))?;
-    M::unset(&config, manifest.space()?, device)
+    let space = manifest.space()?.with_layers(config.nested().layer_d_ff);
+    M::unset(&config, space, device)
 }
 
 /// Reads a model and its manifest from `dir`, one tensor at a time, and checks the weights against

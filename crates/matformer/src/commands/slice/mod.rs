@@ -7,7 +7,7 @@ use std::{path::Path, process::ExitCode};
 use anyhow::Result;
 use matformer::{
     core::{Dtype, Manifest, Measurement, Measurements, Provenance, SliceFacts, Submodel, fs},
-    nn::{Elastic, Folder, Slice, SliceOptions, folder, slice, weights::WeightFiles},
+    nn::{Elastic, Folder, ModelConfig, Slice, SliceOptions, folder, slice, weights::WeightFiles},
     run_file::{Lm, RunKind, Vit},
 };
 use serde_json::json;
@@ -185,11 +185,7 @@ impl<K: Kind> Job<'_, K> {
 
     /// Whether transformers loads a model of this shape.
     fn loads_in_transformers(&self) -> Result<bool> {
-        let widest = Submodel::new(
-            (0..self.source.space().n_layers)
-                .map(|layer| matformer::nn::ModelConfig::nested(&self.shape).d_ff_of(layer))
-                .collect(),
-        );
+        let widest = self.shape.space()?.largest();
         let facts = K::width_facts(&self.shape, &K::costs(&self.shape), &widest)?;
         Ok(facts.exports.contains(&"transformers"))
     }
