@@ -6,7 +6,7 @@ use matformer_core::{Dtype, fs};
 use matformer_nn::{
     Elastic, Error, Folder, Result,
     folder::CONFIG,
-    weights::{self, StoredTensor, WEIGHTS},
+    weights::{self, StoredTensor},
 };
 use matformer_vit::{MatVit, MatVitConfig, Pooling};
 use serde_json::{Value, json};
@@ -25,6 +25,21 @@ pub const NORM_EPS: f64 = 1e-6;
 /// # Errors
 /// When layers differ in width, or a file cannot be written.
 pub fn save_timm(model: &MatVit, preprocessor: &Preprocessor, dir: &Path) -> Result<()> {
+    let tensors = weights::stored(model, Dtype::F32, |path| model.tensor_name(path));
+    save_timm_as(model, tensors, preprocessor, dir)
+}
+
+/// The same for a model whose parameters may be unset: `tensors` are what is written of them, under
+/// the names of the model's own folder.
+///
+/// # Errors
+/// As [`save_timm`].
+pub fn save_timm_as(
+    model: &MatVit,
+    tensors: Vec<StoredTensor<'_>>,
+    preprocessor: &Preprocessor,
+    dir: &Path,
+) -> Result<()> {
     let config = model.config();
     if model.space().largest().uniform_width().is_none() || config.layer_d_ff.is_some() {
         return Err(Error::Config {
@@ -40,14 +55,14 @@ pub fn save_timm(model: &MatVit, preprocessor: &Preprocessor, dir: &Path) -> Res
     fs::create_dir_all(dir)?;
     let text = format!("{:#}\n", description(config, preprocessor));
     fs::write_atomic(dir.join(CONFIG), text.as_bytes())?;
-    let tensors = weights::stored(model, |path| model.tensor_name(path));
     let tensors = renamed(tensors, &Names::Timm { norm });
-    weights::write(tensors, Dtype::F32, &dir.join(WEIGHTS))
+    weights::write_folder(dir, tensors, u64::MAX)?;
+    Ok(())
 }
 
 /// The same tensors under timm's names: queries, keys and values in one, in this order.
-fn renamed(tensors: Vec<StoredTensor>, names: &Names) -> Vec<StoredTensor> {
-    let mut thirds: BTreeMap<String, BTreeMap<usize, StoredTensor>> = BTreeMap::new();
+fn renamed<'a>(tensors: Vec<StoredTensor<'a>>, names: &Names) -> Vec<StoredTensor<'a>> {
+    let mut thirds: BTreeMap<String, BTreeMap<usize, StoredTensor<'a>>> = BTreeMap::new();
     let mut renamed = Vec::new();
     for mut tensor in tensors {
         let place = names.place(&tensor.name);

@@ -5,12 +5,16 @@ use std::{collections::BTreeMap, path::Path};
 use burn::tensor::{bf16, f16};
 use matformer_core::{self as core, Manifest, Plan, Submodel, fs};
 use matformer_lm::{MatLm, MatLmConfig};
-use matformer_nn::{Activation, Elastic, ModelConfig, extract, folder, with_config};
+use matformer_nn::{
+    Activation, Elastic, ModelConfig, SliceOptions, extract, folder, slice,
+    weights::{self, WeightFiles},
+    with_config,
+};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
 
 use crate::{
-    compare::{check_weight_keys, device},
+    compare::{check_slices, check_weight_keys, device, sliced},
     support::{config, edit, ids, load, logits, manifest, model, one, read_json},
 };
 
@@ -400,4 +404,56 @@ fn weight_keys_are_those_that_change_the_tensors() {
         "scale_embeddings": true, "layer_d_ff": [8, 16, 64],
     });
     check_weight_keys::<MatLm>(&base, changes, &["norm_plus_one"]);
+}
+
+#[test]
+fn slices_of_files_are_those_of_memory() {
+    let unequal = Submodel::new(vec![16, 64, 8]);
+    for tied_embeddings in [true, false] {
+        let model = MatLm::new(&MatLmConfig { tied_embeddings, ..config() }, 7, &device()).unwrap();
+        check_slices(&model, &[Submodel::uniform(32, 3), unequal.clone(), model.space().largest()]);
+    }
+    let two_matrices = MatLmConfig { activation: Activation::Gelu, ..config() };
+    check_slices(&MatLm::new(&two_matrices, 7, &device()).unwrap(), &[unequal]);
+}
+
+#[test]
+fn a_padded_slice_computes_what_the_submodel_does() {
+    let (dir, model) = saved();
+    let unequal = Submodel::new(vec![16, 32, 8]);
+    let padded = tempfile::tempdir().unwrap();
+    let shape = MatLmConfig { granularities: Some(vec![8, 16, 32]), d_ff: 32, ..config() };
+    sliced::<MatLm>(dir.path(), &unequal, true, &manifest(&shape), padded.path());
+    let again = load(padded.path()).unwrap();
+    assert_eq!(again.config().layer_d_ff, None);
+    let ids = ids(24, 50, 1);
+    let ours = one(&again, &Submodel::uniform(32, 3), 2, &ids);
+    let theirs = one(&model, &unequal, 2, &ids);
+    let most = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(most < 1e-5, "{most}");
+}
+
+#[test]
+fn a_slice_of_weights_with_a_nan_is_refused_by_name() {
+    let (dir, model) = saved();
+    // Of the last hidden unit of the first layer, which is in the widest submodel alone.
+    let name = "model.layers.0.mlp.up_proj.weight";
+    rewrite(dir.path(), |tensors| {
+        let bytes = &mut tensors.get_mut(name).unwrap().2;
+        let at = bytes.len() - 4;
+        bytes[at..].copy_from_slice(&f32::NAN.to_le_bytes());
+    });
+    let files = WeightFiles::open(dir.path()).unwrap();
+    let tensors = files.tensors().unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let cut = |submodel: Submodel| {
+        let options = SliceOptions { submodel, pad: false, dtype: None };
+        let slim = slice(&model, &tensors, &options).unwrap();
+        weights::write_folder(out.path(), slim.tensors, u64::MAX)
+    };
+    cut(Submodel::new(vec![32, 64, 64])).unwrap();
+    let error = cut(model.space().largest()).unwrap_err().to_string();
+    let expected =
+        format!("tensor `{name}`: NaN at element {}; expected finite values", 64 * 32 - 1);
+    assert!(error.ends_with(&expected), "{error}");
 }

@@ -18,6 +18,12 @@ use crate::{
 /// # Errors
 /// When the submodel does not fit the model, or a tensor cannot be read from its device.
 pub fn extract<M: Folder>(model: &M, submodel: &Submodel) -> Result<M> {
+    let (config, space) = shape_of(model, submodel)?;
+    refill(model, &config, space, to_prefix)
+}
+
+/// Configuration and widths of the standalone model of a submodel.
+pub(crate) fn shape_of<M: Folder>(model: &M, submodel: &Submodel) -> Result<(M::Config, Space)> {
     let space = model.space();
     space.check(submodel)?;
     let d_ff = submodel.max_width();
@@ -27,14 +33,15 @@ pub fn extract<M: Folder>(model: &M, submodel: &Submodel) -> Result<M> {
         kept.push(Granularity { name: format!("w{d_ff}"), width: d_ff });
     }
     let granularities = Granularities::try_from(kept)?;
+    let layer_d_ff = submodel.uniform_width().is_none().then(|| submodel.widths().to_vec());
     let config = model.config().with_nested(Nested {
         d_ff,
         granularities: Some(granularities.widths()),
-        layer_d_ff: submodel.uniform_width().is_none().then(|| submodel.widths().to_vec()),
+        layer_d_ff: layer_d_ff.clone(),
         ..model.config().nested()
     });
     let space = Space::new(space.n_layers, d_ff, space.multiple, granularities)?;
-    refill(model, &config, space, to_prefix)
+    Ok((config, space.with_layers(layer_d_ff)))
 }
 
 /// The same weights in a model of another configuration, whose granularities and constants may be

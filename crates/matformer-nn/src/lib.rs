@@ -15,6 +15,7 @@ mod modules;
 pub mod ops;
 mod packed;
 pub mod params;
+mod slice;
 mod state;
 mod walk;
 mod weight;
@@ -33,6 +34,7 @@ pub use modules::{
 };
 pub use packed::{Packed, PackedFormat};
 pub use params::{layer_of, nested_axis, nested_layer};
+pub use slice::{Slice, SliceOptions, slice};
 pub use state::{KvCache, Noise, State};
 pub use walk::{Part, Walked, row_losses, walk, walk_through};
 pub use weight::Weight;

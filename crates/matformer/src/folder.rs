@@ -17,7 +17,7 @@ use matformer::{
     },
     eval::latency::{Latency, LayerTimes},
     formats::Preprocessor,
-    nn::{Elastic, Folder, folder},
+    nn::{Elastic, Folder, folder, weights::Tensors},
     run_file::{self, Lm, RunFile, Vit},
     timing,
     vit::MatVitConfig,
@@ -69,11 +69,6 @@ impl<K: Kind> ModelFolder<K> {
         check_is_model(dir).bad_input()?;
         let started = Instant::now();
         let (model, manifest) = folder::load::<K::Net>(dir, device).bad_input()?;
-        let (costs, no_millis) = match latency::<K>(dir, device, model.space()) {
-            Ok(Some(times)) => (K::costs(model.config()).with(times.table()), None),
-            Ok(None) => (K::costs(model.config()), None),
-            Err(why) => (K::costs(model.config()), Some(why)),
-        };
         tracing::info!(
             "{}: {} layers of d_ff {}, weights {}, read in {:.2?}",
             dir.display(),
@@ -82,7 +77,23 @@ impl<K: Kind> ModelFolder<K> {
             manifest.weights_sha256.get(..16).unwrap_or_default(),
             started.elapsed()
         );
-        Ok(Self { dir: dir.to_owned(), model, manifest, costs, no_millis, other_context: None })
+        Ok(Self::new(dir, model, manifest, device))
+    }
+
+    /// The model in `dir` without its weights, which are in `tensors`: parameters are unset.
+    pub fn load_unset(dir: &Path, tensors: &Tensors<'_>, device: &Device) -> Result<Self> {
+        let (model, manifest) = folder::load_unset::<K::Net>(dir, tensors, device).bad_input()?;
+        Ok(Self::new(dir, model, manifest, device))
+    }
+
+    fn new(dir: &Path, model: K::Net, manifest: Manifest, device: &Device) -> Self {
+        let costs = K::costs(model.config());
+        let (costs, no_millis) = match latency::<K>(dir, device, model.space()) {
+            Ok(Some(times)) => (costs.with(times.table()), None),
+            Ok(None) => (costs, None),
+            Err(why) => (costs, Some(why)),
+        };
+        Self { dir: dir.to_owned(), model, manifest, costs, no_millis, other_context: None }
     }
 
     /// The same model, to be measured in windows of `context` tokens.
@@ -332,8 +343,7 @@ pub fn check_is_model(dir: &Path) -> Result<(), Hinted> {
             checkpoint.dir.display()
         ),
         None if dir.join(folder::CONFIG).exists() => {
-            "`matformer import` makes a model folder of a vision transformer of transformers or timm"
-                .to_owned()
+            "`matformer import` makes a model folder of one of transformers or timm".to_owned()
         }
         None => {
             "expected a model folder: what `matformer train`, `slice` or `import` writes".to_owned()

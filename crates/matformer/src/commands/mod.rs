@@ -20,10 +20,13 @@ mod slice;
 mod table;
 mod train;
 
-use std::{path::Path, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Result;
-use matformer::nn::DeviceSpec;
+use matformer::{core::fs, nn::DeviceSpec};
 use serde::Serialize;
 
 use crate::{
@@ -109,6 +112,35 @@ fn check_is_new(dir: &Path) -> Result<(), Hinted> {
             hint: "choose another --out, or remove it".to_owned(),
         }),
     }
+}
+
+/// The files that a command wrote.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Written(Vec<WrittenFile>);
+
+#[derive(Serialize)]
+struct WrittenFile {
+    name: String,
+    bytes: u64,
+}
+
+impl Written {
+    /// Their bytes together.
+    fn bytes(&self) -> u64 {
+        self.0.iter().map(|file| file.bytes).sum()
+    }
+}
+
+/// Those of a folder, or the one at `out`.
+fn written(out: &Path) -> Result<Written> {
+    let paths = if out.is_dir() { fs::read_dir(out)? } else { vec![out.to_owned()] };
+    let file = |path: PathBuf| {
+        let bytes = std::fs::metadata(&path).map_err(fs::error(&path, "read"))?.len();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(WrittenFile { name, bytes })
+    };
+    Ok(Written(paths.into_iter().map(file).collect::<Result<_>>()?))
 }
 
 /// `1 document`, `12 documents`.

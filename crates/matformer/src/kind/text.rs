@@ -14,16 +14,18 @@ use matformer::{
         EvalResults, Evaluation, WINDOWS, evaluate,
         report::{Sample, compare},
     },
+    formats::companions,
     lm::{GenerateOptions, MatLm, MatLmConfig, SpecialTokens, Tokens, costs, generate},
-    nn::{Activation, with_config},
+    nn::{Activation, Slice, with_config},
     run_file::{Lm, RunFile},
     synthetic::{OneBatch, one_batch},
     text::TextBatches,
     train::Dims,
 };
 
-use super::{Extent, Facts, Kind, Part, Source, WidthFacts, params};
+use super::{Extent, Facts, GgufOut, Kind, Part, Source, WidthFacts, params};
 use crate::{
+    args::Format,
     commands::{FEW_DOCUMENTS, count, documents},
     failure::{Hinted, OrBadInput},
     folder::{ModelFolder, data_cache_of, is_here, prepare_text, prepare_text_for, with_progress},
@@ -45,7 +47,8 @@ impl Kind for Lm {
     const SMALLER: &'static str = ", or the vocabulary";
     const TARGET: &'static str = "token";
     const TARGETS: &'static str = "tokens";
-    const FOLDER: &'static str = "a Llama folder";
+    const TASK: &'static str = "text-generation";
+    const AUTO_CLASS: &'static str = "AutoModelForCausalLM";
 
     fn check_data(run: &RunFile<Self>) -> Result<()> {
         run.data.validate().bad_input()
@@ -164,19 +167,41 @@ impl Kind for Lm {
     }
 
     fn tokenizer_of(folder: &ModelFolder<Self>) -> Result<Option<Hash>> {
-        Ok(Some(folder.tokenizer()?.hash()))
+        let named = folder.manifest.tokenizer_sha256.is_some();
+        if named || folder.dir.join(TOKENIZER_FILE).exists() {
+            Ok(Some(folder.tokenizer()?.hash()))
+        } else {
+            Ok(None) // imported without one
+        }
     }
 
     fn files_of(folder: &ModelFolder<Self>) -> Result<Vec<(String, Vec<u8>)>> {
-        let tokenizer = folder.tokenizer()?;
-        let config = tokenizer.config().as_bytes().to_vec();
-        let file = (TOKENIZER_FILE.to_owned(), fs::read(tokenizer.path()).bad_input()?);
-        Ok(vec![file, (TOKENIZER_CONFIG_FILE.to_owned(), config)])
+        let mut files = companions(&folder.dir).bad_input()?;
+        if Self::tokenizer_of(folder)?.is_some() {
+            let config = folder.tokenizer()?.config().as_bytes().to_vec();
+            files.retain(|(name, _)| name != TOKENIZER_CONFIG_FILE);
+            files.push((TOKENIZER_CONFIG_FILE.to_owned(), config));
+        }
+        Ok(files)
     }
 
-    fn write_timm(folder: &ModelFolder<Self>, _: &MatLm, _: &Path) -> Result<()> {
+    fn check_format(format: Format, dir: &Path) -> Result<(), Hinted> {
+        match format {
+            Format::Hf | Format::Gguf => Ok(()),
+            Format::Timm => Err(Hinted {
+                message: format!("{}: a language model; timm has vision models", dir.display()),
+                hint: "leave --format out: the slice is a folder of Hugging Face's".to_owned(),
+            }),
+        }
+    }
+
+    fn write_timm(folder: &ModelFolder<Self>, _: Slice<'_, MatLm>, _: &Path) -> Result<()> {
+        Self::check_format(Format::Timm, &folder.dir).bad_input()
+    }
+
+    fn write_gguf(_: &ModelFolder<Self>, _: Slice<'_, MatLm>, gguf: &GgufOut<'_>) -> Result<()> {
         Err(Hinted {
-            message: format!("{}: a language model; timm has vision models", folder.dir.display()),
+            message: format!("{}: GGUF files cannot be written yet", gguf.path.display()),
             hint: "leave --format out: the slice is a folder of Hugging Face's".to_owned(),
         })
         .bad_input()

@@ -1,6 +1,6 @@
-//! `matformer import`
+//! `matformer import` of vision transformers, which are loaded: their tensors change form.
 
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use matformer::{
@@ -13,18 +13,16 @@ use matformer::{
 };
 use serde_json::json;
 
-use super::{Context, check_is_new, count, print_json};
 use crate::{
     args::ImportArgs,
-    failure::{Hinted, OrBadInput},
+    commands::{Context, count, print_json},
+    failure::OrBadInput,
     kind::Kind,
     logging::say,
     output::out,
 };
 
-pub fn run(args: &ImportArgs, context: &Context) -> Result<ExitCode> {
-    check_source(&args.folder).bad_input()?;
-    check_is_new(&args.out).bad_input()?;
+pub(super) fn run(args: &ImportArgs, context: &Context) -> Result<ExitCode> {
     let imported =
         import_vit(&args.folder, args.granularities.as_deref(), &context.device).bad_input()?;
     let (model, space) = (&imported.model, imported.model.space());
@@ -91,21 +89,4 @@ pub fn run(args: &ImportArgs, context: &Context) -> Result<ExitCode> {
         names.join(", ")
     )?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// A clear word where there is nothing to read.
-fn check_source(dir: &Path) -> Result<(), Hinted> {
-    let hinted = |message: String, hint: &str| Err(Hinted { message, hint: hint.to_owned() });
-    if dir.join(Manifest::FILE).exists() {
-        let hint = "every command takes it as it is; `train --init` starts from it";
-        return hinted(format!("{}: a model folder already", dir.display()), hint);
-    }
-    let is_there = |name: &str| dir.join(name).exists();
-    let weights = [folder::WEIGHTS, "model.safetensors.index.json"];
-    if is_there("pytorch_model.bin") && !weights.iter().any(|name| is_there(name)) {
-        let hint = "pickled weights are not read: write them as safetensors, with \
-                    `save_pretrained` of transformers or `save_for_hf` of timm";
-        return hinted(format!("{}: no such file", dir.join(folder::WEIGHTS).display()), hint);
-    }
-    Ok(())
 }
