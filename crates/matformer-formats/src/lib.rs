@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod describe;
+#[cfg(feature = "gguf")]
+pub mod gguf;
 mod import;
 mod names;
 mod preprocessor;
