@@ -3,15 +3,21 @@
 //! [`Gguf`] shows a file as the folder of Hugging Face that it was made from: the keys of
 //! `config.json`, the tokenizer's files, and tensors under the names and with the rows that
 //! transformers has. A part of the metadata that changes what the model computes and that is not
-//! covered is refused by name.
+//! covered is refused by name. [`write()`] writes a model so that llama.cpp runs it, tokenizer and chat
+//! template inside.
 
 mod arch;
 mod config;
 mod container;
 mod ggml;
 mod names;
+mod output;
 mod rope;
+mod shape;
 mod tokenizer;
+mod write;
+
+pub use write::{GgufDtype, GgufModel, GgufTensor, Written, write};
 
 use std::{
     collections::BTreeMap,

@@ -21,7 +21,7 @@ pub(super) struct Pre {
 }
 
 /// How a text is split.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Split {
     /// By GPT-2's pattern, which the tokenizers library has.
     Gpt2,
@@ -131,6 +131,18 @@ impl Pre {
         names.join(", ")
     }
 
+    /// The rule of a `pre_tokenizer` in a `tokenizer.json`, or what would be one.
+    pub(super) fn of_json(json: &Value, ignore_merges: bool) -> Result<&'static Self, String> {
+        let split = Split::of_json(json).ok_or_else(|| {
+            let names: Vec<&str> = ALL.iter().map(|pre| pre.names[0]).collect();
+            format!("a rule to split a text that llama.cpp has: {}", names.join(", "))
+        })?;
+        let mut same = ALL.iter().filter(|pre| pre.split == split);
+        same.find(|pre| pre.ignore_merges == ignore_merges).ok_or_else(|| {
+            format!("`model.ignore_merges` {}, as llama.cpp has it with this rule", !ignore_merges)
+        })
+    }
+
     /// The `pre_tokenizer` of a `tokenizer.json`.
     pub(super) fn json(&self) -> Value {
         let split = |pattern: &str| {
@@ -152,6 +164,45 @@ impl Pre {
         };
         sequence([before, vec![byte_level(false)]].concat())
     }
+}
+
+impl Split {
+    /// The way to split of a `pre_tokenizer`, if it is one of those in [`ALL`].
+    fn of_json(json: &Value) -> Option<Self> {
+        let parts = match json["pretokenizers"].as_array() {
+            Some(parts) => parts,
+            None => std::slice::from_ref(json),
+        };
+        let (last, before) = parts.split_last()?;
+        let is_bytes = last["type"] == "ByteLevel" && last["add_prefix_space"] == false;
+        // The tokenizers library takes true where it is missing.
+        let by_regex = last["use_regex"] != false;
+        match before {
+            _ if !is_bytes => None,
+            [] if by_regex => Some(Self::Gpt2),
+            [digits] if by_regex => {
+                let each = digits["type"] == "Digits" && digits["individual_digits"] == true;
+                each.then_some(Self::Digits)
+            }
+            _ if by_regex => None,
+            [split] if pattern(split) == Some(GPT2) => Some(Self::Gpt2),
+            splits => {
+                let found: Vec<&str> = splits.iter().map(pattern).collect::<Option<_>>()?;
+                let same = |known: &&'static Pre| match known.split {
+                    Self::Pattern(known) => found == [known],
+                    Self::Patterns(known) => found == known,
+                    Self::Gpt2 | Self::Digits => false,
+                };
+                Some(ALL.iter().find(same)?.split)
+            }
+        }
+    }
+}
+
+/// The pattern of a step that splits at each match and keeps it.
+fn pattern(split: &Value) -> Option<&str> {
+    let isolates = split["type"] == "Split" && split["behavior"] == "Isolated";
+    split["pattern"]["Regex"].as_str().filter(|_| isolates && split["invert"] != true)
 }
 
 fn sequence(parts: Vec<Value>) -> Value {
