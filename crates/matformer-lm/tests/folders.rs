@@ -11,17 +11,13 @@ use serde_json::{Value, json};
 
 use crate::{
     compare::{check_weight_keys, device},
-    support::{config, ids, logits, manifest, model, one},
+    support::{config, edit, ids, load, logits, manifest, model, one, read_json},
 };
 
 fn saved() -> (tempfile::TempDir, MatLm) {
     let (dir, model) = (tempfile::tempdir().unwrap(), model(&device()));
     folder::save(&model, &manifest(&config()), dir.path()).unwrap();
     (dir, model)
-}
-
-fn load(dir: &Path) -> Result<MatLm, String> {
-    folder::load(dir, &device()).map(|(model, _)| model).map_err(|e| e.to_string())
 }
 
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
@@ -54,22 +50,6 @@ fn rewrite_and_sign(dir: &Path, change: impl FnOnce(&mut Tensors)) {
     rewrite(dir, change);
     let weights_sha256 = fs::sha256_file(dir.join(folder::WEIGHTS)).unwrap();
     Manifest { weights_sha256, ..Manifest::load(dir).unwrap() }.save(dir).unwrap();
-}
-
-fn read_json(dir: &Path, name: &str) -> Value {
-    serde_json::from_slice(&std::fs::read(dir.join(name)).unwrap()).unwrap()
-}
-
-/// Changes the JSON object in a file; `null` removes a key.
-fn edit(dir: &Path, name: &str, change: Value) {
-    let mut json = read_json(dir, name);
-    for (key, value) in change.as_object().unwrap() {
-        match value {
-            Value::Null => json.as_object_mut().unwrap().remove(key),
-            value => json.as_object_mut().unwrap().insert(key.clone(), value.clone()),
-        };
-    }
-    std::fs::write(dir.join(name), json.to_string()).unwrap();
 }
 
 #[test]
@@ -228,7 +208,7 @@ fn wrong_files_are_named() {
         ),
         (folder::WEIGHTS, "not a header", "expected a safetensors file"),
         (folder::CONFIG, "{", "expected a JSON object"),
-        (folder::CONFIG, "{\"model_type\": \"gpt2\"}", "expected `llama` or `matlm`"),
+        (folder::CONFIG, "{\"model_type\": \"gpt2\"}", "expected `llama`, `mistral`, `qwen2`"),
         (
             folder::CONFIG,
             "{\"model_type\": \"llama\", \"vocab_size\": \"many\"}",
@@ -264,10 +244,9 @@ fn weights_go_into_other_granularities_and_another_context() {
 #[test]
 fn keys_that_change_what_a_model_computes_are_refused_by_name() {
     for (key, value) in [
-        ("attention_bias", json!(true)),
         ("mlp_bias", json!(true)),
         ("hidden_act", json!("gelu")),
-        ("rope_scaling", json!({ "type": "linear", "factor": 2.0 })),
+        ("rope_scaling", json!({ "type": "dynamic", "factor": 2.0 })),
         ("rope_scaling", json!({ "factor": 2.0 })),
         ("rope_parameters", json!({ "rope_type": "llama3", "factor": 8.0, "rope_theta": 1e4 })),
         ("rope_parameters", json!({ "rope_theta": 1e4, "partial_rotary_factor": 0.5 })),
@@ -296,21 +275,30 @@ fn keys_that_change_what_a_model_computes_are_refused_by_name() {
 
 #[test]
 fn layers_of_unequal_widths_read_back_to_the_bit() {
-    for activation in [Activation::SwiGlu, Activation::Gelu] {
+    for (activation, family) in [
+        (Activation::SwiGlu, "nemotron-nas"),
+        (Activation::GeGlu, "matlm"),
+        (Activation::Gelu, "matlm"),
+    ] {
         let config = MatLmConfig { activation, ..config() };
         let model = MatLm::new(&config, 7, &device()).unwrap();
         let mixed = Submodel::new(vec![16, 64, 8]);
         let (slim, dir) = (extract(&model, &mixed).unwrap(), tempfile::tempdir().unwrap());
         folder::save(&slim, &manifest(&config), dir.path()).unwrap();
-        let found = read_json(dir.path(), folder::CONFIG);
-        assert_eq!(
-            (&found["model_type"], &found["layer_d_ff"]),
-            (&json!("matlm"), &json!([16, 64, 8]))
-        );
-        let again = load(dir.path()).unwrap();
-        assert_eq!(again.config().nested(), slim.config().nested());
+        assert_eq!(read_json(dir.path(), folder::CONFIG)["model_type"], family);
         let text = ids(9, 50, 1);
-        assert_eq!(one(&again, &mixed, 1, &text), one(&slim, &mixed, 1, &text));
+        let check = |expected_type| {
+            let again = load(dir.path()).unwrap();
+            assert_eq!(again.config().nested(), slim.config().nested());
+            assert_eq!(one(&again, &mixed, 1, &text), one(&slim, &mixed, 1, &text));
+            assert_eq!(again.config().family(), expected_type);
+        };
+        check(family);
+        // As all such models were written before.
+        let old =
+            json!({ "model_type": "matlm", "layer_d_ff": [16, 64, 8], "block_configs": null });
+        edit(dir.path(), folder::CONFIG, old);
+        check(family);
         edit(dir.path(), folder::CONFIG, json!({ "layer_d_ff": [16, 64] }));
         let message = load(dir.path()).unwrap_err();
         assert!(
@@ -406,7 +394,10 @@ fn weight_keys_are_those_that_change_the_tensors() {
         "vocab_size": 51, "d_model": 36, "n_layers": 4, "n_heads": 6, "n_kv_heads": 4,
         "head_dim": 10, "d_ff": 72, "granularities": [8, 64], "width_multiple": 4, "context": 25,
         "tied_embeddings": false, "activation": "gelu", "rope_theta": 5e5, "norm_eps": 1e-6,
-        "layer_d_ff": [8, 16, 64],
+        "rope_scaling": { "type": "linear", "factor": 2.0 }, "nope_layers": [1],
+        "window": { "size": 4 }, "qkv_bias": true, "o_bias": true, "qk_norm": true,
+        "query_pre_attn_scalar": 7, "post_norms": true, "norm_plus_one": true,
+        "scale_embeddings": true, "layer_d_ff": [8, 16, 64],
     });
-    check_weight_keys::<MatLm>(&base, changes, &[]);
+    check_weight_keys::<MatLm>(&base, changes, &["norm_plus_one"]);
 }

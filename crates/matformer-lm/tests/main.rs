@@ -3,6 +3,7 @@
 #[path = "../../matformer-nn/tests/compare.rs"]
 mod compare;
 mod equalities;
+mod families;
 mod folders;
 mod golden;
 mod spans;

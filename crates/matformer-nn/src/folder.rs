@@ -50,8 +50,8 @@ pub trait Folder: Elastic + Module {
 
     /// Names and contents of `config.json` and of other small files that belong to the model.
     /// `dtype` is that of the weights file beside them.
-    fn config_files(&self, _dtype: Dtype) -> Vec<(&'static str, Value)> {
-        vec![(CONFIG, serde_json::to_value(self.config()).unwrap_or_default())]
+    fn config_files(&self, _dtype: Dtype) -> Vec<(&'static str, String)> {
+        vec![(CONFIG, json_text(&serde_json::to_value(self.config()).unwrap_or_default()))]
     }
 
     /// Name of the parameter at `path` in the weights file. Its shape and layout there are the same
@@ -66,6 +66,11 @@ pub trait Folder: Elastic + Module {
     }
 }
 
+/// JSON as the files of a folder have it.
+pub fn json_text(value: &Value) -> String {
+    format!("{value:#}\n")
+}
+
 /// Writes a model's files into `dir`, its weights as the manifest's `dtype`, one tensor at a time.
 /// Returns the manifest with the hash of the weights. The folder as a whole is not written
 /// atomically: publish it with [`matformer_core::fs::publish_dir`].
@@ -75,8 +80,8 @@ pub trait Folder: Elastic + Module {
 pub fn save<M: Folder>(model: &M, manifest: &Manifest, dir: &Path) -> Result<Manifest> {
     check_dense(model)?;
     fs::create_dir_all(dir)?;
-    for (name, value) in model.config_files(manifest.dtype) {
-        fs::write_atomic(dir.join(name), format!("{value:#}\n").as_bytes())?;
+    for (name, text) in model.config_files(manifest.dtype) {
+        fs::write_atomic(dir.join(name), text.as_bytes())?;
     }
     let tensors = weights::stored(model, manifest.dtype, |path| model.tensor_name(path));
     let weights_sha256 = weights::write_folder(dir, tensors, u64::MAX)?;
