@@ -1,12 +1,14 @@
 //! A GGUF file as a folder of Hugging Face, and the folder as a GGUF file again:
 //! `cargo run -p matformer-formats --example gguf MODEL.gguf FOLDER AGAIN.gguf q8_0`.
 
-use std::{borrow::Cow, cell::RefCell, error::Error, fs, path::Path, time::Instant};
+use std::{cell::RefCell, error::Error, fs, io::Write, path::Path, time::Instant};
 
 use matformer_formats::gguf::{self, Gguf, GgufModel, GgufTensor};
 use matformer_lm::MatLm;
-use matformer_nn::{ConfigFile, Folder, weights::WeightFiles};
-use safetensors::{Dtype, View, serialize_to_file};
+use matformer_nn::{
+    ConfigFile, Folder,
+    weights::{self, StoredTensor, WeightFiles},
+};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().collect();
@@ -35,15 +37,11 @@ fn read(file: &Path, folder: &Path) -> Result<(), Box<dyn Error>> {
         fs::write(folder.join(name), bytes)?;
     }
     let tensors = gguf.tensors().iter().map(|info| {
-        let dtype = match info.dtype {
-            matformer_core::Dtype::F32 => Dtype::F32,
-            matformer_core::Dtype::F16 => Dtype::F16,
-            matformer_core::Dtype::Bf16 => Dtype::BF16,
-        };
-        (&info.name, Lazy { gguf: &gguf, name: &info.name, shape: &info.shape, dtype })
+        let (gguf, name) = (&gguf, &info.name);
+        let write = move |out: &mut dyn Write| gguf.write_tensor(name, out);
+        StoredTensor::new(name.clone(), info.dtype, info.shape.clone(), write)
     });
-    let format = [("format".to_owned(), "pt".to_owned())].into_iter().collect();
-    serialize_to_file(tensors, Some(format), &folder.join("model.safetensors"))?;
+    weights::write_folder(folder, tensors.collect(), weights::SHARD_BYTES)?;
     Ok(())
 }
 
@@ -66,32 +64,4 @@ fn write(
     }
     let model = GgufModel { config: &config, name: "again", tokenizer_dir: folder };
     Ok(gguf::write(file, &model, dtype, list)?)
-}
-
-/// The values of a tensor, which are read when they are written.
-struct Lazy<'a> {
-    gguf: &'a Gguf,
-    name: &'a str,
-    shape: &'a [usize],
-    dtype: Dtype,
-}
-
-impl View for Lazy<'_> {
-    fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-
-    fn shape(&self) -> &[usize] {
-        self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        let mut data = Vec::new();
-        self.gguf.write_tensor(self.name, &mut data).expect("finite values");
-        data.into()
-    }
-
-    fn data_len(&self) -> usize {
-        self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
-    }
 }

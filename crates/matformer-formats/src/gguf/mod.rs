@@ -130,7 +130,8 @@ impl Gguf {
     /// [`tensors`](Self::tensors). Holds at most a few hundred KiB at a time, or one row.
     ///
     /// # Errors
-    /// When the file has no such tensor, it has NaN or infinity, or `out` fails.
+    /// When `out` fails; with an [`Error`] inside when the file has no such tensor, or the tensor has
+    /// NaN or infinity.
     pub fn write_tensor(&self, name: &str, out: &mut dyn Write) -> io::Result<()> {
         let Some(place) = self.places.get(name) else {
             return Err(self.invalid(name, "nothing".to_owned(), "a tensor of this name"));
@@ -185,7 +186,7 @@ impl Gguf {
     fn invalid(&self, name: &str, found: String, expected: &str) -> io::Error {
         let (path, tensor) = (self.path.clone(), name.to_owned());
         let error = Error::Tensor { path, tensor, found, expected: expected.to_owned() };
-        io::Error::new(io::ErrorKind::InvalidData, error)
+        io::Error::other(error)
     }
 }
 
@@ -197,3 +198,6 @@ fn map(file: &File) -> io::Result<Mmap> {
     // changes a file that is open gets other values.
     unsafe { Mmap::map(file) }
 }
+
+#[cfg(test)]
+mod tests;

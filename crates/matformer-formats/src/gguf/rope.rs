@@ -59,39 +59,55 @@ pub(super) fn llama3_rule(factors: &[f32], theta: f64) -> Option<Llama3> {
     let factor = factors.iter().map(|f| f64::from(*f)).fold(1.0, f64::max);
     let factor = super::container::shortest(factor as f32);
     let llama = Llama3 { factor, low: 1.0, high: 4.0, original: 8192.0 };
-    let candidates = [Some(llama), solved(factors, factor, theta)];
+    let between = Between::find(factors, factor, theta);
+    let others = between.into_iter().flat_map(|between| [between.as_llama(), between.solved()]);
     let fits = |rule: &Llama3| {
         let expected = rule.factors(factors.len(), theta);
         let near = |(a, b): (&f32, &f32)| {
             let (a, b) = (f64::from(*a), f64::from(*b));
             (a - b).abs() <= TOLERANCE * b
         };
-        factor.is_finite() && factors.iter().zip(&expected).all(near)
+        let sane = rule.high > 1.0 && (1.0..1e9).contains(&rule.original);
+        sane && factor.is_finite() && factors.iter().zip(&expected).all(near)
     };
-    candidates.into_iter().flatten().find(fits)
+    std::iter::once(llama).chain(others).find(fits)
 }
 
-/// The rule from the two factors in between that are furthest apart: there the share of the fast
-/// rotation is a linear function of the turns. `low` is 1, of rules that are the same.
-fn solved(factors: &[f32], factor: f64, theta: f64) -> Option<Llama3> {
-    let between = |(pair, found): (usize, &f32)| {
-        let share = (1.0 / f64::from(*found) - 1.0 / factor) / (1.0 - 1.0 / factor);
-        let inside = (1e-4..1.0 - 1e-4).contains(&share);
-        inside.then(|| (turns(pair, factors.len(), theta), share))
-    };
-    let points: Vec<(f64, f64)> = factors.iter().enumerate().filter_map(between).collect();
-    let ((x0, y0), (x1, y1)) = (*points.first()?, *points.last()?);
-    let slope = (y1 - y0) / (x1 - x0);
-    let at_zero = y0 - slope * x0;
-    // share = (original × turns − 1) / (high − 1)
-    let span = -1.0 / at_zero;
-    let rule = Llama3 {
-        factor,
-        low: 1.0,
-        high: ((1.0 + span) * 1e3).round() / 1e3,
-        original: (slope * span).round(),
-    };
-    (rule.high > 1.0 && rule.original >= 1.0 && rule.original < 1e9).then_some(rule)
+/// The two pairs in between that are furthest apart: how often each turns per position, and its share
+/// of the fast rotation, which is a linear function of the turns.
+#[derive(Clone, Copy)]
+struct Between {
+    factor: f64,
+    fast: (f64, f64),
+    slow: (f64, f64),
+}
+
+impl Between {
+    fn find(factors: &[f32], factor: f64, theta: f64) -> Option<Self> {
+        let between = |(pair, found): (usize, &f32)| {
+            let share = (1.0 / f64::from(*found) - 1.0 / factor) / (1.0 - 1.0 / factor);
+            let inside = (1e-4..1.0 - 1e-4).contains(&share);
+            inside.then(|| (turns(pair, factors.len(), theta), share))
+        };
+        let points: Vec<(f64, f64)> = factors.iter().enumerate().filter_map(between).collect();
+        Some(Self { factor, fast: *points.first()?, slow: *points.last()? })
+    }
+
+    /// The rule with the bounds of Llama 3.1, from one of the pairs.
+    fn as_llama(self) -> Llama3 {
+        let (turns, share) = self.fast;
+        let original = ((3.0 * share + 1.0) / turns).round();
+        Llama3 { factor: self.factor, low: 1.0, high: 4.0, original }
+    }
+
+    /// The rule from both: share = (original × turns − 1) / (high − 1). `low` is 1, which any rule
+    /// can be written with.
+    fn solved(self) -> Llama3 {
+        let slope = (self.fast.1 - self.slow.1) / (self.fast.0 - self.slow.0);
+        let span = -1.0 / (self.slow.1 - slope * self.slow.0);
+        let high = ((1.0 + span) * 1e3).round() / 1e3;
+        Llama3 { factor: self.factor, low: 1.0, high, original: (slope * span).round() }
+    }
 }
 
 #[cfg(test)]
@@ -108,6 +124,8 @@ mod tests {
             let factors = rule.factors(32, 5e5);
             assert_eq!(llama3_rule(&factors, 5e5), Some(rule));
         }
+        let small = Llama3 { factor: 8.0, low: 1.0, high: 4.0, original: 16.0 };
+        assert_eq!(llama3_rule(&small.factors(2, 1e4), 1e4), Some(small), "one pair in between");
     }
 
     #[test]

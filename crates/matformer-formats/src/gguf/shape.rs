@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use matformer_lm::MatLmConfig;
+use matformer_lm::{MatLmConfig, RopeScaling, Window};
 use matformer_nn::{Activation, Error, ModelConfig, Result};
 
 use super::{
@@ -58,8 +58,29 @@ pub(super) struct Options {
 
 impl Options {
     fn of(config: &MatLmConfig) -> Self {
-        let _ = config;
-        Self::default()
+        let other_scale = config.query_pre_attn_scalar.is_some_and(|n| n != config.head_dim());
+        let bounds = |window: &Window| window.size < config.context || window.rope_theta.is_some();
+        let others = [
+            ("query_pre_attn_scalar", other_scale),
+            ("window", config.window.as_ref().is_some_and(bounds)),
+            ("post_norms", config.post_norms),
+            ("norm_plus_one", config.norm_plus_one),
+            ("scale_embeddings", config.scale_embeddings),
+        ];
+        let others = others.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect();
+        let rope = match config.rope_scaling {
+            None => Rope::Plain,
+            Some(RopeScaling::Linear { factor }) => Rope::Linear(factor),
+            Some(RopeScaling::Llama3 {
+                factor,
+                low_freq_factor: low,
+                high_freq_factor: high,
+                original_context,
+            }) => Rope::Llama3(Llama3 { factor, low, high, original: original_context as f64 }),
+        };
+        let MatLmConfig { qkv_bias, o_bias, qk_norm, .. } = *config;
+        let nope_layers = config.nope_layers.clone();
+        Self { qkv_bias, o_bias, qk_norm, nope_layers, others, rope }
     }
 
     /// The architecture that has these, for layers of equal widths or not.
@@ -129,11 +150,8 @@ impl Shape {
                             safetensors holds it";
             return Err(unfit("activation", found, expected));
         }
-        Self::with(config, Options::of(config))
-    }
-
-    fn with(config: &MatLmConfig, options: Options) -> Result<Self> {
         config.validate()?;
+        let options = Options::of(config);
         let widths = match &config.layer_d_ff {
             Some(widths) => widths.clone(),
             None => vec![config.d_ff; config.n_layers],
