@@ -3,6 +3,8 @@
 mod checkpoint;
 mod companions;
 mod describe;
+#[cfg(feature = "gguf")]
+pub mod gguf;
 mod import;
 mod import_lm;
 mod names;
