@@ -58,7 +58,7 @@ pub enum Command {
     Report(ReportArgs),
     /// Measure how long a model takes on this device
     Bench(BenchArgs),
-    /// Bring a named source of text or images into the cache, or list them
+    /// Bring a named source of text, images or a model into the cache, or list them
     Fetch(FetchArgs),
 }
 

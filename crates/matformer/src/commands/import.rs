@@ -13,7 +13,7 @@ use matformer::{
 };
 use serde_json::json;
 
-use super::{Context, check_is_new, count, print_json};
+use super::{Context, check_is_new, count, fetch, print_json};
 use crate::{
     args::ImportArgs,
     failure::{Hinted, OrBadInput},
@@ -23,10 +23,11 @@ use crate::{
 };
 
 pub fn run(args: &ImportArgs, context: &Context) -> Result<ExitCode> {
-    check_source(&args.folder).bad_input()?;
+    let source = fetch::model_path(&args.folder)?;
+    check_source(&source).bad_input()?;
     check_is_new(&args.out).bad_input()?;
     let imported =
-        import_vit(&args.folder, args.granularities.as_deref(), &context.device).bad_input()?;
+        import_vit(&source, args.granularities.as_deref(), &context.device).bad_input()?;
     let (model, space) = (&imported.model, imported.model.space());
     let names = space.granularities.names();
     let largest = names.last().map_or_else(String::new, |name| (*name).to_owned());
@@ -66,7 +67,7 @@ pub fn run(args: &ImportArgs, context: &Context) -> Result<ExitCode> {
         }));
     }
     if stated.is_none() {
-        let from = args.folder.display();
+        let from = source.display();
         say!("note: {from} does not say how pixels are scaled: mean and deviation 0.5 are taken");
     }
     for differs in &preprocessor.differs {
