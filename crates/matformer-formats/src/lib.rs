@@ -1,11 +1,15 @@
 #![doc = include_str!("../README.md")]
 
 mod describe;
+mod gemma3n;
 mod import;
 mod names;
 mod preprocessor;
 mod timm;
 
+pub use gemma3n::{
+    Gemma3nPlan, Gemma3nWidths, Run as Gemma3nRun, SlicedGemma3n, is_gemma3n, slice_gemma3n,
+};
 pub use import::{ImportedVit, import_vit};
 pub use matformer_nn::{Error, Result};
 pub use preprocessor::{PREPROCESSOR_FILE, Preprocessor};

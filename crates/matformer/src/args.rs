@@ -5,6 +5,7 @@ use std::{path::PathBuf, str::FromStr};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use matformer::{
     core::{self, SubmodelSpec},
+    formats::Gemma3nWidths,
     nn::DeviceSpec,
     search::Method,
 };
@@ -190,17 +191,38 @@ pub struct InfoArgs {
 
 #[derive(Debug, ClapArgs)]
 pub struct SliceArgs {
-    /// Model folder
+    /// Model folder, or one of Gemma 3n
     pub model: PathBuf,
     /// Submodel: `S`, `60%`, `128`, …
-    #[arg(long, value_name = "SUBMODEL")]
-    pub submodel: SubmodelSpec,
+    #[arg(long, value_name = "SUBMODEL", required_unless_present_any = ["widths", "config"])]
+    pub submodel: Option<SubmodelSpec>,
     /// Folder to write; it must not exist
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Whose folder to write
     #[arg(long, value_enum, default_value_t = Format::Hf)]
     pub format: Format,
+    #[command(flatten)]
+    pub gemma3n: Gemma3nArgs,
+}
+
+/// What to keep of a Gemma 3n model.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Gemma 3n")]
+pub struct Gemma3nArgs {
+    /// Feed-forward width of each layer that is kept, `8192x20+16384x10`, or of all, `8192`
+    #[arg(long, value_name = "WIDTHS", conflicts_with_all = ["submodel", "config", "format"])]
+    pub widths: Option<Gemma3nWidths>,
+    /// Layers to leave out, counted from 0
+    #[arg(long, value_name = "LAYERS", value_delimiter = ',', value_parser = whole::<usize>)]
+    #[arg(requires = "widths")]
+    pub skip_layers: Option<Vec<usize>>,
+    /// Table of slices in CSV, `google/gemma3n-slicing-configs` or that of mistral.rs
+    #[arg(long, value_name = "FILE", requires = "row", conflicts_with_all = ["submodel", "format"])]
+    pub config: Option<PathBuf>,
+    /// Name of a slice in it
+    #[arg(long, value_name = "NAME", requires = "config")]
+    pub row: Option<String>,
 }
 
 /// Whose folder a slice is.

@@ -1,5 +1,7 @@
 //! `matformer slice`
 
+mod gemma3n;
+
 use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
@@ -21,6 +23,9 @@ use crate::{
 };
 
 pub fn run(args: &SliceArgs, context: &Context) -> Result<ExitCode> {
+    if gemma3n::is_meant(args) {
+        return gemma3n::run_gemma3n(args, context.json);
+    }
     match kind::of_folder(&args.model)? {
         RunKind::Lm => run_kind::<Lm>(args, context),
         RunKind::Vit => run_kind::<Vit>(args, context),
@@ -29,7 +34,7 @@ pub fn run(args: &SliceArgs, context: &Context) -> Result<ExitCode> {
 
 fn run_kind<K: Kind>(args: &SliceArgs, context: &Context) -> Result<ExitCode> {
     let source = ModelFolder::<K>::load(&args.model, &context.device)?;
-    let submodel = source.submodel(Some(&args.submodel))?;
+    let submodel = source.submodel(args.submodel.as_ref())?;
     let label = source.space().label(&submodel);
     if submodel.uniform_width().is_none() {
         return Err(Hinted {
