@@ -49,6 +49,14 @@ pub enum Dtype {
 }
 
 impl Dtype {
+    /// Bytes of a number.
+    pub fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 | Self::F16 => 2,
+        }
+    }
+
     /// What `config.json` calls it.
     pub fn name(self) -> &'static str {
         match self {

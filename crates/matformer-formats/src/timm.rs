@@ -6,7 +6,7 @@ use matformer_core::{Dtype, fs};
 use matformer_nn::{
     Elastic, Error, Folder, Result,
     folder::CONFIG,
-    weights::{self, StoredTensor, WEIGHTS},
+    weights::{self, StoredTensor},
 };
 use matformer_vit::{MatVit, MatVitConfig, Pooling};
 use serde_json::{Value, json};
@@ -40,14 +40,15 @@ pub fn save_timm(model: &MatVit, preprocessor: &Preprocessor, dir: &Path) -> Res
     fs::create_dir_all(dir)?;
     let text = format!("{:#}\n", description(config, preprocessor));
     fs::write_atomic(dir.join(CONFIG), text.as_bytes())?;
-    let tensors = weights::stored(model, |path| model.tensor_name(path));
+    let tensors = weights::stored(model, Dtype::F32, |path| model.tensor_name(path));
     let tensors = renamed(tensors, &Names::Timm { norm });
-    weights::write(tensors, Dtype::F32, &dir.join(WEIGHTS))
+    weights::write_folder(dir, tensors, u64::MAX)?;
+    Ok(())
 }
 
 /// The same tensors under timm's names: queries, keys and values in one, in this order.
-fn renamed(tensors: Vec<StoredTensor>, names: &Names) -> Vec<StoredTensor> {
-    let mut thirds: BTreeMap<String, BTreeMap<usize, StoredTensor>> = BTreeMap::new();
+fn renamed<'a>(tensors: Vec<StoredTensor<'a>>, names: &Names) -> Vec<StoredTensor<'a>> {
+    let mut thirds: BTreeMap<String, BTreeMap<usize, StoredTensor<'a>>> = BTreeMap::new();
     let mut renamed = Vec::new();
     for mut tensor in tensors {
         let place = names.place(&tensor.name);

@@ -78,10 +78,9 @@ pub fn save<M: Folder>(model: &M, manifest: &Manifest, dir: &Path) -> Result<Man
     for (name, value) in model.config_files(manifest.dtype) {
         fs::write_atomic(dir.join(name), format!("{value:#}\n").as_bytes())?;
     }
-    let tensors = weights::stored(model, |path| model.tensor_name(path));
-    weights::write(tensors, manifest.dtype, &dir.join(WEIGHTS))?;
-    let mut manifest = manifest.clone();
-    manifest.weights_sha256 = fs::sha256_file(dir.join(WEIGHTS))?;
+    let tensors = weights::stored(model, manifest.dtype, |path| model.tensor_name(path));
+    let weights_sha256 = weights::write_folder(dir, tensors, u64::MAX)?;
+    let manifest = Manifest { weights_sha256, ..manifest.clone() };
     manifest.save(dir)?;
     Ok(manifest)
 }

@@ -128,17 +128,33 @@ pub fn append_lines(
     write().map_err(error(&path, "append to"))
 }
 
+/// SHA-256 of bytes that come piece by piece.
+#[derive(Debug, Clone, Default)]
+pub struct Hasher(Sha256);
+
+impl Hasher {
+    /// Adds bytes behind those that came before.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The hash in lowercase hexadecimal.
+    pub fn finish(self) -> String {
+        hex(&self.0.finalize())
+    }
+}
+
 /// SHA-256 of a file's bytes in lowercase hexadecimal.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub fn sha256_file(path: impl AsRef<Path>) -> Result<String> {
     let mut file = open(&path)?;
-    let mut hasher = Sha256::new();
+    let mut hasher = Hasher::default();
     let mut buffer = vec![0; 1 << 20];
     loop {
         match file.read(&mut buffer) {
-            Ok(0) => return Ok(hex(&hasher.finalize())),
+            Ok(0) => return Ok(hasher.finish()),
             Ok(n) => hasher.update(&buffer[..n]),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(error(path, "read")(e)),
@@ -153,9 +169,9 @@ pub fn sha256_bytes(bytes: &[u8]) -> String {
 
 /// SHA-256 of the concatenated parts in lowercase hexadecimal.
 pub fn sha256_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
-    let mut hasher = Sha256::new();
+    let mut hasher = Hasher::default();
     parts.into_iter().for_each(|part| hasher.update(part));
-    hex(&hasher.finalize())
+    hasher.finish()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,0 +1,250 @@
+//! Weights files, read.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use burn::tensor::TensorData;
+use matformer_core::{Dtype, fs};
+use memmap2::Mmap;
+use safetensors::{SafeTensors, tensor::TensorView};
+
+use super::{INDEX, TensorRef, WEIGHTS, values};
+use crate::{Error, Result};
+
+/// The weights files of a folder, mapped: one, or those that its index names, in the order of
+/// their names.
+#[derive(Debug)]
+pub struct WeightFiles {
+    paths: Vec<PathBuf>, // at least one
+    maps: Vec<Mmap>,
+}
+
+impl WeightFiles {
+    /// Maps the files in `dir`.
+    ///
+    /// # Errors
+    /// When one is missing, or the index is malformed.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let paths = shards(dir)?;
+        let maps = paths.iter().map(|path| map(path)).collect::<Result<_>>()?;
+        Ok(Self { paths, maps })
+    }
+
+    /// The first of them.
+    pub fn first(&self) -> &Path {
+        &self.paths[0]
+    }
+
+    /// Their tensors.
+    ///
+    /// # Errors
+    /// When a file is malformed, or two have the same tensor.
+    pub fn tensors(&self) -> Result<Tensors<'_>> {
+        let mut found = BTreeMap::new();
+        for (path, bytes) in self.paths.iter().zip(&self.maps) {
+            let file = SafeTensors::deserialize(bytes).map_err(|e| Error::File {
+                path: path.clone(),
+                found: e.to_string(),
+                expected: "a safetensors file".to_owned(),
+            })?;
+            for (name, view) in file.tensors() {
+                let again = Tensor { path, map: bytes, view, read: false };
+                if let Some(first) = found.insert(name.clone(), again) {
+                    return Err(Error::Tensor {
+                        path: path.clone(),
+                        tensor: name,
+                        found: format!("also in `{}`", first.path.display()),
+                        expected: "each tensor once".to_owned(),
+                    });
+                }
+            }
+        }
+        Ok(Tensors { first: self.first(), found })
+    }
+
+    /// SHA-256 over the files, one after the other.
+    pub fn hash(&self) -> String {
+        fs::sha256_parts(self.maps.iter().map(|map| &map[..]))
+    }
+}
+
+/// Tensors of weights files by name, and which of them were read.
+#[derive(Debug)]
+pub struct Tensors<'a> {
+    first: &'a Path,
+    found: BTreeMap<String, Tensor<'a>>,
+}
+
+#[derive(Debug)]
+struct Tensor<'a> {
+    path: &'a Path,
+    map: &'a Mmap,
+    view: TensorView<'a>,
+    read: bool,
+}
+
+impl Tensors<'_> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.found.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    /// The first file, named by errors that do not concern a particular file.
+    pub fn first(&self) -> &Path {
+        self.first
+    }
+
+    /// The shape of a tensor, if there is one of that name.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        Some(self.found.get(name)?.view.shape())
+    }
+
+    /// The dtype that all have, or f32 where they have several.
+    pub fn dtype(&self) -> Dtype {
+        let mut dtypes = self
+            .found
+            .values()
+            .map(|tensor| values::from_stored(tensor.view.dtype()).unwrap_or_default());
+        let first = dtypes.next().unwrap_or_default();
+        if dtypes.all(|dtype| dtype == first) { first } else { Dtype::F32 }
+    }
+
+    /// The names of those that were never read, in their order.
+    pub fn unread(&self) -> impl Iterator<Item = &str> {
+        self.found.iter().filter(|(_, tensor)| !tensor.read).map(|(name, _)| name.as_str())
+    }
+
+    /// A tensor as it is stored. This does not count as read.
+    ///
+    /// # Errors
+    /// When the tensor is missing, or has another dtype than F32, BF16 or F16.
+    pub fn view(&self, name: &str) -> Result<TensorRef<'_>> {
+        let wrong = |path: &Path, found: String, expected: &str| Error::Tensor {
+            path: path.to_owned(),
+            tensor: name.to_owned(),
+            found,
+            expected: expected.to_owned(),
+        };
+        let Some((name, Tensor { path, map, view, .. })) = self.found.get_key_value(name) else {
+            return Err(wrong(self.first, "nothing".to_owned(), "a tensor of this name"));
+        };
+        let Some(dtype) = values::from_stored(view.dtype()) else {
+            return Err(wrong(path, format!("dtype {:?}", view.dtype()), "F32, BF16 or F16"));
+        };
+        Ok(TensorRef { name, dtype, shape: view.shape(), data: view.data(), path, map })
+    }
+
+    /// A tensor of this shape as it is stored. This does not count as read.
+    ///
+    /// # Errors
+    /// As [`view`](Self::view), and when it has another shape.
+    pub fn view_of_shape(&self, name: &str, shape: &[usize]) -> Result<TensorRef<'_>> {
+        let wrong = |path: &Path, found: String| Error::Tensor {
+            path: path.to_owned(),
+            tensor: name.to_owned(),
+            found,
+            expected: format!("shape {shape:?}"),
+        };
+        match self.found.get(name) {
+            None => Err(wrong(self.first, "nothing".to_owned())),
+            Some(tensor) if tensor.view.shape() != shape => {
+                Err(wrong(tensor.path, format!("shape {:?}", tensor.view.shape())))
+            }
+            Some(_) => self.view(name),
+        }
+    }
+
+    /// Values of a tensor, row-major.
+    ///
+    /// # Errors
+    /// When the tensor is missing, has another shape than `shape` or another dtype than F32, BF16
+    /// or F16, or contains NaN or infinity.
+    pub fn read(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let view = self.view_of_shape(name, shape)?;
+        if let Some((bad, value)) = values::not_finite(view.dtype, view.data) {
+            return Err(Error::Tensor {
+                path: view.path.to_owned(),
+                tensor: name.to_owned(),
+                found: format!("{value} at element {bad}"),
+                expected: "finite values".to_owned(),
+            });
+        }
+        let values = view.floats();
+        if let Some(tensor) = self.found.get_mut(name) {
+            tensor.read = true;
+        }
+        Ok(values)
+    }
+
+    /// Values of a parameter of this shape.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn parameter(&mut self, name: &str, shape: &[usize]) -> Result<TensorData> {
+        Ok(TensorData::new(self.read(name, shape)?, shape.to_vec()))
+    }
+
+    /// Checks that there are no tensors but those that `expected` knows, of which there are `n`.
+    ///
+    /// # Errors
+    /// Names the first other one.
+    pub fn check_only(&self, expected: impl Fn(&str) -> bool, n: usize) -> Result<()> {
+        match self.found.iter().find(|(name, _)| !expected(name)) {
+            None => Ok(()),
+            Some((name, tensor)) => Err(Error::Tensor {
+                path: tensor.path.to_owned(),
+                tensor: name.clone(),
+                found: "a tensor that the model does not have".to_owned(),
+                expected: format!("the model's {n} tensors only"),
+            }),
+        }
+    }
+}
+
+/// The weights files of a folder: one, or those that its index names.
+fn shards(dir: &Path) -> Result<Vec<PathBuf>> {
+    let index = dir.join(INDEX);
+    if !index.exists() {
+        return Ok(vec![dir.join(WEIGHTS)]);
+    }
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let parsed: Index =
+        serde_json::from_str(&fs::read_to_string(&index)?).map_err(|e| Error::File {
+            path: index.clone(),
+            found: e.to_string(),
+            expected: "an index with a `weight_map`".to_owned(),
+        })?;
+    let names: BTreeSet<String> = parsed.weight_map.into_values().collect();
+    let malformed = |found: String, expected: &str| {
+        Err(Error::File { path: index.clone(), found, expected: expected.to_owned() })
+    };
+    if names.is_empty() {
+        return malformed("an empty `weight_map`".to_owned(), "at least one file");
+    }
+    // Beside the index, not anywhere on this machine.
+    let plain = |name: &&String| Path::new(name).file_name().is_some_and(|n| n == name.as_str());
+    if let Some(other) = names.iter().find(|name| !plain(name)) {
+        return malformed(format!("file `{other}`"), "the name of a file in the same folder");
+    }
+    Ok(names.into_iter().map(|name| dir.join(name)).collect())
+}
+
+fn map(path: &Path) -> Result<Mmap> {
+    let io = |source| {
+        Error::from(matformer_core::Error::Io { path: path.to_owned(), action: "open", source })
+    };
+    let file = File::open(path).map_err(io)?;
+    // SAFETY: weights files are written under another name and renamed, never changed in place.
+    unsafe { Mmap::map(&file) }.map_err(io)
+}
