@@ -1,12 +1,12 @@
 //! `cargo xtask reproduce`: measured pages of `docs/results`, from nothing.
 
 mod matvit;
-mod page;
+pub mod page;
 mod pretraining;
 mod retrieval;
 mod search;
 mod search_tables;
-mod stamp;
+pub mod stamp;
 
 use std::path::PathBuf;
 

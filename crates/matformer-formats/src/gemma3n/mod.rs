@@ -6,22 +6,21 @@
 
 mod card;
 mod config;
-mod shim;
 mod table;
 mod tensors;
 
 use std::{fmt, path::Path, str::FromStr};
 
 use matformer_core::{SubmodelSpec, fs};
-use matformer_nn::{Error, Result, folder::CONFIG};
-
-use shim::{self as weights, StoredTensor, WeightFiles};
+use matformer_nn::{
+    Error, Result,
+    folder::CONFIG,
+    weights::{self, SHARD_BYTES, StoredTensor, WeightFiles},
+};
 
 use config::Config;
-use tensors::Cut;
+use tensors::Slice;
 
-/// Bytes in a weights file of a slice above which another is begun.
-const SHARD_BYTES: u64 = 4 << 30;
 /// Endings of weights files, which are not copied into a slice.
 const WEIGHTS: [&str; 9] =
     ["safetensors", "bin", "pt", "pth", "gguf", "onnx", "h5", "msgpack", "index.json"];
@@ -90,11 +89,11 @@ pub fn slice_gemma3n(dir: &Path, plan: &Gemma3nPlan, out: &Path) -> Result<Slice
     let kept = config.keep(plan)?;
     let files = WeightFiles::open(dir)?;
     let tensors = files.tensors()?;
-    let cuts = tensors::cut(&tensors, &config, &kept)?;
-    let params = |cuts: &mut dyn Iterator<Item = &Cut<'_>>| cuts.map(Cut::params).sum();
+    let slices = tensors::slices(&tensors, &config, &kept)?;
+    let params = |slices: &mut dyn Iterator<Item = &Slice<'_>>| slices.map(Slice::params).sum();
     let mut sliced = SlicedGemma3n {
-        params: params(&mut cuts.iter()),
-        effective_params: params(&mut cuts.iter().filter(|cut| cut.effective)),
+        params: params(&mut slices.iter()),
+        effective_params: params(&mut slices.iter().filter(|slice| slice.effective)),
         notes: config.notes(&kept),
         of_layers: config.layers.widths.len(),
         layers: kept.layers.clone(),
@@ -106,7 +105,7 @@ pub fn slice_gemma3n(dir: &Path, plan: &Gemma3nPlan, out: &Path) -> Result<Slice
     let edited = format!("{:#}\n", config.edited(&kept));
     fs::write_atomic(out.join(CONFIG), edited.as_bytes())?;
     fs::write_atomic(out.join(card::CARD), card::card(&config, &sliced).as_bytes())?;
-    let stored: Vec<StoredTensor<'_>> = cuts.into_iter().map(Cut::stored).collect();
+    let stored: Vec<StoredTensor<'_>> = slices.into_iter().map(Slice::stored).collect();
     sliced.weights_sha256 = weights::write_folder(out, stored, SHARD_BYTES)?;
     Ok(sliced)
 }

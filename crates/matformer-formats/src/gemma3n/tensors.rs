@@ -1,10 +1,11 @@
 //! The tensors of a Gemma 3n model, and what a slice keeps of each.
 
-use std::{io, ops::Range};
+use std::ops::Range;
 
-use matformer_nn::{Error, Result};
-
-use super::shim::{StoredTensor, TensorRef, Tensors};
+use matformer_nn::{
+    Error, Result,
+    weights::{Cut, StoredTensor, TensorRef, Tensors},
+};
 
 use super::config::{Config, Kept};
 
@@ -13,49 +14,54 @@ const PER_LAYER: &str = "embed_tokens_per_layer.weight";
 const PROJECTION: &str = "per_layer_model_projection.weight";
 const EMBEDDING: &str = "embed_tokens.weight";
 
-/// What a slice keeps of a tensor: the same bytes out of each of its blocks.
-pub(super) struct Cut<'a> {
+/// What a slice keeps of a tensor.
+pub(super) struct Slice<'a> {
     name: String,
     tensor: TensorRef<'a>,
     shape: Vec<usize>,
-    /// Bytes of a block.
-    block: usize,
-    /// What is kept of it.
-    ranges: Vec<Range<usize>>,
+    part: Part,
     /// Whether its parameters are effective ones.
     pub effective: bool,
 }
 
-impl<'a> Cut<'a> {
-    /// All of it.
+/// A part of a tensor.
+enum Part {
+    /// The first entries along the first two dimensions, or all of them.
+    First(Cut),
+    /// The same bytes of each block of so many bytes.
+    OfBlocks { block: usize, ranges: Vec<Range<usize>> },
+}
+
+impl<'a> Slice<'a> {
+    /// All of a tensor.
     fn whole(name: String, tensor: TensorRef<'a>) -> Self {
-        let (block, shape) = (tensor.data.len(), tensor.shape.to_vec());
-        Self { name, shape, block, ranges: vec![0..block; 1], tensor, effective: false }
+        let part = Part::First(Cut::whole(&tensor));
+        Self { name, shape: tensor.shape.to_vec(), tensor, part, effective: false }
     }
 
-    /// The indices `kept` of the axis `axis`, which consists of `n` equal parts.
-    fn parts(self, axis: usize, n: usize, kept: &[usize]) -> Self {
-        let outer: usize = self.shape[..axis].iter().product();
-        let block = self.tensor.data.len() / outer.max(1);
-        let part = block / n.max(1);
-        let mut shape = self.shape;
-        shape[axis] = shape[axis] / n.max(1) * kept.len();
+    /// The first `width` entries of a dimension.
+    fn first(mut self, axis: usize, width: usize) -> Self {
+        self.shape[axis] = width;
+        let (kept, shape) = (self.shape.clone(), self.shape.clone());
+        Self { part: Part::First(Cut { kept, shape, dtype: self.tensor.dtype }), ..self }
+    }
+
+    /// The entries of a dimension, which has as many for each of `n` layers, that are of the layers
+    /// `kept`.
+    fn of_layers(mut self, axis: usize, n: usize, kept: &[usize]) -> Self {
+        let below: usize = self.shape[axis..].iter().product();
+        let block = below * self.tensor.dtype.size();
+        let size = block / n;
         let mut ranges: Vec<Range<usize>> = Vec::new();
-        for &index in kept {
-            let next = index * part..(index + 1) * part;
+        for layer in kept {
+            let next = layer * size..(layer + 1) * size;
             match ranges.last_mut() {
                 Some(last) if last.end == next.start => last.end = next.end,
                 _ => ranges.push(next),
             }
         }
-        Self { shape, block, ranges, ..self }
-    }
-
-    /// The first `width` of the axis `axis`.
-    fn first(self, axis: usize, width: usize) -> Self {
-        let n = self.shape[axis];
-        let kept: Vec<usize> = (0..width).collect();
-        self.parts(axis, n, &kept)
+        self.shape[axis] = self.shape[axis] / n * kept.len();
+        Self { part: Part::OfBlocks { block, ranges }, ..self }
     }
 
     /// Its parameters.
@@ -65,32 +71,27 @@ impl<'a> Cut<'a> {
 
     /// What is written of it.
     pub(super) fn stored(self) -> StoredTensor<'a> {
-        let Self { name, tensor, shape, block, ranges, .. } = self;
-        let write = move |out: &mut dyn io::Write| {
-            let blocks = tensor.data.chunks_exact(block.max(1));
-            blocks
-                .flat_map(|block| ranges.iter().map(|range| &block[range.clone()]))
-                .try_for_each(|bytes| out.write_all(bytes))
-        };
-        StoredTensor::new(name, tensor.dtype, shape, write)
+        let Self { name, tensor, shape, part, .. } = self;
+        StoredTensor::new(name, tensor.dtype, shape, move |out| match &part {
+            Part::First(cut) => tensor.write(cut, out),
+            Part::OfBlocks { block, ranges } => tensor.write_blocks(*block, ranges, out),
+        })
     }
 }
 
 /// What a slice keeps of each tensor, under the names that it has there.
-pub(super) fn cut<'a>(
+pub(super) fn slices<'a>(
     tensors: &'a Tensors<'a>,
     config: &Config,
     kept: &Kept,
-) -> Result<Vec<Cut<'a>>> {
+) -> Result<Vec<Slice<'a>>> {
     let cutter = Cutter { tensors, config, kept, prefix: prefix(tensors)? };
     cutter.check()?;
-    let mut cuts = Vec::new();
+    let mut slices = Vec::new();
     for name in tensors.names() {
-        if let Some(tensor) = tensors.view(name) {
-            cuts.extend(cutter.cut(name, tensor)?);
-        }
+        slices.extend(cutter.slice(name, tensors.view(name)?)?);
     }
-    Ok(cuts)
+    Ok(slices)
 }
 
 /// What stands in front of the names of the language model's tensors.
@@ -155,15 +156,15 @@ impl Cutter<'_> {
     }
 
     /// What is kept of a tensor; nothing of those of a layer that is left out.
-    fn cut<'a>(&self, name: &str, tensor: TensorRef<'a>) -> Result<Option<Cut<'a>>> {
+    fn slice<'a>(&self, name: &str, tensor: TensorRef<'a>) -> Result<Option<Slice<'a>>> {
         let Kept { layers, widths } = self.kept;
         let n = self.config.layers.widths.len();
-        let whole = Cut::whole(name.to_owned(), tensor);
+        let whole = Slice::whole(name.to_owned(), tensor);
         let Some(inside) = name.strip_prefix(self.prefix) else { return Ok(Some(whole)) };
-        let whole = Cut { effective: ![PER_LAYER, EMBEDDING].contains(&inside), ..whole };
+        let whole = Slice { effective: ![PER_LAYER, EMBEDDING].contains(&inside), ..whole };
         match inside {
-            PER_LAYER => return Ok(Some(whole.parts(1, n, layers))),
-            PROJECTION => return Ok(Some(whole.parts(0, n, layers))),
+            PER_LAYER => return Ok(Some(whole.of_layers(1, n, layers))),
+            PROJECTION => return Ok(Some(whole.of_layers(0, n, layers))),
             _ => {}
         }
         let Some((layer, rest)) = inside.strip_prefix("layers.").and_then(|of| of.split_once('.'))
@@ -175,7 +176,7 @@ impl Cutter<'_> {
             _ => return Err(self.unknown_layer(name)),
         };
         let Some(new) = layers.iter().position(|kept| *kept == layer) else { return Ok(None) };
-        let whole = Cut { name: format!("{}layers.{new}.{rest}", self.prefix), ..whole };
+        let whole = Slice { name: format!("{}layers.{new}.{rest}", self.prefix), ..whole };
         Ok(Some(match rest {
             "mlp.gate_proj.weight" | "mlp.up_proj.weight" => whole.first(0, widths[new]),
             "mlp.down_proj.weight" => whole.first(1, widths[new]),
