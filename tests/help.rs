@@ -30,7 +30,7 @@ fn program() {
       search     Find the submodel for a budget, by several methods
       report     Measure the whole accuracy-cost curve and write it on one HTML page
       bench      Measure how long a model takes on this device
-      fetch      Bring a named source of text or images into the cache, or list them
+      fetch      Bring a named source of text, images or a model into the cache, or list them
       help       Print this message or the help of the given subcommand(s)
 
     Options:
@@ -263,7 +263,7 @@ fn report() {
 #[test]
 fn fetch() {
     snapshot!(help(&["fetch", "--help"]), @"
-    Bring a named source of text or images into the cache, or list them
+    Bring a named source of text, images or a model into the cache, or list them
 
     Usage: matformer fetch [OPTIONS] [NAME]
 

@@ -128,6 +128,19 @@ enum Peer {
         #[arg(long, default_value = "S")]
         submodel: String,
     },
+    /// Import SmolLM2 from its GGUF file; take slices of it and of a run to transformers and llama.cpp; writes
+    /// docs/results/export.md
+    Formats {
+        /// Python that has torch, transformers and gguf; without xllamacpp llama.cpp is left out
+        #[arg(long, default_value = "python3")]
+        python: String,
+        /// Model that was made elastic of SmolLM2, to slice in place of the imported one
+        #[arg(long, value_name = "MODEL")]
+        elastic: Option<String>,
+        /// Trained run; it is left out where there is none
+        #[arg(long, default_value = "runs/demo")]
+        run: String,
+    },
     /// Take vision transformers of timm and transformers through `matformer import` and back
     Vit {
         /// Python that has torch, timm and transformers
@@ -153,6 +166,9 @@ fn main() -> Result<()> {
         Command::Ci => check::ci(),
         Command::Parity { peer: Peer::Transformers { python, run, submodel } } => {
             parity::transformers(&python, &run, &submodel)
+        }
+        Command::Parity { peer: Peer::Formats { python, elastic, run } } => {
+            parity::formats(&python, elastic.as_deref(), &run)
         }
         Command::Reproduce { page: Page::Matvit } => reproduce::matvit(),
         Command::Reproduce { page: Page::Search } => reproduce::search(),

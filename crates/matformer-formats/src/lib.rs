@@ -3,6 +3,7 @@
 mod checkpoint;
 mod companions;
 mod describe;
+mod gemma3n;
 #[cfg(feature = "gguf")]
 pub mod gguf;
 mod import;
@@ -13,6 +14,9 @@ mod timm;
 
 pub use checkpoint::{Checkpoint, HfFolder, TensorFacts};
 pub use companions::companions;
+pub use gemma3n::{
+    Gemma3nPlan, Gemma3nWidths, Run as Gemma3nRun, SlicedGemma3n, is_gemma3n, slice_gemma3n,
+};
 pub use import::{ImportedVit, import_vit};
 pub use import_lm::{LeftOut, LmImport, default_widths};
 pub use matformer_nn::{Error, Result};

@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "shared with tests that compare gradients")]
 #[path = "../../matformer-nn/tests/compare.rs"]
 mod compare;
+mod gemma3n;
 mod language;
 
 use std::path::{Path, PathBuf};

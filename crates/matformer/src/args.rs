@@ -5,6 +5,7 @@ use std::{path::PathBuf, str::FromStr};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use matformer::{
     core::{self, SubmodelSpec},
+    formats::Gemma3nWidths,
     nn::{DeviceSpec, Importance},
     search::Method,
 };
@@ -60,7 +61,7 @@ pub enum Command {
     Report(ReportArgs),
     /// Measure how long a model takes on this device
     Bench(BenchArgs),
-    /// Bring a named source of text or images into the cache, or list them
+    /// Bring a named source of text, images or a model into the cache, or list them
     Fetch(FetchArgs),
 }
 
@@ -237,11 +238,11 @@ pub struct InfoArgs {
 
 #[derive(Debug, ClapArgs)]
 pub struct SliceArgs {
-    /// Model folder
+    /// Model folder, or one of Gemma 3n
     pub model: PathBuf,
     /// Submodel: `S`, `60%`, `128`, `64x1+128x4`, …
-    #[arg(long, value_name = "SUBMODEL")]
-    pub submodel: SubmodelSpec,
+    #[arg(long, value_name = "SUBMODEL", required_unless_present_any = ["widths", "config"])]
+    pub submodel: Option<SubmodelSpec>,
     /// Folder to write, or file for GGUF; it must not exist
     #[arg(long, value_name = "PATH")]
     pub out: PathBuf,
@@ -257,6 +258,27 @@ pub struct SliceArgs {
     /// Size above which weights are written as several files, such as `500MB`
     #[arg(long, default_value = "5GB", value_name = "SIZE", value_parser = byte_size)]
     pub shard_size: u64,
+    #[command(flatten)]
+    pub gemma3n: Gemma3nArgs,
+}
+
+/// What to keep of a Gemma 3n model.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Gemma 3n")]
+pub struct Gemma3nArgs {
+    /// Feed-forward width of each layer that is kept, `8192x20+16384x10`, or of all, `8192`
+    #[arg(long, value_name = "WIDTHS", conflicts_with_all = ["submodel", "config", "format"])]
+    pub widths: Option<Gemma3nWidths>,
+    /// Layers to leave out, counted from 0
+    #[arg(long, value_name = "LAYERS", value_delimiter = ',', value_parser = whole::<usize>)]
+    #[arg(requires = "widths")]
+    pub skip_layers: Option<Vec<usize>>,
+    /// Table of slices in CSV, `google/gemma3n-slicing-configs` or that of mistral.rs
+    #[arg(long, value_name = "FILE", requires = "row", conflicts_with_all = ["submodel", "format"])]
+    pub config: Option<PathBuf>,
+    /// Name of a slice in it
+    #[arg(long, value_name = "NAME", requires = "config")]
+    pub row: Option<String>,
 }
 
 /// How the weights of a slice are stored.
@@ -286,9 +308,10 @@ pub enum Format {
 
 #[derive(Debug, ClapArgs)]
 pub struct ImportArgs {
-    /// Folder of `config.json` and safetensors: a language model of transformers, or a vision
-    /// transformer of transformers or timm
-    pub folder: PathBuf,
+    /// Folder of `config.json` and safetensors (a language model of transformers, or a vision
+    /// transformer of transformers or timm), GGUF file, or a named source such as `fetch:smollm2`
+    #[arg(value_name = "DIR|FILE.gguf")]
+    pub source: PathBuf,
     /// Folder to write; it must not exist
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,

@@ -4,7 +4,8 @@ use std::error::Error;
 
 use matformer::{
     core::{self, Named, Resource},
-    data, eval, lm, nn, run_file, search, train, vit,
+    data::{self, fetch::Content},
+    eval, lm, nn, run_file, search, train, vit,
 };
 
 use crate::failure::Hinted;
@@ -63,6 +64,9 @@ fn of_core(error: &core::Error) -> Option<String> {
 fn of_data(error: &data::Error) -> Option<String> {
     use data::Error::{SourceContent, SourceName, SourcePart, UnknownSource};
     match error {
+        SourceContent { name, found: Content::Model, .. } => {
+            Some(format!("it is not data: `matformer import fetch:{name} --out DIR` reads it"))
+        }
         SourceName { .. } | UnknownSource { .. } | SourcePart { .. } | SourceContent { .. } => {
             Some("`matformer fetch` lists them".to_owned())
         }

@@ -2,12 +2,12 @@
 
 mod elastify;
 mod matvit;
-mod page;
+pub mod page;
 mod pretraining;
 mod retrieval;
 mod search;
 mod search_tables;
-mod stamp;
+pub mod stamp;
 
 use std::path::PathBuf;
 

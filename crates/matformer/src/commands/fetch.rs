@@ -1,17 +1,23 @@
 //! `matformer fetch`
 
-use std::{path::Path, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use indicatif::ProgressBar;
-use matformer::data::fetch::{self, Content, Progress, Record, Sources};
+use matformer::data::{
+    Source,
+    fetch::{self, Content, Fetched, Progress, Record, Sources},
+};
 use serde::Serialize;
 
 use super::print_json;
 use crate::{
     args::FetchArgs,
     failure::OrBadInput,
-    folder::{data_cache, progress_bar},
+    folder::{data_cache, progress_bar, with_progress},
     logging::say,
     output::out,
 };
@@ -19,8 +25,11 @@ use crate::{
 /// `fetch NAME --json`.
 #[derive(Serialize)]
 struct FetchedJson<'a> {
-    /// The folder of its texts or images.
+    /// The folder of its texts, images or model.
     dir: &'a Path,
+    /// The files of its models, one per part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    models: Option<&'a [PathBuf]>,
     reused: bool,
     #[serde(flatten)]
     record: &'a Record,
@@ -68,15 +77,17 @@ fn one(sources: &Sources, name: &str, json: bool) -> Result<ExitCode> {
     let fetched = fetch::fetch(sources, name, &data_cache(), &mut |progress| shown.show(progress));
     shown.bar.finish_and_clear();
     let fetched = fetched?;
+    let models = models(&fetched)?;
     let (record, dir) = (&fetched.record, &fetched.dir);
     if json {
-        return print_json(&FetchedJson { dir, reused: fetched.reused, record });
+        let models = models.as_deref();
+        return print_json(&FetchedJson { dir, models, reused: fetched.reused, record });
     }
     out!(
-        "{}: {} in {} files, {}{}",
+        "{}: {} in {}, {}{}",
         record.name,
         size(record.bytes()),
-        record.files(),
+        files(record.files()),
         dir.display(),
         if fetched.reused { " (fetched before)" } else { "" }
     )?;
@@ -87,8 +98,35 @@ fn one(sources: &Sources, name: &str, json: bool) -> Result<ExitCode> {
             let folders: Vec<_> = record.parts.iter().map(|part| part.name.as_str()).collect();
             out!("images in it: {}", folders.join(", "))?;
         }
+        Content::Model => {
+            for model in models.iter().flatten() {
+                out!("model: {}", model.display())?;
+            }
+            out!("import it: matformer import fetch:{} --out DIR", record.name)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The files of its models, if that is what the source holds.
+fn models(fetched: &Fetched) -> Result<Option<Vec<PathBuf>>> {
+    if fetched.record.content != Content::Model {
+        return Ok(None);
+    }
+    let file = |name: &str| fetch::model_file(&fetched.dir.join(name));
+    let files = fetched.record.parts.iter().map(|part| file(&part.name));
+    Ok(Some(files.collect::<Result<_, _>>()?))
+}
+
+/// A model as a person names it: a path, or `fetch:NAME`, which is fetched if it is not in the cache.
+pub fn model_path(typed: &Path) -> Result<PathBuf> {
+    match typed.to_str().map(str::parse) {
+        Some(Ok(Source::Fetched(name))) => {
+            with_progress(|report| fetch::model(&data_cache(), &name, report))
+        }
+        Some(Err(error)) => Err(error).bad_input(),
+        _ => Ok(typed.to_owned()),
+    }
 }
 
 fn print_parts(record: &Record) -> Result<()> {
@@ -103,6 +141,11 @@ fn print_parts(record: &Record) -> Result<()> {
         ]);
     }
     table.lines().try_for_each(|line| out!("{}", line.trim_end()))
+}
+
+/// `1 file`, `12 files`.
+fn files(n: usize) -> String {
+    format!("{n} {}", if n == 1 { "file" } else { "files" })
 }
 
 /// Bytes as people write them.

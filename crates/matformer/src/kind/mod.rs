@@ -222,7 +222,6 @@ pub trait Kind: Tables {
 }
 
 /// A GGUF file that is to be written.
-#[allow(dead_code, reason = "the writer of GGUF files will read them")]
 pub struct GgufOut<'a> {
     /// The file.
     pub path: &'a Path,

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use anyhow::Result;
 use burn::tensor::Device;
 use matformer::{
-    core::{Costs, Resource, Span, Spans, Submodel, fs},
+    core::{Costs, Dtype, Resource, Span, Spans, Submodel, fs},
     data::{
         Baselines, BatchShape, DataConfig, Dropped, Hash, HeldOut, Prepared, Source as DataSource,
         TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer, find_prepared,
@@ -25,7 +25,7 @@ use matformer::{
 
 use super::{Extent, Facts, GgufOut, Kind, Part, Source, WidthFacts, params};
 use crate::{
-    args::Format,
+    args::{Format, SliceDtype},
     commands::{FEW_DOCUMENTS, count, documents},
     failure::{Hinted, OrBadInput},
     folder::{ModelFolder, data_cache_of, is_here, prepare_text, prepare_text_for, with_progress},
@@ -199,10 +199,40 @@ impl Kind for Lm {
         Self::check_format(Format::Timm, &folder.dir).bad_input()
     }
 
+    #[cfg(feature = "gguf")]
+    fn write_gguf(
+        folder: &ModelFolder<Self>,
+        slim: Slice<'_, MatLm>,
+        gguf: &GgufOut<'_>,
+    ) -> Result<()> {
+        use matformer::formats::gguf::{GgufDtype, GgufModel, GgufTensor, write};
+
+        let dtype = match (gguf.dtype, slim.dtype()) {
+            (Some(SliceDtype::Q8_0), _) => GgufDtype::Q8_0,
+            (Some(SliceDtype::F32), _) | (None, Dtype::F32) => GgufDtype::F32,
+            (Some(SliceDtype::F16), _) | (None, Dtype::F16) => GgufDtype::F16,
+            (Some(SliceDtype::Bf16), _) | (None, Dtype::Bf16) => GgufDtype::Bf16,
+        };
+        let name = folder.dir.canonicalize().unwrap_or_else(|_| folder.dir.clone());
+        let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = format!("{name} {}", gguf.facts.submodel);
+        let model =
+            GgufModel { config: slim.model.config(), name: &name, tokenizer_dir: &folder.dir };
+        let tensors = slim.tensors.iter().map(|tensor| GgufTensor {
+            hf_name: tensor.name.clone(),
+            shape: tensor.shape.clone(),
+            read: Box::new(|| tensor.floats()),
+        });
+        let written = write(gguf.path, &model, dtype, tensors.collect()).bad_input()?;
+        written.notes.iter().for_each(|note| say!("note: {note}"));
+        Ok(())
+    }
+
+    #[cfg(not(feature = "gguf"))]
     fn write_gguf(_: &ModelFolder<Self>, _: Slice<'_, MatLm>, gguf: &GgufOut<'_>) -> Result<()> {
         Err(Hinted {
-            message: format!("{}: GGUF files cannot be written yet", gguf.path.display()),
-            hint: "leave --format out: the slice is a folder of Hugging Face's".to_owned(),
+            message: format!("{}: this program was built without GGUF", gguf.path.display()),
+            hint: "build it with the feature `gguf`, or leave --format out".to_owned(),
         })
         .bad_input()
     }

@@ -1,4 +1,4 @@
-//! From the files of a package to those of a part: texts or images.
+//! From the files of a package to those of a part: texts, images or a model.
 
 mod emoji;
 mod markup;
@@ -20,6 +20,8 @@ pub enum Content {
     Text,
     /// Images, each in a folder that is its class, or tables of images and classes.
     Images,
+    /// A model in one file.
+    Model,
 }
 
 impl Content {
@@ -28,6 +30,7 @@ impl Content {
         match self {
             Self::Text => "text",
             Self::Images => "images",
+            Self::Model => "model",
         }
     }
 
@@ -36,6 +39,7 @@ impl Content {
         match self {
             Self::Text => "texts",
             Self::Images => "images",
+            Self::Model => "model files",
         }
     }
 
@@ -47,7 +51,11 @@ impl Content {
 
 impl fmt::Display for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.folder())
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Images => "images",
+            Self::Model => "a model",
+        })
     }
 }
 
@@ -68,6 +76,8 @@ pub enum Decoder {
     Images,
     /// A package `emoji-datasource-STYLE`, a folder of images per subcategory.
     Emoji,
+    /// The one file is a model, and stays as it is.
+    Model,
 }
 
 impl Decoder {
@@ -78,10 +88,11 @@ impl Decoder {
                 Content::Text
             }
             Self::Images | Self::Emoji => Content::Images,
+            Self::Model => Content::Model,
         }
     }
 
-    /// The texts or images in `files`.
+    /// The texts, images or model in `files`.
     ///
     /// # Errors
     /// The reason: files that are missing or damaged, text that is not UTF-8.
@@ -91,7 +102,7 @@ impl Decoder {
             Self::SwordBooks => ztext::decode(&files, markup::cut_at_books),
             Self::SwordChapters => ztext::decode(&files, markup::cut_at_chapters),
             Self::RStrings => rdata::decode(&files),
-            Self::Images => Ok(files),
+            Self::Images | Self::Model => Ok(files),
             Self::Emoji => emoji::decode(files),
         }
     }
@@ -128,11 +139,13 @@ mod tests {
     }
 
     #[test]
-    fn images_are_taken_as_they_are() {
+    fn images_and_models_are_taken_as_they_are() {
         let mut files = Files::default();
         files.add("a.png".into(), b"\x89PNG".to_vec()).unwrap();
         assert_eq!(Decoder::Images.decode(files.clone()).unwrap(), files);
+        assert_eq!(Decoder::Model.decode(files.clone()).unwrap(), files);
         assert_eq!(Decoder::Images.content().to_string(), "images");
+        assert_eq!(Decoder::Model.content().to_string(), "a model");
         assert_eq!(Decoder::default().content(), Content::Text);
     }
 

@@ -34,7 +34,7 @@ pub(super) fn run(
         fs::write_atomic(dir.join(name), &bytes)?;
     }
     // Errors name the file where a person can look at it.
-    let at = if args.folder.is_dir() { &args.folder } else { dir };
+    let at = if source.path().is_dir() { source.path() } else { dir };
     let tokenizer = tokenizer(at, import.config.vocab_size)?;
     let (config, params) = (import.config.clone(), import.params);
     let (dtype, rounded_to) = (import.dtype, import.rounded_to);

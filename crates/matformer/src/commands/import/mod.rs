@@ -15,21 +15,40 @@ use matformer::{
     },
 };
 
-use super::{Context, check_is_new};
+use super::{Context, check_is_new, fetch};
 use crate::{
     args::ImportArgs,
     failure::{Hinted, OrBadInput},
 };
 
 pub fn run(args: &ImportArgs, context: &Context) -> Result<ExitCode> {
-    check_source(&args.folder).bad_input()?;
+    let path = fetch::model_path(&args.source)?;
+    check_source(&path).bad_input()?;
     check_is_new(&args.out).bad_input()?;
-    if is_vision(&ConfigFile::read(&args.folder).bad_input()?) {
-        return vision::run(args, context);
+    if path.is_file() {
+        return gguf(&path, args, context);
     }
-    let files = WeightFiles::open(&args.folder).bad_input()?;
-    let source = HfFolder::new(&args.folder, &files).bad_input()?;
+    if is_vision(&ConfigFile::read(&path).bad_input()?) {
+        return vision::run(&path, args, context);
+    }
+    let files = WeightFiles::open(&path).bad_input()?;
+    let source = HfFolder::new(&path, &files).bad_input()?;
     language::run(&source, args, context)
+}
+
+#[cfg(feature = "gguf")]
+fn gguf(path: &Path, args: &ImportArgs, context: &Context) -> Result<ExitCode> {
+    let source = matformer::formats::gguf::Gguf::open(path).bad_input()?;
+    language::run(&source, args, context)
+}
+
+#[cfg(not(feature = "gguf"))]
+fn gguf(path: &Path, _: &ImportArgs, _: &Context) -> Result<ExitCode> {
+    Err(Hinted {
+        message: format!("{}: a file; this program was built without GGUF", path.display()),
+        hint: "build it with the feature `gguf`, or import a folder".to_owned(),
+    })
+    .bad_input()
 }
 
 /// Whether a `config.json` is that of a vision transformer of transformers, or of a model of timm.

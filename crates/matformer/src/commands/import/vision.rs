@@ -1,6 +1,6 @@
 //! `matformer import` of vision transformers, which are loaded: their tensors change form.
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use matformer::{
@@ -22,9 +22,9 @@ use crate::{
     output::out,
 };
 
-pub(super) fn run(args: &ImportArgs, context: &Context) -> Result<ExitCode> {
+pub(super) fn run(source: &Path, args: &ImportArgs, context: &Context) -> Result<ExitCode> {
     let imported =
-        import_vit(&args.folder, args.granularities.as_deref(), &context.device).bad_input()?;
+        import_vit(source, args.granularities.as_deref(), &context.device).bad_input()?;
     let (model, space) = (&imported.model, imported.model.space());
     let names = space.granularities.names();
     let largest = names.last().map_or_else(String::new, |name| (*name).to_owned());
@@ -64,7 +64,7 @@ pub(super) fn run(args: &ImportArgs, context: &Context) -> Result<ExitCode> {
         }));
     }
     if stated.is_none() {
-        let from = args.folder.display();
+        let from = source.display();
         say!("note: {from} does not say how pixels are scaled: mean and deviation 0.5 are taken");
     }
     for differs in &preprocessor.differs {

@@ -1,6 +1,7 @@
 //! `matformer slice`
 
 mod card;
+mod gemma3n;
 
 use std::{path::Path, process::ExitCode};
 
@@ -23,6 +24,9 @@ use crate::{
 };
 
 pub fn run(args: &SliceArgs, context: &Context) -> Result<ExitCode> {
+    if gemma3n::is_meant(args) {
+        return gemma3n::run_gemma3n(args, context.json);
+    }
     match kind::of_folder(&args.model)? {
         RunKind::Lm => run_kind::<Lm>(args, context),
         RunKind::Vit => run_kind::<Vit>(args, context),
@@ -33,7 +37,7 @@ fn run_kind<K: Kind>(args: &SliceArgs, context: &Context) -> Result<ExitCode> {
     let files = WeightFiles::open(&args.model).bad_input()?;
     let tensors = files.tensors().bad_input()?;
     let source = ModelFolder::<K>::load_unset(&args.model, &tensors, &context.device)?;
-    let submodel = source.submodel(Some(&args.submodel))?;
+    let submodel = source.submodel(args.submodel.as_ref())?;
     let label = source.space().label(&submodel);
     check_target::<K>(args, &submodel, &label).bad_input()?;
     check_is_new(&args.out).bad_input()?;

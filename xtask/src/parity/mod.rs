@@ -1,9 +1,12 @@
 //! `cargo xtask parity`: other runtimes on the same weights.
 
+mod formats;
+
 use anyhow::{Result, bail};
 use xshell::{Shell, cmd};
 
 use crate::build;
+pub use formats::run as formats;
 
 const TEXT: &str = "fn main() {\n    let x: Vec<u32> = (0..10).map(|i| i * 2).collect();\n}\n";
 

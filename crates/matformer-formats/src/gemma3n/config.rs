@@ -1,0 +1,282 @@
+//! `config.json` of a Gemma 3n model: what it says of the layers, and the same for a slice.
+
+use std::path::{Path, PathBuf};
+
+use matformer_core::fs;
+use matformer_nn::{Error, Result, folder::CONFIG};
+use serde_json::{Map, Value, json};
+
+use super::{Gemma3nPlan, Gemma3nWidths, Run};
+
+/// What the whole model, and its language model alone, are called.
+pub(super) const MODEL_TYPES: [&str; 2] = ["gemma3n", "gemma3n_text"];
+/// Where the whole model has the configuration of its language model.
+const TEXT: &str = "text_config";
+const LOCAL: &str = "sliding_attention";
+const GLOBAL: &str = "full_attention";
+/// One layer of so many is global, where `layer_types` is not given.
+const PATTERN: usize = 5;
+
+/// A Gemma 3n model's `config.json`.
+pub(super) struct Config {
+    path: PathBuf,
+    whole: Map<String, Value>,
+    pub layers: Layers,
+    /// `hidden_size`.
+    pub hidden: usize,
+    /// `hidden_size_per_layer_input`.
+    pub per_layer: usize,
+}
+
+/// What it says of each layer.
+pub(super) struct Layers {
+    pub widths: Vec<usize>,
+    pub types: Vec<String>,
+    sparsity: Vec<Value>,
+    /// The first of those that reuse keys and values; the number of layers if none does.
+    first_shared: usize,
+}
+
+/// What a slice keeps.
+pub(super) struct Kept {
+    /// Layers, ascending.
+    pub layers: Vec<usize>,
+    /// The width of each.
+    pub widths: Vec<usize>,
+}
+
+/// What the `config.json` in `dir` says that it is of.
+pub(super) fn model_type(dir: &Path) -> Option<String> {
+    let value: Value = serde_json::from_slice(&fs::read(dir.join(CONFIG)).ok()?).ok()?;
+    Some(value.get("model_type")?.as_str()?.to_owned())
+}
+
+impl Config {
+    /// Reads the file in `dir`. Keys that are missing have the values that transformers takes then.
+    pub(super) fn read(dir: &Path) -> Result<Self> {
+        let path = dir.join(CONFIG);
+        let text = fs::read_to_string(&path)?;
+        let whole: Map<String, Value> = serde_json::from_str(&text).map_err(|error| {
+            let (path, found) = (path.clone(), error.to_string());
+            Error::File { path, found, expected: "a JSON object".to_owned() }
+        })?;
+        let keys = Keys::new(&path, &whole)?;
+        let n = keys.number("num_hidden_layers", 35)?;
+        let shared = keys.number("num_kv_shared_layers", 15)?;
+        if n == 0 || shared > n {
+            let key = if n == 0 { "num_hidden_layers" } else { "num_kv_shared_layers" };
+            return Err(
+                keys.wrong(key, "at least one layer, and no more shared ones than there are")
+            );
+        }
+        if keys.get("per_layer_config").is_some() {
+            return Err(keys.wrong("per_layer_config", "no such key in a model that is sliced"));
+        }
+        let widths = match keys.get("intermediate_size") {
+            Some(Value::Array(_)) => keys.each("intermediate_size", n, whole_number)?,
+            _ => vec![keys.number("intermediate_size", 16_384)?; n],
+        };
+        let types = match keys.get("layer_types") {
+            Some(_) => keys.each("layer_types", n, |value| value.as_str().map(str::to_owned))?,
+            None => (0..n).map(|layer| by_pattern(layer).to_owned()).collect(),
+        };
+        let sparsity = match keys.get("activation_sparsity_pattern") {
+            Some(_) => keys.each("activation_sparsity_pattern", n, |value| {
+                value.is_number().then(|| value.clone())
+            })?,
+            None => {
+                let sparse = if n > 10 { 10 } else { 0 };
+                (0..n).map(|layer| json!(if layer < sparse { 0.95 } else { 0.0 })).collect()
+            }
+        };
+        let (hidden, per_layer) =
+            (keys.number("hidden_size", 2048)?, keys.number("hidden_size_per_layer_input", 256)?);
+        let layers = Layers { widths, types, sparsity, first_shared: n - shared };
+        Ok(Self { path, whole, layers, hidden, per_layer })
+    }
+
+    /// The layers that a plan keeps, with their widths, if the plan fits the model.
+    pub(super) fn keep(&self, plan: &Gemma3nPlan) -> Result<Kept> {
+        let n = self.layers.widths.len();
+        let wrong = |field: &str, found: String, expected: String| {
+            Err(Error::Config { field: field.to_owned(), found, expected })
+        };
+        if let Some(layer) = plan.skipped.iter().find(|layer| **layer >= n) {
+            let expected = format!("a layer of {}, 0 to {}", self.path.display(), n - 1);
+            return wrong("skipped layers", layer.to_string(), expected);
+        }
+        let twice = |layer: &&usize| plan.skipped.iter().filter(|other| other == layer).count() > 1;
+        if let Some(layer) = plan.skipped.iter().find(twice) {
+            return wrong("skipped layers", format!("{layer} twice"), "each layer once".to_owned());
+        }
+        let reserved = self.layers.reserved();
+        if let Some(layer) = plan.skipped.iter().find(|layer| reserved.contains(layer)) {
+            let names: Vec<_> = reserved
+                .iter()
+                .map(|layer| format!("{layer} (the last `{}`)", self.layers.types[*layer]))
+                .collect();
+            let expected = format!(
+                "to keep layers {}, whose keys and values layers {} to {} reuse",
+                names.join(" and "),
+                self.layers.first_shared,
+                n - 1
+            );
+            return wrong("skipped layers", layer.to_string(), expected);
+        }
+        let layers: Vec<usize> = (0..n).filter(|layer| !plan.skipped.contains(layer)).collect();
+        let widths = expand(&plan.widths, layers.len())?;
+        for (layer, width) in layers.iter().zip(&widths) {
+            let widest = self.layers.widths[*layer];
+            if !(1..=widest).contains(width) {
+                let found = format!("{width} in layer {layer}");
+                return wrong("widths", found, format!("1 to {widest}, which it has"));
+            }
+        }
+        Ok(Kept { layers, widths })
+    }
+
+    /// The `config.json` of the slice.
+    pub(super) fn edited(&self, kept: &Kept) -> Value {
+        let Layers { types, sparsity, first_shared, .. } = &self.layers;
+        let shared = kept.layers.iter().filter(|layer| *layer >= first_shared).count();
+        let types: Vec<_> = kept.layers.iter().map(|layer| &types[*layer]).collect();
+        let sparsity: Vec<_> = kept.layers.iter().map(|layer| &sparsity[*layer]).collect();
+        let mut whole = Value::Object(self.whole.clone());
+        let text = match whole.get_mut(TEXT) {
+            Some(text) => text,
+            None => &mut whole,
+        };
+        text["num_hidden_layers"] = json!(kept.layers.len());
+        text["intermediate_size"] = json!(kept.widths);
+        text["num_kv_shared_layers"] = json!(shared);
+        text["layer_types"] = json!(types);
+        text["activation_sparsity_pattern"] = json!(sparsity);
+        whole
+    }
+
+    /// What to know of a slice before it is used.
+    pub(super) fn notes(&self, kept: &Kept) -> Vec<String> {
+        let mut notes = Vec::new();
+        let trained = |(layer, width): &(&usize, &usize)| {
+            let widest = self.layers.widths[**layer];
+            **width == widest || **width * 2 == widest
+        };
+        if let Some((layer, width)) =
+            kept.layers.iter().zip(&kept.widths).find(|pair| !trained(pair))
+        {
+            notes.push(format!(
+                "layer {layer} has width {width}: Gemma 3n was trained at the full and at half the width, \
+                 others are extrapolation"
+            ));
+        }
+        let pattern = |layers: &[usize]| {
+            layers.iter().enumerate().all(|(new, old)| self.layers.types[*old] == by_pattern(new))
+        };
+        let all: Vec<usize> = (0..self.layers.types.len()).collect();
+        if pattern(&all) && !pattern(&kept.layers) {
+            notes.push(format!(
+                "the layers that are left out shift the pattern of {} local layers and a global one: \
+                 programs that do not read `layer_types` run the slice wrongly",
+                PATTERN - 1
+            ));
+        }
+        notes
+    }
+
+    /// The name of the model: that of its folder.
+    pub(super) fn name(&self) -> String {
+        let folder = self.path.parent().and_then(|dir| dir.canonicalize().ok());
+        let name = folder.as_deref().and_then(Path::file_name).unwrap_or("gemma-3n".as_ref());
+        name.to_string_lossy().into_owned()
+    }
+}
+
+impl Layers {
+    /// The layers whose keys and values the shared ones reuse: the last of each type before them.
+    fn reserved(&self) -> Vec<usize> {
+        let own = &self.types[..self.first_shared];
+        if self.first_shared == self.types.len() {
+            return Vec::new();
+        }
+        let last = |layer: &usize| !own[layer + 1..].contains(&own[*layer]);
+        (0..own.len()).filter(last).collect()
+    }
+}
+
+/// The type of a layer where `layer_types` is not given.
+fn by_pattern(layer: usize) -> &'static str {
+    if layer % PATTERN == PATTERN - 1 { GLOBAL } else { LOCAL }
+}
+
+/// A width for each of `n` layers.
+fn expand(widths: &Gemma3nWidths, n: usize) -> Result<Vec<usize>> {
+    match widths {
+        Gemma3nWidths::Every(width) => Ok(vec![*width; n]),
+        Gemma3nWidths::Runs(runs) => {
+            // Counted before they are expanded: the number may be huge.
+            let found = runs.iter().fold(0usize, |sum, run| sum.saturating_add(run.layers));
+            if found != n {
+                return Err(Error::Config {
+                    field: "widths".to_owned(),
+                    found: format!("{found} widths"),
+                    expected: format!("{n}, one for each layer that is kept"),
+                });
+            }
+            let run = |run: &Run| std::iter::repeat_n(run.width, run.layers);
+            Ok(runs.iter().flat_map(run).collect())
+        }
+    }
+}
+
+fn whole_number(value: &Value) -> Option<usize> {
+    value.as_u64()?.try_into().ok()
+}
+
+/// The keys of the language model.
+struct Keys<'a> {
+    path: &'a Path,
+    text: &'a Map<String, Value>,
+    prefix: &'static str,
+}
+
+impl<'a> Keys<'a> {
+    fn new(path: &'a Path, whole: &'a Map<String, Value>) -> Result<Self> {
+        let top = Keys { path, text: whole, prefix: "" };
+        match whole.get("model_type").and_then(Value::as_str) {
+            Some("gemma3n") => match whole.get(TEXT) {
+                Some(Value::Object(text)) => Ok(Keys { path, text, prefix: "text_config." }),
+                _ => Err(top.wrong(TEXT, "the configuration of the language model")),
+            },
+            Some("gemma3n_text") => Ok(top),
+            _ => Err(top.wrong("model_type", "`gemma3n` or `gemma3n_text`")),
+        }
+    }
+
+    /// What a key holds; `None` also for `null`.
+    fn get(&self, key: &str) -> Option<&'a Value> {
+        self.text.get(key).filter(|value| !value.is_null())
+    }
+
+    fn number(&self, key: &str, default: usize) -> Result<usize> {
+        match self.get(key) {
+            Some(value) => whole_number(value).ok_or_else(|| self.wrong(key, "a whole number")),
+            None => Ok(default),
+        }
+    }
+
+    /// A list with an entry for each of `n` layers.
+    fn each<T>(&self, key: &str, n: usize, of: impl Fn(&Value) -> Option<T>) -> Result<Vec<T>> {
+        let list = self.get(key).and_then(Value::as_array).filter(|list| list.len() == n);
+        let list = list.and_then(|list| list.iter().map(of).collect());
+        list.ok_or_else(|| self.wrong(key, &format!("an entry for each of {n} layers")))
+    }
+
+    fn wrong(&self, key: &str, expected: &str) -> Error {
+        let found = self.text.get(key).unwrap_or(&Value::Null);
+        Error::File {
+            path: self.path.to_owned(),
+            found: format!("`{}{key}`: {found}", self.prefix),
+            expected: expected.to_owned(),
+        }
+    }
+}
