@@ -256,7 +256,7 @@ impl Kind for Lm {
             d_model: shape.d_model,
             q_dim: shape.n_heads * shape.head_dim(),
             kv_dim: shape.n_kv_heads * shape.head_dim(),
-            gated: shape.activation == Activation::SwiGlu,
+            gated: shape.activation.gate().is_some(),
             outputs: shape.vocab_size,
             targets: shape.context,
         })
@@ -340,7 +340,10 @@ impl Kind for Lm {
     }
 
     fn start(model: &MatLm, shape: &MatLmConfig) -> Result<MatLm> {
-        with_config(model, shape).bad_input()
+        // A run file has neither: the tokenizer is the model's, and so is its family.
+        let MatLmConfig { model_type, special_tokens, .. } = model.config().clone();
+        let shape = MatLmConfig { model_type, special_tokens, ..shape.clone() };
+        with_config(model, &shape).bad_input()
     }
 
     const MILLIS_OF: &'static str = "decode";

@@ -11,6 +11,7 @@ use std::{io::IsTerminal, path::Path, process::ExitCode};
 use anyhow::{Context as _, Result};
 use matformer::{
     core::{Manifest, Provenance, fs},
+    formats::companions,
     nn::{Elastic, Folder, ModelConfig, folder},
     run_file::{self, Lm, RunFile, RunKind, Vit},
     train::{Checkpoints, Interrupter, Outcome, Progress, RunLock, RunOptions, learning_rate},
@@ -239,7 +240,7 @@ fn options<K: Kind>(
         dir: target.dir.clone(),
         config: run.train.clone(),
         manifest,
-        files: K::files(run, prepared)?,
+        files: files(target, run, prepared)?,
         targets: K::TARGETS,
         progress: match terminal && !context.json && !quiet() {
             true => Progress::Dashboard,
@@ -249,6 +250,26 @@ fn options<K: Kind>(
         configured: target.run.to_kept(&target.dir)?,
         lock: Some(lock),
     })
+}
+
+/// The small files of the run's model folders: those of its data, and what lies beside the weights that it
+/// started from (chat template, license), or in its own newest checkpoint where that is gone.
+fn files<K: Kind>(
+    target: &Target<K>,
+    run: &RunFile<K>,
+    prepared: &K::Prepared,
+) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut files = K::files(run, prepared)?;
+    let latest = || Some(Checkpoints::of(&target.dir).latest().ok()??.dir);
+    let init = run.train.init.clone().filter(|dir| dir.is_dir());
+    if let Some(dir) = init.or_else(latest) {
+        for (name, bytes) in companions(&dir).bad_input()? {
+            if files.iter().all(|(other, _)| *other != name) {
+                files.push((name, bytes));
+            }
+        }
+    }
+    Ok(files)
 }
 
 /// Where a resumed run stands, as far as training does not say it itself.
