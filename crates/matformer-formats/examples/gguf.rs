@@ -62,6 +62,6 @@ fn write(
         let read = Box::new(move || tensors.borrow_mut().read(&key, &expected));
         list.push(GgufTensor { hf_name: name, shape, read });
     }
-    let model = GgufModel { config: &config, name: "again", tokenizer_dir: folder };
+    let model = GgufModel { config: &config, name: "again", tokenizer_dir: folder, facts: &[] };
     Ok(gguf::write(file, &model, dtype, list)?)
 }

@@ -26,6 +26,8 @@ pub struct GgufModel<'a> {
     /// The folder of its `tokenizer.json`, and of `tokenizer_config.json` and `chat_template.jinja`
     /// if it has them.
     pub tokenizer_dir: &'a Path,
+    /// What else the file says of the model, as text by key.
+    pub facts: &'a [(&'a str, String)],
 }
 
 /// How matrices are stored. Vectors stay f32, as llama.cpp wants them.
@@ -131,6 +133,7 @@ pub fn write(
     metadata.insert(2, text("general.name", model.name));
     metadata.push(("general.file_type".to_owned(), Value::Unsigned(dtype.file_type())));
     metadata.push(("general.quantization_version".to_owned(), Value::Unsigned(2)));
+    metadata.extend(model.facts.iter().map(|(key, value)| text(key, value)));
     metadata.extend(tokens.metadata);
     let mut heads = Vec::new();
     for tensor in &tensors {

@@ -16,7 +16,7 @@ use matformer::{
     },
     formats::companions,
     lm::{GenerateOptions, MatLm, MatLmConfig, SpecialTokens, Tokens, costs, generate},
-    nn::{Activation, Slice, with_config},
+    nn::{Activation, Folder, Slice, with_config},
     run_file::{Lm, RunFile},
     synthetic::{OneBatch, one_batch},
     text::TextBatches,
@@ -216,14 +216,24 @@ impl Kind for Lm {
         let name = folder.dir.canonicalize().unwrap_or_else(|_| folder.dir.clone());
         let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let name = format!("{name} {}", gguf.facts.submodel);
-        let model =
-            GgufModel { config: slim.model.config(), name: &name, tokenizer_dir: &folder.dir };
+        let facts = facts_of(folder, gguf.facts)?;
+        let model = GgufModel {
+            config: slim.model.config(),
+            name: &name,
+            tokenizer_dir: &folder.dir,
+            facts: &facts,
+        };
         let tensors = slim.tensors.iter().map(|tensor| GgufTensor {
             hf_name: tensor.name.clone(),
             shape: tensor.shape.clone(),
             read: Box::new(|| tensor.floats()),
         });
-        let written = write(gguf.path, &model, dtype, tensors.collect()).bad_input()?;
+        let written = write(gguf.path, &model, dtype, tensors.collect());
+        let written = written.map_err(|error| Hinted {
+            message: error.to_string(),
+            hint: "--format hf writes a folder, with --pad of equal widths".to_owned(),
+        });
+        let written = written.bad_input()?;
         written.notes.iter().for_each(|note| say!("note: {note}"));
         Ok(())
     }
@@ -270,13 +280,17 @@ impl Kind for Lm {
         costs(shape)
     }
 
-    /// Other programs load a model of equal widths that has a family of theirs. llama.cpp computes
-    /// SwiGLU only, and its quantised blocks want multiples of 256.
+    /// transformers loads a model that has a family of its own, layers of unequal widths by the Python
+    /// files beside them. llama.cpp's converter takes SwiGLU of equal widths, and its quantised blocks
+    /// want multiples of 256.
     fn width_facts(c: &MatLmConfig, costs: &Costs, submodel: &Submodel) -> Result<WidthFacts> {
         let mut exports = Vec::new();
-        if c.layer_d_ff.is_none() && c.family() != "matlm" {
+        if c.family() != MatLm::KIND {
             exports.push("transformers");
-            if c.activation == Activation::SwiGlu && submodel.max_width().is_multiple_of(256) {
+            if c.activation == Activation::SwiGlu
+                && c.layer_d_ff.is_none()
+                && submodel.max_width().is_multiple_of(256)
+            {
                 exports.push("convert_hf_to_gguf");
             }
         }
@@ -432,6 +446,24 @@ impl Kind for Lm {
             text: tokenizer.continuation(&prompt, &tokens)?,
         }))
     }
+}
+
+/// What the metadata of a GGUF file says of a slice: as `matformer.json` of a folder.
+#[cfg(feature = "gguf")]
+fn facts_of(
+    folder: &ModelFolder<Lm>,
+    facts: &matformer::core::SliceFacts,
+) -> Result<Vec<(&'static str, String)>> {
+    let widths: Vec<String> = facts.widths.iter().map(usize::to_string).collect();
+    let mut found = vec![
+        ("matformer.parent_sha256", folder.manifest.weights_sha256.clone()),
+        ("matformer.submodel", facts.submodel.clone()),
+        ("matformer.widths", widths.join(",")),
+    ];
+    if let Some(measured) = &facts.measured {
+        found.push(("matformer.measured", serde_json::to_string(measured)?));
+    }
+    Ok(found)
 }
 
 /// A part of the held-out documents.

@@ -40,7 +40,8 @@ fn a_file_as_a_folder_and_again_as_a_file_is_the_same() {
         let folder = folder_of(&whole);
         let config = MatLm::read_config(&ConfigFile::read(folder.path()).unwrap()).unwrap();
         let path = folder.path().join("again.gguf");
-        let model = GgufModel { config: &config, name: "again", tokenizer_dir: folder.path() };
+        let model =
+            GgufModel { config: &config, name: "again", tokenizer_dir: folder.path(), facts: &[] };
         let written = write(&path, &model, GgufDtype::F16, tensors(&whole)).unwrap();
         assert_eq!(written.architecture, name);
         let again = Gguf::open(&path).unwrap();
@@ -106,7 +107,7 @@ fn written(
 ) -> Result<(Written, Container)> {
     let folder = folder_of(&open("qwen2"));
     let path = folder.path().join("small.gguf");
-    let model = GgufModel { config, name: "small", tokenizer_dir: folder.path() };
+    let model = GgufModel { config, name: "small", tokenizer_dir: folder.path(), facts: &[] };
     let written = write(&path, &model, dtype, tensors);
     assert_eq!(path.exists(), written.is_ok(), "whole or not at all");
     let written = written?;

@@ -119,18 +119,22 @@ fn quality<K: Kind>(job: &Job<'_, K>) -> Result<String> {
         return Ok(text);
     };
     text += "Measured of this submodel in its parent, which computes the same, on held-out data:\n\n\
-             | metric | value | standard error | targets | data (SHA-256) |\n|---|---|---|---|---|\n";
+             | metric | value | standard error | targets | windows | data (SHA-256) |\n\
+             |---|---|---|---|---|---|\n";
     let trained_on = &job.source.manifest.provenance.data_hash;
     let mut own = false;
     for Measurement { metric, value, stderr, n, data, .. } in measured {
         let stderr = stderr.map_or("unknown".to_owned(), |stderr| format!("{stderr:.4}"));
-        let hash = data.split(':').next().unwrap_or(data);
+        // A hash, then what part was read, then how long the windows of text were.
+        let (data, window) = data.split_once('@').unwrap_or((data, ""));
+        let hash = data.split([':', '/']).next().unwrap_or(data);
         own |= hash == trained_on;
         let mark = if hash == trained_on { "*" } else { "" };
-        writeln!(text, "| {metric} | {value:.4} | {stderr} | {n} | `{}`{mark} |", short(data))?;
+        let hash = short(hash);
+        writeln!(text, "| {metric} | {value:.4} | {stderr} | {n} | {window} | `{hash}`{mark} |")?;
     }
     text += "\n`loss` is in nats per token (of images, per image). Values are comparable on equal \
-             data only.";
+             data and windows only.";
     if own {
         text += " The data marked * is the held-out part of what the parent was trained on.";
     }

@@ -181,6 +181,9 @@ impl<K: Kind> Job<'_, K> {
         }
         if args.format == Format::Hf && !self.loads_in_transformers()? {
             say!("note: no other program loads a folder like this; every command here does");
+            if self.shape.nested().layer_d_ff.is_some() {
+                say!("--pad makes its layers equally wide, with the same numbers");
+            }
         }
         let params = count(self.params as f64);
         out!("{}: submodel {}, {params} parameters", args.out.display(), facts.submodel)?;
