@@ -10,6 +10,7 @@ mod arch;
 mod config;
 mod container;
 mod ggml;
+mod keys;
 mod names;
 mod output;
 mod rope;
