@@ -146,12 +146,10 @@ impl<'a> Keys<'a> {
         let expected = format!("{n_layers} equal integers above 0, one per layer");
         let list = array.integers(self.file).filter(|list| list.len() == n_layers);
         let list = list.ok_or_else(|| self.missing(key, &expected))?;
-        match list.first().and_then(|first| usize::try_from(*first).ok()) {
-            Some(first @ 1..) if list.iter().all(|value| *value == first as i64) => Ok(first),
-            _ => {
-                let found = format!("`{}` is {list:?}", self.name(key));
-                Err(Error::File { path: self.path.to_owned(), found, expected })
-            }
+        let first = list.first().and_then(|first| u32::try_from(*first).ok());
+        match first.filter(|first| list.iter().all(|value| *value == i64::from(*first))) {
+            Some(first @ 1..) => Ok(first as usize),
+            _ => Err(self.missing(key, &format!("{expected}, below 2³²"))),
         }
     }
 
