@@ -11,6 +11,7 @@ mod checkpoint;
 mod config;
 mod container;
 mod ggml;
+mod keys;
 mod names;
 mod output;
 mod rope;

@@ -237,6 +237,11 @@ fn metadata_that_changes_numbers_and_is_not_covered_is_refused_by_name() {
             Some(Meta::Unsigneds(vec![16, 32])),
             "`llama.feed_forward_length` is an array of 2; expected 1 equal integers",
         ),
+        (
+            "llama.feed_forward_length",
+            Some(Meta::Integers(vec![-1])),
+            "`llama.feed_forward_length` is an array of 1; expected 1 equal integers above 0",
+        ),
         ("tokenizer.ggml.bos_token_id", number(4), "bos_token_id` is 4; expected a token below 4"),
     ] {
         refuses(&[(key, value)], &[], expected);

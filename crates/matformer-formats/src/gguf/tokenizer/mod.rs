@@ -3,6 +3,8 @@
 mod merges;
 mod pre;
 mod read;
+mod special;
+mod vocabulary;
 mod write;
 
 pub(super) use read::files;

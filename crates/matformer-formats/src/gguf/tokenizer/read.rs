@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, path::Path};
 
-use matformer_nn::{Error, Result};
+use matformer_nn::Result;
 use serde_json::{Map, Value as Json, json};
 
 use super::{
@@ -10,10 +10,11 @@ use super::{
     merges::{self, LONGEST},
     pre::{self, Pre},
     token_type,
+    vocabulary::{Keys, Vocabulary, short},
 };
 use crate::gguf::{
     config::Described,
-    container::{Array, Container, Value},
+    container::{Container, Value},
 };
 
 /// `tokenizer.json`, `tokenizer_config.json` and `generation_config.json`, or nothing where the
@@ -56,129 +57,6 @@ pub(in super::super) fn files(
 /// The model that says that a file has no tokenizer.
 fn no_vocabulary() -> Value {
     Value::Text("no_vocab".to_owned())
-}
-
-/// The keys of the metadata below `tokenizer`.
-struct Keys<'a> {
-    container: &'a Container,
-    file: &'a [u8],
-    path: &'a Path,
-}
-
-impl<'a> Keys<'a> {
-    fn get(&self, key: &str) -> Option<&'a Value> {
-        self.container.metadata.get(&format!("tokenizer.{key}"))
-    }
-
-    fn wrong(&self, key: &str, expected: &str) -> Error {
-        let found = match self.get(key) {
-            Some(value) => format!("`tokenizer.{key}` is {value}"),
-            None => format!("no `tokenizer.{key}`"),
-        };
-        self.error(found, expected)
-    }
-
-    fn error(&self, found: String, expected: &str) -> Error {
-        Error::File { path: self.path.to_owned(), found, expected: expected.to_owned() }
-    }
-
-    fn file_error(&self, found: String) -> Error {
-        self.error(found, "a tokenizer that JSON can hold")
-    }
-
-    fn array(&self, key: &str) -> Option<&'a Array> {
-        match self.get(key) {
-            Some(Value::Array(array)) => Some(array),
-            _ => None,
-        }
-    }
-
-    fn texts(&self, key: &str) -> Result<Vec<&'a str>> {
-        let texts = self.array(key).and_then(|array| array.texts(self.file));
-        texts.ok_or_else(|| self.wrong(key, "an array of texts"))
-    }
-
-    fn text(&self, key: &str) -> Result<Option<&'a str>> {
-        match self.get(key) {
-            None => Ok(None),
-            Some(Value::Text(text)) => Ok(Some(text)),
-            Some(_) => Err(self.wrong(key, "a text")),
-        }
-    }
-
-    fn flag(&self, key: &str) -> Result<Option<bool>> {
-        match self.get(key) {
-            None => Ok(None),
-            Some(Value::Bool(flag)) => Ok(Some(*flag)),
-            Some(_) => Err(self.wrong(key, "a bool")),
-        }
-    }
-}
-
-/// The tokens of a file.
-struct Vocabulary<'a> {
-    tokens: Vec<&'a str>,
-    /// What each is: one of [`token_type`].
-    types: Vec<i64>,
-}
-
-impl<'a> Vocabulary<'a> {
-    fn read(keys: &Keys<'a>, vocab_size: usize) -> Result<Self> {
-        let key = "ggml.tokens";
-        let tokens = keys.texts(key)?;
-        if tokens.len() != vocab_size {
-            let found = format!("`tokenizer.{key}` has {} tokens", tokens.len());
-            return Err(keys.error(found, &format!("{vocab_size}, the rows of the embedding")));
-        }
-        let mut seen = HashSet::new();
-        if let Some(twice) = tokens.iter().find(|token| !seen.insert(**token)) {
-            let found = format!("`tokenizer.{key}` has `{}` twice", short(twice));
-            return Err(keys.error(found, "each token once"));
-        }
-        let key = "ggml.token_type";
-        let types = match keys.get(key) {
-            None => vec![token_type::NORMAL; tokens.len()],
-            Some(_) => {
-                let types = keys.array(key).and_then(|array| array.integers(keys.file));
-                let types = types.filter(|types| types.len() == tokens.len());
-                let expected = format!("{} integers, one per token", tokens.len());
-                types.ok_or_else(|| keys.wrong(key, &expected))?
-            }
-        };
-        Ok(Self { tokens, types })
-    }
-
-    /// The tokens that are found in a text as they are, before it is split.
-    fn added(&self) -> Vec<Json> {
-        let entry = |(id, (token, kind)): (usize, (&&str, &i64))| {
-            let special = [token_type::CONTROL, token_type::UNKNOWN].contains(kind);
-            let added = special || *kind == token_type::USER_DEFINED;
-            // An empty token would be found everywhere.
-            (added && !token.is_empty()).then(|| {
-                json!({
-                    "id": id,
-                    "content": token,
-                    "single_word": false,
-                    "lstrip": false,
-                    "rstrip": false,
-                    "normalized": false,
-                    "special": special,
-                })
-            })
-        };
-        self.tokens.iter().zip(&self.types).enumerate().filter_map(entry).collect()
-    }
-
-    /// Token to id, as `tokenizer.json` has it.
-    fn json(&self) -> Map<String, Json> {
-        let entry = |(id, token): (usize, &&str)| ((*token).to_owned(), json!(id));
-        self.tokens.iter().enumerate().map(entry).collect()
-    }
-}
-
-/// A token for messages.
-fn short(token: &str) -> String {
-    token.chars().take(40).collect()
 }
 
 /// The ids of special tokens, all within the vocabulary.
@@ -428,18 +306,18 @@ fn generation_config(keys: &Keys<'_>, described: &Described) -> Result<Json> {
     let mut ends: Vec<u64> =
         generation.get("eos_token_id").and_then(Json::as_u64).into_iter().collect();
     for key in ["ggml.eot_token_id", "ggml.eom_token_id"] {
-        match keys.get(key) {
-            None => {}
-            Some(Value::Unsigned(id)) if *id == u64::from(u32::MAX) => {}
-            Some(Value::Unsigned(id)) if (*id as usize) < described.vocab_size => {
-                if !ends.contains(id) {
-                    ends.push(*id);
-                }
-            }
+        let id = match keys.get(key) {
+            None => continue,
+            // llama.cpp's "no such token".
+            Some(Value::Unsigned(id)) if *id == u64::from(u32::MAX) => continue,
+            Some(Value::Unsigned(id)) if (*id as usize) < described.vocab_size => *id,
             Some(_) => {
                 let expected = format!("a token below {}", described.vocab_size);
                 return Err(keys.wrong(key, &expected));
             }
+        };
+        if !ends.contains(&id) {
+            ends.push(id);
         }
     }
     if ends.len() > 1 {

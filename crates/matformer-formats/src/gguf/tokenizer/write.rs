@@ -9,7 +9,12 @@ use matformer_core::fs;
 use matformer_nn::{Error, Result};
 use serde_json::{Map, Value as Json};
 
-use super::{SPACE, merges, pre::Pre, token_type};
+use super::{
+    SPACE, merges,
+    pre::Pre,
+    special::{chat_template, special_tokens},
+    token_type,
+};
 use crate::gguf::output::Value;
 
 /// Metadata of a tokenizer, and what llama.cpp does otherwise than the tokenizer.
@@ -21,7 +26,7 @@ pub(in super::super) struct Written {
 }
 
 impl Written {
-    fn put(&mut self, key: &str, value: Value) {
+    pub(super) fn put(&mut self, key: &str, value: Value) {
         self.metadata.push((format!("tokenizer.{key}"), value));
     }
 }
@@ -54,15 +59,20 @@ pub(in super::super) fn metadata(dir: &Path, vocab_size: usize, ends: &[u32]) ->
             ));
         }
     }
+    for text in tokens.found_anyway() {
+        written.notes.push(format!(
+            "llama.cpp finds `{text}` in a text as a special token, which it is not in the tokenizer"
+        ));
+    }
     special_tokens(&file, &config, &tokens, ends, &mut written)?;
     chat_template(dir, &config, &mut written)?;
     Ok(written)
 }
 
 /// A JSON file, and where it lies.
-struct JsonFile {
+pub(super) struct JsonFile {
     path: PathBuf,
-    json: Json,
+    pub(super) json: Json,
 }
 
 impl JsonFile {
@@ -75,7 +85,7 @@ impl JsonFile {
         }
     }
 
-    fn wrong(&self, found: &str, expected: &str) -> Error {
+    pub(super) fn wrong(&self, found: &str, expected: &str) -> Error {
         wrong(&self.path, found, expected)
     }
 
@@ -90,7 +100,7 @@ fn wrong(path: &Path, found: &str, expected: &str) -> Error {
 
 /// The tokens of a vocabulary by id, and what they are.
 #[derive(Clone)]
-struct Tokens {
+pub(super) struct Tokens {
     texts: Vec<String>,
     types: Vec<i32>,
     ids: HashMap<String, usize>,
@@ -149,10 +159,20 @@ impl Tokens {
         Ok(tokens)
     }
 
-    fn id(&self, text: &str) -> Option<usize> {
+    /// The tokens of a text that llama.cpp takes for special ones, though they are not.
+    fn found_anyway(&self) -> impl Iterator<Item = &'static str> {
+        let normal = |id: usize| i64::from(self.types[id]) == token_type::NORMAL;
+        SPECIAL_BY_TEXT.into_iter().filter(move |text| self.id(text).is_some_and(normal))
+    }
+
+    /// The id of a token.
+    pub(super) fn id(&self, text: &str) -> Option<usize> {
         self.ids.get(text).copied()
     }
 }
+
+/// Tokens that llama.cpp makes special by their text, of those that ordinary vocabularies have.
+const SPECIAL_BY_TEXT: [&str; 6] = ["</s>", "<eos>", "<EOT>", "[EOS]", "[EOT]", "[PAD]"];
 
 /// The merges of a tokenizer, pairs of tokens.
 fn merges(file: &JsonFile) -> Result<Vec<(&str, &str)>> {
@@ -229,7 +249,7 @@ fn byte_level(file: &JsonFile, tokens: &Tokens, written: &mut Written) -> Result
 }
 
 /// A part of a JSON file for messages.
-fn shortened(json: &Json) -> String {
+pub(super) fn shortened(json: &Json) -> String {
     let text = json.to_string();
     match text.char_indices().nth(300) {
         Some((at, _)) => format!("{}…", &text[..at]),
@@ -342,155 +362,4 @@ fn scores(file: &JsonFile, tokens: &Tokens) -> Result<Vec<f32>> {
                 .wrong(&found, "every such merge, as SentencePiece has them: llama.cpp makes it"))
         }
     }
-}
-
-/// The ids of special tokens, and which of them are added to a text.
-fn special_tokens(
-    file: &JsonFile,
-    config: &JsonFile,
-    tokens: &Tokens,
-    ends: &[u32],
-    written: &mut Written,
-) -> Result<()> {
-    let mut ids = BTreeMap::new();
-    for (key, name) in [
-        ("bos_token", "bos"),
-        ("eos_token", "eos"),
-        ("pad_token", "padding"),
-        ("unk_token", "unknown"),
-        ("sep_token", "seperator"), // as llama.cpp spells it
-        ("mask_token", "mask"),
-    ] {
-        let value = &config.json[key];
-        let Some(text) = value.as_str().or_else(|| value["content"].as_str()) else { continue };
-        let Some(id) = tokens.id(text) else {
-            let found = format!("`{key}` is `{text}`");
-            return Err(config.wrong(&found, "a token of `tokenizer.json`"));
-        };
-        ids.insert(name, id as u32);
-    }
-    if let Some(end) = ends.first() {
-        ids.entry("eos").or_insert(*end);
-    }
-    if let Some(turn) = ends.iter().find(|end| ids.get("eos") != Some(end)) {
-        ids.insert("eot", *turn);
-    }
-    let (bos, eos) = (ids.get("bos").copied(), ids.get("eos").copied());
-    let adds = Adds::read(file, config)?;
-    for (what, added, known) in [("bos", &adds.first, bos), ("eos", &adds.last, eos)] {
-        let id = added.as_deref().and_then(|text| tokens.id(text)).map(|id| id as u32);
-        if added.is_some() && (id.is_none() || known.is_some_and(|known| Some(known) != id)) {
-            let found = format!("`post_processor` adds `{}`", added.as_deref().unwrap_or_default());
-            return Err(file.wrong(&found, &format!("the {what} token, which llama.cpp can add")));
-        }
-        if let Some(id) = id {
-            ids.insert(what, id);
-        }
-    }
-    for (name, id) in ids {
-        let key = format!("ggml.{name}_token_id");
-        written.metadata.retain(|(known, _)| *known != format!("tokenizer.{key}"));
-        written.put(&key, Value::Unsigned(id));
-    }
-    written.put("ggml.add_bos_token", Value::Bool(adds.first.is_some()));
-    written.put("ggml.add_eos_token", Value::Bool(adds.last.is_some()));
-    Ok(())
-}
-
-/// The tokens that are put before and behind a text.
-#[derive(Default)]
-struct Adds {
-    first: Option<String>,
-    last: Option<String>,
-}
-
-impl Adds {
-    fn read(file: &JsonFile, config: &JsonFile) -> Result<Self> {
-        let processor = &file.json["post_processor"];
-        let parts = match processor["type"].as_str() {
-            Some("Sequence") => processor["processors"].as_array().map_or(&[][..], Vec::as_slice),
-            Some(_) => std::slice::from_ref(processor),
-            // Then transformers adds what the configuration says.
-            None => return Ok(Self::of_config(config)),
-        };
-        let mut adds = Self::default();
-        for part in parts {
-            match part["type"].as_str() {
-                Some("ByteLevel") => {}
-                Some("TemplateProcessing") => {
-                    let single = part["single"].as_array().map_or(&[][..], Vec::as_slice);
-                    let token =
-                        |json: &Json| json["SpecialToken"]["id"].as_str().map(str::to_owned);
-                    adds = match single {
-                        [_] => Self::default(),
-                        [first, text] if token(text).is_none() => {
-                            Self { first: token(first), last: None }
-                        }
-                        [_, last] => Self { first: None, last: token(last) },
-                        [first, _, last] => Self { first: token(first), last: token(last) },
-                        _ => {
-                            let found = format!("`post_processor` {}", shortened(part));
-                            return Err(file.wrong(&found, "at most a token on each side"));
-                        }
-                    };
-                }
-                _ => {
-                    let found = format!("`post_processor` {}", shortened(part));
-                    return Err(file.wrong(&found, "ByteLevel or TemplateProcessing"));
-                }
-            }
-        }
-        Ok(adds)
-    }
-
-    /// What transformers adds where the tokenizer itself adds nothing.
-    fn of_config(config: &JsonFile) -> Self {
-        let added = |flag: &str, key: &str| {
-            let value = &config.json[key];
-            let text = value.as_str().or_else(|| value["content"].as_str());
-            text.filter(|_| config.json[flag] == true).map(str::to_owned)
-        };
-        Self {
-            first: added("add_bos_token", "bos_token"),
-            last: added("add_eos_token", "eos_token"),
-        }
-    }
-}
-
-/// The chat template: one, or several by name.
-fn chat_template(dir: &Path, config: &JsonFile, written: &mut Written) -> Result<()> {
-    let beside = dir.join("chat_template.jinja");
-    if beside.exists() {
-        written.put("chat_template", Value::Text(fs::read_to_string(beside)?));
-        return Ok(());
-    }
-    match &config.json["chat_template"] {
-        Json::Null => {}
-        Json::String(template) => written.put("chat_template", Value::Text(template.clone())),
-        Json::Array(list) => {
-            let mut names = Vec::new();
-            for entry in list {
-                let (name, template) = (entry["name"].as_str(), entry["template"].as_str());
-                let Some((name, template)) = name.zip(template) else {
-                    let found = format!("`chat_template` {}", shortened(entry));
-                    return Err(config.wrong(&found, "a name and a template"));
-                };
-                let template = Value::Text(template.to_owned());
-                if name == "default" {
-                    written.put("chat_template", template);
-                } else {
-                    written.put(&format!("chat_template.{name}"), template);
-                    names.push(name.to_owned());
-                }
-            }
-            if !names.is_empty() {
-                written.put("chat_templates", Value::Texts(names));
-            }
-        }
-        other => {
-            let found = format!("`chat_template` {}", shortened(other));
-            return Err(config.wrong(&found, "a text or a list of them"));
-        }
-    }
-    Ok(())
 }
