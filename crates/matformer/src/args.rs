@@ -211,7 +211,7 @@ pub struct SliceArgs {
 #[command(next_help_heading = "Gemma 3n")]
 pub struct Gemma3nArgs {
     /// Feed-forward width of each layer that is kept, `8192x20+16384x10`, or of all, `8192`
-    #[arg(long, value_name = "WIDTHS", conflicts_with_all = ["submodel", "config", "format"])]
+    #[arg(long, value_name = "WIDTHS", conflicts_with_all = ["submodel", "config", "row", "format"])]
     pub widths: Option<Gemma3nWidths>,
     /// Layers to leave out, counted from 0
     #[arg(long, value_name = "LAYERS", value_delimiter = ',', value_parser = whole::<usize>)]
