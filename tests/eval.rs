@@ -17,7 +17,7 @@ fn json_is_as_documented() {
     let json = place.matformer(&arguments).ok().json();
     assert_eq!(keys(&json), ["model", "data", "results"]);
     assert_eq!(json["model"], "run");
-    assert_eq!(keys(&json["data"]), ["hash", "tokens", "documents"]);
+    assert_eq!(keys(&json["data"]), ["hash", "tokens", "documents", "context"]);
     let manifest = place.read_json("run/matformer.json");
     assert_eq!(json["data"]["hash"], manifest["provenance"]["data_hash"]);
 
@@ -69,7 +69,7 @@ fn people_get_a_table() {
     measured_snapshot!(place.matformer(&[&["eval", "run"], &SUBMODELS[..]].concat()), @"
     exit code 0
     --- standard output
-    held-out: 3.7k tokens of 13 documents, data [hash]
+    held-out: 3.7k tokens of 13 documents in windows of 32, data [hash]
      submodel  params  non-emb.  loss  bits/byte  loss above XL
      S  22.0k  12.4k  [number]  [number]  [number]
      M  28.2k  18.6k  [number]  [number]  [number]
@@ -108,10 +108,11 @@ fn what_was_measured_is_kept() {
     };
     let (json, lines) = eval(&[]);
     let hash = &place.read_json("run/matformer.json")["weights_sha256"];
+    let data = json!(format!("{}@32", json["data"]["hash"].as_str().unwrap()));
     let mut expected = Vec::new();
     for r in json["results"].as_array().unwrap() {
         for metric in ["loss", "bits_per_byte"] {
-            expected.push((&r["submodel"], json!(metric), &r[metric], &json["data"]["hash"], hash));
+            expected.push((&r["submodel"], json!(metric), &r[metric], &data, hash));
         }
     }
     let found: Vec<_> = lines
@@ -125,8 +126,18 @@ fn what_was_measured_is_kept() {
     assert_eq!(more.len(), 8);
     let tokens = part["data"]["tokens"].as_u64().unwrap();
     assert!(tokens < json["data"]["tokens"].as_u64().unwrap());
-    let name = format!("{}:{tokens}", part["data"]["hash"].as_str().unwrap());
+    let name = format!("{}:{tokens}@32", part["data"]["hash"].as_str().unwrap());
     assert_eq!(more[4]["data"], name);
+    // Other windows are another measurement.
+    let (short, more) = eval(&["--context", "8"]);
+    assert_eq!(short["data"]["context"], 8);
+    assert_ne!(short["results"][1]["loss"], json["results"][1]["loss"]);
+    let name = format!("{}@8", short["data"]["hash"].as_str().unwrap());
+    assert_eq!(more[8]["data"], name);
+    snapshot!(place.refused(&["eval", "run", "--context", "33"]), @r"
+    error: --context 33: the context of run is 32
+    hint: expected at most 32
+    ");
 }
 
 #[test]
@@ -177,7 +188,7 @@ fn other_data_than_it_was_trained_on_is_noted() {
     measured_snapshot!(place.matformer(&arguments), @"
     exit code 0
     --- standard output
-    held-out: 7.1k tokens of 25 documents, data [hash]
+    held-out: 7.1k tokens of 25 documents in windows of 32, data [hash]
      submodel  params  non-emb.  loss  bits/byte  loss above XL
      S  22.0k  12.4k  [number]  [number]  [number]
     ± one standard error over 25 documents; differences are paired

@@ -17,13 +17,14 @@ fn program() {
 
     Commands:
       train      Train the model that a run file describes
+      elastify   Make a pretrained model elastic: order its neurons by importance, then train every size
       baselines  Train every granularity of a run alone, and show them beside the elastic sizes
       eval       Held-out loss or accuracy of any submodels, with standard errors
       score      Log-probabilities of a text, token by token
       generate   Go on from a prompt
       info       Shapes and costs of a model, or of a preset
       slice      Cut a submodel out into a folder of its own
-      import     Make a model folder of another program's vision transformer
+      import     Make a model folder of another program's language model or vision transformer
       embed      Write embeddings of images, for an index of your own
       retrieve   Search the training images for held-out ones: one gallery, queries of any size
       search     Find the submodel for a budget, by several methods
@@ -96,6 +97,8 @@ fn eval() {
       -q, --quiet                 Only errors on standard error
           --tokens <N>            Held-out tokens, of many documents [default: all]
       -v, --verbose...            More on standard error: `-v` what is done, `-vv` with details
+          --context <N>           Predict each token from at most N tokens before it [default: the
+                                  length of the run's training rows, or the model's context]
       -h, --help                  Print help
     ");
 }
@@ -176,7 +179,7 @@ fn slice() {
     snapshot!(help(&["slice", "--help"]), @"
     Cut a submodel out into a folder of its own
 
-    Usage: matformer slice [OPTIONS] --submodel <SUBMODEL> --out <DIR> <MODEL>
+    Usage: matformer slice [OPTIONS] --submodel <SUBMODEL> --out <PATH> <MODEL>
 
     Arguments:
       <MODEL>
@@ -188,28 +191,46 @@ fn slice() {
               or auto]
 
           --submodel <SUBMODEL>
-              Submodel: `S`, `60%`, `128`, …
+              Submodel: `S`, `60%`, `128`, `64x1+128x4`, …
 
           --json
               One JSON document on standard output, everything else on standard error
 
-          --out <DIR>
-              Folder to write; it must not exist
+          --out <PATH>
+              Folder to write, or file for GGUF; it must not exist
 
           --format <FORMAT>
-              Whose folder to write
+              Output format
 
               Possible values:
-              - hf:   A model folder, which is one of Hugging Face's
-              - timm: timm's, of a vision model
+              - hf:   A model folder, in the form of Hugging Face
+              - gguf: A GGUF file of a language model, for llama.cpp
+              - timm: A folder in the form of timm, of a vision model
 
               [default: hf]
 
       -q, --quiet
               Only errors on standard error
 
+          --pad
+              Pad narrower layers with zeros to the widest: for programs that need equal widths
+
       -v, --verbose...
               More on standard error: `-v` what is done, `-vv` with details
+
+          --dtype <TYPE>
+              How weights are stored [default: as in the model]
+
+              Possible values:
+              - f32:  32 bits
+              - bf16: 16 bits, bfloat16
+              - f16:  16 bits, IEEE half precision
+              - q8_0: 8 bits in blocks of 32, of GGUF
+
+          --shard-size <SIZE>
+              Size above which weights are written as several files, such as `500MB`
+
+              [default: 5GB]
 
       -h, --help
               Print help (see a summary with '-h')
@@ -230,6 +251,8 @@ fn report() {
           --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
                              MATFORMER_DEVICE, or auto]
           --tokens <N>       Held-out tokens, of many documents [default: all]
+          --context <N>      Predict each token from at most N tokens before it [default: the length of
+                             the run's training rows]
           --json             One JSON document on standard output, everything else on standard error
       -q, --quiet            Only errors on standard error
       -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details

@@ -21,6 +21,7 @@ fn bytes(place: &Place, name: &str) -> Vec<u8> {
 fn what_timm_would_load_comes_back_as_the_same_model() {
     let place = for_timm();
     snapshot!(place.list("timm"), @"
+    README.md
     config.json
     model.safetensors
     ");
@@ -163,7 +164,8 @@ fn what_cannot_be_imported_is_refused() {
     snapshot!(import("bert", &[]), @r#"
     exit code 2
     --- standard error
-    error: bert/config.json: `model_type`: "bert"; expected `vit`, `deit` or `dinov2`, or timm's key `architecture` in its place
+    error: bert/config.json: `model_type`: "bert"; expected `llama` or `matlm`
+    hint: vision transformers are `vit`, `deit` or `dinov2`, or have timm's key `architecture` in its place
     "#);
     place.write("torn/config.json", bytes(&place, "timm/config.json"));
     place.write("torn/model.safetensors", &bytes(&place, "timm/model.safetensors")[..2000]);
@@ -185,4 +187,98 @@ fn a_language_model_is_none_of_timms() {
     hint: leave --format out: the slice is a folder of Hugging Face's
     ");
     assert!(!place.path("slim").exists());
+}
+
+/// A run of a language model without what makes it a model folder: as transformers writes one.
+fn of_transformers() -> Place {
+    let place = Place::trained();
+    for name in ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json"] {
+        place.write(format!("llama/{name}"), bytes(&place, &format!("run/{name}")));
+    }
+    place.write("llama/tokenizer_config.json", bytes(&place, "run/tokenizer_config.json"));
+    place
+}
+
+#[test]
+fn a_language_model_is_copied_with_all_that_belongs_to_it() {
+    let place = of_transformers();
+    place.write("llama/README.md", "---\nlicense: mit\n---\n");
+    place.write("llama/chat_template.jinja", "{{ messages }}");
+    place.write("llama/special_tokens_map.json", "{}");
+    snapshot!(place.matformer(&["import", "llama", "--out", "model"]), @"
+    exit code 0
+    --- standard output
+    model: a folder of Hugging Face, 65.1k parameters, float32: d_model 32, 2 layers, 2 heads (1 for keys and values), d_ff 256, vocabulary 300, context 32
+    widths S 64, M 128, L 192, XL 256, multiples of 32; only the full one was trained: `matformer train CONFIG --init model` makes the others good
+    ");
+    for name in [
+        "model.safetensors",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "README.md",
+        "chat_template.jinja",
+        "special_tokens_map.json",
+    ] {
+        let [ours, theirs] = ["model", "llama"].map(|dir| bytes(&place, &format!("{dir}/{name}")));
+        assert!(ours == theirs, "{name}");
+    }
+    let manifest = place.read_json("model/matformer.json");
+    let run = place.read_json("run/matformer.json");
+    assert_eq!(manifest["provenance"]["parent"], run["weights_sha256"]);
+    assert_eq!(manifest["tokenizer_sha256"], run["tokenizer_sha256"]);
+    assert_eq!(manifest["objective"], "baseline:XL");
+    let score = |model: &str| {
+        let arguments = ["score", model, "--text", "The stag hides a red stone.", "--json"];
+        place.matformer(&arguments).ok().json()["logprobs"].clone()
+    };
+    assert_eq!(score("model"), score("run"));
+    place.matformer(&["slice", "model", "--submodel", "M", "--out", "slim"]).ok();
+    assert!(place.read("slim/README.md").starts_with("---\nlicense: mit\n"));
+}
+
+#[test]
+fn json_says_what_was_imported() {
+    let place = of_transformers();
+    let widths = ["--granularities", "32,128,256"];
+    let import = ["import", "llama", "--out", "model", "--json", "--shard-size", "100kB"];
+    let json = place.matformer(&[&import[..], &widths].concat()).ok().json();
+    let files = json["files"].as_array().unwrap();
+    assert!(files.iter().any(|file| file["name"] == "model.safetensors.index.json"), "{json}");
+    assert_eq!(json["bytes"], files.iter().map(|f| f["bytes"].as_u64().unwrap()).sum::<u64>());
+    for (key, expected) in [
+        ("model", json!("model")),
+        ("format", json!("a folder of Hugging Face")),
+        ("kind", json!("lm")),
+        ("granularities", json!([32, 128, 256])),
+        ("dtype", json!("float32")),
+        ("tokenizer", json!(true)),
+        ("left_out", json!([])),
+    ] {
+        assert_eq!(json[key], expected, "{key}");
+    }
+}
+
+#[test]
+fn a_tokenizer_that_does_not_fit_is_refused_and_none_is_said() {
+    let place = of_transformers();
+    let import = || place.matformer(&["import", "llama", "--out", "model"]);
+    let mut more = place.read_json("llama/tokenizer.json");
+    more["added_tokens"].as_array_mut().unwrap().push(json!({
+        "id": 4095, "content": "<more>", "special": true, "single_word": false, "lstrip": false,
+        "rstrip": false, "normalized": false,
+    }));
+    more["model"]["vocab"]["<more>"] = json!(4095);
+    place.write("llama/tokenizer.json", more.to_string());
+    let output = import();
+    assert!(
+        output.stderr.starts_with("error: llama/tokenizer.json: ids up to 4095; expected at most"),
+        "{output}"
+    );
+    assert!(!place.path("model").exists());
+    std::fs::remove_file(place.path("llama/tokenizer.json")).unwrap();
+    let output = import().ok();
+    assert!(output.stderr.contains("has no `tokenizer.json`, so no text can be read"), "{output}");
+    // Without one it is sliced all the same.
+    place.matformer(&["slice", "model", "--submodel", "S", "--out", "slim"]).ok();
 }

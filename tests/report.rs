@@ -72,7 +72,7 @@ fn two_runs_lie_over_each_other_on_one_page() {
     measured_snapshot!(found, @"
     exit code 0
     --- standard output
-    held-out: 3.7k tokens of 13 documents, data [hash]
+    held-out: 3.7k tokens of 13 documents in windows of 32, data [hash]
      run  submodel  non-emb.  loss  bits/byte  loss above run
      run  S  12.4k  [number]  [number]
      run  M  18.6k  [number]  [number]
@@ -119,7 +119,7 @@ fn other_text_is_said_to_be_no_comparison() {
     place.matformer(&other).ok();
     let found = place.matformer(&["report", "run", "other", "--json"]).ok();
     assert!(
-        found.stderr.contains("note: measured on different held-out data, or in other tokens"),
+        found.stderr.contains("note: measured on different held-out data, in other tokens or in"),
         "{found}"
     );
     assert_eq!(found.json()["same_data"], false);

@@ -92,6 +92,7 @@ fn its_folder_is_a_model_folder() {
     slim: submodel M, 28.2k parameters
     ");
     snapshot!(place.list("slim"), @"
+    README.md
     config.json
     generation_config.json
     matformer.json
@@ -115,10 +116,163 @@ fn json_names_what_was_cut() {
     for (i, (name, width)) in GRANULARITIES.into_iter().enumerate() {
         let out = format!("slim/{name}");
         let arguments = ["slice", "run", "--submodel", name, "--out", &out, "--json"];
+        let json = place.matformer(&arguments).ok().json();
+        let files: Vec<_> = place.list(&out).lines().map(str::to_owned).collect();
+        let size = |name: &String| std::fs::metadata(place.path(&out).join(name)).unwrap().len();
+        let listed: Vec<_> =
+            files.iter().map(|name| json!({ "name": name, "bytes": size(name) })).collect();
         let expected = json!({
             "model": out, "submodel": name, "widths": [width, width],
             "params": costs["granularities"][i]["params"]["total"],
+            "format": "hf", "dtype": "float32", "padded": false, "measured": null,
+            "bytes": files.iter().map(size).sum::<u64>(), "files": listed,
         });
-        assert_eq!(place.matformer(&arguments).ok().json(), expected);
+        assert_eq!(json, expected);
+    }
+}
+
+/// Losses of a text, token by token.
+fn score(place: &Place, model: &str, submodel: &[&str]) -> serde_json::Value {
+    let text = "The stag hides a red stone by the mill. ".repeat(4);
+    let arguments = [&["score", model, "--text", &text, "--json"], submodel].concat();
+    place.matformer(&arguments).ok().json()["logprobs"].clone()
+}
+
+/// The most that two lists of log-probabilities differ by.
+fn distance(a: &serde_json::Value, b: &serde_json::Value) -> f64 {
+    let numbers = |list: &serde_json::Value| -> Vec<f64> {
+        list.as_array().unwrap().iter().filter_map(serde_json::Value::as_f64).collect()
+    };
+    let (a, b) = (numbers(a), numbers(b));
+    assert!(a.len() == b.len() && a.len() > 10);
+    a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+}
+
+#[test]
+fn a_slice_of_unequal_widths_is_read_by_every_command() {
+    let place = Place::trained();
+    let slice = ["slice", "run", "--submodel", "32x1+128x1", "--out", "slim"];
+    let output = place.matformer(&slice).ok();
+    assert!(output.stdout.starts_with("slim: submodel 32x1+128x1, "), "{output}");
+    assert_eq!(score(&place, "slim", &[]), score(&place, "run", &["--submodel", "32x1+128x1"]));
+    let generate = |model: &str, submodel: &[&str]| {
+        let arguments = [&["generate", model, "--prompt", "The stag"], submodel].concat();
+        place.matformer(&arguments).ok().stdout
+    };
+    assert_eq!(generate("slim", &[]), generate("run", &["--submodel", "32x1+128x1"]));
+    let loss = |model: &str, submodel: &[&str]| {
+        let arguments = [&["eval", model, "--data", "run", "--json"], submodel].concat();
+        let results = place.matformer(&arguments).ok().json()["results"].clone();
+        results.as_array().unwrap().last().unwrap()["loss"].clone()
+    };
+    assert_eq!(loss("slim", &[]), loss("run", &["--submodels", "32x1+128x1"]));
+    place.matformer(&["info", "slim"]).ok();
+    // The whole of a layer where a granularity is wider.
+    assert_eq!(
+        score(&place, "slim", &["--submodel", "M"]),
+        score(&place, "run", &["--submodel", "32x1+64x1"])
+    );
+    // A slice of a slice, and a run that starts from one.
+    place.matformer(&["slice", "slim", "--submodel", "M", "--out", "again"]).ok();
+    assert_eq!(score(&place, "again", &[]), score(&place, "slim", &["--submodel", "M"]));
+    let run =
+        "[data]\npaths = [\"text\"]\nheld_out = 0.2\n[train]\nsteps = 2\ntokens_per_step = 256";
+    place.write("next.toml", run);
+    for model in ["slim", "again"] {
+        let out = format!("from-{model}");
+        place.matformer(&["train", "next.toml", "--init", model, "--out", &out]).ok();
+        score(&place, &out, &[]);
+    }
+}
+
+#[test]
+fn a_padded_slice_has_equal_widths_and_computes_the_same() {
+    let place = Place::trained();
+    let slice = ["slice", "run", "--submodel", "32x1+64x1", "--pad", "--out", "padded"];
+    place.matformer(&slice).ok();
+    let config = place.read_json("padded/config.json");
+    assert_eq!(
+        (&config["model_type"], &config["intermediate_size"]),
+        (&json!("llama"), &json!(64))
+    );
+    let (ours, theirs) =
+        (score(&place, "padded", &[]), score(&place, "run", &["--submodel", "32x1+64x1"]));
+    let most = distance(&ours, &theirs);
+    assert!(most < 1e-5, "{most}");
+    assert_eq!(place.read_json("padded/matformer.json")["slice"]["widths"], json!([32, 64]));
+    assert!(
+        place.read("padded/README.md").contains("| padded | with zeros, to 64 in every layer |")
+    );
+}
+
+#[test]
+fn what_was_measured_of_a_submodel_goes_with_its_slice() {
+    let place = Place::trained();
+    place.matformer(&["eval", "run", "--submodels", "S,M"]).ok();
+    let json = place
+        .matformer(&["slice", "run", "--submodel", "M", "--out", "slim", "--json"])
+        .ok()
+        .json();
+    let measured = json["measured"].as_array().unwrap();
+    let metrics: Vec<_> = measured.iter().map(|m| m["metric"].as_str().unwrap()).collect();
+    assert_eq!(metrics, ["loss", "bits_per_byte"]);
+    let kept = &place.read_json("slim/matformer.json")["slice"];
+    assert_eq!((&kept["measured"], &kept["submodel"]), (&json["measured"], &json!("M")));
+    let card = place.read("slim/README.md");
+    let loss = measured[0]["value"].as_f64().unwrap();
+    assert!(card.contains(&format!("| loss | {loss:.4} | ")), "{card}");
+    assert!(card.contains("held-out part of what the parent was trained on"), "{card}");
+    // One that was never measured says so.
+    place.matformer(&["slice", "run", "--submodel", "L", "--out", "large"]).ok();
+    assert_eq!(place.read_json("large/matformer.json")["slice"]["measured"], json!(null));
+    assert!(place.read("large/README.md").contains("Nothing was measured of this submodel"));
+}
+
+#[test]
+fn the_card_has_the_license_of_the_parent() {
+    let place = Place::trained();
+    place.write(
+        "run/README.md",
+        "---\nlicense: apache-2.0\nbase_model:\n- them/model\ntags:\n- x\n---\n",
+    );
+    place.write("run/chat_template.jinja", "{{ messages }}");
+    place.matformer(&["slice", "run", "--submodel", "S", "--out", "slim"]).ok();
+    let card = place.read("slim/README.md");
+    let (front, text) = card.strip_prefix("---\n").unwrap().split_once("---\n").unwrap();
+    assert_eq!(
+        front,
+        "license: apache-2.0\nbase_model:\n- them/model\nlibrary_name: transformers\n\
+         pipeline_tag: text-generation\ntags:\n- matformer\n- elastic\n"
+    );
+    for part in
+        ["# slim", "`S` of the elastic model `run`", "| 32 in all 2 |", "from_pretrained(\"slim\")"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert_eq!(place.read("slim/chat_template.jinja"), "{{ messages }}");
+}
+
+#[test]
+fn weights_are_written_as_asked() {
+    let place = Place::trained();
+    let slice = ["slice", "run", "--submodel", "M", "--out", "slim", "--dtype", "bf16"];
+    let json =
+        place.matformer(&[&slice[..], &["--shard-size", "20kB", "--json"]].concat()).ok().json();
+    assert_eq!(json["dtype"], "bfloat16");
+    assert_eq!(place.read_json("slim/config.json")["dtype"], "bfloat16");
+    let index = place.read_json("slim/model.safetensors.index.json");
+    assert_eq!(index["weight_map"]["model.norm.weight"], "model-00003-of-00003.safetensors");
+    let (ours, theirs) = (score(&place, "slim", &[]), score(&place, "run", &["--submodel", "M"]));
+    let most = distance(&ours, &theirs);
+    assert!(most < 0.05, "{most}");
+    for (arguments, said) in [
+        (["--dtype", "q8_0"], "--dtype q8_0: only GGUF files have it"),
+        (["--shard-size", "0"], "expected a size above 0"),
+        (["--shard-size", "5 tons"], "expected a size above 0"),
+    ] {
+        let slice = ["slice", "run", "--submodel", "M", "--out", "new"];
+        let output = place.matformer(&[&slice[..], &arguments].concat());
+        assert!(output.stderr.contains(said), "{output}");
+        assert!(!place.path("new").exists());
     }
 }

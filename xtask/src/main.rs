@@ -74,6 +74,9 @@ enum Page {
     Matvit,
     /// Submodels for budgets by every method of `search`: about two hours
     Search,
+    /// SmolLM2-135M made elastic, beside the original fine-tuned alone, and what each choice is worth: about
+    /// five hours
+    Elastify,
 }
 
 #[derive(Debug, Subcommand)]
@@ -169,6 +172,7 @@ fn main() -> Result<()> {
         }
         Command::Reproduce { page: Page::Matvit } => reproduce::matvit(),
         Command::Reproduce { page: Page::Search } => reproduce::search(),
+        Command::Reproduce { page: Page::Elastify } => reproduce::elastify(),
         Command::Parity { peer: Peer::Vit { python, onnx } } => {
             parity::vit(&python, onnx.as_deref())
         }

@@ -135,7 +135,7 @@ impl Draw {
             Self::PerLayer => {
                 let widths = space.granularities.widths();
                 let width = |_| widths[rng::index(&mut rng, widths.len())]; // never empty
-                vec![Submodel::new((0..space.n_layers).map(width).collect())]
+                vec![space.cut(Submodel::new((0..space.n_layers).map(width).collect()))]
             }
             Self::Baseline { granularity } => space.uniform(granularity).into_iter().collect(),
         };

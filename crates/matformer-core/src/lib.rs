@@ -20,7 +20,7 @@ pub use cost::{CostTable, Costs, Resource};
 pub use draw::{Draw, StepDraw};
 pub use error::{Error, Result};
 pub use granularity::{Granularities, Granularity};
-pub use manifest::{Dtype, Manifest, Provenance};
+pub use manifest::{Dtype, Manifest, Provenance, SliceFacts};
 pub use measurement::{Key, Measurement, Measurements};
 pub use mix::{curve, in_between, mix_n_match, neighbours};
 pub use named::{Named, Names};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Draw, Error, Granularities, Result, Space, fs};
+use crate::{Draw, Error, Granularities, Measurement, Result, Space, fs};
 
 /// What a model folder says about itself in addition to its weights and configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,9 +31,26 @@ pub struct Manifest {
     /// SHA-256 of the `tokenizer.json` that belongs to the weights, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer_sha256: Option<String>,
+    /// What the model was cut out of another as, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slice: Option<SliceFacts>,
     /// How the weights file holds numbers. It is read from that file, not written here.
     #[serde(skip)]
     pub dtype: Dtype,
+}
+
+/// What a slice was in the model that it was cut out of. The hash of that model's weights is the
+/// [`parent`](Provenance::parent).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SliceFacts {
+    /// The submodel's label there.
+    pub submodel: String,
+    /// Its widths, one per layer. A padded slice has wider layers.
+    pub widths: Vec<usize>,
+    /// What was measured of it there, the last of each metric and data; absent if nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<Vec<Measurement>>,
 }
 
 /// How a weights file holds numbers.
@@ -105,6 +122,7 @@ impl Manifest {
             provenance,
             weights_sha256: String::new(),
             tokenizer_sha256: None,
+            slice: None,
             dtype: Dtype::F32,
         }
     }

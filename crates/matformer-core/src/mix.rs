@@ -29,7 +29,7 @@ pub fn mix_n_match(space: &Space, table: &CostTable, budget: f64) -> Result<Subm
 }
 
 /// The least-slope family in ascending order: n_layers·(g − 1) + 1 submodels from the smallest
-/// granularity to the largest.
+/// granularity to the largest, or fewer where layers differ in their largest width.
 pub fn curve(space: &Space) -> Vec<Submodel> {
     let n_layers = space.n_layers;
     let widths = space.granularities.widths();
@@ -38,17 +38,19 @@ pub fn curve(space: &Space) -> Vec<Submodel> {
         for wide in 0..n_layers {
             let mut layers = vec![pair[0]; n_layers - wide];
             layers.resize(n_layers, pair[1]);
-            family.push(Submodel::new(layers));
+            family.push(space.cut(Submodel::new(layers)));
         }
     }
     family.push(space.largest());
+    // Where a layer is narrower than both, nothing changes.
+    family.dedup();
     family
 }
 
 /// The members of [`curve`] that mix two granularities, in ascending order.
 pub fn in_between(space: &Space) -> Vec<Submodel> {
-    let mixed = |submodel: &Submodel| submodel.uniform_width().is_none();
-    curve(space).into_iter().filter(mixed).collect()
+    let uniforms = space.uniforms();
+    curve(space).into_iter().filter(|submodel| !uniforms.contains(submodel)).collect()
 }
 
 /// The two granularities that a member of [`in_between`] mixes, each as a submodel of equal widths:

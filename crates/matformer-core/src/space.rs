@@ -17,6 +17,9 @@ pub struct Space {
     pub multiple: usize,
     /// The trained widths.
     pub granularities: Granularities,
+    /// The largest width of each layer where layers differ: those of a slice of unequal widths. A
+    /// wider granularity means the whole of such a layer.
+    pub layer_d_ff: Option<Vec<usize>>,
 }
 
 impl Space {
@@ -41,17 +44,44 @@ impl Space {
         if widest.width > d_ff {
             return refuse("widest granularity", widest.width, format!("at most d_ff {d_ff}"));
         }
-        Ok(Self { n_layers, d_ff, multiple, granularities })
+        Ok(Self { n_layers, d_ff, multiple, granularities, layer_d_ff: None })
+    }
+
+    /// The same space for layers of these largest widths, one per layer.
+    pub fn with_layers(self, layer_d_ff: Option<Vec<usize>>) -> Self {
+        Self { layer_d_ff, ..self }
+    }
+
+    /// The largest width of a layer.
+    pub fn d_ff_of(&self, layer: usize) -> usize {
+        let widths = self.layer_d_ff.as_ref();
+        widths.and_then(|widths| widths.get(layer).copied()).unwrap_or(self.d_ff)
+    }
+
+    /// The submodel with each layer cut to its largest width.
+    pub fn cut(&self, submodel: Submodel) -> Submodel {
+        match self.layer_d_ff {
+            None => submodel,
+            Some(_) => {
+                let layers = submodel.widths().iter().enumerate();
+                Submodel::new(layers.map(|(i, width)| self.d_ff_of(i).min(*width)).collect())
+            }
+        }
+    }
+
+    /// This width in all layers, or the whole of those that are narrower.
+    fn of_width(&self, width: usize) -> Submodel {
+        self.cut(Submodel::uniform(width, self.n_layers))
     }
 
     /// The widest granularity in all layers: `XL`.
     pub fn largest(&self) -> Submodel {
-        Submodel::uniform(self.granularities.largest().width, self.n_layers)
+        self.of_width(self.granularities.largest().width)
     }
 
     /// The narrowest granularity in all layers: `S`.
     pub fn smallest(&self) -> Submodel {
-        Submodel::uniform(self.granularities.smallest().width, self.n_layers)
+        self.of_width(self.granularities.smallest().width)
     }
 
     /// The granularity with this name in all layers.
@@ -60,7 +90,7 @@ impl Space {
     /// [`Error::UnknownName`], which lists the known names.
     pub fn uniform(&self, name: &str) -> Result<Submodel> {
         match self.granularities.get(name) {
-            Some(granularity) => Ok(Submodel::uniform(granularity.width, self.n_layers)),
+            Some(granularity) => Ok(self.of_width(granularity.width)),
             None => Err(Error::UnknownName {
                 name: name.to_owned(),
                 known: self.granularities.names().into_iter().map(String::from).collect(),
@@ -68,10 +98,9 @@ impl Space {
         }
     }
 
-    /// One submodel per granularity, with equal widths, from the narrowest to the widest.
+    /// One submodel per granularity, from the narrowest to the widest.
     pub fn uniforms(&self) -> Vec<Submodel> {
-        let uniform = |width| Submodel::uniform(width, self.n_layers);
-        self.granularities.widths().into_iter().map(uniform).collect()
+        self.granularities.widths().into_iter().map(|width| self.of_width(width)).collect()
     }
 
     /// Checks that a model of this space can run the submodel.
@@ -86,23 +115,25 @@ impl Space {
                 expected: self.n_layers,
             });
         }
-        match submodel.widths().iter().find(|&&width| !self.runs_width(width)) {
+        let mut layers = submodel.widths().iter().copied().enumerate();
+        match layers.find(|&(layer, width)| !self.runs_width(layer, width)) {
             None => Ok(()),
-            Some(&width) => Err(Error::Width {
+            Some((layer, width)) => Err(Error::Width {
                 submodel: submodel.to_string(),
                 width,
                 multiple: self.multiple,
-                d_ff: self.d_ff,
+                d_ff: self.d_ff_of(layer),
             }),
         }
     }
 
-    /// The label of a submodel: the name of a granularity (`S`) if all layers have its width, otherwise
+    /// The label of a submodel: the name of a granularity (`S`) if it is that in all layers, otherwise
     /// the runs (`64x1+128x4`).
     pub fn label(&self, submodel: &Submodel) -> String {
-        let uniform = submodel.uniform_width().filter(|_| submodel.n_layers() == self.n_layers);
-        match uniform.and_then(|width| self.granularities.name_of(width)) {
-            Some(name) => name.to_owned(),
+        let widest = submodel.max_width();
+        let named = self.granularities.iter().find(|g| g.width == widest);
+        match named.filter(|g| self.of_width(g.width) == *submodel) {
+            Some(granularity) => granularity.name.clone(),
             None => submodel.to_string(),
         }
     }
@@ -112,9 +143,11 @@ impl Space {
         submodel.widths().iter().all(|&width| self.granularities.name_of(width).is_some())
     }
 
-    fn runs_width(&self, width: usize) -> bool {
-        let aligned = width > 0 && width <= self.d_ff && width.is_multiple_of(self.multiple);
-        aligned || self.granularities.name_of(width).is_some()
+    fn runs_width(&self, layer: usize, width: usize) -> bool {
+        let known =
+            width.is_multiple_of(self.multiple) || self.granularities.name_of(width).is_some();
+        let whole = self.d_ff_of(layer);
+        width > 0 && width <= whole && (known || self.layer_d_ff.is_some() && width == whole)
     }
 }
 
@@ -168,5 +201,23 @@ mod tests {
         assert!(Space::new(0, 8, 1, granularities()).is_err());
         assert!(Space::new(1, 8, 0, granularities()).is_err());
         assert!(Space::new(1, 7, 1, granularities()).is_err());
+    }
+
+    #[test]
+    fn a_granularity_is_the_whole_of_a_narrower_layer() {
+        let space = demo().with_layers(Some(vec![64, 512, 96, 128, 512]));
+        assert_eq!(space.largest().to_string(), "64x1+512x1+96x1+128x1+512x1");
+        assert_eq!(space.uniform("M").unwrap().to_string(), "64x1+128x1+96x1+128x2");
+        assert_eq!(space.smallest(), Submodel::uniform(64, 5));
+        for (name, submodel) in space.granularities.names().into_iter().zip(space.uniforms()) {
+            space.check(&submodel).unwrap();
+            assert_eq!(space.label(&submodel), name);
+        }
+        assert_eq!(space.label(&Submodel::uniform(32, 5)), "32x5");
+        let error = space.check(&Submodel::uniform(128, 5)).unwrap_err().to_string();
+        assert!(error.contains("`128`") && error.contains("64"), "{error}");
+        for submodel in crate::curve(&space) {
+            space.check(&submodel).unwrap();
+        }
     }
 }

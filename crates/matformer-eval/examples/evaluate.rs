@@ -39,7 +39,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let space = model.space();
     let mut progress = |done, total| eprint!("\r{done} of {total} tokens");
     let curve = mix::curve(space);
-    let evaluation = evaluate(&model, &held_out, &curve, WINDOWS, &mut progress)?;
+    let evaluation =
+        evaluate(&model, &held_out, model.config().context, &curve, WINDOWS, &mut progress)?;
     eprintln!();
 
     let hash = prepared.data_hash().to_string();
@@ -60,6 +61,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         alone: Vec::new(),
         retrieval: Vec::new(),
         found: Vec::new(),
+        stages: None,
         sample: None,
     };
     fs::write_atomic(page, render(&report)?.as_bytes())?;

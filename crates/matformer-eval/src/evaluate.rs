@@ -72,6 +72,8 @@ pub struct Documents<'a> {
     pub name: &'a dyn Fn(usize) -> String,
     /// Whether these are all, from beginning to end.
     pub whole: bool,
+    /// Length of the windows that they are cut into, of text.
+    pub context: Option<usize>,
 }
 
 /// Losses of some submodels on the same held-out documents.
@@ -81,6 +83,9 @@ pub struct Evaluation {
     pub submodels: Vec<SubmodelLosses>,
     /// Whether all held-out documents were read to their end.
     pub whole: bool,
+    /// The most tokens that a prediction was made from, of text: the length of its windows. Losses at
+    /// different ones are not compared.
+    pub context: Option<usize>,
 }
 
 /// Loss of one submodel, document by document.
@@ -108,12 +113,10 @@ impl Evaluation {
         self.first().iter().map(|document| document.tokens).sum()
     }
 
-    /// Names what was measured on, where `data` is the hash of all of it.
+    /// Names what was measured on, where `data` is the hash of all of it: `9f2c…:16384@256` is 16,384
+    /// tokens of it in windows of 256.
     pub fn data(&self, data: &str) -> String {
-        match self.whole {
-            true => data.to_owned(),
-            false => format!("{data}:{}", self.tokens()),
-        }
+        name(data, (!self.whole).then(|| self.tokens()), self.context)
     }
 
     /// The losses of a submodel.
@@ -131,6 +134,13 @@ impl Evaluation {
     fn first(&self) -> &[DocumentLoss] {
         self.submodels.first().map_or(&[], |s| &s.documents)
     }
+}
+
+/// Names held-out data: `part` is how many of its targets were read, if not all.
+pub(crate) fn name(data: &str, part: Option<usize>, context: Option<usize>) -> String {
+    let part = part.map_or(String::new(), |n| format!(":{n}"));
+    let context = context.map_or(String::new(), |n| format!("@{n}"));
+    format!("{data}{part}{context}")
 }
 
 /// Measures `submodels` on held-out batches: every batch goes through all of them in one walk, or in
@@ -171,7 +181,11 @@ pub fn measure<M: Measured, B: HeldOutBatch<M>>(
         submodel: submodel.clone(),
         documents: sums[distinct.partition_point(|other| other < submodel)].clone(),
     };
-    Ok(Evaluation { submodels: submodels.iter().map(of).collect(), whole: documents.whole })
+    Ok(Evaluation {
+        submodels: submodels.iter().map(of).collect(),
+        whole: documents.whole,
+        context: documents.context,
+    })
 }
 
 /// The submodels, each once and in their order, and the plans of at most `per_walk` each that go

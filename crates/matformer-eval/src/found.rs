@@ -20,6 +20,9 @@ pub struct Found {
     pub weights: String,
     /// Hash of the data.
     pub data: String,
+    /// Length of the windows that the text was cut into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<usize>,
     /// Targets of the half that chooses that were asked for; all if none.
     pub tokens: Option<usize>,
     /// Targets of the half that judges that were asked for; all if none.

@@ -14,9 +14,6 @@ use crate::{
 
 /// A model that reads tokens from left to right and predicts the next.
 pub trait TokenModel: Measured {
-    /// The most tokens that a row may have.
-    fn context(&self) -> usize;
-
     /// A batch of `rows` rows out of row-major tokens; where `mask` is given, only targets with
     /// `true` count.
     ///
@@ -38,10 +35,6 @@ impl Measured for MatLm {
 }
 
 impl TokenModel for MatLm {
-    fn context(&self) -> usize {
-        self.config().context
-    }
-
     fn batch(
         &self,
         rows: usize,
@@ -60,7 +53,7 @@ pub const WINDOWS: Walks = Walks { rows: 2, submodels: FEW };
 /// Measures `submodels` on held-out documents, as [`measure`]. Each token is predicted once, from
 /// what precedes it in its window.
 ///
-/// Windows of like length, each of at most the model's context, share a batch ([`WINDOWS`]), so that
+/// Windows of like length, each of at most `context` tokens, share a batch ([`WINDOWS`]), so that
 /// little is padded; padding never counts.
 ///
 /// # Errors
@@ -69,11 +62,12 @@ pub const WINDOWS: Walks = Walks { rows: 2, submodels: FEW };
 pub fn evaluate<M: TokenModel>(
     model: &M,
     held_out: &HeldOut,
+    context: usize,
     submodels: &[Submodel],
     walks: Walks,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation> {
-    let batches = window_batches(held_out, model.context(), walks.rows)?;
+    let batches = window_batches(held_out, context, walks.rows)?;
     let unread = |(document, cluster): (&DocumentSpan, Option<usize>)| DocumentLoss {
         bytes: document.bytes,
         cluster,
@@ -83,6 +77,7 @@ pub fn evaluate<M: TokenModel>(
         unread: held_out.documents().iter().zip(held_out.clusters()).map(unread).collect(),
         name: &|index| held_out.documents()[index].name.clone(),
         whole: held_out.is_whole(),
+        context: Some(context),
     };
     let batches = batches.iter().map(Ok);
     measure(model, batches, held_out.tokens(), &documents, submodels, walks.submodels, progress)
@@ -207,7 +202,7 @@ mod tests {
 
     fn run(model: &MatLm, held_out: &HeldOut, submodels: &[Submodel]) -> Result<Evaluation> {
         let walks = Walks { rows: 3, submodels: 16 };
-        evaluate(model, held_out, submodels, walks, &mut |_, _| {})
+        evaluate(model, held_out, model.config().context, submodels, walks, &mut |_, _| {})
     }
 
     #[test]
@@ -241,7 +236,7 @@ mod tests {
         submodels.push(submodels[3].clone());
         let mut seen = Vec::new();
         let mut progress = |done, total| seen.push((done, total));
-        let all = evaluate(&model, &held_out, &submodels, WINDOWS, &mut progress).unwrap();
+        let all = evaluate(&model, &held_out, 8, &submodels, WINDOWS, &mut progress).unwrap();
         assert_eq!(seen.last(), Some(&(2 * 63, 2 * 63)));
         assert!(seen.is_sorted());
         assert_eq!((all.n_documents(), all.tokens(), all.whole), (4, 63, true));
@@ -271,7 +266,7 @@ mod tests {
         for bytes in [1 << 12, 1 << 20] {
             let walks = Walks::within(bytes, 8, model.config().d_model, space.d_ff);
             let measured = sweep.losses(space, &submodels, |chunk| {
-                evaluate(&model, &held_out, chunk, walks, &mut |_, _| {})
+                evaluate(&model, &held_out, 8, chunk, walks, &mut |_, _| {})
             });
             for (submodel, loss) in submodels.iter().zip(measured.unwrap()) {
                 let alone = run(&model, &held_out, std::slice::from_ref(submodel)).unwrap();

@@ -71,6 +71,7 @@ pub fn evaluate_images(
         unread: places.iter().map(|place| unread(images.set(), *place)).collect(),
         name: &|index| format!("image {}", places[index]),
         whole: places.len() == images.set().len(),
+        context: None,
     };
     let rows = walks.rows.max(1);
     let batches = places.chunks(rows).enumerate().map(|(chunk, places)| {

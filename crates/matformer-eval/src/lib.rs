@@ -9,6 +9,7 @@ pub mod latency;
 pub mod report;
 mod results;
 pub mod retrieval;
+mod stages;
 pub mod stats;
 mod sweep;
 
@@ -18,5 +19,6 @@ pub use found::{Found, Outcome, Scored};
 pub use held_out::{TokenModel, WINDOWS, WindowBatch, evaluate, window_batches};
 pub use images::{Nearest, evaluate_images, image_walks, nearest_neighbour};
 pub use results::{DataFacts, EvalResults, Paired, ParamCounts, SubmodelResult, measurements};
+pub use stages::{Stage, StageResult, Stages};
 pub use stats::{DocumentLoss, Estimate, Hits};
 pub use sweep::Sweep;

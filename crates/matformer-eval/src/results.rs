@@ -3,7 +3,7 @@
 use matformer_core::{Costs, Measurement, Resource, Space, Submodel};
 use serde::{Deserialize, Serialize};
 
-use crate::{DocumentLoss, Estimate, Evaluation, Hits, Result, stats};
+use crate::{DocumentLoss, Estimate, Evaluation, Hits, Result, evaluate::name, stats};
 
 /// The JSON that `matformer eval --json` prints.
 ///
@@ -12,7 +12,7 @@ use crate::{DocumentLoss, Estimate, Evaluation, Hits, Result, stats};
 /// ```json
 /// {
 ///   "model": "runs/demo",
-///   "data": { "hash": "9f2c…", "tokens": 33012, "documents": 120 },
+///   "data": { "hash": "9f2c…", "tokens": 33012, "documents": 120, "context": 256 },
 ///   "results": [
 ///     {
 ///       "submodel": "S",
@@ -25,8 +25,8 @@ use crate::{DocumentLoss, Estimate, Evaluation, Hits, Result, stats};
 /// }
 /// ```
 ///
-/// Losses are comparable at equal `data.hash` only; of the data that it names, `data.tokens` tokens
-/// in `data.documents` documents were read. Where some of these are not independent, `data.clusters`
+/// Losses are comparable at equal `data` only; of the data that `data.hash` names, `data.tokens` tokens
+/// in `data.documents` documents were read, each predicted from at most `data.context` tokens before it. Where some of these are not independent, `data.clusters`
 /// says how many clusters they are of. Standard errors count clusters, or documents where each stands
 /// for itself, and are `null` with fewer than two.
 ///
@@ -55,9 +55,18 @@ pub struct DataFacts {
     /// stands for itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clusters: Option<usize>,
+    /// The most tokens that a prediction was made from, of text: the length of the windows that
+    /// documents were cut into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<usize>,
 }
 
 impl DataFacts {
+    /// Names what was measured on, as [`Evaluation::data`] does; `whole` where that is all of the data.
+    pub fn name(&self, whole: bool) -> String {
+        name(&self.hash, (!whole).then_some(self.tokens), self.context)
+    }
+
     /// What standard errors count: clusters, or documents where each stands for itself.
     pub fn independent(&self) -> usize {
         self.clusters.unwrap_or(self.documents)
@@ -169,6 +178,7 @@ impl EvalResults {
                 tokens: evaluation.tokens(),
                 documents: evaluation.n_documents(),
                 clusters: evaluation.n_clusters(),
+                context: evaluation.context,
             },
             results,
         })
@@ -282,6 +292,7 @@ mod tests {
                 losses(space().largest(), [4.0, 2.0]),
             ],
             whole: true,
+            context: Some(256),
         }
     }
 
@@ -295,7 +306,7 @@ mod tests {
         let json = serde_json::to_value(&found).unwrap();
         let expected = serde_json::json!({
             "model": "runs/x",
-            "data": {"hash": "abc", "tokens": 4, "documents": 2},
+            "data": {"hash": "abc", "tokens": 4, "documents": 2, "context": 256},
             "results": [
                 {
                     "submodel": "8x1+16x1",
@@ -351,8 +362,12 @@ mod tests {
             ]
         );
         assert_eq!((all[0].data.as_str(), all[0].stderr), ("abc", Some(0.25)));
-        assert_eq!(evaluation.data("abc"), "abc");
+        assert_eq!(evaluation.data("abc"), "abc@256");
         evaluation.whole = false;
-        assert_eq!(evaluation.data("abc"), "abc:4");
+        assert_eq!(evaluation.data("abc"), "abc:4@256");
+        let facts = results(&evaluation, None).unwrap().data;
+        assert_eq!((facts.name(true), facts.name(false)), ("abc@256".into(), "abc:4@256".into()));
+        evaluation.context = None;
+        assert_eq!(evaluation.data("abc"), "abc:4", "an image has no windows");
     }
 }

@@ -144,7 +144,11 @@ mod tests {
                 2
             ],
         };
-        Evaluation { submodels: submodels.iter().map(losses).collect(), whole: false }
+        Evaluation {
+            submodels: submodels.iter().map(losses).collect(),
+            whole: false,
+            context: None,
+        }
     }
 
     #[test]

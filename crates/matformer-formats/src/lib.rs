@@ -1,19 +1,27 @@
 #![doc = include_str!("../README.md")]
 
+mod checkpoint;
+mod companions;
 mod describe;
 mod gemma3n;
+#[cfg(feature = "gguf")]
+pub mod gguf;
 mod import;
+mod import_lm;
 mod names;
 mod preprocessor;
 mod timm;
 
+pub use checkpoint::{Checkpoint, HfFolder, TensorFacts};
+pub use companions::companions;
 pub use gemma3n::{
     Gemma3nPlan, Gemma3nWidths, Run as Gemma3nRun, SlicedGemma3n, is_gemma3n, slice_gemma3n,
 };
 pub use import::{ImportedVit, import_vit};
+pub use import_lm::{LeftOut, LmImport, default_widths};
 pub use matformer_nn::{Error, Result};
 pub use preprocessor::{PREPROCESSOR_FILE, Preprocessor};
-pub use timm::{NORM_EPS, save_timm};
+pub use timm::{NORM_EPS, save_timm, save_timm_as};
 
 /// How the numbers of a pixel become a model's input: `(value − mean) / std`, per channel, of values
 /// from 0 to 1.

@@ -25,6 +25,21 @@ pub const NORM_EPS: f64 = 1e-6;
 /// # Errors
 /// When layers differ in width, or a file cannot be written.
 pub fn save_timm(model: &MatVit, preprocessor: &Preprocessor, dir: &Path) -> Result<()> {
+    let tensors = weights::stored(model, Dtype::F32, |path| model.tensor_name(path));
+    save_timm_as(model, tensors, preprocessor, dir)
+}
+
+/// The same for a model whose parameters may be unset: `tensors` are what is written of them, under
+/// the names of the model's own folder.
+///
+/// # Errors
+/// As [`save_timm`].
+pub fn save_timm_as(
+    model: &MatVit,
+    tensors: Vec<StoredTensor<'_>>,
+    preprocessor: &Preprocessor,
+    dir: &Path,
+) -> Result<()> {
     let config = model.config();
     if model.space().largest().uniform_width().is_none() || config.layer_d_ff.is_some() {
         return Err(Error::Config {
@@ -40,7 +55,6 @@ pub fn save_timm(model: &MatVit, preprocessor: &Preprocessor, dir: &Path) -> Res
     fs::create_dir_all(dir)?;
     let text = format!("{:#}\n", description(config, preprocessor));
     fs::write_atomic(dir.join(CONFIG), text.as_bytes())?;
-    let tensors = weights::stored(model, Dtype::F32, |path| model.tensor_name(path));
     let tensors = renamed(tensors, &Names::Timm { norm });
     weights::write_folder(dir, tensors, u64::MAX)?;
     Ok(())

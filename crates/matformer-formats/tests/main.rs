@@ -5,6 +5,7 @@
 #[path = "../../matformer-nn/tests/compare.rs"]
 mod compare;
 mod gemma3n;
+mod language;
 
 use std::path::{Path, PathBuf};
 

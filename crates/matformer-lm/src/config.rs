@@ -1,12 +1,17 @@
 //! Shape of a MatLM.
 
+use std::ops::Not;
+
 use matformer_nn::{
     Activation, ModelConfig, Result,
     config::{self, MAX_SIZE, Nested, unfit},
 };
 use serde::{Deserialize, Serialize};
 
-use crate::SpecialTokens;
+use crate::{
+    SpecialTokens,
+    options::{self, RopeScaling, Window},
+};
 
 /// Shape of a MatLM: the `[model.lm]` table of a run file.
 ///
@@ -43,11 +48,45 @@ pub struct MatLmConfig {
     pub activation: Activation,
     /// Base of the rotary embedding.
     pub rope_theta: f64,
+    /// Scaling of the rotary embedding's frequencies; none if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rope_scaling: Option<RopeScaling>,
+    /// Indices of the layers without a rotary embedding (NoPE), ascending.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nope_layers: Option<Vec<usize>>,
+    /// Sliding window of all or some layers; the others see all positions before their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
+    /// Biases on the projections to queries, keys and values.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub qkv_bias: bool,
+    /// A bias on the output projection of attention.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub o_bias: bool,
+    /// RMS norm of each query and key head before the rotary embedding.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub qk_norm: bool,
+    /// Products of queries and keys are divided by the square root of it; `head_dim` if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query_pre_attn_scalar: Option<usize>,
+    /// Norms also of the outputs of attention and feed-forward block, before the residual is added.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub post_norms: bool,
+    /// Norms multiply by 1 plus their weight (Gemma), not by the weight.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub norm_plus_one: bool,
+    /// Input embeddings are multiplied by √d_model (Gemma).
+    #[serde(skip_serializing_if = "Not::not")]
+    pub scale_embeddings: bool,
     /// Added to the mean square in norms.
     pub norm_eps: f64,
     /// Feed-forward width of each layer, where layers differ: an extracted submodel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer_d_ff: Option<Vec<usize>>,
+    /// The family that the model was read from, where that does not follow from its options: it is
+    /// saved as this family again as long as that can hold it.
+    #[serde(skip)]
+    pub model_type: Option<&'static str>,
     /// Ids for other programs. In a run they follow the tokenizer, so a run file has none.
     #[serde(skip)]
     pub special_tokens: SpecialTokens,
@@ -69,8 +108,19 @@ impl Default for MatLmConfig {
             tied_embeddings: true,
             activation: Activation::SwiGlu,
             rope_theta: 10_000.0,
+            rope_scaling: None,
+            nope_layers: None,
+            window: None,
+            qkv_bias: false,
+            o_bias: false,
+            qk_norm: false,
+            query_pre_attn_scalar: None,
+            post_norms: false,
+            norm_plus_one: false,
+            scale_embeddings: false,
             norm_eps: 1e-5,
             layer_d_ff: None,
+            model_type: None,
             special_tokens: SpecialTokens::default(),
         }
     }
@@ -80,6 +130,36 @@ impl MatLmConfig {
     /// Size of a head.
     pub fn head_dim(&self) -> usize {
         self.head_dim.unwrap_or(self.d_model / self.n_heads.max(1))
+    }
+
+    /// The window of a layer, where it has one.
+    pub(crate) fn window_of(&self, layer: usize) -> Option<&Window> {
+        self.window.as_ref().filter(|window| window.is_in(layer))
+    }
+
+    /// Whether a layer has a rotary embedding.
+    pub(crate) fn has_rope(&self, layer: usize) -> bool {
+        self.nope_layers.as_ref().is_none_or(|layers| !layers.contains(&layer))
+    }
+}
+
+impl MatLmConfig {
+    /// Checks what [`validate`](ModelConfig::validate) checks after the sizes.
+    fn check_options(&self) -> Result<()> {
+        options::check_theta("rope_theta", self.rope_theta)?;
+        if let Some(scaling) = &self.rope_scaling {
+            scaling.check()?;
+        }
+        if let Some(layers) = &self.nope_layers {
+            options::check_layers("nope_layers", layers, self.n_layers)?;
+        }
+        if let Some(window) = &self.window {
+            window.check(self.n_layers)?;
+        }
+        match self.query_pre_attn_scalar {
+            Some(scalar) => config::check_sizes(&[("query_pre_attn_scalar", scalar)]),
+            None => Ok(()),
+        }
     }
 }
 
@@ -94,6 +174,11 @@ impl ModelConfig for MatLmConfig {
         "d_ff",
         "tied_embeddings",
         "activation",
+        "qkv_bias",
+        "o_bias",
+        "qk_norm",
+        "post_norms",
+        "norm_plus_one",
         "layer_d_ff",
     ];
 
@@ -144,17 +229,46 @@ impl ModelConfig for MatLmConfig {
             return unfit("head_dim", self.head_dim(), expected);
         }
         config::check_norm_eps(self.norm_eps)?;
-        // Below 1, each pair turns faster than the one before, which soon overflows.
-        if !(1.0..=1e30).contains(&self.rope_theta) {
-            return unfit("rope_theta", self.rope_theta, "from 1 to 1e30");
-        }
-        self.nested().check()
+        self.nested().check()?;
+        self.check_options()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn llama3(low: f64, high: f64, original_context: usize) -> RopeScaling {
+        RopeScaling::Llama3 {
+            factor: 8.0,
+            low_freq_factor: low,
+            high_freq_factor: high,
+            original_context,
+        }
+    }
+
+    fn window(size: usize, layers: &[usize]) -> Window {
+        Window { size, layers: Some(layers.to_vec()), rope_theta: None }
+    }
+
+    #[test]
+    fn options_are_quiet_until_they_are_set_and_read_back() {
+        let written = |config: &MatLmConfig| serde_json::to_value(config).unwrap();
+        let keys = written(&MatLmConfig::default()).as_object().unwrap().len();
+        assert_eq!(keys, 11, "today's keys");
+        let config = MatLmConfig {
+            rope_scaling: Some(llama3(1.0, 4.0, 64)),
+            nope_layers: Some(vec![3]),
+            window: Some(window(8, &[0, 2])),
+            qk_norm: true,
+            ..MatLmConfig::default()
+        };
+        let value = written(&config);
+        assert_eq!(serde_json::from_value::<MatLmConfig>(value.clone()).unwrap(), config);
+        assert_eq!(value["rope_scaling"]["type"], "llama3");
+        let typo = serde_json::json!({ "rope_scaling": { "type": "linear", "factors": 2.0 } });
+        assert!(serde_json::from_value::<MatLmConfig>(typo).is_err());
+    }
 
     #[test]
     fn absurd_sizes_are_refused_by_name() {
@@ -178,6 +292,46 @@ mod tests {
         }
         let layers = refused(MatLmConfig { n_layers: 10_001, ..base() });
         assert_eq!(layers, "`n_layers` is 10001; expected at most 10000");
+        for (config, expected) in [
+            (
+                MatLmConfig { rope_scaling: Some(RopeScaling::Linear { factor: 0.5 }), ..base() },
+                "`rope_scaling.factor` is 0.5; expected from 1 to 1e6",
+            ),
+            (
+                MatLmConfig { rope_scaling: Some(llama3(4.0, 4.0, 64)), ..base() },
+                "`rope_scaling.high_freq_factor` is 4; expected a number above `low_freq_factor` 4",
+            ),
+            (
+                MatLmConfig { rope_scaling: Some(llama3(f64::NAN, 4.0, 64)), ..base() },
+                "`rope_scaling.low_freq_factor` is NaN; expected a number above 0",
+            ),
+            (
+                MatLmConfig { rope_scaling: Some(llama3(1.0, 4.0, usize::MAX)), ..base() },
+                "`rope_scaling.original_context` is 18446744073709551615; expected from 1 to 16777216",
+            ),
+            (
+                MatLmConfig { nope_layers: Some(vec![0, 5]), ..base() },
+                "`nope_layers` is [0, 5]; expected indices of layers from 0 to 4, ascending",
+            ),
+            (
+                MatLmConfig { window: Some(window(8, &[2, 1])), ..base() },
+                "`window.layers` is [2, 1]; expected indices of layers from 0 to 4, ascending",
+            ),
+            (
+                MatLmConfig { window: Some(window(8, &[])), ..base() },
+                "`window.layers` is []; expected indices of layers from 0 to 4, ascending",
+            ),
+            (
+                MatLmConfig { window: Some(window(0, &[1])), ..base() },
+                "`window.size` is 0; expected from 1 to 16777216",
+            ),
+            (
+                MatLmConfig { query_pre_attn_scalar: Some(0), ..base() },
+                "`query_pre_attn_scalar` is 0; expected at least 1",
+            ),
+        ] {
+            assert_eq!(refused(config), expected);
+        }
         let heads = refused(MatLmConfig { head_dim: Some(1 << 23), ..base() });
         assert_eq!(heads, "`head_dim` is 8388608; expected at most 16777216 in 4 heads together");
     }

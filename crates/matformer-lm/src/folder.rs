@@ -2,7 +2,10 @@
 
 use burn::tensor::Device;
 use matformer_core::{Dtype, Space};
-use matformer_nn::{ConfigFile, Folder, Result, folder::CONFIG};
+use matformer_nn::{
+    ConfigFile, Folder, Result,
+    folder::{CONFIG, json_text},
+};
 use serde_json::Value;
 
 use crate::{MatLm, MatLmConfig, SpecialTokens, families::Family};
@@ -22,17 +25,22 @@ impl Folder for MatLm {
 
     fn read_config(file: &ConfigFile) -> Result<MatLmConfig> {
         let special_tokens = SpecialTokens::read(file)?;
-        Ok(MatLmConfig { special_tokens, ..(Family::named_by(file)?.read)(file)? })
+        Ok(MatLmConfig { special_tokens, ..Family::read_config(file)? })
     }
 
-    fn config_files(&self, dtype: Dtype) -> Vec<(&'static str, Value)> {
+    fn config_files(&self, dtype: Dtype) -> Vec<(&'static str, String)> {
         let c = self.config();
-        let mut config = (Family::of(c).write)(c);
+        let family = Family::of(c);
+        let mut config = (family.write)(c);
         config.extend(c.special_tokens.ids().clone());
         for key in ["dtype", "torch_dtype"] {
             config.insert(key.to_owned(), dtype.name().into());
         }
-        vec![(CONFIG, Value::Object(config)), c.special_tokens.generation(c.context)]
+        let (generation, said) = c.special_tokens.generation(c.context);
+        let mut files =
+            vec![(CONFIG, json_text(&Value::Object(config))), (generation, json_text(&said))];
+        files.extend(family.files.iter().map(|(name, text)| (*name, (*text).to_owned())));
+        files
     }
 
     fn tensor_name(&self, path: &str) -> String {
@@ -48,6 +56,8 @@ impl Folder for MatLm {
             "d_ff" => "intermediate_size",
             "context" => "max_position_embeddings",
             "norm_eps" => "rms_norm_eps",
+            "window.size" => "sliding_window",
+            "rope_scaling.original_context" => "original_max_position_embeddings",
             same => same,
         }
     }

@@ -1,4 +1,5 @@
-//! MatLM: a Llama-shaped decoder whose feed-forward blocks are nested.
+//! MatLM: a decoder whose feed-forward blocks are nested. Llama's by default; the options of the
+//! configuration make it that of other families.
 
 use burn::{
     module::{Module, Param},
@@ -8,15 +9,16 @@ use burn::{
 use matformer_core::{Space, Spans};
 use matformer_nn::{
     Attention, AttentionConfig, Elastic, Hidden, ModelConfig, NestedFfn, NestedFfnConfig, Output,
-    Pass, RowLoss, State,
+    Pass, RowLoss, State, Taught, TaughtLoss,
     init::{self, Init},
     ops::{
-        Divergence, Headed, RopeRule, RopeTable, cross_entropy, divergence, rms_norm, stack_rows,
+        Direction, DistillationWeights, Divergence, Headed, Mask, RopeTable, cross_entropy,
+        distillation, divergence, rms_norm, stack_rows,
     },
     params, sum_by_row,
 };
 
-use crate::{Error, MatLmConfig, Result};
+use crate::{Error, MatLmConfig, Result, RopeScaling};
 
 /// An elastic language model.
 #[derive(Module, Debug)]
@@ -33,13 +35,34 @@ pub struct MatLm {
     space: Space,
 }
 
-/// Pre-norm decoder layer.
+/// Pre-norm decoder layer, with norms after its two halves too where the configuration says so.
 #[derive(Module, Debug)]
 struct Layer {
     attention_norm: RmsNorm,
     attention: Attention,
+    attention_post_norm: Option<RmsNorm>,
     ffn_norm: RmsNorm,
     ffn: NestedFfn,
+    ffn_post_norm: Option<RmsNorm>,
+}
+
+/// Rotary tables of a batch.
+#[derive(Clone, Debug)]
+pub struct Rotary {
+    /// Of the layers without a base of their own.
+    table: RopeTable,
+    /// Of the layers with a window, where they have a base of their own.
+    in_window: Option<RopeTable>,
+}
+
+impl Rotary {
+    /// The table of a layer.
+    fn of(&self, config: &MatLmConfig, layer: usize) -> &RopeTable {
+        match &self.in_window {
+            Some(own) if config.window_of(layer).is_some() => own,
+            _ => &self.table,
+        }
+    }
 }
 
 /// A batch of token ids, checked against the vocabulary.
@@ -71,7 +94,9 @@ impl MatLm {
         let q_dim = (c.n_heads * c.head_dim()) as f64;
         Ok(init::init(Self::unset(config, c.space()?, device), seed, |path, _| {
             match path.rsplit('.').next().unwrap_or(path) {
-                "gamma" => Init::Ones,
+                "gamma" | "q_norm" | "k_norm" if c.norm_plus_one => Init::Zeros,
+                "gamma" | "q_norm" | "k_norm" => Init::Ones,
+                "bias" => Init::Zeros,
                 "embed" | "head" => Init::Normal(0.02),
                 "down" => Init::NormalColumns(residual / (c.d_ff as f64).sqrt()),
                 "weight" if path.ends_with("attention.o.weight") => {
@@ -88,13 +113,11 @@ impl MatLm {
         let (c, nested) = (config, config.nested());
         let embedding = || params::unset([c.vocab_size, c.d_model], device);
         let new_norm = || RmsNormConfig::new(c.d_model).with_epsilon(c.norm_eps).init(device);
+        let post_norm = || c.post_norms.then(new_norm);
         let layer = |i| Layer {
             attention_norm: new_norm(),
-            attention: AttentionConfig {
-                kv_heads: c.n_kv_heads,
-                ..AttentionConfig::new(c.d_model, c.n_heads, c.head_dim())
-            }
-            .init(device),
+            attention: Self::attention(c, i).init(device),
+            attention_post_norm: post_norm(),
             ffn_norm: new_norm(),
             ffn: NestedFfnConfig {
                 d_model: c.d_model,
@@ -103,6 +126,7 @@ impl MatLm {
                 bias: false,
             }
             .init(device),
+            ffn_post_norm: post_norm(),
         };
         Self {
             embed: embedding(),
@@ -111,6 +135,24 @@ impl MatLm {
             head: (!c.tied_embeddings).then(embedding),
             space,
             config: c.clone(),
+        }
+    }
+
+    /// Attention of a layer.
+    fn attention(c: &MatLmConfig, layer: usize) -> AttentionConfig {
+        let scale = |scalar: usize| 1.0 / (scalar as f64).sqrt();
+        AttentionConfig {
+            kv_heads: c.n_kv_heads,
+            qkv_bias: c.qkv_bias,
+            o_bias: c.o_bias,
+            qk_norm: c.qk_norm.then_some(c.norm_eps),
+            norm_plus_one: c.norm_plus_one,
+            scale: c.query_pre_attn_scalar.map(scale),
+            mask: match c.window_of(layer) {
+                Some(window) => Mask::Window { size: window.size },
+                None => Mask::Causal,
+            },
+            ..AttentionConfig::new(c.d_model, c.n_heads, c.head_dim())
         }
     }
 
@@ -199,7 +241,38 @@ impl MatLm {
 
     /// Normalized hidden states `[tokens, d_model]` and the output embedding `[vocab, d_model]`.
     fn headed(&self, output: &Output) -> Headed {
-        Headed { hidden: norm(&self.norm, output.hidden.clone()), weight: self.head_weight() }
+        Headed { hidden: self.norm(&self.norm, output.hidden.clone()), weight: self.head_weight() }
+    }
+
+    /// Applies a norm with the `rms_norm` op instead of Burn's forward pass. x and output:
+    /// `[rows, d_model]`.
+    fn norm(&self, norm: &RmsNorm, x: Tensor<2>) -> Tensor<2> {
+        let gamma = norm.gamma.val();
+        let gamma = if self.config.norm_plus_one { gamma + 1.0 } else { gamma };
+        rms_norm(x, gamma, norm.epsilon)
+    }
+
+    /// Applies the norm behind one half of a layer, if there is one. x and output:
+    /// `[rows, d_model]`.
+    fn post_norm(&self, norm: &Option<RmsNorm>, x: Tensor<2>) -> Tensor<2> {
+        match norm {
+            Some(norm) => self.norm(norm, x),
+            None => x,
+        }
+    }
+
+    /// Rotary tables of a batch.
+    fn rotary(&self, spans: &Spans, device: &Device) -> Rotary {
+        let c = &self.config;
+        let table = |theta, scaling| {
+            let frequencies = RopeScaling::rule(scaling, theta).frequencies(c.head_dim());
+            RopeTable::new(spans, &frequencies, device)
+        };
+        let own = c.window.as_ref().and_then(|window| window.rope_theta);
+        Rotary {
+            table: table(c.rope_theta, c.rope_scaling),
+            in_window: own.map(|theta| table(theta, None)),
+        }
     }
 
     /// `[vocab, d_model]`
@@ -230,15 +303,10 @@ fn equal(rows: usize, ids: &[u32]) -> Result<Spans> {
     Ok(Spans::equal(rows, ids.len() / rows))
 }
 
-/// Applies the norm with the `rms_norm` op instead of Burn's forward pass.
-fn norm(norm: &RmsNorm, x: Tensor<2>) -> Tensor<2> {
-    rms_norm(x, norm.gamma.val(), norm.epsilon)
-}
-
 impl Elastic for MatLm {
     type Input = Tokens;
     type Target = LmTarget;
-    type Context = RopeTable;
+    type Context = Rotary;
 
     fn space(&self) -> &Space {
         &self.space
@@ -252,28 +320,33 @@ impl Elastic for MatLm {
         params::device(self)
     }
 
-    fn stem(&self, input: &Tokens, _: &State) -> matformer_nn::Result<(Hidden, RopeTable)> {
+    fn stem(&self, input: &Tokens, _: &State) -> matformer_nn::Result<(Hidden, Rotary)> {
         let (c, spans) = (&self.config, input.spans.clone());
         let needed = |span: &matformer_core::Span| span.start + span.len;
         if let Some(row) = spans.iter().position(|span| needed(span) > c.context) {
             let needed = needed(&spans.row(row));
             return Err(matformer_nn::Error::Context { row, context: c.context, needed });
         }
-        let x = self.embed.val().select(0, input.ids.clone()); // [tokens, d_model]
-        let frequencies = RopeRule::Default { theta: c.rope_theta }.frequencies(c.head_dim());
-        let rope = RopeTable::new(&spans, &frequencies, &x.device());
-        Ok((Hidden { x, spans }, rope))
+        let mut x = self.embed.val().select(0, input.ids.clone()); // [tokens, d_model]
+        if c.scale_embeddings {
+            x = x * (c.d_model as f64).sqrt();
+        }
+        let rotary = self.rotary(&spans, &x.device());
+        Ok((Hidden { x, spans }, rotary))
     }
 
-    fn mix(&self, x: Tensor<2>, pass: &mut Pass<'_, RopeTable>) -> Tensor<2> {
-        let l = &self.layers[pass.layer];
-        let normed = norm(&l.attention_norm, x.clone());
-        l.attention.forward(normed, Some(pass.context), pass) + x
+    fn mix(&self, x: Tensor<2>, pass: &mut Pass<'_, Rotary>) -> Tensor<2> {
+        let (l, layer) = (&self.layers[pass.layer], pass.layer);
+        let normed = self.norm(&l.attention_norm, x.clone());
+        let rope = self.config.has_rope(layer).then(|| pass.context.of(&self.config, layer));
+        let y = l.attention.forward(normed, rope, pass);
+        self.post_norm(&l.attention_post_norm, y) + x
     }
 
-    fn ffn(&self, x: Tensor<2>, pass: &mut Pass<'_, RopeTable>) -> Tensor<2> {
+    fn ffn(&self, x: Tensor<2>, pass: &mut Pass<'_, Rotary>) -> Tensor<2> {
         let l = &self.layers[pass.layer];
-        l.ffn.forward(norm(&l.ffn_norm, x.clone()), pass.blocks) + stack_rows(x, pass.blocks)
+        let y = l.ffn.forward_in(self.norm(&l.ffn_norm, x.clone()), pass);
+        self.post_norm(&l.ffn_post_norm, y) + stack_rows(x, pass.blocks)
     }
 
     fn loss(&self, output: &Output, target: &LmTarget) -> RowLoss {
@@ -283,12 +356,43 @@ impl Elastic for MatLm {
     fn divergence(
         &self,
         student: &Output,
-        teacher: &Output,
+        teacher: Taught<'_, Self>,
         target: &LmTarget,
         rule: Divergence,
     ) -> RowLoss {
-        let nats = divergence(self.headed(student), self.headed(teacher), rule);
+        let taught = teacher.model.headed(teacher.output);
+        let nats = divergence(self.headed(student), taught, rule);
         target.row_loss(target.counted(nats), student)
+    }
+
+    fn taught_loss(
+        &self,
+        student: &Output,
+        teacher: Taught<'_, Self>,
+        target: &LmTarget,
+        rule: Divergence,
+        weights: DistillationWeights,
+    ) -> TaughtLoss {
+        let (ours, theirs) = (self.headed(student), teacher.model.headed(teacher.output));
+        let one = rule.temperature == 1.0 && rule.direction == Direction::Forward;
+        let (total, nats, kl) = if one {
+            let found = distillation(ours, theirs, target.ids.clone(), weights);
+            (found.total, found.nats, found.divergence)
+        } else {
+            let Headed { hidden, weight } = ours.clone();
+            let nats = cross_entropy(hidden, weight, target.ids.clone());
+            let kl = divergence(ours, theirs, rule);
+            let weighted = [(&nats, weights.cross_entropy), (&kl, weights.divergence)];
+            let [nats_part, kl_part] = weighted.map(|(x, weight)| x.clone() * weight);
+            (nats_part + kl_part, nats, kl)
+        };
+        let by_row = |x| sum_by_row(target.counted(x), &student.spans);
+        TaughtLoss {
+            total: by_row(total),
+            nats: by_row(nats),
+            divergence: by_row(kl),
+            counts: target.counts.clone(),
+        }
     }
 
     /// Logits of the next token of every token, `[tokens, vocab]`.

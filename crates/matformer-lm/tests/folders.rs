@@ -5,23 +5,23 @@ use std::{collections::BTreeMap, path::Path};
 use burn::tensor::{bf16, f16};
 use matformer_core::{self as core, Manifest, Plan, Submodel, fs};
 use matformer_lm::{MatLm, MatLmConfig};
-use matformer_nn::{Activation, Elastic, ModelConfig, extract, folder, with_config};
+use matformer_nn::{
+    Activation, Elastic, ModelConfig, SliceOptions, extract, folder, slice,
+    weights::{self, WeightFiles},
+    with_config,
+};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
 
 use crate::{
-    compare::{check_weight_keys, device},
-    support::{config, ids, logits, manifest, model, one},
+    compare::{check_slices, check_weight_keys, device, sliced},
+    support::{config, edit, ids, load, logits, manifest, model, one, read_json},
 };
 
 fn saved() -> (tempfile::TempDir, MatLm) {
     let (dir, model) = (tempfile::tempdir().unwrap(), model(&device()));
     folder::save(&model, &manifest(&config()), dir.path()).unwrap();
     (dir, model)
-}
-
-fn load(dir: &Path) -> Result<MatLm, String> {
-    folder::load(dir, &device()).map(|(model, _)| model).map_err(|e| e.to_string())
 }
 
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
@@ -54,22 +54,6 @@ fn rewrite_and_sign(dir: &Path, change: impl FnOnce(&mut Tensors)) {
     rewrite(dir, change);
     let weights_sha256 = fs::sha256_file(dir.join(folder::WEIGHTS)).unwrap();
     Manifest { weights_sha256, ..Manifest::load(dir).unwrap() }.save(dir).unwrap();
-}
-
-fn read_json(dir: &Path, name: &str) -> Value {
-    serde_json::from_slice(&std::fs::read(dir.join(name)).unwrap()).unwrap()
-}
-
-/// Changes the JSON object in a file; `null` removes a key.
-fn edit(dir: &Path, name: &str, change: Value) {
-    let mut json = read_json(dir, name);
-    for (key, value) in change.as_object().unwrap() {
-        match value {
-            Value::Null => json.as_object_mut().unwrap().remove(key),
-            value => json.as_object_mut().unwrap().insert(key.clone(), value.clone()),
-        };
-    }
-    std::fs::write(dir.join(name), json.to_string()).unwrap();
 }
 
 #[test]
@@ -228,7 +212,7 @@ fn wrong_files_are_named() {
         ),
         (folder::WEIGHTS, "not a header", "expected a safetensors file"),
         (folder::CONFIG, "{", "expected a JSON object"),
-        (folder::CONFIG, "{\"model_type\": \"gpt2\"}", "expected `llama` or `matlm`"),
+        (folder::CONFIG, "{\"model_type\": \"gpt2\"}", "expected `llama`, `mistral`, `qwen2`"),
         (
             folder::CONFIG,
             "{\"model_type\": \"llama\", \"vocab_size\": \"many\"}",
@@ -264,10 +248,9 @@ fn weights_go_into_other_granularities_and_another_context() {
 #[test]
 fn keys_that_change_what_a_model_computes_are_refused_by_name() {
     for (key, value) in [
-        ("attention_bias", json!(true)),
         ("mlp_bias", json!(true)),
         ("hidden_act", json!("gelu")),
-        ("rope_scaling", json!({ "type": "linear", "factor": 2.0 })),
+        ("rope_scaling", json!({ "type": "dynamic", "factor": 2.0 })),
         ("rope_scaling", json!({ "factor": 2.0 })),
         ("rope_parameters", json!({ "rope_type": "llama3", "factor": 8.0, "rope_theta": 1e4 })),
         ("rope_parameters", json!({ "rope_theta": 1e4, "partial_rotary_factor": 0.5 })),
@@ -296,21 +279,30 @@ fn keys_that_change_what_a_model_computes_are_refused_by_name() {
 
 #[test]
 fn layers_of_unequal_widths_read_back_to_the_bit() {
-    for activation in [Activation::SwiGlu, Activation::Gelu] {
+    for (activation, family) in [
+        (Activation::SwiGlu, "nemotron-nas"),
+        (Activation::GeGlu, "matlm"),
+        (Activation::Gelu, "matlm"),
+    ] {
         let config = MatLmConfig { activation, ..config() };
         let model = MatLm::new(&config, 7, &device()).unwrap();
         let mixed = Submodel::new(vec![16, 64, 8]);
         let (slim, dir) = (extract(&model, &mixed).unwrap(), tempfile::tempdir().unwrap());
         folder::save(&slim, &manifest(&config), dir.path()).unwrap();
-        let found = read_json(dir.path(), folder::CONFIG);
-        assert_eq!(
-            (&found["model_type"], &found["layer_d_ff"]),
-            (&json!("matlm"), &json!([16, 64, 8]))
-        );
-        let again = load(dir.path()).unwrap();
-        assert_eq!(again.config().nested(), slim.config().nested());
+        assert_eq!(read_json(dir.path(), folder::CONFIG)["model_type"], family);
         let text = ids(9, 50, 1);
-        assert_eq!(one(&again, &mixed, 1, &text), one(&slim, &mixed, 1, &text));
+        let check = |expected_type| {
+            let again = load(dir.path()).unwrap();
+            assert_eq!(again.config().nested(), slim.config().nested());
+            assert_eq!(one(&again, &mixed, 1, &text), one(&slim, &mixed, 1, &text));
+            assert_eq!(again.config().family(), expected_type);
+        };
+        check(family);
+        // As all such models were written before.
+        let old =
+            json!({ "model_type": "matlm", "layer_d_ff": [16, 64, 8], "block_configs": null });
+        edit(dir.path(), folder::CONFIG, old);
+        check(family);
         edit(dir.path(), folder::CONFIG, json!({ "layer_d_ff": [16, 64] }));
         let message = load(dir.path()).unwrap_err();
         assert!(
@@ -406,7 +398,62 @@ fn weight_keys_are_those_that_change_the_tensors() {
         "vocab_size": 51, "d_model": 36, "n_layers": 4, "n_heads": 6, "n_kv_heads": 4,
         "head_dim": 10, "d_ff": 72, "granularities": [8, 64], "width_multiple": 4, "context": 25,
         "tied_embeddings": false, "activation": "gelu", "rope_theta": 5e5, "norm_eps": 1e-6,
-        "layer_d_ff": [8, 16, 64],
+        "rope_scaling": { "type": "linear", "factor": 2.0 }, "nope_layers": [1],
+        "window": { "size": 4 }, "qkv_bias": true, "o_bias": true, "qk_norm": true,
+        "query_pre_attn_scalar": 7, "post_norms": true, "norm_plus_one": true,
+        "scale_embeddings": true, "layer_d_ff": [8, 16, 64],
     });
-    check_weight_keys::<MatLm>(&base, changes, &[]);
+    check_weight_keys::<MatLm>(&base, changes, &["norm_plus_one"]);
+}
+
+#[test]
+fn slices_of_files_are_those_of_memory() {
+    let unequal = Submodel::new(vec![16, 64, 8]);
+    for tied_embeddings in [true, false] {
+        let model = MatLm::new(&MatLmConfig { tied_embeddings, ..config() }, 7, &device()).unwrap();
+        check_slices(&model, &[Submodel::uniform(32, 3), unequal.clone(), model.space().largest()]);
+    }
+    let two_matrices = MatLmConfig { activation: Activation::Gelu, ..config() };
+    check_slices(&MatLm::new(&two_matrices, 7, &device()).unwrap(), &[unequal]);
+}
+
+#[test]
+fn a_padded_slice_computes_what_the_submodel_does() {
+    let (dir, model) = saved();
+    let unequal = Submodel::new(vec![16, 32, 8]);
+    let padded = tempfile::tempdir().unwrap();
+    let shape = MatLmConfig { granularities: Some(vec![8, 16, 32]), d_ff: 32, ..config() };
+    sliced::<MatLm>(dir.path(), &unequal, true, &manifest(&shape), padded.path());
+    let again = load(padded.path()).unwrap();
+    assert_eq!(again.config().layer_d_ff, None);
+    let ids = ids(24, 50, 1);
+    let ours = one(&again, &Submodel::uniform(32, 3), 2, &ids);
+    let theirs = one(&model, &unequal, 2, &ids);
+    let most = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(most < 1e-5, "{most}");
+}
+
+#[test]
+fn a_slice_of_weights_with_a_nan_is_refused_by_name() {
+    let (dir, model) = saved();
+    // Of the last hidden unit of the first layer, which is in the widest submodel alone.
+    let name = "model.layers.0.mlp.up_proj.weight";
+    rewrite(dir.path(), |tensors| {
+        let bytes = &mut tensors.get_mut(name).unwrap().2;
+        let at = bytes.len() - 4;
+        bytes[at..].copy_from_slice(&f32::NAN.to_le_bytes());
+    });
+    let files = WeightFiles::open(dir.path()).unwrap();
+    let tensors = files.tensors().unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let cut = |submodel: Submodel| {
+        let options = SliceOptions { submodel, pad: false, dtype: None };
+        let slim = slice(&model, &tensors, &options).unwrap();
+        weights::write_folder(out.path(), slim.tensors, u64::MAX)
+    };
+    cut(Submodel::new(vec![32, 64, 64])).unwrap();
+    let error = cut(model.space().largest()).unwrap_err().to_string();
+    let expected =
+        format!("tensor `{name}`: NaN at element {}; expected finite values", 64 * 32 - 1);
+    assert!(error.ends_with(&expected), "{error}");
 }

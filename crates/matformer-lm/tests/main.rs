@@ -3,7 +3,10 @@
 #[path = "../../matformer-nn/tests/compare.rs"]
 mod compare;
 mod equalities;
+mod families;
+mod family_keys;
 mod folders;
 mod golden;
+mod importance;
 mod spans;
 mod support;

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use matformer_core::{Plan, Span, Spans, Submodel};
-use matformer_lm::{MatLm, MatLmConfig};
+use matformer_lm::{MatLm, MatLmConfig, Window};
 use matformer_nn::{Elastic, Error, KvCache, State, row_losses, walk};
 use proptest::prelude::*;
 
@@ -41,8 +41,16 @@ fn row() -> impl Strategy<Value = Row> {
     })
 }
 
-fn wide() -> MatLm {
-    let config = MatLmConfig { context: LONGEST, n_layers: 2, ..config() };
+/// A model of two layers; with `options`, a window and no rotary embedding in the second, and a
+/// base of its own for it in the first.
+fn wide(options: bool) -> MatLm {
+    let mut config = MatLmConfig { context: LONGEST, n_layers: 2, ..config() };
+    if options {
+        config.window = Some(Window { size: 7, layers: None, rope_theta: Some(100.0) });
+        config.nope_layers = Some(vec![1]);
+        (config.qkv_bias, config.qk_norm, config.post_norms) = (true, true, true);
+        (config.norm_plus_one, config.scale_embeddings) = (true, true);
+    }
     MatLm::new(&config, 7, &device()).unwrap()
 }
 
@@ -83,8 +91,9 @@ proptest! {
     fn any_mix_of_spans_gives_each_row_what_it_gives_alone(
         rows in prop::collection::vec(row(), 1..6),
         shift in 0usize..6,
+        options in any::<bool>(),
     ) {
-        let model = wide();
+        let model = wide(options);
         let slots: Vec<usize> = (0..rows.len()).map(|i| (i * 5 + shift) % 7).collect();
         let mut state = State::with_cache(7, LONGEST);
         let mut found = vec![Vec::new(); rows.len()];

@@ -1,11 +1,14 @@
 //! What the tests share.
 
+use std::path::Path;
+
 use burn::tensor::Device;
 use matformer_core::{Manifest, Plan, Submodel};
 use matformer_lm::{MatLm, MatLmConfig};
-use matformer_nn::{Elastic, ModelConfig, State, walk};
+use matformer_nn::{Elastic, ModelConfig, State, folder, walk};
+use serde_json::Value;
 
-use crate::compare::{self, values};
+use crate::compare::{self, device, values};
 
 /// A small model with every feature: grouped heads, untied granularities of odd sizes.
 pub fn config() -> MatLmConfig {
@@ -44,4 +47,24 @@ pub fn logits(model: &MatLm, plan: &Plan, rows: usize, ids: &[u32]) -> Vec<Vec<f
 
 pub fn one(model: &MatLm, submodel: &Submodel, rows: usize, ids: &[u32]) -> Vec<f32> {
     logits(model, &Plan::one(submodel), rows, ids).remove(0)
+}
+
+pub fn load(dir: &Path) -> Result<MatLm, String> {
+    folder::load(dir, &device()).map(|(model, _)| model).map_err(|e| e.to_string())
+}
+
+pub fn read_json(dir: &Path, name: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(dir.join(name)).unwrap()).unwrap()
+}
+
+/// Changes the JSON object in a file; `null` removes a key.
+pub fn edit(dir: &Path, name: &str, change: Value) {
+    let mut json = read_json(dir, name);
+    for (key, value) in change.as_object().unwrap() {
+        match value {
+            Value::Null => json.as_object_mut().unwrap().remove(key),
+            value => json.as_object_mut().unwrap().insert(key.clone(), value.clone()),
+        };
+    }
+    std::fs::write(dir.join(name), json.to_string()).unwrap();
 }

@@ -92,7 +92,8 @@ impl Nested {
             Some(widths) => Granularities::new(widths)?,
             None => Granularities::default_for(self.d_ff)?,
         };
-        Ok(Space::new(self.n_layers, self.d_ff, self.width_multiple, granularities)?)
+        let space = Space::new(self.n_layers, self.d_ff, self.width_multiple, granularities)?;
+        Ok(space.with_layers(self.layer_d_ff.clone()))
     }
 
     /// Checks layers and widths, after their sizes ([`check_sizes`]).

@@ -1,6 +1,9 @@
 //! Hugging Face's `config.json`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use matformer_core::fs;
 use serde::de::DeserializeOwned;
@@ -16,6 +19,8 @@ pub const CONFIG: &str = "config.json";
 pub struct ConfigFile {
     path: PathBuf,
     value: Value,
+    /// The files beside it, where they are not in a folder.
+    files: Option<BTreeMap<String, Vec<u8>>>,
 }
 
 impl ConfigFile {
@@ -27,10 +32,21 @@ impl ConfigFile {
         let path = dir.join(CONFIG);
         let text = fs::read_to_string(&path)?;
         match serde_json::from_str(&text) {
-            Ok(value @ Value::Object(_)) => Ok(Self { path, value }),
+            Ok(value @ Value::Object(_)) => Ok(Self { path, value, files: None }),
             Ok(other) => Err(file(&path, other.to_string(), "a JSON object")),
             Err(error) => Err(file(&path, error.to_string(), "a JSON object")),
         }
+    }
+
+    /// The keys that a `config.json` would have, and the contents of files that would lie beside it,
+    /// of a model that `path` holds in another form. Errors name `path`.
+    pub fn of(
+        path: &Path,
+        keys: Map<String, Value>,
+        files: impl IntoIterator<Item = (String, Vec<u8>)>,
+    ) -> Self {
+        let files = Some(files.into_iter().collect());
+        Self { path: path.to_owned(), value: Value::Object(keys), files }
     }
 
     /// Where it lies.
@@ -63,13 +79,16 @@ impl ConfigFile {
     /// When it cannot be read, or is not a JSON object.
     pub fn beside(&self, name: &str) -> Result<Option<Map<String, Value>>> {
         let path = self.path.with_file_name(name);
-        if !path.exists() {
-            return Ok(None);
-        }
-        match serde_json::from_str(&fs::read_to_string(&path)?) {
-            Ok(map) => Ok(Some(map)),
-            Err(error) => Err(file(&path, error.to_string(), "a JSON object")),
-        }
+        let bytes = match &self.files {
+            Some(files) => files.get(name).cloned(),
+            None if path.exists() => Some(fs::read(&path)?),
+            None => None,
+        };
+        let object = |bytes: Vec<u8>| {
+            serde_json::from_slice(&bytes)
+                .map_err(|error| file(&path, error.to_string(), "a JSON object"))
+        };
+        bytes.map(object).transpose()
     }
 
     /// The error of a key that does not hold what was expected.

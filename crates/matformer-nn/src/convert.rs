@@ -18,6 +18,12 @@ use crate::{
 /// # Errors
 /// When the submodel does not fit the model, or a tensor cannot be read from its device.
 pub fn extract<M: Folder>(model: &M, submodel: &Submodel) -> Result<M> {
+    let (config, space) = shape_of(model, submodel)?;
+    refill(model, &config, space, to_prefix)
+}
+
+/// Configuration and widths of the standalone model of a submodel.
+pub(crate) fn shape_of<M: Folder>(model: &M, submodel: &Submodel) -> Result<(M::Config, Space)> {
     let space = model.space();
     space.check(submodel)?;
     let d_ff = submodel.max_width();
@@ -27,14 +33,15 @@ pub fn extract<M: Folder>(model: &M, submodel: &Submodel) -> Result<M> {
         kept.push(Granularity { name: format!("w{d_ff}"), width: d_ff });
     }
     let granularities = Granularities::try_from(kept)?;
+    let layer_d_ff = submodel.uniform_width().is_none().then(|| submodel.widths().to_vec());
     let config = model.config().with_nested(Nested {
         d_ff,
         granularities: Some(granularities.widths()),
-        layer_d_ff: submodel.uniform_width().is_none().then(|| submodel.widths().to_vec()),
+        layer_d_ff: layer_d_ff.clone(),
         ..model.config().nested()
     });
     let space = Space::new(space.n_layers, d_ff, space.multiple, granularities)?;
-    refill(model, &config, space, to_prefix)
+    Ok((config, space.with_layers(layer_d_ff)))
 }
 
 /// The same weights in a model of another configuration, whose granularities and constants may be
@@ -90,6 +97,33 @@ fn refill<M: Folder>(
         let converted = convert(path, shape, parameter.read()?)?;
         // Truncated values keep their old capacity: a clone does not.
         Ok(if parameter.shape == shape { converted } else { converted.clone() })
+    })
+}
+
+/// The same model with entries of its parameters in another order: `order(path)` gives the order of
+/// a parameter's entries along an axis, 0 or 1; `None` leaves it as it is.
+///
+/// # Errors
+/// When a tensor cannot be read from its device.
+pub(crate) fn permuted<'a, M: Folder>(
+    model: &M,
+    order: impl Fn(&str) -> Option<(&'a [usize], usize)>,
+) -> Result<M> {
+    let (config, space) = (model.config(), model.space().clone());
+    refill(model, config, space, |path, shape, data| {
+        let Some((order, axis)) = order(path) else {
+            return Ok(data);
+        };
+        let values: Vec<f32> =
+            data.convert::<f32>().try_into_vec().map_err(|error| Error::read(path, error))?;
+        let row = shape[1..].iter().product::<usize>();
+        let rows = values.chunks_exact(row.max(1));
+        let values: Vec<f32> = if axis == 0 {
+            order.iter().flat_map(|i| &values[i * row..][..row]).copied().collect()
+        } else {
+            rows.flat_map(|row| order.iter().map(|i| row[*i])).collect()
+        };
+        Ok(TensorData::new(values, shape.to_vec()))
     })
 }
 

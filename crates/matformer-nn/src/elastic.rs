@@ -5,7 +5,7 @@ use matformer_core::{Block, Space, Spans, Submodel};
 
 use crate::{
     Result, State,
-    ops::{Divergence, divergence_of_logits},
+    ops::{DistillationWeights, Divergence, divergence_of_logits},
 };
 
 /// Hidden states of a batch.
@@ -93,6 +93,16 @@ pub struct RowLoss {
     pub counts: Vec<usize>,
 }
 
+/// What a student learns from: an output of a teacher, which is the student's own model or another of
+/// the same kind.
+#[derive(Debug)]
+pub struct Taught<'a, M: ?Sized> {
+    /// The teacher.
+    pub model: &'a M,
+    /// Its output on the student's batch, detached.
+    pub output: &'a Output,
+}
+
 /// An elastic transformer: anything whose layers are a mixing half and a nested feed-forward
 /// half. Implement it, and [`Folder`](crate::Folder) for its files, and every part of the
 /// toolkit runs on it.
@@ -145,8 +155,9 @@ pub trait Elastic {
     ///   one that predicts once per row
     fn head(&self, output: &Output) -> Tensor<2>;
 
-    /// Distillation loss: `temperature² · KL` between the output distributions of teacher and
-    /// student, summed over the targets of each row. No gradient goes to the teacher.
+    /// Distillation loss: `temperature² · KL` between the output distributions of a teacher and a
+    /// student, an output of this model, summed over the targets of each row. No gradient goes to the
+    /// teacher.
     ///
     /// The default compares the outputs of [`head`](Self::head) and counts every one of their rows
     /// as a target. Override it if some targets are masked, if there are several heads, or if the
@@ -154,11 +165,11 @@ pub trait Elastic {
     fn divergence(
         &self,
         student: &Output,
-        teacher: &Output,
+        teacher: Taught<'_, Self>,
         _: &Self::Target,
         rule: Divergence,
     ) -> RowLoss {
-        let (student_logits, teacher) = (self.head(student), self.head(teacher));
+        let (student_logits, teacher) = (self.head(student), teacher.model.head(teacher.output));
         let [answers, _] = student_logits.dims();
         let nats = divergence_of_logits(student_logits, teacher.detach(), rule);
         if answers == student.spans.rows() {
@@ -169,6 +180,37 @@ pub trait Elastic {
             counts: student.spans.iter().map(|span| span.len).collect(),
         }
     }
+
+    /// [`loss`](Self::loss) and [`divergence`](Self::divergence) of a student, weighted and added.
+    ///
+    /// Override it if both can be had from one product with the head.
+    fn taught_loss(
+        &self,
+        student: &Output,
+        teacher: Taught<'_, Self>,
+        target: &Self::Target,
+        rule: Divergence,
+        weights: DistillationWeights,
+    ) -> TaughtLoss {
+        let RowLoss { nats, counts } = self.loss(student, target);
+        let divergence = self.divergence(student, teacher, target, rule).nats;
+        let total = nats.clone() * weights.cross_entropy + divergence.clone() * weights.divergence;
+        TaughtLoss { total, nats, divergence, counts }
+    }
+}
+
+/// What a student learns from data and from a teacher, summed over the targets of each row.
+#[derive(Clone, Debug)]
+pub struct TaughtLoss {
+    /// The loss that is minimised, `[rows]`: `cross_entropy` times the nats plus `divergence` times the
+    /// divergence, of the [`DistillationWeights`].
+    pub total: Tensor<1>,
+    /// Sum of nats, `[rows]`; it may have no gradient.
+    pub nats: Tensor<1>,
+    /// Sum of the divergences, `[rows]`; it may have no gradient.
+    pub divergence: Tensor<1>,
+    /// Number of targets of each row, without padding.
+    pub counts: Vec<usize>,
 }
 
 /// Sums what each token has over the tokens of each row.

@@ -14,7 +14,7 @@ use crate::{
     ConfigFile, Elastic, Error, Result,
     config::{ModelConfig, Nested},
     params,
-    weights::{self, Tensors, WeightFiles},
+    weights::{self, StoredTensor, Tensors, WeightFiles},
 };
 pub use crate::{config_file::CONFIG, weights::WEIGHTS};
 
@@ -50,8 +50,8 @@ pub trait Folder: Elastic + Module {
 
     /// Names and contents of `config.json` and of other small files that belong to the model.
     /// `dtype` is that of the weights file beside them.
-    fn config_files(&self, _dtype: Dtype) -> Vec<(&'static str, Value)> {
-        vec![(CONFIG, serde_json::to_value(self.config()).unwrap_or_default())]
+    fn config_files(&self, _dtype: Dtype) -> Vec<(&'static str, String)> {
+        vec![(CONFIG, json_text(&serde_json::to_value(self.config()).unwrap_or_default()))]
     }
 
     /// Name of the parameter at `path` in the weights file. Its shape and layout there are the same
@@ -66,6 +66,11 @@ pub trait Folder: Elastic + Module {
     }
 }
 
+/// JSON as the files of a folder have it.
+pub fn json_text(value: &Value) -> String {
+    format!("{value:#}\n")
+}
+
 /// Writes a model's files into `dir`, its weights as the manifest's `dtype`, one tensor at a time.
 /// Returns the manifest with the hash of the weights. The folder as a whole is not written
 /// atomically: publish it with [`matformer_core::fs::publish_dir`].
@@ -74,12 +79,27 @@ pub trait Folder: Elastic + Module {
 /// When a file cannot be written, a tensor cannot be read from its device, or a weight is packed.
 pub fn save<M: Folder>(model: &M, manifest: &Manifest, dir: &Path) -> Result<Manifest> {
     check_dense(model)?;
-    fs::create_dir_all(dir)?;
-    for (name, value) in model.config_files(manifest.dtype) {
-        fs::write_atomic(dir.join(name), format!("{value:#}\n").as_bytes())?;
-    }
     let tensors = weights::stored(model, manifest.dtype, |path| model.tensor_name(path));
-    let weights_sha256 = weights::write_folder(dir, tensors, u64::MAX)?;
+    save_as(model, tensors, u64::MAX, manifest, dir)
+}
+
+/// The same for a model whose parameters may be unset: `tensors` are what is written of them, in
+/// files of up to `shard_bytes` bytes. The manifest's `dtype` is what `config.json` says of them.
+///
+/// # Errors
+/// When a file cannot be written, or a tensor cannot be read.
+pub fn save_as<M: Folder>(
+    model: &M,
+    tensors: Vec<StoredTensor<'_>>,
+    shard_bytes: u64,
+    manifest: &Manifest,
+    dir: &Path,
+) -> Result<Manifest> {
+    fs::create_dir_all(dir)?;
+    for (name, text) in model.config_files(manifest.dtype) {
+        fs::write_atomic(dir.join(name), text.as_bytes())?;
+    }
+    let weights_sha256 = weights::write_folder(dir, tensors, shard_bytes)?;
     let manifest = Manifest { weights_sha256, ..manifest.clone() };
     manifest.save(dir)?;
     Ok(manifest)
@@ -120,7 +140,8 @@ pub fn build<M: Folder>(dir: &Path, manifest: &Manifest, device: &Device) -> Res
         ..nested
     });
     config.validate().map_err(|error| file.blame(error, M::config_key))?;
-    M::unset(&config, manifest.space()?, device)
+    let space = manifest.space()?.with_layers(config.nested().layer_d_ff);
+    M::unset(&config, space, device)
 }
 
 /// Reads a model and its manifest from `dir`, one tensor at a time, and checks the weights against
@@ -131,20 +152,10 @@ pub fn build<M: Folder>(dir: &Path, manifest: &Manifest, device: &Device) -> Res
 /// When a file is missing, malformed or changed, or a tensor is missing, unexpected or of another
 /// shape.
 pub fn load<M: Folder>(dir: &Path, device: &Device) -> Result<(M, Manifest)> {
-    let mut manifest = Manifest::load(dir)?;
-    let wrong = |found: String, expected: String| {
-        Err(Error::File { path: dir.join(Manifest::FILE), found, expected })
-    };
-    if manifest.kind != M::KIND {
-        return wrong(format!("kind `{}`", manifest.kind), format!("`{}`", M::KIND));
-    }
+    let manifest = manifest_of::<M>(dir)?;
     let files = WeightFiles::open(dir)?;
     let mut tensors = files.tensors()?;
-    if manifest.n_layers > tensors.len() {
-        let expected = format!("at most {}, the tensors of the weights", tensors.len());
-        return wrong(format!("`n_layers` is {}", manifest.n_layers), expected);
-    }
-    manifest.dtype = tensors.dtype();
+    let manifest = beside(manifest, dir, &tensors)?;
     let model = std::thread::scope(|scope| {
         let hash = scope.spawn(|| files.hash());
         let model = fill(build::<M>(dir, &manifest, device)?, &mut tensors)?;
@@ -163,12 +174,60 @@ pub fn load<M: Folder>(dir: &Path, device: &Device) -> Result<(M, Manifest)> {
     Ok((model, manifest))
 }
 
-/// Fills every float parameter of `model` from the tensors of its files.
-fn fill<M: Folder>(model: M, tensors: &mut Tensors<'_>) -> Result<M> {
-    let paths = params::shapes(&model).into_iter().map(|(path, _)| path);
+/// A model of a folder whose parameters are unset, for what needs its shape only; its tensors are
+/// those of `tensors`. They take no memory, and are neither read nor checked against the hash.
+///
+/// # Errors
+/// When a file is missing or malformed, or there is a tensor that the model does not have.
+pub fn load_unset<M: Folder>(
+    dir: &Path,
+    tensors: &Tensors<'_>,
+    device: &Device,
+) -> Result<(M, Manifest)> {
+    let manifest = beside(manifest_of::<M>(dir)?, dir, tensors)?;
+    let model = build::<M>(dir, &manifest, device)?;
+    names(&model, tensors)?;
+    Ok((model, manifest))
+}
+
+/// The manifest of a folder of this kind.
+fn manifest_of<M: Folder>(dir: &Path) -> Result<Manifest> {
+    let manifest = Manifest::load(dir)?;
+    if manifest.kind == M::KIND {
+        return Ok(manifest);
+    }
+    Err(Error::File {
+        path: dir.join(Manifest::FILE),
+        found: format!("kind `{}`", manifest.kind),
+        expected: format!("`{}`", M::KIND),
+    })
+}
+
+/// The manifest with the dtype of the weights beside it, which must be enough for its layers.
+fn beside(mut manifest: Manifest, dir: &Path, tensors: &Tensors<'_>) -> Result<Manifest> {
+    if manifest.n_layers > tensors.len() {
+        return Err(Error::File {
+            path: dir.join(Manifest::FILE),
+            found: format!("`n_layers` is {}", manifest.n_layers),
+            expected: format!("at most {}, the tensors of the weights", tensors.len()),
+        });
+    }
+    manifest.dtype = tensors.dtype();
+    Ok(manifest)
+}
+
+/// Names in the weights file of all parameters by path. No tensor may have another name.
+fn names<M: Folder>(model: &M, tensors: &Tensors<'_>) -> Result<HashMap<String, String>> {
+    let paths = params::shapes(model).into_iter().map(|(path, _)| path);
     let names: HashMap<String, String> =
         paths.map(|path| (path.clone(), model.tensor_name(&path))).collect();
     let expected: BTreeSet<&str> = names.values().map(String::as_str).collect();
     tensors.check_only(|name| expected.contains(name), expected.len())?;
+    Ok(names)
+}
+
+/// Fills every float parameter of `model` from the tensors of its files.
+fn fill<M: Folder>(model: M, tensors: &mut Tensors<'_>) -> Result<M> {
+    let names = names(&model, tensors)?;
     params::fill(model, |path, shape| tensors.parameter(&names[path], shape))
 }

@@ -9,11 +9,13 @@ mod error;
 #[cfg(test)]
 mod family_tests;
 pub mod folder;
+pub mod importance;
 pub mod init;
 mod modules;
 pub mod ops;
 mod packed;
 pub mod params;
+mod slice;
 mod state;
 mod walk;
 mod weight;
@@ -23,14 +25,16 @@ pub use config::ModelConfig;
 pub use config_file::ConfigFile;
 pub use convert::{converted, extract, with_config};
 pub use device::DeviceSpec;
-pub use elastic::{Elastic, Hidden, Output, Pass, RowLoss, sum_by_row};
+pub use elastic::{Elastic, Hidden, Output, Pass, RowLoss, Taught, TaughtLoss, sum_by_row};
 pub use error::{Error, Result};
 pub use folder::Folder;
+pub use importance::{Activations, Importance, Tap};
 pub use modules::{
     Activation, Attention, AttentionConfig, Linear, NestedFfn, NestedFfnConfig, project,
 };
 pub use packed::{Packed, PackedFormat};
 pub use params::{layer_of, nested_axis, nested_layer};
+pub use slice::{Slice, SliceOptions, slice};
 pub use state::{KvCache, Noise, State};
 pub use walk::{Part, Walked, row_losses, walk, walk_through};
 pub use weight::Weight;

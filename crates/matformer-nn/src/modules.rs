@@ -2,7 +2,7 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::{Device, Tensor},
+    tensor::{Device, Tensor, activation::gelu},
 };
 use matformer_core::Block;
 use serde::{Deserialize, Serialize};
@@ -136,6 +136,36 @@ impl NestedFfn {
     }
 }
 
+impl NestedFfn {
+    /// As [`forward`](Self::forward), in a layer's turn of a walk: at the widths of the pass's blocks.
+    /// A tap in its state sees what the block's neurons output at x, at full width.
+    ///
+    /// # Shapes
+    /// - x: `[rows, d_model]`
+    /// - output: `[Σ block rows, d_model]`
+    pub fn forward_in<C>(&self, x: Tensor<2>, pass: &mut Pass<'_, C>) -> Tensor<2> {
+        if let Some(tap) = pass.state.tap_mut() {
+            tap.add(pass.layer, self.activations(x.clone()));
+        }
+        self.forward(x, pass.blocks)
+    }
+
+    /// What the neurons output: the input of `down`.
+    ///
+    /// # Shapes
+    /// - x: `[rows, d_model]`; output: `[rows, d_ff]`
+    fn activations(&self, x: Tensor<2>) -> Tensor<2> {
+        let up = linear(x.clone(), &self.up);
+        match (&self.gate, self.activation.gate()) {
+            (Some(gate), Some(act)) => act.of(linear(x, gate)) * up,
+            _ => gelu(match &self.up_bias {
+                Some(bias) => up + bias.val().unsqueeze(),
+                None => up,
+            }),
+        }
+    }
+}
+
 /// Configuration of an [`Attention`]. [`new`](Self::new) gives the plain causal form; set what
 /// differs.
 #[derive(Clone, Debug)]
@@ -154,6 +184,8 @@ pub struct AttentionConfig {
     pub o_bias: bool,
     /// RMS norm of each query and key head before the rotary embedding, with this epsilon (Qwen3).
     pub qk_norm: Option<f64>,
+    /// Whether that norm multiplies by 1 plus its weight (Gemma), not by the weight.
+    pub norm_plus_one: bool,
     /// Factor on the products of queries and keys; 1/√head_dim if absent.
     pub scale: Option<f64>,
     /// Which keys a query sees.
@@ -186,6 +218,7 @@ struct AttentionShape {
     kv_heads: usize,
     head_dim: usize,
     norm_eps: f64,
+    norm_plus_one: bool,
     scale: f64,
     mask: Mask,
 }
@@ -201,6 +234,7 @@ impl AttentionConfig {
             qkv_bias: false,
             o_bias: false,
             qk_norm: None,
+            norm_plus_one: false,
             scale: None,
             mask: Mask::Causal,
         }
@@ -223,6 +257,7 @@ impl AttentionConfig {
                 kv_heads: self.kv_heads,
                 head_dim: self.head_dim,
                 norm_eps: self.qk_norm.unwrap_or_default(),
+                norm_plus_one: self.norm_plus_one,
                 scale: self.scale.unwrap_or(1.0 / (self.head_dim as f64).sqrt()),
                 mask: self.mask,
             },
@@ -278,7 +313,9 @@ impl Attention {
         };
         let ([tokens, d], head_dim) = (x.dims(), self.shape.head_dim);
         let heads = x.reshape([tokens * d / head_dim, head_dim]);
-        rms_norm(heads, weight.val(), self.shape.norm_eps).reshape([tokens, d])
+        let weight = weight.val();
+        let weight = if self.shape.norm_plus_one { weight + 1.0 } else { weight };
+        rms_norm(heads, weight, self.shape.norm_eps).reshape([tokens, d])
     }
 }
 

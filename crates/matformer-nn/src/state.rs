@@ -1,15 +1,17 @@
-//! State of a walk: the KV cache, in slots, and the seed of its random draws.
+//! State of a walk: the KV cache, in slots, the seed of its random draws, and a tap on its
+//! feed-forward activations.
 
 use burn::tensor::Tensor;
 use matformer_core::{Span, Spans};
 
-use crate::{Error, Result};
+use crate::{Error, Result, Tap};
 
 /// State that a walk reads and writes. It comes in as an argument: models are `&self`.
 #[derive(Clone, Debug, Default)]
 pub struct State {
     cache: Option<KvCache>,
     noise: Option<Noise>,
+    tap: Option<Tap>,
 }
 
 /// Seed of drop-path (stochastic depth): one key per batch, so that all submodels of a walk drop
@@ -30,12 +32,27 @@ impl State {
 
     /// With a cache of `slots` rows of at most `capacity` positions each (generation).
     pub fn with_cache(slots: usize, capacity: usize) -> Self {
-        Self { cache: Some(KvCache::new(slots, capacity)), noise: None }
+        Self { cache: Some(KvCache::new(slots, capacity)), ..Self::default() }
     }
 
     /// No cache, and noise for models that use it (training).
     pub fn with_noise(noise: Noise) -> Self {
-        Self { cache: None, noise: Some(noise) }
+        Self { noise: Some(noise), ..Self::default() }
+    }
+
+    /// With a tap that sums the activations of feed-forward neurons (their importance).
+    pub fn with_tap(tap: Tap) -> Self {
+        Self { tap: Some(tap), ..Self::default() }
+    }
+
+    /// The tap, if there is one.
+    pub fn tap_mut(&mut self) -> Option<&mut Tap> {
+        self.tap.as_mut()
+    }
+
+    /// The tap with all that it has seen, if there is one.
+    pub fn into_tap(self) -> Option<Tap> {
+        self.tap
     }
 
     /// The noise, if there is some.

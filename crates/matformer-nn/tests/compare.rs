@@ -1,13 +1,16 @@
 //! How tests of the models compare numbers: included by theirs.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use burn::{
     module::Module,
     tensor::{Device, Gradients, Tensor},
 };
-use matformer_core::{Draw, Manifest, Provenance, Space};
-use matformer_nn::{DeviceSpec, Folder, ModelConfig, params};
+use matformer_core::{Draw, Dtype, Manifest, Provenance, Space, Submodel, fs};
+use matformer_nn::{
+    DeviceSpec, Folder, ModelConfig, SliceOptions, extract, folder, params, slice,
+    weights::{self, WeightFiles},
+};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -119,4 +122,61 @@ pub fn check_gradients<M: Module>(
     let prefix = format!("{submodel}.grad.");
     let stored = file.names().iter().filter(|name| name.starts_with(&prefix)).count();
     assert_eq!(compared, stored, "every stored gradient has its parameter");
+}
+
+/// Checks that slices cut out of weights files have the bytes of those that are extracted in memory and
+/// saved, whatever the dtype and the number of files.
+pub fn check_slices<M: Folder>(model: &M, submodels: &[Submodel]) {
+    let stored = |dtype| weights::stored(model, dtype, |path| model.tensor_name(path));
+    let largest = stored(Dtype::F32).iter().map(|tensor| tensor.bytes()).max().unwrap();
+    for (dtype, shard_bytes) in [
+        (Dtype::F32, u64::MAX),
+        (Dtype::F32, largest),
+        (Dtype::Bf16, u64::MAX),
+        (Dtype::F16, largest / 2),
+    ] {
+        let whole = tempfile::tempdir().unwrap();
+        let manifest = Manifest { dtype, ..manifest::<M>(model.space()) };
+        let save = |dir: &Path| {
+            folder::save_as(model, stored(dtype), shard_bytes, &manifest, dir).unwrap();
+        };
+        save(whole.path());
+        assert_eq!(whole.path().join(weights::INDEX).exists(), shard_bytes != u64::MAX);
+        let (loaded, read) = folder::load::<M>(whole.path(), &device()).unwrap();
+        assert_eq!(read.dtype, dtype);
+        for submodel in submodels {
+            let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let slim = extract(&loaded, submodel).unwrap();
+            let manifest =
+                Manifest::new(M::KIND, slim.space(), Draw::Joint, read.provenance.clone());
+            let manifest = Manifest { dtype, ..manifest };
+            folder::save(&slim, &manifest, theirs.path()).unwrap();
+            sliced::<M>(whole.path(), submodel, false, &manifest, ours.path());
+            assert_eq!(files(ours.path()), files(theirs.path()), "{dtype:?} {submodel}");
+        }
+    }
+}
+
+/// Cuts a submodel out of the folder `whole` and writes it into `dir`.
+pub fn sliced<M: Folder>(
+    whole: &Path,
+    submodel: &Submodel,
+    pad: bool,
+    manifest: &Manifest,
+    dir: &Path,
+) {
+    let files = WeightFiles::open(whole).unwrap();
+    let tensors = files.tensors().unwrap();
+    let (unset, _) = folder::load_unset::<M>(whole, &tensors, &device()).unwrap();
+    let options = SliceOptions { submodel: submodel.clone(), pad, dtype: None };
+    let slim = slice(&unset, &tensors, &options).unwrap();
+    assert_eq!(slim.dtype(), manifest.dtype);
+    folder::save_as(&slim.model, slim.tensors, u64::MAX, manifest, dir).unwrap();
+}
+
+/// Contents of the files in a folder, by name.
+fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let paths = fs::read_dir(dir).unwrap().into_iter();
+    let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+    paths.map(|path| (name(&path), fs::read(&path).unwrap())).collect()
 }

@@ -104,7 +104,7 @@ impl Elastic for MeanMixer {
     fn ffn(&self, x: Tensor<2>, pass: &mut Pass<'_, Tensor<2>>) -> Tensor<2> {
         let l = &self.layers[pass.layer];
         let normed = rms_norm(x.clone(), l.ffn_norm.val(), EPS);
-        l.ffn.forward(normed, pass.blocks) + stack_rows(x, pass.blocks)
+        l.ffn.forward_in(normed, pass) + stack_rows(x, pass.blocks)
     }
 
     fn loss(&self, output: &Output, target: &Tensor<2, Int>) -> RowLoss {

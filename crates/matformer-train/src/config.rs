@@ -98,7 +98,7 @@ pub struct TrainConfig {
     pub init: Option<PathBuf>,
     /// When a step is skipped because of a loss spike: a number of nats (0: never), or a table.
     pub spike: Spike,
-    /// Distillation: narrow submodels also learn the outputs of a wide one. Off if absent.
+    /// Distillation: submodels also learn the outputs of a teacher. Off if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub distill: Option<Distill>,
     /// Self-test: trains and evaluates on only this many batches, each of one forward pass. Off if
@@ -309,8 +309,13 @@ fn validate_distill(distill: &Distill, space: &Space) -> Result<()> {
         let expected = format!("one of {}", space.granularities.names().join(", "));
         return wrong("distill.from", name, &expected);
     }
-    if !(distill.weight >= 0.0 && distill.weight.is_finite()) {
-        return wrong("distill.weight", distill.weight, "0 or more");
+    if let (Some(name), Some(_)) = (&distill.from, &distill.teacher) {
+        return wrong("distill.from", name, "nothing: `distill.teacher` names another teacher");
+    }
+    let weights =
+        [("distill.weight", distill.weight), ("distill.cross_entropy", distill.cross_entropy)];
+    if let Some((field, v)) = weights.into_iter().find(|(_, v)| !(*v >= 0.0 && v.is_finite())) {
+        return wrong(field, v, "0 or more");
     }
     // Logits are divided by the temperature.
     if !(0.01..=100.0).contains(&distill.temperature) {

@@ -1,28 +1,37 @@
-//! In-place distillation: narrow submodels learn the outputs of a wide one, in the same step
-//! (US-Nets, arXiv 1903.05134).
+//! Distillation: submodels learn the outputs of a teacher, which is a wide submodel in the same step
+//! (in place, US-Nets, arXiv 1903.05134) or another model that does not change.
+
+use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use matformer_core::{Plan, Space, Submodel};
 use matformer_nn::{
     Elastic, Output, State, Walked,
-    ops::{Direction, Divergence},
+    ops::{Direction, DistillationWeights, Divergence},
     walk,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{Batches, Error, Result};
 
-/// `train.distill`: every drawn submodel but the teacher also learns the teacher's distribution:
-/// `weight · temperature² · KL(softmax(teacher / temperature) ‖ softmax(student / temperature))`
-/// per target is added to its loss; with `reverse`, KL is taken the other way round.
+/// `train.distill`: every drawn submodel but the teacher learns the teacher's distribution. Its loss
+/// per target is `cross_entropy` times the cross-entropy with the data, plus `weight · temperature² ·
+/// KL(softmax(teacher / temperature) ‖ softmax(student / temperature))`; with `reverse`, KL is taken
+/// the other way round.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Distill {
     /// The teacher: a granularity's name; the widest if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
+    /// A model folder instead: its full width teaches all drawn submodels, and does not change. The
+    /// caller of [`run_taught`](crate::run_taught) reads it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<PathBuf>,
     /// Weight of the distillation loss; 0 disables it.
     pub weight: f64,
+    /// Weight of the cross-entropy with the data, of submodels that learn from the teacher.
+    pub cross_entropy: f64,
     /// Softens both distributions.
     pub temperature: f64,
     /// KL(student ‖ teacher) in place of KL(teacher ‖ student).
@@ -31,20 +40,55 @@ pub struct Distill {
 
 impl Default for Distill {
     fn default() -> Self {
-        Self { from: None, weight: 0.5, temperature: 1.0, reverse: false }
+        Self {
+            from: None,
+            teacher: None,
+            weight: 0.5,
+            cross_entropy: 1.0,
+            temperature: 1.0,
+            reverse: false,
+        }
     }
 }
 
 impl Distill {
-    /// The teacher among a model's granularities.
+    /// The teacher among a model's own submodels; none where a folder has it.
     ///
     /// # Errors
-    /// When it has none of that name.
-    pub fn teacher(&self, space: &Space) -> Result<Submodel> {
-        match &self.from {
-            None => Ok(space.largest()),
-            Some(name) => Ok(space.uniform(name)?),
+    /// When `from` names no granularity.
+    pub fn own_teacher(&self, space: &Space) -> Result<Option<Submodel>> {
+        match (&self.teacher, &self.from) {
+            (Some(_), _) => Ok(None),
+            (None, None) => Ok(Some(space.largest())),
+            (None, Some(name)) => Ok(Some(space.uniform(name)?)),
         }
+    }
+
+    /// The folder of the model that teaches, if one does.
+    pub fn folder(&self) -> Option<&Path> {
+        self.teacher.as_deref().filter(|_| self.weight > 0.0)
+    }
+
+    /// Those of some drawn submodels that learn from the teacher, by index.
+    ///
+    /// # Errors
+    /// When `from` names no granularity.
+    pub(crate) fn students(&self, space: &Space, drawn: &[Submodel]) -> Result<Vec<usize>> {
+        let own = self.own_teacher(space)?;
+        Ok((0..drawn.len()).filter(|i| own.as_ref() != Some(&drawn[*i])).collect())
+    }
+
+    /// The error of a run whose teacher was not read.
+    pub(crate) fn no_teacher(&self) -> Error {
+        let found = self.teacher.as_deref().unwrap_or(Path::new("")).display().to_string();
+        let expected = "a folder whose model is passed to `run_taught`".to_owned();
+        Error::Config { field: "distill.teacher", found, expected }
+    }
+
+    /// Weights of what students learn from.
+    pub(crate) fn weights(&self) -> DistillationWeights {
+        let Self { cross_entropy, weight: divergence, .. } = *self;
+        DistillationWeights { cross_entropy, divergence }
     }
 
     /// How students are compared with the teacher.
@@ -54,23 +98,24 @@ impl Distill {
     }
 }
 
-/// Output of the teacher for batch number `index`, detached. Reused from this step's walk if the
-/// teacher was drawn, otherwise computed by a separate walk without drop-path.
+/// Output of a teacher at its submodel `teacher` for batch number `index`, detached, by a walk without
+/// drop-path.
 pub(crate) fn taught<M: Elastic + Module>(
     model: &M,
     batches: &dyn Batches<M>,
     index: u64,
     teacher: &Submodel,
-    (submodels, walked): (&[Submodel], &Walked),
 ) -> Result<Output> {
-    if let Some(drawn) = submodels.iter().position(|submodel| submodel == teacher) {
-        let output = walked.of(drawn);
-        let hidden = output.hidden.clone().detach();
-        return Ok(output.with_hidden(hidden));
-    }
     let model = model.valid();
     let batch = batches.train(&model, index).map_err(|source| Error::Batch { index, source })?;
     let output = walk(&model, &batch.input, &Plan::one(teacher), &mut State::new())?.of(0);
     let hidden = output.hidden.clone().autodiff();
     Ok(output.with_hidden(hidden))
+}
+
+/// The same of a teacher that this step's walk went through.
+pub(crate) fn taught_by_drawn(walked: &Walked, drawn: usize) -> Output {
+    let output = walked.of(drawn);
+    let hidden = output.hidden.clone().detach();
+    output.with_hidden(hidden)
 }

@@ -28,13 +28,14 @@ pub fn step_flops(
         let Some(distill) = config.distill.as_ref().filter(|d| d.weight > 0.0) else {
             continue;
         };
-        let teacher = distill.teacher(space)?;
-        let students = submodels.iter().filter(|s| **s != teacher).count() as f64;
+        let students = distill.students(space, &submodels)?.len() as f64;
         if students > 0.0 {
-            // Both heads run, the student's also backward; a teacher that was not drawn is walked.
+            // Both heads run, the student's also backward; a teacher that was not drawn is walked. One
+            // of another folder is taken to be as large as this model.
             total += students * (FORWARD_AND_BACKWARD + 1.0) * forward.constant;
-            if !submodels.contains(&teacher) {
-                total += forward.cost(&teacher)? - forward.constant;
+            let own = distill.own_teacher(space)?;
+            if !own.as_ref().is_some_and(|own| submodels.contains(own)) {
+                total += forward.cost(&own.unwrap_or_else(|| space.largest()))? - forward.constant;
             }
         }
     }

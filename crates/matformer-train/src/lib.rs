@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod batches;
+mod calibrate;
 mod checkpoint;
 mod config;
 mod distill;
@@ -20,6 +21,7 @@ mod step;
 
 pub use batches::{Batch, Batches, BoxError};
 pub use burn_train::Interrupter;
+pub use calibrate::calibrate;
 pub use checkpoint::{Checkpoint, Checkpoints, Saved};
 pub use config::{Outer, Schedule, TrainConfig};
 pub use distill::Distill;
@@ -32,6 +34,6 @@ pub use metrics::{HeldOut, MetricsLine, MetricsLog, SkippedLine, TrainLine};
 pub use observe::{SAID, duration};
 pub use optimizer::AdamW;
 pub use overfit::{Learnt, Overfit};
-pub use run::{Outcome, Progress, RunOptions, run};
+pub use run::{Outcome, Progress, RunOptions, run, run_taught};
 pub use schedule::learning_rate;
 pub use step::{StepReport, Term, Trainer};

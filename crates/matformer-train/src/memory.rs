@@ -48,6 +48,8 @@ pub struct TrainingMemory {
     pub gradients: f64,
     /// First and second moment.
     pub moments: f64,
+    /// The teacher's weights, of a run that learns from another model (`train.distill.teacher`).
+    pub teacher: f64,
     /// The moving average of the weights (`train.ema`); 0 where none is kept.
     pub average: f64,
     /// Activations saved for the backward pass, and the temporaries of the largest layer.
@@ -84,12 +86,14 @@ impl TrainingMemory {
         // With a teacher: a chunk of its logits, their logarithms, and the student's.
         let chunks = if config.distill.is_some() { 4.0 } else { 1.0 };
         let accumulates = targets < config.tokens_per_step as f64;
+        let frozen = config.distill.as_ref().is_some_and(|distill| distill.folder().is_some());
         let (moments, average) = (2.0 * weights, if config.ema > 0.0 { weights } else { 0.0 });
         Self {
             program: PROGRAM,
             weights,
             gradients: weights * if accumulates { 2.0 } else { 1.0 },
             moments,
+            teacher: if frozen { weights } else { 0.0 },
             average,
             activations: FLOAT * tokens * (kept + working),
             logits: FLOAT * logits * chunks,
@@ -100,7 +104,7 @@ impl TrainingMemory {
     /// The largest sum that is needed at any time.
     pub fn peak(&self) -> f64 {
         let step = self.gradients + self.activations + self.logits;
-        let state = self.weights + self.moments + self.average;
+        let state = self.weights + self.moments + self.teacher + self.average;
         self.program + state + step.max(self.checkpoint)
     }
 

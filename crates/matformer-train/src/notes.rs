@@ -64,7 +64,7 @@ impl TrainConfig {
         if distill.weight == 0.0 {
             return Some("`train.distill.weight` is 0: nothing is distilled".to_owned());
         }
-        let teacher = distill.teacher(space).ok()?;
+        let teacher = distill.own_teacher(space).ok()??;
         let mut drawn = (0..self.steps.min(DRAWS)).flat_map(|step| passes(self, space, step));
         let nobody = drawn.all(|submodels| submodels.iter().all(|s| *s == teacher));
         nobody.then(|| {

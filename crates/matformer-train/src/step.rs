@@ -8,10 +8,12 @@ use burn::{
     tensor::Tensor,
 };
 use matformer_core::{Plan, Space, StepDraw, Submodel};
-use matformer_nn::{Elastic, Noise, State, row_losses, walk};
+use matformer_nn::{Elastic, Noise, Output, RowLoss, State, Taught, TaughtLoss, Walked, walk};
 
 use crate::{
-    AdamW, Batches, Error, Guard, Outlier, Result, TrainConfig, distill::taught, learning_rate,
+    AdamW, Batches, Distill, Error, Guard, Outlier, Result, TrainConfig,
+    distill::{taught, taught_by_drawn},
+    learning_rate,
     optimizer::global_norm,
 };
 
@@ -69,10 +71,53 @@ impl StepReport {
     }
 }
 
+/// What one submodel learns from one batch, still on the device: sums over its targets, `[1]` each.
+struct Learnt {
+    /// The loss, with its gradient.
+    total: Tensor<1>,
+    nats: Tensor<1>,
+    divergence: Option<Tensor<1>>,
+    targets: usize,
+}
+
+impl Learnt {
+    fn plain(RowLoss { nats, counts }: RowLoss) -> Self {
+        let total = nats.sum();
+        let nats = total.clone().inner();
+        Self { total, nats, divergence: None, targets: counts.iter().sum() }
+    }
+
+    fn taught(loss: TaughtLoss) -> Self {
+        Self {
+            total: loss.total.sum(),
+            nats: loss.nats.sum().inner(),
+            divergence: Some(loss.divergence.sum().inner()),
+            targets: loss.counts.iter().sum(),
+        }
+    }
+
+    /// Its sums, to be read.
+    fn sums(&self) -> impl Iterator<Item = Tensor<1>> {
+        [Some(self.nats.clone()), self.divergence.clone()].into_iter().flatten()
+    }
+
+    /// Adds its sums, read in their order, to what the term came to so far.
+    fn add_to(&self, term: &mut Term, mut sums: impl Iterator<Item = f32>) {
+        let mut next = || f64::from(sums.next().unwrap_or(f32::NAN));
+        term.nats += next();
+        term.count += self.targets;
+        if self.divergence.is_some() {
+            *term.divergence.get_or_insert(0.0) += next();
+        }
+    }
+}
+
 /// A model in training: it, its optimizer, and how many steps they have made.
 pub struct Trainer<M> {
     // `None` only while a step owns it.
     model: Option<M>,
+    // Of a run that learns from a model that does not change.
+    teacher: Option<M>,
     optimizer: AdamW,
     guard: Guard,
     config: TrainConfig,
@@ -87,12 +132,18 @@ impl<M: Elastic + Module> Trainer<M> {
         Self {
             space: model.space().clone(),
             model: Some(model),
+            teacher: None,
             optimizer: AdamW::new(config),
             guard: Guard::default(),
             config: config.clone(),
             step: 0,
             batches_per_step,
         }
+    }
+
+    /// With the model that `distill.teacher` names, on the same device.
+    pub fn with_teacher(self, teacher: M) -> Self {
+        Self { teacher: Some(teacher.no_grad()), ..self }
     }
 
     /// Goes on from a state that was saved after `step` steps.
@@ -235,6 +286,57 @@ impl<M: Elastic + Module> Trainer<M> {
         Ok((accumulator.grads(), totals))
     }
 
+    /// The teacher and its output on batch number `index`, which a walk has taken through `submodels`.
+    fn taught(
+        &self,
+        distill: &Distill,
+        batches: &dyn Batches<M>,
+        index: u64,
+        submodels: &[Submodel],
+        walked: &Walked,
+    ) -> Result<(&M, Output)> {
+        let Some(own) = distill.own_teacher(&self.space)? else {
+            let teacher = self.teacher.as_ref().ok_or_else(|| distill.no_teacher())?;
+            let widest = teacher.space().largest();
+            return Ok((teacher, taught(teacher, batches, index, &widest)?));
+        };
+        let model = self.model();
+        let output = match submodels.iter().position(|submodel| *submodel == own) {
+            Some(drawn) => taught_by_drawn(walked, drawn),
+            None => taught(model, batches, index, &own)?,
+        };
+        Ok((model, output))
+    }
+
+    /// What each of the `submodels` that a walk has taken batch number `index` through learns from it.
+    fn learnt(
+        &self,
+        target: &M::Target,
+        batches: &dyn Batches<M>,
+        index: u64,
+        submodels: &[Submodel],
+        walked: &Walked,
+    ) -> Result<Vec<Learnt>> {
+        let model = self.model();
+        let plain = |i: usize| Learnt::plain(model.loss(&walked.of(i), target));
+        let distill = self.config.distill.as_ref().filter(|distill| distill.weight > 0.0);
+        let students = match distill {
+            Some(distill) => distill.students(&self.space, submodels)?,
+            None => Vec::new(),
+        };
+        let Some(distill) = distill.filter(|_| !students.is_empty()) else {
+            return Ok((0..submodels.len()).map(plain).collect());
+        };
+        let (teacher, output) = self.taught(distill, batches, index, submodels, walked)?;
+        let taught = |i: usize| {
+            let taught = Taught { model: teacher, output: &output };
+            let (rule, weights) = (distill.rule(), distill.weights());
+            Learnt::taught(model.taught_loss(&walked.of(i), taught, target, rule, weights))
+        };
+        let learnt = |i| if students.contains(&i) { taught(i) } else { plain(i) };
+        Ok((0..submodels.len()).map(learnt).collect())
+    }
+
     /// One forward and backward pass of some terms of a draw over one batch; adds what they come to
     /// to `totals`.
     fn pass(
@@ -258,46 +360,21 @@ impl<M: Elastic + Module> Trainer<M> {
         let targets = (batches.targets_per_batch() as u64 * self.batches_per_step) as f64;
         let factor = |term: usize| draw.terms[term].1 / targets;
 
-        // `sums`: the summed losses of the terms, then the summed divergences of the students,
-        // `[1]` each, still on the device. `add` also adds them, weighted, to the total loss.
-        let (mut sums, mut loss) = (Vec::new(), None);
-        let mut add = |sum: Tensor<1>, factor: f64| {
-            sums.push(sum.clone().inner());
-            let weighed = sum * factor;
-            loss = Some(match loss.take() {
-                Some(loss) => loss + weighed,
-                None => weighed,
-            });
-        };
-        for (term, row_loss) in terms.iter().zip(row_losses(model, &walked, &batch.target)) {
-            totals[*term].count += row_loss.counts.iter().sum::<usize>();
-            add(row_loss.nats.sum(), factor(*term));
-        }
-        let mut students = Vec::new();
-        if let Some(distill) = self.config.distill.as_ref().filter(|d| d.weight > 0.0) {
-            let teacher = distill.teacher(&self.space)?;
-            students = (0..terms.len()).filter(|i| submodels[*i] != teacher).collect();
-            if !students.is_empty() {
-                let drawn = (&submodels[..], &walked);
-                let taught = taught(model, batches, index, &teacher, drawn)?;
-                for &student in &students {
-                    let (output, rule) = (walked.of(student), distill.rule());
-                    let found = model.divergence(&output, &taught, &batch.target, rule);
-                    add(found.nats.sum(), factor(terms[student]) * distill.weight);
-                }
-            }
-        }
-        let loss = loss.unwrap_or_else(|| unreachable!("a draw has at least one term"));
+        let learnt = self.learnt(&batch.target, batches, index, &submodels, &walked)?;
+        let loss = learnt
+            .iter()
+            .zip(terms)
+            .map(|(learnt, term)| learnt.total.clone() * factor(*term))
+            .reduce(|a, b| a + b)
+            .unwrap_or_else(|| unreachable!("a draw has at least one term"));
         let grads = GradientsParams::from_grads(loss.backward(), model);
-        let values: Vec<f32> = Tensor::cat(sums, 0)
-            .try_into_vec_as()
-            .map_err(|e| matformer_nn::Error::read("loss", e))?;
-        let (nats, divergences) = values.split_at(terms.len());
-        for (term, nats) in terms.iter().zip(nats) {
-            totals[*term].nats += f64::from(*nats);
-        }
-        for (student, sum) in students.into_iter().zip(divergences) {
-            *totals[terms[student]].divergence.get_or_insert(0.0) += f64::from(*sum);
+        // One read for all of them.
+        let sums = Tensor::cat(learnt.iter().flat_map(Learnt::sums).collect(), 0);
+        let sums: Vec<f32> =
+            sums.try_into_vec_as().map_err(|e| matformer_nn::Error::read("loss", e))?;
+        let mut sums = sums.into_iter();
+        for (term, learnt) in terms.iter().zip(&learnt) {
+            learnt.add_to(&mut totals[*term], &mut sums);
         }
         Ok(grads)
     }

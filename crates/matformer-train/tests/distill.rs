@@ -85,7 +85,7 @@ fn by_hand(submodels: &[Submodel], distill: &Distill) -> (Gradients, Vec<f64>) {
         let walked = walk(&model, &batch.input, &Plan::one(submodel), &mut State::new()).unwrap();
         model.loss(&walked.of(0), &batch.target).nats.sum()
     };
-    let teacher = distill.teacher(model.space()).unwrap();
+    let teacher = distill.own_teacher(model.space()).unwrap().unwrap();
     let taught = log_softmax(logits(&teacher).detach() / distill.temperature, 1);
     let counted = (0..ROWS * SEQ).map(|i| f32::from(u8::from(i % SEQ >= SEQ / 2)));
     let counted = TensorData::new(counted.collect::<Vec<_>>(), [ROWS * SEQ, 1]);
@@ -296,4 +296,78 @@ fn a_distillation_token_learns_from_the_teachers() {
     for path in ["distillation_head.weight", "distillation_token", "head.weight", "class_token"] {
         assert_ne!(with[path], without[path], "{path}");
     }
+}
+
+/// The same with a teacher that is another model, by hand.
+fn by_hand_frozen(submodels: &[Submodel], distill: &Distill, teacher: &MatLm) -> Gradients {
+    let model = model();
+    let batch = masked().train(&model, 0).unwrap();
+    let walked = |model: &MatLm, submodel: &Submodel| {
+        walk(model, &batch.input, &Plan::one(submodel), &mut State::new()).unwrap().of(0)
+    };
+    let taught = teacher.head(&walked(teacher, &teacher.space().largest())).detach();
+    let taught = log_softmax(taught, 1);
+    let counted = (0..ROWS * SEQ).map(|i| f32::from(u8::from(i % SEQ >= SEQ / 2)));
+    let counted = TensorData::new(counted.collect::<Vec<_>>(), [ROWS * SEQ, 1]);
+    let counted = Tensor::<2>::from_data(counted, &Elastic::device(&model));
+    let targets = (ROWS * SEQ / 2) as f64;
+    let term = |submodel: &Submodel| {
+        let output = walked(&model, submodel);
+        let student = log_softmax(model.head(&output), 1);
+        let kl = (taught.clone().exp() * (taught.clone() - student) * counted.clone()).sum();
+        let nats = model.loss(&output, &batch.target).nats.sum();
+        (nats * distill.cross_entropy + kl * distill.weight) / (targets * submodels.len() as f64)
+    };
+    let total = submodels.iter().map(term).reduce(|a, b| a + b).unwrap();
+    let grads = total.backward();
+    let mut found = Gradients::new();
+    params::read_gradients(&model, &grads, |path, data| {
+        found.insert(path.to_owned(), data.try_into_vec().unwrap());
+        Ok(())
+    })
+    .unwrap();
+    found
+}
+
+#[test]
+fn a_frozen_teacher_teaches_every_size_with_its_own_head() {
+    let other = MatLm::new(model().config(), 99, &device().autodiff()).unwrap();
+    for cross_entropy in [0.0, 0.3] {
+        let distill = Distill {
+            teacher: Some("teacher".into()),
+            weight: 0.7,
+            cross_entropy,
+            ..Distill::default()
+        };
+        for draw in ["joint", "baseline:XL"] {
+            let config = config(draw, Some(distill.clone()));
+            let mut trainer = Trainer::new(model(), &config, 1).with_teacher(other.clone());
+            let before = weights(&other);
+            let report = trainer.step(&masked()).unwrap();
+            assert_eq!(weights(&other), before, "the teacher does not change");
+            let share = 1.0 - config.betas[0] as f32;
+            let moments = trainer.optimizer().save().unwrap().into_iter();
+            let found: Gradients = moments
+                .map(|(path, m)| (path, m.first.into_iter().map(|v| v / share).collect()))
+                .collect();
+            let space = model().space().clone();
+            let drawn = if draw == "joint" { space.uniforms() } else { vec![space.largest()] };
+            assert_close(&found, &by_hand_frozen(&drawn, &distill, &other));
+            assert_eq!(report.divergences().len(), drawn.len(), "the widest learns too");
+        }
+    }
+    // From itself there is nothing to learn.
+    let distill =
+        Distill { teacher: Some("itself".into()), cross_entropy: 0.0, ..Distill::default() };
+    let config = config("baseline:XL", Some(distill));
+    let mut trainer = Trainer::new(model(), &config, 1).with_teacher(model());
+    assert!(trainer.step(&masked()).unwrap().grad_norm < 1e-4);
+}
+
+#[test]
+fn a_teacher_that_was_not_read_is_an_error() {
+    let distill = Some(Distill { teacher: Some("gone".into()), ..Distill::default() });
+    let mut trainer = Trainer::new(model(), &config("joint", distill), 1);
+    let error = trainer.step(&masked()).unwrap_err().to_string();
+    assert!(error.contains("distill.teacher") && error.contains("gone"), "{error}");
 }

@@ -2,7 +2,11 @@
 
 use burn::tensor::Device;
 use matformer_core::{Dtype, Space};
-use matformer_nn::{ConfigFile, Folder, Result, folder::CONFIG, params};
+use matformer_nn::{
+    ConfigFile, Folder, Result,
+    folder::{CONFIG, json_text},
+    params,
+};
 use serde_json::Value;
 
 use crate::{MatVit, MatVitConfig, hugging_face};
@@ -24,8 +28,8 @@ impl Folder for MatVit {
         hugging_face::read(file)
     }
 
-    fn config_files(&self, dtype: Dtype) -> Vec<(&'static str, Value)> {
-        vec![(CONFIG, Value::Object(hugging_face::write(self.config(), dtype)))]
+    fn config_files(&self, dtype: Dtype) -> Vec<(&'static str, String)> {
+        vec![(CONFIG, json_text(&Value::Object(hugging_face::write(self.config(), dtype))))]
     }
 
     fn tensor_name(&self, path: &str) -> String {

@@ -10,7 +10,7 @@ use burn::{
 use matformer_core::{Space, Spans};
 use matformer_nn::{
     Activation, Attention, AttentionConfig, Elastic, Hidden, Linear, ModelConfig, NestedFfn,
-    NestedFfnConfig, Output, Pass, RowLoss, State,
+    NestedFfnConfig, Output, Pass, RowLoss, State, Taught,
     init::{self, Init},
     ops::{Divergence, Mask, divergence_of_logits, layer_norm, linear, stack_rows},
     params, project,
@@ -308,7 +308,7 @@ impl Elastic for MatVit {
 
     fn ffn(&self, x: Tensor<2>, pass: &mut Pass<'_, Stem>) -> Tensor<2> {
         let l = &self.layers[pass.layer];
-        let branch = l.ffn.forward(self.normed(&l.ffn_norm, x.clone()), pass.blocks);
+        let branch = l.ffn.forward_in(self.normed(&l.ffn_norm, x.clone()), pass);
         pass.context.drop(pass.layer, 1, branch) + stack_rows(x, pass.blocks)
     }
 
@@ -324,11 +324,11 @@ impl Elastic for MatVit {
     fn divergence(
         &self,
         student: &Output,
-        teacher: &Output,
+        teacher: Taught<'_, Self>,
         _: &VitTarget,
         rule: Divergence,
     ) -> RowLoss {
-        let pairs = self.heads(student).into_iter().zip(self.heads(teacher));
+        let pairs = self.heads(student).into_iter().zip(teacher.model.heads(teacher.output));
         by_image(pairs.map(|(s, t)| {
             let nats = divergence_of_logits(s, t, rule); // [rows]
             let rows = nats.dims()[0];

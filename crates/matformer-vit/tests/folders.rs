@@ -9,7 +9,9 @@ use matformer_vit::{MatVit, MatVitConfig, Pooling, costs};
 use safetensors::SafeTensors;
 
 use crate::{
-    compare::{check_gradients, check_weight_keys, device, floats, values, worst},
+    compare::{
+        check_gradients, check_slices, check_weight_keys, device, floats, sliced, values, worst,
+    },
     support::{config, logits, manifest, model, pixels},
 };
 
@@ -130,4 +132,25 @@ fn weight_keys_are_those_that_change_the_tensors() {
     });
     // Heads share the matrices of queries, keys and values: other heads cut them elsewhere.
     check_weight_keys::<MatVit>(&base, changes, &["n_heads"]);
+}
+
+#[test]
+fn slices_of_files_are_those_of_memory() {
+    let config = config();
+    let widths = config.granularities.clone().unwrap();
+    let unequal = widths.iter().rev().cycle().take(config.n_layers).copied().collect();
+    let (narrow, unequal) = (Submodel::uniform(widths[0], config.n_layers), Submodel::new(unequal));
+    check_slices(&model(&config, &device()), &[narrow, unequal.clone()]);
+
+    let (whole, padded) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let model = model(&config, &device());
+    folder::save(&model, &manifest(&config), whole.path()).unwrap();
+    sliced::<MatVit>(whole.path(), &unequal, true, &manifest(&config), padded.path());
+    let (again, _) = folder::load::<MatVit>(padded.path(), &device()).unwrap();
+    let pixels = pixels(config.pixels(), 3);
+    let of = |model: &MatVit, submodel| logits(model, &Plan::one(submodel), 1, &pixels);
+    let (ours, theirs) = (of(&again, &again.space().largest()), of(&model, &unequal));
+    for (a, b) in ours.concat().iter().zip(theirs.concat()) {
+        assert!((a - b).abs() < 1e-5, "{a} {b}");
+    }
 }

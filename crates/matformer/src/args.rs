@@ -6,7 +6,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use matformer::{
     core::{self, SubmodelSpec},
     formats::Gemma3nWidths,
-    nn::DeviceSpec,
+    nn::{DeviceSpec, Importance},
     search::Method,
 };
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,8 @@ pub struct Args {
 pub enum Command {
     /// Train the model that a run file describes
     Train(TrainArgs),
+    /// Make a pretrained model elastic: order its neurons by importance, then train every size
+    Elastify(ElastifyArgs),
     /// Train every granularity of a run alone, and show them beside the elastic sizes
     Baselines(BaselinesArgs),
     /// Held-out loss or accuracy of any submodels, with standard errors
@@ -47,7 +49,7 @@ pub enum Command {
     Info(InfoArgs),
     /// Cut a submodel out into a folder of its own
     Slice(SliceArgs),
-    /// Make a model folder of another program's vision transformer
+    /// Make a model folder of another program's language model or vision transformer
     Import(ImportArgs),
     /// Write embeddings of images, for an index of your own
     Embed(EmbedArgs),
@@ -81,6 +83,47 @@ pub struct TrainArgs {
     #[arg(long)]
     pub resume: bool,
     /// Say what the run would cost; nothing is written, downloaded or tokenised
+    #[arg(long, conflicts_with = "resume")]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ElastifyArgs {
+    /// Model folder: what `import` or `train` wrote
+    pub model: PathBuf,
+    /// Text files and folders, or a folder of images; several are joined. Or a run file or run folder:
+    /// its `[data]` and `[train]` are used
+    #[arg(long, required = true, num_args = 1.., value_name = "DATA")]
+    pub data: Vec<String>,
+    /// Run folder to write
+    #[arg(long, value_name = "RUN")]
+    pub out: PathBuf,
+    /// Order the neurons of each layer by `activation`, `rms`, `contribution`, `rms-contribution` or
+    /// `weights`
+    #[arg(long, default_value_t, value_name = "SCORE")]
+    pub order: Importance,
+    /// Training rows, or images, that the score is measured on
+    #[arg(long, default_value_t = 512, value_name = "N")]
+    #[arg(value_parser = at_least_one, allow_negative_numbers = true)]
+    pub calibration_rows: usize,
+    /// Tokens of each of these rows [default: 512, or the model's context]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
+    pub calibration_tokens: Option<usize>,
+    /// Order the neurons and measure, but do not train
+    #[arg(long)]
+    pub order_only: bool,
+    /// Held-out tokens, or images, that each size is measured on before ordering, after ordering and
+    /// after training
+    #[arg(long, default_value_t = 32_768, value_name = "N")]
+    #[arg(value_parser = at_least_one, allow_negative_numbers = true)]
+    pub tokens: usize,
+    /// Override a key of the run file, such as `train.steps=100`; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+    /// Go on with a run that was interrupted
+    #[arg(long)]
+    pub resume: bool,
+    /// Say what the training would cost; nothing is written, downloaded or tokenised
     #[arg(long, conflicts_with = "resume")]
     pub dry_run: bool,
 }
@@ -134,6 +177,10 @@ pub struct EvalArgs {
     /// Held-out tokens, of many documents [default: all]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub tokens: Option<usize>,
+    /// Predict each token from at most N tokens before it [default: the length of the run's training
+    /// rows, or the model's context]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
+    pub context: Option<usize>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -193,15 +240,24 @@ pub struct InfoArgs {
 pub struct SliceArgs {
     /// Model folder, or one of Gemma 3n
     pub model: PathBuf,
-    /// Submodel: `S`, `60%`, `128`, …
+    /// Submodel: `S`, `60%`, `128`, `64x1+128x4`, …
     #[arg(long, value_name = "SUBMODEL", required_unless_present_any = ["widths", "config"])]
     pub submodel: Option<SubmodelSpec>,
-    /// Folder to write; it must not exist
-    #[arg(long, value_name = "DIR")]
+    /// Folder to write, or file for GGUF; it must not exist
+    #[arg(long, value_name = "PATH")]
     pub out: PathBuf,
-    /// Whose folder to write
+    /// Output format
     #[arg(long, value_enum, default_value_t = Format::Hf)]
     pub format: Format,
+    /// Pad narrower layers with zeros to the widest: for programs that need equal widths
+    #[arg(long)]
+    pub pad: bool,
+    /// How weights are stored [default: as in the model]
+    #[arg(long, value_enum, value_name = "TYPE")]
+    pub dtype: Option<SliceDtype>,
+    /// Size above which weights are written as several files, such as `500MB`
+    #[arg(long, default_value = "5GB", value_name = "SIZE", value_parser = byte_size)]
+    pub shard_size: u64,
     #[command(flatten)]
     pub gemma3n: Gemma3nArgs,
 }
@@ -225,26 +281,48 @@ pub struct Gemma3nArgs {
     pub row: Option<String>,
 }
 
-/// Whose folder a slice is.
+/// How the weights of a slice are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SliceDtype {
+    /// 32 bits
+    F32,
+    /// 16 bits, bfloat16
+    Bf16,
+    /// 16 bits, IEEE half precision
+    F16,
+    /// 8 bits in blocks of 32, of GGUF
+    #[value(name = "q8_0")]
+    Q8_0,
+}
+
+/// Format of a slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// A model folder, which is one of Hugging Face's
+    /// A model folder, in the form of Hugging Face
     Hf,
-    /// timm's, of a vision model
+    /// A GGUF file of a language model, for llama.cpp
+    Gguf,
+    /// A folder in the form of timm, of a vision model
     Timm,
 }
 
 #[derive(Debug, ClapArgs)]
 pub struct ImportArgs {
-    /// Folder with `config.json` and `model.safetensors` that transformers or timm wrote
-    pub folder: PathBuf,
+    /// Folder of `config.json` and safetensors (a language model of transformers, or a vision
+    /// transformer of transformers or timm), GGUF file, or a named source such as `fetch:smollm2`
+    #[arg(value_name = "DIR|FILE.gguf")]
+    pub source: PathBuf,
     /// Folder to write; it must not exist
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Feed-forward widths that get names, ascending, the last the model's own [default: an eighth, a
-    /// quarter, a half and all of it]
+    /// Feed-forward widths that get names, ascending, the last the model's own [default: of a language
+    /// model a quarter, half, three quarters and all of it, rounded to multiples of 256 or 32; of a
+    /// vision model an eighth, a quarter, half and all of it]
     #[arg(long, value_name = "W1,W2,…", value_delimiter = ',', value_parser = at_least_one)]
     pub granularities: Option<Vec<usize>>,
+    /// Size above which a language model's weights are written as several files, such as `500MB`
+    #[arg(long, default_value = "5GB", value_name = "SIZE", value_parser = byte_size)]
+    pub shard_size: u64,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -378,6 +456,10 @@ pub struct ReportArgs {
     /// Held-out tokens, of many documents [default: all]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub tokens: Option<usize>,
+    /// Predict each token from at most N tokens before it [default: the length of the run's training
+    /// rows]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
+    pub context: Option<usize>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -396,6 +478,16 @@ fn at_least_one(text: &str) -> Result<usize, &'static str> {
 
 fn up_to_4096(text: &str) -> Result<usize, &'static str> {
     text.parse().ok().filter(|n| (1..=4096).contains(n)).ok_or("expected a whole number, 1 to 4096")
+}
+
+/// `5GB`, `500MB`, `1000000`: powers of ten, as Hugging Face counts.
+fn byte_size(text: &str) -> Result<u64, &'static str> {
+    let units = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000), ("", 1)];
+    let size = units.into_iter().find_map(|(unit, bytes)| {
+        let number: u64 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
+        number.checked_mul(bytes)
+    });
+    size.filter(|size| *size > 0).ok_or("expected a size above 0, such as 5GB, 500MB or 1000000")
 }
 
 fn temperature(text: &str) -> Result<f64, &'static str> {

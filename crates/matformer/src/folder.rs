@@ -17,7 +17,7 @@ use matformer::{
     },
     eval::latency::{Latency, LayerTimes},
     formats::Preprocessor,
-    nn::{Elastic, Folder, folder},
+    nn::{Elastic, Folder, folder, weights::Tensors},
     run_file::{self, Lm, RunFile, Vit},
     timing,
     vit::MatVitConfig,
@@ -59,6 +59,8 @@ pub struct ModelFolder<K: Kind> {
     pub costs: Costs,
     /// Why what was measured of its times is not what they are here.
     no_millis: Option<String>,
+    /// Length of the windows that it is measured in, where it is not its own.
+    other_context: Option<usize>,
 }
 
 impl<K: Kind> ModelFolder<K> {
@@ -67,11 +69,6 @@ impl<K: Kind> ModelFolder<K> {
         check_is_model(dir).bad_input()?;
         let started = Instant::now();
         let (model, manifest) = folder::load::<K::Net>(dir, device).bad_input()?;
-        let (costs, no_millis) = match latency::<K>(dir, device, model.space()) {
-            Ok(Some(times)) => (K::costs(model.config()).with(times.table()), None),
-            Ok(None) => (K::costs(model.config()), None),
-            Err(why) => (K::costs(model.config()), Some(why)),
-        };
         tracing::info!(
             "{}: {} layers of d_ff {}, weights {}, read in {:.2?}",
             dir.display(),
@@ -80,7 +77,85 @@ impl<K: Kind> ModelFolder<K> {
             manifest.weights_sha256.get(..16).unwrap_or_default(),
             started.elapsed()
         );
-        Ok(Self { dir: dir.to_owned(), model, manifest, costs, no_millis })
+        Ok(Self::new(dir, model, manifest, device))
+    }
+
+    /// The model in `dir` without its weights, which are in `tensors`: parameters are unset.
+    pub fn load_unset(dir: &Path, tensors: &Tensors<'_>, device: &Device) -> Result<Self> {
+        let (model, manifest) = folder::load_unset::<K::Net>(dir, tensors, device).bad_input()?;
+        Ok(Self::new(dir, model, manifest, device))
+    }
+
+    fn new(dir: &Path, model: K::Net, manifest: Manifest, device: &Device) -> Self {
+        let costs = K::costs(model.config());
+        let (costs, no_millis) = match latency::<K>(dir, device, model.space()) {
+            Ok(Some(times)) => (costs.with(times.table()), None),
+            Ok(None) => (costs, None),
+            Err(why) => (costs, Some(why)),
+        };
+        Self { dir: dir.to_owned(), model, manifest, costs, no_millis, other_context: None }
+    }
+
+    /// The same model, to be measured in windows of `context` tokens.
+    pub fn with_context(mut self, context: Option<usize>) -> Result<Self> {
+        let Some(asked) = context else { return Ok(self) };
+        match K::context(self.model.config()) {
+            Some(most) if asked <= most => {
+                self.other_context = Some(asked).filter(|_| context != self.own_context());
+                Ok(self)
+            }
+            Some(most) => Err(Hinted {
+                message: format!(
+                    "--context {asked}: the context of {} is {most}",
+                    self.dir.display()
+                ),
+                hint: format!("expected at most {most}"),
+            })
+            .bad_input(),
+            None => Err(Hinted {
+                message: format!("--context {asked}: {} is a vision model", self.dir.display()),
+                hint: "only text is measured in windows".to_owned(),
+            })
+            .bad_input(),
+        }
+    }
+
+    /// The same weights in another model of theirs, measured in windows of `context` tokens; what is
+    /// measured is kept in `dir`.
+    pub fn study_of(&self, model: K::Net, dir: &Path, context: Option<usize>) -> Self {
+        Self {
+            costs: K::costs(model.config()),
+            model,
+            dir: dir.to_owned(),
+            manifest: self.manifest.clone(),
+            no_millis: None,
+            other_context: context,
+        }
+    }
+
+    /// Length of the windows that held-out text is measured in.
+    pub fn context(&self) -> Option<usize> {
+        self.other_context.or_else(|| self.own_context())
+    }
+
+    /// The same, where it is not that of the model's training.
+    pub fn other_context(&self) -> Option<usize> {
+        self.other_context
+    }
+
+    /// Length of the rows that the model was trained on, or its context where that is not known.
+    fn own_context(&self) -> Option<usize> {
+        let run = self.run_file().and_then(|path| RunFile::<K>::load(&path, &[]).ok());
+        run.and_then(|run| run.seq_len()).or_else(|| K::context(self.model.config()))
+    }
+
+    /// The file of the run that the model is of, if it is of one.
+    fn run_file(&self) -> Option<PathBuf> {
+        let own = self.dir.join(run_file::FILE);
+        let of_checkpoint = self.dir.join("../..").join(run_file::FILE);
+        let above = self.dir.parent().and_then(Path::file_name);
+        let candidates = [Some(own), above.filter(|n| *n == "checkpoints").map(|_| of_checkpoint)];
+        candidates.into_iter().flatten().find(|path| path.exists())
     }
 
     pub fn space(&self) -> &Space {
@@ -155,18 +230,13 @@ impl<K: Kind> ModelFolder<K> {
     /// The data that the model's own run names, also that of a checkpoint; `hint` says what to do
     /// where there is no run.
     pub fn own_data(&self, hint: &str) -> Result<K::Prepared> {
-        let path = self.dir.join(run_file::FILE);
-        let of_run = self.dir.join("../..").join(run_file::FILE);
-        let in_run =
-            self.dir.parent().and_then(Path::file_name).is_some_and(|n| n == "checkpoints");
-        let path = if !path.exists() && in_run { of_run } else { path };
-        if !path.exists() {
+        let Some(path) = self.run_file() else {
             return Err(Hinted {
-                message: format!("{}: no such file", path.display()),
+                message: format!("{}: no such file", self.dir.join(run_file::FILE).display()),
                 hint: hint.to_owned(),
             })
             .bad_input();
-        }
+        };
         let run = RunFile::load(&path, &[]).bad_input()?;
         K::prepare_for(self, &run).or_else(|error| match failure::nothing_there(&error) {
             true => Err(Hinted {
@@ -273,8 +343,7 @@ pub fn check_is_model(dir: &Path) -> Result<(), Hinted> {
             checkpoint.dir.display()
         ),
         None if dir.join(folder::CONFIG).exists() => {
-            "`matformer import` makes a model folder of a vision transformer of transformers or timm"
-                .to_owned()
+            "`matformer import` makes a model folder of one of transformers or timm".to_owned()
         }
         None => {
             "expected a model folder: what `matformer train`, `slice` or `import` writes".to_owned()

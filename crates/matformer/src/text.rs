@@ -12,22 +12,20 @@ pub struct TextBatches {
 }
 
 impl TextBatches {
-    /// Training batches of `shape`, and about `held_out_tokens` held-out tokens in windows of up to
-    /// `context`, as many to a batch as have no more tokens than a training batch (at least one).
+    /// Training batches of `shape`, and about `held_out_tokens` held-out tokens in windows of
+    /// up to the length of a training row, as many to a batch.
     ///
     /// # Errors
     /// When the shards cannot be read or are shorter than one batch.
     pub fn new(
         prepared: &Prepared,
         shape: BatchShape,
-        context: usize,
         held_out_tokens: usize,
         seed: u64,
     ) -> matformer_eval::Result<Self> {
         let train = matformer_data::Batches::new(prepared.train()?, shape, seed)?;
         let held_out = prepared.held_out_part(Some(held_out_tokens))?;
-        let rows = (shape.rows * shape.seq_len / context).max(1);
-        Ok(Self { train, held_out: window_batches(&held_out, context, rows)? })
+        Ok(Self { train, held_out: window_batches(&held_out, shape.seq_len, shape.rows)? })
     }
 
     /// Batches of which no two share a row: an epoch's.
@@ -70,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn training_rows_may_be_shorter_than_held_out_windows() {
+    fn rows_and_held_out_windows_may_be_shorter_than_the_context() {
         let root = tempfile::tempdir().unwrap();
         let text = root.path().join("text");
         std::fs::create_dir_all(&text).unwrap();
@@ -90,7 +88,7 @@ mod tests {
         let device = DeviceSpec::Auto.resolve().unwrap();
         let model = MatLm::new(&config, 0, &device).unwrap();
         let of = |rows, seq_len| {
-            TextBatches::new(&prepared, BatchShape { rows, seq_len }, 64, 1000, 3).unwrap()
+            TextBatches::new(&prepared, BatchShape { rows, seq_len }, 1000, 3).unwrap()
         };
 
         let short = of(8, 16);
@@ -109,9 +107,11 @@ mod tests {
         let losses = row_losses(&model, &walked, &batch.target);
         assert_eq!(losses[0].counts, [16; 8]);
 
-        // A held-out batch has no more tokens than a training batch; its windows stay whole.
-        let whole = of(2, 64);
-        assert!(short.held_out == whole.held_out && !whole.held_out.is_empty());
-        assert!(of(1, 16).held_out.len() > whole.held_out.len(), "one window to a batch");
+        // Windows are as long as rows: of longer ones there are fewer.
+        let windows = |batches: &TextBatches| {
+            batches.held_out.iter().map(|batch| batch.documents.len()).sum::<usize>()
+        };
+        assert!(short.held_out.iter().all(|batch| batch.tokens <= 8 * 16));
+        assert!(windows(&short) > windows(&of(2, 64)) && windows(&of(2, 64)) > 0);
     }
 }

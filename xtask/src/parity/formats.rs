@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use xshell::{Shell, cmd};
+use xshell::cmd;
 
 use crate::{
     build,

@@ -1,5 +1,6 @@
 //! `cargo xtask reproduce`: measured pages of `docs/results`, from nothing.
 
+mod elastify;
 mod matvit;
 pub mod page;
 mod pretraining;
@@ -39,6 +40,17 @@ pub fn matvit() -> Result<()> {
     tables.push_str(&pretraining::tables(&tuned));
     document["pretraining"] = tuned;
     second.write(&binary.shell, document, &tables)
+}
+
+/// A pretrained language model made elastic: `docs/results/elastify.*`. Runs and measurements that are there
+/// are not made again.
+pub fn elastify() -> Result<()> {
+    let binary = Binary::build()?;
+    let page = Page { path: "docs/results/elastify", command: "cargo xtask reproduce elastify" };
+    page.check(&binary.shell)?;
+    let document = elastify::document(&binary)?;
+    let tables = elastify::tables(&document);
+    page.write(&binary.shell, document, &tables)
 }
 
 /// What every method of `matformer search` finds, at five budgets on three models, and what it takes:

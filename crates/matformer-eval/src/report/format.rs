@@ -13,7 +13,8 @@ pub(super) fn widths(submodel: &Submodel) -> String {
 /// `33,012 tokens of 120 documents`.
 pub(super) fn held_out(data: &DataFacts) -> String {
     let tokens = thousands(data.tokens as u64);
-    format!("{tokens} tokens of {}", counted(None, data.documents, "document"))
+    let windows = data.context.map_or(String::new(), |n| format!(" in windows of {n}"));
+    format!("{tokens} tokens of {}{windows}", counted(None, data.documents, "document"))
 }
 
 /// `120 documents`, `7 clusters of 120 documents`.

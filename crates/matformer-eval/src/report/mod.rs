@@ -15,7 +15,7 @@ use matformer_data::Baselines;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Estimate, EvalResults, Found, Result, SubmodelResult,
+    Estimate, EvalResults, Found, Result, Stage, StageResult, Stages, SubmodelResult,
     retrieval::{SearchResult, SearchResults},
 };
 
@@ -47,6 +47,8 @@ pub struct ReportData {
     pub retrieval: Vec<SearchResults>,
     /// What submodels searches found; may be empty.
     pub found: Vec<Found>,
+    /// What each size was before and after a pretrained model was made elastic, if it was.
+    pub stages: Option<Stages>,
 }
 
 /// A granularity that was trained alone, for comparison.
@@ -130,6 +132,7 @@ pub fn render(data: &ReportData) -> Result<String> {
                 Ok(Searched { found, svg, rows: found.results.iter().map(found_row).collect() })
             })
             .collect::<Result<_>>()?,
+        staged: data.stages.as_ref().map(|stages| Staged::new(stages, metric)),
     };
     Ok(page.render()?)
 }
@@ -169,6 +172,45 @@ struct Page<'a> {
     alone: Vec<AloneRow<'a>>,
     searched: Option<searched::Searches>,
     searches: Vec<Searched<'a>>,
+    staged: Option<Staged<'a>>,
+}
+
+/// The stages of a model that was made elastic, as a table.
+struct Staged<'a> {
+    stages: &'a Stages,
+    held_out: String,
+    /// A stage's name and what it has seen.
+    heads: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+impl<'a> Staged<'a> {
+    fn new(stages: &'a Stages, metric: Metric) -> Self {
+        let unit = if metric == Metric::Top1 { "images" } else { "tokens" };
+        let head = |stage: &Stage| match stage.tokens {
+            0 => stage.stage.clone(),
+            n => format!("{}, {} {unit}", stage.stage, format::thousands(n)),
+        };
+        let cell = |r: &StageResult| match r.top1 {
+            Some(top1) => {
+                let (value, stderr) = Metric::Top1.scaled(top1);
+                format::percent(value, stderr)
+            }
+            None => format::with_error(r.loss, r.stderr),
+        };
+        let sizes = stages.stages.first().map_or(&[][..], |stage| &stage.results);
+        let row = |(i, size): (usize, &StageResult)| {
+            let cells = stages.stages.iter().filter_map(|stage| stage.results.get(i)).map(cell);
+            let name = [size.submodel.clone(), format::thousands(size.params)];
+            name.into_iter().chain(cells).collect()
+        };
+        Self {
+            stages,
+            held_out: metric.held_out(&stages.data),
+            heads: stages.stages.iter().map(head).collect(),
+            rows: sizes.iter().enumerate().map(row).collect(),
+        }
+    }
 }
 
 /// A search as figure and table.

@@ -154,6 +154,7 @@ mod tests {
             budgets,
             weights: "w".into(),
             data: "d".into(),
+            context: None,
             tokens: Some(50_000),
             judge_tokens: None,
             winner: "8x1+16x1".into(),

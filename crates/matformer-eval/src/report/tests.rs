@@ -56,6 +56,7 @@ fn sample() -> ReportData {
                 hash: "9f2c".repeat(16),
                 tokens: 33_012,
                 documents: 120,
+                context: None,
                 clusters: None,
             },
             results: curve.iter().enumerate().map(result).rev().collect(),
@@ -67,6 +68,7 @@ fn sample() -> ReportData {
         alone: Vec::new(),
         retrieval: Vec::new(),
         found: Vec::new(),
+        stages: None,
         sample: Some(Sample {
             submodel: "XL".into(),
             prompt: "fn main() {".into(),

@@ -2,6 +2,7 @@
 //! operations.
 
 use burn::backend::{Backend, tensor::FloatTensor};
+use burn::tensor::{Tensor, activation::sigmoid};
 
 /// Activation of a gated feed-forward block: applied to `gate(x)` before it is multiplied by
 /// `up(x)`.
@@ -19,6 +20,15 @@ pub(super) const LINEAR: f32 = 1.595_769_2; // 2·√(2/π)
 pub(super) const CUBIC: f32 = 0.044_715 * LINEAR;
 
 impl Gate {
+    /// The gate's value at `x`, of any shape.
+    pub(crate) fn of(self, x: Tensor<2>) -> Tensor<2> {
+        let exponent = match self {
+            Self::Silu => x.clone(),
+            Self::GeluTanh => (x.clone() * x.clone() * CUBIC + LINEAR) * x.clone(),
+        };
+        sigmoid(exponent) * x
+    }
+
     /// `t(g)`
     fn exponent<B: Backend>(self, g: FloatTensor<B>) -> FloatTensor<B> {
         match self {

@@ -1,7 +1,7 @@
 //! One handwritten gradient per op, for every backend: each calls the backend's own backward pass.
 
 use burn::backend::{
-    Backend,
+    Backend, TensorMetadata,
     autodiff::{
         Autodiff,
         checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
@@ -11,8 +11,10 @@ use burn::backend::{
     tensor::{FloatTensor, IntTensor},
 };
 
+use burn::tensor::{Shape, Slice};
+
 use super::{
-    AttentionSpec, Divergence, FfnSpec, NnBackend, NnKernels,
+    AttentionSpec, DistillationWeights, Divergence, FfnSpec, NnBackend, NnKernels,
     cross_entropy::CrossEntropySaved,
     divergence::DivergenceTensors,
     nested_ffn::{FfnSaved, FfnTensors},
@@ -100,6 +102,25 @@ struct DivergenceKept<B: Backend> {
 
 backward!(DivergenceOp(2), DivergenceKept<B>, |kept, grad| {
     let (dh, dw) = B::divergence_backward(kept.tensors, kept.ahead, grad, &kept.rule);
+    [dh, dw]
+});
+
+/// State saved by a distillation loss.
+#[derive(Clone, Debug)]
+struct DistillationKept<B: Backend> {
+    tensors: DivergenceTensors<B>,
+    targets: IntTensor<B>,
+    ahead: Option<[FloatTensor<B>; 2]>,
+    weights: DistillationWeights,
+}
+
+backward!(DistillationOp(2), DistillationKept<B>, |kept, grad| {
+    let DistillationKept { tensors, targets, ahead, weights } = kept;
+    let [_, n] = grad.shape().dims();
+    // Of the loss alone: what it is made of has no gradient.
+    let grad = B::float_slice(grad, &[Slice::from(0..1), Slice::from(0..n)]);
+    let grad = B::float_reshape(grad, Shape::new([n]));
+    let (dh, dw) = B::distillation_backward(tensors, targets, ahead, grad, &weights);
     [dh, dw]
 });
 
@@ -195,6 +216,29 @@ impl<B: NnKernels, C: CheckpointStrategy> NnBackend for Autodiff<B, C> {
             (DivergenceKept { tensors, ahead, rule }, nats)
         };
         output!(DivergenceOp, C, nodes, tracked(tensors), B::divergence(tensors, rule))
+    }
+
+    fn distillation(
+        tensors: DivergenceTensors<Self>,
+        targets: IntTensor<Self>,
+        weights: DistillationWeights,
+    ) -> FloatTensor<Self> {
+        let DivergenceTensors { hidden, weight, teacher, teacher_weight } = tensors;
+        let nodes = [hidden.node(), weight.node()];
+        let [hidden, weight, teacher, teacher_weight] =
+            [hidden, weight, teacher, teacher_weight].map(|t| t.into_primitive());
+        let tensors = DivergenceTensors::<B> { hidden, weight, teacher, teacher_weight };
+        let tracked = |tensors: DivergenceTensors<B>, targets: IntTensor<B>| {
+            let (all, ahead) = B::distillation_forward(tensors.clone(), targets.clone(), &weights);
+            (DistillationKept { tensors, targets, ahead, weights }, all)
+        };
+        output!(
+            DistillationOp,
+            C,
+            nodes,
+            tracked(tensors, targets),
+            B::distillation(tensors, targets, weights)
+        )
     }
 
     fn ffn(x: FloatTensor<Self>, weights: FfnTensors<Self>, spec: FfnSpec) -> FloatTensor<Self> {

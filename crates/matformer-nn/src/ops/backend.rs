@@ -6,10 +6,11 @@ use burn::backend::{
 };
 
 use super::{
-    AdamWStep, AttentionSpec, Divergence, FfnSpec, Gate,
+    AdamWStep, AttentionSpec, DistillationWeights, Divergence, FfnSpec, Gate,
     activation::{self, GluGradients},
     adamw, attention,
     cross_entropy::{self, CrossEntropySaved},
+    distillation,
     divergence::{self, DivergenceTensors},
     layer_norm, linear,
     nested_ffn::{self, FfnGradients, FfnSaved, FfnTensors},
@@ -56,6 +57,17 @@ pub trait NnBackend: Backend {
         rule: Divergence,
     ) -> FloatTensor<Self> {
         divergence::forward::<Self>(&tensors, &rule)
+    }
+
+    /// [`distillation`](super::distillation()): loss, cross-entropy and divergence, `[3, n]`. Only the
+    /// loss has a gradient.
+    #[fusion(default)]
+    fn distillation(
+        #[extension_type] tensors: DivergenceTensors<Self>,
+        targets: IntTensor<Self>,
+        weights: DistillationWeights,
+    ) -> FloatTensor<Self> {
+        distillation::forward::<Self>(&tensors, targets, &weights)
     }
 
     /// [`nested_ffn`](super::nested_ffn()): outputs stacked in the order of the blocks. The bias of
@@ -182,6 +194,28 @@ pub trait NnKernels: NnBackend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let _ = ahead; // used by backends that override both methods
         divergence::backward::<Self>(&tensors, grad, rule)
+    }
+
+    /// [`NnBackend::distillation`], and the gradients of hidden and weight for a gradient of 1 at every
+    /// row's loss, if the backend computes them in the forward pass.
+    fn distillation_forward(
+        tensors: DivergenceTensors<Self>,
+        targets: IntTensor<Self>,
+        weights: &DistillationWeights,
+    ) -> (FloatTensor<Self>, Option<[FloatTensor<Self>; 2]>) {
+        (distillation::forward::<Self>(&tensors, targets, weights), None)
+    }
+
+    /// Gradients of hidden and weight; the teacher has none. `grad` is that of the loss, `[n]`.
+    fn distillation_backward(
+        tensors: DivergenceTensors<Self>,
+        targets: IntTensor<Self>,
+        ahead: Option<[FloatTensor<Self>; 2]>,
+        grad: FloatTensor<Self>,
+        weights: &DistillationWeights,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let _ = ahead; // used by backends that override both methods
+        distillation::backward::<Self>(&tensors, targets, grad, weights)
     }
 
     /// [`NnBackend::ffn`], and the activations that its backward pass needs.

@@ -1,6 +1,6 @@
 //! The divergence to a teacher against its definition, forward and gradient by gradient.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor, TensorData};
 use proptest::prelude::*;
 
 use super::{
@@ -75,4 +75,49 @@ fn divergence_of_two_classes_is_that_of_the_book() {
     let reverse = 0.5 * (0.5f32 / 0.75).ln() + 0.5 * 2f32.ln();
     assert!((kl(Direction::Forward) - forward).abs() < 1e-6);
     assert!((kl(Direction::Reverse) - reverse).abs() < 1e-6);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.min(24)))]
+
+    #[test]
+    fn distillation_is_both_losses_weighted_and_added(
+        n in 1usize..40,
+        classes in 2usize..40,
+        d_model in 1usize..6,
+        ce in 0.0f64..2.0,
+        kl in 0.0f64..2.0,
+        seed in 0u64..1000,
+    ) {
+        let device = device();
+        let rule = Divergence { temperature: 1.0, direction: Direction::Forward };
+        let headed = |seed| Headed {
+            hidden: random([n, d_model], seed, &device),
+            weight: random([classes, d_model], seed + 1000, &device),
+        };
+        let (student, teacher) = (headed(seed), headed(seed + 2000));
+        let ids: Vec<i32> = (0..n).map(|i| ((i * 7 + 3) % classes) as i32).collect();
+        let targets = Tensor::<1, Int>::from_data(TensorData::new(ids, [n]), &device);
+        let weights = DistillationWeights { cross_entropy: ce, divergence: kl };
+        let ours = || distillation(student.clone(), teacher.clone(), targets.clone(), weights);
+        let nats = || {
+            let Headed { hidden, weight } = student.clone();
+            cross_entropy(hidden, weight, targets.clone())
+        };
+        let apart = || divergence(student.clone(), teacher.clone(), rule);
+        let theirs = || nats() * ce + apart() * kl + 1.0;
+        let inputs = [&student.hidden, &student.weight].map(|t| Input::Two(t.clone()));
+        // With another gradient for each row, and with one for all.
+        assert_same(ours().total + 1.0, theirs(), &inputs);
+        assert_same((ours().total + 1.0).mean(), theirs().mean(), &inputs);
+        let values = |x: Tensor<1>| x.try_into_vec_as::<f32>().unwrap();
+        for (found, expected) in [(ours().nats, nats()), (ours().divergence, apart())] {
+            for (a, b) in values(found).into_iter().zip(values(expected)) {
+                prop_assert!((a - b).abs() < 1e-5 * (1.0 + b.abs()), "{a} against {b}");
+            }
+        }
+        prop_assert!(!ours().nats.is_require_grad());
+        let grads = ours().total.sum().backward();
+        prop_assert!(teacher.hidden.grad(&grads).is_none());
+    }
 }

@@ -13,6 +13,7 @@ mod attention_tests;
 mod autodiff;
 mod backend;
 mod cross_entropy;
+mod distillation;
 mod divergence;
 #[cfg(test)]
 mod divergence_tests;
@@ -34,6 +35,7 @@ pub use adamw::{AdamWStep, adamw, sum_of_squares};
 pub use attention::{AttentionSpec, Mask, attention};
 pub use backend::{NnBackend, NnKernels, StepBackend};
 pub use cross_entropy::{CrossEntropySaved, cross_entropy};
+pub use distillation::{DistillationWeights, Distilled, distillation};
 pub use divergence::{
     Direction, Divergence, DivergenceTensors, Headed, divergence, divergence_of_logits,
 };

@@ -6,6 +6,7 @@ mod view;
 mod write;
 
 pub use read::{Tensors, WeightFiles};
+pub use values::common_dtype;
 pub use view::{Cut, TensorRef};
 pub use write::{SHARD_BYTES, StoredTensor, stored, write_folder};
 

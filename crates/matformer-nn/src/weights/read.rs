@@ -11,7 +11,10 @@ use matformer_core::{Dtype, fs};
 use memmap2::Mmap;
 use safetensors::{SafeTensors, tensor::TensorView};
 
-use super::{INDEX, TensorRef, WEIGHTS, values};
+use super::{
+    INDEX, TensorRef, WEIGHTS, values,
+    view::{PIECE, release},
+};
 use crate::{Error, Result};
 
 /// The weights files of a folder, mapped: one, or those that its index names, in the order of
@@ -20,6 +23,15 @@ use crate::{Error, Result};
 pub struct WeightFiles {
     paths: Vec<PathBuf>, // at least one
     maps: Vec<Mmap>,
+    index: Option<Index>,
+}
+
+/// The index of several weights files.
+#[derive(Debug)]
+struct Index {
+    path: PathBuf,
+    /// Name of the file that each tensor is in.
+    files: BTreeMap<String, String>,
 }
 
 impl WeightFiles {
@@ -28,9 +40,16 @@ impl WeightFiles {
     /// # Errors
     /// When one is missing, or the index is malformed.
     pub fn open(dir: &Path) -> Result<Self> {
-        let paths = shards(dir)?;
+        let index = Index::of(dir)?;
+        let paths = match &index {
+            None => vec![dir.join(WEIGHTS)],
+            Some(index) => {
+                let names: BTreeSet<&String> = index.files.values().collect();
+                names.into_iter().map(|name| dir.join(name)).collect()
+            }
+        };
         let maps = paths.iter().map(|path| map(path)).collect::<Result<_>>()?;
-        Ok(Self { paths, maps })
+        Ok(Self { paths, maps, index })
     }
 
     /// The first of them.
@@ -41,7 +60,7 @@ impl WeightFiles {
     /// Their tensors.
     ///
     /// # Errors
-    /// When a file is malformed, or two have the same tensor.
+    /// When a file is malformed, two have the same tensor, or the index says something else.
     pub fn tensors(&self) -> Result<Tensors<'_>> {
         let mut found = BTreeMap::new();
         for (path, bytes) in self.paths.iter().zip(&self.maps) {
@@ -62,12 +81,22 @@ impl WeightFiles {
                 }
             }
         }
+        if let Some(index) = &self.index {
+            index.check(&found)?;
+        }
         Ok(Tensors { first: self.first(), found })
     }
 
     /// SHA-256 over the files, one after the other.
     pub fn hash(&self) -> String {
-        fs::sha256_parts(self.maps.iter().map(|map| &map[..]))
+        let mut hasher = fs::Hasher::default();
+        for map in &self.maps {
+            for (i, piece) in map.chunks(PIECE).enumerate() {
+                hasher.update(piece);
+                release(map, i * PIECE, piece.len());
+            }
+        }
+        hasher.finish()
     }
 }
 
@@ -114,12 +143,8 @@ impl Tensors<'_> {
 
     /// The dtype that all have, or f32 where they have several.
     pub fn dtype(&self) -> Dtype {
-        let mut dtypes = self
-            .found
-            .values()
-            .map(|tensor| values::from_stored(tensor.view.dtype()).unwrap_or_default());
-        let first = dtypes.next().unwrap_or_default();
-        if dtypes.all(|dtype| dtype == first) { first } else { Dtype::F32 }
+        let dtype = |tensor: &Tensor<'_>| values::from_stored(tensor.view.dtype());
+        values::common_dtype(self.found.values().map(|tensor| dtype(tensor).unwrap_or_default()))
     }
 
     /// The names of those that were never read, in their order.
@@ -214,35 +239,58 @@ impl Tensors<'_> {
     }
 }
 
-/// The weights files of a folder: one, or those that its index names.
-fn shards(dir: &Path) -> Result<Vec<PathBuf>> {
-    let index = dir.join(INDEX);
-    if !index.exists() {
-        return Ok(vec![dir.join(WEIGHTS)]);
+impl Index {
+    /// The index in a folder, if there is one.
+    fn of(dir: &Path) -> Result<Option<Self>> {
+        #[derive(serde::Deserialize)]
+        struct Read {
+            weight_map: BTreeMap<String, String>,
+        }
+        let path = dir.join(INDEX);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let wrong = |found: String, expected: &str| Error::File {
+            path: path.clone(),
+            found,
+            expected: expected.to_owned(),
+        };
+        let Read { weight_map: files } = serde_json::from_str(&fs::read_to_string(&path)?)
+            .map_err(|e| wrong(e.to_string(), "an index with a `weight_map`"))?;
+        if files.is_empty() {
+            return Err(wrong("an empty `weight_map`".to_owned(), "at least one file"));
+        }
+        // Beside the index, not anywhere on this machine.
+        let plain = |name: &str| Path::new(name).file_name().is_some_and(|n| n == name);
+        if let Some(other) = files.values().find(|name| !plain(name)) {
+            let found = format!("file `{other}`");
+            return Err(wrong(found, "the name of a file in the same folder"));
+        }
+        Ok(Some(Self { path, files }))
     }
-    #[derive(serde::Deserialize)]
-    struct Index {
-        weight_map: BTreeMap<String, String>,
+
+    /// Checks that each tensor that the index names is in its file.
+    fn check(&self, found: &BTreeMap<String, Tensor<'_>>) -> Result<()> {
+        let wrong = |tensor: &str, found: String, expected: String| {
+            let (path, tensor) = (self.path.clone(), tensor.to_owned());
+            Err(Error::Tensor { path, tensor, found, expected })
+        };
+        for (tensor, file) in &self.files {
+            let place = found.get(tensor).and_then(|tensor| tensor.path.file_name());
+            match place {
+                Some(place) if place == file.as_str() => {}
+                Some(place) => {
+                    let found = format!("file `{file}`");
+                    return wrong(tensor, found, format!("`{}`, where it is", place.display()));
+                }
+                None => {
+                    let expected = "a file that has it".to_owned();
+                    return wrong(tensor, format!("file `{file}`, which has it not"), expected);
+                }
+            }
+        }
+        Ok(())
     }
-    let parsed: Index =
-        serde_json::from_str(&fs::read_to_string(&index)?).map_err(|e| Error::File {
-            path: index.clone(),
-            found: e.to_string(),
-            expected: "an index with a `weight_map`".to_owned(),
-        })?;
-    let names: BTreeSet<String> = parsed.weight_map.into_values().collect();
-    let malformed = |found: String, expected: &str| {
-        Err(Error::File { path: index.clone(), found, expected: expected.to_owned() })
-    };
-    if names.is_empty() {
-        return malformed("an empty `weight_map`".to_owned(), "at least one file");
-    }
-    // Beside the index, not anywhere on this machine.
-    let plain = |name: &&String| Path::new(name).file_name().is_some_and(|n| n == name.as_str());
-    if let Some(other) = names.iter().find(|name| !plain(name)) {
-        return malformed(format!("file `{other}`"), "the name of a file in the same folder");
-    }
-    Ok(names.into_iter().map(|name| dir.join(name)).collect())
 }
 
 fn map(path: &Path) -> Result<Mmap> {
@@ -253,3 +301,7 @@ fn map(path: &Path) -> Result<Mmap> {
     // SAFETY: weights files are written under another name and renamed, never changed in place.
     unsafe { Mmap::map(&file) }.map_err(io)
 }
+
+#[cfg(test)]
+#[path = "read_tests.rs"]
+mod tests;

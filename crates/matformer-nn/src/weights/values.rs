@@ -25,6 +25,13 @@ pub(super) fn from_stored(dtype: Stored) -> Option<Dtype> {
     }
 }
 
+/// The dtype that all have, or f32 where they have several.
+pub fn common_dtype(dtypes: impl IntoIterator<Item = Dtype>) -> Dtype {
+    let mut dtypes = dtypes.into_iter();
+    let first = dtypes.next().unwrap_or_default();
+    if dtypes.all(|dtype| dtype == first) { first } else { Dtype::F32 }
+}
+
 /// The values of stored bytes, exactly.
 pub(super) fn floats(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
     let pairs = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);

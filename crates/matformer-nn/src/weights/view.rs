@@ -8,6 +8,8 @@ use std::{
 
 use matformer_core::Dtype;
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 
 use super::values;
 use crate::Error;
@@ -50,7 +52,7 @@ impl Cut {
 }
 
 /// Bytes that are copied at a time: mapped pages count as resident memory until they are released.
-const PIECE: usize = 4 << 20;
+pub(super) const PIECE: usize = 4 << 20;
 
 impl TensorRef<'_> {
     /// Its values, row-major.
@@ -73,6 +75,7 @@ impl TensorRef<'_> {
         let kept = Rows::of(&cut.kept, self.dtype);
         let to = Rows::of(&cut.shape, cut.dtype);
         let pad = vec![0; to.bytes - kept.bytes / self.dtype.size() * cut.dtype.size()];
+        let offset = self.data.as_ptr() as usize - self.map.as_ptr() as usize;
         let mut row = 0;
         while row < kept.rows {
             let rows = (PIECE / from.bytes.max(1)).clamp(1, kept.rows - row);
@@ -85,7 +88,7 @@ impl TensorRef<'_> {
                     out.write_all(&pad)?;
                 }
             }
-            self.release(start, rows * from.bytes);
+            release(self.map, offset + start, rows * from.bytes);
             row += rows;
         }
         let zeros = vec![0; to.bytes];
@@ -123,7 +126,8 @@ impl TensorRef<'_> {
                     self.write_values(block + range.start, range.len(), self.dtype, out)?;
                 }
             }
-            self.release(start, end - start);
+            let offset = self.data.as_ptr() as usize - self.map.as_ptr() as usize;
+            release(self.map, offset + start, end - start);
         }
         Ok(())
     }
@@ -179,21 +183,17 @@ impl TensorRef<'_> {
             expected,
         })
     }
+}
 
-    /// Gives the pages of some of its bytes back. They are read again if they are needed again.
-    fn release(&self, start: usize, len: usize) {
-        #[cfg(unix)]
-        {
-            let begin = self.data.as_ptr() as usize - self.map.as_ptr() as usize + start;
-            // SAFETY: the pages of a mapped file that nobody writes to come back with the same
-            // contents.
-            let _ = unsafe {
-                self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, begin, len)
-            };
-        }
-        #[cfg(not(unix))]
-        let _ = (start, len, self.map);
+/// Gives pages of a mapped file back. They are read again if they are needed again.
+pub(super) fn release(map: &Mmap, start: usize, len: usize) {
+    #[cfg(unix)]
+    {
+        // SAFETY: the pages of a mapped file that nobody changes come back with the same contents.
+        let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, len) };
     }
+    #[cfg(not(unix))]
+    let _ = (map, start, len);
 }
 
 /// A tensor as rows: entries of its first dimension, each with all that is below it.

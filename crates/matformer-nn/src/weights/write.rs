@@ -52,6 +52,21 @@ impl<'a> StoredTensor<'a> {
         self.parts.extend(other.parts);
     }
 
+    /// Its values, row-major, out of what it would write.
+    ///
+    /// # Errors
+    /// What writing it returns.
+    pub fn floats(&self) -> Result<Vec<f32>> {
+        let mut bytes = Vec::with_capacity(self.bytes() as usize);
+        for part in &self.parts {
+            part(&mut bytes).map_err(|source| {
+                let path = self.name.clone().into();
+                unwrapped(matformer_core::Error::Io { path, action: "read", source })
+            })?;
+        }
+        Ok(values::floats(self.dtype, &bytes))
+    }
+
     /// Number of its bytes.
     pub fn bytes(&self) -> u64 {
         let numbers = self.shape.iter().fold(1, |n: u64, size| n.saturating_mul(*size as u64));

@@ -95,9 +95,28 @@ pub struct Outcome {
 pub fn run<M: Folder + 'static>(
     model: M,
     batches: Arc<dyn Batches<M>>,
+    options: RunOptions,
+) -> Result<Outcome> {
+    run_taught(model, None, batches, options)
+}
+
+/// As [`run`], with the model that `distill.teacher` names: on the same device, of the same outputs.
+///
+/// # Errors
+/// As [`run`]; when `distill.teacher` names a teacher and there is none.
+pub fn run_taught<M: Folder + 'static>(
+    model: M,
+    teacher: Option<M>,
+    batches: Arc<dyn Batches<M>>,
     mut options: RunOptions,
 ) -> Result<Outcome> {
     options.config.validate(model.space())?;
+    if let Some(distill) = &options.config.distill
+        && distill.folder().is_some()
+        && teacher.is_none()
+    {
+        return Err(distill.no_teacher());
+    }
     let batches: Arc<dyn Batches<M>> = match options.config.overfit {
         Some(n) => Arc::new(FirstBatches { of: batches, n }),
         None => batches,
@@ -109,6 +128,9 @@ pub fn run<M: Folder + 'static>(
         None => RunLock::take(&options.dir)?,
     };
     let mut trainer = Trainer::new(model, &options.config, batches_per_step);
+    if let Some(teacher) = teacher {
+        trainer = trainer.with_teacher(teacher);
+    }
     let checkpoints = Checkpoints::of(&options.dir);
     checkpoints.sweep()?;
     let restored = checkpoints.restore(&mut trainer, &options.config, &device)?;

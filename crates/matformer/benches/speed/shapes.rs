@@ -21,7 +21,7 @@ pub struct Shape {
 
 /// The configuration of a model.
 pub enum Config {
-    Lm(MatLmConfig),
+    Lm(Box<MatLmConfig>),
     Vit(MatVitConfig),
 }
 
@@ -52,7 +52,7 @@ impl Shape {
             tied_embeddings: true,
             ..MatLmConfig::default()
         };
-        Self { name, rows, config: Config::Lm(config) }
+        Self { name, rows, config: Config::Lm(Box::new(config)) }
     }
 
     /// FLOPs of the matrix products of a training step that follows a plan.

@@ -104,6 +104,7 @@ fn losses<M: Measured>(
         unread: vec![DocumentLoss::default()],
         name: &|_| "rows".to_owned(),
         whole: true,
+        context: None,
     };
     let mut failed = None;
     let ms = millis(|| {

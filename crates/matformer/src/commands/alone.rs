@@ -121,6 +121,7 @@ pub fn alone<K: Kind>(
     for Ended { budget, submodel, dir } in ended(folder)? {
         let name = folder.space().label(&submodel);
         let baseline = ModelFolder::<K>::load(&dir, &context.device)?;
+        let baseline = baseline.with_context(folder.context())?;
         let Some(measured) = measured_baseline(&baseline, elastic.data.as_ref(), tokens)? else {
             say!("note: {} is left out: its data cannot be read", dir.display());
             continue;
@@ -155,6 +156,7 @@ pub fn beside<K: Kind>(
             continue;
         }
         let baseline = ModelFolder::<K>::load(&dir, &context.device)?;
+        let baseline = baseline.with_context(folder.context())?;
         let theirs = walked(&baseline, prepared, &baseline.trained(), tokens)?;
         let results = EvalResults::new(
             &dir.display().to_string(),

@@ -31,7 +31,8 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
 }
 
 fn run_kind<K: Kind>(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
-    let folder = ModelFolder::<K>::load(&args.model, &context.device)?;
+    let folder =
+        ModelFolder::<K>::load(&args.model, &context.device)?.with_context(args.context)?;
     let asked = match &args.submodels {
         None => Vec::new(),
         Some(list) => SubmodelSpec::parse_list(list).bad_input()?,

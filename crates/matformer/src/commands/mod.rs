@@ -4,6 +4,7 @@
 mod alone;
 mod baselines;
 mod bench;
+mod elastify;
 mod embed;
 mod eval;
 mod fetch;
@@ -19,10 +20,13 @@ mod slice;
 mod table;
 mod train;
 
-use std::{path::Path, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Result;
-use matformer::nn::DeviceSpec;
+use matformer::{core::fs, nn::DeviceSpec};
 use serde::Serialize;
 
 use crate::{
@@ -62,6 +66,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     match args.command {
         Command::Train(args) => train::run(&args, &context()?),
+        Command::Elastify(args) => elastify::run(&args, &context()?),
         Command::Baselines(args) => baselines::run(&args, &context()?),
         Command::Eval(args) => eval::run(&args, &context()?),
         Command::Score(args) => score::run(&args, &context()?),
@@ -107,6 +112,35 @@ fn check_is_new(dir: &Path) -> Result<(), Hinted> {
             hint: "choose another --out, or remove it".to_owned(),
         }),
     }
+}
+
+/// The files that a command wrote.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Written(Vec<WrittenFile>);
+
+#[derive(Serialize)]
+struct WrittenFile {
+    name: String,
+    bytes: u64,
+}
+
+impl Written {
+    /// Their bytes together.
+    fn bytes(&self) -> u64 {
+        self.0.iter().map(|file| file.bytes).sum()
+    }
+}
+
+/// Those of a folder, or the one at `out`.
+fn written(out: &Path) -> Result<Written> {
+    let paths = if out.is_dir() { fs::read_dir(out)? } else { vec![out.to_owned()] };
+    let file = |path: PathBuf| {
+        let bytes = std::fs::metadata(&path).map_err(fs::error(&path, "read"))?.len();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(WrittenFile { name, bytes })
+    };
+    Ok(Written(paths.into_iter().map(file).collect::<Result<_>>()?))
 }
 
 /// `1 document`, `12 documents`.

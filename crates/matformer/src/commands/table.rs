@@ -72,9 +72,10 @@ pub fn print_data(d: &DataFacts, metric: Metric) -> Result<()> {
     match metric {
         Metric::Top1 => out!("held-out: {} images, data {hash}", d.documents),
         Metric::Loss => out!(
-            "held-out: {} tokens of {}, data {hash}",
+            "held-out: {} tokens of {}{}, data {hash}",
             count(d.tokens as f64),
-            documents(d.documents)
+            documents(d.documents),
+            d.context.map_or(String::new(), |n| format!(" in windows of {n}"))
         ),
     }
 }

@@ -13,8 +13,9 @@ use matformer::{
         EvalResults, Evaluation, evaluate_images, image_walks, nearest_neighbour, report::Sample,
         stats,
     },
-    formats::{NORM_EPS, Normalization, PREPROCESSOR_FILE, Preprocessor, save_timm},
+    formats::{NORM_EPS, Normalization, PREPROCESSOR_FILE, Preprocessor, companions, save_timm_as},
     images::VitBatches,
+    nn::Slice,
     run_file::{RunFile, Vit},
     synthetic::{OneBatch, images},
     train::Dims,
@@ -23,13 +24,14 @@ use matformer::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Extent, Facts, Kind, Part, Source, WidthFacts,
+    Extent, Facts, GgufOut, Kind, Part, Source, WidthFacts,
     image_data::{self, of_model, places_of, say_once},
     params,
 };
 use crate::{
+    args::Format,
     commands::FEW_DOCUMENTS,
-    failure::OrBadInput,
+    failure::{Hinted, OrBadInput},
     folder::{
         ModelFolder, data_cache_of, is_here, normalization, prepare_images, progress_bar,
         with_progress,
@@ -61,7 +63,8 @@ impl Kind for Vit {
     const SMALLER: &'static str = ", or smaller images";
     const TARGET: &'static str = "image";
     const TARGETS: &'static str = "images";
-    const FOLDER: &'static str = "a ViT folder";
+    const TASK: &'static str = "image-classification";
+    const AUTO_CLASS: &'static str = "AutoModelForImageClassification";
 
     fn check_data(run: &RunFile<Self>) -> Result<()> {
         run.data.validate().bad_input()?;
@@ -130,16 +133,22 @@ impl Kind for Vit {
     }
 
     fn files_of(folder: &ModelFolder<Self>) -> Result<Vec<(String, Vec<u8>)>> {
-        let path = folder.dir.join(PREPROCESSOR_FILE);
-        if path.exists() {
-            Ok(vec![(PREPROCESSOR_FILE.to_owned(), fs::read(path).bad_input()?)])
-        } else {
-            Ok(Vec::new())
+        companions(&folder.dir).bad_input()
+    }
+
+    fn check_format(format: Format, dir: &Path) -> Result<(), Hinted> {
+        match format {
+            Format::Hf | Format::Timm => Ok(()),
+            Format::Gguf => Err(Hinted {
+                message: format!("{}: a vision model; GGUF has language models", dir.display()),
+                hint: "--format hf writes a folder of Hugging Face's, --format timm one of timm's"
+                    .to_owned(),
+            }),
         }
     }
 
-    fn write_timm(folder: &ModelFolder<Self>, slim: &MatVit, dir: &Path) -> Result<()> {
-        let c = slim.config();
+    fn write_timm(folder: &ModelFolder<Self>, slim: Slice<'_, MatVit>, dir: &Path) -> Result<()> {
+        let c = slim.model.config();
         let preprocessor = match folder.preprocessor()? {
             Some(preprocessor) => preprocessor,
             None => {
@@ -151,7 +160,11 @@ impl Kind for Vit {
             let ours = c.norm_eps;
             say!("note: timm adds {NORM_EPS:e} to the variance in norms, this model {ours:e}");
         }
-        save_timm(slim, &preprocessor, dir).bad_input()
+        save_timm_as(&slim.model, slim.tensors, &preprocessor, dir).bad_input()
+    }
+
+    fn write_gguf(folder: &ModelFolder<Self>, _: Slice<'_, MatVit>, _: &GgufOut<'_>) -> Result<()> {
+        Self::check_format(Format::Gguf, &folder.dir).bad_input()
     }
 
     fn batches(

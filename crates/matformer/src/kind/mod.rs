@@ -9,10 +9,10 @@ use std::{path::Path, sync::Arc};
 use anyhow::Result;
 use burn::tensor::Device;
 use matformer::{
-    core::{Costs, Manifest, Resource, Submodel},
+    core::{Costs, Manifest, Resource, SliceFacts, Submodel},
     data::{Half, Hash},
     eval::{EvalResults, Evaluation, Walks, report::Sample},
-    nn::{Elastic, Folder, ModelConfig},
+    nn::{Elastic, Folder, ModelConfig, Slice},
     run_file::{RunFile, RunKind, Tables},
     synthetic::OneBatch,
     train::{Batches, Dims},
@@ -22,6 +22,7 @@ use serde::{Serialize, de::DeserializeOwned};
 pub use text::ends;
 
 use crate::{
+    args::{Format, SliceDtype},
     failure::{Hinted, OrBadInput},
     folder::{ModelFolder, check_is_model},
 };
@@ -78,8 +79,10 @@ pub trait Kind: Tables {
     const TARGETS: &'static str;
     /// What costs are counted by: `token`, `image`.
     const TARGET: &'static str;
-    /// What a folder of its is to other programs.
-    const FOLDER: &'static str;
+    /// The task that the Hub's model cards name.
+    const TASK: &'static str;
+    /// The class of transformers that loads a folder of its.
+    const AUTO_CLASS: &'static str;
 
     /// Checks the `[data]` table, as far as it can be judged without reading a file.
     fn check_data(run: &RunFile<Self>) -> Result<()>;
@@ -117,8 +120,19 @@ pub trait Kind: Tables {
     /// Hash of the tokenizer of a folder, where the kind has one: it is checked.
     fn tokenizer_of(folder: &ModelFolder<Self>) -> Result<Option<Hash>>;
 
-    /// Writes a model that was cut from a folder as timm has it.
-    fn write_timm(folder: &ModelFolder<Self>, slim: &Self::Net, dir: &Path) -> Result<()>;
+    /// Refuses a format that the kind does not have, for the model in `dir`.
+    fn check_format(format: Format, dir: &Path) -> Result<(), Hinted>;
+
+    /// Writes a slice of a folder as timm has it.
+    fn write_timm(folder: &ModelFolder<Self>, slim: Slice<'_, Self::Net>, dir: &Path)
+    -> Result<()>;
+
+    /// Writes a slice of a folder as a GGUF file.
+    fn write_gguf(
+        folder: &ModelFolder<Self>,
+        slim: Slice<'_, Self::Net>,
+        gguf: &GgufOut<'_>,
+    ) -> Result<()>;
 
     /// The batches of a run whose model is [`fitted`](Self::fitted), of `rows` rows.
     fn batches(run: &RunFile<Self>, prepared: &Self::Prepared, rows: usize)
@@ -205,6 +219,16 @@ pub trait Kind: Tables {
         prepared: &Self::Prepared,
         targets: Option<usize>,
     ) -> Result<Option<Sample>>;
+}
+
+/// A GGUF file that is to be written.
+pub struct GgufOut<'a> {
+    /// The file.
+    pub path: &'a Path,
+    /// How numbers are stored; as they are in the model if absent.
+    pub dtype: Option<SliceDtype>,
+    /// What the slice is of its parent.
+    pub facts: &'a SliceFacts,
 }
 
 /// What is particular to a kind about one of its widths.

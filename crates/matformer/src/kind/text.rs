@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use anyhow::Result;
 use burn::tensor::Device;
 use matformer::{
-    core::{Costs, Resource, Span, Spans, Submodel, fs},
+    core::{Costs, Dtype, Resource, Span, Spans, Submodel, fs},
     data::{
         Baselines, BatchShape, DataConfig, Dropped, Hash, HeldOut, Prepared, Source as DataSource,
         TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer, find_prepared,
@@ -14,16 +14,18 @@ use matformer::{
         EvalResults, Evaluation, WINDOWS, evaluate,
         report::{Sample, compare},
     },
+    formats::companions,
     lm::{GenerateOptions, MatLm, MatLmConfig, SpecialTokens, Tokens, costs, generate},
-    nn::{Activation, with_config},
+    nn::{Activation, Slice, with_config},
     run_file::{Lm, RunFile},
     synthetic::{OneBatch, one_batch},
     text::TextBatches,
     train::Dims,
 };
 
-use super::{Extent, Facts, Kind, Part, Source, WidthFacts, params};
+use super::{Extent, Facts, GgufOut, Kind, Part, Source, WidthFacts, params};
 use crate::{
+    args::{Format, SliceDtype},
     commands::{FEW_DOCUMENTS, count, documents},
     failure::{Hinted, OrBadInput},
     folder::{ModelFolder, data_cache_of, is_here, prepare_text, prepare_text_for, with_progress},
@@ -45,7 +47,8 @@ impl Kind for Lm {
     const SMALLER: &'static str = ", or the vocabulary";
     const TARGET: &'static str = "token";
     const TARGETS: &'static str = "tokens";
-    const FOLDER: &'static str = "a Llama folder";
+    const TASK: &'static str = "text-generation";
+    const AUTO_CLASS: &'static str = "AutoModelForCausalLM";
 
     fn check_data(run: &RunFile<Self>) -> Result<()> {
         run.data.validate().bad_input()
@@ -164,29 +167,81 @@ impl Kind for Lm {
     }
 
     fn tokenizer_of(folder: &ModelFolder<Self>) -> Result<Option<Hash>> {
-        Ok(Some(folder.tokenizer()?.hash()))
+        let named = folder.manifest.tokenizer_sha256.is_some();
+        if named || folder.dir.join(TOKENIZER_FILE).exists() {
+            Ok(Some(folder.tokenizer()?.hash()))
+        } else {
+            Ok(None) // imported without one
+        }
     }
 
     fn files_of(folder: &ModelFolder<Self>) -> Result<Vec<(String, Vec<u8>)>> {
-        let tokenizer = folder.tokenizer()?;
-        let config = tokenizer.config().as_bytes().to_vec();
-        let file = (TOKENIZER_FILE.to_owned(), fs::read(tokenizer.path()).bad_input()?);
-        Ok(vec![file, (TOKENIZER_CONFIG_FILE.to_owned(), config)])
+        let mut files = companions(&folder.dir).bad_input()?;
+        if Self::tokenizer_of(folder)?.is_some() {
+            let config = folder.tokenizer()?.config().as_bytes().to_vec();
+            files.retain(|(name, _)| name != TOKENIZER_CONFIG_FILE);
+            files.push((TOKENIZER_CONFIG_FILE.to_owned(), config));
+        }
+        Ok(files)
     }
 
-    fn write_timm(folder: &ModelFolder<Self>, _: &MatLm, _: &Path) -> Result<()> {
+    fn check_format(format: Format, dir: &Path) -> Result<(), Hinted> {
+        match format {
+            Format::Hf | Format::Gguf => Ok(()),
+            Format::Timm => Err(Hinted {
+                message: format!("{}: a language model; timm has vision models", dir.display()),
+                hint: "leave --format out: the slice is a folder of Hugging Face's".to_owned(),
+            }),
+        }
+    }
+
+    fn write_timm(folder: &ModelFolder<Self>, _: Slice<'_, MatLm>, _: &Path) -> Result<()> {
+        Self::check_format(Format::Timm, &folder.dir).bad_input()
+    }
+
+    #[cfg(feature = "gguf")]
+    fn write_gguf(
+        folder: &ModelFolder<Self>,
+        slim: Slice<'_, MatLm>,
+        gguf: &GgufOut<'_>,
+    ) -> Result<()> {
+        use matformer::formats::gguf::{GgufDtype, GgufModel, GgufTensor, write};
+
+        let dtype = match (gguf.dtype, slim.dtype()) {
+            (Some(SliceDtype::Q8_0), _) => GgufDtype::Q8_0,
+            (Some(SliceDtype::F32), _) | (None, Dtype::F32) => GgufDtype::F32,
+            (Some(SliceDtype::F16), _) | (None, Dtype::F16) => GgufDtype::F16,
+            (Some(SliceDtype::Bf16), _) | (None, Dtype::Bf16) => GgufDtype::Bf16,
+        };
+        let name = folder.dir.canonicalize().unwrap_or_else(|_| folder.dir.clone());
+        let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = format!("{name} {}", gguf.facts.submodel);
+        let model =
+            GgufModel { config: slim.model.config(), name: &name, tokenizer_dir: &folder.dir };
+        let tensors = slim.tensors.iter().map(|tensor| GgufTensor {
+            hf_name: tensor.name.clone(),
+            shape: tensor.shape.clone(),
+            read: Box::new(|| tensor.floats()),
+        });
+        let written = write(gguf.path, &model, dtype, tensors.collect()).bad_input()?;
+        written.notes.iter().for_each(|note| say!("note: {note}"));
+        Ok(())
+    }
+
+    #[cfg(not(feature = "gguf"))]
+    fn write_gguf(_: &ModelFolder<Self>, _: Slice<'_, MatLm>, gguf: &GgufOut<'_>) -> Result<()> {
         Err(Hinted {
-            message: format!("{}: a language model; timm has vision models", folder.dir.display()),
-            hint: "leave --format out: the slice is a folder of Hugging Face's".to_owned(),
+            message: format!("{}: this program was built without GGUF", gguf.path.display()),
+            hint: "build it with the feature `gguf`, or leave --format out".to_owned(),
         })
         .bad_input()
     }
 
     fn batches(run: &RunFile<Self>, prepared: &Prepared, rows: usize) -> Result<Source<Self>> {
-        let (context, train) = (run.shape().context, &run.train);
-        let shape = BatchShape { rows, seq_len: train.row_len(context) };
-        let batches = TextBatches::new(prepared, shape, context, train.eval_tokens, train.seed)
-            .bad_input()?;
+        let train = &run.train;
+        let shape = BatchShape { rows, seq_len: train.row_len(run.shape().context) };
+        let batches =
+            TextBatches::new(prepared, shape, train.eval_tokens, train.seed).bad_input()?;
         Ok(Source { distinct: batches.distinct(), batches: Arc::new(batches) })
     }
 
@@ -215,11 +270,11 @@ impl Kind for Lm {
         costs(shape)
     }
 
-    /// Other programs load a gated model of equal widths as a plain Llama folder. llama.cpp computes
+    /// Other programs load a model of equal widths that has a family of theirs. llama.cpp computes
     /// SwiGLU only, and its quantised blocks want multiples of 256.
     fn width_facts(c: &MatLmConfig, costs: &Costs, submodel: &Submodel) -> Result<WidthFacts> {
         let mut exports = Vec::new();
-        if c.activation.gate().is_some() && c.layer_d_ff.is_none() {
+        if c.layer_d_ff.is_none() && c.family() != "matlm" {
             exports.push("transformers");
             if c.activation == Activation::SwiGlu && submodel.max_width().is_multiple_of(256) {
                 exports.push("convert_hf_to_gguf");
@@ -317,8 +372,9 @@ impl Kind for Lm {
     ) -> Result<Evaluation> {
         let held_out = held_out(prepared, part)?;
         let MatLmConfig { context, d_model, d_ff, .. } = *folder.model.config();
+        let context = folder.context().unwrap_or(context);
         let walks = part.walks(context, d_model, d_ff).unwrap_or(WINDOWS);
-        evaluate(&folder.model, &held_out, submodels, walks, progress).bad_input()
+        evaluate(&folder.model, &held_out, context, submodels, walks, progress).bad_input()
     }
 
     fn floor(prepared: &Prepared, targets: Option<usize>, _: &Device) -> Result<Baselines> {

@@ -42,6 +42,9 @@ pub trait Tables: Clone + Debug + Default + PartialEq + Send + Sync + 'static {
     /// The same shape with another context, of a kind that has one.
     fn with_context(shape: &Self::Shape, context: usize) -> Self::Shape;
 
+    /// The `[data]` table of data at these places.
+    fn data_at(places: &[String]) -> Table;
+
     /// A key of the `[train]` table as a person writes it for this kind.
     fn train_key(key: &'static str) -> &'static str {
         key
@@ -114,6 +117,10 @@ impl Tables for Lm {
     fn with_context(shape: &MatLmConfig, context: usize) -> MatLmConfig {
         MatLmConfig { context, ..shape.clone() }
     }
+
+    fn data_at(places: &[String]) -> Table {
+        [("paths".to_owned(), Value::from(places.to_vec()))].into_iter().collect()
+    }
 }
 
 /// A run of a MatViT.
@@ -171,6 +178,13 @@ impl Tables for Vit {
 
     fn with_context(shape: &MatVitConfig, _: usize) -> MatVitConfig {
         shape.clone()
+    }
+
+    fn data_at(places: &[String]) -> Table {
+        let path = places.first().map(|first| ("path".to_owned(), Value::from(first.clone())));
+        let also = places.get(1..).filter(|also| !also.is_empty());
+        let also = also.map(|also| ("also".to_owned(), Value::from(also.to_vec())));
+        path.into_iter().chain(also).collect()
     }
 
     /// Mixing pairs the images of a pass, and drop-path draws for them in their order.

@@ -51,6 +51,7 @@ impl<T: Tables> Draft<T> {
         let _: RunFile<T> = toml::from_str(&text).map_err(|e| malformed(path, &e))?;
         let mut table: Table = text.parse().map_err(|e| malformed(path, &e))?;
         paths::read(&mut table, &Base::of(path));
+        table::without_aliases(&mut table);
         for set in sets {
             table::apply::<T>(&mut table, set)?;
         }
@@ -58,6 +59,28 @@ impl<T: Tables> Draft<T> {
         typed::<T>(&table)?;
         table::resolve_preset::<T>(&mut table, path)?;
         Ok(Self { table, kind: PhantomData })
+    }
+
+    /// A draft without a file: `sets` on top of `tables`, of which later ones go on top of earlier ones.
+    /// Relative paths start at the working directory.
+    ///
+    /// # Errors
+    /// When a key is unknown.
+    pub fn of(tables: Vec<Table>, sets: &[String]) -> Result<Self> {
+        let mut table = Table::new();
+        for above in tables {
+            table::lay_above(&mut table, above);
+        }
+        for set in sets {
+            table::apply::<T>(&mut table, set)?;
+        }
+        typed::<T>(&table)?;
+        Ok(Self { table, kind: PhantomData })
+    }
+
+    /// Its keys and values as they were typed.
+    pub fn into_table(self) -> Table {
+        self.table
     }
 
     /// Sets `train.init`.
@@ -323,6 +346,17 @@ mod tests {
         );
         let twice = load("", &["train.steps=3", "train.steps=4"]).unwrap();
         assert_eq!(twice.train.steps, 4, "the last one wins");
+    }
+
+    #[test]
+    fn a_key_has_one_value_whatever_it_is_called() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.toml");
+        for (file, set) in [("images", "tokens"), ("tokens", "images")] {
+            std::fs::write(&path, format!("[train]\n{file}_per_step = 8\n")).unwrap();
+            let sets = [format!("train.{set}_per_step=16")];
+            assert_eq!(RunFile::<Vit>::load(&path, &sets).unwrap().train.tokens_per_step, 16);
+        }
     }
 
     #[test]

@@ -5,9 +5,12 @@ use std::path::{Component, Path, PathBuf};
 use matformer_data::Source;
 use toml::{Table, Value};
 
-/// The keys that hold a path, or a list of them.
-const KEYS: [(&str, &[&str]); 2] =
-    [("data", &["paths", "corpus", "tokenizer", "path", "also"]), ("train", &["init"])];
+/// The keys that hold a path, or a list of them, by table.
+const KEYS: [(&[&str], &[&str]); 3] = [
+    (&["data"], &["paths", "corpus", "tokenizer", "path", "also"]),
+    (&["train"], &["init"]),
+    (&["train", "distill"], &["teacher"]),
+];
 
 /// Where relative paths start.
 #[derive(Debug, Clone)]
@@ -77,8 +80,8 @@ pub(super) fn write(table: &mut Table, to: &Base) {
 }
 
 fn each(table: &mut Table, from: &Base, change: &dyn Fn(&Path) -> PathBuf) {
-    for (name, keys) in KEYS {
-        let Some(Value::Table(table)) = table.get_mut(name) else { continue };
+    for (names, keys) in KEYS {
+        let Some(table) = names.iter().try_fold(&mut *table, below) else { continue };
         for key in keys {
             match table.get_mut(*key) {
                 Some(Value::Array(list)) => list.iter_mut().for_each(|one| one_path(one, change)),
@@ -92,6 +95,10 @@ fn each(table: &mut Table, from: &Base, change: &dyn Fn(&Path) -> PathBuf) {
             }
         }
     }
+}
+
+fn below<'a>(table: &'a mut Table, name: &&str) -> Option<&'a mut Table> {
+    table.get_mut(*name)?.as_table_mut()
 }
 
 fn one_path(value: &mut Value, change: &dyn Fn(&Path) -> PathBuf) {
@@ -130,13 +137,14 @@ mod tests {
     fn only_relative_paths_of_the_known_keys_move() {
         let text = "[data]\npaths = [\"a\", \"/b\", \"hf:o/n\", \"fetch:prose\"]\ncorpus = \"c\"\n\
                     tokenizer = \"owner/name\"\nfield = \"text\"\n[train]\ninit = \"runs/d\"\n\
-                    [other]\npaths = [\"a\"]\n";
+                    [train.distill]\nteacher = \"t\"\n[other]\npaths = [\"a\"]\n";
         let mut table: Table = text.parse().unwrap();
         each(&mut table, &Base::here(), &|path| Path::new("new").join(path));
         let expected = text
             .replace("[\"a\", \"/b\"", "[\"new/a\", \"/b\"")
             .replace("\"c\"", "\"new/c\"")
-            .replace("\"runs/d\"", "\"new/runs/d\"");
+            .replace("\"runs/d\"", "\"new/runs/d\"")
+            .replace("\"t\"", "\"new/t\"");
         assert_eq!(table, expected.parse().unwrap());
     }
 

@@ -14,13 +14,29 @@ use super::{
 pub(super) fn apply<T: Tables>(table: &mut Table, set: &str) -> Result<()> {
     let (key, value) = parse(set)?;
     check_table::<T>(key, &value)?;
-    insert(table, key, value)
+    insert(table, key, value)?;
+    without_aliases(table);
+    Ok(())
 }
 
 /// The same, whatever the key.
 pub(super) fn put(table: &mut Table, set: &str) -> Result<()> {
     let (key, value) = parse(set)?;
     insert(table, key, value)
+}
+
+/// What keys of `[train]` are called in runs of images, and what they are.
+const ALIASES: [(&str, &str); 2] =
+    [("images_per_step", "tokens_per_step"), ("eval_images", "eval_tokens")];
+
+/// Gives the keys of a table one name each, so that one above another replaces it.
+pub(super) fn without_aliases(table: &mut Table) {
+    let Some(Value::Table(train)) = table.get_mut("train") else { return };
+    for (alias, name) in ALIASES {
+        if let Some(value) = train.remove(alias) {
+            train.insert(name.to_owned(), value);
+        }
+    }
 }
 
 fn parse(set: &str) -> Result<(&str, Value)> {
@@ -111,6 +127,16 @@ pub(super) fn lay_below<T: Tables>(table: &mut Table, shape: &T::Shape) {
             below.extend(given);
         }
         model.insert(T::NAME.to_owned(), Value::Table(below));
+    }
+}
+
+/// Puts the keys of a table above those of another, table by table.
+pub(super) fn lay_above(table: &mut Table, above: Table) {
+    for (key, value) in above {
+        match (table.get_mut(&key), value) {
+            (Some(Value::Table(below)), Value::Table(above)) => lay_above(below, above),
+            (_, value) => drop(table.insert(key, value)),
+        }
     }
 }
 

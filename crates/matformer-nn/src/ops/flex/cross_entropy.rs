@@ -24,7 +24,7 @@ pub(super) fn chunk(tokens: usize, vocab: usize) -> usize {
 /// Values that one task scales.
 const SCALED: usize = 1 << 16;
 
-fn ids(targets: FlexTensor) -> Vec<usize> {
+pub(super) fn ids(targets: FlexTensor) -> Vec<usize> {
     let data = burn::tensor::read_sync(Flex::int_into_data(targets));
     match data {
         Ok(data) => data.iter::<i64>().map(|id| id as usize).collect(),

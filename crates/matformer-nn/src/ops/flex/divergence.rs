@@ -40,6 +40,7 @@ fn divergence(p: &[f32], q: &[f32], shifts: [f32; 2]) -> f32 {
 }
 
 vectorised! {
+    /// KL(teacher ‖ student).
     fn forward_row(student: &[f32], teacher: &[f32], shifts: [f32; 2]) -> f32 {
         divergence(teacher, student, [shifts[1], shifts[0]])
     }

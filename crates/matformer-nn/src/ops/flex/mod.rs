@@ -8,6 +8,7 @@ mod activation;
 mod adamw;
 mod attention;
 mod cross_entropy;
+mod distillation;
 mod divergence;
 mod ffn;
 mod kernel;
@@ -20,8 +21,9 @@ use burn::backend::{Flex, flex::FlexTensor};
 use burn::tensor::DType;
 
 use super::{
-    AdamWStep, AttentionSpec, CrossEntropySaved, Divergence, DivergenceTensors, FfnGradients,
-    FfnSaved, FfnSpec, FfnTensors, Gate, GluGradients, NnBackend, NnKernels, StepBackend,
+    AdamWStep, AttentionSpec, CrossEntropySaved, DistillationWeights, Divergence,
+    DivergenceTensors, FfnGradients, FfnSaved, FfnSpec, FfnTensors, Gate, GluGradients, NnBackend,
+    NnKernels, StepBackend,
 };
 use crate::ops;
 
@@ -65,6 +67,18 @@ impl NnBackend for Flex {
         }
     }
 
+    fn distillation(
+        tensors: DivergenceTensors<Self>,
+        targets: FlexTensor,
+        weights: DistillationWeights,
+    ) -> FlexTensor {
+        if all_f32(tensors.all()) {
+            distillation::pass(tensors, targets, &weights, false).0
+        } else {
+            ops::distillation::forward::<Self>(&tensors, targets, &weights)
+        }
+    }
+
     fn rms_norm(x: FlexTensor, weight: FlexTensor, eps: f64) -> FlexTensor {
         Self::rms_norm_forward(x, weight, eps).0
     }
@@ -98,6 +112,31 @@ impl NnKernels for Flex {
             divergence::ahead(tensors, rule)
         } else {
             (ops::divergence::forward::<Self>(&tensors, rule), None)
+        }
+    }
+
+    fn distillation_forward(
+        tensors: DivergenceTensors<Self>,
+        targets: FlexTensor,
+        weights: &DistillationWeights,
+    ) -> (FlexTensor, Option<[FlexTensor; 2]>) {
+        if all_f32(tensors.all()) {
+            distillation::pass(tensors, targets, weights, true)
+        } else {
+            (ops::distillation::forward::<Self>(&tensors, targets, weights), None)
+        }
+    }
+
+    fn distillation_backward(
+        tensors: DivergenceTensors<Self>,
+        targets: FlexTensor,
+        ahead: Option<[FlexTensor; 2]>,
+        grad: FlexTensor,
+        weights: &DistillationWeights,
+    ) -> Two {
+        match ahead.and_then(|ahead| cross_entropy::scaled(ahead, &grad)) {
+            Some(found) => found,
+            None => ops::distillation::backward::<Self>(&tensors, targets, grad, weights),
         }
     }
 

@@ -19,6 +19,7 @@ struct Kept {
     weights: String,
     data: String,
     whole: bool,
+    context: Option<usize>,
     losses: Vec<(Submodel, Vec<DocumentLoss>)>,
 }
 
@@ -36,6 +37,7 @@ pub fn group_by_group<K: Kind>(
         weights: folder.manifest.weights_sha256.clone(),
         data: K::facts(prepared).hash.to_string(),
         whole: false,
+        context: folder.context(),
         losses: Vec::new(),
     });
     let open: Vec<Submodel> =
@@ -55,7 +57,11 @@ pub fn group_by_group<K: Kind>(
         let documents = kept.of(submodel).unwrap_or_default().to_vec();
         SubmodelLosses { submodel: submodel.clone(), documents }
     };
-    Ok(Evaluation { submodels: submodels.iter().map(losses).collect(), whole: kept.whole })
+    Ok(Evaluation {
+        submodels: submodels.iter().map(losses).collect(),
+        whole: kept.whole,
+        context: kept.context,
+    })
 }
 
 /// Removes what was kept of a curve that is whole by now.
@@ -65,7 +71,7 @@ pub fn forget<K: Kind>(folder: &ModelFolder<K>, tokens: Option<usize>) {
 }
 
 fn path<K: Kind>(folder: &ModelFolder<K>, tokens: Option<usize>) -> PathBuf {
-    folder.dir.join("report").join(file_of("measuring", tokens, "json"))
+    file_of(folder, "measuring", tokens, "json")
 }
 
 impl Kept {
@@ -79,6 +85,7 @@ impl Kept {
 fn begun<K: Kind>(path: &Path, folder: &ModelFolder<K>, prepared: &K::Prepared) -> Option<Kept> {
     let kept: Kept = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
     let same = kept.format == FORMAT
+        && kept.context == folder.context()
         && kept.weights == folder.manifest.weights_sha256
         && kept.data == K::facts(prepared).hash.to_string();
     same.then_some(kept)

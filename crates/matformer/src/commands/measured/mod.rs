@@ -25,16 +25,21 @@ use crate::{
     logging::say,
 };
 
-/// A file in the folder of the report: what was measured on a part of the held-out data has its own.
-pub fn file_of(stem: &str, tokens: Option<usize>, extension: &str) -> String {
-    match tokens {
-        None => format!("{stem}.{extension}"),
-        Some(n) => format!("{stem}-{n}.{extension}"),
-    }
+/// A file in the folder of a model's report: what was measured on a part of the held-out data, or in
+/// other windows than the model's own, has its own.
+pub fn file_of<K: Kind>(
+    folder: &ModelFolder<K>,
+    stem: &str,
+    tokens: Option<usize>,
+    extension: &str,
+) -> PathBuf {
+    let part = tokens.map_or(String::new(), |n| format!("-{n}"));
+    let context = folder.other_context().map_or(String::new(), |n| format!("-context{n}"));
+    folder.dir.join("report").join(format!("{stem}{part}{context}.{extension}"))
 }
 
 /// Form of what is kept, and rule by which a part of the data is taken.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// What to do with a folder that names no data.
 const DATA_HINT: &str = "report needs the folder of a run; `matformer eval` measures any model \
@@ -130,7 +135,7 @@ fn before<K: Kind>(folder: &ModelFolder<K>, tokens: Option<usize>) -> Result<Opt
 }
 
 fn kept_in<K: Kind>(folder: &ModelFolder<K>, tokens: Option<usize>) -> PathBuf {
-    folder.dir.join("report").join(file_of("measured", tokens, "json"))
+    file_of(folder, "measured", tokens, "json")
 }
 
 /// What was measured before on the same data, or a new measurement, which is kept.
@@ -167,7 +172,8 @@ fn reusable<K: Kind>(
     let measured: Measured<K> = serde_json::from_slice(&fs::read(kept).ok()?).ok()?;
     let same = measured.format == FORMAT
         && measured.weights == folder.manifest.weights_sha256
-        && measured.tokens_asked == tokens;
+        && measured.tokens_asked == tokens
+        && measured.results.data.context == folder.context();
     same.then_some(measured)
 }
 
@@ -316,7 +322,7 @@ mod tests {
         let uniform = |width| Submodel::uniform(width, 2);
         let submodels =
             vec![of(&uniform(8), [5.0; 2]), of(&uniform(16), [3.0; 2]), of(&mixed, losses)];
-        let evaluation = Evaluation { submodels, whole: true };
+        let evaluation = Evaluation { submodels, whole: true, context: None };
         lies_between(&evaluation, &space, &mixed).unwrap()
     }
 

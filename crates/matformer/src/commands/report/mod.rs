@@ -8,7 +8,7 @@ use anyhow::Result;
 use matformer::{
     core::{Budget, fs},
     eval::{
-        Found,
+        DataFacts, Found, Stages,
         report::{HeldOutPoint, Metric, ReportData, TrainPoint, curve as curve_svg, render},
         retrieval::SearchResults,
     },
@@ -60,16 +60,15 @@ fn run_kind<K: Kind>(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
     let [run] = &args.runs[..] else {
         return overlay::run::<K>(args, context);
     };
-    let folder = ModelFolder::<K>::load(run, &context.device)?;
+    let folder = ModelFolder::<K>::load(run, &context.device)?.with_context(args.context)?;
     let curve = measured(&folder, args.tokens)?;
     let alone = alone(&folder, &curve, args.tokens, context)?;
     let measured = curve.measured;
     let data = report_data(&folder, &measured, &alone)?;
     let (html, curve) = (render(&data)?, curve_svg(&data)?);
-    let dir = run.join("report");
-    let page = dir.join(file_of("index", args.tokens, "html"));
+    let page = file_of(&folder, "index", args.tokens, "html");
     fs::write_atomic(&page, html.as_bytes())?;
-    fs::write_atomic(dir.join(file_of("curve", args.tokens, "svg")), curve.as_bytes())?;
+    fs::write_atomic(file_of(&folder, "curve", args.tokens, "svg"), curve.as_bytes())?;
     if context.json {
         let mut measured = serde_json::to_value(&measured)?;
         if let Some(fields) = measured.as_object_mut() {
@@ -114,7 +113,8 @@ fn report_data<K: Kind>(
         floor: Some(K::compare(&measured.floor, &measured.results)),
         sample: measured.sample.clone(),
         retrieval: retrieval(folder, &measured.results.data.hash),
-        found: found(folder, &measured.results.data.hash)?,
+        found: found(folder, &measured.results.data)?,
+        stages: Stages::load(&folder.dir),
     })
 }
 
@@ -130,9 +130,9 @@ fn retrieval<K: Kind>(folder: &ModelFolder<K>, data: &str) -> Vec<SearchResults>
 }
 
 /// What searches found with the same weights on the same data, at what it costs now.
-fn found<K: Kind>(folder: &ModelFolder<K>, data: &str) -> Result<Vec<Found>> {
+fn found<K: Kind>(folder: &ModelFolder<K>, data: &DataFacts) -> Result<Vec<Found>> {
     let mut all = all_found(folder)?;
-    all.retain(|found| found.data == data);
+    all.retain(|found| found.data == data.hash && found.context == data.context);
     all.retain_mut(|found| {
         let why = match costs_now(folder, found) {
             Ok(true) => return true,

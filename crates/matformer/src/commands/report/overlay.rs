@@ -42,6 +42,7 @@ pub fn run<K: Kind>(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
     for (run, name) in args.runs.iter().zip(&names) {
         // One after the other: models need not fit into memory together.
         let folder = ModelFolder::<K>::load(run, &context.device)?;
+        let folder = folder.with_context(args.context)?;
         let ours = measured(&folder, args.tokens)?.measured;
         runs.push(overlay_run(name, &folder, &ours, first.as_ref())?);
         first.get_or_insert(ours);
@@ -50,8 +51,8 @@ pub fn run<K: Kind>(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
     fs::write_atomic(&page, render_overlay(&data)?.as_bytes())?;
     if !data.same_data() {
         say!(
-            "note: measured on different held-out data, or in other tokens: these numbers cannot be \
-             compared"
+            "note: measured on different held-out data, in other tokens or in windows of other \
+             lengths: these numbers cannot be compared"
         );
     }
     if context.json {

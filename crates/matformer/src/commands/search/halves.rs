@@ -64,14 +64,14 @@ impl<'a, K: Kind> Halves<'a, K> {
             })
             .bad_input();
         }
-        let data = chosen_by(&hash, a.targets);
+        let data = chosen_by(&hash, a.targets, folder.context());
         let sweep = Sweep::open(&folder.dir, &folder.manifest.weights_sha256, &data).bad_input()?;
         Ok(Self { folder, prepared, hash, a, b, sweep })
     }
 
     /// Names what is chosen by.
     pub fn chosen_by(&self) -> String {
-        chosen_by(&self.hash, self.a.targets)
+        chosen_by(&self.hash, self.a.targets, self.folder.context())
     }
 
     /// Names what judges.
@@ -148,10 +148,9 @@ impl<'a, K: Kind> Halves<'a, K> {
     }
 }
 
-/// Names the half that is chosen by, of the data with this hash.
-fn chosen_by(hash: &str, targets: Option<usize>) -> String {
-    match targets {
-        None => format!("{hash}/a"),
-        Some(targets) => format!("{hash}/a:{targets}"),
-    }
+/// Names the half that is chosen by, of the data with this hash, in windows of `context`.
+fn chosen_by(hash: &str, targets: Option<usize>, context: Option<usize>) -> String {
+    let part = targets.map_or(String::new(), |n| format!(":{n}"));
+    let context = context.map_or(String::new(), |n| format!("@{n}"));
+    format!("{hash}/a{part}{context}")
 }

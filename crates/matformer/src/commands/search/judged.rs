@@ -156,6 +156,7 @@ pub fn judged<K: Kind>(
             budgets: budgets.typed.clone(),
             weights: folder.manifest.weights_sha256.clone(),
             data: halves.hash.clone(),
+            context: folder.context(),
             tokens,
             judge_tokens,
             winner: space.label(&outcome.widths),
@@ -231,14 +232,17 @@ pub fn keep<K: Kind>(
     Ok(Some(name.to_owned()))
 }
 
-/// Whether one part of the data that chooses is more than another of the same.
+/// Whether one part of the data that chooses is more than another of the same, in windows of the same
+/// length: `aa/a:500@256`.
 fn more_of_the_same(a: &str, b: &str) -> bool {
-    let split = |name: &str| -> (String, usize) {
-        let part = name.rsplit_once(':').and_then(|(of, n)| Some((of.to_owned(), n.parse().ok()?)));
-        part.unwrap_or((name.to_owned(), usize::MAX))
-    };
+    fn split(name: &str) -> (&str, Option<&str>, usize) {
+        let (part, context) = name.split_once('@').map_or((name, None), |(p, c)| (p, Some(c)));
+        let n = part.rsplit_once(':').and_then(|(of, n)| Some((of, n.parse().ok()?)));
+        let (of, n) = n.unwrap_or((part, usize::MAX));
+        (of, context, n)
+    }
     let (a, b) = (split(a), split(b));
-    a.0 == b.0 && a.1 > b.1
+    (a.0, a.1) == (b.0, b.1) && a.2 > b.2
 }
 
 #[cfg(test)]
@@ -247,10 +251,16 @@ mod tests {
 
     #[test]
     fn a_part_is_less_than_a_larger_one_or_all_of_the_same() {
-        for (a, b) in [("aa/a", "aa/a:10"), ("aa/a:11", "aa/a:10")] {
+        for (a, b) in [("aa/a", "aa/a:10"), ("aa/a:11", "aa/a:10"), ("aa/a:11@256", "aa/a:10@256")]
+        {
             assert!(more_of_the_same(a, b) && !more_of_the_same(b, a), "{a} {b}");
         }
-        for (a, b) in [("aa/a", "bb/a:10"), ("aa/a", "aa/a"), ("aa/a:10", "bb/a:11")] {
+        for (a, b) in [
+            ("aa/a", "bb/a:10"),
+            ("aa/a", "aa/a"),
+            ("aa/a:10", "bb/a:11"),
+            ("aa/a@256", "aa/a:10@512"),
+        ] {
             assert!(!more_of_the_same(a, b) && !more_of_the_same(b, a), "{a} {b}");
         }
     }

@@ -52,6 +52,13 @@ fn run_kind<K: Kind>(args: &SearchArgs, context: &Context) -> Result<ExitCode> {
         })
         .bad_input();
     }
+    if folder.space().layer_d_ff.is_some() {
+        return Err(Hinted {
+            message: format!("{}: its layers differ in width", args.model.display()),
+            hint: "search the model that it was cut out of".to_owned(),
+        })
+        .bad_input();
+    }
     let budgets = Budgets::new(&folder, &args.budgets)?;
     let problem = &budgets.problem;
     let methods = methods(args, problem);

@@ -165,7 +165,13 @@ fn pace<K: Kind>(
     // What is left out, or learnt, does not matter here.
     let train = TrainConfig { overfit: None, ..run.train.clone() };
     let per_step = train.batches_per_step(batches.targets_per_batch())?;
+    // A teacher of another folder takes as long as one like this model.
+    let frozen = train.distill.as_ref().is_some_and(|distill| distill.folder().is_some());
+    let teacher = frozen.then(|| model.clone());
     let mut trainer = Trainer::new(model, &train, per_step);
+    if let Some(teacher) = teacher {
+        trainer = trainer.with_teacher(teacher);
+    }
     trainer.step(batches)?;
     let (started, mut steps, mut flops) = (Instant::now(), 0, 0.0);
     while steps < STEPS && (steps == 0 || started.elapsed() < TIME) {
@@ -192,6 +198,7 @@ fn print<K: Kind>(run: &RunFile<K>, found: &DryRun) -> Result<ExitCode> {
         ("weights", memory.parts.weights),
         ("gradients", memory.parts.gradients),
         ("moments", memory.parts.moments),
+        ("teacher", memory.parts.teacher),
         ("moving average", memory.parts.average),
         ("activations", memory.parts.activations),
         ("logits", memory.parts.logits),

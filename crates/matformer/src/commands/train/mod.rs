@@ -8,23 +8,25 @@ mod target;
 
 use std::{io::IsTerminal, path::Path, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use matformer::{
     core::{Manifest, Provenance, fs},
-    nn::{Elastic, Folder, ModelConfig},
+    nn::{Elastic, Folder, ModelConfig, folder},
     run_file::{self, Lm, RunFile, RunKind, Vit},
-    train::{Checkpoints, Interrupter, Progress, RunLock, RunOptions, learning_rate},
+    train::{Checkpoints, Interrupter, Outcome, Progress, RunLock, RunOptions, learning_rate},
 };
 
-pub use fit::bytes;
+pub use dry_run::run as dry_run;
+pub use fit::{Need, bytes};
 pub use outcome::{peak_bytes, steps};
 
-use self::{fit::Need, init::Init, target::Target};
+use self::init::Init;
+pub use self::target::Target;
 use super::Context;
 use crate::{
     args::TrainArgs,
     failure::OrBadInput,
-    folder::data_cache_of,
+    folder::{check_is_model, data_cache_of},
     interrupt::{Interrupts, Then},
     kind::{Kind, Source},
     logging::{self, quiet, say},
@@ -54,26 +56,59 @@ fn run_kind<K: Kind>(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
         say!("{}: complete, nothing to do", target.dir.display());
         return outcome::complete(context, &target);
     }
-    for note in target.run.train.notes(&target.run.shape().space()?) {
-        say!("note: {note}");
-    }
-    // Before the data is read, a tokenizer trained: it then says how large all really is.
-    let expected = target.run.with_shape(target.expected());
-    Need::of(&expected, context)?.check(&expected)?;
+    check(&target, context)?;
     if args.dry_run {
         return dry_run::run(&target, context);
     }
+    let resume = format!("matformer train {} --resume", target.dir.display());
+    let Ended { outcome, prepared } = train(&target, &interrupts, &resume, context)?;
+    let measures = K::MEASURED_AT_END && !outcome.interrupted && outcome.overfit.is_none();
+    let measured = if measures {
+        say_complete(&interrupts, &target.dir);
+        Some(outcome::measure::<K>(context, &target.dir, &prepared)?)
+    } else {
+        None
+    };
+    outcome::done(context, &target, &outcome, measured)
+}
+
+/// Says what is unusual about a run, and checks that it fits the memory as far as that is known before
+/// its data is read.
+pub fn check<K: Kind>(target: &Target<K>, context: &Context) -> Result<()> {
+    for note in target.run.train.notes(&target.run.shape().space()?) {
+        say!("note: {note}");
+    }
+    // The data, and a tokenizer that is trained, then say how large all really is.
+    let expected = target.run.with_shape(target.expected());
+    Need::of(&expected, context)?.check(&expected)?;
+    Ok(())
+}
+
+/// A run that was trained to its end, or was interrupted.
+pub struct Ended<K: Kind> {
+    pub outcome: Outcome,
+    pub prepared: K::Prepared,
+}
+
+/// Trains a run from where it stands to its end; `resume` is the command that goes on with it.
+pub fn train<K: Kind>(
+    target: &Target<K>,
+    interrupts: &Interrupts,
+    resume: &str,
+    context: &Context,
+) -> Result<Ended<K>> {
     // Of a run that is there: its data may take long to read.
     let begun = target.dir.join(run_file::FILE).exists();
     let lock = begun.then(|| RunLock::take(&target.dir)).transpose()?;
     let prepared = K::prepare(&target.run_with_own_files(), &data_cache_of(&target.dir))?;
-    let run = fitted(&target, &prepared)?;
+    let run = fitted(target, &prepared)?;
     let need = Need::of(&run, context)?;
     if let Some(close) = need.check(&run)? {
         say!("note: {close}");
     }
     let batches = source(&run, &prepared)?.batches;
     let model = model(&run, target.init.as_ref(), context)?;
+    let teacher = teacher(&run, &prepared, context)?;
 
     // Everything was checked: from here on files are written.
     fs::create_dir_all(&target.dir).bad_input()?;
@@ -87,23 +122,16 @@ fn run_kind<K: Kind>(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
         fs::write_atomic(&kept, target.run.to_toml(&target.dir)?.as_bytes())?;
     }
     logging::open(&target.dir)?;
-    say_begin(&target, begun);
-    let options = options(&target, &run, &model, &prepared, lock, context)?;
-    save_first(&interrupts, options.interrupter.clone());
+    say_begin(target, begun);
+    let options = options(target, &run, &model, &prepared, lock, context)?;
+    save_first(interrupts, options.interrupter.clone());
     if options.progress == Progress::Dashboard {
         terminal::outlive();
     }
-    let outcome = matformer::train::run(model, batches, options)?;
-    outcome::say(&outcome, interrupts.received(), &target.dir);
+    let outcome = matformer::train::run_taught(model, teacher, batches, options)?;
+    outcome::say(&outcome, interrupts.received(), &target.dir, resume);
     outcome::keep_peak(&target.dir);
-    let measures = K::MEASURED_AT_END && !outcome.interrupted && outcome.overfit.is_none();
-    let measured = if measures {
-        say_complete(&interrupts, &target.dir);
-        Some(outcome::measure::<K>(context, &target.dir, &prepared)?)
-    } else {
-        None
-    };
-    outcome::done(context, &target, &outcome, measured)
+    Ok(Ended { outcome, prepared })
 }
 
 /// From here on the first signal saves a checkpoint and ends, and the second ends at once.
@@ -136,7 +164,7 @@ fn fitted<K: Kind>(target: &Target<K>, prepared: &K::Prepared) -> Result<RunFile
 }
 
 /// A run's batches, as its run file has them.
-fn source<K: Kind>(run: &RunFile<K>, prepared: &K::Prepared) -> Result<Source<K>> {
+pub fn source<K: Kind>(run: &RunFile<K>, prepared: &K::Prepared) -> Result<Source<K>> {
     let train = &run.train;
     let rows = train.rows(K::targets_per_row(&run.shape_in_training())).bad_input()?;
     let source = K::batches(run, prepared, rows)?;
@@ -157,6 +185,30 @@ fn model<K: Kind>(run: &RunFile<K>, init: Option<&Init<K>>, context: &Context) -
     match init {
         None => K::create(run.shape(), run.train.seed, &device),
         Some(init) => init.model(run.shape(), &device),
+    }
+}
+
+/// The model that `train.distill.teacher` names, if it names one.
+fn teacher<K: Kind>(
+    run: &RunFile<K>,
+    prepared: &K::Prepared,
+    context: &Context,
+) -> Result<Option<K::Net>> {
+    let Some(dir) = run.train.distill.as_ref().and_then(|distill| distill.folder()) else {
+        return Ok(None);
+    };
+    check_is_model(dir).context("`train.distill.teacher`").bad_input()?;
+    K::check_adopted(dir, prepared).context("`train.distill.teacher`")?;
+    let (model, _) = folder::load::<K::Net>(dir, &context.device.clone().autodiff()).bad_input()?;
+    let alike = K::like(run.shape(), model.config());
+    match alike.other_weights(run.shape()) {
+        None => K::start(&model, &K::like(model.config(), run.shape())).map(Some),
+        Some((key, found, expected)) => Err(matformer::train::Error::Config {
+            field: "distill.teacher",
+            found: format!("{}, whose `{key}` is {found}", dir.display()),
+            expected: format!("a model whose `{key}` is {expected}, as this run's"),
+        })
+        .bad_input(),
     }
 }
 

@@ -23,22 +23,19 @@ use crate::{
     output::out,
 };
 
-/// Says how a run ended; `signal` is what interrupted it, where one did.
-pub fn say(outcome: &Outcome, signal: Option<Signal>, dir: &Path) {
+/// Says how a run ended; `signal` is what interrupted it, where one did, and `resume` the command that
+/// goes on with it.
+pub fn say(outcome: &Outcome, signal: Option<Signal>, dir: &Path, resume: &str) {
     let by = signal.map_or(String::new(), |signal| format!("{}: ", signal.name));
     let left_out = match outcome.skipped {
         0 => String::new(),
         n => format!(", {n} of them left out"),
     };
     match (outcome.interrupted, outcome.steps) {
-        (true, 0) => say!(
-            "{by}interrupted before the first step; begin again with: matformer train {} --resume",
-            dir.display()
-        ),
-        (true, step) => say!(
-            "{by}interrupted after step {step}, saved; go on with: matformer train {} --resume",
-            dir.display()
-        ),
+        (true, 0) => say!("{by}interrupted before the first step; begin again with: {resume}"),
+        (true, step) => {
+            say!("{by}interrupted after step {step}, saved; go on with: {resume}");
+        }
         (false, n) => say!("{}: trained {}{left_out}", dir.display(), steps(n)),
     }
     if let Some(overfit) = &outcome.overfit {

@@ -87,6 +87,16 @@ impl<K: Kind> Target<K> {
             there.run.check_same(&kept, &run).bad_input()?;
             return Ok(there);
         }
+        Self::new(draft, dir, args.resume, device)
+    }
+
+    /// A run that has not begun.
+    pub fn new(
+        mut draft: Draft<K>,
+        dir: PathBuf,
+        resume: bool,
+        device: &burn::tensor::Device,
+    ) -> Result<Self> {
         if dir.exists() && !dir.is_dir() {
             return Err(Hinted {
                 message: format!("{}: a file is there; expected a folder", dir.display()),
@@ -99,13 +109,13 @@ impl<K: Kind> Target<K> {
         if let Some(init) = &init {
             init.check(&mut run)?;
         }
-        let target = Self { run, dir, resume: args.resume, init, configured: None };
+        let target = Self { run, dir, resume, init, configured: None };
         target.check_folder().bad_input()?;
         Ok(target)
     }
 
     /// The run whose file is `kept`.
-    fn of_run(kept: &Path, dir: PathBuf, device: &burn::tensor::Device) -> Result<Self> {
+    pub fn of_run(kept: &Path, dir: PathBuf, device: &burn::tensor::Device) -> Result<Self> {
         let mut draft: Draft<K> = Draft::read(kept, &[]).bad_input()?;
         let checkpoints = Checkpoints::of(&dir);
         let init = match checkpoints.all()?.is_empty() {

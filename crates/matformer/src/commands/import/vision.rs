@@ -1,4 +1,4 @@
-//! `matformer import`
+//! `matformer import` of vision transformers, which are loaded: their tensors change form.
 
 use std::{path::Path, process::ExitCode};
 
@@ -13,21 +13,18 @@ use matformer::{
 };
 use serde_json::json;
 
-use super::{Context, check_is_new, count, fetch, print_json};
 use crate::{
     args::ImportArgs,
-    failure::{Hinted, OrBadInput},
+    commands::{Context, count, print_json},
+    failure::OrBadInput,
     kind::Kind,
     logging::say,
     output::out,
 };
 
-pub fn run(args: &ImportArgs, context: &Context) -> Result<ExitCode> {
-    let source = fetch::model_path(&args.folder)?;
-    check_source(&source).bad_input()?;
-    check_is_new(&args.out).bad_input()?;
+pub(super) fn run(source: &Path, args: &ImportArgs, context: &Context) -> Result<ExitCode> {
     let imported =
-        import_vit(&source, args.granularities.as_deref(), &context.device).bad_input()?;
+        import_vit(source, args.granularities.as_deref(), &context.device).bad_input()?;
     let (model, space) = (&imported.model, imported.model.space());
     let names = space.granularities.names();
     let largest = names.last().map_or_else(String::new, |name| (*name).to_owned());
@@ -92,21 +89,4 @@ pub fn run(args: &ImportArgs, context: &Context) -> Result<ExitCode> {
         names.join(", ")
     )?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// A clear word where there is nothing to read.
-fn check_source(dir: &Path) -> Result<(), Hinted> {
-    let hinted = |message: String, hint: &str| Err(Hinted { message, hint: hint.to_owned() });
-    if dir.join(Manifest::FILE).exists() {
-        let hint = "every command takes it as it is; `train --init` starts from it";
-        return hinted(format!("{}: a model folder already", dir.display()), hint);
-    }
-    let is_there = |name: &str| dir.join(name).exists();
-    let weights = [folder::WEIGHTS, "model.safetensors.index.json"];
-    if is_there("pytorch_model.bin") && !weights.iter().any(|name| is_there(name)) {
-        let hint = "pickled weights are not read: write them as safetensors, with \
-                    `save_pretrained` of transformers or `save_for_hf` of timm";
-        return hinted(format!("{}: no such file", dir.join(folder::WEIGHTS).display()), hint);
-    }
-    Ok(())
 }

@@ -1,0 +1,47 @@
+//! A GGUF file as what is imported.
+
+use std::{
+    io::{self, Write},
+    path::Path,
+};
+
+use matformer_core::fs;
+use matformer_nn::{ConfigFile, Result};
+
+use super::Gguf;
+use crate::{Checkpoint, TensorFacts};
+
+impl Checkpoint for Gguf {
+    fn format(&self) -> &'static str {
+        "a GGUF file"
+    }
+
+    fn path(&self) -> &Path {
+        Self::path(self)
+    }
+
+    fn config(&self) -> Result<ConfigFile> {
+        Ok(ConfigFile::of(Self::path(self), Self::config(self).clone(), Self::files(self)?))
+    }
+
+    fn files(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        Self::files(self)
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.tensors().iter().map(|tensor| tensor.name.as_str()).collect()
+    }
+
+    fn tensor(&self, name: &str) -> Result<Option<TensorFacts>> {
+        let found = self.tensors().iter().find(|tensor| tensor.name == name);
+        Ok(found.map(|tensor| TensorFacts { shape: tensor.shape.clone(), dtype: tensor.dtype }))
+    }
+
+    fn write(&self, name: &str, out: &mut dyn Write) -> io::Result<()> {
+        self.write_tensor(name, out)
+    }
+
+    fn hash(&self) -> Result<String> {
+        Ok(fs::sha256_parts([&self.map[..]]))
+    }
+}

@@ -1,0 +1,306 @@
+use matformer_lm::{MatLm, MatLmConfig, RopeScaling, Window};
+use matformer_nn::{
+    Activation, ConfigFile, Folder,
+    weights::{self, StoredTensor},
+};
+use serde_json::json;
+
+use super::{container::Value as Meta, *};
+
+/// A file as a folder of Hugging Face.
+fn folder_of(gguf: &Gguf) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let config = serde_json::to_vec(gguf.config()).unwrap();
+    fs::write_atomic(folder.path().join("config.json"), &config).unwrap();
+    for (name, bytes) in gguf.files().unwrap() {
+        fs::write_atomic(folder.path().join(name), &bytes).unwrap();
+    }
+    let stored = gguf.tensors().iter().map(|info| {
+        let write = |out: &mut dyn Write| gguf.write_tensor(&info.name, out);
+        StoredTensor::new(info.name.clone(), info.dtype, info.shape.clone(), write)
+    });
+    weights::write_folder(folder.path(), stored.collect(), weights::SHARD_BYTES).unwrap();
+    folder
+}
+
+/// The tensors of a file, to be written.
+fn tensors(gguf: &Gguf) -> Vec<GgufTensor<'_>> {
+    let mut list = Vec::new();
+    for info in gguf.tensors() {
+        let (hf_name, shape) = (info.name.clone(), info.shape.clone());
+        list.push(GgufTensor { hf_name, shape, read: Box::new(|| Ok(values(gguf, info))) });
+    }
+    list
+}
+
+#[test]
+fn a_file_as_a_folder_and_again_as_a_file_is_the_same() {
+    for name in ["llama", "qwen2", "qwen3"] {
+        let whole = open(name);
+        let folder = folder_of(&whole);
+        let config = MatLm::read_config(&ConfigFile::read(folder.path()).unwrap()).unwrap();
+        let path = folder.path().join("again.gguf");
+        let model = GgufModel { config: &config, name: "again", tokenizer_dir: folder.path() };
+        let written = write(&path, &model, GgufDtype::F16, tensors(&whole)).unwrap();
+        assert_eq!(written.architecture, name);
+        let again = Gguf::open(&path).unwrap();
+        assert_eq!(again.config(), whole.config());
+        assert_eq!(again.files().unwrap(), whole.files().unwrap());
+        let mut all = [again.tensors().to_vec(), whole.tensors().to_vec()];
+        all.iter_mut().for_each(|list| list.sort_by(|a, b| a.name.cmp(&b.name)));
+        assert_eq!(all[0], all[1]);
+        for TensorInfo { name, .. } in whole.tensors() {
+            assert_eq!(bytes(&again, name), bytes(&whole, name), "{name}");
+        }
+        check_tokens(&again.files().unwrap()[0].1, name);
+    }
+}
+
+/// A small Llama whose vocabulary is that of the fixture `qwen2`.
+fn config() -> MatLmConfig {
+    MatLmConfig {
+        vocab_size: open("qwen2").described.vocab_size,
+        d_model: 8,
+        n_layers: 2,
+        n_heads: 2,
+        n_kv_heads: 1,
+        d_ff: 32,
+        context: 64,
+        width_multiple: 8,
+        granularities: Some(vec![8, 32]),
+        ..MatLmConfig::default()
+    }
+}
+
+/// The tensors of a Llama of this shape, all of this value.
+fn filled(config: &MatLmConfig, value: f32) -> Vec<GgufTensor<'static>> {
+    let shape = shape::Shape::of(config).unwrap();
+    let names = (0..config.n_layers).flat_map(|layer| {
+        [
+            "input_layernorm",
+            "self_attn.q_proj",
+            "self_attn.k_proj",
+            "self_attn.v_proj",
+            "self_attn.o_proj",
+            "post_attention_layernorm",
+            "mlp.gate_proj",
+            "mlp.up_proj",
+            "mlp.down_proj",
+        ]
+        .map(|part| format!("model.layers.{layer}.{part}.weight"))
+    });
+    let outside = ["model.embed_tokens.weight", "model.norm.weight"].map(str::to_owned);
+    let tensor = |name: String| {
+        let shape = shape.tensor(&name).unwrap();
+        let n: usize = shape.iter().product();
+        GgufTensor { hf_name: name, shape, read: Box::new(move || Ok(vec![value; n])) }
+    };
+    outside.into_iter().chain(names).map(tensor).collect()
+}
+
+/// Writes it into a folder with the tokenizer of the fixture `qwen2`.
+fn written(
+    config: &MatLmConfig,
+    dtype: GgufDtype,
+    tensors: Vec<GgufTensor<'_>>,
+) -> Result<(Written, Container)> {
+    let folder = folder_of(&open("qwen2"));
+    let path = folder.path().join("small.gguf");
+    let model = GgufModel { config, name: "small", tokenizer_dir: folder.path() };
+    let written = write(&path, &model, dtype, tensors);
+    assert_eq!(path.exists(), written.is_ok(), "whole or not at all");
+    let written = written?;
+    let bytes = fs::read(&path).unwrap();
+    let container = Container::parse(&bytes, &path).unwrap();
+    let list = |key: &str| match &container.metadata[key] {
+        Meta::Array(array) => array.integers(&bytes).unwrap(),
+        other => panic!("{key}: {other}"),
+    };
+    if written.architecture == "deci" {
+        assert_eq!(list("deci.feed_forward_length"), [16, 32]);
+        assert_eq!(list("deci.attention.head_count"), [2, 2]);
+        assert_eq!(list("deci.attention.head_count_kv"), [1, 1]);
+    }
+    Ok((written, container))
+}
+
+#[test]
+fn unequal_widths_are_written_as_deci_with_a_list_per_layer() {
+    let config = MatLmConfig { layer_d_ff: Some(vec![16, 32]), granularities: None, ..config() };
+    let (written, container) = written(&config, GgufDtype::F32, filled(&config, 0.5)).unwrap();
+    assert_eq!(written.architecture, "deci");
+    let shape = |name: &str| &container.tensors.iter().find(|t| t.name == name).unwrap().shape;
+    assert_eq!(shape("blk.0.ffn_up.weight"), &[16, 8]);
+    assert_eq!(shape("blk.1.ffn_down.weight"), &[8, 32]);
+}
+
+#[test]
+fn rows_that_q8_0_cannot_hold_are_f16_and_it_is_said() {
+    let (written, container) = written(&config(), GgufDtype::Q8_0, filled(&config(), 0.5)).unwrap();
+    let ggml = |name: &str| container.tensors.iter().find(|t| t.name == name).unwrap().ggml.name();
+    assert_eq!(ggml("blk.0.ffn_down.weight"), "q8_0");
+    assert_eq!(ggml("blk.0.ffn_up.weight"), "f16");
+    assert_eq!(ggml("blk.0.attn_norm.weight"), "f32");
+    let note = "`blk.0.ffn_up.weight` has rows of 8, no multiple of 32: it is stored as f16";
+    assert!(written.notes.iter().any(|found| found == note), "{:?}", written.notes);
+}
+
+#[test]
+fn what_llama_cpp_cannot_run_is_refused_by_name() {
+    let window = |size, theta| Some(Window { size, layers: None, rope_theta: theta });
+    let unequal = Some(vec![16, 32]);
+    let llama3 = Some(RopeScaling::Llama3 {
+        factor: 8.0,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_context: 32,
+    });
+    let base = || MatLmConfig { granularities: None, n_layers: 2, ..config() };
+    for (config, expected) in [
+        (MatLmConfig { activation: Activation::Gelu, ..base() }, "`activation` is Gelu; expected"),
+        (MatLmConfig { window: window(8, None), ..base() }, "`window` is set; expected"),
+        (MatLmConfig { window: window(64, Some(1e4)), ..base() }, "`window` is set"),
+        (MatLmConfig { post_norms: true, ..base() }, "`post_norms` is set"),
+        (MatLmConfig { norm_plus_one: true, ..base() }, "`norm_plus_one` is set"),
+        (MatLmConfig { scale_embeddings: true, ..base() }, "`scale_embeddings` is set"),
+        (
+            MatLmConfig { query_pre_attn_scalar: Some(9), ..base() },
+            "`query_pre_attn_scalar` is set",
+        ),
+        (MatLmConfig { qk_norm: true, layer_d_ff: unequal.clone(), ..base() }, "`qk_norm` is set"),
+        (MatLmConfig { qk_norm: true, rope_scaling: llama3, ..base() }, "`qk_norm` is set"),
+        (MatLmConfig { nope_layers: Some(vec![0]), ..base() }, "`nope_layers` is set"),
+    ] {
+        let found = shape::Shape::of(&config).unwrap_err().to_string();
+        assert!(
+            found.starts_with(expected) && found.contains("a folder of safetensors"),
+            "{found}"
+        );
+    }
+    let arch = |config: MatLmConfig| shape::Shape::of(&config).unwrap().arch.name();
+    assert_eq!(arch(MatLmConfig { window: window(64, None), ..base() }), "llama", "sees all");
+    assert_eq!(arch(MatLmConfig { qkv_bias: true, ..base() }), "qwen2");
+    assert_eq!(arch(MatLmConfig { qkv_bias: true, rope_scaling: llama3, ..base() }), "llama");
+    assert_eq!(arch(MatLmConfig { qkv_bias: true, o_bias: true, ..base() }), "llama");
+    assert_eq!(arch(MatLmConfig { qk_norm: true, ..base() }), "qwen3");
+    assert_eq!(arch(MatLmConfig { layer_d_ff: unequal, qkv_bias: true, ..base() }), "deci");
+    let nope = Some(vec![3, 7]);
+    assert_eq!(arch(MatLmConfig { n_layers: 8, nope_layers: nope, ..base() }), "smollm3");
+}
+
+#[test]
+fn tensors_that_do_not_fit_are_refused_by_name_and_leave_no_file() {
+    let refused = |dtype, change: &dyn Fn(&mut Vec<GgufTensor<'static>>)| {
+        let mut tensors = filled(&config(), 0.5);
+        change(&mut tensors);
+        written(&config(), dtype, tensors).unwrap_err().to_string()
+    };
+    let check = |found: String, expected: &str| assert!(found.contains(expected), "{found}");
+    let of = |value: f32| {
+        move |tensors: &mut Vec<GgufTensor<'static>>| {
+            let n: usize = tensors[5].shape.iter().product();
+            tensors[5].read = Box::new(move || Ok(vec![value; n]));
+        }
+    };
+    let name = "tensor `model.layers.0.self_attn.v_proj.weight`: ";
+    check(
+        refused(GgufDtype::F32, &of(f32::NAN)),
+        &format!("{name}NaN; expected values of at most"),
+    );
+    check(
+        refused(GgufDtype::F16, &of(1e5)),
+        &format!("{name}100000; expected values of at most 65504"),
+    );
+    check(
+        refused(GgufDtype::F32, &|all| all[5].read = Box::new(|| Ok(vec![0.0]))),
+        "1 values; expected 32",
+    );
+    check(
+        refused(GgufDtype::F32, &|all| all[5].shape = vec![8, 4]),
+        "shape [8, 4]; expected shape [4, 8]",
+    );
+    check(
+        refused(GgufDtype::F32, &|all| drop(all.remove(5))),
+        &format!("{name}nothing; expected each"),
+    );
+    check(
+        refused(GgufDtype::F32, &|all| all.extend(filled(&config(), 0.5).pop())),
+        "two of this name",
+    );
+    check(
+        refused(GgufDtype::F32, &|all| {
+            all[5].hf_name = "model.layers.0.self_attn.q_norm.weight".into()
+        }),
+        "`model.layers.0.self_attn.q_norm.weight`: a tensor that llama.cpp does not have",
+    );
+    let failing = |all: &mut Vec<GgufTensor<'static>>| {
+        all[0].read = Box::new(|| Err(Error::read("embed", "no such device")));
+    };
+    check(refused(GgufDtype::F32, &failing), "reading `embed` from the device: no such device");
+}
+
+/// What is said about the tokenizer of a fixture after a change.
+fn tokenizer_with(name: &str, change: impl Fn(&mut Value)) -> Result<Vec<String>, String> {
+    let folder = folder_of(&open(name));
+    let path = folder.path().join("tokenizer.json");
+    let mut json: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    change(&mut json);
+    fs::write_atomic(&path, &serde_json::to_vec(&json).unwrap()).unwrap();
+    let vocab_size = open(name).described.vocab_size;
+    let found = tokenizer::metadata(folder.path(), vocab_size, &[]);
+    found.map(|written| written.notes).map_err(|error| error.to_string())
+}
+
+#[test]
+fn tokenizers_that_llama_cpp_does_not_have_are_refused_by_name() {
+    let refused = |name: &str, key: &str, value: Value, expected: &str| {
+        let found = tokenizer_with(name, |json| *json.pointer_mut(key).unwrap() = value.clone());
+        let found = found.unwrap_err();
+        assert!(found.contains("tokenizer.json") && found.contains(expected), "{found}");
+    };
+    let unigram = json!({ "type": "Unigram", "vocab": [["a", 0.0]] });
+    refused("qwen3", "/model", unigram, "`model` of type \"Unigram\"; expected a BPE tokenizer");
+    refused("qwen3", "/model/type", json!("WordPiece"), "expected type `BPE`, byte-level or");
+    refused("qwen3", "/model/dropout", json!(0.1), "`model.dropout` is 0.1");
+    refused("qwen3", "/model/ignore_merges", json!(true), "`model.ignore_merges` false, as");
+    refused(
+        "qwen3",
+        "/pre_tokenizer",
+        json!({ "type": "Whitespace" }),
+        "`pre_tokenizer` {\"type\":",
+    );
+    refused(
+        "qwen3",
+        "/pre_tokenizer/pretokenizers/1/add_prefix_space",
+        json!(true),
+        "a rule to split",
+    );
+    refused("qwen3", "/normalizer", json!({ "type": "Lowercase" }), "`normalizer` {\"type\":");
+    refused("qwen3", "/model/merges/0", json!("ab"), "merge \"ab\"; expected two tokens");
+    refused("qwen3", "/model/vocab/a", json!(9999), "token `a` with id 9999; expected an id below");
+    refused("qwen3", "/model/vocab/a", json!(70), "with id 70; expected one token per id");
+    let bert = json!({ "type": "BertProcessing" });
+    refused("qwen3", "/post_processor", bert, "expected ByteLevel or TemplateProcessing");
+    refused("llama", "/normalizer", json!({ "type": "NFKC" }), "spaces that are written `▁`");
+    refused(
+        "llama",
+        "/model/vocab",
+        json!({ "<unk>": 0, "<s>": 1, "</s>": 2 }),
+        "no token `<0x00>`; expected a token for each",
+    );
+    let found = tokenizer_with("llama", |json| {
+        json["model"]["merges"].as_array_mut().unwrap().pop();
+    });
+    assert!(found.unwrap_err().contains("expected every such merge"));
+}
+
+#[test]
+fn what_llama_cpp_does_otherwise_with_a_text_is_said() {
+    let notes = tokenizer_with("qwen2", |_| {}).unwrap();
+    assert_eq!(notes.len(), 1);
+    assert!(notes[0].contains("form C"), "{notes:?}");
+    assert!(tokenizer_with("qwen3", |_| {}).unwrap().is_empty());
+    assert!(tokenizer_with("llama", |_| {}).unwrap().is_empty());
+    let notes = tokenizer_with("qwen3", |json| json["added_tokens"][1]["lstrip"] = json!(true));
+    assert!(notes.unwrap()[0].contains("takes spaces around `<|user|>`"));
+}

@@ -1,0 +1,282 @@
+//! Language models of other programs, as elastic models: copied tensor by tensor, not loaded.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, Write},
+    path::Path,
+};
+
+use burn::tensor::Device;
+use matformer_core::{Draw, Dtype, Manifest, Provenance, fs};
+use matformer_lm::{MatLm, MatLmConfig};
+use matformer_nn::{
+    Elastic, Folder, ModelConfig, Result,
+    config::{Nested, unfit},
+    folder, params,
+    weights::{StoredTensor, common_dtype},
+};
+
+use crate::checkpoint::{Checkpoint, wrong};
+
+/// A language model that can be copied into a model folder. Everything but the values of its tensors is
+/// checked.
+pub struct LmImport<'a> {
+    /// Its shape, with granularities.
+    pub config: MatLmConfig,
+    /// Number of parameters.
+    pub params: usize,
+    /// How all tensors are stored; f32 where they differ.
+    pub dtype: Dtype,
+    /// Tensors that are not copied, as they have no part in what the model computes.
+    pub left_out: Vec<LeftOut>,
+    /// What the default granularities are multiples of; `None` where they were given.
+    pub rounded_to: Option<usize>,
+    source: &'a dyn Checkpoint,
+    model: MatLm,
+    tensors: Vec<StoredTensor<'a>>,
+}
+
+/// A tensor that was not copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Its name.
+    pub name: String,
+    /// Why not.
+    pub why: &'static str,
+}
+
+impl<'a> LmImport<'a> {
+    /// Reads the configuration and the names of a checkpoint. Every tensor is a parameter, or left out
+    /// and named, or an error. `granularities` are the widths that get names, ascending, up to the
+    /// model's own; if absent a quarter, half, three quarters and all of it, rounded
+    /// ([`default_widths`]).
+    ///
+    /// # Errors
+    /// When a key of the configuration is missing, or changes what a MatLM computes and is not
+    /// covered, or a tensor is missing, unknown, or of another shape or dtype.
+    pub fn new(
+        source: &'a dyn Checkpoint,
+        granularities: Option<&[usize]>,
+        device: &Device,
+    ) -> Result<Self> {
+        let (config, rounded_to) = config_of(source, granularities)?;
+        let model = <MatLm as Folder>::unset(&config, config.space()?, device)?;
+        let mut found = Found::new(source);
+        let take =
+            |(path, shape): (String, Vec<usize>)| found.take(model.tensor_name(&path), shape);
+        let tensors: Vec<StoredTensor<'a>> =
+            params::shapes(&model).into_iter().map(take).collect::<Result<_>>()?;
+        let left_out = found.rest(&config, &model.tensor_name("embed"))?;
+        let params = tensors.iter().map(|t| t.shape.iter().product::<usize>()).sum();
+        let dtype = common_dtype(tensors.iter().map(|tensor| tensor.dtype));
+        Ok(Self { config, params, dtype, left_out, rounded_to, source, model, tensors })
+    }
+
+    /// Writes the model folder into `dir`, but for the files that [`Checkpoint::files`] gives: its
+    /// widest submodel is exactly the checkpoint's model, with the same bytes of each tensor, in weights
+    /// files of up to `shard_bytes` bytes. The folder as a whole is not written atomically: publish it
+    /// with [`matformer_core::fs::publish_dir`].
+    ///
+    /// # Errors
+    /// When a value is NaN or infinite, or a file cannot be read or written.
+    pub fn write(
+        self,
+        dir: &Path,
+        shard_bytes: u64,
+        tokenizer_sha256: Option<String>,
+    ) -> Result<Manifest> {
+        let space = self.model.space();
+        // The one width that its training saw.
+        let objective = Draw::Baseline { granularity: space.granularities.largest().name.clone() };
+        let provenance = Provenance {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            parent: Some(self.source.hash()?),
+            ..Provenance::default()
+        };
+        let manifest = Manifest {
+            tokenizer_sha256,
+            dtype: self.dtype,
+            ..Manifest::new(MatLm::KIND, space, objective, provenance)
+        };
+        folder::save_as(&self.model, self.tensors, shard_bytes, &manifest, dir)
+    }
+}
+
+/// The configuration with granularities, and what those are rounded to if they were not given.
+fn config_of(
+    source: &dyn Checkpoint,
+    granularities: Option<&[usize]>,
+) -> Result<(MatLmConfig, Option<usize>)> {
+    let file = source.config()?;
+    let read = MatLm::read_config(&file)?;
+    let nested = read.nested();
+    let d_ff = nested.d_ff;
+    let with = |widths: Vec<usize>, width_multiple| {
+        read.with_nested(Nested { granularities: Some(widths), width_multiple, ..nested.clone() })
+    };
+    // An error here is about the file, later ones are about the widths that were asked for.
+    with(vec![d_ff], 1)
+        .validate()
+        .map_err(|error| file.blame(error, <MatLm as Folder>::config_key))?;
+    if nested.n_layers > source.names().len() {
+        let expected = format!("at most {}, the tensors of the weights", source.names().len());
+        return Err(file.wrong("num_hidden_layers", &expected));
+    }
+    let (widths, rounded_to) = match granularities {
+        Some(widths) if widths.last() != Some(&d_ff) => {
+            let expected = format!("widths up to `d_ff` {d_ff}");
+            return unfit("granularities", format!("{widths:?}"), expected);
+        }
+        Some(widths) => (widths.to_vec(), None),
+        None => {
+            let (widths, multiple) = default_widths(d_ff);
+            (widths, Some(multiple))
+        }
+    };
+    let fits = |n: &usize| widths.iter().all(|width| width.is_multiple_of(*n));
+    let width_multiple = [32, 16, 8, 4, 2].into_iter().find(fits).unwrap_or(1);
+    let config = with(widths, width_multiple);
+    config.validate()?;
+    Ok((config, rounded_to))
+}
+
+/// The granularities of an imported model unless others are asked for, and what they are multiples
+/// of: a quarter, half, three quarters and all of `d_ff`, rounded to multiples of 256, which other
+/// programs quantise best, where that leaves four widths, else of 32, else of what divides `d_ff`.
+pub fn default_widths(d_ff: usize) -> (Vec<usize>, usize) {
+    let rounded = |multiple: usize| -> Option<Vec<usize>> {
+        let part = |quarters: usize| (quarters * d_ff / 4 + multiple / 2) / multiple * multiple;
+        let widths = [part(1), part(2), part(3), d_ff];
+        let four = widths[0] > 0 && widths.windows(2).all(|pair| pair[0] < pair[1]);
+        (d_ff.is_multiple_of(multiple) && four).then(|| widths.to_vec())
+    };
+    [256, 32, 16, 8, 4, 2, 1]
+        .into_iter()
+        .find_map(|multiple| Some((rounded(multiple)?, multiple)))
+        .unwrap_or((vec![d_ff], d_ff))
+}
+
+/// The tensors of a checkpoint, and which of them the model has.
+struct Found<'a> {
+    source: &'a dyn Checkpoint,
+    /// Names without the `model.` that ours begin with: checkpoints of the bare decoder.
+    bare: bool,
+    left: BTreeSet<String>,
+    taken: usize,
+}
+
+/// What the names of all tensors but the head begin with.
+const BODY: &str = "model.";
+
+impl<'a> Found<'a> {
+    fn new(source: &'a dyn Checkpoint) -> Self {
+        let left: BTreeSet<String> = source.names().into_iter().map(str::to_owned).collect();
+        let bare = !left.iter().any(|name| name.starts_with(BODY));
+        Self { source, bare, left, taken: 0 }
+    }
+
+    /// The name in the checkpoint of a tensor that ours call `name`.
+    fn name(&self, name: &str) -> String {
+        if self.bare { name.strip_prefix(BODY).unwrap_or(name) } else { name }.to_owned()
+    }
+
+    /// The tensor that becomes a parameter of this shape.
+    fn take(&mut self, name: String, shape: Vec<usize>) -> Result<StoredTensor<'a>> {
+        let (source, theirs) = (self.source, self.name(&name));
+        let expected = || format!("shape {shape:?}");
+        let Some(facts) = source.tensor(&theirs)? else {
+            return Err(wrong(source, &theirs, "nothing", expected()));
+        };
+        if facts.shape != shape {
+            return Err(wrong(source, &theirs, format!("shape {:?}", facts.shape), expected()));
+        }
+        self.left.remove(&theirs);
+        self.taken += 1;
+        Ok(StoredTensor::new(name, facts.dtype, shape, move |out| source.write(&theirs, out)))
+    }
+
+    /// The tensors that no parameter was made of, if a model can be without them; `embed` is our name
+    /// of the embedding.
+    fn rest(&self, config: &MatLmConfig, embed: &str) -> Result<Vec<LeftOut>> {
+        let (source, embed) = (self.source, self.name(embed));
+        let left_out = |name: &String| {
+            let why = if config.tied_embeddings && name == HEAD {
+                if !same(source, name, &embed)? {
+                    let found = format!("other values than `{embed}`");
+                    let expected = "the same, as `tie_word_embeddings` says";
+                    return Err(wrong(source, name, found, expected));
+                }
+                "the embedding again"
+            } else if BUFFERS.iter().any(|buffer| name.ends_with(buffer)) {
+                "made from the configuration"
+            } else {
+                let expected = format!("the model's {} tensors only", self.taken);
+                return Err(wrong(source, name, "a tensor that the model does not have", expected));
+            };
+            Ok(LeftOut { name: name.clone(), why })
+        };
+        self.left.iter().map(left_out).collect()
+    }
+}
+
+/// The output embedding.
+const HEAD: &str = "lm_head.weight";
+
+/// Buffers that old versions of transformers saved. They follow from the configuration, and what they
+/// hold is not read.
+const BUFFERS: [&str; 3] =
+    ["rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached"];
+
+/// Whether two tensors are stored with the same bytes.
+fn same(source: &dyn Checkpoint, a: &str, b: &str) -> Result<bool> {
+    if source.tensor(a)? != source.tensor(b)? {
+        return Ok(false);
+    }
+    Ok(hash(source, a)? == hash(source, b)?)
+}
+
+/// Hash of the values of a tensor.
+fn hash(source: &dyn Checkpoint, name: &str) -> Result<String> {
+    struct Hashing(fs::Hasher);
+    impl Write for Hashing {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.update(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut hashing = Hashing(fs::Hasher::default());
+    match source.write(name, &mut hashing) {
+        Ok(()) => Ok(hashing.0.finish()),
+        Err(error) => Err(match error.downcast() {
+            Ok(error) => error,
+            Err(error) => fs::error(source.path(), "read")(error).into(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::default_widths;
+
+    #[test]
+    fn default_widths_are_quarters_rounded_to_what_quantises_well() {
+        for (d_ff, widths, multiple) in [
+            (11_008, [2816, 5632, 8192, 11_008], 256),
+            (14_336, [3584, 7168, 10_752, 14_336], 256),
+            (1536, [512, 768, 1280, 1536], 256),
+            (1024, [256, 512, 768, 1024], 256),
+            (2048, [512, 1024, 1536, 2048], 256),
+            (768, [192, 384, 576, 768], 32),
+            (352, [96, 192, 256, 352], 32),
+            (96, [32, 48, 80, 96], 16),
+            (7, [2, 4, 5, 7], 1),
+        ] {
+            assert_eq!(default_widths(d_ff), (widths.to_vec(), multiple), "{d_ff}");
+        }
+        assert_eq!(default_widths(2).0, [2]);
+    }
+}

@@ -1,0 +1,94 @@
+//! What a student learns from data and from a teacher at once: cross-entropy and divergence from one
+//! product with the head instead of two.
+
+use burn::backend::{
+    Backend, Dispatch, TensorMetadata,
+    tensor::{FloatTensor, IntTensor},
+};
+use burn::tensor::{Int, Shape, Tensor};
+
+use super::{
+    Direction, Divergence, DivergenceTensors, Headed, NnBackend, cross_entropy, divergence,
+};
+
+/// Weights of the two parts of a distillation loss.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DistillationWeights {
+    /// Of the cross-entropy with the targets.
+    pub cross_entropy: f64,
+    /// Of KL(teacher ‖ student).
+    pub divergence: f64,
+}
+
+/// The loss of each row, and what it is made of; `[n]` each.
+#[derive(Clone, Debug)]
+pub struct Distilled {
+    /// The weighted sum of the two, with its gradient.
+    pub total: Tensor<1>,
+    /// Cross-entropy in nats, without a gradient.
+    pub nats: Tensor<1>,
+    /// KL(teacher ‖ student) in nats, without a gradient.
+    pub divergence: Tensor<1>,
+}
+
+/// The rule of its divergence.
+const RULE: Divergence = Divergence { temperature: 1.0, direction: Direction::Forward };
+
+/// As [`cross_entropy`](super::cross_entropy()) and [`divergence`](super::divergence()) at temperature
+/// 1, weighted and added. No gradient goes to the teacher.
+///
+/// # Shapes
+/// - student, teacher: n rows, the same number of classes
+/// - targets: `[n]`, each below the number of classes
+pub fn distillation(
+    student: Headed,
+    teacher: Headed,
+    targets: Tensor<1, Int>,
+    weights: DistillationWeights,
+) -> Distilled {
+    let [n] = targets.dims();
+    let tensors = DivergenceTensors {
+        hidden: student.hidden.into_dispatch(),
+        weight: student.weight.into_dispatch(),
+        teacher: teacher.hidden.into_dispatch(),
+        teacher_weight: teacher.weight.into_dispatch(),
+    };
+    let targets = targets.into_dispatch();
+    let all = <Dispatch as NnBackend>::distillation(tensors, targets, weights);
+    let all = Tensor::<2>::from_dispatch(all); // [3, n]
+    let row = |i: usize| all.clone().slice([i..i + 1, 0..n]).reshape([n]);
+    Distilled { total: row(0), nats: row(1).detach(), divergence: row(2).detach() }
+}
+
+/// `[3, n]`: the loss, the cross-entropy, the divergence.
+pub(super) fn forward<B: Backend>(
+    tensors: &DivergenceTensors<B>,
+    targets: IntTensor<B>,
+    weights: &DistillationWeights,
+) -> FloatTensor<B> {
+    let [n, _] = tensors.hidden.shape().dims();
+    let (nats, _) =
+        cross_entropy::forward::<B>(tensors.hidden.clone(), tensors.weight.clone(), targets);
+    let kl = divergence::forward::<B>(tensors, &RULE);
+    let total = B::float_add(
+        B::float_mul_scalar(nats.clone(), weights.cross_entropy.into()),
+        B::float_mul_scalar(kl.clone(), weights.divergence.into()),
+    );
+    let row = |x| B::float_reshape(x, Shape::new([1, n]));
+    B::float_cat([total, nats, kl].map(row).to_vec(), 0)
+}
+
+/// Gradients of the student's hidden states and of its head; `grad` is that of the loss, `[n]`.
+pub(super) fn backward<B: Backend>(
+    tensors: &DivergenceTensors<B>,
+    targets: IntTensor<B>,
+    grad: FloatTensor<B>,
+    weights: &DistillationWeights,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let (h, w) = (tensors.hidden.clone(), tensors.weight.clone());
+    let (_, lse) = cross_entropy::forward::<B>(h.clone(), w.clone(), targets.clone());
+    let part = |weight: f64| B::float_mul_scalar(grad.clone(), weight.into());
+    let (h1, w1) = cross_entropy::backward::<B>(h, w, targets, lse, part(weights.cross_entropy));
+    let (h2, w2) = divergence::backward::<B>(tensors, part(weights.divergence), &RULE);
+    (B::float_add(h1, h2), B::float_add(w1, w2))
+}

@@ -1,0 +1,114 @@
+//! `matformer elastify`
+
+mod ordering;
+mod plan;
+mod stages;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use matformer::{
+    core::{Manifest, fs},
+    run_file::{self, Lm, RunFile, RunKind, Vit},
+};
+
+use self::{ordering::ORDERED, stages::Studied};
+use super::{
+    Context,
+    train::{self, Target},
+};
+use crate::{
+    args::ElastifyArgs,
+    failure::{INTERRUPTED, OrBadInput},
+    folder::{ModelFolder, data_cache_of},
+    interrupt::{Interrupts, Then},
+    kind::{self, Kind},
+    logging::{self, say},
+};
+
+pub fn run(args: &ElastifyArgs, context: &Context) -> Result<ExitCode> {
+    match kind::of_folder(&args.model)? {
+        RunKind::Lm => run_kind::<Lm>(args, context),
+        RunKind::Vit => run_kind::<Vit>(args, context),
+    }
+}
+
+fn run_kind<K: Kind>(args: &ElastifyArgs, context: &Context) -> Result<ExitCode> {
+    let resume = plan::resume_command(args);
+    let interrupts = end_at_once(&resume)?;
+    let draft = plan::draft::<K>(args)?;
+    let mut target = Target::<K>::new(draft, args.out.clone(), args.resume, &context.device)?;
+    target.validate()?;
+    plan::check::<K>(args, &target.run)?;
+    let (original, ordered) = (&args.model, args.out.join(ORDERED));
+    let planned = plan::starting_from(&target.run, &ordered);
+    target.run = plan::starting_from(&target.run, original);
+    train::check(&target, context)?;
+    if args.dry_run {
+        return train::dry_run(&target, context);
+    }
+    let prepared = K::prepare(&target.run_with_own_files(), &data_cache_of(&args.out))?;
+    K::say(&target.run.data, &prepared);
+    target.check_data(&prepared)?;
+    let run = target.run.with_shape(K::fitted(&target.run, &prepared)?);
+
+    // Everything was checked: from here on files are written.
+    fs::create_dir_all(&args.out).bad_input()?;
+    let kept = args.out.join(run_file::FILE);
+    if kept.exists() {
+        let there = RunFile::<K>::load(&kept, &[]).bad_input()?;
+        there.check_same(&kept, &planned).bad_input()?;
+    } else {
+        fs::write_atomic(&kept, planned.to_toml(&args.out)?.as_bytes())?;
+    }
+    logging::open(&args.out)?;
+    let original = ModelFolder::<K>::load(&args.model, &context.device)?;
+    let mut studied = Studied::new(args, &run, &prepared)?;
+    studied.check_begun(&original.manifest)?;
+    studied.add("original", 0, &original)?;
+    if !ordered.join(Manifest::FILE).exists() {
+        ordering::order(args, &run, &prepared, original, &ordered)?;
+    } else {
+        drop(original);
+    }
+    let folder = ModelFolder::<K>::load(&ordered, &context.device)?;
+    let calibrated = ordering::tokens_of(&ordered);
+    studied.add("ordered", calibrated, &folder)?;
+    drop(folder);
+    if args.order_only {
+        ordering::publish(&ordered, &args.out)?;
+        return studied.print(context);
+    }
+    let target = Target::<K>::of_run(&kept, args.out.clone(), &context.device)?;
+    if !target.is_complete() {
+        let outcome = train::train(&target, &interrupts, &resume, context)?.outcome;
+        if outcome.interrupted {
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+    }
+    say_measured(&interrupts, &resume);
+    let folder = ModelFolder::<K>::load(&args.out, &context.device)?;
+    studied.add("trained", folder.manifest.provenance.tokens, &folder)?;
+    studied.print(context)
+}
+
+/// Until training begins a signal ends the process at once: little is lost.
+fn end_at_once(resume: &str) -> Result<Interrupts> {
+    let resume = resume.to_owned();
+    Interrupts::install(move |signal| {
+        say!("{}: interrupted; go on with: {resume}", signal.name);
+        Then::End
+    })
+}
+
+/// From here on the model is written, and only its measurement is lost.
+fn say_measured(interrupts: &Interrupts, resume: &str) {
+    let resume = resume.to_owned();
+    interrupts.set(move |signal| {
+        say!(
+            "{}: interrupted while measuring, the model is complete; go on with: {resume}",
+            signal.name
+        );
+        Then::End
+    });
+}

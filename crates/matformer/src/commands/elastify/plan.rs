@@ -1,0 +1,143 @@
+//! The run file of an elastified model: what is trained where nothing else is said.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use matformer::{
+    core::Manifest,
+    nn::ModelConfig,
+    run_file::{self, Draft, RunFile},
+};
+use toml::{Table, Value};
+
+use crate::{
+    args::ElastifyArgs,
+    failure::{Hinted, OrBadInput},
+    folder::check_is_model,
+    kind::Kind,
+};
+
+/// The run before its neurons are ordered: it starts from the model itself.
+pub fn draft<K: Kind>(args: &ElastifyArgs) -> Result<Draft<K>> {
+    let context = Manifest::load(&args.model).bad_input().and_then(|_| context_of::<K>(args))?;
+    let mut tables = vec![defaults::<K>(context)];
+    match &args.data[..] {
+        [one] if run_file_of(one).is_some() => {
+            let path = run_file_of(one).unwrap_or_default();
+            let mut table = Draft::<K>::read(&path, &[]).bad_input()?.into_table();
+            // Of another model, perhaps.
+            table.remove("model");
+            table.get_mut("train").and_then(Value::as_table_mut).map(|train| train.remove("init"));
+            tables.push(table);
+        }
+        places => {
+            let data = Value::Table(K::data_at(places));
+            tables.push([("data".to_owned(), data)].into_iter().collect());
+        }
+    }
+    let mut draft = Draft::of(tables, &args.sets).bad_input()?;
+    draft.set_init(&args.model.display().to_string());
+    Ok(draft)
+}
+
+/// The most tokens that a row of the model may have.
+fn context_of<K: Kind>(args: &ElastifyArgs) -> Result<Option<usize>> {
+    let file = matformer::nn::ConfigFile::read(&args.model).bad_input()?;
+    let config = <K::Net as matformer::nn::Folder>::read_config(&file).bad_input()?;
+    Ok(K::context(&config))
+}
+
+/// A run file, or that of a run folder.
+fn run_file_of(data: &str) -> Option<PathBuf> {
+    let path = Path::new(data);
+    let of_folder = path.join(run_file::FILE);
+    if of_folder.is_file() {
+        return Some(of_folder);
+    }
+    (path.is_file() && path.extension().is_some_and(|suffix| suffix == "toml"))
+        .then(|| path.to_owned())
+}
+
+/// What is trained where neither a run file nor `--set` says otherwise.
+fn defaults<K: Kind>(context: Option<usize>) -> Table {
+    /// Length of training rows: enough for the statistics of neurons, at little attention.
+    const SEQ_LEN: usize = 256;
+    let mut train = r#"
+        steps = 250
+        tokens_per_step = 2048
+        learning_rate = 1e-4
+        warmup = 20
+        weight_decay = 0.0
+        eval_every = 125
+        eval_tokens = 4096
+        checkpoint_every = 50
+        keep = 1
+        [distill]
+        weight = 1.0
+    "#
+    .parse::<Table>()
+    .unwrap_or_default();
+    match context {
+        Some(context) => {
+            train.insert("seq_len".to_owned(), (SEQ_LEN.min(context) as i64).into());
+        }
+        None => {
+            for (key, images) in [("tokens_per_step", 64), ("eval_tokens", 2048)] {
+                train.insert(key.to_owned(), images.into());
+            }
+        }
+    }
+    [("train".to_owned(), Value::Table(train))].into_iter().collect()
+}
+
+/// The run as it starts from the model in `dir` and learns from it: from the original before its neurons
+/// are ordered, then from the ordered model, whose full width computes the same.
+pub fn starting_from<K: Kind>(run: &RunFile<K>, dir: &Path) -> RunFile<K> {
+    let mut run = run.clone();
+    if let Some(distill) = &mut run.train.distill
+        && distill.from.is_none()
+    {
+        distill.teacher.get_or_insert_with(|| dir.to_owned());
+    }
+    run.train.init = Some(dir.to_owned());
+    run
+}
+
+/// Checks what only `elastify` asks of a run.
+pub fn check<K: Kind>(args: &ElastifyArgs, run: &RunFile<K>) -> Result<()> {
+    if let Some(teacher) = run.train.distill.as_ref().and_then(|d| d.teacher.as_ref()) {
+        check_is_model(teacher).context("`train.distill.teacher`").bad_input()?;
+    }
+    let space = run.shape().space()?;
+    if space.granularities.len() < 2 {
+        return Err(Hinted {
+            message: format!("{}: a model of one size, {}", args.model.display(), space.d_ff),
+            hint: format!(
+                "name its widths: --set model.{}.granularities=[{},{}]",
+                K::NAME,
+                space.d_ff / 2,
+                space.d_ff
+            ),
+        })
+        .bad_input();
+    }
+    match (K::context(run.shape()), args.calibration_tokens) {
+        (Some(context), Some(found)) if found > context => Err(Hinted {
+            message: format!("--calibration-tokens {found}: the model's context is {context}"),
+            hint: format!("expected at most {context}"),
+        })
+        .bad_input(),
+        _ => Ok(()),
+    }
+}
+
+/// The command that goes on with what `args` asks for.
+pub fn resume_command(args: &ElastifyArgs) -> String {
+    let data = args.data.join(" ");
+    let sets: String = args.sets.iter().map(|set| format!(" --set {set}")).collect();
+    format!(
+        "matformer elastify {} --data {data} --out {}{sets} --resume",
+        args.model.display(),
+        args.out.display()
+    )
+}

@@ -1,0 +1,200 @@
+//! `matformer elastify`: a model of one good size becomes elastic.
+
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::{
+    support::{Output, Place, keys},
+    vision,
+};
+
+const SETS: [&str; 8] = [
+    "--set",
+    "train.steps=8",
+    "--set",
+    "train.tokens_per_step=256",
+    "--set",
+    "train.checkpoint_every=2",
+    "--set",
+    "data.held_out=0.2",
+];
+
+/// A place whose `base/` was trained at full width only.
+fn place() -> Place {
+    let place = Place::new();
+    let alone = ["train", "run.toml", "--out", "base", "--set", "train.draw=baseline:XL"];
+    place.matformer(&[&alone[..], &["--set", "train.steps=40"]].concat()).ok();
+    place
+}
+
+fn elastify(place: &Place, more: &[&str]) -> Output {
+    let call =
+        ["elastify", "base", "--data", "text", "--out", "elastic", "--calibration-rows", "16"];
+    place.matformer(&[&call[..], &SETS, more].concat())
+}
+
+fn losses(stage: &Value) -> Vec<f64> {
+    let results = stage["results"].as_array().unwrap();
+    results.iter().map(|result| result["loss"].as_f64().unwrap()).collect()
+}
+
+#[test]
+fn a_model_becomes_elastic_in_three_stages() {
+    let place = place();
+    let output = elastify(&place, &["--json"]).ok();
+    let found = output.json();
+    assert_eq!(keys(&found), ["model", "original", "order", "data", "stages"]);
+    assert_eq!((&found["model"], &found["original"]), (&"elastic".into(), &"base".into()));
+    assert_eq!(found["data"]["context"], 32, "the length of training rows");
+    let stages = found["stages"].as_array().unwrap();
+    let names: Vec<&str> = stages.iter().map(|stage| stage["stage"].as_str().unwrap()).collect();
+    assert_eq!(names, ["original", "ordered", "trained"]);
+    let tokens: Vec<u64> = stages.iter().map(|stage| stage["tokens"].as_u64().unwrap()).collect();
+    assert_eq!(tokens, [0, 16 * 32, 8 * 256]);
+    let [original, ordered, trained] = [0, 1, 2].map(|i| losses(&stages[i]));
+    assert!((original[3] - ordered[3]).abs() < 1e-4, "XL is what it was: {original:?} {ordered:?}");
+    assert!(ordered[0] < original[0], "S gains by the order: {original:?} {ordered:?}");
+    assert!(trained[0] < ordered[0], "and by training: {ordered:?} {trained:?}");
+    let result = &stages[0]["results"][0];
+    assert_eq!(keys(result), ["submodel", "widths", "params", "loss", "stderr"]);
+    assert_eq!(result["widths"], serde_json::json!([32, 32]));
+
+    // Its parts are model folders, each the child of the one before.
+    let weights = |folder: &str| place.read_json(format!("{folder}/matformer.json"));
+    let parent = |folder: &str| weights(folder)["provenance"]["parent"].clone();
+    assert_eq!(parent("elastic/ordered"), weights("base")["weights_sha256"]);
+    assert_eq!(parent("elastic"), weights("elastic/ordered")["weights_sha256"]);
+    let kept = place.read("elastic/run.toml");
+    assert!(
+        kept.contains("init = \"ordered\"") && kept.contains("teacher = \"ordered\""),
+        "{kept}"
+    );
+    // The original is what it was, and the elastic model is measured as the last stage was.
+    let eval = place.matformer(&["eval", "elastic", "--json"]).ok().json();
+    let again: Vec<f64> = losses(&eval);
+    assert!(again.iter().zip(&trained).all(|(a, b)| (a - b).abs() < 1e-5), "{again:?} {trained:?}");
+
+    // Again: nothing is left to do, and a person sees it side by side.
+    let output = elastify(&place, &["--resume"]).ok();
+    measured_snapshot!(output, @r"
+    exit code 0
+    --- standard output
+    held-out: 3.7k tokens of 13 documents in windows of 32, data [hash]
+     submodel  params  original  ordered  trained
+     S  22.0k  [number]  [number]  [number]
+     M  28.2k  [number]  [number]  [number]
+     L  40.5k  [number]  [number]  [number]
+     XL  65.1k  [number]  [number]  [number]
+    elastic: an elastic model
+    --- standard error
+    note: `train.warmup` is 20 and `train.steps` is 8: the learning rate rises until the last step, to 4.00e-5 of 1.00e-4, and never comes down
+    reading documents
+    data [hash]: 13.5k training tokens of 47 documents, 3.7k held-out tokens of 13 (prepared before)
+    ");
+    let page = {
+        place.matformer(&["report", "elastic"]).ok();
+        place.read("elastic/report/index.html")
+    };
+    for text in ["Made elastic", "original", "ordered", "trained", "512 tokens"] {
+        assert!(page.contains(text), "{text}");
+    }
+}
+
+#[test]
+fn ordering_alone_gives_a_model_and_training_goes_on_from_it() {
+    let place = place();
+    let found = elastify(&place, &["--order-only", "--json"]).ok().json();
+    assert_eq!(found["stages"].as_array().unwrap().len(), 2);
+    place.matformer(&["generate", "elastic", "--prompt", "The fox"]).ok();
+    let whole = elastify(&place, &["--resume", "--json"]).ok();
+    assert_eq!(whole.json()["stages"].as_array().unwrap().len(), 3);
+    assert_eq!(whole.json()["stages"][0], found["stages"][0], "measured once");
+    assert_eq!(place.read_json("elastic/matformer.json")["provenance"]["steps"], 8);
+}
+
+#[test]
+fn an_interrupted_run_goes_on() {
+    let place = place();
+    let call =
+        ["elastify", "base", "--data", "text", "--out", "elastic", "--calibration-rows", "16"];
+    let slow = [&SETS[..], &["--set", "train.steps=4000"]].concat();
+    let mut child =
+        place.command(&[&call[..], &slow].concat()).stdout(Stdio::null()).spawn().unwrap();
+    while !place.path("elastic/checkpoints/latest").exists()
+        && !place.path("elastic/checkpoints").exists()
+    {
+        assert!(child.try_wait().unwrap().is_none(), "it ended");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    #[cfg(unix)]
+    {
+        // SAFETY: kill takes two numbers.
+        unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
+        let output = Output::of(child.wait_with_output().unwrap());
+        assert_eq!(output.code, Some(130), "{output}");
+        assert!(
+            output.stderr.contains("go on with: matformer elastify base --data text"),
+            "{output}"
+        );
+    }
+    #[cfg(not(unix))]
+    {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    // With another number of steps it is another run.
+    let refused = place.matformer(&[&call[..], &SETS, &["--resume"]].concat());
+    assert_eq!(refused.code, Some(2), "{refused}");
+    assert!(refused.stderr.contains("`train.steps` is 4000 there, 8 here"), "{refused}");
+}
+
+#[test]
+fn images_too() {
+    let (place, _) = vision::trained();
+    let call = ["elastify", "run", "--data", "images", "--out", "elastic", "--json"];
+    let sets = ["--set", "train.steps=4", "--set", "train.images_per_step=32"];
+    let found = place.matformer(&[&call[..], &sets].concat()).ok().json();
+    let stages = found["stages"].as_array().unwrap();
+    assert_eq!(stages.len(), 3);
+    assert!(found["data"].get("context").is_none(), "images have no windows");
+    let top1 = |stage: &Value| stage["results"][3]["top1"]["value"].as_f64().unwrap();
+    assert_eq!(top1(&stages[0]), top1(&stages[1]), "XL is what it was");
+    assert!(top1(&stages[2]) > 0.9, "{found}");
+}
+
+#[test]
+fn what_cannot_be_made_elastic_is_refused() {
+    let place = place();
+    let refused = |more: &[&str]| {
+        let call = ["elastify", "base", "--data", "text", "--out", "elastic"];
+        place.refused(&[&call[..], more].concat())
+    };
+    snapshot!(refused(&["--order", "size"]), @r"
+    error: invalid value 'size' for '--order <SCORE>': expected `activation`, `rms`, `contribution`, `rms-contribution`, `weights`
+
+    For more information, try '--help'.
+    ");
+    snapshot!(refused(&["--calibration-tokens", "100"]), @r"
+    error: --calibration-tokens 100: the model's context is 32
+    hint: expected at most 32
+    ");
+    snapshot!(refused(&["--set", "model.lm.granularities=[256]"]), @r"
+    error: base: a model of one size, 256
+    hint: name its widths: --set model.lm.granularities=[128,256]
+    ");
+    snapshot!(refused(&["--set", "train.distill.teacher=gone"]), @r"
+    error: `train.distill.teacher`: gone/matformer.json: no such file
+    hint: expected a model folder: what `matformer train`, `slice` or `import` writes
+    ");
+    snapshot!(place.refused(&["elastify", "text", "--data", "text", "--out", "elastic"]), @r"
+    error: text/matformer.json: no such file
+    hint: expected a model folder: what `matformer train`, `slice` or `import` writes
+    ");
+    let dry = place.matformer(&["elastify", "base", "--data", "text", "--out", "e", "--dry-run"]);
+    let dry = dry.ok();
+    assert!(dry.stdout.contains(", teacher ") && !place.path("e").exists(), "{dry}");
+    // Of a run file, the data and how it is trained are taken.
+    let of_run = ["elastify", "base", "--data", "run.toml", "--out", "e", "--dry-run"];
+    assert!(place.matformer(&of_run).ok().stdout.contains("in 12 steps"));
+}

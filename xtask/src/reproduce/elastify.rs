@@ -1,0 +1,239 @@
+//! SmolLM2-135M made elastic: each size before and after, beside the original fine-tuned alone, and what each
+//! choice is worth.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use xshell::cmd;
+
+use super::{
+    Binary,
+    page::{list, table, text},
+    stamp,
+};
+
+const CONFIG: &str = "configs/lm/elastify.toml";
+/// Text of another kind: Rust sources.
+const OTHER: &str = "configs/lm/demo.toml";
+const ORIGINAL: &str = "runs/smollm2";
+const ELASTIC: &str = "runs/elastify";
+/// Length of training rows and of held-out windows.
+const CONTEXT: &str = "256";
+/// Held-out tokens of a measurement, and of a short run.
+const TOKENS: &str = "32768";
+const FEW: &str = "16384";
+/// Steps of a short run.
+const SHORT: &str = "train.steps=60";
+
+/// Scores by which neurons are ordered; none leaves them as they come.
+const SCORES: [&str; 5] = ["activation", "rms", "contribution", "rms-contribution", "weights"];
+
+/// Short runs from the ordered model, by what differs from the default.
+const VARIANTS: [(&str, &[&str]); 11] = [
+    ("default", &[]),
+    ("no distillation", &["train.distill.weight=0"]),
+    ("distillation only", &["train.distill.cross_entropy=0"]),
+    ("teacher in place (XL of the same step)", &["train.distill={from=\"XL\",weight=1.0}"]),
+    ("draw `sampled-xl-heavy`", &["train.draw=sampled-xl-heavy"]),
+    ("draw `sandwich`", &["train.draw=sandwich"]),
+    ("draw `joint`", &["train.draw=joint"]),
+    ("rate 3e-5", &["train.learning_rate=3e-5"]),
+    ("rate 2e-4", &["train.learning_rate=2e-4"]),
+    ("rate 3e-4", &["train.learning_rate=3e-4"]),
+    ("rows beyond the drawn width kept", &["train.outer=skip"]),
+];
+
+/// Everything that the page says, made or found in `runs/`.
+pub fn document(binary: &Binary) -> Result<Value> {
+    let Binary { shell, path } = binary;
+    if !shell.path_exists(format!("{ORIGINAL}/matformer.json")) {
+        cmd!(shell, "{path} import fetch:smollm2 --out {ORIGINAL}").quiet().run()?;
+    }
+    let elastic = elastic(binary)?;
+    let config = format!("{ELASTIC}/run.toml");
+    let alone_arguments = ["--init", ORIGINAL, "--set", "train.draw=baseline:XL"];
+    let alone_arguments = [&alone_arguments[..], &["--set", "train.distill.weight=0"]].concat();
+    let alone = format!("{ELASTIC}-alone");
+    let alone_stamp = binary.train(&config, &alone, &alone_arguments)?;
+    let scratch = format!("{ELASTIC}-scratch");
+    let from_nothing = from_nothing(binary, &config)?;
+    let scratch_stamp = binary.train(&from_nothing, &scratch, &[])?;
+    let same = ["--data", CONFIG, "--context", CONTEXT, "--tokens", TOKENS];
+    let other = ["--data", OTHER, "--context", CONTEXT, "--tokens", TOKENS];
+    let ordered = format!("{ELASTIC}/ordered");
+    Ok(json!({
+        "config": CONFIG,
+        "elastify": elastic,
+        "alone": { "trained_stamp": alone_stamp, "same": eval(binary, &alone, "same", &same)?, "other": eval(binary, &alone, "other", &other)? },
+        "scratch": { "trained_stamp": scratch_stamp, "same": eval(binary, &scratch, "same", &same)? },
+        "other": [
+            { "stage": "ordered", "measured": eval(binary, &ordered, "other", &other)? },
+            { "stage": "trained", "measured": eval(binary, ELASTIC, "other", &other)? },
+        ],
+        "scores": scores(binary)?,
+        "variants": variants(binary, &config)?,
+    }))
+}
+
+/// The whole of `elastify`, with the seconds that it took.
+fn elastic(binary: &Binary) -> Result<Value> {
+    let Binary { shell, .. } = binary;
+    let arguments = ["elastify", ORIGINAL, "--data", CONFIG, "--out", ELASTIC, "--tokens", TOKENS];
+    if let Some(kept) = binary.read(ELASTIC, "reproduced.json") {
+        return Ok(kept);
+    }
+    let resume = shell.path_exists(format!("{ELASTIC}/run.toml"));
+    let started = Instant::now();
+    let mut found = match resume {
+        true => binary.json(&[&arguments[..], &["--resume"]].concat())?,
+        false => binary.json(&arguments)?,
+    };
+    // Of a run that was interrupted nobody knows how long it took in all.
+    found["seconds"] = if resume { Value::Null } else { started.elapsed().as_secs_f64().into() };
+    found["stamp"] = stamp::now(shell)?;
+    shell.write_file(format!("{ELASTIC}/reproduced.json"), found.to_string())?;
+    Ok(found)
+}
+
+/// The run file of the same sizes trained from nothing: without a start and a teacher, at a rate that suits
+/// it.
+fn from_nothing(binary: &Binary, config: &str) -> Result<String> {
+    let text = binary.shell.read_file(config)?;
+    let (kept, _) = text.split_once("[train.distill]").context("the run has a teacher")?;
+    let line = |line: &str| match line {
+        line if line.starts_with("init = ") => String::new(),
+        line if line.starts_with("learning_rate = ") => "learning_rate = 1e-3\n".to_owned(),
+        line => format!("{line}\n"),
+    };
+    let path = format!("{ELASTIC}/from-nothing.toml");
+    binary.shell.write_file(&path, kept.lines().map(line).collect::<String>())?;
+    Ok(path)
+}
+
+fn eval(binary: &Binary, run: &str, name: &str, more: &[&str]) -> Result<Value> {
+    let arguments = [&["eval", run], more].concat();
+    binary.kept(&[run], &format!("reproduced-{name}.json"), &arguments, || Ok(()))
+}
+
+/// Each size after ordering by each score, on fewer rows and tokens.
+fn scores(binary: &Binary) -> Result<Vec<Value>> {
+    let of = |score: &&str| {
+        let out = format!("{ELASTIC}-by-{score}");
+        let few = ["--calibration-rows", "64", "--tokens", FEW, "--order-only"];
+        let call = ["elastify", ORIGINAL, "--data", CONFIG, "--out", &out, "--order", score];
+        let resume = binary.shell.path_exists(format!("{out}/run.toml")).then_some("--resume");
+        let kept = binary.read(&out, "reproduced.json");
+        let found = match kept {
+            Some(kept) => kept,
+            None => {
+                let arguments = [&call[..], &few, resume.as_slice()].concat();
+                let mut found = binary.json(&arguments)?;
+                found["stamp"] = stamp::now(&binary.shell)?;
+                binary.shell.write_file(format!("{out}/reproduced.json"), found.to_string())?;
+                found
+            }
+        };
+        Ok(json!({ "score": score, "found": found }))
+    };
+    SCORES.iter().map(of).collect()
+}
+
+/// Each size after a short run of each variant.
+fn variants(binary: &Binary, config: &str) -> Result<Vec<Value>> {
+    let few = ["--data", CONFIG, "--context", CONTEXT, "--tokens", FEW];
+    let of = |(i, (name, sets)): (usize, &(&str, &[&str]))| {
+        let out = format!("{ELASTIC}-variant-{i}");
+        let mut arguments = vec!["--set", SHORT, "--set", "train.checkpoint_every=60"];
+        sets.iter().for_each(|set| arguments.extend(["--set", *set]));
+        let trained = binary.train(config, &out, &arguments)?;
+        let measured = eval(binary, &out, "same", &few)?;
+        Ok(json!({ "variant": name, "sets": sets, "trained_stamp": trained, "measured": measured }))
+    };
+    VARIANTS.iter().enumerate().map(of).collect()
+}
+
+pub fn tables(document: &Value) -> String {
+    format!(
+        "Held-out prose, nats per token in windows of {CONTEXT}.\n\n{}\n{}\n\
+         Rust sources, a kind of text that was not trained on.\n\n{}\n\
+         Neurons ordered by each score over 32,768 tokens; not trained.\n\n{}\n\
+         Short runs of 60 steps from the ordered model, by what differs from the default.\n\n{}\n",
+        stages(document),
+        stamps(document),
+        others(document),
+        by_score(document),
+        by_variant(document),
+    )
+}
+
+const SIZES: [&str; 4] = ["S", "M", "L", "XL"];
+
+fn head(first: &[&str]) -> Vec<String> {
+    first.iter().chain(&SIZES).map(|name| (*name).to_owned()).collect()
+}
+
+/// `3.512 ± 0.041` of a result.
+fn loss(result: &Value) -> String {
+    match (result["loss"].as_f64(), result["stderr"].as_f64()) {
+        (Some(loss), Some(stderr)) => format!("{loss:.3} ± {stderr:.3}"),
+        (Some(loss), None) => format!("{loss:.3}"),
+        _ => String::new(),
+    }
+}
+
+/// The losses of each size among results.
+fn sizes(results: &Value) -> Vec<String> {
+    let of = |size: &&str| list(results).iter().find(|r| r["submodel"] == **size);
+    SIZES.iter().map(|size| of(size).map_or(String::new(), loss)).collect()
+}
+
+fn row(first: &[String], results: &Value) -> Vec<String> {
+    [first, &sizes(results)].concat()
+}
+
+fn stages(document: &Value) -> String {
+    let stage = |s: &Value| row(&[text(&s["stage"]), text(&s["tokens"])], &s["results"]);
+    let mut rows: Vec<_> = list(&document["elastify"]["stages"]).iter().map(stage).collect();
+    let trained =
+        list(&document["elastify"]["stages"]).last().map_or(&Value::Null, |s| &s["tokens"]);
+    let beside = [("XL of the original trained alone", "alone"), ("from nothing", "scratch")];
+    rows.extend(beside.map(|(name, key)| {
+        row(&[name.to_owned(), text(trained)], &document[key]["same"]["results"])
+    }));
+    table(&head(&["stage", "tokens"]), rows)
+}
+
+fn stamps(document: &Value) -> String {
+    let all = [
+        ("elastify", &document["elastify"]["stamp"]),
+        ("alone", &document["alone"]["trained_stamp"]),
+        ("from nothing", &document["scratch"]["trained_stamp"]),
+    ];
+    stamp::line("Trained and measured", all.map(|(name, stamp)| (name.to_owned(), stamp)))
+}
+
+fn others(document: &Value) -> String {
+    let stage = |s: &Value| row(&[text(&s["stage"])], &s["measured"]["results"]);
+    let mut rows: Vec<_> = list(&document["other"]).iter().map(stage).collect();
+    let alone = "XL of the original trained alone".to_owned();
+    rows.push(row(&[alone], &document["alone"]["other"]["results"]));
+    table(&head(&["model"]), rows)
+}
+
+fn by_score(document: &Value) -> String {
+    let stages = |of: &Value| list(&of["found"]["stages"]).to_vec();
+    let original =
+        list(&document["scores"]).first().and_then(|first| stages(first).first().cloned());
+    let mut rows: Vec<_> =
+        original.iter().map(|s| row(&["as they come".to_owned()], &s["results"])).collect();
+    rows.extend(list(&document["scores"]).iter().filter_map(|of| {
+        Some(row(&[format!("`{}`", text(&of["score"]))], &stages(of).get(1)?["results"]))
+    }));
+    table(&head(&["score"]), rows)
+}
+
+fn by_variant(document: &Value) -> String {
+    let of = |v: &Value| row(&[text(&v["variant"])], &v["measured"]["results"]);
+    table(&head(&["run"]), list(&document["variants"]).iter().map(of).collect())
+}
