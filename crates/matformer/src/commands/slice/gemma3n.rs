@@ -28,7 +28,7 @@ pub fn run_gemma3n(args: &SliceArgs, json: bool) -> Result<ExitCode> {
     let plan = plan(&args.gemma3n)?;
     check_is_new(&args.out).bad_input()?;
     let scratch = fs::scratch_dir(&args.out).bad_input()?;
-    let sliced = slice_gemma3n(&args.model, &plan, scratch.path()).bad_input()?;
+    let sliced = slice_gemma3n(&args.model, &plan, scratch.path(), args.shard_size).bad_input()?;
     fs::publish_dir(scratch.path(), &args.out)?;
     if json {
         return print_json(&json!({
