@@ -14,6 +14,7 @@ mod eval;
 mod fetch;
 mod first_day;
 mod full_disk;
+mod gemma3n;
 mod generate;
 mod help;
 mod image_folders;

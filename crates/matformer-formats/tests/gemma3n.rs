@@ -41,6 +41,7 @@ fn json_of(file: &Path) -> Value {
 struct Place {
     dir: TempDir,
     config: Value,
+    shard_bytes: u64,
 }
 
 impl Place {
@@ -53,7 +54,7 @@ impl Place {
     fn of(config: Value) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("model")).unwrap();
-        let place = Self { dir, config };
+        let place = Self { dir, config, shard_bytes: u64::MAX };
         place.configure(|_| {});
         place
     }
@@ -84,7 +85,7 @@ impl Place {
 
     fn slice(&self, widths: &str, skipped: &[usize]) -> Result<SlicedGemma3n, String> {
         let plan = Gemma3nPlan { widths: widths.parse().unwrap(), skipped: skipped.to_vec() };
-        let sliced = slice_gemma3n(&self.model(), &plan, &self.out());
+        let sliced = slice_gemma3n(&self.model(), &plan, &self.out(), self.shard_bytes);
         let dir = format!("{}/", self.model().display());
         sliced.map_err(|error| error.to_string().replace(&dir, ""))
     }
@@ -178,6 +179,23 @@ fn the_language_model_of_a_multimodal_folder_is_sliced() {
 }
 
 #[test]
+fn a_large_slice_is_written_as_several_files() {
+    let mut place = Place::new();
+    place.shard_bytes = 10_000;
+    place.golden_slice();
+    let index = json_of(&place.out().join("model.safetensors.index.json"));
+    let mut found = Tensors::new();
+    for entry in std::fs::read_dir(place.out()).unwrap() {
+        let file = entry.unwrap().path();
+        if file.extension().is_some_and(|end| end == "safetensors") {
+            found.extend(tensors(&file));
+        }
+    }
+    assert_eq!(found, golden());
+    assert_eq!(index["weight_map"].as_object().unwrap().len(), found.len());
+}
+
+#[test]
 fn keys_that_are_missing_have_the_values_of_transformers() {
     let place = Place::new();
     place.configure(|config| {
@@ -218,7 +236,8 @@ fn a_plan_that_does_not_fit_is_told_before_anything_is_written() {
     }
     let zero =
         Gemma3nPlan { widths: matformer_formats::Gemma3nWidths::Every(0), skipped: Vec::new() };
-    let error = slice_gemma3n(&place.model(), &zero, &place.out()).unwrap_err().to_string();
+    let error =
+        slice_gemma3n(&place.model(), &zero, &place.out(), u64::MAX).unwrap_err().to_string();
     assert_eq!(error, "`widths` is 0 in layer 0; expected 1 to 32, which it has");
 }
 
@@ -230,7 +249,10 @@ fn a_folder_that_is_no_gemma_3n_is_told() {
         ("model_type", json!("gemma3n"), "`text_config`: null; expected the configuration"),
         ("num_hidden_layers", json!("x"), "`num_hidden_layers`: \"x\"; expected a whole number"),
         ("num_hidden_layers", json!(9), "`intermediate_size`: [32,32,32,32,32,32,32,32,32,32]; "),
-        ("num_kv_shared_layers", json!(11), "`num_kv_shared_layers`: 11; expected at least"),
+        ("num_kv_shared_layers", json!(11), "`num_kv_shared_layers`: 11; expected at most 10, all"),
+        ("num_hidden_layers", json!(0), "`num_hidden_layers`: 0; expected 1 to 4096"),
+        ("num_hidden_layers", json!(1_000_000_000), "`num_hidden_layers`: 1000000000; expected 1"),
+        ("hidden_size", json!(u64::MAX), "`hidden_size`: 18446744073709551615; expected a whole"),
         ("layer_types", json!(["x"]), "`layer_types`: [\"x\"]; expected an entry for each of 10"),
         ("activation_sparsity_pattern", json!(0.5), "`activation_sparsity_pattern`: 0.5; "),
         ("per_layer_config", json!({}), "`per_layer_config`: {}; expected no such key"),

@@ -267,14 +267,15 @@ pub struct SliceArgs {
 #[command(next_help_heading = "Gemma 3n")]
 pub struct Gemma3nArgs {
     /// Feed-forward width of each layer that is kept, `8192x20+16384x10`, or of all, `8192`
-    #[arg(long, value_name = "WIDTHS", conflicts_with_all = ["submodel", "config", "format"])]
+    #[arg(long, value_name = "WIDTHS", conflicts_with_all = ["submodel", "config", "row", "format", "pad", "dtype"])]
     pub widths: Option<Gemma3nWidths>,
     /// Layers to leave out, counted from 0
     #[arg(long, value_name = "LAYERS", value_delimiter = ',', value_parser = whole::<usize>)]
     #[arg(requires = "widths")]
     pub skip_layers: Option<Vec<usize>>,
     /// Table of slices in CSV, `google/gemma3n-slicing-configs` or that of mistral.rs
-    #[arg(long, value_name = "FILE", requires = "row", conflicts_with_all = ["submodel", "format"])]
+    #[arg(long, value_name = "FILE", requires = "row")]
+    #[arg(conflicts_with_all = ["submodel", "format", "pad", "dtype"])]
     pub config: Option<PathBuf>,
     /// Name of a slice in it
     #[arg(long, value_name = "NAME", requires = "config")]

@@ -14,6 +14,8 @@ pub(super) const MODEL_TYPES: [&str; 2] = ["gemma3n", "gemma3n_text"];
 const TEXT: &str = "text_config";
 const LOCAL: &str = "sliding_attention";
 const GLOBAL: &str = "full_attention";
+/// More layers than any model has: nothing is allocated for a number that a file makes up.
+const MAX_LAYERS: usize = 4096;
 /// One layer of so many is global, where `layer_types` is not given.
 const PATTERN: usize = 5;
 
@@ -63,11 +65,11 @@ impl Config {
         let keys = Keys::new(&path, &whole)?;
         let n = keys.number("num_hidden_layers", 35)?;
         let shared = keys.number("num_kv_shared_layers", 15)?;
-        if n == 0 || shared > n {
-            let key = if n == 0 { "num_hidden_layers" } else { "num_kv_shared_layers" };
-            return Err(
-                keys.wrong(key, "at least one layer, and no more shared ones than there are")
-            );
+        if !(1..=MAX_LAYERS).contains(&n) {
+            return Err(keys.wrong("num_hidden_layers", &format!("1 to {MAX_LAYERS}")));
+        }
+        if shared > n {
+            return Err(keys.wrong("num_kv_shared_layers", &format!("at most {n}, all layers")));
         }
         if keys.get("per_layer_config").is_some() {
             return Err(keys.wrong("per_layer_config", "no such key in a model that is sliced"));
@@ -229,7 +231,8 @@ fn expand(widths: &Gemma3nWidths, n: usize) -> Result<Vec<usize>> {
 }
 
 fn whole_number(value: &Value) -> Option<usize> {
-    value.as_u64()?.try_into().ok()
+    // Products of two are no overflow.
+    value.as_u64().filter(|n| *n <= u32::MAX.into())?.try_into().ok()
 }
 
 /// The keys of the language model.

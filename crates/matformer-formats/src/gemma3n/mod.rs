@@ -15,7 +15,7 @@ use matformer_core::{SubmodelSpec, fs};
 use matformer_nn::{
     Error, Result,
     folder::CONFIG,
-    weights::{self, SHARD_BYTES, StoredTensor, WeightFiles},
+    weights::{self, StoredTensor, WeightFiles},
 };
 
 use config::Config;
@@ -79,12 +79,17 @@ pub fn is_gemma3n(dir: &Path) -> bool {
 }
 
 /// Cuts a Gemma 3n model of transformers, in the folder `dir`, and writes the slice into the folder `out`,
-/// which may be empty or new. Weights keep their dtype and are streamed: only what the slice keeps is read.
+/// which may be empty or new, as weights files of at most `shard_bytes` bytes. Weights keep their dtype and are streamed: only what the slice keeps is read.
 ///
 /// # Errors
 /// When the plan does not fit the model, `config.json` or a tensor is not what a Gemma 3n model has, or a
 /// file cannot be read or written. The plan and all tensors are checked before anything is written.
-pub fn slice_gemma3n(dir: &Path, plan: &Gemma3nPlan, out: &Path) -> Result<SlicedGemma3n> {
+pub fn slice_gemma3n(
+    dir: &Path,
+    plan: &Gemma3nPlan,
+    out: &Path,
+    shard_bytes: u64,
+) -> Result<SlicedGemma3n> {
     let config = Config::read(dir)?;
     let kept = config.keep(plan)?;
     let files = WeightFiles::open(dir)?;
@@ -106,7 +111,7 @@ pub fn slice_gemma3n(dir: &Path, plan: &Gemma3nPlan, out: &Path) -> Result<Slice
     fs::write_atomic(out.join(CONFIG), edited.as_bytes())?;
     fs::write_atomic(out.join(card::CARD), card::card(&config, &sliced).as_bytes())?;
     let stored: Vec<StoredTensor<'_>> = slices.into_iter().map(Slice::stored).collect();
-    sliced.weights_sha256 = weights::write_folder(out, stored, SHARD_BYTES)?;
+    sliced.weights_sha256 = weights::write_folder(out, stored, shard_bytes)?;
     Ok(sliced)
 }
 

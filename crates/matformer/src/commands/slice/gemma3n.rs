@@ -28,7 +28,7 @@ pub fn run_gemma3n(args: &SliceArgs, json: bool) -> Result<ExitCode> {
     let plan = plan(&args.gemma3n)?;
     check_is_new(&args.out).bad_input()?;
     let scratch = fs::scratch_dir(&args.out).bad_input()?;
-    let sliced = slice_gemma3n(&args.model, &plan, scratch.path()).bad_input()?;
+    let sliced = slice_gemma3n(&args.model, &plan, scratch.path(), args.shard_size).bad_input()?;
     fs::publish_dir(scratch.path(), &args.out)?;
     if json {
         return print_json(&json!({
@@ -62,11 +62,14 @@ fn check(args: &SliceArgs) -> Result<(), Hinted> {
     if args.submodel.is_some() {
         let hint = "give the width of each layer with --widths, or a row of a table with --config \
                     and --row";
-        return hinted(format!("{model}: Gemma 3n, which has no named submodels"), hint);
+        return hinted(format!("{model}: a Gemma 3n model has no named submodels"), hint);
     }
-    if !is_gemma3n(&args.model) {
-        let hint = "they are for folders of Gemma 3n; --submodel names what to cut out of others";
-        return hinted(format!("{model}: --widths and --config do not fit this folder"), hint);
+    if args.model.join(Manifest::FILE).exists() {
+        let hint = "--submodel names what to cut out of it";
+        return hinted(
+            format!("{model}: not a Gemma 3n model, which --widths and --config are for"),
+            hint,
+        );
     }
     Ok(())
 }
