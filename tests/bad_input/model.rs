@@ -27,7 +27,7 @@ fn replaced(name: &str, from: &str, to: &str) -> String {
 fn config_json() {
     snapshot!(changed(|place| place.remove("run/config.json")), @"error: cannot read `run/config.json`: No such file or directory (os error 2)");
     snapshot!(changed(|place| place.write("run/config.json", "{")), @"error: run/config.json: EOF while parsing an object at line 1 column 1; expected a JSON object");
-    snapshot!(replaced("config.json", "\"llama\"", "\"gpt2\""), @r#"error: run/config.json: `model_type`: "gpt2"; expected `llama` or `matlm`"#);
+    snapshot!(replaced("config.json", "\"llama\"", "\"gpt2\""), @r#"error: run/config.json: `model_type`: "gpt2"; expected `llama`, `mistral`, `qwen2`, `qwen3`, `smollm3`, `gemma3_text`, `nemotron-nas`, `matlm`"#);
     snapshot!(replaced("config.json", "\"hidden_size\": 32", "\"hidden_size\": \"wide\""), @r#"error: run/config.json: `hidden_size`: "wide"; expected a whole number"#);
     snapshot!(replaced("config.json", "\"num_attention_heads\": 2", "\"num_attention_heads\": 3"), @"error: run/model.safetensors: tensor `model.layers.0.self_attn.q_proj.weight`: shape [32, 32]; expected shape [48, 32]");
     snapshot!(replaced("config.json", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3"), @"error: run/config.json: `num_hidden_layers`: 3; expected 2, as in `matformer.json`");
@@ -87,7 +87,7 @@ fn matformer_json() {
     snapshot!(manifest("\"n_layers\": 2", "\"n_layers\": 3"), @"error: run/config.json: `num_hidden_layers`: 2; expected 3, as in `matformer.json`");
     snapshot!(manifest("\"width\": 64", "\"width\": 512"), @"error: cannot understand `run/matformer.json` as a model's manifest: granularities: `S=32,M=512,L=128,XL=256`, expected strictly ascending widths at line 24 column 3");
     snapshot!(manifest("\"objective\": \"sampled\"", "\"objective\": \"guess\""), @"error: cannot understand `run/matformer.json` as a model's manifest: draw: `guess`, expected `sampled`, `sampled:0.1/0.2/0.3/0.4`, `sampled-xl-heavy`, `joint`, `joint-separate`, `sandwich`, `sandwich:2`, `per-layer` or `baseline:S` at line 25 column 22");
-    snapshot!(manifest("\"multiple\": 32", "\"multiple\": 32, \"colour\": 1"), @"error: cannot understand `run/matformer.json` as a model's manifest: unknown field `colour`, expected one of `format_version`, `kind`, `n_layers`, `d_ff`, `multiple`, `granularities`, `objective`, `provenance`, `weights_sha256`, `tokenizer_sha256` at line 6 column 26");
+    snapshot!(manifest("\"multiple\": 32", "\"multiple\": 32, \"colour\": 1"), @"error: cannot understand `run/matformer.json` as a model's manifest: unknown field `colour`, expected one of `format_version`, `kind`, `n_layers`, `d_ff`, `multiple`, `granularities`, `objective`, `provenance`, `weights_sha256`, `tokenizer_sha256`, `slice` at line 6 column 26");
     snapshot!(manifest("\"tokenizer_sha256\": \"", "\"tokenizer_sha256\": \"x"), @"error: contents of `run/matformer.json`: tokenizer_sha256: `x400220e39bffcbb62b130d6ad848a46561ef22000e2f66c74652ee0bf8809077`, expected 64 lowercase hexadecimal digits");
 }
 
