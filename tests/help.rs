@@ -179,11 +179,11 @@ fn slice() {
     snapshot!(help(&["slice", "--help"]), @"
     Cut a submodel out into a folder of its own
 
-    Usage: matformer slice [OPTIONS] --submodel <SUBMODEL> --out <PATH> <MODEL>
+    Usage: matformer slice [OPTIONS] --out <PATH> <MODEL>
 
     Arguments:
       <MODEL>
-              Model folder
+              Model folder, or one of Gemma 3n
 
     Options:
           --device <DEVICE>
@@ -234,6 +234,19 @@ fn slice() {
 
       -h, --help
               Print help (see a summary with '-h')
+
+    Gemma 3n:
+          --widths <WIDTHS>
+              Feed-forward width of each layer that is kept, `8192x20+16384x10`, or of all, `8192`
+
+          --skip-layers <LAYERS>
+              Layers to leave out, counted from 0
+
+          --config <FILE>
+              Table of slices in CSV, `google/gemma3n-slicing-configs` or that of mistral.rs
+
+          --row <NAME>
+              Name of a slice in it
     ");
 }
 
