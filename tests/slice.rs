@@ -163,9 +163,11 @@ fn a_slice_of_unequal_widths_is_read_by_every_command() {
     let loss = |model: &str, submodel: &[&str]| {
         let arguments = [&["eval", model, "--data", "run", "--json"], submodel].concat();
         let results = place.matformer(&arguments).ok().json()["results"].clone();
-        results.as_array().unwrap().last().unwrap()["loss"].clone()
+        results.as_array().unwrap().last().unwrap()["loss"].as_f64().unwrap()
     };
-    assert_eq!(loss("slim", &[]), loss("run", &["--submodels", "32x1+128x1"]));
+    // A walk through several submodels adds in another order.
+    let [slim, whole] = [loss("slim", &[]), loss("run", &["--submodels", "32x1+128x1"])];
+    assert!((slim - whole).abs() < 1e-6, "{slim} {whole}");
     place.matformer(&["info", "slim"]).ok();
     // The whole of a layer where a granularity is wider.
     assert_eq!(

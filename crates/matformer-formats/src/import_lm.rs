@@ -145,7 +145,8 @@ fn config_of(
 /// programs quantise best, where that leaves four widths, else of 32, else of what divides `d_ff`.
 pub fn default_widths(d_ff: usize) -> (Vec<usize>, usize) {
     let rounded = |multiple: usize| -> Option<Vec<usize>> {
-        let part = |quarters: usize| (quarters * d_ff / 4 + multiple / 2) / multiple * multiple;
+        // To the nearest, halves upwards.
+        let part = |quarters: usize| (quarters * d_ff + 2 * multiple) / (4 * multiple) * multiple;
         let widths = [part(1), part(2), part(3), d_ff];
         let four = widths[0] > 0 && widths.windows(2).all(|pair| pair[0] < pair[1]);
         (d_ff.is_multiple_of(multiple) && four).then(|| widths.to_vec())
