@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use anyhow::Result;
 use burn::tensor::Device;
 use matformer::{
-    core::{Costs, Dtype, Resource, Span, Spans, Submodel, fs},
+    core::{Costs, Resource, Span, Spans, Submodel, fs},
     data::{
         Baselines, BatchShape, DataConfig, Dropped, Hash, HeldOut, Prepared, Source as DataSource,
         TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer, find_prepared,
@@ -25,7 +25,7 @@ use matformer::{
 
 use super::{Extent, Facts, GgufOut, Kind, Part, Source, WidthFacts, params};
 use crate::{
-    args::{Format, SliceDtype},
+    args::Format,
     commands::{FEW_DOCUMENTS, count, documents},
     failure::{Hinted, OrBadInput},
     folder::{ModelFolder, data_cache_of, is_here, prepare_text, prepare_text_for, with_progress},
@@ -205,7 +205,12 @@ impl Kind for Lm {
         slim: Slice<'_, MatLm>,
         gguf: &GgufOut<'_>,
     ) -> Result<()> {
-        use matformer::formats::gguf::{GgufDtype, GgufModel, GgufTensor, write};
+        use matformer::{
+            core::Dtype,
+            formats::gguf::{GgufDtype, GgufModel, GgufTensor, write},
+        };
+
+        use crate::args::SliceDtype;
 
         let dtype = match (gguf.dtype, slim.dtype()) {
             (Some(SliceDtype::Q8_0), _) => GgufDtype::Q8_0,

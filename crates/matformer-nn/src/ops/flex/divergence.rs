@@ -78,7 +78,7 @@ vectorised! {
 }
 
 pub(super) fn forward(tensors: DivergenceTensors<Flex>, rule: &Divergence) -> FlexTensor {
-    let (nats, _) = pass(tensors, rule, false);
+    let (nats, _) = pass(tensors, false, |_, s, t| row(s, t, rule, false));
     let n = nats.len();
     tensor(nats, &[n])
 }
@@ -89,47 +89,47 @@ pub(super) fn ahead(
     tensors: DivergenceTensors<Flex>,
     rule: &Divergence,
 ) -> (FlexTensor, Option<[FlexTensor; 2]>) {
-    let [of_hidden, of_weight] = [&tensors.hidden, &tensors.weight].map(|t| t.shape().to_vec());
-    let (nats, gradients) = pass(tensors, rule, true);
+    let (nats, ahead) = pass(tensors, true, |_, s, t| row(s, t, rule, true));
     let n = nats.len();
-    let ahead = gradients.map(|[dh, dw]| [tensor(dh, &of_hidden), tensor(dw, &of_weight)]);
     (tensor(nats, &[n]), ahead)
 }
 
-fn pass(
+/// What `row(index, student, teacher)` makes of the logits of each row. If `gradients` are wanted, it turns
+/// the student's into theirs, of which those of the student's hidden states and head follow.
+pub(super) fn pass<R: Clone + Default + Send>(
     tensors: DivergenceTensors<Flex>,
-    rule: &Divergence,
     gradients: bool,
-) -> (Vec<f32>, Option<[Vec<f32>; 2]>) {
-    let ([n, d], [classes, _]) = (tensors.hidden.shape().dims(), tensors.weight.shape().dims());
+    row: impl Fn(usize, &mut [f32], &mut [f32]) -> R + Sync,
+) -> (Vec<R>, Option<[FlexTensor; 2]>) {
+    let [of_hidden, of_weight] = [&tensors.hidden, &tensors.weight].map(|t| t.shape().to_vec());
+    let (n, d, classes) = (of_hidden[0], of_hidden[1], of_weight[0]);
     let DivergenceTensors { hidden, weight, teacher, teacher_weight } = tensors;
     let [hidden, weight, teacher, teacher_weight] =
         [hidden, weight, teacher, teacher_weight].map(Values::of);
-    let mut nats = vec![0.0; n];
+    let mut rows = vec![R::default(); n];
     let mut found = gradients.then(|| [zeros(n * d), zeros(classes * d)]);
     let chunk = chunk(n, classes);
     let [mut student_logits, mut teacher_logits] = [(); 2].map(|()| zeros(chunk * classes));
     for first in (0..n).step_by(chunk.max(1)) {
-        let rows = chunk.min(n - first);
-        let size = Size { m: rows, n: classes, k: d };
+        let m = chunk.min(n - first);
+        let size = Size { m, n: classes, k: d };
         let (h, w) = (Mat::rows(&hidden.get()[first * d..], d), Mat::rows(weight.get(), d));
         product(&mut student_logits, classes, h, w.t(), size, Write::PARALLEL);
         let (t, tw) =
             (Mat::rows(&teacher.get()[first * d..], d), Mat::rows(teacher_weight.get(), d));
         product(&mut teacher_logits, classes, t, tw.t(), size, Write::PARALLEL);
-        student_logits[..rows * classes]
+        student_logits[..m * classes]
             .par_chunks_mut(classes)
-            .zip(teacher_logits[..rows * classes].par_chunks_mut(classes))
-            .zip(&mut nats[first..first + rows])
-            .for_each(|((student, teacher), nats)| {
-                *nats = row(student, teacher, rule, gradients);
-            });
+            .zip(teacher_logits[..m * classes].par_chunks_mut(classes))
+            .zip(&mut rows[first..first + m])
+            .enumerate()
+            .for_each(|(i, ((student, teacher), found))| *found = row(first + i, student, teacher));
         if let Some([d_hidden, d_weight]) = &mut found {
             let d_hidden = &mut d_hidden[first * d..];
-            chunk_gradients(&student_logits, h, w, [rows, classes, d], d_hidden, d_weight);
+            chunk_gradients(&student_logits, h, w, [m, classes, d], d_hidden, d_weight);
         }
     }
-    (nats, found)
+    (rows, found.map(|[dh, dw]| [tensor(dh, &of_hidden), tensor(dw, &of_weight)]))
 }
 
 /// temperature²·KL of one row of logits; the student's become their gradient, if it is wanted.
