@@ -191,6 +191,16 @@ fn what_cannot_be_made_elastic_is_refused() {
     error: text/matformer.json: no such file
     hint: expected a model folder: what `matformer train`, `slice` or `import` writes
     ");
+    for (more, expected) in [
+        (&["--set", "train.init=text"][..], "--set train.init=text: the run starts from base"),
+        (&["--data", "run.toml"], "--data run.toml: a run file or run folder, beside other data"),
+    ] {
+        let said = refused(more);
+        assert!(said.contains(expected), "{said}");
+    }
+    place.matformer(&["slice", "base", "--submodel", "S", "--out", "slim"]).ok();
+    let said = place.refused(&["elastify", "base", "--data", "slim", "--out", "elastic"]);
+    assert!(said.contains("--data slim: a model folder; expected text or images"), "{said}");
     let dry = place.matformer(&["elastify", "base", "--data", "text", "--out", "e", "--dry-run"]);
     let dry = dry.ok();
     assert!(dry.stdout.contains(", teacher ") && !place.path("e").exists(), "{dry}");

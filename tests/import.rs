@@ -143,7 +143,7 @@ fn what_cannot_be_imported_is_refused() {
     snapshot!(import("timm", &["--granularities", "8,16"]), @"
     exit code 2
     --- standard error
-    error: `granularities` is [8, 16]; expected widths up to `d_ff` 32
+    error: `granularities` is [8, 16]; expected ascending widths, of which the last is `d_ff`, 32
     ");
     snapshot!(place.matformer(&["import", "timm", "--out", "run"]), @"
     exit code 2

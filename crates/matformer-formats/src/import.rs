@@ -70,7 +70,7 @@ pub fn import_vit(
     })?;
     let widths = match granularities {
         Some(widths) if widths.last() != Some(&d_ff) => {
-            let expected = format!("widths up to `d_ff` {d_ff}");
+            let expected = format!("ascending widths, of which the last is `d_ff`, {d_ff}");
             return unfit("granularities", format!("{widths:?}"), expected);
         }
         Some(widths) => widths.to_vec(),

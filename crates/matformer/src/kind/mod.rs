@@ -222,6 +222,7 @@ pub trait Kind: Tables {
 }
 
 /// A GGUF file that is to be written.
+#[cfg_attr(not(feature = "gguf"), allow(dead_code, reason = "the writer of GGUF files reads it"))]
 pub struct GgufOut<'a> {
     /// The file.
     pub path: &'a Path,

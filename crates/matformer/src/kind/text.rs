@@ -234,9 +234,13 @@ impl Kind for Lm {
             read: Box::new(|| tensor.floats()),
         });
         let written = write(gguf.path, &model, dtype, tensors.collect());
-        let written = written.map_err(|error| Hinted {
-            message: error.to_string(),
-            hint: "--format hf writes a folder, with --pad of equal widths".to_owned(),
+        let written = written.map_err(|error| match error {
+            // What llama.cpp cannot run.
+            matformer::nn::Error::Config { .. } => anyhow::Error::from(Hinted {
+                message: format!("--format gguf: {error}"),
+                hint: "--format hf writes a folder, with --pad of equal widths".to_owned(),
+            }),
+            error => error.into(),
         });
         let written = written.bad_input()?;
         written.notes.iter().for_each(|note| say!("note: {note}"));

@@ -10,6 +10,7 @@ use anyhow::Result;
 use matformer::{
     core::{Manifest, fs},
     run_file::{self, Lm, RunFile, RunKind, Vit},
+    train::RunLock,
 };
 
 use self::{ordering::ORDERED, stages::Studied};
@@ -55,12 +56,17 @@ fn run_kind<K: Kind>(args: &ElastifyArgs, context: &Context) -> Result<ExitCode>
     // Everything was checked: from here on files are written.
     fs::create_dir_all(&args.out).bad_input()?;
     let kept = args.out.join(run_file::FILE);
+    if args.resume && !kept.exists() {
+        say!("{}: no run is there, a new one begins", args.out.display());
+    }
     if kept.exists() {
         let there = RunFile::<K>::load(&kept, &[]).bad_input()?;
-        there.check_same(&kept, &planned).bad_input()?;
+        there.check_same(&kept, &planned).map_err(plan::differs).bad_input()?;
     } else {
         fs::write_atomic(&kept, planned.to_toml(&args.out)?.as_bytes())?;
     }
+    // Training takes it for itself.
+    let lock = RunLock::take(&args.out)?;
     logging::open(&args.out)?;
     let original = ModelFolder::<K>::load(&args.model, &context.device)?;
     let mut studied = Studied::new(args, &run, &prepared)?;
@@ -79,6 +85,7 @@ fn run_kind<K: Kind>(args: &ElastifyArgs, context: &Context) -> Result<ExitCode>
         ordering::publish(&ordered, &args.out)?;
         return studied.print(context);
     }
+    drop(lock);
     let target = Target::<K>::of_run(&kept, args.out.clone(), &context.device)?;
     if !target.is_complete() {
         let outcome = train::train(&target, &interrupts, &resume, context)?.outcome;

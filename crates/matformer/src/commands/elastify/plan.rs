@@ -31,13 +31,51 @@ pub fn draft<K: Kind>(args: &ElastifyArgs) -> Result<Draft<K>> {
             tables.push(table);
         }
         places => {
+            places.iter().try_for_each(|place| check_is_data(place)).bad_input()?;
             let data = Value::Table(K::data_at(places));
             tables.push([("data".to_owned(), data)].into_iter().collect());
         }
     }
+    if let Some(set) = args.sets.iter().find(|set| set.trim_start().starts_with("train.init")) {
+        return Err(Hinted {
+            message: format!("--set {set}: the run starts from {}", args.model.display()),
+            hint: "name another model as the first argument".to_owned(),
+        })
+        .bad_input();
+    }
     let mut draft = Draft::of(tables, &args.sets).bad_input()?;
     draft.set_init(&args.model.display().to_string());
     Ok(draft)
+}
+
+/// Refuses what is no text and no images: a run file beside other data, a model.
+fn check_is_data(place: &str) -> Result<(), Hinted> {
+    if run_file_of(place).is_some() {
+        return Err(Hinted {
+            message: format!("--data {place}: a run file or run folder, beside other data"),
+            hint: "give it alone: its `[data]` names all data of the run".to_owned(),
+        });
+    }
+    if Path::new(place).join(Manifest::FILE).is_file() {
+        return Err(Hinted {
+            message: format!("--data {place}: a model folder; expected text or images"),
+            hint: "--data names what to train on".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// A run that was begun with other settings, with what to do about it.
+pub fn differs(error: run_file::Error) -> anyhow::Error {
+    match error {
+        run_file::Error::Differs { .. } => Hinted {
+            message: error.to_string(),
+            hint: "repeat the command that began the run with --resume, or choose another --out"
+                .to_owned(),
+        }
+        .into(),
+        other => other.into(),
+    }
 }
 
 /// The most tokens that a row of the model may have.
@@ -109,6 +147,14 @@ pub fn check<K: Kind>(args: &ElastifyArgs, run: &RunFile<K>) -> Result<()> {
         check_is_model(teacher).context("`train.distill.teacher`").bad_input()?;
     }
     let space = run.shape().space()?;
+    if space.d_ff < 2 {
+        return Err(Hinted {
+            message: format!("{}: `d_ff` is 1: it has no smaller size", args.model.display()),
+            hint: "elastify needs a model whose feed-forward blocks have several neurons"
+                .to_owned(),
+        })
+        .bad_input();
+    }
     if space.granularities.len() < 2 {
         return Err(Hinted {
             message: format!("{}: a model of one size, {}", args.model.display(), space.d_ff),

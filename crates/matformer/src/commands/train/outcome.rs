@@ -5,7 +5,7 @@ use std::{path::Path, process::ExitCode};
 use anyhow::Result;
 use matformer::{
     core::fs,
-    eval::EvalResults,
+    eval::{EvalResults, Stages},
     train::{MetricsLine, MetricsLog, Outcome},
 };
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,12 @@ pub fn say(outcome: &Outcome, signal: Option<Signal>, dir: &Path, resume: &str) 
         (true, step) => {
             say!("{by}interrupted after step {step}, saved; go on with: {resume}");
         }
-        (false, n) => say!("{}: trained {}{left_out}", dir.display(), steps(n)),
+        (false, n) => {
+            say!("{}: trained {}{left_out}", dir.display(), steps(n));
+            if dir.join(Stages::FILE).exists() && resume.starts_with("matformer train") {
+                say!("note: `matformer elastify … --resume` measures it beside the original");
+            }
+        }
     }
     if let Some(overfit) = &outcome.overfit {
         say!("{overfit}");
