@@ -34,9 +34,9 @@ pub fn common_dtype(dtypes: impl IntoIterator<Item = Dtype>) -> Dtype {
 
 /// The values of stored bytes, exactly.
 pub(super) fn floats(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
-    let pairs = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
+    let pairs = || bytes.as_chunks().0.iter().copied();
     match dtype {
-        Dtype::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes(quad(b))).collect(),
+        Dtype::F32 => bytes.as_chunks().0.iter().copied().map(f32::from_le_bytes).collect(),
         Dtype::Bf16 => pairs().map(|b| bf16::from_le_bytes(b).to_f32()).collect(),
         Dtype::F16 => pairs().map(|b| f16::from_le_bytes(b).to_f32()).collect(),
     }
@@ -44,16 +44,16 @@ pub(super) fn floats(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
 
 /// The first value that is NaN or infinite, and its position.
 pub(super) fn not_finite(dtype: Dtype, bytes: &[u8]) -> Option<(usize, f32)> {
-    // All bits of the exponent are set. Without an early exit the loop is vectorised.
+    // All bits of the exponent are set. Without an early exit the loops are vectorised.
     let pairs = |mask: u16| {
-        let bad = |b: &[u8]| u16::from_le_bytes([b[0], b[1]]) & mask == mask;
-        bytes.chunks_exact(2).fold(false, |any, b| any | bad(b))
+        let bad = |b: &[u8; 2]| u16::from_le_bytes(*b) & mask == mask;
+        bytes.as_chunks().0.iter().fold(false, |any, b| any | bad(b))
     };
     let any = match dtype {
         Dtype::F32 => {
             const MASK: u32 = 0x7f80_0000;
-            let bad = |b: &[u8]| u32::from_le_bytes(quad(b)) & MASK == MASK;
-            bytes.chunks_exact(4).fold(false, |any, b| any | bad(b))
+            let bad = |b: &[u8; 4]| u32::from_le_bytes(*b) & MASK == MASK;
+            bytes.as_chunks().0.iter().fold(false, |any, b| any | bad(b))
         }
         Dtype::Bf16 => pairs(0x7f80),
         Dtype::F16 => pairs(0x7c00),
@@ -75,11 +75,6 @@ pub(super) fn write(
         Dtype::Bf16 => out.write_all(&bf16::from_f32(value).to_le_bytes()),
         Dtype::F16 => out.write_all(&f16::from_f32(value).to_le_bytes()),
     })
-}
-
-/// The bytes of an f32.
-pub(super) fn quad(bytes: &[u8]) -> [u8; 4] {
-    [bytes[0], bytes[1], bytes[2], bytes[3]]
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ fn write_values(parameter: &Parameter, dtype: Dtype, out: &mut dyn Write) -> io:
     let data = parameter.read().map_err(io::Error::other)?;
     // Every backend but one of another default gives f32, which is then not copied.
     let data = if data.dtype() == DType::F32 { data } else { data.convert::<f32>() };
-    let values = data.as_bytes().chunks_exact(4).map(|b| f32::from_ne_bytes(values::quad(b)));
+    let values = data.as_bytes().as_chunks().0.iter().copied().map(f32::from_ne_bytes);
     values::write(values, dtype, out)
 }
 

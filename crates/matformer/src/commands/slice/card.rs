@@ -36,7 +36,7 @@ pub fn of<K: Kind>(job: &Job<'_, K>, dir: &Path) -> Result<String> {
         job.facts.submodel
     )?;
     card += &facts(job)?;
-    writeln!(card, "\n## How to load it\n\n{}", loads.text(&out))?;
+    write!(card, "\n## How to load it\n\n{}", loads.text(&out))?;
     card += &quality(job)?;
     Ok(card)
 }
