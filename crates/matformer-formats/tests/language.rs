@@ -203,5 +203,6 @@ fn what_is_not_the_model_of_its_configuration_is_refused() {
     let expected = "tensor `model.norm.weight`: NaN at element 0; expected finite values";
     assert_eq!(said, format!("DIR/{WEIGHTS}: {expected}"));
     let error = import(dir.path(), Some(&[32, 64]), u64::MAX).err().unwrap();
-    assert_eq!(error, "`granularities` is [32, 64]; expected widths up to `d_ff` 128");
+    let expected = "ascending widths, of which the last is `d_ff`, 128";
+    assert_eq!(error, format!("`granularities` is [32, 64]; expected {expected}"));
 }

@@ -42,6 +42,7 @@ impl Checkpoint for Gguf {
     }
 
     fn hash(&self) -> Result<String> {
-        Ok(fs::sha256_parts([&self.map[..]]))
+        // Read, not mapped: pages of the map would stay resident.
+        Ok(fs::sha256_file(Self::path(self))?)
     }
 }
