@@ -56,6 +56,25 @@ fn the_tap_sums_what_neurons_output() {
     }
 }
 
+#[test]
+fn a_tap_changes_no_output_whatever_the_widths_of_the_rows() {
+    let model = model(&DeviceSpec::Auto.resolve().unwrap());
+    let ids = ids(3 * 9, 50, 5);
+    let submodels = [16, 64, 32].map(|width| Submodel::uniform(width, 3));
+    let largest = Plan::one(&model.space().largest());
+    for plan in [largest, Plan::rows(&submodels).unwrap(), Plan::merged(&submodels).unwrap()] {
+        let of = |mut state: State| {
+            let walked = walk(&model, &model.tokens(3, &ids).unwrap(), &plan, &mut state).unwrap();
+            let outputs = (0..plan.submodels().len()).map(|i| model.head(&walked.of(i)));
+            outputs.flat_map(values).collect::<Vec<_>>()
+        };
+        let (plain, tapped) = (of(State::new()), of(State::with_tap(Tap::new())));
+        assert_eq!(plain.len(), tapped.len());
+        let worst = plain.iter().zip(&tapped).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+        assert!(worst < 1e-4, "{worst}");
+    }
+}
+
 /// What the norm in front of the first feed-forward block gives, `[tokens, d_model]`, by a walk that
 /// ends there.
 fn input_of_first_block(model: &MatLm, ids: &[u32]) -> Tensor<2> {

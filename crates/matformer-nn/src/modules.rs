@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Pass, Weight,
     ops::{
-        AttentionSpec, FfnWeights, Gate, Mask, RopeTable, attention, linear, nested_ffn, rms_norm,
+        AttentionSpec, FfnWeights, Gate, Mask, RopeTable, attention, gated, linear, nested_ffn,
+        rms_norm,
     },
     params,
 };
@@ -128,15 +129,9 @@ impl NestedFfn {
             (Some(gate), Some(act)) => FfnWeights::Gated { up, gate, down, act },
             _ => FfnWeights::Plain { up, bias: bias.as_ref(), down },
         };
-        let y = nested_ffn(x, weights, blocks);
-        match &self.down_bias {
-            Some(bias) => y + bias.val().unsqueeze(),
-            None => y,
-        }
+        self.biased(nested_ffn(x, weights, blocks))
     }
-}
 
-impl NestedFfn {
     /// As [`forward`](Self::forward), in a layer's turn of a walk: at the widths of the pass's blocks.
     /// A tap in its state sees what the block's neurons output at x, at full width.
     ///
@@ -144,10 +139,17 @@ impl NestedFfn {
     /// - x: `[rows, d_model]`
     /// - output: `[Σ block rows, d_model]`
     pub fn forward_in<C>(&self, x: Tensor<2>, pass: &mut Pass<'_, C>) -> Tensor<2> {
-        if let Some(tap) = pass.state.tap_mut() {
-            tap.add(pass.layer, self.activations(x.clone()));
-        }
-        self.forward(x, pass.blocks)
+        let Some(tap) = pass.state.tap_mut() else {
+            return self.forward(x, pass.blocks);
+        };
+        let h = self.activations(x);
+        tap.add(pass.layer, h.clone());
+        let down = self.down.values(&h.device());
+        let output = |block: &Block| {
+            let h = h.clone().slice([block.start..block.end, 0..block.width]);
+            h.matmul(down.clone().slice_dim(1, 0..block.width).transpose())
+        };
+        self.biased(Tensor::cat(pass.blocks.iter().map(output).collect(), 0))
     }
 
     /// What the neurons output: the input of `down`.
@@ -157,11 +159,19 @@ impl NestedFfn {
     fn activations(&self, x: Tensor<2>) -> Tensor<2> {
         let up = linear(x.clone(), &self.up);
         match (&self.gate, self.activation.gate()) {
-            (Some(gate), Some(act)) => act.of(linear(x, gate)) * up,
+            (Some(gate), Some(act)) => gated(linear(x, gate), up, act),
             _ => gelu(match &self.up_bias {
                 Some(bias) => up + bias.val().unsqueeze(),
                 None => up,
             }),
+        }
+    }
+
+    /// The products with `down`, and its bias where there is one.
+    fn biased(&self, y: Tensor<2>) -> Tensor<2> {
+        match &self.down_bias {
+            Some(bias) => y + bias.val().unsqueeze(),
+            None => y,
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Activations of the feed-forward block and their gradients, composed of a backend's own
 //! operations.
 
-use burn::backend::{Backend, tensor::FloatTensor};
-use burn::tensor::{Tensor, activation::sigmoid};
+use burn::backend::{Backend, Dispatch, tensor::FloatTensor};
+use burn::tensor::Tensor;
+
+use super::NnBackend;
 
 /// Activation of a gated feed-forward block: applied to `gate(x)` before it is multiplied by
 /// `up(x)`.
@@ -20,15 +22,6 @@ pub(super) const LINEAR: f32 = 1.595_769_2; // 2·√(2/π)
 pub(super) const CUBIC: f32 = 0.044_715 * LINEAR;
 
 impl Gate {
-    /// The gate's value at `x`, of any shape.
-    pub(crate) fn of(self, x: Tensor<2>) -> Tensor<2> {
-        let exponent = match self {
-            Self::Silu => x.clone(),
-            Self::GeluTanh => (x.clone() * x.clone() * CUBIC + LINEAR) * x.clone(),
-        };
-        sigmoid(exponent) * x
-    }
-
     /// `t(g)`
     fn exponent<B: Backend>(self, g: FloatTensor<B>) -> FloatTensor<B> {
         match self {
@@ -52,6 +45,15 @@ impl Gate {
             }
         }
     }
+}
+
+/// `act(gate) · up`, elementwise.
+///
+/// # Shapes
+/// - gate, up, output: the same `[rows, width]`
+pub(crate) fn gated(gate: Tensor<2>, up: Tensor<2>, act: Gate) -> Tensor<2> {
+    let (gate, up) = (gate.into_dispatch(), up.into_dispatch());
+    Tensor::from_dispatch(<Dispatch as NnBackend>::glu(gate, up, act))
 }
 
 /// `act(gate) · up`

@@ -30,6 +30,7 @@ mod rope;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use activation::gated;
 pub use activation::{Gate, GluGradients};
 pub use adamw::{AdamWStep, adamw, sum_of_squares};
 pub use attention::{AttentionSpec, Mask, attention};
