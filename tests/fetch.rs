@@ -90,11 +90,19 @@ impl Shop {
     }
 
     /// Puts a client into `PATH`: a shell script that runs in an empty folder.
+    ///
+    /// Another process writes it: a file that this one has open for writing when another test starts
+    /// a process cannot be run ("Text file busy").
     fn client(&self, name: &str, script: &str) {
-        use std::os::unix::fs::PermissionsExt;
-        let path = self.place.path("bin").join(name);
-        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+        let mut write = Command::new("sh");
+        write
+            .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
+            .arg(self.place.path("bin").join(name));
+        let mut written = write.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let mut input = written.stdin.take().unwrap();
+        input.write_all(format!("#!/bin/sh\n{script}\n").as_bytes()).unwrap();
+        drop(input);
+        assert!(written.wait().unwrap().success());
     }
 
     /// A client that says how it was called, and leaves a package.

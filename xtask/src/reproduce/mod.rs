@@ -157,18 +157,22 @@ impl Binary {
 
 #[cfg(all(test, unix))]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     /// A stand-in for the program, which prints a number that grows with every call.
+    ///
+    /// Another process writes it: a file that this one has open for writing when another test starts
+    /// a process cannot be run ("Text file busy").
     fn binary(folder: &std::path::Path) -> Binary {
         let path = folder.join("program");
         let script = "#!/bin/sh\necho x >> calls\nprintf '{\"n\": %d}' $(wc -l < calls)\n";
-        std::fs::write(&path, script).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
         let shell = Shell::new().unwrap();
         shell.change_dir(folder);
+        cmd!(shell, "sh -c 'cat > program && chmod 755 program'")
+            .stdin(script)
+            .quiet()
+            .run()
+            .unwrap();
         Binary { shell, path }
     }
 
