@@ -59,6 +59,8 @@ pub struct ModelFolder<K: Kind> {
     pub costs: Costs,
     /// Why what was measured of its times is not what they are here.
     no_millis: Option<String>,
+    /// Length of the rows that it was trained on, or its context where that is not known.
+    own_context: Option<usize>,
     /// Length of the windows that it is measured in, where it is not its own.
     other_context: Option<usize>,
 }
@@ -93,7 +95,17 @@ impl<K: Kind> ModelFolder<K> {
             Ok(None) => (costs, None),
             Err(why) => (costs, Some(why)),
         };
-        Self { dir: dir.to_owned(), model, manifest, costs, no_millis, other_context: None }
+        let run = run_file(dir).and_then(|path| RunFile::<K>::load(&path, &[]).ok());
+        let trained_on = run.and_then(|run| run.seq_len());
+        Self {
+            dir: dir.to_owned(),
+            manifest,
+            costs,
+            no_millis,
+            own_context: trained_on.or_else(|| K::context(model.config())),
+            other_context: None,
+            model,
+        }
     }
 
     /// The same model, to be measured in windows of `context` tokens.
@@ -101,7 +113,7 @@ impl<K: Kind> ModelFolder<K> {
         let Some(asked) = context else { return Ok(self) };
         match K::context(self.model.config()) {
             Some(most) if asked <= most => {
-                self.other_context = Some(asked).filter(|_| context != self.own_context());
+                self.other_context = Some(asked).filter(|_| context != self.own_context);
                 Ok(self)
             }
             Some(most) => Err(Hinted {
@@ -129,33 +141,19 @@ impl<K: Kind> ModelFolder<K> {
             dir: dir.to_owned(),
             manifest: self.manifest.clone(),
             no_millis: None,
+            own_context: self.own_context,
             other_context: context,
         }
     }
 
     /// Length of the windows that held-out text is measured in.
     pub fn context(&self) -> Option<usize> {
-        self.other_context.or_else(|| self.own_context())
+        self.other_context.or(self.own_context)
     }
 
     /// The same, where it is not that of the model's training.
     pub fn other_context(&self) -> Option<usize> {
         self.other_context
-    }
-
-    /// Length of the rows that the model was trained on, or its context where that is not known.
-    fn own_context(&self) -> Option<usize> {
-        let run = self.run_file().and_then(|path| RunFile::<K>::load(&path, &[]).ok());
-        run.and_then(|run| run.seq_len()).or_else(|| K::context(self.model.config()))
-    }
-
-    /// The file of the run that the model is of, if it is of one.
-    fn run_file(&self) -> Option<PathBuf> {
-        let own = self.dir.join(run_file::FILE);
-        let of_checkpoint = self.dir.join("../..").join(run_file::FILE);
-        let above = self.dir.parent().and_then(Path::file_name);
-        let candidates = [Some(own), above.filter(|n| *n == "checkpoints").map(|_| of_checkpoint)];
-        candidates.into_iter().flatten().find(|path| path.exists())
     }
 
     pub fn space(&self) -> &Space {
@@ -230,7 +228,7 @@ impl<K: Kind> ModelFolder<K> {
     /// The data that the model's own run names, also that of a checkpoint; `hint` says what to do
     /// where there is no run.
     pub fn own_data(&self, hint: &str) -> Result<K::Prepared> {
-        let Some(path) = self.run_file() else {
+        let Some(path) = run_file(&self.dir) else {
             return Err(Hinted {
                 message: format!("{}: no such file", self.dir.join(run_file::FILE).display()),
                 hint: hint.to_owned(),
@@ -278,6 +276,15 @@ impl ModelFolder<Lm> {
             _ => Ok(tokenizer),
         }
     }
+}
+
+/// The file of the run that the model in `dir` is of, if it is of one; also of a checkpoint.
+fn run_file(dir: &Path) -> Option<PathBuf> {
+    let own = dir.join(run_file::FILE);
+    let of_checkpoint = dir.join("../..").join(run_file::FILE);
+    let above = dir.parent().and_then(Path::file_name);
+    let candidates = [Some(own), above.filter(|n| *n == "checkpoints").map(|_| of_checkpoint)];
+    candidates.into_iter().flatten().find(|path| path.exists())
 }
 
 /// How the pixels of a model are normalised; nothing else is varied.
