@@ -126,7 +126,7 @@ fn a_signal_is_passed_on_to_the_run_that_is_under_way() {
     let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", *set]).collect();
     place.matformer(&[&["train", "run.toml", "--out", "long"], &sets[..]].concat()).ok();
     let terminated = |begins: &str| -> Vec<String> {
-        let mut child = place.command(&["baselines", "long"]).spawn().unwrap();
+        let mut child = place.command(&["baselines", "long", "--budget", "total"]).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
         assert!(lines.any(|line| line.starts_with(begins)), "the first trains");
         let id = child.id().to_string();
@@ -139,7 +139,7 @@ fn a_signal_is_passed_on_to_the_run_that_is_under_way() {
     let said = terminated("step ");
     let saved = |line: &String| line.starts_with("SIGTERM: interrupted after step ");
     assert!(said.iter().any(saved), "{said:?}");
-    let last = "SIGTERM: interrupted; go on with all with: matformer baselines long";
+    let last = "SIGTERM: interrupted; go on with all with: matformer baselines long --budget total";
     assert_eq!(said.last().unwrap(), last);
     // It goes on from there.
     terminated("resuming at step ");

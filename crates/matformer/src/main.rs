@@ -11,6 +11,7 @@ mod logging;
 mod machine;
 mod output;
 mod terminal;
+mod typed;
 
 use std::{io::Write, process::ExitCode};
 

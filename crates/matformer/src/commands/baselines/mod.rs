@@ -27,6 +27,7 @@ use crate::{
     interrupt::{Interrupts, Then},
     kind::{self, Kind},
     logging::say,
+    typed,
 };
 use budget::{baseline, unequal};
 use cost::Cost;
@@ -85,7 +86,7 @@ fn run_kind<K: Kind>(args: &BaselinesArgs, context: &Context) -> Result<ExitCode
     elastic.check_ended()?;
     let running: Running = Arc::default();
     let interrupts = pass_on(&running)?;
-    let resume = format!("matformer baselines {}", args.run.display());
+    let resume = typed::again(None);
     let code = train_all(&elastic, args.budget, (&interrupts, &running), context)?;
     if code == INTERRUPTED {
         let by = interrupts.received().map_or(String::new(), |s| format!("{}: ", s.name));

@@ -4,7 +4,7 @@ mod ordering;
 mod plan;
 mod stages;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use matformer::{
@@ -25,6 +25,7 @@ use crate::{
     interrupt::{Interrupts, Then},
     kind::{self, Kind},
     logging::{self, say},
+    typed,
 };
 
 pub fn run(args: &ElastifyArgs, context: &Context) -> Result<ExitCode> {
@@ -35,15 +36,14 @@ pub fn run(args: &ElastifyArgs, context: &Context) -> Result<ExitCode> {
 }
 
 fn run_kind<K: Kind>(args: &ElastifyArgs, context: &Context) -> Result<ExitCode> {
-    let resume = plan::resume_command(args);
+    let resume = typed::again(Some("--resume"));
     let interrupts = end_at_once(&resume)?;
     let draft = plan::draft::<K>(args)?;
     let mut target = Target::<K>::new(draft, args.out.clone(), args.resume, &context.device)?;
     target.validate()?;
     plan::check::<K>(args, &target.run)?;
-    let (original, ordered) = (&args.model, args.out.join(ORDERED));
-    let planned = plan::starting_from(&target.run, &ordered);
-    target.run = plan::starting_from(&target.run, original);
+    let planned = plan::starting_from(&target.run, &args.out.join(ORDERED));
+    target.run = plan::starting_from(&target.run, &args.model);
     train::check(&target, context)?;
     if args.dry_run {
         return train::dry_run(&target, context);
@@ -52,37 +52,15 @@ fn run_kind<K: Kind>(args: &ElastifyArgs, context: &Context) -> Result<ExitCode>
     K::say(&target.run.data, &prepared);
     target.check_data(&prepared)?;
     let run = target.run.with_shape(K::fitted(&target.run, &prepared)?);
-
     // Everything was checked: from here on files are written.
-    fs::create_dir_all(&args.out).bad_input()?;
-    let kept = args.out.join(run_file::FILE);
-    if args.resume && !kept.exists() {
-        say!("{}: no run is there, a new one begins", args.out.display());
-    }
-    if kept.exists() {
-        let there = RunFile::<K>::load(&kept, &[]).bad_input()?;
-        there.check_same(&kept, &planned).map_err(plan::differs).bad_input()?;
-    } else {
-        fs::write_atomic(&kept, planned.to_toml(&args.out)?.as_bytes())?;
-    }
+    let kept = begin(args, &planned)?;
     // Training takes it for itself.
     let lock = RunLock::take(&args.out)?;
     logging::open(&args.out)?;
-    let original = ModelFolder::<K>::load(&args.model, &context.device)?;
     let mut studied = Studied::new(args, &run, &prepared)?;
-    studied.check_begun(&original.manifest)?;
-    studied.add("original", 0, &original)?;
-    if !ordered.join(Manifest::FILE).exists() {
-        ordering::order(args, &run, &prepared, original, &ordered)?;
-    } else {
-        drop(original);
-    }
-    let folder = ModelFolder::<K>::load(&ordered, &context.device)?;
-    let calibrated = ordering::tokens_of(&ordered);
-    studied.add("ordered", calibrated, &folder)?;
-    drop(folder);
+    order(args, &mut studied, context)?;
     if args.order_only {
-        ordering::publish(&ordered, &args.out)?;
+        ordering::publish(&args.out.join(ORDERED), &args.out)?;
         return studied.print(context);
     }
     drop(lock);
@@ -97,6 +75,42 @@ fn run_kind<K: Kind>(args: &ElastifyArgs, context: &Context) -> Result<ExitCode>
     let folder = ModelFolder::<K>::load(&args.out, &context.device)?;
     studied.add("trained", folder.manifest.provenance.tokens, &folder)?;
     studied.print(context)
+}
+
+/// Makes the folder of the run with its run file, or checks that the one there is the same; the file's
+/// path.
+fn begin<K: Kind>(args: &ElastifyArgs, planned: &RunFile<K>) -> Result<PathBuf> {
+    fs::create_dir_all(&args.out).bad_input()?;
+    let kept = args.out.join(run_file::FILE);
+    if kept.exists() {
+        let there = RunFile::<K>::load(&kept, &[]).bad_input()?;
+        there.check_same(&kept, planned).map_err(plan::differs).bad_input()?;
+        return Ok(kept);
+    }
+    if args.resume {
+        say!("{}: no run is there, a new one begins", args.out.display());
+    }
+    fs::write_atomic(&kept, planned.to_toml(&args.out)?.as_bytes())?;
+    Ok(kept)
+}
+
+/// Orders the neurons, unless that was done before; measures each size before and after.
+fn order<K: Kind>(
+    args: &ElastifyArgs,
+    studied: &mut Studied<'_, K>,
+    context: &Context,
+) -> Result<()> {
+    let ordered = args.out.join(ORDERED);
+    let original = ModelFolder::<K>::load(&args.model, &context.device)?;
+    studied.check_begun(&original.manifest)?;
+    studied.add("original", 0, &original)?;
+    if ordered.join(Manifest::FILE).exists() {
+        drop(original);
+    } else {
+        ordering::order(args, studied.run, studied.prepared, original, &ordered)?;
+    }
+    let folder = ModelFolder::<K>::load(&ordered, &context.device)?;
+    studied.add("ordered", ordering::tokens_of(&ordered), &folder)
 }
 
 /// Until training begins a signal ends the process at once: little is lost.

@@ -100,7 +100,7 @@ fn run_file_of(data: &str) -> Option<PathBuf> {
 fn defaults<K: Kind>(context: Option<usize>) -> Table {
     /// Length of training rows: enough for the statistics of neurons, at little attention.
     const SEQ_LEN: usize = 256;
-    let mut train = r#"
+    let mut train = toml::toml! {
         steps = 250
         tokens_per_step = 2048
         learning_rate = 1e-4
@@ -112,9 +112,7 @@ fn defaults<K: Kind>(context: Option<usize>) -> Table {
         keep = 1
         [distill]
         weight = 1.0
-    "#
-    .parse::<Table>()
-    .unwrap_or_default();
+    };
     match context {
         Some(context) => {
             train.insert("seq_len".to_owned(), (SEQ_LEN.min(context) as i64).into());
@@ -175,15 +173,4 @@ pub fn check<K: Kind>(args: &ElastifyArgs, run: &RunFile<K>) -> Result<()> {
         .bad_input(),
         _ => Ok(()),
     }
-}
-
-/// The command that goes on with what `args` asks for.
-pub fn resume_command(args: &ElastifyArgs) -> String {
-    let data = args.data.join(" ");
-    let sets: String = args.sets.iter().map(|set| format!(" --set {set}")).collect();
-    format!(
-        "matformer elastify {} --data {data} --out {}{sets} --resume",
-        args.model.display(),
-        args.out.display()
-    )
 }

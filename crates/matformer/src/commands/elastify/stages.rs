@@ -21,8 +21,10 @@ use crate::{
 /// The sizes of a run, and what was measured of them so far.
 pub struct Studied<'a, K: Kind> {
     args: &'a ElastifyArgs,
-    run: &'a RunFile<K>,
-    prepared: &'a K::Prepared,
+    /// What is trained.
+    pub run: &'a RunFile<K>,
+    /// What it is trained and measured on.
+    pub prepared: &'a K::Prepared,
     part: Part,
     stages: Stages,
 }

@@ -6,13 +6,13 @@ mod init;
 mod outcome;
 mod target;
 
-use std::{io::IsTerminal, path::Path, process::ExitCode};
+use std::{ffi::OsString, io::IsTerminal, path::Path, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use matformer::{
     core::{Manifest, Provenance, fs},
     formats::companions,
-    nn::{Elastic, Folder, ModelConfig, folder},
+    nn::{DeviceSpec, Elastic, Folder, ModelConfig, folder},
     run_file::{self, Lm, RunFile, RunKind, Vit},
     train::{Checkpoints, Interrupter, Outcome, Progress, RunLock, RunOptions, learning_rate},
 };
@@ -31,7 +31,7 @@ use crate::{
     interrupt::{Interrupts, Then},
     kind::{Kind, Source},
     logging::{self, quiet, say},
-    terminal,
+    terminal, typed,
 };
 
 pub fn run(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
@@ -61,7 +61,12 @@ fn run_kind<K: Kind>(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
     if args.dry_run {
         return dry_run::run(&target, context);
     }
-    let resume = format!("matformer train {} --resume", target.dir.display());
+    let mut arguments: Vec<OsString> =
+        vec!["train".into(), target.dir.clone().into(), "--resume".into()];
+    if DeviceSpec::from_env().ok() != Some(context.spec) {
+        arguments.extend(["--device".into(), context.spec.to_string().into()]);
+    }
+    let resume = typed::command(arguments);
     let Ended { outcome, prepared } = train(&target, &interrupts, &resume, context)?;
     let measures = K::MEASURED_AT_END && !outcome.interrupted && outcome.overfit.is_none();
     let measured = if measures {
