@@ -1,13 +1,13 @@
 //! A GGUF file as a folder of Hugging Face, and the folder as a GGUF file again:
 //! `cargo run -p matformer-formats --example gguf MODEL.gguf FOLDER AGAIN.gguf q8_0`.
 
-use std::{cell::RefCell, error::Error, fs, io::Write, path::Path, time::Instant};
+use std::{error::Error, fs, io::Write, path::Path, time::Instant};
 
-use matformer_formats::gguf::{self, Gguf, GgufModel, GgufTensor};
+use matformer_formats::gguf::{self, Gguf, GgufModel};
 use matformer_lm::MatLm;
 use matformer_nn::{
-    ConfigFile, Folder,
-    weights::{self, StoredTensor, WeightFiles},
+    ConfigFile, Folder, ModelConfig,
+    weights::{self, Cut, StoredTensor, WeightFiles},
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -52,16 +52,15 @@ fn write(
     dtype: gguf::GgufDtype,
 ) -> Result<gguf::Written, Box<dyn Error>> {
     let config = MatLm::read_config(&ConfigFile::read(folder)?)?;
+    let model = <MatLm as Folder>::unset(&config, config.space()?, &Default::default())?;
     let files = WeightFiles::open(folder)?;
-    let tensors = RefCell::new(files.tensors()?);
+    let tensors = files.tensors()?;
     let mut list = Vec::new();
-    let names: Vec<String> = tensors.borrow().unread().map(str::to_owned).collect();
-    for name in names {
-        let shape = tensors.borrow().shape(&name).map(<[usize]>::to_vec).unwrap_or_default();
-        let (tensors, key, expected) = (&tensors, name.clone(), shape.clone());
-        let read = Box::new(move || tensors.borrow_mut().read(&key, &expected));
-        list.push(GgufTensor { hf_name: name, shape, read });
+    for name in tensors.names() {
+        let view = tensors.view(name)?;
+        let write = move |out: &mut dyn Write| view.write(&Cut::whole(&view), out);
+        list.push(StoredTensor::new(name, view.dtype, view.shape.to_vec(), write));
     }
-    let model = GgufModel { config: &config, name: "again", tokenizer_dir: folder, facts: &[] };
+    let model = GgufModel { model: &model, name: "again", tokenizer_dir: folder, facts: &[] };
     Ok(gguf::write(file, &model, dtype, list)?)
 }

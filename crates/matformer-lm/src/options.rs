@@ -32,8 +32,8 @@ pub enum RopeScaling {
 }
 
 impl RopeScaling {
-    /// The rule of the frequencies with this base.
-    pub(crate) fn rule(scaling: Option<Self>, theta: f64) -> RopeRule {
+    /// The rule of the frequencies with the base `theta`.
+    pub fn rule(scaling: Option<Self>, theta: f64) -> RopeRule {
         match scaling {
             None => RopeRule::Default { theta },
             Some(Self::Linear { factor }) => RopeRule::Linear { theta, factor },

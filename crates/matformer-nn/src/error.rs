@@ -10,7 +10,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// A name, width or file that the core crate refuses.
     #[error(transparent)]
-    Core(#[from] matformer_core::Error),
+    Core(matformer_core::Error),
     /// A device that this build or this machine does not have.
     #[error("device `{asked}` is not available: {why}; available: {available}")]
     Device {
@@ -178,6 +178,20 @@ pub enum Error {
         /// What the backend said.
         message: String,
     },
+}
+
+/// What a tensor failed with while a file was read or written is taken out of the [`std::io::Error`] that
+/// carried it.
+impl From<matformer_core::Error> for Error {
+    fn from(error: matformer_core::Error) -> Self {
+        let matformer_core::Error::Io { path, action, source } = error else {
+            return Self::Core(error);
+        };
+        match source.downcast() {
+            Ok(error) => error,
+            Err(source) => Self::Core(matformer_core::Error::Io { path, action, source }),
+        }
+    }
 }
 
 impl Error {

@@ -1,11 +1,11 @@
 //! Types of tensors, and their values as f32. The blocks are decoded and encoded by candle.
 
-use burn::tensor::{bf16, f16};
 use candle_core::{
     Device, Tensor,
     quantized::{GgmlDType, QTensor, ggml_file::qtensor_from_ggml},
 };
 use matformer_core::Dtype;
+use matformer_nn::weights;
 
 /// How the values of a tensor are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,14 +128,12 @@ pub(super) fn quantize(blocks: GgmlDType, values: &[f32]) -> candle_core::Result
     Ok(QTensor::quantize(&values, blocks)?.data()?.into_owned())
 }
 
-/// What the first value that is NaN or infinite is, of values stored as `dtype`.
-pub(super) fn not_finite(dtype: Dtype, bytes: &[u8]) -> Option<String> {
-    let pairs = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
-    let quads = bytes.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);
-    let bad = match dtype {
-        Dtype::F32 => quads.map(f32::from_le_bytes).find(|value| !value.is_finite()),
-        Dtype::F16 => pairs().map(|b| f16::from_le_bytes(b).to_f32()).find(|v| !v.is_finite()),
-        Dtype::Bf16 => pairs().map(|b| bf16::from_le_bytes(b).to_f32()).find(|v| !v.is_finite()),
-    };
-    bad.map(|value| value.to_string())
+/// Values as this dtype, rounded to the nearest.
+pub(super) fn stored(
+    values: impl IntoIterator<Item = f32>,
+    dtype: Dtype,
+) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    weights::write_values(values, dtype, &mut bytes)?;
+    Ok(bytes)
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::Path};
 
 use matformer_core::Dtype;
-use matformer_nn::{Error, Result};
+use matformer_nn::{Error, Result, weights};
 use serde_json::{Value as Json, json};
 
 use super::{
@@ -218,11 +218,9 @@ impl<'a> Keys<'a> {
             let error = self.tensor_error(ROPE_FREQS, &found);
             return Err(error);
         }
-        let values = self.file[factors.bytes.clone()].chunks_exact(4);
-        let values: Vec<f32> =
-            values.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let values = weights::floats(Dtype::F32, &self.file[factors.bytes.clone()]);
         match rope::llama3_rule(&values, theta) {
-            Some(rule) => Ok(rule.config()),
+            Some(rule) => Ok(rope::config(rule)),
             None => Err(Error::Tensor {
                 path: self.path.to_owned(),
                 tensor: ROPE_FREQS.to_owned(),

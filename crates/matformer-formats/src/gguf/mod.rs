@@ -19,17 +19,16 @@ mod shape;
 mod tokenizer;
 mod write;
 
-pub use write::{GgufDtype, GgufModel, GgufTensor, Written, write};
+pub use write::{GgufDtype, GgufModel, Written, write};
 
 use std::{
     collections::BTreeMap,
-    fs::File,
     io::{self, Write},
     path::{Path, PathBuf},
 };
 
-use matformer_core::{Dtype, fs};
-use matformer_nn::{Error, Result};
+use matformer_core::Dtype;
+use matformer_nn::{Error, Result, weights};
 use memmap2::Mmap;
 use serde_json::{Map, Value};
 
@@ -78,8 +77,7 @@ impl Gguf {
     /// or `qwen3`, a tensor is missing, unknown, of another shape or of a type that is not read, or
     /// its metadata has something that changes numbers and that is not covered.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = fs::open(path)?;
-        let map = map(&file).map_err(fs::error(path, "map"))?;
+        let map = weights::map(path)?;
         let container = Container::parse(&map, path)?;
         let described = config::describe(&container, &map, path)?;
         let mut tensors = Vec::new();
@@ -169,17 +167,17 @@ impl Gguf {
         bytes: &[u8],
         out: &mut dyn Write,
     ) -> io::Result<()> {
-        let (values, decoded);
+        let decoded;
         let plain = match ggml {
             GgmlType::Plain(_) => bytes,
             GgmlType::Blocks(blocks) => {
-                values = dequantize(blocks, bytes).map_err(io::Error::other)?;
-                decoded = values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
+                let values = dequantize(blocks, bytes).map_err(io::Error::other)?;
+                decoded = ggml::stored(values, Dtype::F32)?;
                 &decoded
             }
         };
-        if let Some(found) = ggml::not_finite(ggml.dtype(), plain) {
-            return Err(self.invalid(name, found, "finite values"));
+        if let Some((_, found)) = weights::not_finite(ggml.dtype(), plain) {
+            return Err(self.invalid(name, found.to_string(), "finite values"));
         }
         out.write_all(plain)
     }
@@ -194,12 +192,6 @@ impl Gguf {
 
 /// Bytes of a tensor that are read at once, in whole rows.
 const CHUNK: usize = 1 << 16;
-
-fn map(file: &File) -> io::Result<Mmap> {
-    // SAFETY: the bytes are only read, and every length was checked against the map's own. Who
-    // changes a file that is open gets other values.
-    unsafe { Mmap::map(file) }
-}
 
 #[cfg(test)]
 mod tests;

@@ -1,76 +1,65 @@
 //! The rule `llama3` of the rotary embedding, which GGUF has as a factor per pair of a head.
 
+use matformer_lm::RopeScaling;
+use matformer_nn::ops::RopeRule;
 use serde_json::{Value, json};
 
 /// How far factors may be from those of a rule, as a part of one.
 const TOLERANCE: f64 = 1e-6;
 
-/// Slows slow rotations down, as Llama 3.1 does: pairs that turn fewer than `low` times in
-/// `original` positions by `factor`, those that turn more than `high` times not, others in between.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Llama3 {
-    pub(super) factor: f64,
-    pub(super) low: f64,
-    pub(super) high: f64,
-    pub(super) original: f64,
+/// What divides the angle of each pair of a head of `head_dim`.
+pub(super) fn factors(scaling: RopeScaling, head_dim: usize, theta: f64) -> Vec<f32> {
+    let plain = RopeRule::Default { theta }.frequencies(head_dim);
+    let scaled = RopeScaling::rule(Some(scaling), theta).frequencies(head_dim);
+    plain.iter().zip(scaled).map(|(plain, scaled)| (plain / scaled) as f32).collect()
 }
 
-impl Llama3 {
-    /// What divides the angle of each pair of a head of `2 × pairs`.
-    pub(super) fn factors(self, pairs: usize, theta: f64) -> Vec<f32> {
-        (0..pairs).map(|pair| self.divisor(turns(pair, pairs, theta)) as f32).collect()
-    }
-
-    /// The factor of a pair that turns so many times per position.
-    fn divisor(self, turns: f64) -> f64 {
-        let turns = self.original * turns;
-        if turns > self.high {
-            1.0
-        } else if turns < self.low {
-            self.factor
-        } else {
-            let smooth = (turns - self.low) / (self.high - self.low);
-            1.0 / ((1.0 - smooth) / self.factor + smooth)
-        }
-    }
-
-    /// What `rope_scaling` in `config.json` holds, if the rule changes anything.
-    pub(super) fn config(self) -> Option<Value> {
-        let changes = self.factor != 1.0;
-        changes.then(|| {
-            json!({
+/// What `rope_scaling` in `config.json` holds, if the rule changes anything.
+pub(super) fn config(rule: RopeScaling) -> Option<Value> {
+    match rule {
+        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context }
+            if factor != 1.0 =>
+        {
+            Some(json!({
                 "rope_type": "llama3",
-                "factor": self.factor,
-                "low_freq_factor": self.low,
-                "high_freq_factor": self.high,
-                "original_max_position_embeddings": self.original as u64,
-            })
-        })
+                "factor": factor,
+                "low_freq_factor": low_freq_factor,
+                "high_freq_factor": high_freq_factor,
+                "original_max_position_embeddings": original_context,
+            }))
+        }
+        _ => None,
     }
 }
 
-/// How many times a pair turns per position.
-fn turns(pair: usize, pairs: usize, theta: f64) -> f64 {
-    theta.powf(-(pair as f64) / pairs as f64) / std::f64::consts::TAU
-}
-
-/// The rule that gives these factors, to within [`TOLERANCE`].
-pub(super) fn llama3_rule(factors: &[f32], theta: f64) -> Option<Llama3> {
-    let factor = factors.iter().map(|f| f64::from(*f)).fold(1.0, f64::max);
+/// The rule `llama3` that gives these factors, to within [`TOLERANCE`].
+pub(super) fn llama3_rule(found: &[f32], theta: f64) -> Option<RopeScaling> {
+    let factor = found.iter().map(|f| f64::from(*f)).fold(1.0, f64::max);
     let factor = super::container::shortest(factor as f32);
-    let llama = Llama3 { factor, low: 1.0, high: 4.0, original: 8192.0 };
-    let between = Between::find(factors, factor, theta);
+    let between = Between::find(found, factor, theta);
     let others = between.into_iter().flat_map(|between| [between.as_llama(), between.solved()]);
-    let fits = |rule: &Llama3| {
-        let expected = rule.factors(factors.len(), theta);
-        let near = |(a, b): (&f32, &f32)| {
-            let (a, b) = (f64::from(*a), f64::from(*b));
+    let fits = |rule: &RopeScaling| {
+        let near = |(a, b): (&f32, f32)| {
+            let (a, b) = (f64::from(*a), f64::from(b));
             (a - b).abs() <= TOLERANCE * b
         };
-        let sane = rule.high > 1.0 && (1.0..1e9).contains(&rule.original);
-        sane && factor.is_finite() && factors.iter().zip(&expected).all(near)
+        factor.is_finite() && found.iter().zip(factors(*rule, 2 * found.len(), theta)).all(near)
     };
-    std::iter::once(llama).chain(others).find(fits)
+    let all = std::iter::once(llama3(factor, 4.0, 8192.0)).chain(others);
+    all.flatten().find(fits)
+}
+
+/// The rule with a low bound of 1, which any rule can be written with; `None` for numbers that no
+/// model has.
+fn llama3(factor: f64, high_freq_factor: f64, original_context: f64) -> Option<RopeScaling> {
+    let sane = high_freq_factor > 1.0 && (1.0..1e9).contains(&original_context);
+    let original_context = original_context as usize;
+    sane.then_some(RopeScaling::Llama3 {
+        factor,
+        low_freq_factor: 1.0,
+        high_freq_factor,
+        original_context,
+    })
 }
 
 /// The two pairs in between that are furthest apart: how often each turns per position, and its share
@@ -84,29 +73,29 @@ struct Between {
 
 impl Between {
     fn find(factors: &[f32], factor: f64, theta: f64) -> Option<Self> {
+        let turns =
+            |pair: usize| theta.powf(-(pair as f64) / factors.len() as f64) / std::f64::consts::TAU;
         let between = |(pair, found): (usize, &f32)| {
             let share = (1.0 / f64::from(*found) - 1.0 / factor) / (1.0 - 1.0 / factor);
             let inside = (1e-4..1.0 - 1e-4).contains(&share);
-            inside.then(|| (turns(pair, factors.len(), theta), share))
+            inside.then(|| (turns(pair), share))
         };
         let points: Vec<(f64, f64)> = factors.iter().enumerate().filter_map(between).collect();
         Some(Self { factor, fast: *points.first()?, slow: *points.last()? })
     }
 
     /// The rule with the bounds of Llama 3.1, from one of the pairs.
-    fn as_llama(self) -> Llama3 {
+    fn as_llama(self) -> Option<RopeScaling> {
         let (turns, share) = self.fast;
-        let original = ((3.0 * share + 1.0) / turns).round();
-        Llama3 { factor: self.factor, low: 1.0, high: 4.0, original }
+        llama3(self.factor, 4.0, ((3.0 * share + 1.0) / turns).round())
     }
 
-    /// The rule from both: share = (original × turns − 1) / (high − 1). `low` is 1, which any rule
-    /// can be written with.
-    fn solved(self) -> Llama3 {
+    /// The rule from both: share = (original × turns − 1) / (high − 1).
+    fn solved(self) -> Option<RopeScaling> {
         let slope = (self.fast.1 - self.slow.1) / (self.fast.0 - self.slow.0);
         let span = -1.0 / (self.slow.1 - slope * self.slow.0);
         let high = ((1.0 + span) * 1e3).round() / 1e3;
-        Llama3 { factor: self.factor, low: 1.0, high, original: (slope * span).round() }
+        llama3(self.factor, high, (slope * span).round())
     }
 }
 
@@ -114,26 +103,24 @@ impl Between {
 mod tests {
     use super::*;
 
+    fn rule(factor: f64, high: f64, original: f64) -> RopeScaling {
+        llama3(factor, high, original).unwrap()
+    }
+
     #[test]
     fn factors_give_their_rule_back() {
-        for rule in [
-            Llama3 { factor: 8.0, low: 1.0, high: 4.0, original: 8192.0 },
-            Llama3 { factor: 32.0, low: 1.0, high: 4.0, original: 8192.0 },
-            Llama3 { factor: 4.0, low: 1.0, high: 8.0, original: 4096.0 },
-        ] {
-            let factors = rule.factors(32, 5e5);
-            assert_eq!(llama3_rule(&factors, 5e5), Some(rule));
+        for rule in [rule(8.0, 4.0, 8192.0), rule(32.0, 4.0, 8192.0), rule(4.0, 8.0, 4096.0)] {
+            assert_eq!(llama3_rule(&factors(rule, 64, 5e5), 5e5), Some(rule));
         }
-        let small = Llama3 { factor: 8.0, low: 1.0, high: 4.0, original: 16.0 };
-        assert_eq!(llama3_rule(&small.factors(2, 1e4), 1e4), Some(small), "one pair in between");
+        let small = rule(8.0, 4.0, 16.0);
+        assert_eq!(llama3_rule(&factors(small, 4, 1e4), 1e4), Some(small), "one pair in between");
     }
 
     #[test]
     fn factors_of_another_rule_are_not_taken_for_it() {
-        let rule = Llama3 { factor: 8.0, low: 1.0, high: 4.0, original: 8192.0 };
-        let mut factors = rule.factors(32, 5e5);
-        factors[14] *= 1.001;
-        assert_eq!(llama3_rule(&factors, 5e5), None);
+        let mut other = factors(rule(8.0, 4.0, 8192.0), 64, 5e5);
+        other[14] *= 1.001;
+        assert_eq!(llama3_rule(&other, 5e5), None);
         assert_eq!(llama3_rule(&[f32::NAN; 32], 5e5), None);
         assert_eq!(llama3_rule(&[0.0; 32], 5e5), None);
     }

@@ -1,15 +1,18 @@
 //! Writes a language model as a GGUF file that llama.cpp runs.
 
-use std::{fmt, io, io::Write, path::Path, str::FromStr};
+use std::{collections::BTreeMap, fmt, io, io::Write, path::Path, str::FromStr};
 
-use burn::tensor::{bf16, f16};
+use burn::tensor::f16;
 use candle_core::quantized::GgmlDType;
 use matformer_core::{Dtype, fs};
-use matformer_lm::MatLmConfig;
-use matformer_nn::{Error, Result};
+use matformer_lm::MatLm;
+use matformer_nn::{
+    Error, Folder, Result, params,
+    weights::{self, StoredTensor},
+};
 
 use super::{
-    ggml::{GgmlType, quantize},
+    ggml::{self, GgmlType, quantize},
     names::{self, ROPE_FREQS},
     output::{self, Head, Value},
     shape::Shape,
@@ -19,8 +22,8 @@ use super::{
 /// A model that is to be written.
 #[derive(Debug)]
 pub struct GgufModel<'a> {
-    /// Its shape.
-    pub config: &'a MatLmConfig,
+    /// Its shape and the names of its tensors; their values are not looked at.
+    pub model: &'a MatLm,
     /// What it is called: `general.name`.
     pub name: &'a str,
     /// The folder of its `tokenizer.json`, and of `tokenizer_config.json` and `chat_template.jinja`
@@ -84,22 +87,6 @@ impl FromStr for GgufDtype {
     }
 }
 
-/// A tensor that is to be written.
-pub struct GgufTensor<'a> {
-    /// Its name in Hugging Face's folders.
-    pub hf_name: String,
-    /// Its shape there.
-    pub shape: Vec<usize>,
-    /// Reads its values, row-major.
-    pub read: Box<dyn Fn() -> Result<Vec<f32>> + 'a>,
-}
-
-impl fmt::Debug for GgufTensor<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "GgufTensor({} {:?})", self.hf_name, self.shape)
-    }
-}
-
 /// What was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
@@ -122,12 +109,11 @@ pub fn write(
     path: &Path,
     model: &GgufModel<'_>,
     dtype: GgufDtype,
-    tensors: Vec<GgufTensor<'_>>,
+    mut tensors: Vec<StoredTensor<'_>>,
 ) -> Result<Written> {
-    let shape = Shape::of(model.config)?;
-    let ends = model.config.special_tokens.ends();
-    let tokens = tokenizer::metadata(model.tokenizer_dir, shape.vocab_size, &ends)?;
-    let mut notes = tokens.notes;
+    let shape = Shape::of(model.model.config())?;
+    let ends = shape.config.special_tokens.ends();
+    let tokens = tokenizer::metadata(model.tokenizer_dir, shape.config.vocab_size, &ends)?;
     let mut metadata = shape.metadata();
     metadata.insert(1, text("general.type", "model"));
     metadata.insert(2, text("general.name", model.name));
@@ -135,79 +121,79 @@ pub fn write(
     metadata.push(("general.quantization_version".to_owned(), Value::Unsigned(2)));
     metadata.extend(model.facts.iter().map(|(key, value)| text(key, value)));
     metadata.extend(tokens.metadata);
-    let mut heads = Vec::new();
-    for tensor in &tensors {
-        heads.push(head(path, &shape, dtype, tensor, &mut notes)?);
+    let mut notes = tokens.notes;
+    let mut heads = heads(path, model.model, &shape, dtype, &tensors, &mut notes)?;
+    if let Some(factors) = shape.rope_factors() {
+        let (n, dtype) = (vec![factors.len()], Dtype::F32);
+        let ggml = GgmlType::Plain(dtype);
+        heads.push(Head { name: ROPE_FREQS.to_owned(), shape: n.clone(), ggml });
+        tensors.push(StoredTensor::new(ROPE_FREQS, dtype, n, move |out| {
+            weights::write_values(factors.iter().copied(), dtype, out)
+        }));
     }
-    if let Some(name) = shape.not_once(&tensors) {
-        let twice = tensors.iter().any(|tensor| tensor.hf_name == name);
-        return Err(Error::Tensor {
-            path: path.to_owned(),
-            tensor: name,
-            found: if twice { "two of this name" } else { "nothing" }.to_owned(),
-            expected: format!("each tensor of `{}` once", shape.arch.name()),
-        });
-    }
-    let mut sources: Vec<Source<'_>> =
-        tensors.iter().map(|tensor| Source { tensor: Some(tensor), factors: &[] }).collect();
-    let factors = shape.rope_factors();
-    if let Some(factors) = &factors {
-        let ggml = GgmlType::Plain(Dtype::F32);
-        heads.push(Head { name: ROPE_FREQS.to_owned(), shape: vec![factors.len()], ggml });
-        sources.push(Source { tensor: None, factors });
-    }
-    let mut failed = None;
-    let written = fs::write_atomic_with(path, |out| {
+    fs::write_atomic_with(path, |out| {
         output::header(&metadata, &heads, out)?;
-        for (head, source) in heads.iter().zip(&sources) {
-            let bytes = source.bytes(path, &shape, head).map_err(|error| {
-                let message = error.to_string();
-                failed = Some(error);
-                io::Error::other(message)
-            })?;
+        for (head, tensor) in heads.iter().zip(&tensors) {
+            let bytes = bytes(path, &shape, head, tensor).map_err(io::Error::other)?;
             out.write_all(&bytes)?;
             output::pad(bytes.len(), out)?;
         }
         Ok(())
-    });
-    match failed {
-        Some(error) => Err(error),
-        None => {
-            written?;
-            Ok(Written { architecture: shape.arch.name(), notes })
-        }
-    }
+    })?;
+    Ok(Written { architecture: shape.arch.name(), notes })
 }
 
 pub(super) fn text(key: &str, value: &str) -> (String, Value) {
     (key.to_owned(), Value::Text(value.to_owned()))
 }
 
-/// Where and how a tensor is stored.
-fn head(
+/// Where and how each tensor is stored. Each tensor of the model must be there once.
+fn heads(
     path: &Path,
-    shape: &Shape,
+    model: &MatLm,
+    shape: &Shape<'_>,
     dtype: GgufDtype,
-    tensor: &GgufTensor<'_>,
+    tensors: &[StoredTensor<'_>],
     notes: &mut Vec<String>,
-) -> Result<Head> {
-    let wrong = |found: String, expected: String| Error::Tensor {
+) -> Result<Vec<Head>> {
+    let shapes = params::shapes(model).into_iter();
+    let expected: BTreeMap<String, Vec<usize>> =
+        shapes.map(|(param, shape)| (model.tensor_name(&param), shape)).collect();
+    let mut left = expected.clone();
+    let wrong = |tensor: &str, found: &str, expected: String| Error::Tensor {
         path: path.to_owned(),
-        tensor: tensor.hf_name.clone(),
-        found,
+        tensor: tensor.to_owned(),
+        found: found.to_owned(),
         expected,
     };
-    let named = names::gguf(&tensor.hf_name);
-    let Some((name, expected)) = named.zip(shape.tensor(&tensor.hf_name)) else {
-        let expected = format!("a tensor of `{}`", shape.arch.name());
-        return Err(wrong("a tensor that llama.cpp does not have".to_owned(), expected));
-    };
-    if tensor.shape != expected {
-        return Err(wrong(format!("shape {:?}", tensor.shape), format!("shape {expected:?}")));
+    let once = || format!("each tensor of `{}` once", shape.arch.name());
+    let mut heads = Vec::new();
+    for tensor in tensors {
+        let Some((name, expected)) = names::gguf(&tensor.name).zip(expected.get(&tensor.name))
+        else {
+            let expected = format!("a tensor of `{}`", shape.arch.name());
+            return Err(wrong(&tensor.name, "a tensor that llama.cpp does not have", expected));
+        };
+        if tensor.shape != *expected {
+            let found = format!("shape {:?}", tensor.shape);
+            return Err(wrong(&tensor.name, &found, format!("shape {expected:?}")));
+        }
+        if left.remove(&tensor.name).is_none() {
+            return Err(wrong(&tensor.name, "two of this name", once()));
+        }
+        heads.push(head(name, &tensor.shape, dtype, notes));
     }
-    let ggml = match *tensor.shape {
-        [_, width] if !width.is_multiple_of(dtype.ggml().block()) => {
-            let block = dtype.ggml().block();
+    match left.first_key_value() {
+        None => Ok(heads),
+        Some((missing, _)) => Err(wrong(missing, "nothing", once())),
+    }
+}
+
+/// How a tensor of this shape is stored.
+fn head(name: String, shape: &[usize], dtype: GgufDtype, notes: &mut Vec<String>) -> Head {
+    let block = dtype.ggml().block();
+    let ggml = match *shape {
+        [_, width] if !width.is_multiple_of(block) => {
             notes.push(format!(
                 "`{name}` has rows of {width}, no multiple of {block}: it is stored as f16"
             ));
@@ -216,48 +202,47 @@ fn head(
         [_, _] => dtype.ggml(),
         _ => GgmlType::Plain(Dtype::F32),
     };
-    Ok(Head { name, shape: expected, ggml })
+    Head { name, shape: shape.to_vec(), ggml }
 }
 
-/// Where the values of a tensor come from.
-struct Source<'a> {
-    tensor: Option<&'a GgufTensor<'a>>,
-    /// The values, where there is no tensor.
-    factors: &'a [f32],
-}
-
-impl Source<'_> {
-    /// The values as they are stored.
-    fn bytes(&self, path: &Path, shape: &Shape, head: &Head) -> Result<Vec<u8>> {
-        let Some(tensor) = self.tensor else { return encode(head.ggml, self.factors) };
-        let values = (tensor.read)()?;
-        let wrong = |found: String, expected: &str| Error::Tensor {
-            path: path.to_owned(),
-            tensor: tensor.hf_name.clone(),
-            found,
-            expected: expected.to_owned(),
-        };
-        let n: usize = head.shape.iter().product();
-        if values.len() != n {
-            return Err(wrong(format!("{} values", values.len()), &format!("{n} of them")));
-        }
-        let most = match head.ggml {
-            GgmlType::Plain(Dtype::F16) => f16::MAX.to_f32(),
-            // The scale is an f16.
-            GgmlType::Blocks(_) => f16::MAX.to_f32() * 127.0,
-            _ => f32::MAX,
-        };
-        if let Some(bad) = values.iter().find(|value| !value.is_finite() || value.abs() > most) {
-            let expected = format!("values of at most {most} for {}", head.ggml.name());
-            return Err(wrong(bad.to_string(), &expected));
-        }
-        let heads = names::permuted_heads(shape.arch, &tensor.hf_name, shape.heads);
-        let values = match heads {
-            Some(_) => permuted(&values, head.shape[0], shape.heads.dim),
-            None => values,
-        };
-        encode(head.ggml, &values)
+/// The values of a tensor as they are stored.
+fn bytes(
+    path: &Path,
+    shape: &Shape<'_>,
+    head: &Head,
+    tensor: &StoredTensor<'_>,
+) -> Result<Vec<u8>> {
+    let values = tensor.floats()?;
+    let wrong = |found: String, expected: String| Error::Tensor {
+        path: path.to_owned(),
+        tensor: tensor.name.clone(),
+        found,
+        expected,
+    };
+    let n: usize = head.shape.iter().product();
+    if values.len() != n {
+        return Err(wrong(format!("{} values", values.len()), format!("{n} of them")));
     }
+    let most = match head.ggml {
+        GgmlType::Plain(Dtype::F16) => f16::MAX.to_f32(),
+        // The scale is an f16.
+        GgmlType::Blocks(_) => f16::MAX.to_f32() * 127.0,
+        _ => f32::MAX,
+    };
+    if let Some(bad) = values.iter().find(|value| !value.is_finite() || value.abs() > most) {
+        let expected = format!("values of at most {most} for {}", head.ggml.name());
+        return Err(wrong(bad.to_string(), expected));
+    }
+    let heads = shape.heads();
+    let values = match names::permuted_heads(shape.arch, &tensor.name, heads) {
+        Some(_) => permuted(&values, head.shape[0], heads.dim),
+        None => values,
+    };
+    let encoded = match head.ggml {
+        GgmlType::Plain(dtype) => ggml::stored(values, dtype).map_err(|e| e.to_string()),
+        GgmlType::Blocks(blocks) => quantize(blocks, &values).map_err(|e| e.to_string()),
+    };
+    encoded.map_err(|error| Error::read(&tensor.name, error))
 }
 
 /// The rows of queries or keys in the order of llama.cpp.
@@ -268,20 +253,4 @@ fn permuted(values: &[f32], rows: usize, head_dim: usize) -> Vec<f32> {
         &values[from..from + width]
     };
     (0..rows).flat_map(row).copied().collect()
-}
-
-/// Values as they are stored.
-fn encode(ggml: GgmlType, values: &[f32]) -> Result<Vec<u8>> {
-    Ok(match ggml {
-        GgmlType::Plain(Dtype::F32) => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        GgmlType::Plain(Dtype::F16) => {
-            values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect()
-        }
-        GgmlType::Plain(Dtype::Bf16) => {
-            values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect()
-        }
-        GgmlType::Blocks(blocks) => {
-            quantize(blocks, values).map_err(|error| Error::read("blocks", error))?
-        }
-    })
 }

@@ -5,8 +5,8 @@ mod values;
 mod view;
 mod write;
 
-pub use read::{Tensors, WeightFiles};
-pub use values::common_dtype;
+pub use read::{Tensors, WeightFiles, map};
+pub use values::{common_dtype, floats, not_finite, write as write_values};
 pub use view::{Cut, TensorRef};
 pub use write::{SHARD_BYTES, StoredTensor, stored, write_folder};
 

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
     path::{Path, PathBuf},
 };
 
@@ -293,13 +292,15 @@ impl Index {
     }
 }
 
-fn map(path: &Path) -> Result<Mmap> {
-    let io = |source| {
-        Error::from(matformer_core::Error::Io { path: path.to_owned(), action: "open", source })
-    };
-    let file = File::open(path).map_err(io)?;
-    // SAFETY: weights files are written under another name and renamed, never changed in place.
-    unsafe { Mmap::map(&file) }.map_err(io)
+/// Maps a file of weights. Its bytes are those of the file as long as nobody changes it in place.
+///
+/// # Errors
+/// When it cannot be opened or mapped.
+pub fn map(path: &Path) -> Result<Mmap> {
+    let file = fs::open(path)?;
+    // SAFETY: weights files are written under another name and renamed, never changed in place; of what
+    // they say every length is checked against the map's own.
+    Ok(unsafe { Mmap::map(&file) }.map_err(fs::error(path, "map"))?)
 }
 
 #[cfg(test)]

@@ -32,8 +32,8 @@ pub fn common_dtype(dtypes: impl IntoIterator<Item = Dtype>) -> Dtype {
     if dtypes.all(|dtype| dtype == first) { first } else { Dtype::F32 }
 }
 
-/// The values of stored bytes, exactly.
-pub(super) fn floats(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
+/// The values of stored bytes, exactly. Bytes behind the last whole number are left out.
+pub fn floats(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
     let pairs = || bytes.as_chunks().0.iter().copied();
     match dtype {
         Dtype::F32 => bytes.as_chunks().0.iter().copied().map(f32::from_le_bytes).collect(),
@@ -43,7 +43,7 @@ pub(super) fn floats(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
 }
 
 /// The first value that is NaN or infinite, and its position.
-pub(super) fn not_finite(dtype: Dtype, bytes: &[u8]) -> Option<(usize, f32)> {
+pub fn not_finite(dtype: Dtype, bytes: &[u8]) -> Option<(usize, f32)> {
     // All bits of the exponent are set. Without an early exit the loops are vectorised.
     let pairs = |mask: u16| {
         let bad = |b: &[u8; 2]| u16::from_le_bytes(*b) & mask == mask;
@@ -65,7 +65,10 @@ pub(super) fn not_finite(dtype: Dtype, bytes: &[u8]) -> Option<(usize, f32)> {
 }
 
 /// Writes values, rounded to the nearest that the dtype has.
-pub(super) fn write(
+///
+/// # Errors
+/// What `out` returns.
+pub fn write(
     values: impl IntoIterator<Item = f32>,
     dtype: Dtype,
     out: &mut dyn Write,

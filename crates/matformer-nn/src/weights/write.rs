@@ -59,10 +59,7 @@ impl<'a> StoredTensor<'a> {
     pub fn floats(&self) -> Result<Vec<f32>> {
         let mut bytes = Vec::with_capacity(self.bytes() as usize);
         for part in &self.parts {
-            part(&mut bytes).map_err(|source| {
-                let path = self.name.clone().into();
-                unwrapped(matformer_core::Error::Io { path, action: "read", source })
-            })?;
+            part(&mut bytes).map_err(fs::error(Path::new(&self.name), "read"))?;
         }
         Ok(values::floats(self.dtype, &bytes))
     }
@@ -192,18 +189,7 @@ fn write_file(path: &Path, tensors: &[StoredTensor<'_>], hasher: &mut fs::Hasher
         }
         Ok(())
     };
-    fs::write_atomic_with(path, |out| write(out)).map_err(unwrapped)
-}
-
-/// The error of this crate that a tensor failed with, if that is why a file was not written.
-fn unwrapped(error: matformer_core::Error) -> Error {
-    match error {
-        matformer_core::Error::Io { path, action, source } => match source.downcast::<Error>() {
-            Ok(error) => error,
-            Err(source) => matformer_core::Error::Io { path, action, source }.into(),
-        },
-        other => other.into(),
-    }
+    Ok(fs::write_atomic_with(path, |out| write(out))?)
 }
 
 /// Passes bytes on, and hashes and counts them.

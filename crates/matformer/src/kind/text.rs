@@ -207,7 +207,7 @@ impl Kind for Lm {
     ) -> Result<()> {
         use matformer::{
             core::Dtype,
-            formats::gguf::{GgufDtype, GgufModel, GgufTensor, write},
+            formats::gguf::{GgufDtype, GgufModel, write},
         };
 
         use crate::args::SliceDtype;
@@ -223,17 +223,12 @@ impl Kind for Lm {
         let name = format!("{name} {}", gguf.facts.submodel);
         let facts = facts_of(folder, gguf.facts)?;
         let model = GgufModel {
-            config: slim.model.config(),
+            model: &slim.model,
             name: &name,
             tokenizer_dir: &folder.dir,
             facts: &facts,
         };
-        let tensors = slim.tensors.iter().map(|tensor| GgufTensor {
-            hf_name: tensor.name.clone(),
-            shape: tensor.shape.clone(),
-            read: Box::new(|| tensor.floats()),
-        });
-        let written = write(gguf.path, &model, dtype, tensors.collect());
+        let written = write(gguf.path, &model, dtype, slim.tensors);
         let written = written.map_err(|error| match error {
             // What llama.cpp cannot run.
             matformer::nn::Error::Config { .. } => anyhow::Error::from(Hinted {

@@ -6,6 +6,7 @@ mod write;
 
 use std::path::{Path, PathBuf};
 
+use matformer_core::fs;
 use serde_json::Value;
 
 use super::*;
@@ -34,15 +35,7 @@ fn bytes(gguf: &Gguf, name: &str) -> Vec<u8> {
 
 /// The values of a tensor as f32.
 fn values(gguf: &Gguf, info: &TensorInfo) -> Vec<f32> {
-    let bytes = bytes(gguf, &info.name);
-    let pairs = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
-    match info.dtype {
-        Dtype::F32 => {
-            bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-        }
-        Dtype::F16 => pairs().map(|b| burn::tensor::f16::from_le_bytes(b).to_f32()).collect(),
-        Dtype::Bf16 => pairs().map(|b| burn::tensor::bf16::from_le_bytes(b).to_f32()).collect(),
-    }
+    weights::floats(info.dtype, &bytes(gguf, &info.name))
 }
 
 /// What a tokenizer makes of the strings that the script tokenised, beside what llama.cpp makes.

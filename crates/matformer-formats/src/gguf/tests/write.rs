@@ -1,6 +1,6 @@
 use matformer_lm::{MatLm, MatLmConfig, RopeScaling, Window};
 use matformer_nn::{
-    Activation, ConfigFile, Folder,
+    Activation, ConfigFile, Folder, ModelConfig, params,
     weights::{self, StoredTensor},
 };
 use serde_json::json;
@@ -15,22 +15,23 @@ fn folder_of(gguf: &Gguf) -> tempfile::TempDir {
     for (name, bytes) in gguf.files().unwrap() {
         fs::write_atomic(folder.path().join(name), &bytes).unwrap();
     }
-    let stored = gguf.tensors().iter().map(|info| {
-        let write = |out: &mut dyn Write| gguf.write_tensor(&info.name, out);
-        StoredTensor::new(info.name.clone(), info.dtype, info.shape.clone(), write)
-    });
-    weights::write_folder(folder.path(), stored.collect(), weights::SHARD_BYTES).unwrap();
+    weights::write_folder(folder.path(), tensors(gguf), weights::SHARD_BYTES).unwrap();
     folder
 }
 
 /// The tensors of a file, to be written.
-fn tensors(gguf: &Gguf) -> Vec<GgufTensor<'_>> {
-    let mut list = Vec::new();
-    for info in gguf.tensors() {
-        let (hf_name, shape) = (info.name.clone(), info.shape.clone());
-        list.push(GgufTensor { hf_name, shape, read: Box::new(|| Ok(values(gguf, info))) });
-    }
-    list
+fn tensors(gguf: &Gguf) -> Vec<StoredTensor<'_>> {
+    let tensor = |info: &'_ TensorInfo| {
+        let TensorInfo { name, shape, dtype } = info.clone();
+        StoredTensor::new(name.clone(), dtype, shape, move |out| gguf.write_tensor(&name, out))
+    };
+    gguf.tensors().iter().map(tensor).collect()
+}
+
+/// A model of this shape, without values.
+fn model(config: &MatLmConfig) -> MatLm {
+    let space = config.space().unwrap();
+    <MatLm as Folder>::unset(config, space, &Default::default()).unwrap()
 }
 
 #[test]
@@ -40,9 +41,7 @@ fn a_file_as_a_folder_and_again_as_a_file_is_the_same() {
         let folder = folder_of(&whole);
         let config = MatLm::read_config(&ConfigFile::read(folder.path()).unwrap()).unwrap();
         let path = folder.path().join("again.gguf");
-        let model =
-            GgufModel { config: &config, name: "again", tokenizer_dir: folder.path(), facts: &[] };
-        let written = write(&path, &model, GgufDtype::F16, tensors(&whole)).unwrap();
+        let written = written_to(&path, &config, GgufDtype::F16, tensors(&whole)).unwrap();
         assert_eq!(written.architecture, name);
         let again = Gguf::open(&path).unwrap();
         assert_eq!(again.config(), whole.config());
@@ -73,42 +72,46 @@ fn config() -> MatLmConfig {
     }
 }
 
-/// The tensors of a Llama of this shape, all of this value.
-fn filled(config: &MatLmConfig, value: f32) -> Vec<GgufTensor<'static>> {
-    let shape = shape::Shape::of(config).unwrap();
-    let names = (0..config.n_layers).flat_map(|layer| {
-        [
-            "input_layernorm",
-            "self_attn.q_proj",
-            "self_attn.k_proj",
-            "self_attn.v_proj",
-            "self_attn.o_proj",
-            "post_attention_layernorm",
-            "mlp.gate_proj",
-            "mlp.up_proj",
-            "mlp.down_proj",
-        ]
-        .map(|part| format!("model.layers.{layer}.{part}.weight"))
-    });
-    let outside = ["model.embed_tokens.weight", "model.norm.weight"].map(str::to_owned);
-    let tensor = |name: String| {
-        let shape = shape.tensor(&name).unwrap();
-        let n: usize = shape.iter().product();
-        GgufTensor { hf_name: name, shape, read: Box::new(move || Ok(vec![value; n])) }
-    };
-    outside.into_iter().chain(names).map(tensor).collect()
+/// The tensors of a model of this shape, all of this value.
+fn filled(config: &MatLmConfig, value: f32) -> Vec<StoredTensor<'static>> {
+    let model = model(config);
+    let tensor =
+        |(path, shape): (String, Vec<usize>)| of_value(model.tensor_name(&path), shape, value);
+    params::shapes(&model).into_iter().map(tensor).collect()
+}
+
+fn of_value(name: String, shape: Vec<usize>, value: f32) -> StoredTensor<'static> {
+    let n = shape.iter().product();
+    StoredTensor::new(name, Dtype::F32, shape, move |out| {
+        weights::write_values(vec![value; n], Dtype::F32, out)
+    })
+}
+
+/// Writes a file with the tokenizer that is in its folder.
+fn written_to(
+    path: &Path,
+    config: &MatLmConfig,
+    dtype: GgufDtype,
+    tensors: Vec<StoredTensor<'_>>,
+) -> Result<Written> {
+    let (model, tokenizer_dir) = (model(config), path.parent().unwrap());
+    write(
+        path,
+        &GgufModel { model: &model, name: "small", tokenizer_dir, facts: &[] },
+        dtype,
+        tensors,
+    )
 }
 
 /// Writes it into a folder with the tokenizer of the fixture `qwen2`.
 fn written(
     config: &MatLmConfig,
     dtype: GgufDtype,
-    tensors: Vec<GgufTensor<'_>>,
+    tensors: Vec<StoredTensor<'_>>,
 ) -> Result<(Written, Container)> {
     let folder = folder_of(&open("qwen2"));
     let path = folder.path().join("small.gguf");
-    let model = GgufModel { config, name: "small", tokenizer_dir: folder.path(), facts: &[] };
-    let written = write(&path, &model, dtype, tensors);
+    let written = written_to(&path, config, dtype, tensors);
     assert_eq!(path.exists(), written.is_ok(), "whole or not at all");
     let written = written?;
     let bytes = fs::read(&path).unwrap();
@@ -191,16 +194,21 @@ fn what_llama_cpp_cannot_run_is_refused_by_name() {
 
 #[test]
 fn tensors_that_do_not_fit_are_refused_by_name_and_leave_no_file() {
-    let refused = |dtype, change: &dyn Fn(&mut Vec<GgufTensor<'static>>)| {
+    // The bytes of one tensor, or its name and shape, are other than they should be.
+    let fifth = |all: &[StoredTensor<'_>]| {
+        let of = "model.layers.0.self_attn.v_proj.weight";
+        all.iter().position(|tensor| tensor.name == of).unwrap()
+    };
+    let refused = |dtype, change: &dyn Fn(&mut Vec<StoredTensor<'static>>, usize)| {
         let mut tensors = filled(&config(), 0.5);
-        change(&mut tensors);
+        let at = fifth(&tensors);
+        change(&mut tensors, at);
         written(&config(), dtype, tensors).unwrap_err().to_string()
     };
     let check = |found: String, expected: &str| assert!(found.contains(expected), "{found}");
     let of = |value: f32| {
-        move |tensors: &mut Vec<GgufTensor<'static>>| {
-            let n: usize = tensors[5].shape.iter().product();
-            tensors[5].read = Box::new(move || Ok(vec![value; n]));
+        move |all: &mut Vec<StoredTensor<'static>>, at: usize| {
+            all[at] = of_value(all[at].name.clone(), all[at].shape.clone(), value);
         }
     };
     let name = "tensor `model.layers.0.self_attn.v_proj.weight`: ";
@@ -212,30 +220,34 @@ fn tensors_that_do_not_fit_are_refused_by_name_and_leave_no_file() {
         refused(GgufDtype::F16, &of(1e5)),
         &format!("{name}100000; expected values of at most 65504"),
     );
+    let short = |all: &mut Vec<StoredTensor<'static>>, at: usize| {
+        let (name, shape) = (all[at].name.clone(), all[at].shape.clone());
+        all[at] = StoredTensor::new(name, Dtype::F32, shape, |out| out.write_all(&[0; 4]));
+    };
+    check(refused(GgufDtype::F32, &short), "1 values; expected 32");
     check(
-        refused(GgufDtype::F32, &|all| all[5].read = Box::new(|| Ok(vec![0.0]))),
-        "1 values; expected 32",
-    );
-    check(
-        refused(GgufDtype::F32, &|all| all[5].shape = vec![8, 4]),
+        refused(GgufDtype::F32, &|all, at| all[at].shape = vec![8, 4]),
         "shape [8, 4]; expected shape [4, 8]",
     );
     check(
-        refused(GgufDtype::F32, &|all| drop(all.remove(5))),
+        refused(GgufDtype::F32, &|all, at| drop(all.remove(at))),
         &format!("{name}nothing; expected each"),
     );
     check(
-        refused(GgufDtype::F32, &|all| all.extend(filled(&config(), 0.5).pop())),
+        refused(GgufDtype::F32, &|all, _| all.extend(filled(&config(), 0.5).pop())),
         "two of this name",
     );
     check(
-        refused(GgufDtype::F32, &|all| {
-            all[5].hf_name = "model.layers.0.self_attn.q_norm.weight".into()
+        refused(GgufDtype::F32, &|all, at| {
+            all[at].name = "model.layers.0.self_attn.q_norm.weight".into();
         }),
         "`model.layers.0.self_attn.q_norm.weight`: a tensor that llama.cpp does not have",
     );
-    let failing = |all: &mut Vec<GgufTensor<'static>>| {
-        all[0].read = Box::new(|| Err(Error::read("embed", "no such device")));
+    let failing = |all: &mut Vec<StoredTensor<'static>>, at: usize| {
+        let (name, shape) = (all[at].name.clone(), all[at].shape.clone());
+        let fail =
+            |_: &mut dyn Write| Err(io::Error::other(Error::read("embed", "no such device")));
+        all[at] = StoredTensor::new(name, Dtype::F32, shape, fail);
     };
     check(refused(GgufDtype::F32, &failing), "reading `embed` from the device: no such device");
 }
