@@ -30,7 +30,7 @@ fn what_timm_would_load_comes_back_as_the_same_model() {
     exit code 0
     --- standard output
     back: a ViT of timm, 4.9k parameters: images 8×8×1, patches 4×4, 5 tokens, d_model 16, 2 layers, 2 heads, d_ff 32, 4 classes
-    only its full width was trained: `matformer train CONFIG --init back` makes S, M, L, XL good
+    only its full width was trained: `matformer elastify back --data IMAGES --out RUN` makes S, M, L, XL good
     ");
     snapshot!(place.list("back"), @"
     config.json
@@ -210,7 +210,7 @@ fn a_language_model_is_copied_with_all_that_belongs_to_it() {
     exit code 0
     --- standard output
     model: a folder of Hugging Face, 65.1k parameters, float32: d_model 32, 2 layers, 2 heads (1 for keys and values), d_ff 256, vocabulary 300, context 32
-    widths S 64, M 128, L 192, XL 256, multiples of 32; only the full one was trained: `matformer train CONFIG --init model` makes the others good
+    widths S 64, M 128, L 192, XL 256, multiples of 32; only the full one was trained: `matformer elastify model --data TEXT --out RUN` makes the others good
     ");
     for name in [
         "model.safetensors",

@@ -105,7 +105,7 @@ impl Checkpoint for HfFolder<'_> {
     }
 
     fn names(&self) -> Vec<&str> {
-        self.tensors.unread().collect()
+        self.tensors.names().collect()
     }
 
     fn tensor(&self, name: &str) -> Result<Option<TensorFacts>> {

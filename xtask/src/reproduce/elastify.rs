@@ -20,28 +20,30 @@ const ORIGINAL: &str = "runs/smollm2";
 const ELASTIC: &str = "runs/elastify";
 /// Length of training rows and of held-out windows.
 const CONTEXT: &str = "256";
-/// Held-out tokens of a measurement, and of a short run.
+/// Held-out tokens of a measurement, and of one of a short run.
 const TOKENS: &str = "32768";
 const FEW: &str = "16384";
-/// Steps of a short run.
-const SHORT: &str = "train.steps=60";
+/// Rows that each score is measured on.
+const ROWS: &str = "64";
 
-/// Scores by which neurons are ordered; none leaves them as they come.
+/// Scores by which neurons are ordered. The first one is what `elastify` takes where none is named; the
+/// short runs start from it.
 const SCORES: [&str; 5] = ["activation", "rms", "contribution", "rms-contribution", "weights"];
 
+/// What the short runs have in common.
+const SHORT: [&str; 3] = ["train.steps=40", "train.warmup=10", "train.checkpoint_every=40"];
+
 /// Short runs from the ordered model, by what differs from the default.
-const VARIANTS: [(&str, &[&str]); 11] = [
+const VARIANTS: [(&str, &[&str]); 9] = [
     ("default", &[]),
     ("no distillation", &["train.distill.weight=0"]),
+    ("no distillation, for as long", &["train.distill.weight=0", "train.steps=60"]),
     ("distillation only", &["train.distill.cross_entropy=0"]),
-    ("teacher in place (XL of the same step)", &["train.distill={from=\"XL\",weight=1.0}"]),
+    ("teacher in place: XL of the same step", &["train.distill={from=\"XL\",weight=1.0}"]),
     ("draw `sampled-xl-heavy`", &["train.draw=sampled-xl-heavy"]),
-    ("draw `sandwich`", &["train.draw=sandwich"]),
-    ("draw `joint`", &["train.draw=joint"]),
-    ("rate 3e-5", &["train.learning_rate=3e-5"]),
-    ("rate 2e-4", &["train.learning_rate=2e-4"]),
-    ("rate 3e-4", &["train.learning_rate=3e-4"]),
-    ("rows beyond the drawn width kept", &["train.outer=skip"]),
+    ("draw `sandwich`, for about as long", &["train.draw=sandwich", "train.steps=14"]),
+    ("rate 1e-4", &["train.learning_rate=1e-4"]),
+    ("rate 1e-3", &["train.learning_rate=1e-3"]),
 ];
 
 /// Everything that the page says, made or found in `runs/`.
@@ -50,7 +52,7 @@ pub fn document(binary: &Binary) -> Result<Value> {
     if !shell.path_exists(format!("{ORIGINAL}/matformer.json")) {
         cmd!(shell, "{path} import fetch:smollm2 --out {ORIGINAL}").quiet().run()?;
     }
-    let elastic = elastic(binary)?;
+    let elastic = elastified(binary, ELASTIC, &["--tokens", TOKENS])?;
     let config = format!("{ELASTIC}/run.toml");
     let alone_arguments = ["--init", ORIGINAL, "--set", "train.draw=baseline:XL"];
     let alone_arguments = [&alone_arguments[..], &["--set", "train.distill.weight=0"]].concat();
@@ -72,27 +74,26 @@ pub fn document(binary: &Binary) -> Result<Value> {
             { "stage": "trained", "measured": eval(binary, ELASTIC, "other", &other)? },
         ],
         "scores": scores(binary)?,
-        "variants": variants(binary, &config)?,
+        "variants": variants(binary)?,
     }))
 }
 
-/// The whole of `elastify`, with the seconds that it took.
-fn elastic(binary: &Binary) -> Result<Value> {
-    let Binary { shell, .. } = binary;
-    let arguments = ["elastify", ORIGINAL, "--data", CONFIG, "--out", ELASTIC, "--tokens", TOKENS];
-    if let Some(kept) = binary.read(ELASTIC, "reproduced.json") {
+/// What `elastify` printed of the original into `out`, with the seconds that it took: made, gone on with or
+/// found there.
+fn elastified(binary: &Binary, out: &str, arguments: &[&str]) -> Result<Value> {
+    if let Some(kept) = binary.read(out, "reproduced.json") {
+        eprintln!("{out}: made before, reused");
         return Ok(kept);
     }
-    let resume = shell.path_exists(format!("{ELASTIC}/run.toml"));
+    let call = ["elastify", ORIGINAL, "--data", CONFIG, "--out", out];
+    let resume = binary.shell.path_exists(format!("{out}/run.toml")).then_some("--resume");
     let started = Instant::now();
-    let mut found = match resume {
-        true => binary.json(&[&arguments[..], &["--resume"]].concat())?,
-        false => binary.json(&arguments)?,
-    };
+    let mut found = binary.json(&[&call[..], arguments, resume.as_slice()].concat())?;
     // Of a run that was interrupted nobody knows how long it took in all.
-    found["seconds"] = if resume { Value::Null } else { started.elapsed().as_secs_f64().into() };
-    found["stamp"] = stamp::now(shell)?;
-    shell.write_file(format!("{ELASTIC}/reproduced.json"), found.to_string())?;
+    let seconds = resume.is_none().then(|| started.elapsed().as_secs_f64());
+    found["seconds"] = seconds.into();
+    found["stamp"] = stamp::now(&binary.shell)?;
+    binary.shell.write_file(format!("{out}/reproduced.json"), found.to_string())?;
     Ok(found)
 }
 
@@ -116,41 +117,50 @@ fn eval(binary: &Binary, run: &str, name: &str, more: &[&str]) -> Result<Value> 
     binary.kept(&[run], &format!("reproduced-{name}.json"), &arguments, || Ok(()))
 }
 
+/// The run in which neurons are ordered by a score.
+fn by(score: &str) -> String {
+    format!("{ELASTIC}-by-{score}")
+}
+
 /// Each size after ordering by each score, on fewer rows and tokens.
 fn scores(binary: &Binary) -> Result<Vec<Value>> {
     let of = |score: &&str| {
-        let out = format!("{ELASTIC}-by-{score}");
-        let few = ["--calibration-rows", "64", "--tokens", FEW, "--order-only"];
-        let call = ["elastify", ORIGINAL, "--data", CONFIG, "--out", &out, "--order", score];
-        let resume = binary.shell.path_exists(format!("{out}/run.toml")).then_some("--resume");
-        let kept = binary.read(&out, "reproduced.json");
-        let found = match kept {
-            Some(kept) => kept,
-            None => {
-                let arguments = [&call[..], &few, resume.as_slice()].concat();
-                let mut found = binary.json(&arguments)?;
-                found["stamp"] = stamp::now(&binary.shell)?;
-                binary.shell.write_file(format!("{out}/reproduced.json"), found.to_string())?;
-                found
-            }
-        };
-        Ok(json!({ "score": score, "found": found }))
+        let few = ["--order", score, "--calibration-rows", ROWS, "--tokens", FEW, "--order-only"];
+        Ok(json!({ "score": score, "found": elastified(binary, &by(score), &few)? }))
     };
     SCORES.iter().map(of).collect()
 }
 
-/// Each size after a short run of each variant.
-fn variants(binary: &Binary, config: &str) -> Result<Vec<Value>> {
+/// Each size after a short run of each variant, with the seconds that its training took.
+fn variants(binary: &Binary) -> Result<Vec<Value>> {
+    let config = format!("{}/run.toml", by(SCORES[0]));
     let few = ["--data", CONFIG, "--context", CONTEXT, "--tokens", FEW];
     let of = |(i, (name, sets)): (usize, &(&str, &[&str]))| {
         let out = format!("{ELASTIC}-variant-{i}");
-        let mut arguments = vec!["--set", SHORT, "--set", "train.checkpoint_every=60"];
-        sets.iter().for_each(|set| arguments.extend(["--set", *set]));
-        let trained = binary.train(config, &out, &arguments)?;
-        let measured = eval(binary, &out, "same", &few)?;
+        let arguments: Vec<&str> =
+            SHORT.iter().chain(*sets).flat_map(|set| ["--set", *set]).collect();
+        let trained = binary.train(&config, &out, &arguments)?;
+        let mut measured = eval(binary, &out, "same", &few)?;
+        measured["speed"] = speed(binary, &out)?;
         Ok(json!({ "variant": name, "sets": sets, "trained_stamp": trained, "measured": measured }))
     };
     VARIANTS.iter().enumerate().map(of).collect()
+}
+
+/// Tokens of a run's training, and the seconds of its steps.
+fn speed(binary: &Binary, run: &str) -> Result<Value> {
+    let metrics = binary.shell.read_file(format!("{run}/metrics.jsonl"))?;
+    let lines = metrics.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let (mut tokens, mut seconds) = (0.0, 0.0);
+    for line in lines {
+        let (Some(all), Some(rate)) = (line["tokens"].as_f64(), line["tokens_per_second"].as_f64())
+        else {
+            continue;
+        };
+        seconds += (all - tokens) / rate;
+        tokens = all;
+    }
+    Ok(json!({ "tokens": tokens, "seconds": seconds }))
 }
 
 pub fn tables(document: &Value) -> String {
@@ -158,7 +168,8 @@ pub fn tables(document: &Value) -> String {
         "Held-out prose, nats per token in windows of {CONTEXT}.\n\n{}\n{}\n\
          Rust sources, a kind of text that was not trained on.\n\n{}\n\
          Neurons ordered by each score over 32,768 tokens; not trained.\n\n{}\n\
-         Short runs of 60 steps from the ordered model, by what differs from the default.\n\n{}\n",
+         Short runs from the model ordered so, by what differs from the default; minutes are those of the \
+         training steps.\n\n{}\n",
         stages(document),
         stamps(document),
         others(document),
@@ -234,6 +245,13 @@ fn by_score(document: &Value) -> String {
 }
 
 fn by_variant(document: &Value) -> String {
-    let of = |v: &Value| row(&[text(&v["variant"])], &v["measured"]["results"]);
-    table(&head(&["run"]), list(&document["variants"]).iter().map(of).collect())
+    let of = |v: &Value| {
+        let speed = &v["measured"]["speed"];
+        let number = |key: &str| speed[key].as_f64().unwrap_or_default();
+        let minutes = format!("{:.1}", number("seconds") / 60.0);
+        let first = [text(&v["variant"]), format!("{:.0}k", number("tokens") / 1e3), minutes];
+        row(&first, &v["measured"]["results"])
+    };
+    let head = head(&["run", "tokens", "minutes"]);
+    table(&head, list(&document["variants"]).iter().map(of).collect())
 }

@@ -87,8 +87,8 @@ pub(super) fn run(
         _ => String::new(),
     };
     out!(
-        "widths {}{rounded}; only the full one was trained: `matformer train CONFIG --init {}` makes \
-         the others good",
+        "widths {}{rounded}; only the full one was trained: `matformer elastify {} --data \
+         TEXT --out RUN` makes the others good",
         widths.join(", "),
         args.out.display()
     )?;

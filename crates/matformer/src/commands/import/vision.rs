@@ -84,7 +84,7 @@ pub(super) fn run(source: &Path, args: &ImportArgs, context: &Context) -> Result
         Vit::describe(config)
     )?;
     out!(
-        "only its full width was trained: `matformer train CONFIG --init {}` makes {} good",
+        "only its full width was trained: `matformer elastify {} --data IMAGES --out RUN` makes {} good",
         args.out.display(),
         names.join(", ")
     )?;
