@@ -43,7 +43,7 @@ const VARIANTS: [(&str, &[&str]); 9] = [
     ("draw `sampled-xl-heavy`", &["train.draw=sampled-xl-heavy"]),
     ("draw `sandwich`, for about as long", &["train.draw=sandwich", "train.steps=14"]),
     ("rate 1e-4", &["train.learning_rate=1e-4"]),
-    ("rate 1e-3", &["train.learning_rate=1e-3"]),
+    ("rate 5e-4", &["train.learning_rate=5e-4"]),
 ];
 
 /// Everything that the page says, made or found in `runs/`.

@@ -101,12 +101,12 @@ fn defaults<K: Kind>(context: Option<usize>) -> Table {
     /// Length of training rows: enough for the statistics of neurons, at little attention.
     const SEQ_LEN: usize = 256;
     let mut train = toml::toml! {
-        steps = 200
+        steps = 180
         tokens_per_step = 2048
-        learning_rate = 3e-4
+        learning_rate = 2e-4
         warmup = 20
         weight_decay = 0.0
-        eval_every = 100
+        eval_every = 90
         eval_tokens = 4096
         checkpoint_every = 50
         keep = 1
