@@ -1,7 +1,8 @@
 //! `matformer elastify`: a model of one good size becomes elastic.
 
-use std::process::Stdio;
+use std::{path::Path, process::Stdio};
 
+use matformer::nn::weights::{self, Cut, StoredTensor, WeightFiles};
 use serde_json::Value;
 
 use crate::{
@@ -77,7 +78,7 @@ fn a_model_becomes_elastic_in_three_stages() {
 
     // Again: nothing is left to do, and a person sees it side by side.
     let output = elastify(&place, &["--resume"]).ok();
-    measured_snapshot!(output, @r"
+    measured_snapshot!(output, @"
     exit code 0
     --- standard output
     held-out: 3.7k tokens of 13 documents in windows of 32, data [hash]
@@ -88,7 +89,7 @@ fn a_model_becomes_elastic_in_three_stages() {
      XL  65.1k  [number]  [number]  [number]
     elastic: an elastic model
     --- standard error
-    note: `train.warmup` is 20 and `train.steps` is 8: the learning rate rises until the last step, to 4.00e-5 of 1.00e-4, and never comes down
+    note: `train.warmup` is 20 and `train.steps` is 8: the learning rate rises until the last step, to 8.00e-5 of 2.00e-4, and never comes down
     reading documents
     data [hash]: 13.5k training tokens of 47 documents, 3.7k held-out tokens of 13 (prepared before)
     ");
@@ -99,6 +100,53 @@ fn a_model_becomes_elastic_in_three_stages() {
     for text in ["Made elastic", "original", "ordered", "trained", "512 tokens"] {
         assert!(page.contains(text), "{text}");
     }
+}
+
+#[test]
+fn an_embedding_may_have_more_rows_than_the_tokenizer_has_ids() {
+    let place = place();
+    // As Qwen's: rows that nothing uses, so that there is a multiple of some number.
+    let rows = place.read_json("base/config.json")["vocab_size"].as_u64().unwrap() as usize;
+    let padded = rows + 13;
+    widen(&place.path("base"), rows, padded);
+    let import = |out| ["import", "base", "--out", out];
+    std::fs::remove_file(place.path("base/matformer.json")).unwrap();
+    place.matformer(&import("padded")).ok();
+    let vocab_size =
+        |model: &str| place.read_json(format!("{model}/config.json"))["vocab_size"].clone();
+    let call =
+        ["elastify", "padded", "--data", "text", "--out", "elastic", "--calibration-rows", "16"];
+    place.matformer(&[&call[..], &SETS].concat()).ok();
+    assert_eq!(vocab_size("elastic"), padded);
+    place.matformer(&["eval", "elastic"]).ok();
+    place.matformer(&["generate", "elastic", "--prompt", "The fox"]).ok();
+    place.matformer(&["train", "elastic", "--resume"]).ok();
+    let tune =
+        ["train", "run.toml", "--init", "padded", "--out", "tuned", "--set", "train.steps=4"];
+    place.matformer(&tune).ok();
+    assert_eq!(vocab_size("tuned"), padded);
+}
+
+/// Adds rows of zeros to the embedding of a folder, whose output is tied to it.
+fn widen(dir: &Path, rows: usize, to: usize) {
+    let files = WeightFiles::open(dir).unwrap();
+    let all = files.tensors().unwrap();
+    let tensors = all.names().map(|name| {
+        let view = all.view(name).unwrap();
+        let mut cut = Cut::whole(&view);
+        if view.shape[0] == rows {
+            cut.shape[0] = to;
+        }
+        StoredTensor::new(name, cut.dtype, cut.shape.clone(), move |out| view.write(&cut, out))
+    });
+    let other = dir.with_extension("wide");
+    std::fs::create_dir(&other).unwrap();
+    weights::write_folder(&other, tensors.collect(), weights::SHARD_BYTES).unwrap();
+    std::fs::rename(other.join(weights::WEIGHTS), dir.join(weights::WEIGHTS)).unwrap();
+    let path = dir.join("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config["vocab_size"] = to.into();
+    std::fs::write(path, config.to_string()).unwrap();
 }
 
 #[test]

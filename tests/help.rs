@@ -191,7 +191,8 @@ fn slice() {
               or auto]
 
           --submodel <SUBMODEL>
-              Submodel: `S`, `60%`, `128`, `64x1+128x4`, …
+              Submodel: `S`, `60%`, `128`, `64x1+128x4`, … (of Gemma 3n: --widths, or --config and
+              --row)
 
           --json
               One JSON document on standard output, everything else on standard error
@@ -228,8 +229,7 @@ fn slice() {
               - q8_0: 8 bits in blocks of 32, of GGUF
 
           --shard-size <SIZE>
-              Size above which weights are written as several files, such as `500MB`
-
+              Size above which the weights of a folder are written as several files, such as `500MB`
               [default: 5GB]
 
       -h, --help

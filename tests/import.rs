@@ -30,9 +30,10 @@ fn what_timm_would_load_comes_back_as_the_same_model() {
     exit code 0
     --- standard output
     back: a ViT of timm, 4.9k parameters: images 8×8×1, patches 4×4, 5 tokens, d_model 16, 2 layers, 2 heads, d_ff 32, 4 classes
-    only its full width was trained: `matformer elastify back --data IMAGES --out RUN` makes S, M, L, XL good
+    only its full width was trained: `matformer elastify back --data IMAGES --out RUN` trains S, M, L, XL
     ");
     snapshot!(place.list("back"), @"
+    README.md
     config.json
     matformer.json
     model.safetensors
@@ -168,6 +169,22 @@ fn what_cannot_be_imported_is_refused() {
     ] {
         assert!(output.stderr.contains(part), "{output}");
     }
+    for (kind, hint) in [
+        ("gemma3n_text", "hint: Gemma 3n is elastic as it comes: `matformer slice DIR --widths"),
+        ("gemma3", "hint: of Gemma 3 only text models are supported"),
+    ] {
+        place.write("bert/config.json", json!({ "model_type": kind }).to_string());
+        let output = import("bert", &[]);
+        assert!(output.stderr.contains(hint), "{output}");
+    }
+    // The folder is meant where a file of it is named, and the other way round.
+    let output = import("timm/model.safetensors", &[]);
+    assert!(output.stderr.contains("hint: name the folder that `config.json`"), "{output}");
+    place.write("quantised/small.gguf", "GGUF");
+    let output = import("quantised", &[]);
+    assert!(output.stderr.contains("name it: quantised/small.gguf"), "{output}");
+    let output = import("timm", &["--shard-size", "1MB"]);
+    assert!(output.stderr.contains("--shard-size: only weights of language models"), "{output}");
     place.write("torn/config.json", bytes(&place, "timm/config.json"));
     place.write("torn/model.safetensors", &bytes(&place, "timm/model.safetensors")[..2000]);
     snapshot!(import("torn", &[]), @"
@@ -210,7 +227,7 @@ fn a_language_model_is_copied_with_all_that_belongs_to_it() {
     exit code 0
     --- standard output
     model: a folder of Hugging Face, 65.1k parameters, float32: d_model 32, 2 layers, 2 heads (1 for keys and values), d_ff 256, vocabulary 300, context 32
-    widths S 64, M 128, L 192, XL 256, multiples of 32; only the full one was trained: `matformer elastify model --data TEXT --out RUN` makes the others good
+    widths S 64, M 128, L 192, XL 256, multiples of 32; only the full one was trained: `matformer elastify model --data TEXT --out RUN` trains the others
     ");
     for name in [
         "model.safetensors",
@@ -264,13 +281,25 @@ fn json_says_what_was_imported() {
 fn a_tokenizer_that_does_not_fit_is_refused_and_none_is_said() {
     let place = of_transformers();
     let import = || place.matformer(&["import", "llama", "--out", "model"]);
-    let mut more = place.read_json("llama/tokenizer.json");
-    more["added_tokens"].as_array_mut().unwrap().push(json!({
-        "id": 4095, "content": "<more>", "special": true, "single_word": false, "lstrip": false,
-        "rstrip": false, "normalized": false,
-    }));
-    more["model"]["vocab"]["<more>"] = json!(4095);
-    place.write("llama/tokenizer.json", more.to_string());
+    let original = place.read_json("llama/tokenizer.json");
+    let with_token = |special: bool| {
+        let mut more = original.clone();
+        more["added_tokens"].as_array_mut().unwrap().push(json!({
+            "id": 4095, "content": "<more>", "special": special, "single_word": false,
+            "lstrip": false, "rstrip": false, "normalized": false,
+        }));
+        more["model"]["vocab"]["<more>"] = json!(4095);
+        place.write("llama/tokenizer.json", more.to_string());
+    };
+    // No text is given a special token, such as Gemma 3's for images.
+    with_token(true);
+    let output = place.matformer(&["import", "llama", "--out", "beyond"]).ok();
+    assert!(output.stderr.contains("have no row in the embedding"), "{output}");
+    let score = |model: &str| {
+        place.matformer(&["score", model, "--text", "The <more> fox", "--json"]).ok().json()
+    };
+    assert_eq!(score("beyond")["logprobs"], score("run")["logprobs"]);
+    with_token(false);
     let output = import();
     assert!(
         output.stderr.starts_with("error: llama/tokenizer.json: ids up to 4095; expected at most"),
@@ -279,7 +308,7 @@ fn a_tokenizer_that_does_not_fit_is_refused_and_none_is_said() {
     assert!(!place.path("model").exists());
     std::fs::remove_file(place.path("llama/tokenizer.json")).unwrap();
     let output = import().ok();
-    assert!(output.stderr.contains("has no `tokenizer.json`, so no text can be read"), "{output}");
+    assert!(output.stderr.contains("has no tokenizer, so no text can be read"), "{output}");
     // Without one it is sliced all the same.
     place.matformer(&["slice", "model", "--submodel", "S", "--out", "slim"]).ok();
 }

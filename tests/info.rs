@@ -12,10 +12,10 @@ fn of_a_run() {
     trained 12 steps, 3.1k tokens of data [hash], draw sampled, seed 0
     d_model 32, 2 layers, 2 heads (1 for keys and values), d_ff 256, vocabulary 300, context 32
          width  params  non-embedding  ffn  FLOPs/token  KV bytes/token  exports
-     S  32  22.0k  12.4k  6.1k  48.0k  256  transformers
-     M  64  28.2k  18.6k  12.3k  60.3k  256  transformers
-     L  128  40.5k  30.9k  24.6k  84.9k  256  transformers
-     XL  256  65.1k  55.5k  49.2k  134.0k  256  transformers, convert_hf_to_gguf
+     S  32  22.0k  12.4k  6.1k  48.0k  256  transformers, llama.cpp
+     M  64  28.2k  18.6k  12.3k  60.3k  256  transformers, llama.cpp
+     L  128  40.5k  30.9k  24.6k  84.9k  256  transformers, llama.cpp
+     XL  256  65.1k  55.5k  49.2k  134.0k  256  transformers, llama.cpp
     ");
 }
 
@@ -43,10 +43,10 @@ fn of_a_preset() {
     preset demo
     d_model 128, 5 layers, 4 heads (2 for keys and values), d_ff 512, vocabulary 2048, context 256
          width  params  non-embedding  ffn     FLOPs/token  KV bytes/token  exports
-     S   64     632.2k  370.0k         122.9k  1.59M        2.6k            transformers
-     M   128    755.1k  492.9k         245.8k  1.84M        2.6k            transformers
-     L   256    1.00M   738.7k         491.5k  2.33M        2.6k            transformers, convert_hf_to_gguf
-     XL  512    1.49M   1.23M          983.0k  3.31M        2.6k            transformers, convert_hf_to_gguf
+     S   64     632.2k  370.0k         122.9k  1.59M        2.6k            transformers, llama.cpp
+     M   128    755.1k  492.9k         245.8k  1.84M        2.6k            transformers, llama.cpp
+     L   256    1.00M   738.7k         491.5k  2.33M        2.6k            transformers, llama.cpp
+     XL  512    1.49M   1.23M          983.0k  3.31M        2.6k            transformers, llama.cpp
     ");
 }
 
@@ -84,7 +84,7 @@ fn of_a_preset_as_json() {
           "kv_bytes_per_token": 196608.0,
           "exports": [
             "transformers",
-            "convert_hf_to_gguf"
+            "llama.cpp"
           ]
         },
         {
@@ -99,7 +99,7 @@ fn of_a_preset_as_json() {
           "kv_bytes_per_token": 196608.0,
           "exports": [
             "transformers",
-            "convert_hf_to_gguf"
+            "llama.cpp"
           ]
         },
         {
@@ -114,7 +114,7 @@ fn of_a_preset_as_json() {
           "kv_bytes_per_token": 196608.0,
           "exports": [
             "transformers",
-            "convert_hf_to_gguf"
+            "llama.cpp"
           ]
         },
         {
@@ -129,7 +129,7 @@ fn of_a_preset_as_json() {
           "kv_bytes_per_token": 196608.0,
           "exports": [
             "transformers",
-            "convert_hf_to_gguf"
+            "llama.cpp"
           ]
         }
       ]

@@ -246,9 +246,12 @@ fn the_card_has_the_license_of_the_parent() {
         "license: apache-2.0\nbase_model:\n- them/model\nlibrary_name: transformers\n\
          pipeline_tag: text-generation\ntags:\n- matformer\n- elastic\n"
     );
-    for part in
-        ["# slim", "`S` of the elastic model `run`", "| 32 in all 2 |", "from_pretrained(\"slim\")"]
-    {
+    for part in [
+        "# slim",
+        "`S` of the elastic model `run`",
+        "| 32 in all 2 layers |",
+        "from_pretrained(\"slim\")",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert_eq!(place.read("slim/chat_template.jinja"), "{{ messages }}");
@@ -267,6 +270,9 @@ fn weights_are_written_as_asked() {
     let (ours, theirs) = (score(&place, "slim", &[]), score(&place, "run", &["--submodel", "M"]));
     let most = distance(&ours, &theirs);
     assert!(most < 0.05, "{most}");
+    let gguf = ["--format", "gguf", "--shard-size", "1MB"];
+    let output = place.matformer(&[&slice[..5], &["new"], &gguf].concat());
+    assert!(output.stderr.contains("--shard-size: only folders of --format hf"), "{output}");
     for (arguments, said) in [
         (["--dtype", "q8_0"], "--dtype q8_0: only GGUF files have it"),
         (["--shard-size", "0"], "expected a size above 0"),

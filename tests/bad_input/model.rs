@@ -94,7 +94,10 @@ fn matformer_json() {
 #[test]
 fn tokenizer_json() {
     let tokenizer = |text: &str| changed(|place| place.write("run/tokenizer.json", text));
-    snapshot!(changed(|place| place.remove("run/tokenizer.json")), @"error: cannot read `run/tokenizer.json`: No such file or directory (os error 2)");
+    snapshot!(changed(|place| place.remove("run/tokenizer.json")), @r#"
+    error: run/tokenizer.json: no such file: text cannot be read without the tokenizer
+    hint: AutoTokenizer of transformers writes one with `AutoTokenizer.from_pretrained("ORIGINAL").save_pretrained("run")`
+    "#);
     snapshot!(tokenizer("{"), @"
     error: tokenizer `run/tokenizer.json`: EOF while parsing an object at line 1 column 1
     hint: expected a `tokenizer.json` as the tokenizers library writes it

@@ -25,6 +25,7 @@ pub struct Tokenizer {
     hash: Hash,
     config: String,
     vocab_size: usize,
+    rows: usize,
     bos: u32,
     eos: u32,
     pad: Option<u32>,
@@ -74,8 +75,12 @@ impl Tokenizer {
         // Ids may have holes: a model needs a row up to the largest.
         let largest = inner.get_vocab(true).into_values().max();
         let vocab_size = largest.map_or(0, |id| id as usize + 1);
+        let added = inner.get_added_tokens_decoder();
+        let never = |id: &u32| added.get(id).is_some_and(|token| token.special);
+        let given = inner.get_vocab(true).into_values().filter(|id| !never(id)).chain(control);
+        let rows = given.max().map_or(0, |id| id as usize + 1);
         let hash = Hash::of(&bytes);
-        Ok(Self { inner, path: path.into(), hash, config, vocab_size, bos, eos, pad })
+        Ok(Self { inner, path: path.into(), hash, config, vocab_size, rows, bos, eos, pad })
     }
 
     /// Trains a byte-level BPE vocabulary of `vocab_size` tokens on `documents` and writes
@@ -192,9 +197,15 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
-    /// The largest id plus one: the rows that a model's embedding needs.
+    /// The largest id plus one: the rows of a new model's embedding.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
+    }
+
+    /// The rows that an embedding needs for texts: special tokens that no text is given, such as
+    /// Gemma 3's for images, may have ids beyond them.
+    pub fn rows(&self) -> usize {
+        self.rows
     }
 
     /// The token that begins a text: the first input of every document.

@@ -111,6 +111,30 @@ fn a_vocabulary_is_as_large_as_its_largest_id() {
     let holed = Tokenizer::load(tokenizer.path()).unwrap();
     assert_eq!(holed.vocab_size(), 401);
     assert_eq!(holed.token(399), None);
+    assert_eq!(holed.rows(), 401);
+}
+
+#[test]
+fn special_tokens_that_no_text_has_need_no_row() {
+    let (_folder, tokenizer) = trained(320);
+    assert_eq!(tokenizer.rows(), 320);
+    let mut json: Value = serde_json::from_slice(&fs::read(tokenizer.path()).unwrap()).unwrap();
+    let mut rows = |special: bool| {
+        let token = json!({
+            "id": 320, "content": "<image>", "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false, "special": special,
+        });
+        let list = json["added_tokens"].as_array_mut().unwrap();
+        list.retain(|token| token["id"] != 320);
+        list.push(token);
+        std::fs::write(tokenizer.path(), json.to_string()).unwrap();
+        let loaded = Tokenizer::load(tokenizer.path()).unwrap();
+        let ids = loaded.encode("an <image>").unwrap();
+        assert_eq!(ids.contains(&320), !special);
+        (loaded.vocab_size(), loaded.rows())
+    };
+    assert_eq!(rows(true), (321, 320));
+    assert_eq!(rows(false), (321, 321));
 }
 
 #[test]

@@ -61,6 +61,12 @@ fn write(
         let write = move |out: &mut dyn Write| view.write(&Cut::whole(&view), out);
         list.push(StoredTensor::new(name, view.dtype, view.shape.to_vec(), write));
     }
-    let model = GgufModel { model: &model, name: "again", tokenizer_dir: folder, facts: &[] };
+    let model = GgufModel {
+        model: &model,
+        name: "again",
+        tokenizer_dir: folder,
+        tokenizer_config: None,
+        facts: &[],
+    };
     Ok(gguf::write(file, &model, dtype, list)?)
 }

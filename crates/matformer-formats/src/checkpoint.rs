@@ -96,12 +96,7 @@ impl Checkpoint for HfFolder<'_> {
     }
 
     fn files(&self) -> Result<Vec<(String, Vec<u8>)>> {
-        let mut files = companions(&self.dir)?;
-        let card = self.dir.join(README);
-        if card.is_file() {
-            files.push((README.to_owned(), fs::read(card)?));
-        }
-        Ok(files)
+        files_of(&self.dir)
     }
 
     fn names(&self) -> Vec<&str> {
@@ -127,7 +122,21 @@ impl Checkpoint for HfFolder<'_> {
 }
 
 /// The model card of a folder, which names the license.
-const README: &str = "README.md";
+pub(crate) const README: &str = "README.md";
+
+/// Names and contents of the small files of a folder that an import keeps: its [`companions`] and its
+/// model card.
+///
+/// # Errors
+/// When one cannot be read.
+pub fn files_of(dir: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut files = companions(dir)?;
+    let card = dir.join(README);
+    if card.is_file() {
+        files.push((README.to_owned(), fs::read(card)?));
+    }
+    Ok(files)
+}
 
 /// The error of a tensor of a checkpoint.
 pub(crate) fn wrong(

@@ -12,7 +12,7 @@ mod names;
 mod preprocessor;
 mod timm;
 
-pub use checkpoint::{Checkpoint, HfFolder, TensorFacts};
+pub use checkpoint::{Checkpoint, HfFolder, TensorFacts, files_of};
 pub use companions::companions;
 pub use gemma3n::{
     Gemma3nPlan, Gemma3nWidths, Run as Gemma3nRun, SlicedGemma3n, is_gemma3n, slice_gemma3n,

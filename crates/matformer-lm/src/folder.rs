@@ -24,8 +24,9 @@ impl Folder for MatLm {
     }
 
     fn read_config(file: &ConfigFile) -> Result<MatLmConfig> {
-        let special_tokens = SpecialTokens::read(file)?;
-        Ok(MatLmConfig { special_tokens, ..Family::read_config(file)? })
+        let config = Family::read_config(file)?;
+        let special_tokens = SpecialTokens::read(file, config.vocab_size)?;
+        Ok(MatLmConfig { special_tokens, ..config })
     }
 
     fn config_files(&self, dtype: Dtype) -> Vec<(&'static str, String)> {

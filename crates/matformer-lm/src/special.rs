@@ -1,6 +1,6 @@
 //! Special tokens: ids that a model's files name for other programs. Nothing here depends on them.
 
-use matformer_nn::{ConfigFile, Result};
+use matformer_nn::{ConfigFile, Error, Result};
 use serde_json::{Map, Value, json};
 
 /// The file of transformers that says how to generate.
@@ -28,11 +28,29 @@ impl SpecialTokens {
         Self { ids: kept.map(|(key, id)| (key.to_owned(), id)).collect(), generation: None }
     }
 
-    /// Reads them from the files of a folder.
-    pub(crate) fn read(file: &ConfigFile) -> Result<Self> {
+    /// Reads them from the files of a folder of a model with so many tokens.
+    pub(crate) fn read(file: &ConfigFile, vocab_size: usize) -> Result<Self> {
         let found =
             KEYS.into_iter().filter_map(|key| Some((key.to_owned(), file.raw(key)?.clone())));
-        Ok(Self { ids: found.collect(), generation: file.beside(GENERATION)? })
+        let ids: Map<String, Value> = found.collect();
+        let generation = file.beside(GENERATION)?;
+        let expected = format!("a token below {vocab_size}, a list of such, or null");
+        if let Some((key, id)) = unfit(&ids, vocab_size) {
+            return Err(file.wrong_value(key, id, &expected));
+        }
+        if let Some((key, id)) = generation.as_ref().and_then(|said| unfit(said, vocab_size)) {
+            return Err(Error::File {
+                path: file.path().with_file_name(GENERATION),
+                found: format!("`{key}`: {id}"),
+                expected,
+            });
+        }
+        Ok(Self { ids, generation })
+    }
+
+    /// The token that begins a text, where `config.json` names one.
+    pub fn bos(&self) -> Option<u32> {
+        self.ids.get(KEYS[0]).and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok())
     }
 
     /// The tokens that end a text: those of `generation_config.json`, or else of `config.json`.
@@ -63,6 +81,20 @@ impl SpecialTokens {
     }
 }
 
+/// The first of [`KEYS`] that names no token. A negative number is how some folders say that there is none.
+fn unfit(keys: &Map<String, Value>, vocab_size: usize) -> Option<(&'static str, &Value)> {
+    let is_token = |id: &Value| match id.as_u64() {
+        Some(id) => id < vocab_size as u64,
+        None => id.is_null() || id.as_i64().is_some(),
+    };
+    let fits = |value: &Value| match value {
+        Value::Array(list) => list.iter().all(is_token),
+        id => is_token(id),
+    };
+    let found = KEYS.into_iter().filter_map(|key| Some((key, keys.get(key)?)));
+    found.into_iter().find(|(_, value)| !fits(value))
+}
+
 impl Default for SpecialTokens {
     fn default() -> Self {
         Self::new(None, None, None)
@@ -72,6 +104,21 @@ impl Default for SpecialTokens {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_names_no_token_is_refused_by_key() {
+        let object = |value: Value| value.as_object().cloned().unwrap();
+        let bad = |keys: Value| unfit(&object(keys), 320).map(|(key, _)| key);
+        for fits in [json!(null), json!(0), json!(319), json!(-1), json!([1, 319])] {
+            assert_eq!(bad(json!({ "eos_token_id": fits })), None);
+        }
+        for other in [json!(320), json!(1.5), json!("</s>"), json!([1, 320]), json!({})] {
+            assert_eq!(
+                bad(json!({ "bos_token_id": 1, "eos_token_id": other })),
+                Some("eos_token_id")
+            );
+        }
+    }
 
     #[test]
     fn a_text_ends_with_each_of_a_list_of_tokens() {

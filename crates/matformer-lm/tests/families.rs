@@ -250,6 +250,22 @@ fn a_folder_of_unequal_widths_names_its_code_and_what_it_cannot_hold() {
 }
 
 #[test]
+fn a_family_that_wants_a_width_that_heads_divide_is_not_taken_for_another() {
+    // transformers refuses it as a Llama; Mistral computes the same.
+    let odd = |layer_d_ff| MatLmConfig {
+        d_model: 100,
+        n_heads: 3,
+        n_kv_heads: 3,
+        head_dim: Some(32),
+        layer_d_ff,
+        ..MatLmConfig::default()
+    };
+    assert_eq!(odd(None).family(), "mistral");
+    let unequal = odd(Some(vec![64; 5]));
+    assert_eq!((unequal.family(), unequal.unequal_obstacles()), ("matlm", vec!["head_dim"]));
+}
+
+#[test]
 fn a_family_that_does_not_follow_from_the_options_is_kept() {
     let (dir, again) = (folder_of("mistral"), tempfile::tempdir().unwrap());
     let config = std::fs::read_to_string(dir.path().join(folder::CONFIG)).unwrap();

@@ -240,7 +240,7 @@ pub struct InfoArgs {
 pub struct SliceArgs {
     /// Model folder, or one of Gemma 3n
     pub model: PathBuf,
-    /// Submodel: `S`, `60%`, `128`, `64x1+128x4`, …
+    /// Submodel: `S`, `60%`, `128`, `64x1+128x4`, … (of Gemma 3n: --widths, or --config and --row)
     #[arg(long, value_name = "SUBMODEL", required_unless_present_any = ["widths", "config"])]
     pub submodel: Option<SubmodelSpec>,
     /// Folder to write, or file for GGUF; it must not exist
@@ -255,9 +255,10 @@ pub struct SliceArgs {
     /// How weights are stored [default: as in the model]
     #[arg(long, value_enum, value_name = "TYPE")]
     pub dtype: Option<SliceDtype>,
-    /// Size above which weights are written as several files, such as `500MB`
-    #[arg(long, default_value = "5GB", value_name = "SIZE", value_parser = byte_size)]
-    pub shard_size: u64,
+    /// Size above which the weights of a folder are written as several files, such as `500MB`
+    /// [default: 5GB]
+    #[arg(long, value_name = "SIZE", value_parser = byte_size)]
+    pub shard_size: Option<u64>,
     #[command(flatten)]
     pub gemma3n: Gemma3nArgs,
 }
@@ -316,14 +317,15 @@ pub struct ImportArgs {
     /// Folder to write; it must not exist
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Feed-forward widths that get names, ascending, the last the model's own [default: of a language
-    /// model a quarter, half, three quarters and all of it, rounded to multiples of 256 or 32; of a
-    /// vision model an eighth, a quarter, half and all of it]
+    /// Feed-forward widths that get names, ascending, the last the model's own [default: for
+    /// a language model 1/4, 1/2, 3/4 and all of it, rounded to multiples of 256 or 32; for a vision
+    /// model 1/8, 1/4, 1/2 and all of it]
     #[arg(long, value_name = "W1,W2,…", value_delimiter = ',', value_parser = at_least_one)]
     pub granularities: Option<Vec<usize>>,
     /// Size above which a language model's weights are written as several files, such as `500MB`
-    #[arg(long, default_value = "5GB", value_name = "SIZE", value_parser = byte_size)]
-    pub shard_size: u64,
+    /// [default: 5GB]
+    #[arg(long, value_name = "SIZE", value_parser = byte_size)]
+    pub shard_size: Option<u64>,
 }
 
 #[derive(Debug, ClapArgs)]

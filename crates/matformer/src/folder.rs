@@ -262,12 +262,11 @@ impl<K: Kind> ModelFolder<K> {
 impl ModelFolder<Lm> {
     /// The tokenizer, which must be the one that the manifest names, if it names one.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
-        let path = self.dir.join(TOKENIZER_FILE);
-        let tokenizer = Tokenizer::load(&path).bad_input()?;
+        let tokenizer = tokenizer_in(&self.dir)?;
         let found = tokenizer.hash().to_string();
         match &self.manifest.tokenizer_sha256 {
             Some(expected) if *expected != found => Err(matformer::nn::Error::Changed {
-                path,
+                path: self.dir.join(TOKENIZER_FILE),
                 found,
                 expected: expected.clone(),
                 key: "tokenizer_sha256",
@@ -276,6 +275,31 @@ impl ModelFolder<Lm> {
             _ => Ok(tokenizer),
         }
     }
+}
+
+/// The tokenizer in the folder of a model.
+pub fn tokenizer_in(dir: &Path) -> Result<Tokenizer> {
+    let path = dir.join(TOKENIZER_FILE);
+    if path.exists() {
+        return Tokenizer::load(&path).bad_input();
+    }
+    Err(Hinted {
+        message: format!(
+            "{}: no such file: text cannot be read without the tokenizer",
+            path.display()
+        ),
+        hint: tokenizer_by_transformers("ORIGINAL", dir),
+    })
+    .bad_input()
+}
+
+/// How the tokenizer of the model `from` gets into the folder `to`.
+pub fn tokenizer_by_transformers(from: &str, to: &Path) -> String {
+    format!(
+        "AutoTokenizer of transformers writes one with `AutoTokenizer.from_pretrained(\"{from}\")\
+         .save_pretrained(\"{}\")`",
+        to.display()
+    )
 }
 
 /// The file of the run that the model in `dir` is of, if it is of one; also of a checkpoint.

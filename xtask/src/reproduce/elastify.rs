@@ -46,36 +46,42 @@ const VARIANTS: [(&str, &[&str]); 9] = [
     ("rate 5e-4", &["train.learning_rate=5e-4"]),
 ];
 
-/// Everything that the page says, made or found in `runs/`.
-pub fn document(binary: &Binary) -> Result<Value> {
+/// Everything that the page says, made or found in `runs/`. `write` takes it after each part: all of it
+/// takes hours.
+pub fn document(binary: &Binary, write: &dyn Fn(&Value) -> Result<()>) -> Result<()> {
     let Binary { shell, path } = binary;
     if !shell.path_exists(format!("{ORIGINAL}/matformer.json")) {
         cmd!(shell, "{path} import fetch:smollm2 --out {ORIGINAL}").quiet().run()?;
     }
-    let elastic = elastified(binary, ELASTIC, &["--tokens", TOKENS])?;
-    let config = format!("{ELASTIC}/run.toml");
-    let alone_arguments = ["--init", ORIGINAL, "--set", "train.draw=baseline:XL"];
-    let alone_arguments = [&alone_arguments[..], &["--set", "train.distill.weight=0"]].concat();
-    let alone = format!("{ELASTIC}-alone");
-    let alone_stamp = binary.train(&config, &alone, &alone_arguments)?;
-    let scratch = format!("{ELASTIC}-scratch");
-    let from_nothing = from_nothing(binary, &config)?;
-    let scratch_stamp = binary.train(&from_nothing, &scratch, &[])?;
     let same = ["--data", CONFIG, "--context", CONTEXT, "--tokens", TOKENS];
     let other = ["--data", OTHER, "--context", CONTEXT, "--tokens", TOKENS];
-    let ordered = format!("{ELASTIC}/ordered");
-    Ok(json!({
-        "config": CONFIG,
-        "elastify": elastic,
-        "alone": { "trained_stamp": alone_stamp, "same": eval(binary, &alone, "same", &same)?, "other": eval(binary, &alone, "other", &other)? },
-        "scratch": { "trained_stamp": scratch_stamp, "same": eval(binary, &scratch, "same", &same)? },
-        "other": [
-            { "stage": "ordered", "measured": eval(binary, &ordered, "other", &other)? },
-            { "stage": "trained", "measured": eval(binary, ELASTIC, "other", &other)? },
-        ],
-        "scores": scores(binary)?,
-        "variants": variants(binary)?,
-    }))
+    let mut found = json!({ "config": CONFIG });
+    found["elastify"] = elastified(binary, ELASTIC, &["--tokens", TOKENS])?;
+    found["other"] = json!([
+        { "stage": "ordered", "measured": eval(binary, &format!("{ELASTIC}/ordered"), "other", &other)? },
+        { "stage": "trained", "measured": eval(binary, ELASTIC, "other", &other)? },
+    ]);
+    write(&found)?;
+    let config = format!("{ELASTIC}/run.toml");
+    let alone = format!("{ELASTIC}-alone");
+    let arguments = ["--init", ORIGINAL, "--set", "train.draw=baseline:XL"];
+    let arguments = [&arguments[..], &["--set", "train.distill.weight=0"]].concat();
+    found["alone"] = json!({
+        "trained_stamp": binary.train(&config, &alone, &arguments)?,
+        "same": eval(binary, &alone, "same", &same)?,
+        "other": eval(binary, &alone, "other", &other)?,
+    });
+    write(&found)?;
+    let scratch = format!("{ELASTIC}-scratch");
+    found["scratch"] = json!({
+        "trained_stamp": binary.train(&from_nothing(binary, &config)?, &scratch, &[])?,
+        "same": eval(binary, &scratch, "same", &same)?,
+    });
+    write(&found)?;
+    found["scores"] = scores(binary)?.into();
+    write(&found)?;
+    found["variants"] = variants(binary)?.into();
+    write(&found)
 }
 
 /// What `elastify` printed of the original into `out`, with the seconds that it took: made, gone on with or
@@ -163,25 +169,41 @@ fn speed(binary: &Binary, run: &str) -> Result<Value> {
     Ok(json!({ "tokens": tokens, "seconds": seconds }))
 }
 
+/// The tables of what was measured so far.
 pub fn tables(document: &Value) -> String {
-    format!(
-        "Held-out prose, nats per token in windows of {CONTEXT}.\n\n{}\n{}\n\
-         Rust sources, a kind of text that was not trained on.\n\n{}\n\
-         Neurons ordered by each score over 32,768 tokens; not trained.\n\n{}\n\
-         Short runs from the model ordered so, by what differs from the default; minutes are those of the \
-         training steps.\n\n{}\n",
-        stages(document),
-        stamps(document),
-        others(document),
-        by_score(document),
-        by_variant(document),
-    )
+    let parts = [
+        (
+            format!("Held-out prose, nats per token in windows of {CONTEXT}."),
+            format!("{}\n{}", stages(document), stamps(document)),
+        ),
+        ("Rust sources, a kind of text that was not trained on.".to_owned(), others(document)),
+        (
+            "Neurons ordered by each score over 32,768 tokens; not trained.".to_owned(),
+            by_score(document),
+        ),
+        (
+            "Short runs from the model ordered so, by what differs from the default; minutes are those \
+             of the training steps."
+                .to_owned(),
+            by_variant(document),
+        ),
+    ];
+    let said = |(says, table): (String, String)| match table.is_empty() {
+        true => String::new(),
+        false => format!("{says}\n\n{table}\n"),
+    };
+    parts.map(said).concat()
 }
 
 const SIZES: [&str; 4] = ["S", "M", "L", "XL"];
 
 fn head(first: &[&str]) -> Vec<String> {
     first.iter().chain(&SIZES).map(|name| (*name).to_owned()).collect()
+}
+
+/// A table, nothing where it has no rows.
+fn some_table(head: &[String], rows: Vec<Vec<String>>) -> String {
+    if rows.is_empty() { String::new() } else { table(head, rows) }
 }
 
 /// `3.512 ± 0.041` of a result.
@@ -209,9 +231,9 @@ fn stages(document: &Value) -> String {
     let trained =
         list(&document["elastify"]["stages"]).last().map_or(&Value::Null, |s| &s["tokens"]);
     let beside = [("XL of the original trained alone", "alone"), ("from nothing", "scratch")];
-    rows.extend(beside.map(|(name, key)| {
-        row(&[name.to_owned(), text(trained)], &document[key]["same"]["results"])
-    }));
+    rows.extend(beside.into_iter().filter(|(_, key)| document[*key].is_object()).map(
+        |(name, key)| row(&[name.to_owned(), text(trained)], &document[key]["same"]["results"]),
+    ));
     table(&head(&["stage", "tokens"]), rows)
 }
 
@@ -221,14 +243,22 @@ fn stamps(document: &Value) -> String {
         ("alone", &document["alone"]["trained_stamp"]),
         ("from nothing", &document["scratch"]["trained_stamp"]),
     ];
-    stamp::line("Trained and measured", all.map(|(name, stamp)| (name.to_owned(), stamp)))
+    let known = all.into_iter().filter(|(_, stamp)| stamp.is_object());
+    let line =
+        stamp::line("Trained and measured", known.map(|(name, stamp)| (name.to_owned(), stamp)));
+    match document["elastify"]["seconds"].as_f64() {
+        Some(seconds) => format!("`elastify` took {:.0} minutes in all. {line}", seconds / 60.0),
+        None => line,
+    }
 }
 
 fn others(document: &Value) -> String {
     let stage = |s: &Value| row(&[text(&s["stage"])], &s["measured"]["results"]);
     let mut rows: Vec<_> = list(&document["other"]).iter().map(stage).collect();
-    let alone = "XL of the original trained alone".to_owned();
-    rows.push(row(&[alone], &document["alone"]["other"]["results"]));
+    if document["alone"].is_object() {
+        let alone = "XL of the original trained alone".to_owned();
+        rows.push(row(&[alone], &document["alone"]["other"]["results"]));
+    }
     table(&head(&["model"]), rows)
 }
 
@@ -241,7 +271,7 @@ fn by_score(document: &Value) -> String {
     rows.extend(list(&document["scores"]).iter().filter_map(|of| {
         Some(row(&[format!("`{}`", text(&of["score"]))], &stages(of).get(1)?["results"]))
     }));
-    table(&head(&["score"]), rows)
+    some_table(&head(&["score"]), rows)
 }
 
 fn by_variant(document: &Value) -> String {
@@ -253,5 +283,5 @@ fn by_variant(document: &Value) -> String {
         row(&first, &v["measured"]["results"])
     };
     let head = head(&["run", "tokens", "minutes"]);
-    table(&head, list(&document["variants"]).iter().map(of).collect())
+    some_table(&head, list(&document["variants"]).iter().map(of).collect())
 }

@@ -126,6 +126,9 @@ impl Config {
             return wrong("skipped layers", layer.to_string(), expected);
         }
         let layers: Vec<usize> = (0..n).filter(|layer| !plan.skipped.contains(layer)).collect();
+        if layers.is_empty() {
+            return wrong("skipped layers", format!("all {n}"), "to keep at least one".to_owned());
+        }
         let widths = expand(&plan.widths, layers.len())?;
         for (layer, width) in layers.iter().zip(&widths) {
             let widest = self.layers.widths[*layer];

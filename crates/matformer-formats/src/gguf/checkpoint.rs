@@ -9,7 +9,7 @@ use matformer_core::fs;
 use matformer_nn::{ConfigFile, Result};
 
 use super::Gguf;
-use crate::{Checkpoint, TensorFacts};
+use crate::{Checkpoint, TensorFacts, checkpoint::README};
 
 impl Checkpoint for Gguf {
     fn format(&self) -> &'static str {
@@ -25,7 +25,9 @@ impl Checkpoint for Gguf {
     }
 
     fn files(&self) -> Result<Vec<(String, Vec<u8>)>> {
-        Self::files(self)
+        let mut files = Self::files(self)?;
+        files.extend(self.card().map(|card| (README.to_owned(), card.into_bytes())));
+        Ok(files)
     }
 
     fn names(&self) -> Vec<&str> {

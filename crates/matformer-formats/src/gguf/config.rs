@@ -21,6 +21,10 @@ pub(super) struct Described {
     pub(super) heads: Heads,
     pub(super) vocab_size: usize,
     pub(super) context: u64,
+    /// The token of what is in no vocabulary.
+    pub(super) unknown: Option<u64>,
+    /// Tokens that end a turn or a message.
+    pub(super) ends: Vec<u64>,
     d_model: usize,
     d_ff: usize,
     n_layers: usize,
@@ -60,6 +64,10 @@ pub(super) fn describe(container: &Container, file: &[u8], path: &Path) -> Resul
         Some(Stored { shape, .. }) if shape.len() == 2 => shape[0],
         _ => return Err(keys.tensor_error("token_embd.weight", "no matrix of this name")),
     };
+    if keys.get("vocab_size").is_some() && keys.size("vocab_size")? != vocab_size {
+        let expected = format!("{vocab_size}, the rows of `token_embd.weight`");
+        return Err(keys.missing("vocab_size", &expected));
+    }
     let has = |name: &str| container.tensors.iter().any(|tensor| tensor.name == name);
     let biases = Biases {
         qkv: has("blk.0.attn_q.bias"),
@@ -72,6 +80,11 @@ pub(super) fn describe(container: &Container, file: &[u8], path: &Path) -> Resul
         heads,
         vocab_size,
         context,
+        unknown: keys.token("unknown", vocab_size)?,
+        ends: ["eot", "eom"]
+            .into_iter()
+            .filter_map(|name| keys.token(name, vocab_size).transpose())
+            .collect::<Result<_>>()?,
         d_model,
         d_ff,
         n_layers,

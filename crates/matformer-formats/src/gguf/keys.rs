@@ -15,7 +15,8 @@ use super::{
 };
 
 /// Keys below the architecture that are read here.
-const COVERED: [&str; 14] = [
+const COVERED: [&str; 15] = [
+    "vocab_size",
     "block_count",
     "context_length",
     "embedding_length",
@@ -33,8 +34,7 @@ const COVERED: [&str; 14] = [
 ];
 
 /// Keys that change no number, at any value.
-const IDLE: [&str; 4] =
-    ["vocab_size", "tensor_data_layout", "rope.scaling.finetuned", "expert_used_count"];
+const IDLE: [&str; 3] = ["tensor_data_layout", "rope.scaling.finetuned", "expert_used_count"];
 
 /// Keys that change no number where they are zero or false, and what they would do.
 const ZERO: [(&str, &str); 3] = [
@@ -233,14 +233,17 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// The id of a special token.
+    /// The id of a special token. Where a file does not say it, or says that there is none, llama.cpp
+    /// takes those of Llama 1 and 2 for a tokenizer of the kind of SentencePiece.
     pub(super) fn token(&self, name: &str, vocab_size: usize) -> Result<Option<u64>> {
         let key = format!("tokenizer.ggml.{name}_token_id");
+        let sentence_piece =
+            self.tokenless("tokenizer.ggml.model") == Some(&Value::Text("llama".into()));
+        let of_llama = ["unknown", "bos", "eos"].into_iter().position(|known| known == name);
+        let unsaid = of_llama.filter(|id| sentence_piece && *id < vocab_size).map(|id| id as u64);
         match self.container.metadata.get(&key) {
-            None => Ok(None),
-            // llama.cpp's "no such token".
-            Some(Value::Unsigned(n)) if *n == u64::from(u32::MAX) => Ok(None),
-            Some(Value::Signed(-1)) => Ok(None),
+            None | Some(Value::Signed(-1)) => Ok(unsaid),
+            Some(Value::Unsigned(n)) if *n == u64::from(u32::MAX) => Ok(unsaid),
             Some(Value::Unsigned(n)) if *n < vocab_size as u64 => Ok(Some(*n)),
             Some(_) => Err(self.wrong(&key, &format!("a token below {vocab_size}"))),
         }

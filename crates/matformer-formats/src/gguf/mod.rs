@@ -19,6 +19,7 @@ mod shape;
 mod tokenizer;
 mod write;
 
+pub use shape::architecture;
 pub use write::{GgufDtype, GgufModel, Written, write};
 
 use std::{
@@ -119,6 +120,24 @@ impl Gguf {
     /// tokens as the embedding.
     pub fn files(&self) -> Result<Vec<(String, Vec<u8>)>> {
         tokenizer::files(&self.container, &self.map, &self.path, &self.described)
+    }
+
+    /// A model card with the license that the file names, if it names one.
+    pub(crate) fn card(&self) -> Option<String> {
+        let value = |key: &str| match self.container.metadata.get(key) {
+            Some(container::Value::Text(text)) if !text.contains(['\n', '\r']) => Some(text),
+            _ => None,
+        };
+        let license = value("general.license")?;
+        let mut card = format!("---\nlicense: {license}\n");
+        for key in ["license_name", "license_link"] {
+            if let Some(found) = value(&format!("general.{}", key.replace('_', "."))) {
+                card += &format!("{key}: {found}\n");
+            }
+        }
+        let file = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let name = value("general.name").map_or(&*file, String::as_str);
+        Some(format!("{card}---\n\n# {name}\n\nImported from `{file}`.\n"))
     }
 
     /// The tensors, in the file's order.

@@ -12,6 +12,14 @@ pub(super) struct Shape<'a> {
     pub(super) config: &'a MatLmConfig,
 }
 
+/// The architecture that [`write()`](super::write()) gives a model of this configuration.
+///
+/// # Errors
+/// When llama.cpp has none for it; says which target holds it.
+pub fn architecture(config: &MatLmConfig) -> Result<&'static str> {
+    Ok(Shape::of(config)?.arch.name())
+}
+
 impl<'a> Shape<'a> {
     /// The shape of a model.
     ///

@@ -29,6 +29,9 @@ pub struct GgufModel<'a> {
     /// The folder of its `tokenizer.json`, and of `tokenizer_config.json` and `chat_template.jinja`
     /// if it has them.
     pub tokenizer_dir: &'a Path,
+    /// What stands in place of `tokenizer_config.json`: with the special tokens that only other files
+    /// name.
+    pub tokenizer_config: Option<&'a str>,
     /// What else the file says of the model, as text by key.
     pub facts: &'a [(&'a str, String)],
 }
@@ -112,8 +115,13 @@ pub fn write(
     mut tensors: Vec<StoredTensor<'_>>,
 ) -> Result<Written> {
     let shape = Shape::of(model.model.config())?;
-    let ends = shape.config.special_tokens.ends();
-    let tokens = tokenizer::metadata(model.tokenizer_dir, shape.config.vocab_size, &ends)?;
+    let sources = tokenizer::Sources {
+        dir: model.tokenizer_dir,
+        config: model.tokenizer_config,
+        bos: shape.config.special_tokens.bos(),
+        ends: shape.config.special_tokens.ends(),
+    };
+    let tokens = tokenizer::metadata(&sources, shape.config.vocab_size)?;
     let mut metadata = shape.metadata();
     metadata.insert(1, text("general.type", "model"));
     metadata.insert(2, text("general.name", model.name));

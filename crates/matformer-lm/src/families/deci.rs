@@ -33,13 +33,16 @@ const WIDTHS: &str = "layer_d_ff";
 const ADMITS: [&str; 3] = ["rope_scaling", "attention_bias", "qkv_bias"];
 
 fn has(c: &MatLmConfig) -> bool {
-    holds(c, &[WIDTHS], &ADMITS)
+    keys::divides(c) && holds(c, &[WIDTHS], &ADMITS)
 }
 
 /// The options of a model that this family does not have.
 pub(super) fn obstacles(c: &MatLmConfig) -> Vec<&'static str> {
     let mut options = options(c);
     options.retain(|name| *name != WIDTHS && !ADMITS.contains(name));
+    if !keys::divides(c) {
+        options.push("head_dim");
+    }
     options
 }
 

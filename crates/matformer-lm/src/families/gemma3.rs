@@ -32,7 +32,7 @@ fn has(c: &MatLmConfig) -> bool {
     ];
     // The layers with a window have parameters of their own, always unscaled here.
     let shared = c.window.as_ref().is_some_and(|window| window.rope_theta.is_none());
-    holds(c, &needs, &admits) && !(shared && c.rope_scaling.is_some())
+    keys::divides(c) && holds(c, &needs, &admits) && !(shared && c.rope_scaling.is_some())
 }
 
 fn read(file: &ConfigFile) -> Result<MatLmConfig> {

@@ -86,6 +86,9 @@ pub(super) fn read_gated(file: &ConfigFile, key: &str) -> Result<Activation> {
     if file.text(key) == Some(GELU_TANH) {
         return Ok(Activation::GeGlu);
     }
+    if file.raw(key) == Some(&Value::Null) {
+        return Err(file.wrong(key, &format!("`silu` or `{GELU_TANH}`")));
+    }
     file.check(key, "silu", &format!(" or `{GELU_TANH}`"))?;
     Ok(Activation::SwiGlu)
 }
@@ -104,6 +107,12 @@ fn check_covered(file: &ConfigFile) -> Result<()> {
         check_absent(file, key, "a MatLM has no soft-capping")?;
     }
     check_absent(file, "quantization_config", "weights are read as F32, BF16 or F16")
+}
+
+/// Whether the width of the model is a multiple of its heads, as transformers wants it of Llama and
+/// Gemma 3, also where `head_dim` is given.
+pub(super) fn divides(c: &MatLmConfig) -> bool {
+    c.d_model.is_multiple_of(c.n_heads.max(1))
 }
 
 /// Refuses a key that holds anything but `null`.

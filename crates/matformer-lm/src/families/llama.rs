@@ -14,7 +14,7 @@ pub(super) const FAMILY: Family =
     Family { model_type: "llama", has, read, write, tensor_name: keys::tensor_name, files: &[] };
 
 fn has(c: &MatLmConfig) -> bool {
-    holds(c, &[], &["ge_glu", "rope_scaling", "attention_bias"])
+    keys::divides(c) && holds(c, &[], &["ge_glu", "rope_scaling", "attention_bias"])
 }
 
 fn read(file: &ConfigFile) -> Result<MatLmConfig> {

@@ -16,7 +16,7 @@ mod report;
 mod retrieve;
 mod score;
 mod search;
-mod slice;
+pub mod slice;
 mod table;
 mod train;
 

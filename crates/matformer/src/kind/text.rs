@@ -16,7 +16,7 @@ use matformer::{
     },
     formats::companions,
     lm::{GenerateOptions, MatLm, MatLmConfig, SpecialTokens, Tokens, costs, generate},
-    nn::{Activation, Folder, Slice, with_config},
+    nn::{Folder, Slice, with_config},
     run_file::{Lm, RunFile},
     synthetic::{OneBatch, one_batch},
     text::TextBatches,
@@ -26,9 +26,12 @@ use matformer::{
 use super::{Extent, Facts, GgufOut, Kind, Part, Source, WidthFacts, params};
 use crate::{
     args::Format,
-    commands::{FEW_DOCUMENTS, count, documents},
+    commands::{FEW_DOCUMENTS, count, documents, slice::card},
     failure::{Hinted, OrBadInput},
-    folder::{ModelFolder, data_cache_of, is_here, prepare_text, prepare_text_for, with_progress},
+    folder::{
+        ModelFolder, data_cache_of, is_here, prepare_text, prepare_text_for, tokenizer_in,
+        with_progress,
+    },
     logging::say,
 };
 
@@ -100,8 +103,14 @@ impl Kind for Lm {
     fn fitted(run: &RunFile<Self>, prepared: &Prepared) -> Result<MatLmConfig> {
         let tokenizer = prepared.tokenizer().bad_input()?;
         let (bos, eos) = (Some(tokenizer.bos()), Some(tokenizer.eos()));
+        // A model that a run starts from may have more rows than its tokenizer has ids (Qwen), or a
+        // tokenizer with special tokens that have no row (Gemma 3).
+        let vocab_size = match run.train.init {
+            Some(_) => run.shape().vocab_size,
+            None => prepared.summary.vocab_size,
+        };
         Ok(MatLmConfig {
-            vocab_size: prepared.summary.vocab_size,
+            vocab_size,
             special_tokens: SpecialTokens::new(bos, eos, tokenizer.pad()),
             ..run.shape().clone()
         })
@@ -222,17 +231,23 @@ impl Kind for Lm {
         let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let name = format!("{name} {}", gguf.facts.submodel);
         let facts = facts_of(folder, gguf.facts)?;
+        let tokenizer = folder.tokenizer()?;
         let model = GgufModel {
             model: &slim.model,
             name: &name,
             tokenizer_dir: &folder.dir,
+            tokenizer_config: Some(tokenizer.config()),
             facts: &facts,
         };
         let written = write(gguf.path, &model, dtype, slim.tensors);
         let written = written.map_err(|error| match error {
             // What llama.cpp cannot run.
             matformer::nn::Error::Config { .. } => anyhow::Error::from(Hinted {
-                message: format!("--format gguf: {error}"),
+                message: format!(
+                    "--format gguf: {} is a `{}` model: {error}",
+                    folder.dir.display(),
+                    folder.model.config().family()
+                ),
                 hint: "--format hf writes a folder, with --pad of equal widths".to_owned(),
             }),
             error => error.into(),
@@ -285,18 +300,15 @@ impl Kind for Lm {
     }
 
     /// transformers loads a model that has a family of its own, layers of unequal widths by the Python
-    /// files beside them. llama.cpp's converter takes SwiGLU of equal widths, and its quantised blocks
-    /// want multiples of 256.
+    /// files beside them; llama.cpp one of its architectures, as a GGUF file.
     fn width_facts(c: &MatLmConfig, costs: &Costs, submodel: &Submodel) -> Result<WidthFacts> {
         let mut exports = Vec::new();
         if c.family() != MatLm::KIND {
             exports.push("transformers");
-            if c.activation == Activation::SwiGlu
-                && c.layer_d_ff.is_none()
-                && submodel.max_width().is_multiple_of(256)
-            {
-                exports.push("convert_hf_to_gguf");
-            }
+        }
+        #[cfg(feature = "gguf")]
+        if matformer::formats::gguf::architecture(c).is_ok() {
+            exports.push("llama.cpp");
         }
         let kv_bytes_per_token = Some(costs.get(Resource::KvBytes)?.cost(submodel)?);
         Ok(WidthFacts { kv_bytes_per_token, exports })
@@ -332,7 +344,7 @@ impl Kind for Lm {
 
     fn adopt(dir: &Path, run: &mut RunFile<Self>) -> Result<()> {
         let own = dir.join(TOKENIZER_FILE);
-        let expected = Tokenizer::load(&own).bad_input()?.hash();
+        let expected = tokenizer_in(dir)?.hash();
         let given = match &run.data.tokenizer {
             None => {
                 run.data.tokenizer = Some(DataSource::Path(own));
@@ -350,7 +362,7 @@ impl Kind for Lm {
     }
 
     fn check_adopted(dir: &Path, prepared: &Prepared) -> Result<()> {
-        let own = Tokenizer::load(&dir.join(TOKENIZER_FILE)).bad_input()?;
+        let own = tokenizer_in(dir)?;
         match prepared.summary.tokenizer_hash == own.hash() {
             true => Ok(()),
             false => Err(other_tokenizer(dir, "the run's tokenizer")).bad_input(),
@@ -467,6 +479,7 @@ fn facts_of(
     if let Some(measured) = &facts.measured {
         found.push(("matformer.measured", serde_json::to_string(measured)?));
     }
+    found.extend(card::license(&folder.dir).map(|license| ("general.license", license)));
     Ok(found)
 }
 

@@ -243,16 +243,33 @@ fn metadata_that_changes_numbers_and_is_not_covered_is_refused_by_name() {
             "`llama.feed_forward_length` is an array of 1; expected 1 equal integers above 0",
         ),
         ("tokenizer.ggml.bos_token_id", number(4), "bos_token_id` is 4; expected a token below 4"),
+        ("tokenizer.ggml.eot_token_id", number(4), "eot_token_id` is 4; expected a token below 4"),
+        ("llama.vocab_size", number(5), "`llama.vocab_size` is 5; expected 4, the rows of `token"),
     ] {
         refuses(&[(key, value)], &[], expected);
     }
     assert!(with(&[("llama.attention.sliding_window", number(64))], &[]).is_ok(), "no window");
     assert!(with(&[("llama.expert_count", number(0))], &[]).is_ok());
+    assert!(with(&[("llama.vocab_size", number(4))], &[]).is_ok());
     let linear = [("llama.rope.scaling.type", text("linear"))];
     let linear = [&linear[..], &[("llama.rope.scaling.factor", Some(Meta::Float(4.0)))]].concat();
     let scaled = with(&linear, &[]).unwrap();
     let expected = serde_json::json!({ "rope_type": "linear", "factor": 4.0 });
     assert_eq!(scaled.config()["rope_scaling"], expected);
+}
+
+#[test]
+fn special_tokens_that_a_file_does_not_name_are_those_that_llama_cpp_takes() {
+    let ids = |changes: &[(&str, Option<Meta>)]| {
+        let config = with(changes, &[]).unwrap().config().clone();
+        ["bos_token_id", "eos_token_id"].map(|key| config[key].as_u64())
+    };
+    let model = |name: &str| ("tokenizer.ggml.model", Some(Meta::Text(name.to_owned())));
+    assert_eq!(ids(&[model("llama")]), [Some(1), Some(2)]);
+    let none = ("tokenizer.ggml.eos_token_id", Some(Meta::Unsigned(u32::MAX)));
+    assert_eq!(ids(&[model("llama"), none.clone()]), [Some(1), Some(2)]);
+    assert_eq!(ids(&[model("gpt2"), none]), [None, None]);
+    assert_eq!(ids(&[]), [None, None]);
 }
 
 #[test]
@@ -290,8 +307,12 @@ fn tokenizers_that_lie_are_refused_by_name() {
     assert_eq!(files(&[]).unwrap().len(), 3);
     for (key, value, expected) in [
         ("tokenizer.ggml.model", text("t5"), "`tokenizer.ggml.model` is `t5`; expected `gpt2` or"),
-        ("tokenizer.ggml.pre", text("bloom"), "`tokenizer.ggml.pre` is `bloom`; expected a way to"),
-        ("tokenizer.ggml.pre", None, "no `tokenizer.ggml.pre`; expected a way to split"),
+        (
+            "tokenizer.ggml.pre",
+            text("bloom"),
+            "`tokenizer.ggml.pre` is `bloom`; expected a supported",
+        ),
+        ("tokenizer.ggml.pre", None, "no `tokenizer.ggml.pre`; expected a supported pre-tok"),
         ("tokenizer.ggml.tokens", texts(&["a"]), "has 1 tokens; expected 4, the rows of the"),
         ("tokenizer.ggml.tokens", texts(&["a", "b", "a", "c"]), "has `a` twice; expected each"),
         ("tokenizer.ggml.tokens", text("a"), "is `a`; expected an array of texts"),
@@ -305,7 +326,6 @@ fn tokenizers_that_lie_are_refused_by_name() {
         ("tokenizer.ggml.merges", texts(&["b a"]), "has `b a`; expected two tokens whose"),
         ("tokenizer.ggml.merges", None, "no `tokenizer.ggml.merges`; expected an array of texts"),
         ("tokenizer.ggml.add_bos_token", text("yes"), "is `yes`; expected a bool"),
-        ("tokenizer.ggml.eot_token_id", Some(Meta::Unsigned(4)), "is 4; expected a token below 4"),
         ("tokenizer.chat_templates", texts(&["rag"]), "no `tokenizer.chat_template.rag`; expected"),
         ("tokenizer.ggml.model", text("llama"), "no `tokenizer.ggml.scores`; expected 4 floats"),
     ] {

@@ -95,12 +95,14 @@ fn written_to(
     tensors: Vec<StoredTensor<'_>>,
 ) -> Result<Written> {
     let (model, tokenizer_dir) = (model(config), path.parent().unwrap());
-    write(
-        path,
-        &GgufModel { model: &model, name: "small", tokenizer_dir, facts: &[] },
-        dtype,
-        tensors,
-    )
+    let model = GgufModel {
+        model: &model,
+        name: "small",
+        tokenizer_dir,
+        tokenizer_config: None,
+        facts: &[],
+    };
+    write(path, &model, dtype, tensors)
 }
 
 /// Writes it into a folder with the tokenizer of the fixture `qwen2`.
@@ -252,6 +254,46 @@ fn tensors_that_do_not_fit_are_refused_by_name_and_leave_no_file() {
     check(refused(GgufDtype::F32, &failing), "reading `embed` from the device: no such device");
 }
 
+/// The tokenizer in a folder, of a model that names no special tokens.
+fn sources(dir: &Path) -> tokenizer::Sources<'_> {
+    tokenizer::Sources { dir, config: None, bos: None, ends: Vec::new() }
+}
+
+#[test]
+fn special_tokens_are_those_of_all_files() {
+    let folder = folder_of(&open("qwen3"));
+    let n = open("qwen3").described.vocab_size;
+    fs::write_atomic(folder.path().join("tokenizer_config.json"), b"{}").unwrap();
+    let metadata = |sources: tokenizer::Sources<'_>| {
+        let written = tokenizer::metadata(&sources, n).unwrap();
+        let id = |name: &str| {
+            let key = format!("tokenizer.ggml.{name}_token_id");
+            match written.metadata.iter().find(|(known, _)| *known == key) {
+                Some((_, output::Value::Unsigned(id))) => Some(*id),
+                _ => None,
+            }
+        };
+        (["bos", "eos", "eot", "eom"].map(id), written.notes)
+    };
+    let (ids, notes) = metadata(sources(folder.path()));
+    assert_eq!(ids, [Some(0), None, None, None], "which is put before a text");
+    assert!(notes.iter().any(|note| note.contains("no token that ends a text")), "{notes:?}");
+    // What the model says, and what stands for the file in the folder.
+    let ends = vec![3, 4, 5, 6];
+    let (ids, notes) =
+        metadata(tokenizer::Sources { bos: Some(2), ends, ..sources(folder.path()) });
+    assert_eq!(ids, [Some(0), Some(3), Some(4), Some(5)]);
+    assert!(notes.iter().any(|note| note.contains("also ends with the tokens [6]")), "{notes:?}");
+    let config = json!({ "eos_token": "<|user|>" }).to_string();
+    let (ids, _) = metadata(tokenizer::Sources { config: Some(&config), ..sources(folder.path()) });
+    assert!(ids[1].is_some(), "{ids:?}");
+    fs::write_atomic(folder.path().join("chat_template.json"), b"{\"chat_template\": \"x\"}")
+        .unwrap();
+    let written = tokenizer::metadata(&sources(folder.path()), n).unwrap();
+    let template = ("tokenizer.chat_template".to_owned(), output::Value::Text("x".to_owned()));
+    assert!(written.metadata.contains(&template));
+}
+
 /// What is said about the tokenizer of a fixture after a change.
 fn tokenizer_with(name: &str, change: impl Fn(&mut Value)) -> Result<Vec<String>, String> {
     let folder = folder_of(&open(name));
@@ -260,7 +302,7 @@ fn tokenizer_with(name: &str, change: impl Fn(&mut Value)) -> Result<Vec<String>
     change(&mut json);
     fs::write_atomic(&path, &serde_json::to_vec(&json).unwrap()).unwrap();
     let vocab_size = open(name).described.vocab_size;
-    let found = tokenizer::metadata(folder.path(), vocab_size, &[]);
+    let found = tokenizer::metadata(&sources(folder.path()), vocab_size);
     found.map(|written| written.notes).map_err(|error| error.to_string())
 }
 
@@ -292,6 +334,16 @@ fn tokenizers_that_llama_cpp_does_not_have_are_refused_by_name() {
     refused("qwen3", "/model/merges/0", json!("ab"), "merge \"ab\"; expected two tokens");
     refused("qwen3", "/model/vocab/a", json!(9999), "token `a` with id 9999; expected an id below");
     refused("qwen3", "/model/vocab/a", json!(70), "with id 70; expected one token per id");
+    let token = |name: &str| json!({ "SpecialToken": { "id": name, "type_id": 0 } });
+    let text = json!({ "Sequence": { "id": "A", "type_id": 0 } });
+    for single in [
+        json!([token("<|user|>"), token("<|user|>"), text]),
+        json!([text, token("<|user|>"), token("<|user|>")]),
+        json!([token("<|user|>"), token("<|user|>")]),
+    ] {
+        let template = json!({ "type": "TemplateProcessing", "single": single });
+        refused("qwen3", "/post_processor", template, "at most a token on each side");
+    }
     let bert = json!({ "type": "BertProcessing" });
     refused("qwen3", "/post_processor", bert, "expected ByteLevel or TemplateProcessing");
     refused("llama", "/normalizer", json!({ "type": "NFKC" }), "spaces that are written `▁`");

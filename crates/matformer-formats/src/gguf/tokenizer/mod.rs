@@ -8,7 +8,7 @@ mod vocabulary;
 mod write;
 
 pub(super) use read::files;
-pub(super) use write::metadata;
+pub(super) use write::{Sources, metadata};
 
 /// What a token is, as `tokenizer.ggml.token_type` numbers it.
 mod token_type {

@@ -26,11 +26,12 @@ pub(in super::super) fn files(
     described: &Described,
 ) -> Result<Vec<(String, Vec<u8>)>> {
     let keys = Keys { container, file, path };
-    if keys.get("ggml.model").is_none() || keys.get("ggml.model") == Some(&no_vocabulary()) {
+    let none = ["none", "no_vocab"].map(|name| Value::Text(name.to_owned()));
+    if keys.get("ggml.model").is_none_or(|model| none.contains(model)) {
         return Ok(Vec::new());
     }
     let vocabulary = Vocabulary::read(&keys, described.vocab_size)?;
-    let specials = Specials::read(&keys, &described.config)?;
+    let specials = Specials::of(described);
     let (tokenizer, adds) = match keys.get("ggml.model") {
         Some(Value::Text(model)) if model == "gpt2" => byte_level(&keys, &vocabulary, &specials)?,
         Some(Value::Text(model)) if model == "llama" => {
@@ -39,7 +40,7 @@ pub(in super::super) fn files(
         _ => return Err(keys.wrong("ggml.model", "`gpt2` or `llama`")),
     };
     let config = tokenizer_config(&keys, &vocabulary, &specials, &adds, described.context)?;
-    let generation = generation_config(&keys, described)?;
+    let generation = generation_config(described);
     [
         ("tokenizer.json", tokenizer),
         ("tokenizer_config.json", config),
@@ -54,11 +55,6 @@ pub(in super::super) fn files(
     .collect()
 }
 
-/// The model that says that a file has no tokenizer.
-fn no_vocabulary() -> Value {
-    Value::Text("no_vocab".to_owned())
-}
-
 /// The ids of special tokens, all within the vocabulary.
 struct Specials {
     bos: Option<usize>,
@@ -68,24 +64,15 @@ struct Specials {
 }
 
 impl Specials {
-    fn read(keys: &Keys<'_>, config: &Map<String, Json>) -> Result<Self> {
-        // Checked when the configuration was read.
-        let id = |key: &str| config.get(key).and_then(Json::as_u64).map(|id| id as usize);
-        let size = config.get("vocab_size").and_then(Json::as_u64).unwrap_or(0);
-        let unknown = match keys.get("ggml.unknown_token_id") {
-            Some(Value::Unsigned(id)) if *id < size => Some(*id as usize),
-            Some(Value::Unsigned(id)) if *id == u64::from(u32::MAX) => None,
-            None => None,
-            Some(_) => {
-                return Err(keys.wrong("ggml.unknown_token_id", &format!("a token below {size}")));
-            }
-        };
-        Ok(Self {
+    /// Those that were checked when the configuration was read.
+    fn of(described: &Described) -> Self {
+        let id = |key: &str| described.config.get(key).and_then(Json::as_u64).map(|id| id as usize);
+        Self {
             bos: id("bos_token_id"),
             eos: id("eos_token_id"),
             pad: id("pad_token_id"),
-            unknown,
-        })
+            unknown: described.unknown.map(|id| id as usize),
+        }
     }
 }
 
@@ -139,7 +126,7 @@ fn byte_level(
 ) -> Result<(Json, Adds)> {
     let name = keys.text("ggml.pre")?;
     let Some(pre) = name.and_then(Pre::named) else {
-        let expected = format!("a way to split a text that is covered: {}", Pre::known());
+        let expected = format!("a supported pre-tokenizer: {}", Pre::known());
         return Err(keys.wrong("ggml.pre", &expected));
     };
     let known: HashSet<&str> = vocabulary.tokens.iter().copied().collect();
@@ -296,7 +283,7 @@ fn tokenizer_config(
 }
 
 /// `generation_config.json`: a text also ends with the tokens that end a turn or a message.
-fn generation_config(keys: &Keys<'_>, described: &Described) -> Result<Json> {
+fn generation_config(described: &Described) -> Json {
     let mut generation = Map::new();
     for key in ["bos_token_id", "eos_token_id", "pad_token_id"] {
         if let Some(id) = described.config.get(key).filter(|id| !id.is_null()) {
@@ -305,23 +292,13 @@ fn generation_config(keys: &Keys<'_>, described: &Described) -> Result<Json> {
     }
     let mut ends: Vec<u64> =
         generation.get("eos_token_id").and_then(Json::as_u64).into_iter().collect();
-    for key in ["ggml.eot_token_id", "ggml.eom_token_id"] {
-        let id = match keys.get(key) {
-            None => continue,
-            // llama.cpp's "no such token".
-            Some(Value::Unsigned(id)) if *id == u64::from(u32::MAX) => continue,
-            Some(Value::Unsigned(id)) if (*id as usize) < described.vocab_size => *id,
-            Some(_) => {
-                let expected = format!("a token below {}", described.vocab_size);
-                return Err(keys.wrong(key, &expected));
-            }
-        };
-        if !ends.contains(&id) {
-            ends.push(id);
+    for id in &described.ends {
+        if !ends.contains(id) {
+            ends.push(*id);
         }
     }
     if ends.len() > 1 {
         generation.insert("eos_token_id".to_owned(), json!(ends));
     }
-    Ok(Json::Object(generation))
+    Json::Object(generation)
 }

@@ -6,7 +6,7 @@ use matformer_core::fs;
 use matformer_nn::Result;
 use serde_json::Value as Json;
 
-use super::write::{JsonFile, Tokens, Written, shortened};
+use super::write::{JsonFile, Sources, Tokens, Written, shortened};
 use crate::gguf::output::Value;
 
 /// The ids of special tokens, and which of them are added to a text.
@@ -14,7 +14,7 @@ pub(super) fn special_tokens(
     file: &JsonFile,
     config: &JsonFile,
     tokens: &Tokens,
-    ends: &[u32],
+    from: &Sources<'_>,
     written: &mut Written,
 ) -> Result<()> {
     let mut ids = BTreeMap::new();
@@ -34,11 +34,24 @@ pub(super) fn special_tokens(
         };
         ids.insert(name, id as u32);
     }
-    if let Some(end) = ends.first() {
+    if let Some(end) = from.ends.first() {
         ids.entry("eos").or_insert(*end);
     }
-    if let Some(turn) = ends.iter().find(|end| ids.get("eos") != Some(end)) {
-        ids.insert("eot", *turn);
+    let others: Vec<u32> =
+        from.ends.iter().copied().filter(|end| ids.get("eos") != Some(end)).collect();
+    for (name, id) in ["eot", "eom"].into_iter().zip(&others) {
+        ids.insert(name, *id);
+    }
+    if let Some(more @ [_, ..]) = others.get(2..) {
+        written.notes.push(format!(
+            "a text also ends with the tokens {more:?}; a GGUF file names three such tokens at most"
+        ));
+    }
+    if !ids.contains_key("eos") {
+        written.notes.push(
+            "the tokenizer names no token that ends a text; llama.cpp takes one of its own"
+                .to_owned(),
+        );
     }
     let (bos, eos) = (ids.get("bos").copied(), ids.get("eos").copied());
     let adds = Adds::read(file, config)?;
@@ -51,6 +64,9 @@ pub(super) fn special_tokens(
         if let Some(id) = id {
             ids.insert(what, id);
         }
+    }
+    if let Some(bos) = from.bos {
+        ids.entry("bos").or_insert(bos);
     }
     for (name, id) in ids {
         let key = format!("ggml.{name}_token_id");
@@ -75,7 +91,7 @@ impl Adds {
         let parts = match processor["type"].as_str() {
             Some("Sequence") => processor["processors"].as_array().map_or(&[][..], Vec::as_slice),
             Some(_) => std::slice::from_ref(processor),
-            // Then transformers adds what the configuration says.
+            // Then llama.cpp's own converter, and transformers before 5, add what the configuration says.
             None => return Ok(Self::of_config(config)),
         };
         let mut adds = Self::default();
@@ -86,16 +102,21 @@ impl Adds {
                     let single = part["single"].as_array().map_or(&[][..], Vec::as_slice);
                     let token =
                         |json: &Json| json["SpecialToken"]["id"].as_str().map(str::to_owned);
-                    adds = match single {
-                        [_] => Self::default(),
-                        [first, text] if token(text).is_none() => {
-                            Self { first: token(first), last: None }
+                    let text = single.iter().position(|part| part["Sequence"].is_object());
+                    adds = match (text, single.iter().map(token).collect::<Vec<_>>().as_slice()) {
+                        (Some(0), [_]) => Self::default(),
+                        (Some(1), [first @ Some(_), _]) => {
+                            Self { first: first.clone(), last: None }
                         }
-                        [_, last] => Self { first: None, last: token(last) },
-                        [first, _, last] => Self { first: token(first), last: token(last) },
+                        (Some(0), [_, last @ Some(_)]) => Self { first: None, last: last.clone() },
+                        (Some(1), [first @ Some(_), _, last @ Some(_)]) => {
+                            Self { first: first.clone(), last: last.clone() }
+                        }
                         _ => {
                             let found = format!("`post_processor` {}", shortened(part));
-                            return Err(file.wrong(&found, "at most a token on each side"));
+                            return Err(
+                                file.wrong(&found, "a text, and at most a token on each side")
+                            );
                         }
                     };
                 }
@@ -129,6 +150,17 @@ pub(super) fn chat_template(dir: &Path, config: &JsonFile, written: &mut Written
         written.put("chat_template", Value::Text(fs::read_to_string(beside)?));
         return Ok(());
     }
+    let older = dir.join("chat_template.json");
+    if older.exists() && config.json["chat_template"].is_null() {
+        let file = JsonFile::read(older)?;
+        return match file.json["chat_template"].as_str() {
+            Some(template) => {
+                written.put("chat_template", Value::Text(template.to_owned()));
+                Ok(())
+            }
+            None => Err(file.wrong("no `chat_template`", "a chat template")),
+        };
+    }
     match &config.json["chat_template"] {
         Json::Null => {}
         Json::String(template) => written.put("chat_template", Value::Text(template.clone())),
@@ -154,7 +186,7 @@ pub(super) fn chat_template(dir: &Path, config: &JsonFile, written: &mut Written
         }
         other => {
             let found = format!("`chat_template` {}", shortened(other));
-            return Err(config.wrong(&found, "a text or a list of them"));
+            return Err(config.wrong(&found, "a string or a list of templates"));
         }
     }
     Ok(())

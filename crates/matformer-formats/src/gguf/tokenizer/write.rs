@@ -31,17 +31,30 @@ impl Written {
     }
 }
 
-/// Reads the tokenizer in `dir` for a model with `vocab_size` embeddings, whose texts end with the
-/// tokens `ends`.
+/// Where a tokenizer is read from.
+pub(in super::super) struct Sources<'a> {
+    /// The folder of its files.
+    pub(in super::super) dir: &'a Path,
+    /// What stands in place of `tokenizer_config.json`.
+    pub(in super::super) config: Option<&'a str>,
+    /// The token that begins a text, as the model has it.
+    pub(in super::super) bos: Option<u32>,
+    /// Those that end one.
+    pub(in super::super) ends: Vec<u32>,
+}
+
+/// Reads the tokenizer of a model with `vocab_size` embeddings.
 ///
 /// # Errors
 /// When a file is missing or malformed, or llama.cpp has no tokenizer that gives the same tokens.
-pub(in super::super) fn metadata(dir: &Path, vocab_size: usize, ends: &[u32]) -> Result<Written> {
+pub(in super::super) fn metadata(from: &Sources<'_>, vocab_size: usize) -> Result<Written> {
+    let dir = from.dir;
     let file = JsonFile::read(dir.join("tokenizer.json"))?;
     let config_path = dir.join("tokenizer_config.json");
-    let config = match config_path.exists() {
-        true => JsonFile::read(config_path)?,
-        false => JsonFile { path: config_path, json: Json::Object(Map::new()) },
+    let config = match from.config {
+        Some(text) => JsonFile::of(config_path, text)?,
+        None if config_path.exists() => JsonFile::read(config_path)?,
+        None => JsonFile { path: config_path, json: Json::Object(Map::new()) },
     };
     let tokens = Tokens::read(&file, vocab_size)?;
     let mut written = Written::default();
@@ -64,7 +77,7 @@ pub(in super::super) fn metadata(dir: &Path, vocab_size: usize, ends: &[u32]) ->
             "llama.cpp finds `{text}` in a text as a special token, which it is not in the tokenizer"
         ));
     }
-    special_tokens(&file, &config, &tokens, ends, &mut written)?;
+    special_tokens(&file, &config, &tokens, from, &mut written)?;
     chat_template(dir, &config, &mut written)?;
     Ok(written)
 }
@@ -76,9 +89,13 @@ pub(super) struct JsonFile {
 }
 
 impl JsonFile {
-    fn read(path: PathBuf) -> Result<Self> {
+    pub(super) fn read(path: PathBuf) -> Result<Self> {
         let text = fs::read_to_string(&path)?;
-        match serde_json::from_str(&text) {
+        Self::of(path, &text)
+    }
+
+    fn of(path: PathBuf, text: &str) -> Result<Self> {
+        match serde_json::from_str(text) {
             Ok(json @ Json::Object(_)) => Ok(Self { path, json }),
             Ok(_) => Err(wrong(&path, "no JSON object", "a JSON object")),
             Err(error) => Err(wrong(&path, &error.to_string(), "a JSON object")),
@@ -161,8 +178,9 @@ impl Tokens {
 
     /// The tokens of a text that llama.cpp takes for special ones, though they are not.
     fn found_anyway(&self) -> impl Iterator<Item = &'static str> {
-        let normal = |id: usize| i64::from(self.types[id]) == token_type::NORMAL;
-        SPECIAL_BY_TEXT.into_iter().filter(move |text| self.id(text).is_some_and(normal))
+        let control = |id: usize| i64::from(self.types[id]) == token_type::CONTROL;
+        let other = move |text: &&str| self.id(text).is_some_and(|id| !control(id));
+        SPECIAL_BY_TEXT.into_iter().filter(other)
     }
 
     /// The id of a token.
@@ -171,8 +189,24 @@ impl Tokens {
     }
 }
 
-/// Tokens that llama.cpp makes special by their text, of those that ordinary vocabularies have.
-const SPECIAL_BY_TEXT: [&str; 6] = ["</s>", "<eos>", "<EOT>", "[EOS]", "[EOT]", "[PAD]"];
+/// Tokens that llama.cpp makes special by their text, of those that vocabularies have as text or as added
+/// tokens that are not special.
+const SPECIAL_BY_TEXT: [&str; 14] = [
+    "</s>",
+    "<eos>",
+    "<EOT>",
+    "[EOS]",
+    "[EOT]",
+    "[PAD]",
+    "<PAD>",
+    "<PRE>",
+    "<SUF>",
+    "<MID>",
+    "<REPO>",
+    "<|fim_pad|>",
+    "<|repo_name|>",
+    "<|file_sep|>",
+];
 
 /// The merges of a tokenizer, pairs of tokens.
 fn merges(file: &JsonFile) -> Result<Vec<(&str, &str)>> {
@@ -224,7 +258,7 @@ fn byte_level(file: &JsonFile, tokens: &Tokens, written: &mut Written) -> Result
     match &file.json["normalizer"] {
         Json::Null => {}
         nfc if nfc["type"] == "NFC" => written.notes.push(
-            "the tokenizer brings a text into Unicode's form C first; llama.cpp does not"
+            "the tokenizer normalises a text to NFC (Unicode's form C) first; llama.cpp does not"
                 .to_owned(),
         ),
         other => {

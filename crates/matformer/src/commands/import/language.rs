@@ -8,6 +8,7 @@ use matformer::{
     data::{TOKENIZER_FILE, Tokenizer},
     formats::{Checkpoint, LmImport},
     nn::ModelConfig,
+    nn::weights::SHARD_BYTES,
     run_file::{Lm, Tables},
 };
 use serde_json::{Value, json};
@@ -16,6 +17,7 @@ use crate::{
     args::ImportArgs,
     commands::{Context, count, print_json, written},
     failure::{Hinted, OrBadInput},
+    folder::tokenizer_by_transformers,
     kind::Kind,
     logging::say,
     output::out,
@@ -27,20 +29,24 @@ pub(super) fn run(
     context: &Context,
 ) -> Result<ExitCode> {
     let import = LmImport::new(source, args.granularities.as_deref(), &context.device);
-    let import = import.map_err(with_vision).bad_input()?;
+    let import = import.map_err(|error| with_families(error, source)).bad_input()?;
     let scratch = fs::scratch_dir(&args.out).bad_input()?;
     let dir = scratch.path();
     for (name, bytes) in source.files().bad_input()? {
         fs::write_atomic(dir.join(name), &bytes)?;
     }
-    // Errors name the file where a person can look at it.
-    let at = if source.path().is_dir() { source.path() } else { dir };
-    let tokenizer = tokenizer(at, import.config.vocab_size)?;
+    // Errors name a file that a person can look at.
+    let is_folder = source.path().is_dir();
+    let at = if is_folder { source.path() } else { dir };
+    let tokenizer = tokenizer(at, import.config.vocab_size).map_err(|error| match is_folder {
+        true => error,
+        false => of_file(&error, dir, source.path()),
+    })?;
     let (config, params) = (import.config.clone(), import.params);
     let (dtype, rounded_to) = (import.dtype, import.rounded_to);
     let left_out = import.left_out.clone();
     let hash = tokenizer.as_ref().map(|tokenizer| tokenizer.hash().to_string());
-    let manifest = import.write(dir, args.shard_size, hash).bad_input()?;
+    let manifest = import.write(dir, args.shard_size.unwrap_or(SHARD_BYTES), hash).bad_input()?;
     fs::publish_dir(dir, &args.out)?;
 
     if context.json {
@@ -61,11 +67,12 @@ pub(super) fn run(
     }
     if tokenizer.is_none() {
         say!(
-            "note: {0} has no `{TOKENIZER_FILE}`, so no text can be read: AutoTokenizer of \
-             transformers writes one with `AutoTokenizer.from_pretrained(\"{0}\")\
-             .save_pretrained(\"{1}\")`",
-            at.display(),
-            args.out.display()
+            "note: {} has no tokenizer, so no text can be read: {}",
+            source.path().display(),
+            tokenizer_by_transformers(
+                &if is_folder { at.display().to_string() } else { "ORIGINAL".to_owned() },
+                &args.out
+            )
         );
     }
     for left_out in &left_out {
@@ -88,26 +95,43 @@ pub(super) fn run(
     };
     out!(
         "widths {}{rounded}; only the full one was trained: `matformer elastify {} --data \
-         TEXT --out RUN` makes the others good",
+         TEXT --out RUN` trains the others",
         widths.join(", "),
         args.out.display()
     )?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// A model type that no family has may be one of a vision model.
-fn with_vision(error: matformer::formats::Error) -> anyhow::Error {
+/// Says what can be done with a model of a type that no family has.
+fn with_families(error: matformer::formats::Error, source: &dyn Checkpoint) -> anyhow::Error {
     let message = error.to_string();
-    if message.contains("`model_type`") {
-        let hint = "vision transformers are `vit`, `deit` or `dinov2`, or have timm's key \
-                    `architecture` in its place"
-            .to_owned();
-        return Hinted { message, hint }.into();
+    if !message.contains("`model_type`") {
+        return error.into();
     }
-    error.into()
+    let config = source.config().ok();
+    let hint = match config.as_ref().and_then(|config| config.text("model_type")) {
+        Some(kind) if kind.starts_with("gemma3n") => {
+            "Gemma 3n is elastic as it comes: `matformer slice DIR --widths WIDTHS --out OUT` cuts a \
+             size out of it"
+        }
+        Some("gemma3") => "of Gemma 3 only text models are supported (`model_type` `gemma3_text`)",
+        _ => {
+            "vision transformers are `vit`, `deit` or `dinov2`, or have timm's key `architecture` in its \
+             place; other families are not supported"
+        }
+    };
+    Hinted { message, hint: hint.to_owned() }.into()
 }
 
-/// The tokenizer in a folder, if there is one: the embedding needs a row for each of its ids.
+/// What is wrong with the tokenizer of `file`, which was written into `dir` to be read.
+fn of_file(error: &anyhow::Error, dir: &Path, file: &Path) -> anyhow::Error {
+    let message = format!("{error:#}").replace(&format!("{}/", dir.display()), "");
+    let hint = "the tokenizer inside the file does not suit the model, or misses tokens";
+    let error = Hinted { message: format!("{}: {message}", file.display()), hint: hint.to_owned() };
+    crate::failure::OrBadInput::bad_input(Err::<(), _>(error)).unwrap_err()
+}
+
+/// The tokenizer in a folder, if there is one: the embedding needs a row for each id that a text can have.
 fn tokenizer(dir: &Path, rows: usize) -> Result<Option<Tokenizer>> {
     let path = dir.join(TOKENIZER_FILE);
     if !path.exists() {
@@ -117,11 +141,18 @@ fn tokenizer(dir: &Path, rows: usize) -> Result<Option<Tokenizer>> {
     if tokenizer.vocab_size() <= rows {
         return Ok(Some(tokenizer));
     }
+    if tokenizer.rows() <= rows {
+        say!(
+            "note: special tokens of `{TOKENIZER_FILE}` with ids from {rows} on have no row in the \
+             embedding: they cannot be used"
+        );
+        return Ok(Some(tokenizer));
+    }
     Err(Hinted {
         message: format!(
             "{}: ids up to {}; expected at most {}, as the embedding has {rows} rows (`vocab_size`)",
             path.display(),
-            tokenizer.vocab_size() - 1,
+            tokenizer.rows() - 1,
             rows.saturating_sub(1)
         ),
         hint: "this tokenizer belongs to another model, or tokens were added to it without \

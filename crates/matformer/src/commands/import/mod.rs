@@ -66,7 +66,23 @@ fn check_source(dir: &Path) -> Result<(), Hinted> {
         let hint = "every command takes it as it is; `train --init` starts from it";
         return hinted(format!("{}: a model folder already", dir.display()), hint);
     }
+    let ends_with =
+        |path: &Path, suffix: &str| path.extension().is_some_and(|found| found == suffix);
+    let of_folder = ["safetensors", "json", "bin"];
+    if dir.is_file() && of_folder.into_iter().any(|suffix| ends_with(dir, suffix)) {
+        let hint = "name the folder that `config.json` and the weights are in";
+        return hinted(
+            format!("{}: a file; expected a folder or a GGUF file", dir.display()),
+            hint,
+        );
+    }
     let is_there = |name: &str| dir.join(name).exists();
+    let files = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let gguf = files.filter(|path| ends_with(path, "gguf")).min();
+    if let Some(gguf) = gguf.filter(|_| !is_there(folder::CONFIG)) {
+        let message = format!("{}: no such file", dir.join(folder::CONFIG).display());
+        return hinted(message, &format!("to import a GGUF file, name it: {}", gguf.display()));
+    }
     let weights = [folder::WEIGHTS, INDEX];
     let pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
     if pickled.into_iter().any(is_there) && !weights.iter().any(|name| is_there(name)) {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use matformer::{
     core::{Draw, Manifest, Provenance, fs},
     data::AugmentConfig,
-    formats::{Normalization, PREPROCESSOR_FILE, Preprocessor, import_vit},
+    formats::{Normalization, PREPROCESSOR_FILE, Preprocessor, files_of, import_vit},
     nn::{Elastic, Folder, folder},
     run_file::{Tables, Vit},
     vit::MatVit,
@@ -16,13 +16,24 @@ use serde_json::json;
 use crate::{
     args::ImportArgs,
     commands::{Context, count, print_json},
-    failure::OrBadInput,
+    failure::{Hinted, OrBadInput},
     kind::Kind,
     logging::say,
     output::out,
 };
 
+/// Why a tensor is left out.
+const NO_USE: &str = "as classification has no use for it";
+
 pub(super) fn run(source: &Path, args: &ImportArgs, context: &Context) -> Result<ExitCode> {
+    if args.shard_size.is_some() {
+        return Err(Hinted {
+            message: "--shard-size: only weights of language models are written as several files"
+                .to_owned(),
+            hint: "leave it out".to_owned(),
+        })
+        .bad_input();
+    }
     let imported =
         import_vit(source, args.granularities.as_deref(), &context.device).bad_input()?;
     let (model, space) = (&imported.model, imported.model.space());
@@ -46,6 +57,9 @@ pub(super) fn run(source: &Path, args: &ImportArgs, context: &Context) -> Result
         Preprocessor::new(Normalization { mean, std }, None)
     });
     let scratch = fs::scratch_dir(&args.out).bad_input()?;
+    for (name, bytes) in files_of(source).bad_input()? {
+        fs::write_atomic(scratch.path().join(name), &bytes)?;
+    }
     let file = scratch.path().join(PREPROCESSOR_FILE);
     fs::write_atomic(file, &preprocessor.to_file(config.image_size))?;
     folder::save(model, &manifest, scratch.path())?;
@@ -60,21 +74,23 @@ pub(super) fn run(source: &Path, args: &ImportArgs, context: &Context) -> Result
             "params": params,
             "granularities": space.granularities.widths(),
             "headless": imported.headless,
-            "left_out": imported.left_out,
+            "left_out": imported.left_out.iter().map(|name| json!({ "tensor": name, "why": NO_USE })).collect::<Vec<_>>(),
         }));
     }
     if stated.is_none() {
         let from = source.display();
-        say!("note: {from} does not say how pixels are scaled: mean and deviation 0.5 are taken");
+        say!(
+            "note: {from} does not say how pixels are scaled: mean and standard deviation 0.5 are assumed"
+        );
     }
     for differs in &preprocessor.differs {
         say!("note: its image processor differs: {differs}");
     }
     if imported.headless {
-        say!("note: it has no head: the model gets one of zeros, of one class");
+        say!("note: no classification head: a head of zeros with 1 class is added");
     }
     if !imported.left_out.is_empty() {
-        say!("left out, as classification has no use for them: {}", imported.left_out.join(", "));
+        say!("left out, {NO_USE}: {}", imported.left_out.join(", "));
     }
     out!(
         "{}: {}, {} parameters: {}",
@@ -84,7 +100,7 @@ pub(super) fn run(source: &Path, args: &ImportArgs, context: &Context) -> Result
         Vit::describe(config)
     )?;
     out!(
-        "only its full width was trained: `matformer elastify {} --data IMAGES --out RUN` makes {} good",
+        "only its full width was trained: `matformer elastify {} --data IMAGES --out RUN` trains {}",
         args.out.display(),
         names.join(", ")
     )?;

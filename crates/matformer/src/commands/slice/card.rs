@@ -23,7 +23,7 @@ const INHERITED: [&str; 6] =
     ["license", "license_name", "license_link", "base_model", "language", "datasets"];
 
 /// The card of a slice in `dir`, which has its `config.json` already.
-pub fn of<K: Kind>(job: &Job<'_, K>, dir: &Path) -> Result<String> {
+pub(super) fn of<K: Kind>(job: &Job<'_, K>, dir: &Path) -> Result<String> {
     let parent = parent(&job.source.dir);
     let loads = Loads::of(job, dir)?;
     let mut card = front_matter::<K>(job, &loads)?;
@@ -60,6 +60,13 @@ fn front_matter<K: Kind>(job: &Job<'_, K>, loads: &Loads) -> Result<String> {
     }
     writeln!(text, "pipeline_tag: {}\ntags:\n- matformer\n- elastic\n---", K::TASK)?;
     Ok(text)
+}
+
+/// What a model's card says of its license: the value of `license`.
+pub fn license(dir: &Path) -> Option<String> {
+    let line = inherited(dir).remove("license")?;
+    let value = line.split_once(':')?.1.trim().trim_matches(['"', '\'']);
+    (!value.is_empty() && !value.contains('\n')).then(|| value.to_owned())
 }
 
 /// Lines of the keys in front of the parent's card, by key.
@@ -101,11 +108,11 @@ fn facts<K: Kind>(job: &Job<'_, K>) -> Result<String> {
     Ok(table)
 }
 
-/// Widths as `256, 256, 512`; where they are all equal as `256 in all 30`.
+/// Widths as `256, 256, 512`; where they are all equal as `256 in all 30 layers`.
 fn runs(widths: &[usize]) -> String {
     match widths {
         [first, rest @ ..] if rest.iter().all(|width| width == first) => {
-            format!("{first} in all {}", widths.len())
+            format!("{first} in all {} layers", widths.len())
         }
         _ => widths.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),
     }

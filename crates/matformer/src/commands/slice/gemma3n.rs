@@ -6,6 +6,7 @@ use anyhow::Result;
 use matformer::{
     core::{Manifest, fs},
     formats::{Gemma3nPlan, is_gemma3n, slice_gemma3n},
+    nn::weights::SHARD_BYTES,
 };
 use serde_json::json;
 
@@ -28,7 +29,8 @@ pub fn run_gemma3n(args: &SliceArgs, json: bool) -> Result<ExitCode> {
     let plan = plan(&args.gemma3n)?;
     check_is_new(&args.out).bad_input()?;
     let scratch = fs::scratch_dir(&args.out).bad_input()?;
-    let sliced = slice_gemma3n(&args.model, &plan, scratch.path(), args.shard_size).bad_input()?;
+    let shard_bytes = args.shard_size.unwrap_or(SHARD_BYTES);
+    let sliced = slice_gemma3n(&args.model, &plan, scratch.path(), shard_bytes).bad_input()?;
     fs::publish_dir(scratch.path(), &args.out)?;
     if json {
         return print_json(&json!({

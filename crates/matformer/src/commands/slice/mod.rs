@@ -1,6 +1,6 @@
 //! `matformer slice`
 
-mod card;
+pub mod card;
 mod gemma3n;
 
 use std::{path::Path, process::ExitCode};
@@ -8,7 +8,10 @@ use std::{path::Path, process::ExitCode};
 use anyhow::Result;
 use matformer::{
     core::{Dtype, Manifest, Measurement, Measurements, Provenance, SliceFacts, Submodel, fs},
-    nn::{Elastic, Folder, ModelConfig, Slice, SliceOptions, folder, slice, weights::WeightFiles},
+    nn::{
+        Elastic, Folder, ModelConfig, Slice, SliceOptions, folder, slice,
+        weights::{SHARD_BYTES, WeightFiles},
+    },
     run_file::{Lm, RunKind, Vit},
 };
 use serde_json::json;
@@ -73,6 +76,13 @@ fn check_target<K: Kind>(args: &SliceArgs, submodel: &Submodel, label: &str) -> 
         return Err(Hinted {
             message: "--dtype q8_0: only GGUF files have it".to_owned(),
             hint: "--format gguf writes one; other formats take f32, bf16 or f16".to_owned(),
+        });
+    }
+    if args.shard_size.is_some() && args.format != Format::Hf {
+        return Err(Hinted {
+            message: "--shard-size: only folders of --format hf have several weights files"
+                .to_owned(),
+            hint: "leave it out: the weights are written as one file".to_owned(),
         });
     }
     if args.format == Format::Timm && submodel.uniform_width().is_none() && !args.pad {
@@ -155,7 +165,8 @@ impl<K: Kind> Job<'_, K> {
             fs::write_atomic(dir.join(name), &bytes)?;
         }
         let Slice { model, tensors } = slim;
-        folder::save_as(&model, tensors, self.args.shard_size, &manifest, dir).bad_input()?;
+        let shard_bytes = self.args.shard_size.unwrap_or(SHARD_BYTES);
+        folder::save_as(&model, tensors, shard_bytes, &manifest, dir).bad_input()?;
         Ok(())
     }
 
