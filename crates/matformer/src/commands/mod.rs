@@ -16,7 +16,7 @@ mod report;
 mod retrieve;
 mod score;
 mod search;
-pub mod slice;
+mod slice;
 mod table;
 mod train;
 

@@ -230,6 +230,8 @@ pub struct GgufOut<'a> {
     pub dtype: Option<SliceDtype>,
     /// What the slice is of its parent.
     pub facts: &'a SliceFacts,
+    /// The license that its parent's card names.
+    pub license: Option<String>,
 }
 
 /// What is particular to a kind about one of its widths.

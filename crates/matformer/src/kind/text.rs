@@ -26,7 +26,7 @@ use matformer::{
 use super::{Extent, Facts, GgufOut, Kind, Part, Source, WidthFacts, params};
 use crate::{
     args::Format,
-    commands::{FEW_DOCUMENTS, count, documents, slice::card},
+    commands::{FEW_DOCUMENTS, count, documents},
     failure::{Hinted, OrBadInput},
     folder::{
         ModelFolder, data_cache_of, is_here, prepare_text, prepare_text_for, tokenizer_in,
@@ -230,7 +230,7 @@ impl Kind for Lm {
         let name = folder.dir.canonicalize().unwrap_or_else(|_| folder.dir.clone());
         let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let name = format!("{name} {}", gguf.facts.submodel);
-        let facts = facts_of(folder, gguf.facts)?;
+        let facts = facts_of(folder, gguf)?;
         let tokenizer = folder.tokenizer()?;
         let model = GgufModel {
             model: &slim.model,
@@ -466,10 +466,8 @@ impl Kind for Lm {
 
 /// What the metadata of a GGUF file says of a slice: as `matformer.json` of a folder.
 #[cfg(feature = "gguf")]
-fn facts_of(
-    folder: &ModelFolder<Lm>,
-    facts: &matformer::core::SliceFacts,
-) -> Result<Vec<(&'static str, String)>> {
+fn facts_of(folder: &ModelFolder<Lm>, gguf: &GgufOut<'_>) -> Result<Vec<(&'static str, String)>> {
+    let facts = gguf.facts;
     let widths: Vec<String> = facts.widths.iter().map(usize::to_string).collect();
     let mut found = vec![
         ("matformer.parent_sha256", folder.manifest.weights_sha256.clone()),
@@ -479,7 +477,7 @@ fn facts_of(
     if let Some(measured) = &facts.measured {
         found.push(("matformer.measured", serde_json::to_string(measured)?));
     }
-    found.extend(card::license(&folder.dir).map(|license| ("general.license", license)));
+    found.extend(gguf.license.clone().map(|license| ("general.license", license)));
     Ok(found)
 }
 

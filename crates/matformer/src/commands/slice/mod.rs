@@ -1,6 +1,6 @@
 //! `matformer slice`
 
-pub mod card;
+mod card;
 mod gemma3n;
 
 use std::{path::Path, process::ExitCode};
@@ -61,7 +61,12 @@ fn run_kind<K: Kind>(args: &SliceArgs, context: &Context) -> Result<ExitCode> {
     };
     match args.format {
         Format::Gguf => {
-            let gguf = GgufOut { path: &args.out, dtype: args.dtype, facts: &job.facts };
+            let gguf = GgufOut {
+                path: &args.out,
+                dtype: args.dtype,
+                facts: &job.facts,
+                license: card::license(&args.model),
+            };
             K::write_gguf(&job.source, slim, &gguf)?;
         }
         Format::Hf | Format::Timm => job.write_folder(slim)?,
