@@ -45,7 +45,7 @@ LIMITS = {"f32": 1e-3, "q8_0": 2e-2}
 TOKENS, SLICE_TOKENS = 1000, 200
 IMPORT_GREEDY, GREEDY = 64, 32
 PROMPT = {"text": "The house by the river was", "code": "fn main() {\n    let"}
-UNEQUAL = ["75%", "60%", "50%"]
+UNEQUAL = ["75%", "60%", "55%"]
 SPEED = ["75%", "60%"]
 ROUNDS, SPEED_TOKENS, WARM_TOKENS = 7, 64, 8
 
