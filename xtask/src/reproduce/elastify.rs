@@ -57,8 +57,9 @@ pub fn document(binary: &Binary, write: &dyn Fn(&Value) -> Result<()>) -> Result
     let other = ["--data", OTHER, "--context", CONTEXT, "--tokens", TOKENS];
     let mut found = json!({ "config": CONFIG });
     found["elastify"] = elastified(binary, ELASTIC, &["--tokens", TOKENS])?;
+    let all_sizes = [&other[..], &["--submodels", "S,M,L,XL"]].concat();
     found["other"] = json!([
-        { "stage": "ordered", "measured": eval(binary, &format!("{ELASTIC}/ordered"), "other", &other)? },
+        { "stage": "ordered", "measured": eval(binary, &format!("{ELASTIC}/ordered"), "other", &all_sizes)? },
         { "stage": "trained", "measured": eval(binary, ELASTIC, "other", &other)? },
     ]);
     write(&found)?;
@@ -244,10 +245,9 @@ fn stamps(document: &Value) -> String {
         ("from nothing", &document["scratch"]["trained_stamp"]),
     ];
     let known = all.into_iter().filter(|(_, stamp)| stamp.is_object());
-    let line =
-        stamp::line("Trained and measured", known.map(|(name, stamp)| (name.to_owned(), stamp)));
+    let line = stamp::line("Measured", known.map(|(name, stamp)| (name.to_owned(), stamp)));
     match document["elastify"]["seconds"].as_f64() {
-        Some(seconds) => format!("`elastify` took {:.0} minutes in all. {line}", seconds / 60.0),
+        Some(seconds) => format!("`elastify` took {:.0} minutes in all.\n\n{line}", seconds / 60.0),
         None => line,
     }
 }

@@ -211,7 +211,10 @@ mod tests {
         let found = retrieval::tables(&retrieval) + &pretraining::tables(&retrieval["pretraining"]);
         let matvit = matvit::tables(page::list(&document("matvit")["runs"])).unwrap();
         let search = search_tables::tables(&document("search"));
-        for (page, tables) in [("matvit", matvit), ("retrieval", found), ("search", search)] {
+        let elastify = elastify::tables(&document("elastify"));
+        let pages =
+            [("matvit", matvit), ("retrieval", found), ("search", search), ("elastify", elastify)];
+        for (page, tables) in pages {
             let page = shell.read_file(format!("docs/results/{page}.md")).unwrap();
             let mut rows = tables.lines().filter(|line| line.starts_with('|')).peekable();
             assert!(rows.peek().is_some());
