@@ -6,6 +6,7 @@ use matformer_nn::{
     ops::RopeRule,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 /// How the frequencies of the rotary embedding are scaled for a longer context. The names are those
 /// of transformers' `rope_type`.
@@ -32,6 +33,20 @@ pub enum RopeScaling {
 }
 
 impl RopeScaling {
+    /// The table `rope_scaling` in the `config.json` of transformers.
+    pub fn table(self) -> Value {
+        match self {
+            Self::Linear { factor } => json!({ "rope_type": "linear", "factor": factor }),
+            Self::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => json!({
+                "rope_type": "llama3",
+                "factor": factor,
+                "low_freq_factor": low_freq_factor,
+                "high_freq_factor": high_freq_factor,
+                "original_max_position_embeddings": original_context,
+            }),
+        }
+    }
+
     /// The rule of the frequencies with the base `theta`.
     pub fn rule(scaling: Option<Self>, theta: f64) -> RopeRule {
         match scaling {

@@ -3,8 +3,9 @@
 use std::{collections::BTreeSet, path::Path};
 
 use matformer_core::Dtype;
+use matformer_lm::RopeScaling;
 use matformer_nn::{Error, Result, weights};
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
 use super::{
     arch::Arch,
@@ -207,7 +208,7 @@ impl<'a> Keys<'a> {
         };
         let factor = factor.filter(|factor| linear && *factor != 1.0);
         let Some(factors) = factors else {
-            return Ok(factor.map(|factor| json!({ "rope_type": "linear", "factor": factor })));
+            return Ok(factor.map(|factor| RopeScaling::Linear { factor }.table()));
         };
         if self.arch != Arch::Llama {
             return Err(self.tensor_error(ROPE_FREQS, "a tensor that is not covered"));
@@ -220,7 +221,9 @@ impl<'a> Keys<'a> {
         }
         let values = weights::floats(Dtype::F32, &self.file[factors.bytes.clone()]);
         match rope::llama3_rule(&values, theta) {
-            Some(rule) => Ok(rope::config(rule)),
+            // A factor of 1 changes nothing.
+            Some(RopeScaling::Llama3 { factor: 1.0, .. }) => Ok(None),
+            Some(rule) => Ok(Some(rule.table())),
             None => Err(Error::Tensor {
                 path: self.path.to_owned(),
                 tensor: ROPE_FREQS.to_owned(),

@@ -2,7 +2,6 @@
 
 use matformer_lm::RopeScaling;
 use matformer_nn::ops::RopeRule;
-use serde_json::{Value, json};
 
 /// How far factors may be from those of a rule, as a part of one.
 const TOLERANCE: f64 = 1e-6;
@@ -12,24 +11,6 @@ pub(super) fn factors(scaling: RopeScaling, head_dim: usize, theta: f64) -> Vec<
     let plain = RopeRule::Default { theta }.frequencies(head_dim);
     let scaled = RopeScaling::rule(Some(scaling), theta).frequencies(head_dim);
     plain.iter().zip(scaled).map(|(plain, scaled)| (plain / scaled) as f32).collect()
-}
-
-/// What `rope_scaling` in `config.json` holds, if the rule changes anything.
-pub(super) fn config(rule: RopeScaling) -> Option<Value> {
-    match rule {
-        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context }
-            if factor != 1.0 =>
-        {
-            Some(json!({
-                "rope_type": "llama3",
-                "factor": factor,
-                "low_freq_factor": low_freq_factor,
-                "high_freq_factor": high_freq_factor,
-                "original_max_position_embeddings": original_context,
-            }))
-        }
-        _ => None,
-    }
 }
 
 /// The rule `llama3` that gives these factors, to within [`TOLERANCE`].

@@ -93,20 +93,5 @@ pub(super) fn write(c: &MatLmConfig, keys: &mut Map<String, Value>) {
 
 /// The table of parameters, without the base.
 pub(super) fn table(scaling: Option<RopeScaling>) -> Value {
-    match scaling {
-        None => json!({ "rope_type": "default" }),
-        Some(RopeScaling::Linear { factor }) => json!({ "rope_type": "linear", "factor": factor }),
-        Some(RopeScaling::Llama3 {
-            factor,
-            low_freq_factor,
-            high_freq_factor,
-            original_context,
-        }) => json!({
-            "rope_type": "llama3",
-            "factor": factor,
-            "low_freq_factor": low_freq_factor,
-            "high_freq_factor": high_freq_factor,
-            "original_max_position_embeddings": original_context,
-        }),
-    }
+    scaling.map_or_else(|| json!({ "rope_type": "default" }), RopeScaling::table)
 }
