@@ -38,10 +38,10 @@ pub(super) fn run(
     // Errors name a file that a person can look at.
     let is_folder = source.path().is_dir();
     let at = if is_folder { source.path() } else { dir };
-    let tokenizer = tokenizer(at, import.config.vocab_size).map_err(|error| match is_folder {
-        true => error,
-        false => of_file(&error, dir, source.path()),
-    })?;
+    let tokenizer = match tokenizer(at, import.config.vocab_size) {
+        Err(error) if !is_folder => Err(of_file(&error, dir, source.path())).bad_input()?,
+        found => found?,
+    };
     let (config, params) = (import.config.clone(), import.params);
     let (dtype, rounded_to) = (import.dtype, import.rounded_to);
     let left_out = import.left_out.clone();
@@ -124,11 +124,10 @@ fn with_families(error: matformer::formats::Error, source: &dyn Checkpoint) -> a
 }
 
 /// What is wrong with the tokenizer of `file`, which was written into `dir` to be read.
-fn of_file(error: &anyhow::Error, dir: &Path, file: &Path) -> anyhow::Error {
+fn of_file(error: &anyhow::Error, dir: &Path, file: &Path) -> Hinted {
     let message = format!("{error:#}").replace(&format!("{}/", dir.display()), "");
     let hint = "the tokenizer inside the file does not suit the model, or misses tokens";
-    let error = Hinted { message: format!("{}: {message}", file.display()), hint: hint.to_owned() };
-    crate::failure::OrBadInput::bad_input(Err::<(), _>(error)).unwrap_err()
+    Hinted { message: format!("{}: {message}", file.display()), hint: hint.to_owned() }
 }
 
 /// The tokenizer in a folder, if there is one: the embedding needs a row for each id that a text can have.
