@@ -29,7 +29,7 @@ fn what_timm_would_load_comes_back_as_the_same_model() {
     snapshot!(place.matformer(&import), @"
     exit code 0
     --- standard output
-    back: a ViT of timm, 4.9k parameters: images 8×8×1, patches 4×4, 5 tokens, d_model 16, 2 layers, 2 heads, d_ff 32, 4 classes
+    back: a ViT of timm, 4.9k parameters, float32: images 8×8×1, patches 4×4, 5 tokens, d_model 16, 2 layers, 2 heads, d_ff 32, 4 classes
     only its full width was trained: `matformer elastify back --data IMAGES --out RUN` trains S, M, L, XL
     ");
     snapshot!(place.list("back"), @"
@@ -110,6 +110,7 @@ fn json_says_what_was_read() {
             "kind": "vit",
             "params": 4916,
             "granularities": [4, 8, 16, 32],
+            "dtype": "float32",
             "headless": false,
             "left_out": []
         })
@@ -222,6 +223,7 @@ fn a_language_model_is_copied_with_all_that_belongs_to_it() {
     let place = of_transformers();
     place.write("llama/README.md", "---\nlicense: mit\n---\n");
     place.write("llama/chat_template.jinja", "{{ messages }}");
+    place.write("llama/additional_chat_templates/rag.jinja", "{{ documents }}");
     place.write("llama/special_tokens_map.json", "{}");
     snapshot!(place.matformer(&["import", "llama", "--out", "model"]), @"
     exit code 0
@@ -236,6 +238,7 @@ fn a_language_model_is_copied_with_all_that_belongs_to_it() {
         "tokenizer_config.json",
         "README.md",
         "chat_template.jinja",
+        "additional_chat_templates/rag.jinja",
         "special_tokens_map.json",
     ] {
         let [ours, theirs] = ["model", "llama"].map(|dir| bytes(&place, &format!("{dir}/{name}")));
@@ -253,6 +256,7 @@ fn a_language_model_is_copied_with_all_that_belongs_to_it() {
     assert_eq!(score("model"), score("run"));
     place.matformer(&["slice", "model", "--submodel", "M", "--out", "slim"]).ok();
     assert!(place.read("slim/README.md").starts_with("---\nlicense: mit\n"));
+    assert_eq!(place.read("slim/additional_chat_templates/rag.jinja"), "{{ documents }}");
 }
 
 #[test]

@@ -5,8 +5,9 @@
 use std::{io, path::PathBuf, sync::LazyLock};
 
 use libfuzzer_sys::fuzz_target;
-use matformer_formats::gguf::Gguf;
+use matformer_formats::{LmImport, gguf::Gguf};
 use matformer_fuzz::{Edit, apply, folder};
+use matformer_nn::DeviceSpec;
 use tempfile::TempDir;
 
 static FOLDER: LazyLock<TempDir> = LazyLock::new(folder);
@@ -47,6 +48,9 @@ fuzz_target!(|input: (u8, Vec<Edit>)| {
     };
     if let Ok(files) = gguf.files() {
         assert!(files.is_empty() || files[0].0 == "tokenizer.json");
+    }
+    if let Err(error) = LmImport::new(&gguf, None, &DeviceSpec::Flex.resolve().unwrap()) {
+        let _ = (error.to_string(), error.hint());
     }
     for tensor in gguf.tensors() {
         let mut counted = Counted(0);

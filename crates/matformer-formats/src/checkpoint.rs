@@ -11,7 +11,7 @@ use matformer_nn::{
     weights::{Cut, Tensors, WeightFiles},
 };
 
-use crate::companions;
+use crate::{CARD, companions};
 
 /// A checkpoint of a language model, shown as a folder of Hugging Face.
 pub trait Checkpoint {
@@ -41,6 +41,19 @@ pub trait Checkpoint {
     /// # Errors
     /// When it holds no floating point numbers.
     fn tensor(&self, name: &str) -> Result<Option<TensorFacts>>;
+
+    /// What its own files call a tensor, for messages.
+    fn own_name(&self, name: &str) -> String {
+        name.to_owned()
+    }
+
+    /// What other programs do otherwise with what [`files`](Self::files) gives, a sentence each.
+    ///
+    /// # Errors
+    /// Those of [`files`](Self::files).
+    fn notes(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
 
     /// Writes the values of a tensor, row-major and little-endian, in its dtype.
     ///
@@ -121,9 +134,6 @@ impl Checkpoint for HfFolder<'_> {
     }
 }
 
-/// The model card of a folder, which names the license.
-pub(crate) const README: &str = "README.md";
-
 /// Names and contents of the small files of a folder that an import keeps: its [`companions`] and its
 /// model card.
 ///
@@ -131,9 +141,9 @@ pub(crate) const README: &str = "README.md";
 /// When one cannot be read.
 pub fn files_of(dir: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let mut files = companions(dir)?;
-    let card = dir.join(README);
+    let card = dir.join(CARD);
     if card.is_file() {
-        files.push((README.to_owned(), fs::read(card)?));
+        files.push((CARD.to_owned(), fs::read(card)?));
     }
     Ok(files)
 }
@@ -147,7 +157,7 @@ pub(crate) fn wrong(
 ) -> Error {
     Error::Tensor {
         path: checkpoint.path().to_owned(),
-        tensor: tensor.to_owned(),
+        tensor: checkpoint.own_name(tensor),
         found: found.into(),
         expected: expected.into(),
     }

@@ -1,6 +1,6 @@
 //! The small files that lie beside the weights in a folder of Hugging Face.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use matformer_core::fs;
 
@@ -33,13 +33,30 @@ const NAMES: [&str; 22] = [
     "CITATION.cff",
 ];
 
-/// Names and contents of the small files in a folder that go with its model: tokenizer, chat template,
+/// The folder of the chat templates but the default one, `NAME.jinja`.
+pub(crate) const TEMPLATES: &str = "additional_chat_templates";
+
+/// Names and contents of the small files in a folder that go with its model: tokenizer, chat templates,
 /// image processor, license. `config.json` and `generation_config.json`, which are written anew, and
 /// the model card are not among them.
 ///
 /// # Errors
 /// When one cannot be read.
 pub fn companions(dir: &Path) -> Result<Vec<(String, Vec<u8>)>> {
-    let there = NAMES.into_iter().filter(|name| dir.join(name).is_file());
-    there.map(|name| Ok((name.to_owned(), fs::read(dir.join(name))?))).collect()
+    let there = NAMES.into_iter().filter(|name| dir.join(name).is_file()).map(str::to_owned);
+    let templates = templates(dir)?.into_iter().map(|name| format!("{TEMPLATES}/{name}.jinja"));
+    there.chain(templates).map(|name| Ok((name.clone(), fs::read(dir.join(name))?))).collect()
+}
+
+/// Names of the chat templates of a folder but the default one.
+pub(crate) fn templates(dir: &Path) -> Result<Vec<String>> {
+    let dir = dir.join(TEMPLATES);
+    if !dir.is_dir() {
+        return Ok(Vec::new());
+    }
+    let name = |path: PathBuf| {
+        let is_template = path.extension().is_some_and(|suffix| suffix == "jinja");
+        is_template.then(|| Some(path.file_stem()?.to_str()?.to_owned())).flatten()
+    };
+    Ok(fs::read_dir(dir)?.into_iter().filter_map(name).collect())
 }

@@ -3,10 +3,9 @@
 use std::{collections::HashMap, path::Path};
 
 use burn::tensor::{Device, TensorData};
+use matformer_core::Dtype;
 use matformer_nn::{
-    ConfigFile, Folder, ModelConfig, Result,
-    config::unfit,
-    params,
+    ConfigFile, Folder, ModelConfig, Result, params,
     weights::{Tensors, WeightFiles},
 };
 use matformer_vit::{MatVit, MatVitConfig};
@@ -15,6 +14,7 @@ use crate::{
     Preprocessor,
     describe::{Described, describe},
     names::Names,
+    widths::named_widths,
 };
 
 /// A vision transformer that was read from another program's folder.
@@ -30,6 +30,8 @@ pub struct ImportedVit {
     pub headless: bool,
     /// What it is: `a ViT of timm`.
     pub format: &'static str,
+    /// How its weights are stored; f32 where a scale became part of them.
+    pub dtype: Dtype,
     /// SHA-256 of its weights.
     pub weights_sha256: String,
 }
@@ -68,17 +70,11 @@ pub fn import_vit(
         Names::Timm { .. } => file.blame(error, |field| field),
         _ => file.blame(error, MatVit::config_key),
     })?;
-    let widths = match granularities {
-        Some(widths) if widths.last() != Some(&d_ff) => {
-            let expected = format!("ascending widths, of which the last is `d_ff`, {d_ff}");
-            return unfit("granularities", format!("{widths:?}"), expected);
-        }
-        Some(widths) => widths.to_vec(),
-        None if d_ff.is_multiple_of(8) => [8, 4, 2, 1].map(|n| d_ff / n).to_vec(),
-        None => vec![d_ff],
+    let default = match d_ff.is_multiple_of(8) {
+        true => [8, 4, 2, 1].map(|n| d_ff / n).to_vec(),
+        false => vec![d_ff],
     };
-    let fits = |n: &usize| widths.iter().all(|width| width % n == 0);
-    let width_multiple = [32, 16, 8, 4, 2].into_iter().find(fits).unwrap_or(1);
+    let (widths, width_multiple) = named_widths(granularities, d_ff, default)?;
     let config = MatVitConfig { granularities: Some(widths), width_multiple, ..whole };
     // An error here is about the widths that were asked for.
     config.validate()?;
@@ -87,6 +83,8 @@ pub fn import_vit(
         .into_iter()
         .map(|(path, _)| (path.clone(), model.tensor_name(&path)))
         .collect();
+    let scaled = described.names.scale(0, 1).is_some_and(|scale| tensors.shape(&scale).is_some());
+    let dtype = if scaled { Dtype::F32 } else { tensors.dtype() };
     let model = params::fill(model, |path, shape| {
         read(&described, &mut tensors, &names[path], path, shape)
     })?;
@@ -109,6 +107,7 @@ pub fn import_vit(
         left_out,
         headless: !described.head,
         format: described.format,
+        dtype,
         weights_sha256: files.hash(),
     })
 }

@@ -11,12 +11,15 @@ use matformer_core::{Draw, Dtype, Manifest, Provenance, fs};
 use matformer_lm::{MatLm, MatLmConfig};
 use matformer_nn::{
     Elastic, Folder, ModelConfig, Result,
-    config::{Nested, unfit},
+    config::Nested,
     folder, params,
     weights::{StoredTensor, common_dtype},
 };
 
-use crate::checkpoint::{Checkpoint, wrong};
+use crate::{
+    checkpoint::{Checkpoint, wrong},
+    widths::{default_widths, named_widths},
+};
 
 /// A language model that can be copied into a model folder. Everything but the values of its tensors is
 /// checked.
@@ -49,7 +52,7 @@ impl<'a> LmImport<'a> {
     /// Reads the configuration and the names of a checkpoint. Every tensor is a parameter, or left out
     /// and named, or an error. `granularities` are the widths that get names, ascending, up to the
     /// model's own; if absent a quarter, half, three quarters and all of it, rounded
-    /// ([`default_widths`]).
+    /// ([`default_widths`](crate::default_widths)).
     ///
     /// # Errors
     /// When a key of the configuration is missing, or changes what a MatLM computes and is not
@@ -122,39 +125,12 @@ fn config_of(
         let expected = format!("at most {}, the tensors of the weights", source.names().len());
         return Err(file.wrong("num_hidden_layers", &expected));
     }
-    let (widths, rounded_to) = match granularities {
-        Some(widths) if widths.last() != Some(&d_ff) => {
-            let expected = format!("ascending widths, of which the last is `d_ff`, {d_ff}");
-            return unfit("granularities", format!("{widths:?}"), expected);
-        }
-        Some(widths) => (widths.to_vec(), None),
-        None => {
-            let (widths, multiple) = default_widths(d_ff);
-            (widths, Some(multiple))
-        }
-    };
-    let fits = |n: &usize| widths.iter().all(|width| width.is_multiple_of(*n));
-    let width_multiple = [32, 16, 8, 4, 2].into_iter().find(fits).unwrap_or(1);
+    let default = default_widths(d_ff);
+    let rounded_to = granularities.is_none().then_some(default.1);
+    let (widths, width_multiple) = named_widths(granularities, d_ff, default.0)?;
     let config = with(widths, width_multiple);
     config.validate()?;
     Ok((config, rounded_to))
-}
-
-/// The granularities of an imported model unless others are asked for, and what they are multiples
-/// of: a quarter, half, three quarters and all of `d_ff`, rounded to multiples of 256, which other
-/// programs quantise best, where that leaves four widths, else of 32, else of what divides `d_ff`.
-pub fn default_widths(d_ff: usize) -> (Vec<usize>, usize) {
-    let rounded = |multiple: usize| -> Option<Vec<usize>> {
-        // To the nearest, halves upwards.
-        let part = |quarters: usize| (quarters * d_ff + 2 * multiple) / (4 * multiple) * multiple;
-        let widths = [part(1), part(2), part(3), d_ff];
-        let four = widths[0] > 0 && widths.windows(2).all(|pair| pair[0] < pair[1]);
-        (d_ff.is_multiple_of(multiple) && four).then(|| widths.to_vec())
-    };
-    [256, 32, 16, 8, 4, 2, 1]
-        .into_iter()
-        .find_map(|multiple| Some((rounded(multiple)?, multiple)))
-        .unwrap_or((vec![d_ff], d_ff))
 }
 
 /// The tensors of a checkpoint, and which of them the model has.
@@ -256,28 +232,5 @@ fn hash(source: &dyn Checkpoint, name: &str) -> Result<String> {
             Ok(error) => error,
             Err(error) => fs::error(source.path(), "read")(error).into(),
         }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::default_widths;
-
-    #[test]
-    fn default_widths_are_quarters_rounded_to_what_quantises_well() {
-        for (d_ff, widths, multiple) in [
-            (11_008, [2816, 5632, 8192, 11_008], 256),
-            (14_336, [3584, 7168, 10_752, 14_336], 256),
-            (1536, [512, 768, 1280, 1536], 256),
-            (1024, [256, 512, 768, 1024], 256),
-            (2048, [512, 1024, 1536, 2048], 256),
-            (768, [192, 384, 576, 768], 32),
-            (352, [96, 192, 256, 352], 32),
-            (96, [32, 48, 80, 96], 16),
-            (7, [2, 4, 5, 7], 1),
-        ] {
-            assert_eq!(default_widths(d_ff), (widths.to_vec(), multiple), "{d_ff}");
-        }
-        assert_eq!(default_widths(2).0, [2]);
     }
 }

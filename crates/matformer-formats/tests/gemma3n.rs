@@ -146,9 +146,10 @@ fn the_language_model_of_a_multimodal_folder_is_sliced() {
     for name in ["tokenizer.json", "preprocessor_config.json", "LICENSE"] {
         write(name, name);
     }
-    for name in ["README.md", "pytorch_model.bin", ".gitattributes"] {
+    for name in ["pytorch_model.bin", ".gitattributes"] {
         write(name, name);
     }
+    write("README.md", "---\nlicense: gemma\ntags:\n- x\n---\n# Theirs");
     assert!(is_gemma3n(&place.model()));
     let sliced = place.golden_slice();
 
@@ -173,6 +174,7 @@ fn the_language_model_of_a_multimodal_folder_is_sliced() {
     ];
     assert_eq!(files, expected);
     let card = std::fs::read_to_string(place.out().join("README.md")).unwrap();
+    assert!(card.starts_with("---\nlicense: gemma\nlibrary_name: transformers\n"), "{card}");
     assert!(card.contains("7 of 10 layers") && card.contains("Layers left out: 2, 7, 8"), "{card}");
     assert!(card.contains("| 2 | 3 | `sliding_attention` | 24 of 32 |"), "{card}");
     assert!(sliced.effective_params < sliced.params);
@@ -252,7 +254,7 @@ fn a_folder_that_is_no_gemma_3n_is_told() {
         ("num_kv_shared_layers", json!(11), "`num_kv_shared_layers`: 11; expected at most 10, all"),
         ("num_hidden_layers", json!(0), "`num_hidden_layers`: 0; expected 1 to 4096"),
         ("num_hidden_layers", json!(1_000_000_000), "`num_hidden_layers`: 1000000000; expected 1"),
-        ("hidden_size", json!(u64::MAX), "`hidden_size`: 18446744073709551615; expected a whole"),
+        ("hidden_size", json!(u64::MAX), "`hidden_size`: 18446744073709551615; expected at"),
         ("layer_types", json!(["x"]), "`layer_types`: [\"x\"]; expected an entry for each of 10"),
         ("activation_sparsity_pattern", json!(0.5), "`activation_sparsity_pattern`: 0.5; "),
         ("per_layer_config", json!({}), "`per_layer_config`: {}; expected no such key"),

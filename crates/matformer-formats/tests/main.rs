@@ -127,6 +127,32 @@ a DINOv2 of transformers: 8x8x3, classes 1, heads 2, ClassToken, no head, left o
     assert_eq!(found.config().class_names.as_ref().unwrap()[4], "e");
 }
 
+#[test]
+fn a_model_is_of_the_dtype_that_it_is_stored_in() {
+    let stored_as_bf16 = |name: &str| {
+        let folder = folder_of(name);
+        let path = folder.path().join(folder::WEIGHTS);
+        let bytes = std::fs::read(&path).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let half = |view: TensorView<'_>| -> Vec<u8> {
+            view.data().chunks(4).flat_map(|value| [value[2], value[3]]).collect()
+        };
+        let tensors: Vec<_> = file
+            .tensors()
+            .into_iter()
+            .map(|(name, view)| (name, view.shape().to_vec(), half(view)))
+            .collect();
+        let views = tensors.iter().map(|(name, shape, data)| {
+            (name, TensorView::new(Dtype::BF16, shape.clone(), data).unwrap())
+        });
+        std::fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+        import_vit(folder.path(), None, &device()).unwrap().dtype.name()
+    };
+    assert_eq!(import("timm_vit").dtype.name(), "float32");
+    assert_eq!(stored_as_bf16("timm_vit"), "bfloat16");
+    assert_eq!(stored_as_bf16("timm_scaled"), "float32", "a scale became part of a matrix");
+}
+
 /// Every parameter, by path.
 fn parameters(model: &MatVit) -> Vec<(String, Vec<f32>)> {
     let mut found = Vec::new();

@@ -15,9 +15,11 @@ use crate::{Error, Result};
 pub const CONFIG: &str = "config.json";
 
 /// A folder's `config.json`, to be read key by key.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ConfigFile {
     path: PathBuf,
+    /// What keys are below, for messages: `text_config.`.
+    prefix: String,
     value: Value,
     /// The files beside it, where they are not in a folder.
     files: Option<BTreeMap<String, Vec<u8>>>,
@@ -32,7 +34,9 @@ impl ConfigFile {
         let path = dir.join(CONFIG);
         let text = fs::read_to_string(&path)?;
         match serde_json::from_str(&text) {
-            Ok(value @ Value::Object(_)) => Ok(Self { path, value, files: None }),
+            Ok(value @ Value::Object(_)) => {
+                Ok(Self { path, prefix: String::new(), value, files: None })
+            }
             Ok(other) => Err(file(&path, other.to_string(), "a JSON object")),
             Err(error) => Err(file(&path, error.to_string(), "a JSON object")),
         }
@@ -46,7 +50,22 @@ impl ConfigFile {
         files: impl IntoIterator<Item = (String, Vec<u8>)>,
     ) -> Self {
         let files = Some(files.into_iter().collect());
-        Self { path: path.to_owned(), value: Value::Object(keys), files }
+        let (path, value) = (path.to_owned(), Value::Object(keys));
+        Self { path, prefix: String::new(), value, files }
+    }
+
+    /// The object at a key as a file of its own; errors name the key.
+    ///
+    /// # Errors
+    /// When there is no object at the key; `expected` says what should be there.
+    pub fn section(&self, key: &str, expected: &str) -> Result<Self> {
+        let value = self.get(key).filter(|value| value.is_object()).cloned();
+        Ok(Self {
+            value: value.ok_or_else(|| self.wrong(key, expected))?,
+            path: self.path.clone(),
+            prefix: format!("{}{key}.", self.prefix),
+            files: self.files.clone(),
+        })
     }
 
     /// Where it lies.
@@ -98,7 +117,7 @@ impl ConfigFile {
 
     /// The same error of a value that was found at `key`.
     pub fn wrong_value(&self, key: &str, found: &Value, expected: &str) -> Error {
-        file(&self.path, format!("`{key}`: {found}"), expected)
+        file(&self.path, format!("`{}{key}`: {found}", self.prefix), expected)
     }
 
     /// A size.
@@ -171,7 +190,7 @@ impl ConfigFile {
     pub fn blame(&self, error: Error, key: impl Fn(&str) -> &str) -> Error {
         match error {
             Error::Config { field, found, expected } => {
-                file(&self.path, format!("`{}` is {found}", key(&field)), &expected)
+                file(&self.path, format!("`{}{}` is {found}", self.prefix, key(&field)), &expected)
             }
             Error::Core(error) if !matches!(error, matformer_core::Error::Io { .. }) => {
                 file(&self.path, error.to_string(), "a configuration that makes a model")

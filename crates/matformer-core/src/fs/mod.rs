@@ -17,7 +17,7 @@ use crate::{Error, Result};
 pub use lock::Lock;
 pub use scratch::{
     SCRATCH, Scratch, publish_dir, scratch_dir, sweep, withdraw_dir, write_atomic,
-    write_atomic_with, write_json,
+    write_atomic_with, write_files, write_json,
 };
 
 /// Turns an [`io::Error`] into [`Error::Io`], for file operations that this module does not have.

@@ -46,6 +46,19 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     write_atomic_with(path, |out| out.write_all(bytes))
 }
 
+/// Writes files into a folder, each with [`write_atomic`]. A name may begin with a folder, which is made.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write_files(dir: impl AsRef<Path>, files: &[(String, Vec<u8>)]) -> Result<()> {
+    for (name, bytes) in files {
+        let path = dir.as_ref().join(name);
+        super::create_dir_all(folder_of(&path))?;
+        write_atomic(path, bytes)?;
+    }
+    Ok(())
+}
+
 /// [`write_atomic`] for contents that are written piece by piece.
 ///
 /// # Errors

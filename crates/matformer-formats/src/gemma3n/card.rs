@@ -2,11 +2,9 @@
 
 use super::{SlicedGemma3n, config::Config};
 
-/// The file of a model card.
-pub(super) const CARD: &str = "README.md";
-
-/// What the slice is, in Markdown with the head that the Hugging Face Hub reads.
-pub(super) fn card(config: &Config, sliced: &SlicedGemma3n) -> String {
+/// What the slice is, in Markdown with the head that the Hugging Face Hub reads. `inherited` are the lines of
+/// that which hold for the slice, too.
+pub(super) fn card(config: &Config, sliced: &SlicedGemma3n, inherited: &str) -> String {
     let name = config.name();
     let SlicedGemma3n { layers, widths, of_layers, params, effective_params, notes, .. } = sliced;
     let skipped: Vec<String> = (0..*of_layers)
@@ -22,6 +20,7 @@ pub(super) fn card(config: &Config, sliced: &SlicedGemma3n) -> String {
     let rows: String = layers.iter().zip(widths).enumerate().map(row).collect();
     format!(
         "---\n\
+         {inherited}\
          library_name: transformers\n\
          tags:\n\
          - gemma3n\n\

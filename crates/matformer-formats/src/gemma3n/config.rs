@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use matformer_core::fs;
-use matformer_nn::{Error, Result, folder::CONFIG};
+use matformer_nn::{ConfigFile, Error, Result};
 use serde_json::{Map, Value, json};
 
 use super::{Gemma3nPlan, Gemma3nWidths, Run};
@@ -49,22 +48,16 @@ pub(super) struct Kept {
 
 /// What the `config.json` in `dir` says that it is of.
 pub(super) fn model_type(dir: &Path) -> Option<String> {
-    let value: Value = serde_json::from_slice(&fs::read(dir.join(CONFIG)).ok()?).ok()?;
-    Some(value.get("model_type")?.as_str()?.to_owned())
+    Some(ConfigFile::read(dir).ok()?.text("model_type")?.to_owned())
 }
 
 impl Config {
     /// Reads the file in `dir`. Keys that are missing have the values that transformers takes then.
     pub(super) fn read(dir: &Path) -> Result<Self> {
-        let path = dir.join(CONFIG);
-        let text = fs::read_to_string(&path)?;
-        let whole: Map<String, Value> = serde_json::from_str(&text).map_err(|error| {
-            let (path, found) = (path.clone(), error.to_string());
-            Error::File { path, found, expected: "a JSON object".to_owned() }
-        })?;
-        let keys = Keys::new(&path, &whole)?;
-        let n = keys.number("num_hidden_layers", 35)?;
-        let shared = keys.number("num_kv_shared_layers", 15)?;
+        let file = ConfigFile::read(dir)?;
+        let keys = text_of(&file)?;
+        let n = number(&keys, "num_hidden_layers", 35)?;
+        let shared = number(&keys, "num_kv_shared_layers", 15)?;
         if !(1..=MAX_LAYERS).contains(&n) {
             return Err(keys.wrong("num_hidden_layers", &format!("1 to {MAX_LAYERS}")));
         }
@@ -75,15 +68,18 @@ impl Config {
             return Err(keys.wrong("per_layer_config", "no such key in a model that is sliced"));
         }
         let widths = match keys.get("intermediate_size") {
-            Some(Value::Array(_)) => keys.each("intermediate_size", n, whole_number)?,
-            _ => vec![keys.number("intermediate_size", 16_384)?; n],
+            Some(Value::Array(_)) => each(&keys, "intermediate_size", n, |value| {
+                let width = value.as_u64().and_then(|width| u32::try_from(width).ok())?;
+                Some(width as usize)
+            })?,
+            _ => vec![number(&keys, "intermediate_size", 16_384)?; n],
         };
         let types = match keys.get("layer_types") {
-            Some(_) => keys.each("layer_types", n, |value| value.as_str().map(str::to_owned))?,
+            Some(_) => each(&keys, "layer_types", n, |value| value.as_str().map(str::to_owned))?,
             None => (0..n).map(|layer| by_pattern(layer).to_owned()).collect(),
         };
         let sparsity = match keys.get("activation_sparsity_pattern") {
-            Some(_) => keys.each("activation_sparsity_pattern", n, |value| {
+            Some(_) => each(&keys, "activation_sparsity_pattern", n, |value| {
                 value.is_number().then(|| value.clone())
             })?,
             None => {
@@ -91,9 +87,12 @@ impl Config {
                 (0..n).map(|layer| json!(if layer < sparse { 0.95 } else { 0.0 })).collect()
             }
         };
-        let (hidden, per_layer) =
-            (keys.number("hidden_size", 2048)?, keys.number("hidden_size_per_layer_input", 256)?);
+        let (hidden, per_layer) = (
+            number(&keys, "hidden_size", 2048)?,
+            number(&keys, "hidden_size_per_layer_input", 256)?,
+        );
         let layers = Layers { widths, types, sparsity, first_shared: n - shared };
+        let (path, whole) = (file.path().to_owned(), file.parse()?);
         Ok(Self { path, whole, layers, hidden, per_layer })
     }
 
@@ -233,56 +232,33 @@ fn expand(widths: &Gemma3nWidths, n: usize) -> Result<Vec<usize>> {
     }
 }
 
-fn whole_number(value: &Value) -> Option<usize> {
-    // Products of two are no overflow.
-    value.as_u64().filter(|n| *n <= u32::MAX.into())?.try_into().ok()
-}
-
 /// The keys of the language model.
-struct Keys<'a> {
-    path: &'a Path,
-    text: &'a Map<String, Value>,
-    prefix: &'static str,
+fn text_of(file: &ConfigFile) -> Result<ConfigFile> {
+    match file.text("model_type") {
+        Some("gemma3n") => file.section(TEXT, "the configuration of the language model"),
+        Some("gemma3n_text") => Ok(file.clone()),
+        _ => Err(file.wrong("model_type", "`gemma3n` or `gemma3n_text`")),
+    }
 }
 
-impl<'a> Keys<'a> {
-    fn new(path: &'a Path, whole: &'a Map<String, Value>) -> Result<Self> {
-        let top = Keys { path, text: whole, prefix: "" };
-        match whole.get("model_type").and_then(Value::as_str) {
-            Some("gemma3n") => match whole.get(TEXT) {
-                Some(Value::Object(text)) => Ok(Keys { path, text, prefix: "text_config." }),
-                _ => Err(top.wrong(TEXT, "the configuration of the language model")),
-            },
-            Some("gemma3n_text") => Ok(top),
-            _ => Err(top.wrong("model_type", "`gemma3n` or `gemma3n_text`")),
-        }
+/// A size that is `default` where it is missing.
+fn number(file: &ConfigFile, key: &str, default: usize) -> Result<usize> {
+    let number = file.optional(key)?.unwrap_or(default);
+    // Products of two are no overflow.
+    match u32::try_from(number) {
+        Ok(_) => Ok(number),
+        Err(_) => Err(file.wrong(key, &format!("at most {}", u32::MAX))),
     }
+}
 
-    /// What a key holds; `None` also for `null`.
-    fn get(&self, key: &str) -> Option<&'a Value> {
-        self.text.get(key).filter(|value| !value.is_null())
-    }
-
-    fn number(&self, key: &str, default: usize) -> Result<usize> {
-        match self.get(key) {
-            Some(value) => whole_number(value).ok_or_else(|| self.wrong(key, "a whole number")),
-            None => Ok(default),
-        }
-    }
-
-    /// A list with an entry for each of `n` layers.
-    fn each<T>(&self, key: &str, n: usize, of: impl Fn(&Value) -> Option<T>) -> Result<Vec<T>> {
-        let list = self.get(key).and_then(Value::as_array).filter(|list| list.len() == n);
-        let list = list.and_then(|list| list.iter().map(of).collect());
-        list.ok_or_else(|| self.wrong(key, &format!("an entry for each of {n} layers")))
-    }
-
-    fn wrong(&self, key: &str, expected: &str) -> Error {
-        let found = self.text.get(key).unwrap_or(&Value::Null);
-        Error::File {
-            path: self.path.to_owned(),
-            found: format!("`{}{key}`: {found}", self.prefix),
-            expected: expected.to_owned(),
-        }
-    }
+/// A list with an entry for each of `n` layers.
+fn each<T>(
+    file: &ConfigFile,
+    key: &str,
+    n: usize,
+    of: impl Fn(&Value) -> Option<T>,
+) -> Result<Vec<T>> {
+    let list = file.get(key).and_then(Value::as_array).filter(|list| list.len() == n);
+    let list = list.and_then(|list| list.iter().map(of).collect());
+    list.ok_or_else(|| file.wrong(key, &format!("an entry for each of {n} layers")))
 }

@@ -18,6 +18,7 @@ use matformer_nn::{
     weights::{self, StoredTensor, WeightFiles},
 };
 
+use crate::{CARD, companions::TEMPLATES, inherited};
 use config::Config;
 use tensors::Slice;
 
@@ -109,19 +110,25 @@ pub fn slice_gemma3n(
     copy_others(dir, out)?;
     let edited = format!("{:#}\n", config.edited(&kept));
     fs::write_atomic(out.join(CONFIG), edited.as_bytes())?;
-    fs::write_atomic(out.join(card::CARD), card::card(&config, &sliced).as_bytes())?;
+    let card = card::card(&config, &sliced, &inherited(dir));
+    fs::write_atomic(out.join(CARD), card.as_bytes())?;
     let stored: Vec<StoredTensor<'_>> = slices.into_iter().map(Slice::stored).collect();
     sliced.weights_sha256 = weights::write_folder(out, stored, shard_bytes)?;
     Ok(sliced)
 }
 
-/// Copies what is neither weights, configuration nor model card: the tokenizer, processors, licences.
+/// Copies what is neither weights, configuration nor model card: the tokenizer, processors, chat templates,
+/// licences.
 fn copy_others(dir: &Path, out: &Path) -> Result<()> {
     for path in fs::read_dir(dir)? {
+        if path.is_dir() && path.file_name().is_some_and(|name| name == TEMPLATES) {
+            let out = out.join(TEMPLATES);
+            fs::create_dir_all(&out)?;
+            copy_others(&path, &out)?;
+        }
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
         let is_weights = WEIGHTS.iter().any(|end| name.strip_suffix(end).is_some_and(is_stem));
-        if !path.is_file() || is_weights || [CONFIG, card::CARD].contains(&name) || is_hidden(name)
-        {
+        if !path.is_file() || is_weights || [CONFIG, CARD].contains(&name) || is_hidden(name) {
             continue;
         }
         let target = out.join(name);

@@ -8,8 +8,8 @@ use std::{
 use matformer_core::fs;
 use matformer_nn::{ConfigFile, Result};
 
-use super::Gguf;
-use crate::{Checkpoint, TensorFacts, checkpoint::README};
+use super::{Gguf, names};
+use crate::{CARD, Checkpoint, TensorFacts};
 
 impl Checkpoint for Gguf {
     fn format(&self) -> &'static str {
@@ -21,12 +21,16 @@ impl Checkpoint for Gguf {
     }
 
     fn config(&self) -> Result<ConfigFile> {
-        Ok(ConfigFile::of(Self::path(self), Self::config(self).clone(), Self::files(self)?))
+        Ok(ConfigFile::of(
+            Self::path(self),
+            Self::config(self).clone(),
+            Self::files(self)?.to_vec(),
+        ))
     }
 
     fn files(&self) -> Result<Vec<(String, Vec<u8>)>> {
-        let mut files = Self::files(self)?;
-        files.extend(self.card().map(|card| (README.to_owned(), card.into_bytes())));
+        let mut files = Self::files(self)?.to_vec();
+        files.extend(self.card().map(|card| (CARD.to_owned(), card.into_bytes())));
         Ok(files)
     }
 
@@ -37,6 +41,14 @@ impl Checkpoint for Gguf {
     fn tensor(&self, name: &str) -> Result<Option<TensorFacts>> {
         let found = self.tensors().iter().find(|tensor| tensor.name == name);
         Ok(found.map(|tensor| TensorFacts { shape: tensor.shape.clone(), dtype: tensor.dtype }))
+    }
+
+    fn own_name(&self, name: &str) -> String {
+        names::gguf(name).unwrap_or_else(|| name.to_owned())
+    }
+
+    fn notes(&self) -> Result<Vec<String>> {
+        Ok(self.tokenizer()?.notes.clone())
     }
 
     fn write(&self, name: &str, out: &mut dyn Write) -> io::Result<()> {

@@ -1,8 +1,8 @@
 //! The metadata of a model as the keys of Hugging Face's `config.json`.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
-use matformer_nn::{Error, Result};
+use matformer_nn::Result;
 use serde_json::{Map, Value as Json, json};
 
 use super::{
@@ -52,6 +52,10 @@ pub(super) fn describe(container: &Container, file: &[u8], path: &Path) -> Resul
     keys.check_covered()?;
     let (d_model, context) = (keys.size("embedding_length")?, keys.size("context_length")? as u64);
     let n_layers = keys.size("block_count")?;
+    if n_layers > container.tensors.len() {
+        let expected = format!("at most {}, the tensors of the file", container.tensors.len());
+        return Err(keys.missing("block_count", &expected));
+    }
     let queries = keys.same_in_layers("attention.head_count", n_layers)?;
     let keys_heads = match keys.get("attention.head_count_kv") {
         Some(_) => keys.same_in_layers("attention.head_count_kv", n_layers)?,
@@ -150,93 +154,24 @@ impl Described {
         Ok(config)
     }
 
-    /// What Hugging Face's folders call a tensor, which must have the shape that it has there.
-    pub(super) fn checked_name(&self, stored: &Stored, path: &Path) -> Result<String> {
-        let wrong = |found: String, expected: String| Error::Tensor {
-            path: path.to_owned(),
-            tensor: stored.name.clone(),
-            found,
-            expected,
-        };
-        let named = names::hugging_face(&stored.name);
-        let known = named.and_then(|name| Some((self.shape(&name)?, name)));
-        let Some((shape, name)) = known else {
-            let found = "a tensor that is not covered".to_owned();
+    /// What Hugging Face's folders call a tensor, or what is wrong with it and what was expected.
+    pub(super) fn name_of(&self, stored: &Stored) -> Result<String, (String, String)> {
+        let Some(name) = names::hugging_face(&stored.name) else {
             let expected = format!("the tensors of `{}`", self.arch.name());
-            return Err(wrong(found, format!("{expected} with {} layers", self.n_layers)));
+            return Err(("a tensor that is not covered".to_owned(), expected));
         };
-        if shape != stored.shape {
-            return Err(wrong(format!("shape {:?}", stored.shape), format!("shape {shape:?}")));
-        }
-        if shape.len() == 1 && !matches!(stored.ggml, GgmlType::Plain(_)) {
+        if stored.shape.len() == 1 && !matches!(stored.ggml, GgmlType::Plain(_)) {
             let found = format!("a vector of type {}", stored.ggml.name());
-            return Err(wrong(found, "f32, f16, bf16".to_owned()));
+            return Err((found, "f32, f16, bf16".to_owned()));
+        }
+        // Their rows are put in another order, head by head.
+        if let Some(heads) = names::permuted_heads(self.arch, &name, self.heads)
+            && stored.shape[0] != heads * self.heads.dim
+        {
+            let expected = format!("{heads} heads of {} rows", self.heads.dim);
+            return Err((format!("shape {:?}", stored.shape), expected));
         }
         Ok(name)
-    }
-
-    /// The shape of a tensor, if the model has one of this name.
-    fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        match name {
-            "model.embed_tokens.weight" => return Some(vec![self.vocab_size, self.d_model]),
-            "lm_head.weight" if !self.tied => return Some(vec![self.vocab_size, self.d_model]),
-            "model.norm.weight" => return Some(vec![self.d_model]),
-            _ => {}
-        }
-        let (layer, part) = name.strip_prefix("model.layers.")?.split_once('.')?;
-        let parts = self.parts();
-        let (_, shape) = parts.iter().find(|(known, _)| *known == part)?;
-        let inside = layer.parse::<usize>().is_ok_and(|layer| layer < self.n_layers);
-        inside.then(|| shape.clone())
-    }
-
-    /// Name and shape of each tensor of a layer.
-    fn parts(&self) -> Vec<(&'static str, Vec<usize>)> {
-        let Heads { queries, keys, dim } = self.heads;
-        let (d_model, d_ff) = (self.d_model, self.d_ff);
-        let (q, kv) = (queries * dim, keys * dim);
-        let mut parts = vec![
-            ("input_layernorm.weight", vec![d_model]),
-            ("self_attn.q_proj.weight", vec![q, d_model]),
-            ("self_attn.k_proj.weight", vec![kv, d_model]),
-            ("self_attn.v_proj.weight", vec![kv, d_model]),
-            ("self_attn.o_proj.weight", vec![d_model, q]),
-            ("post_attention_layernorm.weight", vec![d_model]),
-            ("mlp.gate_proj.weight", vec![d_ff, d_model]),
-            ("mlp.up_proj.weight", vec![d_ff, d_model]),
-            ("mlp.down_proj.weight", vec![d_model, d_ff]),
-        ];
-        if self.arch == Arch::Qwen3 {
-            parts.push(("self_attn.q_norm.weight", vec![dim]));
-            parts.push(("self_attn.k_norm.weight", vec![dim]));
-        }
-        if self.biases.qkv {
-            parts.push(("self_attn.q_proj.bias", vec![q]));
-            parts.push(("self_attn.k_proj.bias", vec![kv]));
-            parts.push(("self_attn.v_proj.bias", vec![kv]));
-        }
-        if self.biases.output {
-            parts.push(("self_attn.o_proj.bias", vec![d_model]));
-        }
-        if self.biases.ffn {
-            parts.push(("mlp.gate_proj.bias", vec![d_ff]));
-            parts.push(("mlp.up_proj.bias", vec![d_ff]));
-            parts.push(("mlp.down_proj.bias", vec![d_model]));
-        }
-        parts
-    }
-
-    /// The first tensor that is not among `found`, and its shape.
-    pub(super) fn missing<T>(&self, found: &BTreeMap<String, T>) -> Option<(String, String)> {
-        let parts = self.parts();
-        let layers = (0..self.n_layers).flat_map(|layer| {
-            parts.iter().map(move |(part, _)| format!("model.layers.{layer}.{part}"))
-        });
-        let outside = ["model.embed_tokens.weight", "model.norm.weight"].map(str::to_owned);
-        let mut all = outside.into_iter().chain(layers);
-        let missing = all.find(|name| !found.contains_key(name))?;
-        let shape = self.shape(&missing).unwrap_or_default();
-        Some((names::gguf(&missing).unwrap_or(missing), format!("shape {shape:?}")))
     }
 }
 

@@ -26,6 +26,7 @@ use std::{
     collections::BTreeMap,
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use matformer_core::Dtype;
@@ -37,6 +38,7 @@ use self::{
     config::Described,
     container::Container,
     ggml::{GgmlType, dequantize},
+    tokenizer::TokenizerFiles,
 };
 
 /// A GGUF file of a language model, mapped.
@@ -48,6 +50,8 @@ pub struct Gguf {
     described: Described,
     tensors: Vec<TensorInfo>,
     places: BTreeMap<String, Place>,
+    /// Made when they are asked for.
+    files: OnceLock<TokenizerFiles>,
 }
 
 /// A tensor under the name that Hugging Face's folders have.
@@ -75,8 +79,9 @@ impl Gguf {
     ///
     /// # Errors
     /// When the file is not a whole GGUF file of a language model of architecture `llama`, `qwen2`
-    /// or `qwen3`, a tensor is missing, unknown, of another shape or of a type that is not read, or
-    /// its metadata has something that changes numbers and that is not covered.
+    /// or `qwen3`, a tensor is unknown or of a type that is not read, or its metadata has something
+    /// that changes numbers and that is not covered. Whether the tensors are those of the model is
+    /// for [`LmImport`](crate::LmImport) to say.
     pub fn open(path: &Path) -> Result<Self> {
         let map = weights::map(path)?;
         let container = Container::parse(&map, path)?;
@@ -87,18 +92,19 @@ impl Gguf {
             if stored.name == names::ROPE_FREQS {
                 continue;
             }
-            let name = described.checked_name(stored, path)?;
+            let name = described.name_of(stored).map_err(|(found, expected)| {
+                let (path, tensor) = (path.to_owned(), stored.name.clone());
+                Error::Tensor { path, tensor, found, expected }
+            })?;
             let heads = names::permuted_heads(described.arch, &name, described.heads);
             let place = Place { index, head_dim: heads.map(|_| described.heads.dim) };
             let (shape, dtype) = (stored.shape.clone(), stored.ggml.dtype());
             tensors.push(TensorInfo { name: name.clone(), shape, dtype });
             places.insert(name, place);
         }
-        if let Some((tensor, expected)) = described.missing(&places) {
-            let path = path.to_owned();
-            return Err(Error::Tensor { path, tensor, found: "nothing".to_owned(), expected });
-        }
-        Ok(Self { path: path.to_owned(), map, container, described, tensors, places })
+        let path = path.to_owned();
+        let files = OnceLock::new();
+        Ok(Self { path, map, container, described, tensors, places, files })
     }
 
     /// The file.
@@ -118,8 +124,16 @@ impl Gguf {
     /// # Errors
     /// When the tokenizer is of a kind that is not covered, is malformed, or does not have as many
     /// tokens as the embedding.
-    pub fn files(&self) -> Result<Vec<(String, Vec<u8>)>> {
-        tokenizer::files(&self.container, &self.map, &self.path, &self.described)
+    pub fn files(&self) -> Result<&[(String, Vec<u8>)]> {
+        Ok(&self.tokenizer()?.files)
+    }
+
+    fn tokenizer(&self) -> Result<&TokenizerFiles> {
+        if let Some(made) = self.files.get() {
+            return Ok(made);
+        }
+        let made = tokenizer::files(&self.container, &self.map, &self.path, &self.described)?;
+        Ok(self.files.get_or_init(|| made))
     }
 
     /// A model card with the license that the file names, if it names one.
@@ -203,7 +217,8 @@ impl Gguf {
 
     /// What is wrong with a tensor's values.
     fn invalid(&self, name: &str, found: String, expected: &str) -> io::Error {
-        let (path, tensor) = (self.path.clone(), name.to_owned());
+        let tensor = names::gguf(name).unwrap_or_else(|| name.to_owned());
+        let path = self.path.clone();
         let error = Error::Tensor { path, tensor, found, expected: expected.to_owned() };
         io::Error::other(error)
     }

@@ -187,9 +187,7 @@ pub(crate) fn save_model<M: Folder>(
     dir: &Path,
 ) -> Result<Manifest> {
     fs::create_dir_all(dir)?;
-    for (name, bytes) in others {
-        fs::write_atomic(dir.join(name), bytes)?;
-    }
+    fs::write_files(dir, others)?;
     let manifest = Manifest { dtype: Dtype::F32, ..manifest.clone() };
     Ok(folder::save(model, &manifest, dir)?)
 }

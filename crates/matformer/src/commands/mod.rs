@@ -20,10 +20,7 @@ mod slice;
 mod table;
 mod train;
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use matformer::{core::fs, nn::DeviceSpec};
@@ -134,13 +131,19 @@ impl Written {
 
 /// Those of a folder, or the one at `out`.
 fn written(out: &Path) -> Result<Written> {
-    let paths = if out.is_dir() { fs::read_dir(out)? } else { vec![out.to_owned()] };
-    let file = |path: PathBuf| {
+    let folder = if out.is_dir() { out } else { out.parent().unwrap_or(out) };
+    let mut left = vec![out.to_owned()];
+    let mut files = Vec::new();
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(fs::read_dir(&path)?.into_iter().rev());
+            continue;
+        }
         let bytes = std::fs::metadata(&path).map_err(fs::error(&path, "read"))?.len();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(WrittenFile { name, bytes })
-    };
-    Ok(Written(paths.into_iter().map(file).collect::<Result<_>>()?))
+        let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned();
+        files.push(WrittenFile { name, bytes });
+    }
+    Ok(Written(files))
 }
 
 /// `1 document`, `12 documents`.

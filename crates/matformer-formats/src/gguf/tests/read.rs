@@ -75,7 +75,8 @@ fn the_configuration_has_the_keys_of_hugging_face() {
 #[test]
 fn the_tokenizer_gives_the_tokens_of_llama_cpp() {
     for name in ["qwen2", "qwen3", "llama"] {
-        let files = open(name).files().unwrap();
+        let gguf = open(name);
+        let files = gguf.files().unwrap();
         let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
         let expected = ["tokenizer.json", "tokenizer_config.json", "generation_config.json"];
         assert_eq!(names, expected);

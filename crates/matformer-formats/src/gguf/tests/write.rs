@@ -284,7 +284,15 @@ fn special_tokens_are_those_of_all_files() {
         metadata(tokenizer::Sources { bos: Some(2), ends, ..sources(folder.path()) });
     assert_eq!(ids, [Some(0), Some(3), Some(4), Some(5)]);
     assert!(notes.iter().any(|note| note.contains("also ends with the tokens [6]")), "{notes:?}");
-    let config = json!({ "eos_token": "<|user|>" }).to_string();
+    // The end of a message is known by its text.
+    let path = folder.path().join("tokenizer.json");
+    let text = fs::read_to_string(&path).unwrap().replace("<|user|>", "<|eom_id|>");
+    fs::write_atomic(&path, text.as_bytes()).unwrap();
+    let json: Value = serde_json::from_str(&text).unwrap();
+    let eom = json["model"]["vocab"]["<|eom_id|>"].as_u64().unwrap() as u32;
+    let (ids, _) = metadata(tokenizer::Sources { ends: vec![3, eom, 4], ..sources(folder.path()) });
+    assert_eq!(ids[1..], [Some(3), Some(4), Some(eom)]);
+    let config = json!({ "eos_token": "<|eom_id|>" }).to_string();
     let (ids, _) = metadata(tokenizer::Sources { config: Some(&config), ..sources(folder.path()) });
     assert!(ids[1].is_some(), "{ids:?}");
     fs::write_atomic(folder.path().join("chat_template.json"), b"{\"chat_template\": \"x\"}")
@@ -292,6 +300,15 @@ fn special_tokens_are_those_of_all_files() {
     let written = tokenizer::metadata(&sources(folder.path()), n).unwrap();
     let template = ("tokenizer.chat_template".to_owned(), output::Value::Text("x".to_owned()));
     assert!(written.metadata.contains(&template));
+    let others = folder.path().join("additional_chat_templates");
+    fs::create_dir_all(&others).unwrap();
+    fs::write_atomic(others.join("rag.jinja"), b"y").unwrap();
+    let written = tokenizer::metadata(&sources(folder.path()), n).unwrap();
+    let rag = ("tokenizer.chat_template.rag".to_owned(), output::Value::Text("y".to_owned()));
+    let names = output::Value::Texts(vec!["rag".to_owned()]);
+    for kept in [template, rag, ("tokenizer.chat_templates".to_owned(), names)] {
+        assert!(written.metadata.contains(&kept), "{kept:?}");
+    }
 }
 
 /// What is said about the tokenizer of a fixture after a change.

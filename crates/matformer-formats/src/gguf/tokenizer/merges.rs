@@ -1,6 +1,6 @@
 //! Merges of a SentencePiece vocabulary, which a GGUF file has as scores.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Bytes of the longest token that is taken apart: far more than any that was trained.
 pub(super) const LONGEST: usize = 1024;
@@ -26,4 +26,42 @@ pub(super) fn of_scores<'a>(tokens: &[&'a str], scores: &[Option<f32>]) -> Vec<(
         merges.extend(ways.into_iter().map(|(_, pair)| pair));
     }
     merges
+}
+
+/// Two tokens that merges make and that have the same score, if there are any.
+pub(super) fn tied<'a>(
+    tokens: &[&'a str],
+    scores: &[Option<f32>],
+    merges: &[(&str, &str)],
+) -> Option<(&'a str, &'a str)> {
+    let made: HashSet<String> = merges.iter().map(|(a, b)| format!("{a}{b}")).collect();
+    let mut seen: HashMap<u32, &str> = HashMap::new();
+    let scored = tokens.iter().zip(scores).filter_map(|(token, score)| Some((*token, (*score)?)));
+    for (token, score) in scored.filter(|(token, _)| made.contains(*token)) {
+        // Zero and minus zero are the same.
+        if let Some(other) = seen.insert((score + 0.0).to_bits(), token) {
+            return Some((other, token));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_score_that_two_merges_share_is_found() {
+        let tokens = ["a", "b", "ab", "ba", "c"];
+        let tied_at = |scores: [f32; 5]| {
+            let scores = scores.map(Some);
+            tied(&tokens, &scores, &of_scores(&tokens, &scores))
+        };
+        assert_eq!(
+            tied_at([0.0, 0.0, -1.0, -2.0, -1.0]),
+            None,
+            "only one of the equal ones is made"
+        );
+        assert_eq!(tied_at([-1.0, -2.0, 0.0, -0.0, -3.0]), Some(("ab", "ba")));
+    }
 }

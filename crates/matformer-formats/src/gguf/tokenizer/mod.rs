@@ -7,7 +7,7 @@ mod special;
 mod vocabulary;
 mod write;
 
-pub(super) use read::files;
+pub(super) use read::{TokenizerFiles, files};
 pub(super) use write::{Sources, metadata};
 
 /// What a token is, as `tokenizer.ggml.token_type` numbers it.

@@ -18,30 +18,38 @@ use crate::gguf::{
 };
 
 /// `tokenizer.json`, `tokenizer_config.json` and `generation_config.json`, or nothing where the
-/// file has no tokenizer.
+/// file has no tokenizer; and what llama.cpp does otherwise with a text.
+#[derive(Debug, Default)]
+pub(in super::super) struct TokenizerFiles {
+    pub(in super::super) files: Vec<(String, Vec<u8>)>,
+    pub(in super::super) notes: Vec<String>,
+}
+
+/// Makes them.
 pub(in super::super) fn files(
     container: &Container,
     file: &[u8],
     path: &Path,
     described: &Described,
-) -> Result<Vec<(String, Vec<u8>)>> {
+) -> Result<TokenizerFiles> {
     let keys = Keys { container, file, path };
     let none = ["none", "no_vocab"].map(|name| Value::Text(name.to_owned()));
     if keys.get("ggml.model").is_none_or(|model| none.contains(model)) {
-        return Ok(Vec::new());
+        return Ok(TokenizerFiles::default());
     }
     let vocabulary = Vocabulary::read(&keys, described.vocab_size)?;
     let specials = Specials::of(described);
+    let mut notes = Vec::new();
     let (tokenizer, adds) = match keys.get("ggml.model") {
         Some(Value::Text(model)) if model == "gpt2" => byte_level(&keys, &vocabulary, &specials)?,
         Some(Value::Text(model)) if model == "llama" => {
-            sentence_piece(&keys, &vocabulary, &specials)?
+            sentence_piece(&keys, &vocabulary, &specials, &mut notes)?
         }
         _ => return Err(keys.wrong("ggml.model", "`gpt2` or `llama`")),
     };
     let config = tokenizer_config(&keys, &vocabulary, &specials, &adds, described.context)?;
     let generation = generation_config(described);
-    [
+    let files = [
         ("tokenizer.json", tokenizer),
         ("tokenizer_config.json", config),
         ("generation_config.json", generation),
@@ -52,7 +60,8 @@ pub(in super::super) fn files(
             serde_json::to_string_pretty(&json).map_err(|e| keys.file_error(e.to_string()))?;
         Ok((name.to_owned(), text.into_bytes()))
     })
-    .collect()
+    .collect::<Result<_>>()?;
+    Ok(TokenizerFiles { files, notes })
 }
 
 /// The ids of special tokens, all within the vocabulary.
@@ -182,6 +191,7 @@ fn sentence_piece(
     keys: &Keys<'_>,
     vocabulary: &Vocabulary<'_>,
     specials: &Specials,
+    notes: &mut Vec<String>,
 ) -> Result<(Json, Adds)> {
     let tokens = &vocabulary.tokens;
     let key = "ggml.scores";
@@ -196,6 +206,14 @@ fn sentence_piece(
     let made = |(score, kind): (f32, &i64)| (*kind == token_type::NORMAL).then_some(score);
     let scores: Vec<_> = scores.into_iter().zip(&vocabulary.types).map(made).collect();
     let merges = merges::of_scores(tokens, &scores);
+    if let Some((a, b)) = merges::tied(tokens, &scores, &merges) {
+        notes.push(format!(
+            "tokens of the same score, such as `{}` and `{}`: of two such merges llama.cpp makes the \
+             one further left first, `tokenizer.json` that of the smaller id",
+            short(a),
+            short(b)
+        ));
+    }
     let adds = Adds::read(keys, specials, true)?;
     let prefix = keys.flag("ggml.add_space_prefix")?.unwrap_or(true);
     let spaces = json!({ "type": "Replace", "pattern": { "String": " " }, "content": SPACE });

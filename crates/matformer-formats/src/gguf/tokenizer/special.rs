@@ -7,7 +7,10 @@ use matformer_nn::Result;
 use serde_json::Value as Json;
 
 use super::write::{JsonFile, Sources, Tokens, Written, shortened};
-use crate::gguf::output::Value;
+use crate::{
+    companions::{TEMPLATES, templates},
+    gguf::output::Value,
+};
 
 /// The ids of special tokens, and which of them are added to a text.
 pub(super) fn special_tokens(
@@ -39,6 +42,10 @@ pub(super) fn special_tokens(
     }
     let others: Vec<u32> =
         from.ends.iter().copied().filter(|end| ids.get("eos") != Some(end)).collect();
+    // Llama 3.1 names the token that ends a message before the one that ends a turn.
+    let (messages, turns): (Vec<u32>, Vec<u32>) =
+        others.into_iter().partition(|end| tokens.text(*end as usize) == Some("<|eom_id|>"));
+    let others = [turns, messages].concat();
     for (name, id) in ["eot", "eom"].into_iter().zip(&others) {
         ids.insert(name, *id);
     }
@@ -143,51 +150,64 @@ impl Adds {
     }
 }
 
-/// The chat template: one, or several by name.
+/// The chat templates: that of the folder's own files, else what its `tokenizer_config.json` has.
 pub(super) fn chat_template(dir: &Path, config: &JsonFile, written: &mut Written) -> Result<()> {
     let beside = dir.join("chat_template.jinja");
-    if beside.exists() {
-        written.put("chat_template", Value::Text(fs::read_to_string(beside)?));
-        return Ok(());
-    }
     let older = dir.join("chat_template.json");
-    if older.exists() && config.json["chat_template"].is_null() {
+    let others = templates(dir)?;
+    let mut found: Vec<(String, String)> = Vec::new();
+    if beside.exists() {
+        found.push((DEFAULT.to_owned(), fs::read_to_string(beside)?));
+    } else if older.exists() && config.json["chat_template"].is_null() {
         let file = JsonFile::read(older)?;
-        return match file.json["chat_template"].as_str() {
-            Some(template) => {
-                written.put("chat_template", Value::Text(template.to_owned()));
-                Ok(())
-            }
-            None => Err(file.wrong("no `chat_template`", "a chat template")),
+        let Some(template) = file.json["chat_template"].as_str() else {
+            return Err(file.wrong("no `chat_template`", "a chat template"));
         };
+        found.push((DEFAULT.to_owned(), template.to_owned()));
+    } else if others.is_empty() {
+        found = of_config(config)?;
     }
+    for name in others {
+        let path = dir.join(TEMPLATES).join(format!("{name}.jinja"));
+        found.push((name, fs::read_to_string(path)?));
+    }
+    let mut names = Vec::new();
+    for (name, template) in found {
+        let template = Value::Text(template);
+        if name == DEFAULT {
+            written.put("chat_template", template);
+        } else {
+            written.put(&format!("chat_template.{name}"), template);
+            names.push(name);
+        }
+    }
+    if !names.is_empty() {
+        written.put("chat_templates", Value::Texts(names));
+    }
+    Ok(())
+}
+
+/// Name of the chat template that is taken where none is named.
+const DEFAULT: &str = "default";
+
+/// Names and texts of the chat templates in `tokenizer_config.json`.
+fn of_config(config: &JsonFile) -> Result<Vec<(String, String)>> {
     match &config.json["chat_template"] {
-        Json::Null => {}
-        Json::String(template) => written.put("chat_template", Value::Text(template.clone())),
+        Json::Null => Ok(Vec::new()),
+        Json::String(template) => Ok(vec![(DEFAULT.to_owned(), template.clone())]),
         Json::Array(list) => {
-            let mut names = Vec::new();
-            for entry in list {
+            let named = |entry: &Json| {
                 let (name, template) = (entry["name"].as_str(), entry["template"].as_str());
-                let Some((name, template)) = name.zip(template) else {
+                name.zip(template).map(|(n, t)| (n.to_owned(), t.to_owned())).ok_or_else(|| {
                     let found = format!("`chat_template` {}", shortened(entry));
-                    return Err(config.wrong(&found, "a name and a template"));
-                };
-                let template = Value::Text(template.to_owned());
-                if name == "default" {
-                    written.put("chat_template", template);
-                } else {
-                    written.put(&format!("chat_template.{name}"), template);
-                    names.push(name.to_owned());
-                }
-            }
-            if !names.is_empty() {
-                written.put("chat_templates", Value::Texts(names));
-            }
+                    config.wrong(&found, "a name and a template")
+                })
+            };
+            list.iter().map(named).collect()
         }
         other => {
             let found = format!("`chat_template` {}", shortened(other));
-            return Err(config.wrong(&found, "a string or a list of templates"));
+            Err(config.wrong(&found, "a string or a list of templates"))
         }
     }
-    Ok(())
 }

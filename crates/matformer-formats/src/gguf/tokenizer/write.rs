@@ -183,6 +183,11 @@ impl Tokens {
         SPECIAL_BY_TEXT.into_iter().filter(other)
     }
 
+    /// The token with an id.
+    pub(super) fn text(&self, id: usize) -> Option<&str> {
+        self.texts.get(id).map(String::as_str)
+    }
+
     /// The id of a token.
     pub(super) fn id(&self, text: &str) -> Option<usize> {
         self.ids.get(text).copied()

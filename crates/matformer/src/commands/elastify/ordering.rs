@@ -88,9 +88,7 @@ pub fn order<K: Kind>(
     manifest.dtype = original.manifest.dtype;
     manifest.tokenizer_sha256 = original.manifest.tokenizer_sha256.clone();
     let scratch = fs::scratch_dir(ordered)?;
-    for (name, bytes) in K::files_of(&original)? {
-        fs::write_atomic(scratch.path().join(name), &bytes)?;
-    }
+    fs::write_files(scratch.path(), &K::files_of(&original)?)?;
     fs::write_json(scratch.path().join(FACTS), "how neurons were ordered", &facts)?;
     folder::save(&model, &manifest, scratch.path())?;
     fs::publish_dir(scratch.path(), ordered)?;

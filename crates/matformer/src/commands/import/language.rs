@@ -32,9 +32,7 @@ pub(super) fn run(
     let import = import.map_err(|error| with_families(error, source)).bad_input()?;
     let scratch = fs::scratch_dir(&args.out).bad_input()?;
     let dir = scratch.path();
-    for (name, bytes) in source.files().bad_input()? {
-        fs::write_atomic(dir.join(name), &bytes)?;
-    }
+    fs::write_files(dir, &source.files().bad_input()?)?;
     // Errors name a file that a person can look at.
     let is_folder = source.path().is_dir();
     let at = if is_folder { source.path() } else { dir };
@@ -61,6 +59,7 @@ pub(super) fn run(
             "dtype": dtype.name(),
             "tokenizer": tokenizer.is_some(),
             "left_out": left_out.collect::<Vec<Value>>(),
+            "notes": source.notes()?,
             "bytes": files.bytes(),
             "files": files,
         }));
@@ -74,6 +73,9 @@ pub(super) fn run(
                 &args.out
             )
         );
+    }
+    for note in source.notes()? {
+        say!("note: {note}");
     }
     for left_out in &left_out {
         say!("left out: `{}`, {}", left_out.name, left_out.why);

@@ -49,7 +49,8 @@ pub(super) fn run(source: &Path, args: &ImportArgs, context: &Context) -> Result
         data_hash: String::new(),
         parent: Some(imported.weights_sha256.clone()),
     };
-    let manifest = Manifest::new(MatVit::KIND, space, objective, provenance);
+    let mut manifest = Manifest::new(MatVit::KIND, space, objective, provenance);
+    manifest.dtype = imported.dtype;
     let config = model.config();
     let stated = imported.preprocessor.clone();
     let preprocessor = stated.clone().unwrap_or_else(|| {
@@ -57,9 +58,7 @@ pub(super) fn run(source: &Path, args: &ImportArgs, context: &Context) -> Result
         Preprocessor::new(Normalization { mean, std }, None)
     });
     let scratch = fs::scratch_dir(&args.out).bad_input()?;
-    for (name, bytes) in files_of(source).bad_input()? {
-        fs::write_atomic(scratch.path().join(name), &bytes)?;
-    }
+    fs::write_files(scratch.path(), &files_of(source).bad_input()?)?;
     let file = scratch.path().join(PREPROCESSOR_FILE);
     fs::write_atomic(file, &preprocessor.to_file(config.image_size))?;
     folder::save(model, &manifest, scratch.path())?;
@@ -73,6 +72,7 @@ pub(super) fn run(source: &Path, args: &ImportArgs, context: &Context) -> Result
             "kind": Vit::NAME,
             "params": params,
             "granularities": space.granularities.widths(),
+            "dtype": imported.dtype.name(),
             "headless": imported.headless,
             "left_out": imported.left_out.iter().map(|name| json!({ "tensor": name, "why": NO_USE })).collect::<Vec<_>>(),
         }));
@@ -93,10 +93,11 @@ pub(super) fn run(source: &Path, args: &ImportArgs, context: &Context) -> Result
         say!("left out, {NO_USE}: {}", imported.left_out.join(", "));
     }
     out!(
-        "{}: {}, {} parameters: {}",
+        "{}: {}, {} parameters, {}: {}",
         args.out.display(),
         imported.format,
         count(params as f64),
+        imported.dtype.name(),
         Vit::describe(config)
     )?;
     out!(

@@ -1,10 +1,11 @@
 //! The model card of a slice: a `README.md` that begins with the keys of Hugging Face's Hub.
 
-use std::{collections::BTreeMap, fmt::Write as _, path::Path};
+use std::{fmt::Write as _, path::Path};
 
 use anyhow::Result;
 use matformer::{
-    core::{Measurement, fs},
+    core::Measurement,
+    formats::inherited,
     nn::{ConfigFile, ModelConfig},
 };
 
@@ -14,13 +15,6 @@ use crate::{
     commands::{count, short},
     kind::Kind,
 };
-
-/// Its name in the folder.
-pub const FILE: &str = "README.md";
-
-/// Keys of the parent's card that hold for a slice of it, too.
-const INHERITED: [&str; 6] =
-    ["license", "license_name", "license_link", "base_model", "language", "datasets"];
 
 /// The card of a slice in `dir`, which has its `config.json` already.
 pub(super) fn of<K: Kind>(job: &Job<'_, K>, dir: &Path) -> Result<String> {
@@ -48,48 +42,12 @@ fn parent(dir: &Path) -> String {
 }
 
 fn front_matter<K: Kind>(job: &Job<'_, K>, loads: &Loads) -> Result<String> {
-    let mut text = "---\n".to_owned();
-    let inherited = inherited(&job.source.dir);
-    for key in INHERITED {
-        if let Some(lines) = inherited.get(key) {
-            text += lines;
-        }
-    }
+    let mut text = format!("---\n{}", inherited(&job.source.dir));
     if let Some(library) = loads.library() {
         writeln!(text, "library_name: {library}")?;
     }
     writeln!(text, "pipeline_tag: {}\ntags:\n- matformer\n- elastic\n---", K::TASK)?;
     Ok(text)
-}
-
-/// What a model's card says of its license: the value of `license`.
-pub fn license(dir: &Path) -> Option<String> {
-    let line = inherited(dir).remove("license")?;
-    let value = line.split_once(':')?.1.trim().trim_matches(['"', '\'']);
-    (!value.is_empty() && !value.contains('\n')).then(|| value.to_owned())
-}
-
-/// Lines of the keys in front of the parent's card, by key.
-fn inherited(dir: &Path) -> BTreeMap<String, String> {
-    let card = fs::read_to_string(dir.join(FILE)).unwrap_or_default();
-    let mut lines = card.lines();
-    let mut found: BTreeMap<String, String> = BTreeMap::new();
-    if lines.next() != Some("---") {
-        return found;
-    }
-    let mut last = None;
-    for line in lines.take_while(|line| *line != "---") {
-        // An indented line, or an item of a list, belongs to the key above it.
-        if !line.starts_with([' ', '-', '#']) {
-            last = line.split_once(':').map(|(key, _)| key.to_owned());
-        }
-        if let Some(key) = &last {
-            let lines = found.entry(key.clone()).or_default();
-            *lines += line;
-            lines.push('\n');
-        }
-    }
-    found
 }
 
 fn facts<K: Kind>(job: &Job<'_, K>) -> Result<String> {

@@ -8,6 +8,7 @@ use std::{path::Path, process::ExitCode};
 use anyhow::Result;
 use matformer::{
     core::{Dtype, Manifest, Measurement, Measurements, Provenance, SliceFacts, Submodel, fs},
+    formats::{CARD, license},
     nn::{
         Elastic, Folder, ModelConfig, Slice, SliceOptions, folder, slice,
         weights::{SHARD_BYTES, WeightFiles},
@@ -65,7 +66,7 @@ fn run_kind<K: Kind>(args: &SliceArgs, context: &Context) -> Result<ExitCode> {
                 path: &args.out,
                 dtype: args.dtype,
                 facts: &job.facts,
-                license: card::license(&args.model),
+                license: license(&args.model),
             };
             K::write_gguf(&job.source, slim, &gguf)?;
         }
@@ -146,7 +147,7 @@ impl<K: Kind> Job<'_, K> {
             Format::Timm => K::write_timm(&self.source, slim, dir)?,
             _ => self.write_model_folder(slim, dir)?,
         }
-        fs::write_atomic(dir.join(card::FILE), card::of(self, dir)?.as_bytes())?;
+        fs::write_atomic(dir.join(CARD), card::of(self, dir)?.as_bytes())?;
         fs::publish_dir(dir, &self.args.out)?;
         Ok(())
     }
@@ -166,9 +167,7 @@ impl<K: Kind> Job<'_, K> {
         if let Some(tokenizer) = K::tokenizer_of(&self.source)? {
             manifest = manifest.with_tokenizer(tokenizer);
         }
-        for (name, bytes) in K::files_of(&self.source)? {
-            fs::write_atomic(dir.join(name), &bytes)?;
-        }
+        fs::write_files(dir, &K::files_of(&self.source)?)?;
         let Slice { model, tensors } = slim;
         let shard_bytes = self.args.shard_size.unwrap_or(SHARD_BYTES);
         folder::save_as(&model, tensors, shard_bytes, &manifest, dir).bad_input()?;
