@@ -177,6 +177,15 @@ fn distillation_is_in_the_metrics() {
         ]),
         @"error: `train.distill.from` is XXL; expected one of S, M, L, XL"
     );
+    let refused = |set: &str| place.refused(&["train", "run.toml", "--out", "out", "--set", set]);
+    snapshot!(
+        refused("train.distill.students=[\"S\", \"XXL\"]"),
+        @"error: `train.distill.students` is XXL; expected some of S, M, L, XL"
+    );
+    snapshot!(
+        refused("train.freeze=[\"embedding\"]"),
+        @"error: `train.freeze` is `embedding`; expected one of embed, layers, norm, or a path below one, such as `layers.0.ffn`"
+    );
 }
 
 #[test]

@@ -83,6 +83,10 @@ pub struct TrainConfig {
     /// fine-tuning then changes early layers less (BEiT, arXiv 2106.08254, appendix H). 1: the same
     /// rate for all.
     pub layer_decay: f64,
+    /// Parts of the model that stay as they are, by the path of their parameters: `embed` is the
+    /// embedding (with the output head, where it is tied to it), `layers.0.ffn` a feed-forward block.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub freeze: Vec<String>,
     /// Steps between two evaluations on held-out data.
     pub eval_every: u64,
     /// Held-out targets of such an evaluation. Its name for images is `eval_images`.
@@ -128,6 +132,7 @@ impl Default for TrainConfig {
             clip: 1.0,
             ema: 0.0,
             layer_decay: 1.0,
+            freeze: Vec::new(),
             eval_every: 200,
             eval_tokens: 16_384,
             checkpoint_every: 200,
@@ -311,6 +316,15 @@ fn validate_distill(distill: &Distill, space: &Space) -> Result<()> {
     }
     if let (Some(name), Some(_)) = (&distill.from, &distill.teacher) {
         return wrong("distill.from", name, "nothing: `distill.teacher` names another teacher");
+    }
+    let unknown = |name: &&String| space.granularities.get(name).is_none();
+    if let Some(names) = &distill.students {
+        let expected = format!("some of {}", space.granularities.names().join(", "));
+        match names.iter().find(unknown) {
+            Some(name) => return wrong("distill.students", name, &expected),
+            None if names.is_empty() => return wrong("distill.students", "[]", &expected),
+            None => {}
+        }
     }
     let weights =
         [("distill.weight", distill.weight), ("distill.cross_entropy", distill.cross_entropy)];

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Batches, Error, Result};
 
-/// `train.distill`: every drawn submodel but the teacher learns the teacher's distribution. Its loss
+/// `train.distill`: drawn submodels, all but the teacher or those that are named, learn the teacher's
+/// distribution. Its loss
 /// per target is `cross_entropy` times the cross-entropy with the data, plus `weight · temperature² ·
 /// KL(softmax(teacher / temperature) ‖ softmax(student / temperature))`; with `reverse`, KL is taken
 /// the other way round.
@@ -28,6 +29,10 @@ pub struct Distill {
     /// caller of [`run_taught`](crate::run_taught) reads it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teacher: Option<PathBuf>,
+    /// Names of the granularities that learn from the teacher: the others learn from the data alone.
+    /// If absent, all but the teacher.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub students: Option<Vec<String>>,
     /// Weight of the distillation loss; 0 disables it.
     pub weight: f64,
     /// Weight of the cross-entropy with the data, of submodels that learn from the teacher.
@@ -43,6 +48,7 @@ impl Default for Distill {
         Self {
             from: None,
             teacher: None,
+            students: None,
             weight: 0.5,
             cross_entropy: 1.0,
             temperature: 1.0,
@@ -72,10 +78,16 @@ impl Distill {
     /// Those of some drawn submodels that learn from the teacher, by index.
     ///
     /// # Errors
-    /// When `from` names no granularity.
+    /// When `from` or `students` name no granularity.
     pub(crate) fn students(&self, space: &Space, drawn: &[Submodel]) -> Result<Vec<usize>> {
         let own = self.own_teacher(space)?;
-        Ok((0..drawn.len()).filter(|i| own.as_ref() != Some(&drawn[*i])).collect())
+        let named = |names: &Vec<String>| names.iter().map(|name| space.uniform(name)).collect();
+        let named: Option<Vec<Submodel>> = self.students.as_ref().map(named).transpose()?;
+        let learns = |submodel: &Submodel| {
+            own.as_ref() != Some(submodel)
+                && named.as_ref().is_none_or(|named| named.contains(submodel))
+        };
+        Ok((0..drawn.len()).filter(|i| learns(&drawn[*i])).collect())
     }
 
     /// The error of a run whose teacher was not read.

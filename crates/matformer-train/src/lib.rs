@@ -7,6 +7,7 @@ mod config;
 mod distill;
 mod error;
 mod flops;
+mod freeze;
 mod guard;
 mod lock;
 mod memory;

@@ -64,16 +64,18 @@ impl TrainConfig {
         if distill.weight == 0.0 {
             return Some("`train.distill.weight` is 0: nothing is distilled".to_owned());
         }
-        let teacher = distill.own_teacher(space).ok()??;
         let mut drawn = (0..self.steps.min(DRAWS)).flat_map(|step| passes(self, space, step));
-        let nobody = drawn.all(|submodels| submodels.iter().all(|s| *s == teacher));
-        nobody.then(|| {
-            format!(
-                "`train.distill` teaches nothing: the draw `{}` trains its teacher, {}, alone",
-                self.draw,
-                space.label(&teacher)
-            )
-        })
+        let learns = |submodels: Vec<_>| {
+            distill.students(space, &submodels).is_ok_and(|students| !students.is_empty())
+        };
+        if drawn.any(learns) {
+            return None;
+        }
+        let trains = match (&distill.students, distill.own_teacher(space).ok()?) {
+            (None, Some(teacher)) => format!("its teacher, {}, alone", space.label(&teacher)),
+            _ => "none of its students".to_owned(),
+        };
+        Some(format!("`train.distill` teaches nothing: the draw `{}` trains {trains}", self.draw))
     }
 }
 
@@ -134,6 +136,15 @@ mod tests {
         for (draw, from) in [("baseline:XL", None), ("sampled:0/1/0/0", Some("M"))] {
             assert!(of(draw, from).starts_with("`train.distill` teaches nothing"), "{draw}");
         }
+        let teacher = Some("base".into());
+        let named =
+            Distill { teacher, students: Some(vec!["XL".to_owned()]), ..Distill::default() };
+        let of = |draw: &str| {
+            let distill = Some(named.clone());
+            notes(TrainConfig { draw: draw.parse().unwrap(), distill, ..Default::default() })
+        };
+        assert_eq!(of("sampled"), "");
+        assert!(of("baseline:S").ends_with("trains none of its students"), "{}", of("baseline:S"));
         let off = Some(Distill { weight: 0.0, ..Distill::default() });
         assert!(notes(TrainConfig { distill: off, ..Default::default() }).contains("is 0"));
     }

@@ -127,11 +127,12 @@ pub struct Trainer<M> {
 }
 
 impl<M: Elastic + Module> Trainer<M> {
-    /// A trainer at step 0. The model must be on a device with gradients.
+    /// A trainer at step 0. The model must be on a device with gradients; parts that
+    /// [`TrainConfig::freeze`] names get none.
     pub fn new(model: M, config: &TrainConfig, batches_per_step: u64) -> Self {
         Self {
             space: model.space().clone(),
-            model: Some(model),
+            model: Some(config.freeze(model)),
             teacher: None,
             optimizer: AdamW::new(config),
             guard: Guard::default(),
@@ -148,7 +149,7 @@ impl<M: Elastic + Module> Trainer<M> {
 
     /// Goes on from a state that was saved after `step` steps.
     pub(crate) fn restore(&mut self, model: M, optimizer: AdamW, guard: Guard, step: u64) {
-        self.model = Some(model);
+        self.model = Some(self.config.freeze(model));
         self.optimizer = optimizer;
         self.guard = guard;
         self.step = step;

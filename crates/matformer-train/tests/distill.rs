@@ -356,6 +356,19 @@ fn a_frozen_teacher_teaches_every_size_with_its_own_head() {
             assert_eq!(report.divergences().len(), drawn.len(), "the widest learns too");
         }
     }
+    // Where students are named, the others learn from the data alone.
+    let students = Some(vec!["XL".to_owned()]);
+    let distill = Distill { teacher: Some("teacher".into()), students, ..Distill::default() };
+    let steps = |distill: Option<Distill>, draw: &str| {
+        let mut trainer =
+            Trainer::new(model(), &config(draw, distill), 1).with_teacher(other.clone());
+        let report = trainer.step(&masked()).unwrap();
+        (weights(trainer.model()), report.divergences().len())
+    };
+    assert_eq!(steps(Some(distill.clone()), "joint").1, 1);
+    assert_eq!(steps(Some(distill.clone()), "baseline:M"), steps(None, "baseline:M"));
+    let everyone = Distill { students: None, ..distill.clone() };
+    assert_eq!(steps(Some(distill), "baseline:XL"), steps(Some(everyone), "baseline:XL"));
     // From itself there is nothing to learn.
     let distill =
         Distill { teacher: Some("itself".into()), cross_entropy: 0.0, ..Distill::default() };

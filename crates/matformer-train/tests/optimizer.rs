@@ -177,6 +177,41 @@ fn early_layers_learn_at_a_lower_rate() {
 }
 
 #[test]
+fn what_is_frozen_stays_as_it_is_and_the_others_learn_the_same() {
+    let freeze: Vec<String> = ["embed", "layers.1"].map(str::to_owned).to_vec();
+    let config = TrainConfig { freeze, clip: 0.0, warmup: 0, ..train_config() };
+    config.validate_freeze(&model()).unwrap();
+    let free = TrainConfig { freeze: Vec::new(), ..config.clone() };
+    let [mut frozen, mut trainer] = [&config, &free].map(|config| trainer(config, 1));
+    let before = floats(frozen.model());
+    for trainer in [&mut frozen, &mut trainer] {
+        trainer.step(&counting(ROWS)).unwrap();
+    }
+    let (frozen_weights, all) = (floats(frozen.model()), floats(trainer.model()));
+    for (((path, old), (_, new)), (_, other)) in before.iter().zip(&frozen_weights).zip(&all) {
+        let is_frozen = path == "embed" || path.starts_with("layers.1.");
+        assert_eq!(old == new, is_frozen, "{path}");
+        assert_eq!(new == other, !is_frozen, "{path}");
+        assert_eq!(frozen.optimizer().save().unwrap().contains_key(path), !is_frozen, "{path}");
+    }
+    for (names, expected) in [
+        (
+            vec!["embeds"],
+            "`train.freeze` is `embeds`; expected one of embed, layers, norm, or a path",
+        ),
+        (vec!["embed", "layer"], "`train.freeze` is `layer`; expected one of"),
+        (vec!["layers.1.ffn."], "`train.freeze` is `layers.1.ffn.`; expected one of"),
+        (vec![""], "`train.freeze` is ``; expected one of"),
+        (vec!["embed", "layers", "norm"], "; expected something to train"),
+    ] {
+        let freeze = names.into_iter().map(str::to_owned).collect();
+        let config = TrainConfig { freeze, ..train_config() };
+        let error = config.validate_freeze(&model()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
 fn steps_that_leave_outer_rows_alone_give_the_losses_that_they_always_gave() {
     // Recorded when down was stored `[d_ff, d_model]`, a width being its first rows.
     let decay = [48.36486816, 47.10377502, 49.11839294, 47.31861877, 46.38545990, 50.26148224];

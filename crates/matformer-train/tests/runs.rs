@@ -25,6 +25,15 @@ fn stopped_and_resumed_is_bit_for_bit_the_same() {
     stopped_and_resumed::<MatLm>(&train_config());
 }
 
+/// Of what is frozen there are no moments to be kept.
+#[test]
+fn stopped_and_resumed_with_a_frozen_embedding_is_bit_for_bit_the_same() {
+    stopped_and_resumed::<MatLm>(&TrainConfig {
+        freeze: vec!["embed".to_owned()],
+        ..train_config()
+    });
+}
+
 /// A model with random drop-path, a moving average, and a learning rate for each layer.
 #[test]
 fn stopped_and_resumed_on_images_is_bit_for_bit_the_same() {

@@ -111,6 +111,7 @@ pub fn run_taught<M: Folder + 'static>(
     mut options: RunOptions,
 ) -> Result<Outcome> {
     options.config.validate(model.space())?;
+    options.config.validate_freeze(&model)?;
     if let Some(distill) = &options.config.distill
         && distill.folder().is_some()
         && teacher.is_none()

@@ -12,9 +12,7 @@ fn folder_of(gguf: &Gguf) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let config = serde_json::to_vec(gguf.config()).unwrap();
     fs::write_atomic(folder.path().join("config.json"), &config).unwrap();
-    for (name, bytes) in gguf.files().unwrap() {
-        fs::write_atomic(folder.path().join(name), &bytes).unwrap();
-    }
+    fs::write_files(folder.path(), gguf.files().unwrap()).unwrap();
     weights::write_folder(folder.path(), tensors(gguf), weights::SHARD_BYTES).unwrap();
     folder
 }

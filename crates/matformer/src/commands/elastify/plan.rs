@@ -19,8 +19,9 @@ use crate::{
 
 /// The run before its neurons are ordered: it starts from the model itself.
 pub fn draft<K: Kind>(args: &ElastifyArgs) -> Result<Draft<K>> {
-    let context = Manifest::load(&args.model).bad_input().and_then(|_| context_of::<K>(args))?;
-    let mut tables = vec![defaults::<K>(context)];
+    let manifest = Manifest::load(&args.model).bad_input()?;
+    let context = context_of::<K>(args)?;
+    let mut tables = vec![defaults(context, &manifest.granularities.largest().name)];
     match &args.data[..] {
         [one] if run_file_of(one).is_some() => {
             let path = run_file_of(one).unwrap_or_default();
@@ -96,32 +97,44 @@ fn run_file_of(data: &str) -> Option<PathBuf> {
         .then(|| path.to_owned())
 }
 
-/// What is trained where neither a run file nor `--set` says otherwise.
-fn defaults<K: Kind>(context: Option<usize>) -> Table {
+/// What is trained where neither a run file nor `--set` says otherwise, of a model whose widest granularity
+/// is called `widest`; a text model has a `context`.
+fn defaults(context: Option<usize>, widest: &str) -> Table {
     /// Length of training rows: enough for the statistics of neurons, at little attention.
     const SEQ_LEN: usize = 256;
     let mut train = toml::toml! {
-        steps = 180
-        tokens_per_step = 2048
         learning_rate = 2e-4
-        warmup = 20
         weight_decay = 0.0
-        eval_every = 90
-        eval_tokens = 4096
-        checkpoint_every = 50
         keep = 1
         [distill]
         weight = 1.0
     };
-    match context {
-        Some(context) => {
-            train.insert("seq_len".to_owned(), (SEQ_LEN.min(context) as i64).into());
-        }
-        None => {
-            for (key, images) in [("tokens_per_step", 64), ("eval_tokens", 2048)] {
-                train.insert(key.to_owned(), images.into());
-            }
-        }
+    train.extend(match context {
+        // Measured: docs/results/elastify.md. Many small steps teach small sizes most; what the original
+        // knows beside this text stays where the embedding is frozen and it teaches its own width.
+        Some(_) => toml::toml! {
+            steps = 960
+            tokens_per_step = 512
+            warmup = 50
+            eval_every = 240
+            eval_tokens = 4096
+            checkpoint_every = 240
+            freeze = ["embed"]
+        },
+        None => toml::toml! {
+            steps = 180
+            tokens_per_step = 64
+            warmup = 20
+            eval_every = 90
+            eval_tokens = 2048
+            checkpoint_every = 50
+        },
+    });
+    if let Some(context) = context {
+        train.insert("seq_len".to_owned(), (SEQ_LEN.min(context) as i64).into());
+        let students = Value::Array(vec![widest.into()]);
+        let distill = train.get_mut("distill").and_then(Value::as_table_mut);
+        distill.and_then(|distill| distill.insert("students".to_owned(), students));
     }
     [("train".to_owned(), Value::Table(train))].into_iter().collect()
 }

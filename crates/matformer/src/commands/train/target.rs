@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use burn::tensor::Device;
 use matformer::{
     core::{Manifest, fs},
-    nn::ModelConfig,
+    nn::{Folder, ModelConfig},
     run_file::{self, Draft, RunFile},
     train::{Checkpoints, RunLock},
 };
@@ -156,6 +157,8 @@ impl<K: Kind> Target<K> {
             .and_then(|()| run.train.rows(K::targets_per_row(&run.shape_in_training())))
             .map_err(typed::<K>)
             .bad_input()?;
+        let unset = <K::Net as Folder>::unset(shape, space, &Device::default())?;
+        run.train.validate_freeze(&unset).map_err(typed::<K>).bad_input()?;
         Ok(())
     }
 
