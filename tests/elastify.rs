@@ -67,10 +67,14 @@ fn a_model_becomes_elastic_in_three_stages() {
     assert_eq!(parent("elastic/ordered"), weights("base")["weights_sha256"]);
     assert_eq!(parent("elastic"), weights("elastic/ordered")["weights_sha256"]);
     let kept = place.read("elastic/run.toml");
-    assert!(
-        kept.contains("init = \"ordered\"") && kept.contains("teacher = \"ordered\""),
-        "{kept}"
-    );
+    for line in [
+        "init = \"ordered\"",
+        "teacher = \"ordered\"",
+        "students = [\"XL\"]",
+        "freeze = [\"embed\"]",
+    ] {
+        assert!(kept.contains(line), "{line}: {kept}");
+    }
     // The original is what it was, and the elastic model is measured as the last stage was.
     let eval = place.matformer(&["eval", "elastic", "--json"]).ok().json();
     let again: Vec<f64> = losses(&eval);
@@ -89,7 +93,7 @@ fn a_model_becomes_elastic_in_three_stages() {
      XL  65.1k  [number]  [number]  [number]
     elastic: an elastic model
     --- standard error
-    note: `train.warmup` is 20 and `train.steps` is 8: the learning rate rises until the last step, to 8.00e-5 of 2.00e-4, and never comes down
+    note: `train.warmup` is 50 and `train.steps` is 8: the learning rate rises until the last step, to 3.20e-5 of 2.00e-4, and never comes down
     reading documents
     data [hash]: 13.5k training tokens of 47 documents, 3.7k held-out tokens of 13 (prepared before)
     ");
@@ -240,6 +244,7 @@ fn what_cannot_be_made_elastic_is_refused() {
     ");
     for (more, expected) in [
         (&["--set", "train.init=text"][..], "--set train.init=text: the run starts from base"),
+        (&["--set", "train.freeze=[\"head\"]"], "`train.freeze` is `head`; expected one of embed,"),
         (&["--data", "run.toml"], "--data run.toml: a run file or run folder, beside other data"),
     ] {
         let said = refused(more);

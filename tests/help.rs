@@ -30,6 +30,7 @@ fn program() {
       search     Find the submodel for a budget, by several methods
       report     Measure the whole accuracy-cost curve and write it on one HTML page
       bench      Measure how long a model takes on this device
+      doctor     Check that this device computes what the CPU does, and measure how fast it is
       fetch      Bring a named source of text, images or a model into the cache, or list them
       help       Print this message or the help of the given subcommand(s)
 

@@ -8,6 +8,7 @@ mod support;
 mod bad_input;
 mod baselines;
 mod bench;
+mod doctor;
 mod elastify;
 mod eval;
 #[cfg(unix)]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use matformer_core::fs;
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// Names of the files that belong to a model whatever is done with its weights: tokenizers and chat
 /// templates, what prepares images, licenses.
@@ -54,9 +54,14 @@ pub(crate) fn templates(dir: &Path) -> Result<Vec<String>> {
     if !dir.is_dir() {
         return Ok(Vec::new());
     }
-    let name = |path: PathBuf| {
-        let is_template = path.extension().is_some_and(|suffix| suffix == "jinja");
-        is_template.then(|| Some(path.file_stem()?.to_str()?.to_owned())).flatten()
+    let is_template = |path: &PathBuf| path.extension().is_some_and(|suffix| suffix == "jinja");
+    let name = |path: PathBuf| match path.file_stem().and_then(|stem| stem.to_str()) {
+        Some(name) => Ok(name.to_owned()),
+        None => Err(Error::File {
+            found: "a name that is not UTF-8".to_owned(),
+            expected: "a chat template with a name".to_owned(),
+            path,
+        }),
     };
-    Ok(fs::read_dir(dir)?.into_iter().filter_map(name).collect())
+    fs::read_dir(dir)?.into_iter().filter(is_template).map(name).collect()
 }

@@ -15,7 +15,7 @@ use matformer_nn::{
         Direction, DistillationWeights, Divergence, Headed, Mask, RopeTable, cross_entropy,
         distillation, divergence, rms_norm, stack_rows,
     },
-    params, sum_by_row,
+    params, residual, sum_by_row,
 };
 
 use crate::{Error, MatLmConfig, Result, RopeScaling};
@@ -241,7 +241,8 @@ impl MatLm {
 
     /// Normalized hidden states `[tokens, d_model]` and the output embedding `[vocab, d_model]`.
     fn headed(&self, output: &Output) -> Headed {
-        Headed { hidden: self.norm(&self.norm, output.hidden.clone()), weight: self.head_weight() }
+        let hidden = self.norm(&self.norm, output.hidden.clone());
+        Headed { hidden: output.low(hidden), weight: output.low(self.head_weight()) }
     }
 
     /// Applies a norm with the `rms_norm` op instead of Burn's forward pass. x and output:
@@ -339,14 +340,15 @@ impl Elastic for MatLm {
         let (l, layer) = (&self.layers[pass.layer], pass.layer);
         let normed = self.norm(&l.attention_norm, x.clone());
         let rope = self.config.has_rope(layer).then(|| pass.context.of(&self.config, layer));
-        let y = l.attention.forward(normed, rope, pass);
-        self.post_norm(&l.attention_post_norm, y) + x
+        let y = l.attention.forward(pass.low(normed), rope, pass);
+        residual(self.post_norm(&l.attention_post_norm, y)) + x
     }
 
     fn ffn(&self, x: Tensor<2>, pass: &mut Pass<'_, Rotary>) -> Tensor<2> {
         let l = &self.layers[pass.layer];
-        let y = l.ffn.forward_in(self.norm(&l.ffn_norm, x.clone()), pass);
-        self.post_norm(&l.ffn_post_norm, y) + stack_rows(x, pass.blocks)
+        let normed = pass.low(self.norm(&l.ffn_norm, x.clone()));
+        let y = l.ffn.forward_in(normed, pass);
+        residual(self.post_norm(&l.ffn_post_norm, y)) + stack_rows(x, pass.blocks)
     }
 
     fn loss(&self, output: &Output, target: &LmTarget) -> RowLoss {

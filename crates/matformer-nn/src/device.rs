@@ -89,6 +89,13 @@ impl DeviceSpec {
         }
     }
 
+    /// The name of a device, if it is one of this build and machine.
+    pub fn of(device: &Device) -> Option<Self> {
+        let cards = (0..cuda().len()).map(Self::Cuda).chain((0..wgpu().len()).map(Self::Wgpu));
+        let mut all = std::iter::once(Self::Flex).chain(cards);
+        all.find(|spec| spec.found().as_ref() == Some(device))
+    }
+
     fn found(self) -> Option<Device> {
         match self {
             Self::Auto => None,
@@ -157,6 +164,13 @@ mod tests {
     fn names_round_trip_and_others_are_refused() {
         for name in ["auto", "flex", "wgpu:0", "wgpu:2", "cuda:1"] {
             assert_eq!(name.parse::<DeviceSpec>().unwrap().to_string(), name);
+        }
+        for device in ["flex", "wgpu:0"]
+            .into_iter()
+            .filter_map(|name| name.parse::<DeviceSpec>().unwrap().resolve().ok())
+        {
+            let spec = DeviceSpec::of(&device).unwrap();
+            assert_eq!(spec.resolve().unwrap(), device);
         }
         assert_eq!("cuda".parse::<DeviceSpec>().unwrap(), DeviceSpec::Cuda(0));
         for name in ["", "gpu", "cuda:", "cuda:x", "flex:1", "auto:0"] {

@@ -1,6 +1,6 @@
 //! What a model offers to the walk, and through it to training, evaluation and generation.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use matformer_core::{Block, Space, Spans, Submodel};
 
 use crate::{
@@ -33,6 +33,24 @@ pub struct Pass<'a, C> {
     pub state: &'a mut State,
 }
 
+impl<C> Pass<'_, C> {
+    /// The input of a half of a layer in the dtype that the walk computes in.
+    ///
+    /// # Shapes
+    /// - x: any; output: as x
+    pub fn low(&self, x: Tensor<2>) -> Tensor<2> {
+        x.cast(self.state.compute())
+    }
+}
+
+/// What a half of a layer adds to the residual stream, which is f32.
+///
+/// # Shapes
+/// - x: any; output: as x
+pub fn residual(x: Tensor<2>) -> Tensor<2> {
+    x.cast(FloatDType::F32)
+}
+
 /// Hidden states after the last layer, of one submodel or of one submodel per row.
 #[derive(Clone, Debug)]
 pub struct Output {
@@ -42,11 +60,25 @@ pub struct Output {
     pub spans: Spans,
     /// One for all rows, or one per row.
     submodels: Vec<Submodel>,
+    compute: FloatDType,
 }
 
 impl Output {
-    pub(crate) fn new(hidden: Tensor<2>, spans: Spans, submodels: Vec<Submodel>) -> Self {
-        Self { hidden, spans, submodels }
+    pub(crate) fn new(
+        hidden: Tensor<2>,
+        spans: Spans,
+        submodels: Vec<Submodel>,
+        compute: FloatDType,
+    ) -> Self {
+        Self { hidden, spans, submodels, compute }
+    }
+
+    /// An input of the head in the dtype that the walk computed in.
+    ///
+    /// # Shapes
+    /// - x: any; output: as x
+    pub fn low(&self, x: Tensor<2>) -> Tensor<2> {
+        x.cast(self.compute)
     }
 
     /// The submodel that a row went through.
@@ -75,6 +107,7 @@ impl Output {
             hidden: self.hidden.clone().select(0, ends),
             spans: Spans::new(self.spans.iter().map(last).collect()),
             submodels: self.submodels.clone(),
+            compute: self.compute,
         }
     }
 

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod agreement;
 pub mod config;
 mod config_file;
 mod convert;
@@ -9,6 +10,7 @@ mod error;
 #[cfg(test)]
 mod family_tests;
 pub mod folder;
+pub mod hardware;
 pub mod importance;
 pub mod init;
 mod modules;
@@ -25,7 +27,9 @@ pub use config::ModelConfig;
 pub use config_file::ConfigFile;
 pub use convert::{converted, extract, with_config};
 pub use device::DeviceSpec;
-pub use elastic::{Elastic, Hidden, Output, Pass, RowLoss, Taught, TaughtLoss, sum_by_row};
+pub use elastic::{
+    Elastic, Hidden, Output, Pass, RowLoss, Taught, TaughtLoss, residual, sum_by_row,
+};
 pub use error::{Error, Result};
 pub use folder::Folder;
 pub use importance::{Activations, Importance, Tap};

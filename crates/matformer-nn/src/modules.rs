@@ -2,7 +2,7 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::{Device, Tensor, activation::gelu},
+    tensor::{Device, FloatDType, Tensor, activation::gelu},
 };
 use matformer_core::Block;
 use serde::{Deserialize, Serialize};
@@ -170,7 +170,7 @@ impl NestedFfn {
     /// The products with `down`, and its bias where there is one.
     fn biased(&self, y: Tensor<2>) -> Tensor<2> {
         match &self.down_bias {
-            Some(bias) => y + bias.val().unsqueeze(),
+            Some(bias) => plus(y, bias.val()),
             None => y,
         }
     }
@@ -336,7 +336,16 @@ impl Attention {
 pub fn project(layer: &Linear, x: Tensor<2>) -> Tensor<2> {
     let y = linear(x, &layer.weight);
     match &layer.bias {
-        Some(bias) => y + bias.val().unsqueeze(),
+        Some(bias) => plus(y, bias.val()),
         None => y,
     }
+}
+
+/// Every row of y plus a bias, in the dtype of y.
+///
+/// # Shapes
+/// - y: `[rows, out]`, bias: `[out]`; output: as y
+fn plus(y: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+    let dtype = FloatDType::from(y.dtype());
+    y + bias.cast(dtype).unsqueeze()
 }

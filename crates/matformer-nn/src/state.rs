@@ -1,7 +1,7 @@
 //! State of a walk: the KV cache, in slots, the seed of its random draws, and a tap on its
 //! feed-forward activations.
 
-use burn::tensor::Tensor;
+use burn::tensor::{FloatDType, Tensor};
 use matformer_core::{Span, Spans};
 
 use crate::{Error, Result, Tap};
@@ -12,6 +12,7 @@ pub struct State {
     cache: Option<KvCache>,
     noise: Option<Noise>,
     tap: Option<Tap>,
+    compute: Option<FloatDType>,
 }
 
 /// Seed of drop-path (stochastic depth): one key per batch, so that all submodels of a walk drop
@@ -43,6 +44,17 @@ impl State {
     /// With a tap that sums the activations of feed-forward neurons (their importance).
     pub fn with_tap(tap: Tap) -> Self {
         Self { tap: Some(tap), ..Self::default() }
+    }
+
+    /// The same, with the products of matrices computed in `dtype`. Weights, the residual stream and
+    /// statistics stay in f32.
+    pub fn computing_in(self, dtype: FloatDType) -> Self {
+        Self { compute: Some(dtype), ..self }
+    }
+
+    /// What products of matrices are computed in.
+    pub fn compute(&self) -> FloatDType {
+        self.compute.unwrap_or(FloatDType::F32)
     }
 
     /// The tap, if there is one.

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use burn::tensor::Tensor;
+use burn::tensor::{FloatDType, Tensor};
 use matformer_core::{Plan, Spans, Submodel, Unit};
 
 use crate::{Elastic, Error, Output, Pass, Result, RowLoss, State};
@@ -16,6 +16,7 @@ pub struct Walked {
     unit: Unit,
     spans: Spans, // of the batch
     submodels: Vec<Submodel>,
+    compute: FloatDType,
 }
 
 impl Walked {
@@ -36,7 +37,7 @@ impl Walked {
             Unit::Batch => self.spans.clone(),
             Unit::Row => self.spans.select(i..i + 1),
         };
-        Output::new(hidden, spans, vec![self.submodels[i].clone()])
+        Output::new(hidden, spans, vec![self.submodels[i].clone()], self.compute)
     }
 
     /// Output for the whole batch, of [`Plan::rows`] or of a plan with one submodel; of the latter
@@ -49,7 +50,8 @@ impl Walked {
             assert_eq!(self.hidden.dims()[0], self.spans.tokens(), "one submodel's output");
             return self.of(0);
         }
-        Output::new(self.hidden.clone(), self.spans.clone(), self.submodels.clone())
+        let (hidden, spans) = (self.hidden.clone(), self.spans.clone());
+        Output::new(hidden, spans, self.submodels.clone(), self.compute)
     }
 }
 
@@ -117,7 +119,8 @@ pub fn walk_through<M: Elastic, E: From<Error>>(
         cache.keep(&spans);
     }
     let (outputs, submodels) = (plan.hidden_outputs(&spans), plan.submodels().to_vec());
-    Ok(Walked { hidden: x, outputs, unit: plan.unit(), spans, submodels })
+    let (unit, compute) = (plan.unit(), state.compute());
+    Ok(Walked { hidden: x, outputs, unit, spans, submodels, compute })
 }
 
 /// Loss of every submodel of a walked plan, row by row: the head runs once per distinct output.

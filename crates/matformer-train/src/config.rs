@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use burn::tensor::{Device, FloatDType};
 use matformer_core::{Draw, Space};
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,27 @@ pub enum Outer {
     Skip,
 }
 
+/// What products of matrices are computed in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// bfloat16, over weights, moments, residual stream and statistics in f32.
+    Bf16,
+}
+
+impl Precision {
+    /// The dtype of the products.
+    pub fn dtype(self) -> FloatDType {
+        match self {
+            Self::F32 => FloatDType::F32,
+            Self::Bf16 => FloatDType::BF16,
+        }
+    }
+}
+
 /// The `[train]` table: how a run trains.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -53,6 +75,8 @@ pub struct TrainConfig {
     /// 1,024, whichever is less. Images have no such rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seq_len: Option<usize>,
+    /// What products of matrices are computed in: `f32`, or `bf16` where the device has it.
+    pub dtype: Precision,
     /// The submodels that a step trains: `sampled`, `sampled-xl-heavy`, `joint`, `joint-separate`,
     /// `sandwich`, `per-layer`, `baseline:NAME`.
     pub draw: Draw,
@@ -119,6 +143,7 @@ impl Default for TrainConfig {
             tokens_per_step: 2048,
             batch_rows: None,
             seq_len: None,
+            dtype: Precision::F32,
             draw: Draw::Sampled { probabilities: None },
             outer: Outer::Decay,
             learning_rate: 3e-3,
@@ -185,6 +210,17 @@ impl TrainConfig {
         self.validate_optimizer()?;
         self.draw.validate(space)?;
         self.distill.as_ref().map_or(Ok(()), |distill| validate_distill(distill, space))
+    }
+
+    /// Checks that a device can compute in [`dtype`](Self::dtype).
+    ///
+    /// # Errors
+    /// [`Error::Config`].
+    pub fn validate_device(&self, device: &Device) -> Result<()> {
+        match device.supports_dtype(self.dtype.dtype()) {
+            true => Ok(()),
+            false => wrong("dtype", "bf16", "f32: this device has no arithmetic in bfloat16"),
+        }
     }
 
     /// Checks the settings that could lead to NaN or infinite weights.

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::module::Module;
+use burn::{module::Module, tensor::FloatDType};
 use matformer_core::{Plan, Space, Submodel};
 use matformer_nn::{
     Elastic, Output, State, Walked,
@@ -111,16 +111,18 @@ impl Distill {
 }
 
 /// Output of a teacher at its submodel `teacher` for batch number `index`, detached, by a walk without
-/// drop-path.
+/// drop-path that computes in `dtype`.
 pub(crate) fn taught<M: Elastic + Module>(
     model: &M,
     batches: &dyn Batches<M>,
     index: u64,
     teacher: &Submodel,
+    dtype: FloatDType,
 ) -> Result<Output> {
     let model = model.valid();
     let batch = batches.train(&model, index).map_err(|source| Error::Batch { index, source })?;
-    let output = walk(&model, &batch.input, &Plan::one(teacher), &mut State::new())?.of(0);
+    let mut state = State::new().computing_in(dtype);
+    let output = walk(&model, &batch.input, &Plan::one(teacher), &mut state)?.of(0);
     let hidden = output.hidden.clone().autodiff();
     Ok(output.with_hidden(hidden))
 }

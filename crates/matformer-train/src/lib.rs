@@ -24,7 +24,7 @@ pub use batches::{Batch, Batches, BoxError};
 pub use burn_train::Interrupter;
 pub use calibrate::calibrate;
 pub use checkpoint::{Checkpoint, Checkpoints, Saved};
-pub use config::{Outer, Schedule, TrainConfig};
+pub use config::{Outer, Precision, Schedule, TrainConfig};
 pub use distill::Distill;
 pub use error::{Error, Result};
 pub use flops::{passes, run_flops, step_flops};

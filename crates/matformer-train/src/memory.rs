@@ -62,7 +62,8 @@ pub struct TrainingMemory {
 }
 
 impl TrainingMemory {
-    /// The estimate for passes of `rows` rows through `plan`, which must be one of the model's.
+    /// The estimate for passes of `rows` rows through `plan`, which must be one of the model's. Parts that
+    /// are frozen are counted as if they were trained.
     pub fn of(config: &TrainConfig, dims: &Dims, rows: usize, plan: &Plan) -> Self {
         let weights = FLOAT * dims.params;
         let tokens = rows as f64 * dims.seq as f64;

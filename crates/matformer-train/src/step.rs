@@ -296,15 +296,16 @@ impl<M: Elastic + Module> Trainer<M> {
         submodels: &[Submodel],
         walked: &Walked,
     ) -> Result<(&M, Output)> {
+        let dtype = self.config.dtype.dtype();
         let Some(own) = distill.own_teacher(&self.space)? else {
             let teacher = self.teacher.as_ref().ok_or_else(|| distill.no_teacher())?;
             let widest = teacher.space().largest();
-            return Ok((teacher, taught(teacher, batches, index, &widest)?));
+            return Ok((teacher, taught(teacher, batches, index, &widest, dtype)?));
         };
         let model = self.model();
         let output = match submodels.iter().position(|submodel| *submodel == own) {
             Some(drawn) => taught_by_drawn(walked, drawn),
-            None => taught(model, batches, index, &own)?,
+            None => taught(model, batches, index, &own, dtype)?,
         };
         Ok((model, output))
     }
@@ -356,7 +357,8 @@ impl<M: Elastic + Module> Trainer<M> {
             many => Plan::merged(many)?,
         };
         let noise = Noise { seed: self.config.seed, index };
-        let walked = walk(model, &batch.input, &plan, &mut State::with_noise(noise))?;
+        let mut state = State::with_noise(noise).computing_in(self.config.dtype.dtype());
+        let walked = walk(model, &batch.input, &plan, &mut state)?;
         // Nats over all targets of the step: divided once.
         let targets = (batches.targets_per_batch() as u64 * self.batches_per_step) as f64;
         let factor = |term: usize| draw.terms[term].1 / targets;

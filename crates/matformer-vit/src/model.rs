@@ -13,7 +13,7 @@ use matformer_nn::{
     NestedFfnConfig, Output, Pass, RowLoss, State, Taught,
     init::{self, Init},
     ops::{Divergence, Mask, divergence_of_logits, layer_norm, linear, stack_rows},
-    params, project,
+    params, project, residual,
 };
 
 use crate::{Error, MatVitConfig, Pooling, Result, Stem};
@@ -226,11 +226,13 @@ impl MatVit {
 
     /// Logits of each head, `[rows, classes]`.
     fn heads(&self, output: &Output) -> Vec<Tensor<2>> {
-        let mut logits = vec![project(&self.head, self.pooled(output))];
+        // The softmax is f32.
+        let logits = |head: &Linear, x: Tensor<2>| residual(project(head, output.low(x)));
+        let mut all = vec![logits(&self.head, self.pooled(output))];
         if let Some(head) = &self.distillation_head {
-            logits.push(project(head, self.token(output, 1)));
+            all.push(logits(head, self.token(output, 1)));
         }
-        logits
+        all
     }
 
     /// Rank of the label of each image: the number of other classes whose logit is at least as
@@ -302,13 +304,14 @@ impl Elastic for MatVit {
     fn mix(&self, x: Tensor<2>, pass: &mut Pass<'_, Stem>) -> Tensor<2> {
         let l = &self.layers[pass.layer];
         let normed = self.normed(&l.attention_norm, x.clone());
-        let branch = l.attention.forward(normed, None, pass);
-        pass.context.drop(pass.layer, 0, branch) + x
+        let branch = l.attention.forward(pass.low(normed), None, pass);
+        pass.context.drop(pass.layer, 0, residual(branch)) + x
     }
 
     fn ffn(&self, x: Tensor<2>, pass: &mut Pass<'_, Stem>) -> Tensor<2> {
         let l = &self.layers[pass.layer];
-        let branch = l.ffn.forward_in(self.normed(&l.ffn_norm, x.clone()), pass);
+        let normed = pass.low(self.normed(&l.ffn_norm, x.clone()));
+        let branch = residual(l.ffn.forward_in(normed, pass));
         pass.context.drop(pass.layer, 1, branch) + stack_rows(x, pass.blocks)
     }
 

@@ -61,6 +61,8 @@ pub enum Command {
     Report(ReportArgs),
     /// Measure how long a model takes on this device
     Bench(BenchArgs),
+    /// Check that this device computes what the CPU does, and measure how fast it is
+    Doctor(DoctorArgs),
     /// Bring a named source of text, images or a model into the cache, or list them
     Fetch(FetchArgs),
 }
@@ -423,6 +425,13 @@ pub struct SearchArgs {
     #[arg(long, default_value_t = 256, value_name = "MB")]
     #[arg(value_parser = at_least_one, allow_negative_numbers = true)]
     pub memory: usize,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct DoctorArgs {
+    /// Time each thing for a fifth of a second, and leave the medium model out
+    #[arg(long)]
+    pub quick: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -11,7 +11,7 @@ use crate::{hints::hint, logging::SAID};
 /// Exit code of input that cannot be worked with.
 const BAD_INPUT: u8 = 2;
 /// Exit code of everything else that fails.
-const FAILURE: u8 = 1;
+pub const FAILURE: u8 = 1;
 /// Exit code of a run that was interrupted and saved.
 pub const INTERRUPTED: u8 = 130;
 

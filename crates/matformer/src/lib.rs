@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+pub mod doctor;
 pub mod images;
+pub mod machine;
 pub mod memory;
 pub mod products;
 pub mod run_file;

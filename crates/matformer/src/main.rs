@@ -8,7 +8,6 @@ mod hints;
 mod interrupt;
 mod kind;
 mod logging;
-mod machine;
 mod output;
 mod terminal;
 mod typed;

@@ -18,7 +18,11 @@ use matformer_nn::{
     weights::{self, StoredTensor, WeightFiles},
 };
 
-use crate::{CARD, companions::TEMPLATES, inherited};
+use crate::{
+    CARD,
+    companions::{TEMPLATES, templates},
+    inherited,
+};
 use config::Config;
 use tensors::Slice;
 
@@ -121,11 +125,6 @@ pub fn slice_gemma3n(
 /// licences.
 fn copy_others(dir: &Path, out: &Path) -> Result<()> {
     for path in fs::read_dir(dir)? {
-        if path.is_dir() && path.file_name().is_some_and(|name| name == TEMPLATES) {
-            let out = out.join(TEMPLATES);
-            fs::create_dir_all(&out)?;
-            copy_others(&path, &out)?;
-        }
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
         let is_weights = WEIGHTS.iter().any(|end| name.strip_suffix(end).is_some_and(is_stem));
         if !path.is_file() || is_weights || [CONFIG, CARD].contains(&name) || is_hidden(name) {
@@ -133,6 +132,11 @@ fn copy_others(dir: &Path, out: &Path) -> Result<()> {
         }
         let target = out.join(name);
         std::fs::copy(&path, &target).map_err(fs::error(&target, "write"))?;
+    }
+    for name in templates(dir)? {
+        let file = Path::new(TEMPLATES).join(format!("{name}.jinja"));
+        fs::create_dir_all(out.join(TEMPLATES))?;
+        fs::write_atomic(out.join(&file), &fs::read(dir.join(&file))?)?;
     }
     Ok(())
 }

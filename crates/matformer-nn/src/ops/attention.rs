@@ -9,7 +9,10 @@ use burn::backend::{
 use burn::tensor::{Shape, Tensor, TensorData};
 use matformer_core::Spans;
 
-use super::NnBackend;
+use super::{
+    NnBackend,
+    precision::{stored_as, wide},
+};
 
 /// Which queries meet which keys, and how they are cut into heads.
 #[derive(Clone, Debug, PartialEq)]
@@ -264,10 +267,10 @@ impl<'a> Padded<'a> {
     }
 
     /// Scaled products of queries and keys, minus infinity for masked keys,
-    /// `[rows, kv_heads, group·q_len, kv_len]`.
+    /// `[rows, kv_heads, group·q_len, kv_len]`, in f32.
     fn scores<B: Backend>(&self, q4: FloatTensor<B>, k4: FloatTensor<B>) -> FloatTensor<B> {
         let q4 = B::float_mul_scalar(q4, (self.spec.scale as f32).into());
-        let scores = B::float_matmul(q4, B::float_transpose(k4));
+        let scores = wide::<B>(B::float_matmul(q4, B::float_transpose(k4)));
         match self.hidden_keys::<B>(&scores) {
             Some(mask) => B::float_mask_fill(scores, mask, f32::NEG_INFINITY.into()),
             None => scores,
@@ -299,12 +302,13 @@ pub(super) fn forward<B: Backend>(
     v: FloatTensor<B>,
     spec: &AttentionSpec,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
-    let padded = Padded::new(spec);
+    let (padded, dtype) = (Padded::new(spec), q.dtype());
     let scores = padded.scores::<B>(padded.split_q::<B>(q), padded.split_kv::<B>(k));
     let max = B::float_max_dim(scores.clone(), 3); // [rows, kv_heads, group·q_len, 1]
     let p = B::float_exp(B::float_sub(scores, max.clone()));
     let sum = B::float_sum_dim(p.clone(), 3);
-    let out = B::float_div(B::float_matmul(p, padded.split_kv::<B>(v)), sum.clone());
+    let out = B::float_matmul(stored_as::<B>(p, dtype), padded.split_kv::<B>(v));
+    let out = stored_as::<B>(B::float_div(wide::<B>(out), sum.clone()), dtype);
     let lse = B::float_add(B::float_log(sum), max);
     (padded.join_q::<B>(out), lse)
 }
@@ -318,17 +322,19 @@ pub(super) fn backward<B: Backend>(
     grad: FloatTensor<B>,
     spec: &AttentionSpec,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
-    let padded = Padded::new(spec);
+    let (padded, dtype) = (Padded::new(spec), q.dtype());
     let keys = k.shape()[0];
     let (q4, k4, v4) = (padded.split_q::<B>(q), padded.split_kv::<B>(k), padded.split_kv::<B>(v));
-    let delta = padded.split_q::<B>(B::float_mul(grad.clone(), out));
+    let delta = B::float_mul(wide::<B>(grad.clone()), wide::<B>(out));
+    let delta = padded.split_q::<B>(delta);
     let delta = B::float_sum_dim(delta, 3);
     let d_out = padded.split_q::<B>(grad);
 
     let p = B::float_exp(B::float_sub(padded.scores::<B>(q4.clone(), k4.clone()), lse));
-    let dv = B::float_matmul(B::float_transpose(p.clone()), d_out.clone());
-    let dp = B::float_matmul(d_out, B::float_transpose(v4));
-    let ds = B::float_mul(p, B::float_sub(dp, delta)); // [rows, kv_heads, group·q_len, kv_len]
+    let low = |t| stored_as::<B>(t, dtype);
+    let dv = B::float_matmul(B::float_transpose(low(p.clone())), d_out.clone());
+    let dp = wide::<B>(B::float_matmul(d_out, B::float_transpose(v4)));
+    let ds = low(B::float_mul(p, B::float_sub(dp, delta))); // [rows, kv_heads, group·q_len, kv_len]
     let scale = spec.scale as f32;
     let dq = B::float_mul_scalar(B::float_matmul(ds.clone(), k4), scale.into());
     let dk = B::float_mul_scalar(B::float_matmul(B::float_transpose(ds), q4), scale.into());

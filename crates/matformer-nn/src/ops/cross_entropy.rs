@@ -9,6 +9,7 @@ use burn::tensor::{IndexingUpdateOp, Int, Shape, Slice, Tensor};
 use super::{
     NnBackend,
     nested_ffn::{add_to, rows_of},
+    precision::{stored_as, wide},
 };
 
 /// Logits held at a time, in elements.
@@ -61,7 +62,7 @@ pub(super) fn forward<B: Backend>(
     let (mut nats, mut lses) = (Vec::new(), Vec::new());
     for range in chunks(tokens, vocab) {
         let h = rows_of::<B>(&hidden, &range);
-        let logits = B::float_matmul(h, B::float_transpose(weight.clone())); // [chunk, vocab]
+        let logits = wide::<B>(B::float_matmul(h, B::float_transpose(weight.clone()))); // [chunk, vocab]
         let picked = B::float_gather(1, logits.clone(), column::<B>(&targets, &range)); // [chunk, 1]
         let max = B::float_max_dim(logits.clone(), 1);
         let sum = B::float_sum_dim(B::float_exp(B::float_sub(logits, max.clone())), 1);
@@ -86,7 +87,7 @@ pub(super) fn backward<B: Backend>(
     for range in chunks(tokens, vocab) {
         let h = rows_of::<B>(&hidden, &range);
         let g = rows_of::<B>(&grad, &range); // [chunk, 1]
-        let logits = B::float_matmul(h.clone(), B::float_transpose(weight.clone()));
+        let logits = wide::<B>(B::float_matmul(h.clone(), B::float_transpose(weight.clone())));
         // dlogits = (softmax − onehot)·g
         let p = B::float_exp(B::float_sub(logits, rows_of::<B>(&lse, &range)));
         let d_logits = B::float_scatter(
@@ -96,10 +97,12 @@ pub(super) fn backward<B: Backend>(
             B::float_neg(g),
             IndexingUpdateOp::Add,
         );
+        let d_logits = stored_as::<B>(d_logits, h.dtype());
         d_hidden.push(B::float_matmul(d_logits.clone(), weight.clone()));
-        let part = B::float_matmul(B::float_transpose(d_logits), h);
+        let part = wide::<B>(B::float_matmul(B::float_transpose(d_logits), h));
         d_weight = Some(add_to::<B>(d_weight, part));
     }
+    let dtype = weight.dtype();
     let d_weight = d_weight.unwrap_or_else(|| B::float_mul_scalar(weight, 0f32.into()));
-    (B::float_cat(d_hidden, 0), d_weight)
+    (B::float_cat(d_hidden, 0), stored_as::<B>(d_weight, dtype))
 }

@@ -10,6 +10,7 @@ use super::{
     NnBackend,
     cross_entropy::chunks,
     nested_ffn::{add_to, rows_of},
+    precision::{stored_as, wide},
 };
 
 /// How a student is compared with its teacher.
@@ -104,6 +105,7 @@ impl<B: Backend> DivergenceTensors<B> {
     fn chunk(&self, range: &Range<usize>, rule: &Divergence) -> Chunk<B> {
         let log_softmax = |hidden: FloatTensor<B>, weight: &FloatTensor<B>| {
             let logits = B::float_matmul(hidden, B::float_transpose(weight.clone()));
+            let logits = wide::<B>(logits);
             let logits = B::float_mul_scalar(logits, (1.0 / rule.temperature).into());
             let logits = B::float_sub(logits.clone(), B::float_max_dim(logits, 1));
             let sum = B::float_sum_dim(B::float_exp(logits.clone()), 1);
@@ -170,10 +172,12 @@ pub(super) fn backward<B: Backend>(
     for range in tensors.chunks() {
         let chunk = tensors.chunk(&range, rule);
         let d_logits = B::float_mul(chunk.gradient(rule.direction), rows_of::<B>(&grad, &range));
+        let d_logits = stored_as::<B>(d_logits, chunk.hidden.dtype());
         d_hidden.push(B::float_matmul(d_logits.clone(), tensors.weight.clone()));
-        let part = B::float_matmul(B::float_transpose(d_logits), chunk.hidden);
+        let part = wide::<B>(B::float_matmul(B::float_transpose(d_logits), chunk.hidden));
         d_weight = Some(add_to::<B>(d_weight, part));
     }
     let zero = || B::float_mul_scalar(tensors.weight.clone(), 0f32.into());
-    (B::float_cat(d_hidden, 0), d_weight.unwrap_or_else(zero))
+    let d_weight = stored_as::<B>(d_weight.unwrap_or_else(zero), tensors.weight.dtype());
+    (B::float_cat(d_hidden, 0), d_weight)
 }

@@ -1,12 +1,12 @@
 //! A product with a weight matrix.
 
 use burn::backend::{Backend, Dispatch, tensor::FloatTensor};
-use burn::tensor::Tensor;
+use burn::tensor::{FloatDType, Tensor};
 
 use super::NnBackend;
 use crate::Weight;
 
-/// `x · weightᵀ`.
+/// `x · weightᵀ`, in the dtype of x.
 ///
 /// # Shapes
 /// - x: `[rows, d_in]`
@@ -14,7 +14,7 @@ use crate::Weight;
 /// - output: `[rows, d_out]`
 pub fn linear(x: Tensor<2>, weight: &Weight) -> Tensor<2> {
     let [d_out, d_in] = weight.shape();
-    let weight = weight.part(d_out, d_in, &x.device());
+    let weight = weight.part(d_out, d_in, &x.device()).cast(FloatDType::from(x.dtype()));
     let y = <Dispatch as NnBackend>::project(x.into_dispatch(), weight.into_dispatch());
     Tensor::from_dispatch(y)
 }

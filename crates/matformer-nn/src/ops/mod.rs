@@ -25,6 +25,7 @@ mod groups;
 mod layer_norm;
 mod linear;
 mod nested_ffn;
+mod precision;
 mod rms_norm;
 mod rope;
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use burn::backend::{Backend, Dispatch, ExtensionType, TensorMetadata, tensor::FloatTensor};
-use burn::tensor::{Shape, Slice, Tensor};
+use burn::tensor::{FloatDType, Shape, Slice, Tensor};
 use matformer_core::Block;
 
 use super::{
@@ -83,7 +83,7 @@ pub struct FfnGradients<B: Backend> {
     pub weights: FfnTensors<B>,
 }
 
-/// Applies the widths of `blocks` to their rows of `x` and stacks the results.
+/// Applies the widths of `blocks` to their rows of `x` and stacks the results, in the dtype of x.
 ///
 /// # Shapes
 /// - x: `[rows, d_model]`
@@ -96,16 +96,17 @@ pub struct FfnGradients<B: Backend> {
 /// against the model before a walk.
 pub fn nested_ffn(x: Tensor<2>, weights: FfnWeights<'_>, blocks: &[Block]) -> Tensor<2> {
     let widest = blocks.iter().map(|block| block.width).max().unwrap_or(0);
-    let device = x.device();
-    let rows = |w: &Weight| w.part(widest, w.shape()[1], &device).into_dispatch();
-    let columns = |w: &Weight| w.part(w.shape()[0], widest, &device).into_dispatch();
+    let (device, dtype) = (x.device(), FloatDType::from(x.dtype()));
+    let part = |w: &Weight, rows, cols| w.part(rows, cols, &device).cast(dtype).into_dispatch();
+    let rows = |w: &Weight| part(w, widest, w.shape()[1]);
+    let columns = |w: &Weight| part(w, w.shape()[0], widest);
     let (tensors, gate) = match weights {
         FfnWeights::Gated { up, gate, down, act } => {
             (FfnTensors { up: rows(up), inner: rows(gate), down: columns(down) }, Some(act))
         }
         FfnWeights::Plain { up, bias, down } => {
             let zeros = || Tensor::zeros([up.shape()[0]], &device);
-            let inner = bias.cloned().unwrap_or_else(zeros).into_dispatch();
+            let inner = bias.cloned().unwrap_or_else(zeros).cast(dtype).into_dispatch();
             (FfnTensors { up: rows(up), inner, down: columns(down) }, None)
         }
     };

@@ -4,7 +4,10 @@ use burn::backend::{Backend, Dispatch, TensorMetadata, tensor::FloatTensor};
 use burn::tensor::{Device, Shape, Slice, Tensor, TensorData};
 use matformer_core::Spans;
 
-use super::NnBackend;
+use super::{
+    NnBackend,
+    precision::{stored_as, wide},
+};
 
 /// How the rotation frequencies of the rotary embedding are computed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -105,6 +108,7 @@ pub(super) fn rotate<B: Backend>(
 ) -> FloatTensor<B> {
     let ([n, d], [table, half]) = (x.shape().dims(), cos.shape().dims());
     let heads = d / (2 * half);
+    let (dtype, x) = (x.dtype(), wide::<B>(x));
     let x = B::float_reshape(x, Shape::new([n / table, table, heads, 2 * half]));
     let part = |from: usize| {
         let all = |len: usize| Slice::from(0..len);
@@ -117,5 +121,6 @@ pub(super) fn rotate<B: Backend>(
     let product = |x: &FloatTensor<B>, t: &FloatTensor<B>| B::float_mul(x.clone(), t.clone());
     let left = B::float_sub(product(&a, &cos), product(&b, &sin));
     let right = B::float_add(product(&b, &cos), product(&a, &sin));
-    B::float_reshape(B::float_cat(vec![left, right], 3), Shape::new([n, d]))
+    let rotated = B::float_reshape(B::float_cat(vec![left, right], 3), Shape::new([n, d]));
+    stored_as::<B>(rotated, dtype)
 }

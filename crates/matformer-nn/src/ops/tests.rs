@@ -5,18 +5,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::DeviceSpec;
+pub(super) use crate::agreement::random;
 
 pub(super) fn device() -> Device {
     DeviceSpec::from_env().and_then(DeviceSpec::resolve).unwrap().autodiff()
-}
-
-/// Values that depend on the seed only, not on Burn's global generator.
-pub(super) fn random<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tensor<D> {
-    let mut rng = matformer_core::rng::keyed(seed, "test", D as u64);
-    let values: Vec<f32> = (0..shape.iter().product())
-        .map(|_| (matformer_core::rng::unit(&mut rng) * 2.0 - 1.0) as f32)
-        .collect();
-    Tensor::from_data(TensorData::new(values, shape), device).require_grad()
 }
 
 pub(super) fn values<const D: usize>(t: &Tensor<D>) -> Vec<f32> {

@@ -112,6 +112,7 @@ pub fn run_taught<M: Folder + 'static>(
 ) -> Result<Outcome> {
     options.config.validate(model.space())?;
     options.config.validate_freeze(&model)?;
+    options.config.validate_device(&model.device())?;
     if let Some(distill) = &options.config.distill
         && distill.folder().is_some()
         && teacher.is_none()

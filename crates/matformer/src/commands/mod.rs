@@ -4,6 +4,7 @@
 mod alone;
 mod baselines;
 mod bench;
+mod doctor;
 mod elastify;
 mod embed;
 mod eval;
@@ -56,7 +57,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Command::Report(_) | Command::Search(_) => {
             Interrupts::end("; what was measured is kept, and the same command goes on")?;
         }
-        Command::Eval(_) | Command::Embed(_) | Command::Retrieve(_) | Command::Bench(_) => {
+        Command::Eval(_)
+        | Command::Embed(_)
+        | Command::Retrieve(_)
+        | Command::Bench(_)
+        | Command::Doctor(_) => {
             Interrupts::end("")?;
         }
         _ => {}
@@ -77,6 +82,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Command::Search(args) => search::run(&args, &context()?),
         Command::Report(args) => report::run(&args, &context()?),
         Command::Bench(args) => bench::run(&args, &context()?),
+        Command::Doctor(args) => doctor::run(&args, &context()?),
         Command::Fetch(args) => fetch::run(&args, json),
     }
 }

@@ -307,6 +307,13 @@ fn special_tokens_are_those_of_all_files() {
     for kept in [template, rag, ("tokenizer.chat_templates".to_owned(), names)] {
         assert!(written.metadata.contains(&kept), "{kept:?}");
     }
+    fs::write_atomic(others.join("default.jinja"), b"z").unwrap();
+    let written = tokenizer::metadata(&sources(folder.path()), n).unwrap();
+    let defaults = written.metadata.iter().filter(|(key, _)| key == "tokenizer.chat_template");
+    assert_eq!(
+        defaults.map(|(_, value)| value.clone()).collect::<Vec<_>>(),
+        [output::Value::Text("z".to_owned())]
+    );
 }
 
 /// What is said about the tokenizer of a fixture after a change.

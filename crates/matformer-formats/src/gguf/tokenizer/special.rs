@@ -169,6 +169,8 @@ pub(super) fn chat_template(dir: &Path, config: &JsonFile, written: &mut Written
     }
     for name in others {
         let path = dir.join(TEMPLATES).join(format!("{name}.jinja"));
+        // As in transformers, one of that folder takes the place of another of its name.
+        found.retain(|(other, _)| *other != name);
         found.push((name, fs::read_to_string(path)?));
     }
     let mut names = Vec::new();

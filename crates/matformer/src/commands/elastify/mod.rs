@@ -42,8 +42,8 @@ fn run_kind<K: Kind>(args: &ElastifyArgs, context: &Context) -> Result<ExitCode>
     let mut target = Target::<K>::new(draft, args.out.clone(), args.resume, &context.device)?;
     target.validate()?;
     plan::check::<K>(args, &target.run)?;
-    let planned = plan::starting_from(&target.run, &args.out.join(ORDERED));
-    target.run = plan::starting_from(&target.run, &args.model);
+    let planned = plan::starting_from(&target.run, &args.out.join(ORDERED))?;
+    target.run = plan::starting_from(&target.run, &args.model)?;
     train::check(&target, context)?;
     if args.dry_run {
         return train::dry_run(&target, context);

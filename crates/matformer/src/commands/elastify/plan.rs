@@ -19,9 +19,8 @@ use crate::{
 
 /// The run before its neurons are ordered: it starts from the model itself.
 pub fn draft<K: Kind>(args: &ElastifyArgs) -> Result<Draft<K>> {
-    let manifest = Manifest::load(&args.model).bad_input()?;
-    let context = context_of::<K>(args)?;
-    let mut tables = vec![defaults(context, &manifest.granularities.largest().name)];
+    let context = Manifest::load(&args.model).bad_input().and_then(|_| context_of::<K>(args))?;
+    let mut tables = vec![defaults(context)];
     match &args.data[..] {
         [one] if run_file_of(one).is_some() => {
             let path = run_file_of(one).unwrap_or_default();
@@ -97,9 +96,8 @@ fn run_file_of(data: &str) -> Option<PathBuf> {
         .then(|| path.to_owned())
 }
 
-/// What is trained where neither a run file nor `--set` says otherwise, of a model whose widest granularity
-/// is called `widest`; a text model has a `context`.
-fn defaults(context: Option<usize>, widest: &str) -> Table {
+/// What is trained where neither a run file nor `--set` says otherwise; a text model has a `context`.
+fn defaults(context: Option<usize>) -> Table {
     /// Length of training rows: enough for the statistics of neurons, at little attention.
     const SEQ_LEN: usize = 256;
     let mut train = toml::toml! {
@@ -110,8 +108,8 @@ fn defaults(context: Option<usize>, widest: &str) -> Table {
         weight = 1.0
     };
     train.extend(match context {
-        // Measured: docs/results/elastify.md. Many small steps teach small sizes most; what the original
-        // knows beside this text stays where the embedding is frozen and it teaches its own width.
+        // Measured: docs/results/elastify.md. Many small steps teach small sizes most; leaving the
+        // embedding alone keeps what the original knows beside this text.
         Some(_) => toml::toml! {
             steps = 960
             tokens_per_step = 512
@@ -132,24 +130,29 @@ fn defaults(context: Option<usize>, widest: &str) -> Table {
     });
     if let Some(context) = context {
         train.insert("seq_len".to_owned(), (SEQ_LEN.min(context) as i64).into());
-        let students = Value::Array(vec![widest.into()]);
-        let distill = train.get_mut("distill").and_then(Value::as_table_mut);
-        distill.and_then(|distill| distill.insert("students".to_owned(), students));
     }
     [("train".to_owned(), Value::Table(train))].into_iter().collect()
 }
 
 /// The run as it starts from the model in `dir` and learns from it: from the original before its neurons
-/// are ordered, then from the ordered model, whose full width computes the same.
-pub fn starting_from<K: Kind>(run: &RunFile<K>, dir: &Path) -> RunFile<K> {
+/// are ordered, then from the ordered model, whose full width computes the same. Where nothing else is said,
+/// it teaches the full width of a text model alone, so that it keeps what it knows: the other sizes learn more
+/// from the text itself in the time that the teacher would take.
+pub fn starting_from<K: Kind>(run: &RunFile<K>, dir: &Path) -> Result<RunFile<K>> {
     let mut run = run.clone();
+    let widest = run.shape().space()?.granularities.largest().name.clone();
+    let is_text = K::context(run.shape()).is_some();
     if let Some(distill) = &mut run.train.distill
         && distill.from.is_none()
+        && distill.teacher.is_none()
     {
-        distill.teacher.get_or_insert_with(|| dir.to_owned());
+        distill.teacher = Some(dir.to_owned());
+        if is_text {
+            distill.students.get_or_insert_with(|| vec![widest]);
+        }
     }
     run.train.init = Some(dir.to_owned());
-    run
+    Ok(run)
 }
 
 /// Checks what only `elastify` asks of a run.

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use matformer::{
     core::{Plan, Submodel},
+    machine::available_memory,
     nn::{ModelConfig, device::in_host_memory},
     run_file::RunFile,
     train::{TrainingMemory, passes},
@@ -12,7 +13,6 @@ use crate::{
     commands::Context,
     failure::{Hinted, OrBadInput},
     kind::Kind,
-    machine::available_memory,
 };
 
 /// Steps whose draws are looked at for the largest.

@@ -81,6 +81,8 @@ fn run_kind<K: Kind>(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
 /// Says what is unusual about a run, and checks that it fits the memory as far as that is known before
 /// its data is read.
 pub fn check<K: Kind>(target: &Target<K>, context: &Context) -> Result<()> {
+    target.check_freeze(&context.device)?;
+    target.check_device(&context.device)?;
     for note in target.run.train.notes(&target.run.shape().space()?) {
         say!("note: {note}");
     }

@@ -6,6 +6,7 @@ use anyhow::Result;
 use matformer::{
     core::fs,
     eval::{EvalResults, Stages},
+    machine::peak_memory,
     train::{MetricsLine, MetricsLog, Outcome},
 };
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,6 @@ use crate::{
     interrupt::Signal,
     kind::Kind,
     logging::say,
-    machine::peak_memory,
     output::out,
 };
 

@@ -157,9 +157,19 @@ impl<K: Kind> Target<K> {
             .and_then(|()| run.train.rows(K::targets_per_row(&run.shape_in_training())))
             .map_err(typed::<K>)
             .bad_input()?;
-        let unset = <K::Net as Folder>::unset(shape, space, &Device::default())?;
-        run.train.validate_freeze(&unset).map_err(typed::<K>).bad_input()?;
         Ok(())
+    }
+
+    /// Checks that the device can compute as the run wants it.
+    pub fn check_device(&self, device: &Device) -> Result<()> {
+        self.run.train.validate_device(device).map_err(typed::<K>).bad_input()
+    }
+
+    /// Checks what a run leaves as it is against the parts of its model, on the device that trains it.
+    pub fn check_freeze(&self, device: &Device) -> Result<()> {
+        let shape = self.run.shape();
+        let unset = <K::Net as Folder>::unset(shape, shape.space()?, device)?;
+        self.run.train.validate_freeze(&unset).map_err(typed::<K>).bad_input()
     }
 
     /// Whether the folder holds the model of the last step.
