@@ -128,7 +128,7 @@ pub struct Trainer<M> {
 
 impl<M: Elastic + Module> Trainer<M> {
     /// A trainer at step 0. The model must be on a device with gradients; parts that
-    /// [`TrainConfig::freeze`] names get none.
+    /// [`freeze`](field@TrainConfig::freeze) names get none.
     pub fn new(model: M, config: &TrainConfig, batches_per_step: u64) -> Self {
         Self {
             space: model.space().clone(),
