@@ -239,18 +239,20 @@ fn of_distillation(on: &On) -> Result<Values> {
     with_gradients(all.total, &[&hidden, &weight])
 }
 
+/// A step that is not the first.
+pub(crate) const STEP: AdamWStep = AdamWStep {
+    scale: 0.5,
+    betas: [0.9, 0.95],
+    eps: 1e-3,
+    learning_rate: 0.1,
+    weight_decay: 0.2,
+    steps: 3,
+};
+
 /// Weights and moments are f32 always.
 fn of_adamw(on: &On) -> Result<Values> {
     let [values, gradient, first, second] = [1, 2, 3, 4].map(|i| on.random([1037], i).inner());
-    let step = AdamWStep {
-        scale: 0.5,
-        betas: [0.9, 0.95],
-        eps: 1e-3,
-        learning_rate: 0.1,
-        weight_decay: 0.2,
-        steps: 3,
-    };
-    adamw(values, gradient, first, second.square(), step).into_iter().map(host).collect()
+    adamw(values, gradient, first, second.square(), STEP).into_iter().map(host).collect()
 }
 
 fn of_sum_of_squares(on: &On) -> Result<Values> {

@@ -15,10 +15,9 @@ use serde::{Deserialize, Serialize};
 use crate::{Batches, Error, Result};
 
 /// `train.distill`: drawn submodels, all but the teacher or those that are named, learn the teacher's
-/// distribution. Its loss
-/// per target is `cross_entropy` times the cross-entropy with the data, plus `weight · temperature² ·
-/// KL(softmax(teacher / temperature) ‖ softmax(student / temperature))`; with `reverse`, KL is taken
-/// the other way round.
+/// distribution. The loss of one per target is `cross_entropy` times the cross-entropy with the data, plus
+/// `weight · temperature² · KL(softmax(teacher / temperature) ‖ softmax(student / temperature))`; with
+/// `reverse`, KL is taken the other way round.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Distill {

@@ -1,6 +1,6 @@
 //! Training on whichever device `MATFORMER_DEVICE` names (default: the best there is).
 
-#[cfg(all(feature = "flex", any(feature = "wgpu", feature = "cuda")))]
+#[cfg(feature = "flex")]
 mod backends;
 mod checkpoints;
 #[path = "../examples/custom_model.rs"]

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::DeviceSpec;
+use crate::agreement::STEP;
 pub(super) use crate::agreement::random;
 
 pub(super) fn device() -> Device {
@@ -232,16 +233,8 @@ fn a_step_of_adamw_is_its_definition_and_leaves_what_others_hold() {
     for n in [1, 17, 40_000] {
         let [p, g, m, v] = [1, 2, 3, 4].map(|seed| random([n], seed, &device).inner());
         let v = v.square();
-        let step = AdamWStep {
-            scale: 0.5,
-            betas: [0.9, 0.95],
-            eps: 1e-3,
-            learning_rate: 0.1,
-            weight_decay: 0.2,
-            steps: 3,
-        };
         let before = [&p, &g, &m, &v].map(|t| t.clone().try_into_vec_as::<f32>().unwrap());
-        let ours = adamw(p.clone(), g.clone(), m.clone(), v.clone(), step);
+        let ours = adamw(p.clone(), g.clone(), m.clone(), v.clone(), STEP);
         let ours = ours.map(|t| t.try_into_vec_as::<f32>().unwrap());
         let after = [&p, &g, &m, &v].map(|t| t.clone().try_into_vec_as::<f32>().unwrap());
         assert_eq!(before, after);

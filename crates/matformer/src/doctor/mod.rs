@@ -21,7 +21,7 @@ pub use measure::{Followed, MatrixRate, Speed};
 pub use verdict::{Verdict, verdict};
 
 /// All that was found. Parts that have not been measured yet, or could not be, are empty.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Findings {
     /// The version of this program.
     pub version: &'static str,
@@ -97,13 +97,7 @@ impl Findings {
             free_memory: machine::available_memory(),
             hardware: hardware(),
             in_host_memory: device::in_host_memory(device),
-            ops: Vec::new(),
-            training: None,
-            matrices: Vec::new(),
-            bytes_per_second: None,
-            speeds: Vec::new(),
-            problems: Vec::new(),
-            verdict: None,
+            ..Self::default()
         }
     }
 

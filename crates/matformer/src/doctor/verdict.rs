@@ -78,22 +78,8 @@ mod tests {
     use crate::doctor::{Followed, OpError, Problem};
 
     fn findings(device: &str) -> Findings {
-        Findings {
-            version: "0",
-            device: device.to_owned(),
-            available: device.to_owned(),
-            machine: String::new(),
-            free_memory: None,
-            hardware: Vec::new(),
-            in_host_memory: device == "flex",
-            ops: Vec::new(),
-            training: None,
-            matrices: Vec::new(),
-            bytes_per_second: None,
-            speeds: Vec::new(),
-            problems: Vec::new(),
-            verdict: None,
-        }
+        let in_host_memory = device == "flex";
+        Findings { device: device.to_owned(), in_host_memory, ..Findings::default() }
     }
 
     #[test]
