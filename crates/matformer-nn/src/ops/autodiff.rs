@@ -14,14 +14,15 @@ use burn::backend::{
 use burn::tensor::{Shape, Slice};
 
 use super::{
-    AttentionSpec, DistillationWeights, Divergence, FfnSpec, NnBackend, NnKernels,
+    AttentionSpec, DistillationWeights, Divergence, FfnSpec, Head, HeadGradients, NnBackend,
+    NnKernels,
     cross_entropy::CrossEntropySaved,
     divergence::DivergenceTensors,
     nested_ffn::{FfnSaved, FfnTensors},
 };
 
 /// Defines the backward pass of an op with `$n` inputs: from the saved state and the gradient of
-/// the output to the gradients of the inputs.
+/// the output to the gradients of the inputs. One that is not wanted may be `None`.
 macro_rules! backward {
     ($op:ident($n:literal), $state:ty, |$kept:pat_param, $grad:ident| $grads:expr) => {
         #[derive(Debug)]
@@ -38,9 +39,9 @@ macro_rules! backward {
             ) {
                 let $grad = grads.consume::<B>(&ops.node);
                 let $kept = ops.state;
-                let found: [FloatTensor<B>; $n] = $grads;
-                for (parent, grad) in ops.parents.into_iter().zip(found) {
-                    if let Some(node) = parent {
+                for (parent, grad) in ops.parents.into_iter().zip($grads) {
+                    let grad: Option<FloatTensor<B>> = grad.into();
+                    if let (Some(node), Some(grad)) = (parent, grad) {
                         grads.register::<B>(node.id, grad);
                     }
                 }
@@ -84,25 +85,27 @@ struct CrossEntropyKept<B: Backend> {
     weight: FloatTensor<B>,
     targets: IntTensor<B>,
     saved: CrossEntropySaved<B>,
+    head: Head,
 }
 
 backward!(CrossEntropyOp(2), CrossEntropyKept<B>, |kept, grad| {
-    let CrossEntropyKept { hidden, weight, targets, saved } = kept;
-    let (dh, dw) = B::cross_entropy_backward(hidden, weight, targets, saved, grad);
-    [dh, dw]
+    let CrossEntropyKept { hidden, weight, targets, saved, head } = kept;
+    let found = B::cross_entropy_backward(hidden, weight, targets, saved, grad, head);
+    [Some(found.hidden), found.weight]
 });
 
 /// State saved by a divergence.
 #[derive(Clone, Debug)]
 struct DivergenceKept<B: Backend> {
     tensors: DivergenceTensors<B>,
-    ahead: Option<[FloatTensor<B>; 2]>,
+    ahead: Option<HeadGradients<B>>,
     rule: Divergence,
+    head: Head,
 }
 
 backward!(DivergenceOp(2), DivergenceKept<B>, |kept, grad| {
-    let (dh, dw) = B::divergence_backward(kept.tensors, kept.ahead, grad, &kept.rule);
-    [dh, dw]
+    let found = B::divergence_backward(kept.tensors, kept.ahead, grad, &kept.rule, kept.head);
+    [Some(found.hidden), found.weight]
 });
 
 /// State saved by a distillation loss.
@@ -110,18 +113,19 @@ backward!(DivergenceOp(2), DivergenceKept<B>, |kept, grad| {
 struct DistillationKept<B: Backend> {
     tensors: DivergenceTensors<B>,
     targets: IntTensor<B>,
-    ahead: Option<[FloatTensor<B>; 2]>,
+    ahead: Option<HeadGradients<B>>,
     weights: DistillationWeights,
+    head: Head,
 }
 
 backward!(DistillationOp(2), DistillationKept<B>, |kept, grad| {
-    let DistillationKept { tensors, targets, ahead, weights } = kept;
+    let DistillationKept { tensors, targets, ahead, weights, head } = kept;
     let [_, n] = grad.shape().dims();
     // Of the loss alone: what it is made of has no gradient.
     let grad = B::float_slice(grad, &[Slice::from(0..1), Slice::from(0..n)]);
     let grad = B::float_reshape(grad, Shape::new([n]));
-    let (dh, dw) = B::distillation_backward(tensors, targets, ahead, grad, &weights);
-    [dh, dw]
+    let found = B::distillation_backward(tensors, targets, ahead, grad, &weights, head);
+    [Some(found.hidden), found.weight]
 });
 
 /// State saved by the feed-forward block.
@@ -165,7 +169,12 @@ struct RopeKept<B: Backend> {
     back: bool,
 }
 
-backward!(RopeOp(1), RopeKept<B>, |kept, grad| { [B::rope(grad, kept.cos, kept.sin, !kept.back)] });
+backward!(RopeOp(1), RopeKept<B>, |kept, grad| [B::rope(grad, kept.cos, kept.sin, !kept.back)]);
+
+/// Whether a head's gradient is wanted.
+fn head<B: Backend, C: CheckpointStrategy>(weight: &FloatTensor<Autodiff<B, C>>) -> Head {
+    if weight.is_tracked() { Head::Trained } else { Head::Frozen }
+}
 
 impl<B: NnKernels, C: CheckpointStrategy> NnBackend for Autodiff<B, C> {
     fn gqa(
@@ -189,12 +198,13 @@ impl<B: NnKernels, C: CheckpointStrategy> NnBackend for Autodiff<B, C> {
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
     ) -> FloatTensor<Self> {
+        let head = head::<B, C>(&weight);
         let nodes = [hidden.node(), weight.node()];
         let (hidden, weight) = (hidden.into_primitive(), weight.into_primitive());
         let tracked = |hidden: FloatTensor<B>, weight: FloatTensor<B>, targets: IntTensor<B>| {
             let (h, w) = (hidden.clone(), weight.clone());
-            let (nats, saved) = B::cross_entropy_forward(h, w, targets.clone());
-            (CrossEntropyKept { hidden, weight, targets, saved }, nats)
+            let (nats, saved) = B::cross_entropy_forward(h, w, targets.clone(), head);
+            (CrossEntropyKept { hidden, weight, targets, saved, head }, nats)
         };
         output!(
             CrossEntropyOp,
@@ -207,13 +217,14 @@ impl<B: NnKernels, C: CheckpointStrategy> NnBackend for Autodiff<B, C> {
 
     fn divergence(tensors: DivergenceTensors<Self>, rule: Divergence) -> FloatTensor<Self> {
         let DivergenceTensors { hidden, weight, teacher, teacher_weight } = tensors;
+        let head = head::<B, C>(&weight);
         let nodes = [hidden.node(), weight.node()];
         let [hidden, weight, teacher, teacher_weight] =
             [hidden, weight, teacher, teacher_weight].map(|t| t.into_primitive());
         let tensors = DivergenceTensors::<B> { hidden, weight, teacher, teacher_weight };
         let tracked = |tensors: DivergenceTensors<B>| {
-            let (nats, ahead) = B::divergence_forward(tensors.clone(), &rule);
-            (DivergenceKept { tensors, ahead, rule }, nats)
+            let (nats, ahead) = B::divergence_forward(tensors.clone(), &rule, head);
+            (DivergenceKept { tensors, ahead, rule, head }, nats)
         };
         output!(DivergenceOp, C, nodes, tracked(tensors), B::divergence(tensors, rule))
     }
@@ -224,13 +235,15 @@ impl<B: NnKernels, C: CheckpointStrategy> NnBackend for Autodiff<B, C> {
         weights: DistillationWeights,
     ) -> FloatTensor<Self> {
         let DivergenceTensors { hidden, weight, teacher, teacher_weight } = tensors;
+        let head = head::<B, C>(&weight);
         let nodes = [hidden.node(), weight.node()];
         let [hidden, weight, teacher, teacher_weight] =
             [hidden, weight, teacher, teacher_weight].map(|t| t.into_primitive());
         let tensors = DivergenceTensors::<B> { hidden, weight, teacher, teacher_weight };
         let tracked = |tensors: DivergenceTensors<B>, targets: IntTensor<B>| {
-            let (all, ahead) = B::distillation_forward(tensors.clone(), targets.clone(), &weights);
-            (DistillationKept { tensors, targets, ahead, weights }, all)
+            let (all, ahead) =
+                B::distillation_forward(tensors.clone(), targets.clone(), &weights, head);
+            (DistillationKept { tensors, targets, ahead, weights, head }, all)
         };
         output!(
             DistillationOp,

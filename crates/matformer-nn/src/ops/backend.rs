@@ -6,7 +6,7 @@ use burn::backend::{
 };
 
 use super::{
-    AdamWStep, AttentionSpec, DistillationWeights, Divergence, FfnSpec, Gate,
+    AdamWStep, AttentionSpec, DistillationWeights, Divergence, FfnSpec, Gate, Head, HeadGradients,
     activation::{self, GluGradients},
     adamw, attention,
     cross_entropy::{self, CrossEntropySaved},
@@ -160,62 +160,71 @@ pub trait NnKernels: NnBackend {
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
+        head: Head,
     ) -> (FloatTensor<Self>, CrossEntropySaved<Self>) {
+        let _ = head; // used by backends that override both methods
         let (nats, lse) = cross_entropy::forward::<Self>(hidden, weight, targets);
         (nats, CrossEntropySaved { lse, ahead: None })
     }
 
-    /// Gradients of hidden and weight.
+    /// Gradients of hidden and, if it is trained, weight.
     fn cross_entropy_backward(
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         targets: IntTensor<Self>,
         saved: CrossEntropySaved<Self>,
         grad: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        cross_entropy::backward::<Self>(hidden, weight, targets, saved.lse, grad)
+        head: Head,
+    ) -> HeadGradients<Self> {
+        cross_entropy::backward::<Self>(hidden, weight, targets, saved.lse, grad, head)
     }
 
-    /// [`NnBackend::divergence`], and the gradients of hidden and weight for an output gradient of
-    /// 1 at every row, if the backend computes them in the forward pass.
+    /// [`NnBackend::divergence`], and the student's gradients for an output gradient of 1 at every row,
+    /// if the backend computes them in the forward pass.
     fn divergence_forward(
         tensors: DivergenceTensors<Self>,
         rule: &Divergence,
-    ) -> (FloatTensor<Self>, Option<[FloatTensor<Self>; 2]>) {
+        head: Head,
+    ) -> (FloatTensor<Self>, Option<HeadGradients<Self>>) {
+        let _ = head; // used by backends that override both methods
         (divergence::forward::<Self>(&tensors, rule), None)
     }
 
-    /// Gradients of hidden and weight; the teacher has none.
+    /// Gradients of the student; the teacher has none.
     fn divergence_backward(
         tensors: DivergenceTensors<Self>,
-        ahead: Option<[FloatTensor<Self>; 2]>,
+        ahead: Option<HeadGradients<Self>>,
         grad: FloatTensor<Self>,
         rule: &Divergence,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        head: Head,
+    ) -> HeadGradients<Self> {
         let _ = ahead; // used by backends that override both methods
-        divergence::backward::<Self>(&tensors, grad, rule)
+        divergence::backward::<Self>(&tensors, grad, rule, head)
     }
 
-    /// [`NnBackend::distillation`], and the gradients of hidden and weight for a gradient of 1 at every
-    /// row's loss, if the backend computes them in the forward pass.
+    /// [`NnBackend::distillation`], and the student's gradients for a gradient of 1 at every row's loss,
+    /// if the backend computes them in the forward pass.
     fn distillation_forward(
         tensors: DivergenceTensors<Self>,
         targets: IntTensor<Self>,
         weights: &DistillationWeights,
-    ) -> (FloatTensor<Self>, Option<[FloatTensor<Self>; 2]>) {
+        head: Head,
+    ) -> (FloatTensor<Self>, Option<HeadGradients<Self>>) {
+        let _ = head; // used by backends that override both methods
         (distillation::forward::<Self>(&tensors, targets, weights), None)
     }
 
-    /// Gradients of hidden and weight; the teacher has none. `grad` is that of the loss, `[n]`.
+    /// Gradients of the student; the teacher has none. `grad` is that of the loss, `[n]`.
     fn distillation_backward(
         tensors: DivergenceTensors<Self>,
         targets: IntTensor<Self>,
-        ahead: Option<[FloatTensor<Self>; 2]>,
+        ahead: Option<HeadGradients<Self>>,
         grad: FloatTensor<Self>,
         weights: &DistillationWeights,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        head: Head,
+    ) -> HeadGradients<Self> {
         let _ = ahead; // used by backends that override both methods
-        distillation::backward::<Self>(&tensors, targets, grad, weights)
+        distillation::backward::<Self>(&tensors, targets, grad, weights, head)
     }
 
     /// [`NnBackend::ffn`], and the activations that its backward pass needs.

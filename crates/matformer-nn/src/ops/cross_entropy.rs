@@ -6,11 +6,7 @@ use burn::backend::{
 };
 use burn::tensor::{IndexingUpdateOp, Int, Shape, Slice, Tensor};
 
-use super::{
-    NnBackend,
-    nested_ffn::{add_to, rows_of},
-    precision::{stored_as, wide},
-};
+use super::{Head, HeadGradients, NnBackend, head::HeadSum, nested_ffn::rows_of, precision::wide};
 
 /// Logits held at a time, in elements.
 const CHUNK_ELEMENTS: usize = 1 << 21;
@@ -20,9 +16,9 @@ const CHUNK_ELEMENTS: usize = 1 << 21;
 pub struct CrossEntropySaved<B: Backend> {
     /// Log-sum-exp of each token's logits, `[tokens, 1]`.
     pub lse: FloatTensor<B>,
-    /// Gradients of hidden and weight for an output gradient of 1 at every token, if the backend
-    /// computes them in the forward pass to avoid recomputing the logits.
-    pub ahead: Option<[FloatTensor<B>; 2]>,
+    /// Gradients for an output gradient of 1 at every token, if the backend computes them in the
+    /// forward pass to avoid recomputing the logits.
+    pub ahead: Option<HeadGradients<B>>,
 }
 
 /// Negative log-likelihood of each target under `softmax(hidden · weightᵀ)`, in nats.
@@ -80,10 +76,11 @@ pub(super) fn backward<B: Backend>(
     targets: IntTensor<B>,
     lse: FloatTensor<B>,
     grad: FloatTensor<B>,
-) -> (FloatTensor<B>, FloatTensor<B>) {
+    head: Head,
+) -> HeadGradients<B> {
     let ([tokens, _], [vocab, _]) = (hidden.shape().dims(), weight.shape().dims());
     let grad = B::float_reshape(grad, Shape::new([tokens, 1]));
-    let (mut d_hidden, mut d_weight) = (Vec::new(), None);
+    let mut found = HeadSum::<B>::of(head);
     for range in chunks(tokens, vocab) {
         let h = rows_of::<B>(&hidden, &range);
         let g = rows_of::<B>(&grad, &range); // [chunk, 1]
@@ -97,12 +94,7 @@ pub(super) fn backward<B: Backend>(
             B::float_neg(g),
             IndexingUpdateOp::Add,
         );
-        let d_logits = stored_as::<B>(d_logits, h.dtype());
-        d_hidden.push(B::float_matmul(d_logits.clone(), weight.clone()));
-        let part = wide::<B>(B::float_matmul(B::float_transpose(d_logits), h));
-        d_weight = Some(add_to::<B>(d_weight, part));
+        found.add(d_logits, h, weight.clone());
     }
-    let dtype = weight.dtype();
-    let d_weight = d_weight.unwrap_or_else(|| B::float_mul_scalar(weight, 0f32.into()));
-    (B::float_cat(d_hidden, 0), stored_as::<B>(d_weight, dtype))
+    found.finish(&weight)
 }

@@ -8,7 +8,8 @@ use burn::backend::{
 use burn::tensor::{Int, Shape, Tensor};
 
 use super::{
-    Direction, Divergence, DivergenceTensors, Headed, NnBackend, cross_entropy, divergence,
+    Direction, Divergence, DivergenceTensors, Head, HeadGradients, Headed, NnBackend,
+    cross_entropy, divergence,
 };
 
 /// Weights of the two parts of a distillation loss.
@@ -78,17 +79,22 @@ pub(super) fn forward<B: Backend>(
     B::float_cat([total, nats, kl].map(row).to_vec(), 0)
 }
 
-/// Gradients of the student's hidden states and of its head; `grad` is that of the loss, `[n]`.
+/// Gradients of the student; `grad` is that of the loss, `[n]`.
 pub(super) fn backward<B: Backend>(
     tensors: &DivergenceTensors<B>,
     targets: IntTensor<B>,
     grad: FloatTensor<B>,
     weights: &DistillationWeights,
-) -> (FloatTensor<B>, FloatTensor<B>) {
+    head: Head,
+) -> HeadGradients<B> {
     let (h, w) = (tensors.hidden.clone(), tensors.weight.clone());
     let (_, lse) = cross_entropy::forward::<B>(h.clone(), w.clone(), targets.clone());
     let part = |weight: f64| B::float_mul_scalar(grad.clone(), weight.into());
-    let (h1, w1) = cross_entropy::backward::<B>(h, w, targets, lse, part(weights.cross_entropy));
-    let (h2, w2) = divergence::backward::<B>(tensors, part(weights.divergence), &RULE);
-    (B::float_add(h1, h2), B::float_add(w1, w2))
+    let grad = part(weights.cross_entropy);
+    let of_data = cross_entropy::backward::<B>(h, w, targets, lse, grad, head);
+    let of_teacher = divergence::backward::<B>(tensors, part(weights.divergence), &RULE, head);
+    HeadGradients {
+        hidden: B::float_add(of_data.hidden, of_teacher.hidden),
+        weight: of_data.weight.zip(of_teacher.weight).map(|(a, b)| B::float_add(a, b)),
+    }
 }

@@ -7,10 +7,8 @@ use burn::backend::{Backend, Dispatch, ExtensionType, TensorMetadata, tensor::Fl
 use burn::tensor::{Shape, Tensor, activation::log_softmax};
 
 use super::{
-    NnBackend,
-    cross_entropy::chunks,
-    nested_ffn::{add_to, rows_of},
-    precision::{stored_as, wide},
+    Head, HeadGradients, NnBackend, cross_entropy::chunks, head::HeadSum, nested_ffn::rows_of,
+    precision::wide,
 };
 
 /// How a student is compared with its teacher.
@@ -158,26 +156,22 @@ pub(super) fn forward<B: Backend>(
     B::float_mul_scalar(sum, rule.temperature.powi(2).into())
 }
 
-/// Gradients of the student's hidden states and of its head.
+/// Gradients of the student.
 pub(super) fn backward<B: Backend>(
     tensors: &DivergenceTensors<B>,
     grad: FloatTensor<B>,
     rule: &Divergence,
-) -> (FloatTensor<B>, FloatTensor<B>) {
+    head: Head,
+) -> HeadGradients<B> {
     let [n, _] = tensors.hidden.shape().dims();
     // temperature² of the divergence, 1/temperature of its logits.
     let grad = B::float_mul_scalar(grad, rule.temperature.into());
     let grad = B::float_reshape(grad, Shape::new([n, 1]));
-    let (mut d_hidden, mut d_weight) = (Vec::new(), None);
+    let mut found = HeadSum::<B>::of(head);
     for range in tensors.chunks() {
         let chunk = tensors.chunk(&range, rule);
         let d_logits = B::float_mul(chunk.gradient(rule.direction), rows_of::<B>(&grad, &range));
-        let d_logits = stored_as::<B>(d_logits, chunk.hidden.dtype());
-        d_hidden.push(B::float_matmul(d_logits.clone(), tensors.weight.clone()));
-        let part = wide::<B>(B::float_matmul(B::float_transpose(d_logits), chunk.hidden));
-        d_weight = Some(add_to::<B>(d_weight, part));
+        found.add(d_logits, chunk.hidden, tensors.weight.clone());
     }
-    let zero = || B::float_mul_scalar(tensors.weight.clone(), 0f32.into());
-    let d_weight = stored_as::<B>(d_weight.unwrap_or_else(zero), tensors.weight.dtype());
-    (B::float_cat(d_hidden, 0), d_weight)
+    found.finish(&tensors.weight)
 }

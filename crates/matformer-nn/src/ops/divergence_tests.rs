@@ -121,3 +121,36 @@ proptest! {
         prop_assert!(teacher.hidden.grad(&grads).is_none());
     }
 }
+
+#[test]
+fn a_frozen_head_has_no_gradient_and_that_of_the_hidden_states_stays() {
+    let (device, n, classes) = (device(), 5, 7);
+    let headed = |seed| Headed {
+        hidden: random([n, 4], seed, &device),
+        weight: random([classes, 4], seed + 1, &device),
+    };
+    let (student, teacher) = (headed(1), headed(3));
+    let rule = Divergence { temperature: 2.0, direction: Direction::Forward };
+    let weights = DistillationWeights { cross_entropy: 0.7, divergence: 0.6 };
+    let targets = Tensor::<1, Int>::from_data([0, 3, 6, 1, 1], &device);
+    let losses: [&dyn Fn(Headed) -> Tensor<1>; 3] = [
+        &|Headed { hidden, weight }| cross_entropy(hidden, weight, targets.clone()),
+        &|student| divergence(student, teacher.clone(), rule),
+        &|student| distillation(student, teacher.clone(), targets.clone(), weights).total,
+    ];
+    for loss in losses {
+        // With one gradient for all rows, and with another for each.
+        for rows in [Tensor::ones([n], &device), random([n], 9, &device).detach()] {
+            let grads = |head: &Tensor<2>| {
+                let student = Headed { hidden: student.hidden.clone(), weight: head.clone() };
+                (loss(student) * rows.clone()).sum().backward()
+            };
+            let head = student.weight.clone().set_require_grad(false);
+            let (trained, frozen) = (grads(&student.weight), grads(&head));
+            assert!(student.weight.grad(&trained).is_some());
+            assert!(head.grad(&frozen).is_none());
+            let hidden = Input::Two(student.hidden.clone());
+            assert_eq!(hidden.grad(&trained), hidden.grad(&frozen));
+        }
+    }
+}

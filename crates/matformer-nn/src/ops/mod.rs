@@ -22,6 +22,7 @@ mod ffn_tests;
 #[cfg(feature = "flex")]
 mod flex;
 mod groups;
+mod head;
 mod layer_norm;
 mod linear;
 mod nested_ffn;
@@ -41,6 +42,7 @@ pub use distillation::{DistillationWeights, Distilled, distillation};
 pub use divergence::{
     Direction, Divergence, DivergenceTensors, Headed, divergence, divergence_of_logits,
 };
+pub use head::{Head, HeadGradients};
 pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use nested_ffn::{

@@ -5,10 +5,11 @@ use burn::backend::{TensorMetadata, flex::FlexTensor, ops::IntTensorOps};
 use rayon::prelude::*;
 
 use super::{
+    head::HeadValues,
     kernel::{Values, probabilities, scale_by, softmax_terms, tensor, values_mut, zeros},
     product::{Mat, Size, Write, product},
 };
-use crate::ops::CrossEntropySaved;
+use crate::ops::{CrossEntropySaved, Head, HeadGradients};
 
 /// Rows of one chunk, at least and at most: every chunk reads the whole vocabulary's weights, and
 /// twice more for its gradients.
@@ -32,30 +33,31 @@ pub(super) fn ids(targets: FlexTensor) -> Vec<usize> {
     }
 }
 
-/// What one pass over the logits finds: nats and log of the sum of exponentials of each token, and
-/// for a gradient of one at every token those of hidden and weight, if they are wanted.
+/// What one pass over the logits finds: nats and log of the sum of exponentials of each token, and for a
+/// gradient of one at every token those of hidden and weight, if they are wanted.
 struct Pass {
     nats: Vec<f32>,
     lse: Vec<f32>,
-    gradients: Option<[Vec<f32>; 2]>,
+    gradients: Option<HeadValues>,
 }
 
 pub(super) fn forward(hidden: FlexTensor, weight: FlexTensor, targets: FlexTensor) -> FlexTensor {
     let tokens = targets.shape().num_elements();
-    tensor(pass(hidden, weight, targets, false).nats, &[tokens])
+    tensor(pass(hidden, weight, targets, None).nats, &[tokens])
 }
 
-/// Nats, and with the log of the sum of exponentials the gradients of hidden and weight for a
-/// gradient of one at every token: logits are computed once a step instead of twice.
+/// Nats, and with the log of the sum of exponentials the gradients for a gradient of one at every token:
+/// logits are computed once a step instead of twice.
 pub(super) fn ahead(
     hidden: FlexTensor,
     weight: FlexTensor,
     targets: FlexTensor,
+    head: Head,
 ) -> (FlexTensor, CrossEntropySaved<Flex>) {
     let [of_hidden, of_weight] = [&hidden, &weight].map(|t| t.shape().to_vec());
     let tokens = targets.shape().num_elements();
-    let Pass { nats, lse, gradients } = pass(hidden, weight, targets, true);
-    let ahead = gradients.map(|[dh, dw]| [tensor(dh, &of_hidden), tensor(dw, &of_weight)]);
+    let Pass { nats, lse, gradients } = pass(hidden, weight, targets, Some(head));
+    let ahead = gradients.map(|found| found.into_tensors(&of_hidden, &of_weight));
     (tensor(nats, &[tokens]), CrossEntropySaved { lse: tensor(lse, &[tokens, 1]), ahead })
 }
 
@@ -65,39 +67,37 @@ fn uniform(grad: &[f32]) -> Option<f32> {
     grad.iter().all(|g| *g == factor).then_some(factor)
 }
 
-/// Gradients of hidden and weight.
+/// Gradients of hidden and, if it is trained, weight.
 pub(super) fn backward(
     hidden: FlexTensor,
     weight: FlexTensor,
     targets: FlexTensor,
     saved: CrossEntropySaved<Flex>,
     grad: FlexTensor,
-) -> (FlexTensor, FlexTensor) {
+    head: Head,
+) -> HeadGradients<Flex> {
     match saved.ahead.and_then(|ahead| scaled(ahead, &grad)) {
         Some(found) => found,
-        None => again(hidden, weight, targets, saved.lse, Values::of(grad)),
+        None => again([hidden, weight], targets, saved.lse, Values::of(grad), head),
     }
 }
 
 /// Gradients that were made for a gradient of one at every token, scaled to `grad`; `None` if that
 /// is not the same at every token.
-pub(super) fn scaled(
-    ahead: [FlexTensor; 2],
-    grad: &FlexTensor,
-) -> Option<(FlexTensor, FlexTensor)> {
+pub(super) fn scaled(ahead: HeadGradients<Flex>, grad: &FlexTensor) -> Option<HeadGradients<Flex>> {
     let factor = uniform(Values::of(grad.clone()).get())?;
-    let [dh, dw] = ahead.map(|mut t: FlexTensor| {
+    let scaled = |mut t: FlexTensor| {
         values_mut(&mut t).par_chunks_mut(SCALED).for_each(|part| scale_by(part, factor));
         t
-    });
-    Some((dh, dw))
+    };
+    Some(HeadGradients { hidden: scaled(ahead.hidden), weight: ahead.weight.map(scaled) })
 }
 
-fn pass(hidden: FlexTensor, weight: FlexTensor, targets: FlexTensor, gradients: bool) -> Pass {
+fn pass(hidden: FlexTensor, weight: FlexTensor, targets: FlexTensor, wanted: Option<Head>) -> Pass {
     let ([tokens, d], [vocab, _]) = (hidden.shape().dims(), weight.shape().dims());
     let (hidden, weight, ids) = (Values::of(hidden), Values::of(weight), ids(targets));
     let (mut nats, mut lse) = (vec![0.0; tokens], vec![0.0; tokens]);
-    let mut found = gradients.then(|| [zeros(tokens * d), zeros(vocab * d)]);
+    let mut found = wanted.map(|head| HeadValues::zeros(head, tokens, vocab, d));
     let chunk = chunk(tokens, vocab);
     let mut logits = zeros(chunk * vocab);
     for first in (0..tokens).step_by(chunk.max(1)) {
@@ -114,45 +114,30 @@ fn pass(hidden: FlexTensor, weight: FlexTensor, targets: FlexTensor, gradients: 
                 let (max, sum) = softmax_terms(logits);
                 *lse = max + sum.ln();
                 *nats = *lse - picked;
-                if gradients {
+                if wanted.is_some() {
                     scale_by(logits, 1.0 / sum);
                     logits[*id] -= 1.0;
                 }
             });
-        if let Some([d_hidden, d_weight]) = &mut found {
-            chunk_gradients(&logits, h, w, [rows, vocab, d], &mut d_hidden[first * d..], d_weight);
+        if let Some(found) = &mut found {
+            found.add(first, &logits, h, w, [rows, vocab, d]);
         }
     }
     Pass { nats, lse, gradients: found }
 }
 
-/// From the gradient of a chunk's logits to those of its hidden states and its part of weight's.
-pub(super) fn chunk_gradients(
-    d_logits: &[f32],
-    hidden: Mat<'_>,
-    weight: Mat<'_>,
-    [rows, vocab, d]: [usize; 3],
-    d_hidden: &mut [f32],
-    d_weight: &mut [f32],
-) {
-    let d_logits = Mat::rows(d_logits, vocab);
-    product(d_hidden, d, d_logits, weight, Size { m: rows, n: d, k: vocab }, Write::PARALLEL);
-    let size = Size { m: vocab, n: d, k: rows };
-    product(d_weight, d, d_logits.t(), hidden, size, Write { add: true, ..Write::PARALLEL });
-}
-
 /// The gradients for another gradient at each token: from the logits, computed again.
 fn again(
-    hidden: FlexTensor,
-    weight: FlexTensor,
+    [hidden, weight]: [FlexTensor; 2],
     targets: FlexTensor,
     lse: FlexTensor,
     grad: Values,
-) -> (FlexTensor, FlexTensor) {
+    head: Head,
+) -> HeadGradients<Flex> {
     let ([tokens, d], [vocab, _]) = (hidden.shape().dims(), weight.shape().dims());
     let (hidden, weight, ids) = (Values::of(hidden), Values::of(weight), ids(targets));
     let lse = Values::of(lse);
-    let (mut d_hidden, mut d_weight) = (zeros(tokens * d), zeros(vocab * d));
+    let mut found = HeadValues::zeros(head, tokens, vocab, d);
     let chunk = chunk(tokens, vocab);
     let mut logits = zeros(chunk * vocab);
     for first in (0..tokens).step_by(chunk.max(1)) {
@@ -170,7 +155,7 @@ fn again(
                 probabilities(logits, *lse, *grad);
                 logits[*id] -= grad;
             });
-        chunk_gradients(&logits, h, w, [rows, vocab, d], &mut d_hidden[first * d..], &mut d_weight);
+        found.add(first, &logits, h, w, [rows, vocab, d]);
     }
-    (tensor(d_hidden, &[tokens, d]), tensor(d_weight, &[vocab, d]))
+    found.into_tensors(&[tokens, d], &[vocab, d])
 }

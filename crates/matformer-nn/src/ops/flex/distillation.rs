@@ -7,7 +7,7 @@ use super::{
     divergence::{self, forward_row},
     kernel::{exp, log_sum_exp, tensor, vectorised},
 };
-use crate::ops::{DistillationWeights, DivergenceTensors};
+use crate::ops::{DistillationWeights, DivergenceTensors, Head, HeadGradients};
 
 vectorised! {
     /// The student's logits become the gradient of both losses but for the target's share:
@@ -19,21 +19,21 @@ vectorised! {
     }
 }
 
-/// Total, cross-entropy and divergence of each row, `[3, n]`; and, if they are wanted, the gradients of
-/// the student's hidden states and head for a gradient of one at every total.
+/// Total, cross-entropy and divergence of each row, `[3, n]`; and, if `wanted`, the student's gradients for a
+/// gradient of one at every total.
 pub(super) fn pass(
     tensors: DivergenceTensors<Flex>,
     targets: FlexTensor,
     weights: &DistillationWeights,
-    gradients: bool,
-) -> (FlexTensor, Option<[FlexTensor; 2]>) {
+    wanted: Option<Head>,
+) -> (FlexTensor, Option<HeadGradients<Flex>>) {
     let ids = ids(targets);
     let [ce, kl] = [weights.cross_entropy as f32, weights.divergence as f32];
-    let (rows, ahead) = divergence::pass(tensors, gradients, |i, student, teacher| {
+    let (rows, ahead) = divergence::pass(tensors, wanted, |i, student, teacher| {
         let picked = student[ids[i]];
         let shifts = [log_sum_exp(student), log_sum_exp(teacher)];
         let found = [shifts[0] - picked, forward_row(student, teacher, shifts)];
-        if gradients {
+        if wanted.is_some() {
             gradient(student, teacher, shifts, [ce + kl, kl]);
             student[ids[i]] -= ce;
         }

@@ -4,11 +4,12 @@ use burn::backend::{Flex, TensorMetadata, flex::FlexTensor};
 use rayon::prelude::*;
 
 use super::{
-    cross_entropy::{chunk, chunk_gradients},
+    cross_entropy::chunk,
+    head::HeadValues,
     kernel::{LANES, Values, exp, log_sum_exp, scale_by, tensor, vectorised, zeros},
     product::{Mat, Size, Write, product},
 };
-use crate::ops::{Direction, Divergence, DivergenceTensors};
+use crate::ops::{Direction, Divergence, DivergenceTensors, Head, HeadGradients};
 
 impl DivergenceTensors<Flex> {
     /// All of them.
@@ -78,36 +79,37 @@ vectorised! {
 }
 
 pub(super) fn forward(tensors: DivergenceTensors<Flex>, rule: &Divergence) -> FlexTensor {
-    let (nats, _) = pass(tensors, false, |_, s, t| row(s, t, rule, false));
+    let (nats, _) = pass(tensors, None, |_, s, t| row(s, t, rule, false));
     let n = nats.len();
     tensor(nats, &[n])
 }
 
-/// Divergences, and the gradients of the student's hidden states and head for a gradient of one at
-/// every row: logits are computed once a step instead of twice.
+/// Divergences, and the student's gradients for a gradient of one at every row: logits are computed once a
+/// step instead of twice.
 pub(super) fn ahead(
     tensors: DivergenceTensors<Flex>,
     rule: &Divergence,
-) -> (FlexTensor, Option<[FlexTensor; 2]>) {
-    let (nats, ahead) = pass(tensors, true, |_, s, t| row(s, t, rule, true));
+    head: Head,
+) -> (FlexTensor, Option<HeadGradients<Flex>>) {
+    let (nats, ahead) = pass(tensors, Some(head), |_, s, t| row(s, t, rule, true));
     let n = nats.len();
     (tensor(nats, &[n]), ahead)
 }
 
-/// What `row(index, student, teacher)` makes of the logits of each row. If `gradients` are wanted, it turns
+/// What `row(index, student, teacher)` makes of the logits of each row. If gradients are `wanted`, it turns
 /// the student's into theirs, of which those of the student's hidden states and head follow.
 pub(super) fn pass<R: Clone + Default + Send>(
     tensors: DivergenceTensors<Flex>,
-    gradients: bool,
+    wanted: Option<Head>,
     row: impl Fn(usize, &mut [f32], &mut [f32]) -> R + Sync,
-) -> (Vec<R>, Option<[FlexTensor; 2]>) {
+) -> (Vec<R>, Option<HeadGradients<Flex>>) {
     let [of_hidden, of_weight] = [&tensors.hidden, &tensors.weight].map(|t| t.shape().to_vec());
     let (n, d, classes) = (of_hidden[0], of_hidden[1], of_weight[0]);
     let DivergenceTensors { hidden, weight, teacher, teacher_weight } = tensors;
     let [hidden, weight, teacher, teacher_weight] =
         [hidden, weight, teacher, teacher_weight].map(Values::of);
     let mut rows = vec![R::default(); n];
-    let mut found = gradients.then(|| [zeros(n * d), zeros(classes * d)]);
+    let mut found = wanted.map(|head| HeadValues::zeros(head, n, classes, d));
     let chunk = chunk(n, classes);
     let [mut student_logits, mut teacher_logits] = [(); 2].map(|()| zeros(chunk * classes));
     for first in (0..n).step_by(chunk.max(1)) {
@@ -124,12 +126,11 @@ pub(super) fn pass<R: Clone + Default + Send>(
             .zip(&mut rows[first..first + m])
             .enumerate()
             .for_each(|(i, ((student, teacher), found))| *found = row(first + i, student, teacher));
-        if let Some([d_hidden, d_weight]) = &mut found {
-            let d_hidden = &mut d_hidden[first * d..];
-            chunk_gradients(&student_logits, h, w, [m, classes, d], d_hidden, d_weight);
+        if let Some(found) = &mut found {
+            found.add(first, &student_logits, h, w, [m, classes, d]);
         }
     }
-    (rows, found.map(|[dh, dw]| [tensor(dh, &of_hidden), tensor(dw, &of_weight)]))
+    (rows, found.map(|found| found.into_tensors(&of_hidden, &of_weight)))
 }
 
 /// temperature²·KL of one row of logits; the student's become their gradient, if it is wanted.

@@ -11,6 +11,7 @@ mod cross_entropy;
 mod distillation;
 mod divergence;
 mod ffn;
+mod head;
 mod kernel;
 mod linear;
 mod norm;
@@ -22,8 +23,8 @@ use burn::tensor::DType;
 
 use super::{
     AdamWStep, AttentionSpec, CrossEntropySaved, DistillationWeights, Divergence,
-    DivergenceTensors, FfnGradients, FfnSaved, FfnSpec, FfnTensors, Gate, GluGradients, NnBackend,
-    NnKernels, StepBackend,
+    DivergenceTensors, FfnGradients, FfnSaved, FfnSpec, FfnTensors, Gate, GluGradients, Head,
+    HeadGradients, NnBackend, NnKernels, StepBackend,
 };
 use crate::ops;
 
@@ -73,7 +74,7 @@ impl NnBackend for Flex {
         weights: DistillationWeights,
     ) -> FlexTensor {
         if all_f32(tensors.all()) {
-            distillation::pass(tensors, targets, &weights, false).0
+            distillation::pass(tensors, targets, &weights, None).0
         } else {
             ops::distillation::forward::<Self>(&tensors, targets, &weights)
         }
@@ -107,9 +108,10 @@ impl NnKernels for Flex {
     fn divergence_forward(
         tensors: DivergenceTensors<Self>,
         rule: &Divergence,
-    ) -> (FlexTensor, Option<[FlexTensor; 2]>) {
+        head: Head,
+    ) -> (FlexTensor, Option<HeadGradients<Self>>) {
         if all_f32(tensors.all()) {
-            divergence::ahead(tensors, rule)
+            divergence::ahead(tensors, rule, head)
         } else {
             (ops::divergence::forward::<Self>(&tensors, rule), None)
         }
@@ -119,9 +121,10 @@ impl NnKernels for Flex {
         tensors: DivergenceTensors<Self>,
         targets: FlexTensor,
         weights: &DistillationWeights,
-    ) -> (FlexTensor, Option<[FlexTensor; 2]>) {
+        head: Head,
+    ) -> (FlexTensor, Option<HeadGradients<Self>>) {
         if all_f32(tensors.all()) {
-            distillation::pass(tensors, targets, weights, true)
+            distillation::pass(tensors, targets, weights, Some(head))
         } else {
             (ops::distillation::forward::<Self>(&tensors, targets, weights), None)
         }
@@ -130,25 +133,27 @@ impl NnKernels for Flex {
     fn distillation_backward(
         tensors: DivergenceTensors<Self>,
         targets: FlexTensor,
-        ahead: Option<[FlexTensor; 2]>,
+        ahead: Option<HeadGradients<Self>>,
         grad: FlexTensor,
         weights: &DistillationWeights,
-    ) -> Two {
+        head: Head,
+    ) -> HeadGradients<Self> {
         match ahead.and_then(|ahead| cross_entropy::scaled(ahead, &grad)) {
             Some(found) => found,
-            None => ops::distillation::backward::<Self>(&tensors, targets, grad, weights),
+            None => ops::distillation::backward::<Self>(&tensors, targets, grad, weights, head),
         }
     }
 
     fn divergence_backward(
         tensors: DivergenceTensors<Self>,
-        ahead: Option<[FlexTensor; 2]>,
+        ahead: Option<HeadGradients<Self>>,
         grad: FlexTensor,
         rule: &Divergence,
-    ) -> Two {
+        head: Head,
+    ) -> HeadGradients<Self> {
         match ahead.and_then(|ahead| cross_entropy::scaled(ahead, &grad)) {
             Some(found) => found,
-            None => ops::divergence::backward::<Self>(&tensors, grad, rule),
+            None => ops::divergence::backward::<Self>(&tensors, grad, rule, head),
         }
     }
 
@@ -196,18 +201,24 @@ impl NnKernels for Flex {
         fn gqa_forward(q, k, v; spec: &AttentionSpec) -> Two
             => attention::forward([q, k, v], spec),
             else ops::attention::forward::<Self>(q, k, v, spec);
-        fn cross_entropy_forward(hidden, weight; targets: FlexTensor)
+        fn cross_entropy_forward(hidden, weight; targets: FlexTensor, head: Head)
             -> (FlexTensor, CrossEntropySaved<Self>)
-            => cross_entropy::ahead(hidden, weight, targets),
+            => cross_entropy::ahead(hidden, weight, targets, head),
             else {
                 let (nats, lse) = ops::cross_entropy::forward::<Self>(hidden, weight, targets);
                 (nats, CrossEntropySaved { lse, ahead: None })
             };
         fn cross_entropy_backward(
-            hidden, weight; targets: FlexTensor, saved: CrossEntropySaved<Self>, grad: FlexTensor
-        ) -> Two
-            => cross_entropy::backward(hidden, weight, targets, saved, grad),
-            else ops::cross_entropy::backward::<Self>(hidden, weight, targets, saved.lse, grad);
+            hidden, weight;
+            targets: FlexTensor,
+            saved: CrossEntropySaved<Self>,
+            grad: FlexTensor,
+            head: Head
+        ) -> HeadGradients<Self>
+            => cross_entropy::backward(hidden, weight, targets, saved, grad, head),
+            else {
+                ops::cross_entropy::backward::<Self>(hidden, weight, targets, saved.lse, grad, head)
+            };
         fn glu_backward(gate, up, grad; act: Gate) -> GluGradients<FlexTensor>
             => activation::glu_backward(gate, up, grad, act),
             else ops::activation::glu_backward::<Self>(gate, up, grad, act);
