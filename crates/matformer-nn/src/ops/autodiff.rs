@@ -151,7 +151,7 @@ backward!(RmsNormOp(2), [FloatTensor<B>; 3], |[x, weight, scale], grad| {
 
 // x, weight, mean and scale
 backward!(LayerNormOp(3), [FloatTensor<B>; 4], |[x, weight, mean, scale], grad| {
-    let (dx, dw, db) = B::standardize_backward(x, weight, [mean, scale], grad);
+    let (dx, dw, db) = B::standardize_backward(x, weight, mean, scale, grad);
     [dx, dw, db]
 });
 

@@ -5,6 +5,8 @@ use burn::backend::{
     tensor::{FloatTensor, IntTensor},
 };
 
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+use super::cube::spec;
 use super::{
     AdamWStep, AttentionSpec, DistillationWeights, Divergence, FfnSpec, Gate, Head, HeadGradients,
     activation::{self, GluGradients},
@@ -94,13 +96,13 @@ pub trait NnBackend: Backend {
     }
 
     /// [`rms_norm`](super::rms_norm()).
-    #[fusion(default)]
+    #[fusion(dtype = x, shape = x)]
     fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
         rms_norm::forward::<Self>(x, weight, eps).0
     }
 
     /// [`layer_norm`](super::layer_norm()).
-    #[fusion(default)]
+    #[fusion(dtype = x, shape = x)]
     fn standardize(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -113,7 +115,7 @@ pub trait NnBackend: Backend {
     /// [`RopeTable::rotate`](super::RopeTable::rotate) with a table of cosines and sines
     /// `[table rows, head_dim / 2]`, repeated along the rows of x. With `back`, rotates by the
     /// negative angle, which is the gradient of the rotation.
-    #[fusion(default)]
+    #[fusion(dtype = x, shape = x)]
     fn rope(
         x: FloatTensor<Self>,
         cos: FloatTensor<Self>,
@@ -299,10 +301,11 @@ pub trait NnKernels: NnBackend {
     fn standardize_backward(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
-        statistics: [FloatTensor<Self>; 2],
+        mean: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
         grad: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        layer_norm::backward::<Self>(x, weight, statistics, grad)
+        layer_norm::backward::<Self>(x, weight, mean, scale, grad)
     }
 }
 
@@ -314,7 +317,7 @@ pub trait NnKernels: NnBackend {
 )]
 pub trait StepBackend: Backend {
     /// [`adamw`](super::adamw()): values, first and second moments after the step.
-    #[fusion(default)]
+    #[fusion(meta = spec::adamw)]
     fn adamw(
         values: FloatTensor<Self>,
         grad: FloatTensor<Self>,
@@ -326,22 +329,8 @@ pub trait StepBackend: Backend {
     }
 
     /// [`sum_of_squares`](super::sum_of_squares()): `[1]`.
-    #[fusion(default)]
+    #[fusion(meta = spec::sum_of_squares)]
     fn sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self> {
         adamw::composed_sum_of_squares::<Self>(x)
     }
-}
-
-// One backend for wgpu and CUDA: the device selects which.
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-mod cube {
-    use burn::backend::fusion::{Fusion, FusionBackend};
-    use burn_cubecl::CubeBackend;
-
-    use super::{NnBackend, NnKernels, StepBackend};
-
-    impl NnBackend for CubeBackend {}
-    impl NnKernels for CubeBackend {}
-    impl StepBackend for CubeBackend {}
-    impl<B: FusionBackend + NnKernels> NnKernels for Fusion<B> {}
 }

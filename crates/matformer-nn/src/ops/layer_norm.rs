@@ -45,7 +45,8 @@ pub(super) fn forward<B: Backend>(
 pub(super) fn backward<B: Backend>(
     x: FloatTensor<B>,
     weight: FloatTensor<B>,
-    [mean, scale]: [FloatTensor<B>; 2],
+    mean: FloatTensor<B>,
+    scale: FloatTensor<B>,
     grad: FloatTensor<B>,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
     let d = weight.shape()[0];

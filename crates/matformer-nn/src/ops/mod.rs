@@ -13,6 +13,9 @@ mod attention_tests;
 mod autodiff;
 mod backend;
 mod cross_entropy;
+// One backend for wgpu and CUDA: the device selects which.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod cube;
 mod distillation;
 mod divergence;
 #[cfg(test)]

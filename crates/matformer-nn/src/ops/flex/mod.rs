@@ -239,13 +239,14 @@ impl NnKernels for Flex {
     fn standardize_backward(
         x: FlexTensor,
         weight: FlexTensor,
-        statistics: [FlexTensor; 2],
+        mean: FlexTensor,
+        scale: FlexTensor,
         grad: FlexTensor,
     ) -> Three {
         if all_f32([&x, &weight, &grad]) {
-            norm::layer_backward(x, weight, statistics, grad)
+            norm::layer_backward(x, weight, [mean, scale], grad)
         } else {
-            ops::layer_norm::backward::<Self>(x, weight, statistics, grad)
+            ops::layer_norm::backward::<Self>(x, weight, mean, scale, grad)
         }
     }
 }
