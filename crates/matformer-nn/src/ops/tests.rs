@@ -262,3 +262,40 @@ fn a_step_of_adamw_is_its_definition_and_leaves_what_others_hold() {
         assert!((f64::from(found) / sum - 1.0).abs() < 1e-5);
     }
 }
+
+/// A grid has at most 65,535 groups along one side: what has more rows, or more than 256 elements for each,
+/// takes a second side.
+#[test]
+fn rows_and_elements_beyond_one_side_of_a_grid_are_computed_too() {
+    let device = device();
+    let (rows, eps) = (65_537, 1e-5);
+    let (x, weight) = (random([rows, 2], 1, &device), random([2], 2, &device));
+    let factors = random([rows, 2], 3, &device).detach();
+    let y = rms_norm(x.clone(), weight.clone(), eps);
+    let grads = (y.clone() * factors.clone()).sum().backward();
+    // On the host: through Fusion, Burn's own sum over so many rows leaves out those after the 65,534th.
+    let (mut of_y, mut of_weight) = (Vec::new(), [0.0; 2]);
+    let of_weights = values(&weight);
+    for (x, factor) in values(&x).chunks(2).zip(values(&factors).chunks(2)) {
+        let [a, b] = [x[0], x[1]].map(f64::from);
+        let scale = 1.0 / ((a * a + b * b) / 2.0 + eps).sqrt();
+        for (i, value) in [a, b].into_iter().enumerate() {
+            of_y.push((value * scale * f64::from(of_weights[i])) as f32);
+            of_weight[i] += value * scale * f64::from(factor[i]);
+        }
+    }
+    assert!(close(&values(&y), &of_y, 1e-5));
+    let found = Input::One(weight).grad(&grads);
+    assert!(close(&found, &of_weight.map(|v| v as f32), 1e-4), "{found:?} against {of_weight:?}");
+
+    let same = |n: usize| {
+        let ones = || Tensor::<1>::ones([n], &device.clone().inner());
+        adamw(ones(), ones(), ones(), ones(), STEP)
+    };
+    let many = 65_536 * 256 + 1;
+    for (one, all) in same(1).into_iter().zip(same(many)) {
+        let one: f32 = one.into_scalar();
+        let ends = [all.clone().min(), all.max()].map(|t| t.into_scalar::<f32>());
+        assert_eq!(ends, [one; 2]);
+    }
+}

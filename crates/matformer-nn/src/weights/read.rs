@@ -37,7 +37,7 @@ impl WeightFiles {
     /// Maps the files in `dir`.
     ///
     /// # Errors
-    /// When one is missing, or the index is malformed.
+    /// When one is missing, the index is malformed, or there is a whole file beside it.
     pub fn open(dir: &Path) -> Result<Self> {
         let index = Index::of(dir)?;
         let paths = match &index {
@@ -264,6 +264,11 @@ impl Index {
         if let Some(other) = files.values().find(|name| !plain(name)) {
             let found = format!("file `{other}`");
             return Err(wrong(found, "the name of a file in the same folder"));
+        }
+        // Other programs read that one and not the index: which of the two is meant is for its owner to say.
+        if dir.join(WEIGHTS).exists() && !files.values().any(|name| name == WEIGHTS) {
+            let found = format!("`{WEIGHTS}` beside it, which it does not name");
+            return Err(wrong(found, "one or the other: remove what is not the model"));
         }
         Ok(Some(Self { path, files }))
     }

@@ -131,6 +131,23 @@ fn an_index_that_lies_is_refused_by_name() {
 }
 
 #[test]
+fn a_whole_file_beside_an_index_of_others_is_refused() {
+    let a = file(&header(&[("a", "F32", json!([1]), [0, 4])]), 4);
+    let with = |name: &str| {
+        let index = json!({ "weight_map": { "a": name } }).to_string();
+        open(&[(INDEX, index.as_bytes()), ("1.safetensors", &a), (WEIGHTS, &a)])
+    };
+    assert_eq!(
+        with("1.safetensors").unwrap_err(),
+        format!(
+            "{INDEX}: `{WEIGHTS}` beside it, which it does not name; expected one or the other: remove what \
+             is not the model"
+        )
+    );
+    assert_eq!(with(WEIGHTS), Ok(1));
+}
+
+#[test]
 fn files_of_an_index_are_beside_it() {
     for name in ["../1.safetensors", "/etc/passwd", "sub/1.safetensors", "..", ".", ""] {
         let index = json!({ "weight_map": { "a": name } }).to_string();

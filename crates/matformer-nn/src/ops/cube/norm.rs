@@ -1,7 +1,7 @@
 //! Norms: a cube goes through a row, and what the rows add to a weight's gradient is summed in chunks of rows.
 
 use burn::backend::ops::FloatTensorOps;
-use burn::tensor::{DType, FloatDType, Shape};
+use burn::tensor::{DType, Shape, Slice};
 use burn_cubecl::{
     CubeBackend,
     cubecl::{self, ir::ElemType, prelude::*},
@@ -10,11 +10,33 @@ use burn_cubecl::{
 };
 
 use super::{UNITS, cubes, empty, record, sum_of_cube, units_for};
+use crate::ops::precision::stored_as;
 
 /// Rows of one chunk, at least: so many gradients are added before anything is written.
 const ROWS: usize = 64;
 /// Chunks at most.
 const CHUNKS: usize = 256;
+
+/// `1/√(mean((x − level)²) + eps)` of the row that starts at `first`.
+#[cube]
+fn factor_of_row<F: Float>(
+    x: &Tensor<F>,
+    first: usize,
+    level: f32,
+    eps: f32,
+    #[comptime] units: usize,
+) -> f32 {
+    let d = x.shape(1);
+    let mut squares = 0f32;
+    let mut i = UNIT_POS as usize;
+    while i < d {
+        let value = f32::cast_from(x[first + i]) - level;
+        squares += value * value;
+        i += units;
+    }
+    let mean = sum_of_cube(squares, units) / f32::cast_from(d);
+    1f32 / (mean + eps).sqrt()
+}
 
 #[cube(launch)]
 fn rms_forward_kernel<F: Float, W: Float>(
@@ -33,15 +55,7 @@ fn rms_forward_kernel<F: Float, W: Float>(
     let d = x.shape(1);
     let first = row * d;
     let unit = UNIT_POS as usize;
-    let mut squares = 0f32;
-    let mut i = unit;
-    while i < d {
-        let value = f32::cast_from(x[first + i]);
-        squares += value * value;
-        i += units;
-    }
-    let mean = sum_of_cube(squares, units) / f32::cast_from(d);
-    let factor = 1f32 / (mean + eps).sqrt();
+    let factor = factor_of_row(x, first, 0f32, eps, units);
     let mut i = unit;
     while i < d {
         let value = f32::cast_from(x[first + i]) * factor * f32::cast_from(weight[i]);
@@ -70,7 +84,6 @@ fn layer_forward_kernel<F: Float, W: Float, V: Float>(
         terminate!();
     }
     let d = x.shape(1);
-    let count = f32::cast_from(d);
     let first = row * d;
     let unit = UNIT_POS as usize;
     let mut sum = 0f32;
@@ -79,16 +92,8 @@ fn layer_forward_kernel<F: Float, W: Float, V: Float>(
         sum += f32::cast_from(x[first + i]);
         i += units;
     }
-    let level = sum_of_cube(sum, units) / count;
-    let mut squares = 0f32;
-    let mut i = unit;
-    while i < d {
-        let value = f32::cast_from(x[first + i]) - level;
-        squares += value * value;
-        i += units;
-    }
-    let variance = sum_of_cube(squares, units) / count;
-    let factor = 1f32 / (variance + eps).sqrt();
+    let level = sum_of_cube(sum, units) / f32::cast_from(d);
+    let factor = factor_of_row(x, first, level, eps, units);
     let mut i = unit;
     while i < d {
         let value = (f32::cast_from(x[first + i]) - level) * factor;
@@ -153,15 +158,15 @@ fn backward_kernel<F: Float, W: Float, G: Float>(
     }
 }
 
-/// What each chunk of rows adds to the gradients of weight and bias, `[chunks, d]`; a unit goes down a column.
+/// What each chunk of rows adds to the gradient of weight, `[chunks, d]`, and of layer norm after it to that of
+/// bias, `[chunks, 2·d]`; a unit goes down a column.
 #[cube(launch)]
 fn columns_kernel<F: Float, G: Float>(
     x: &Tensor<F>,
     grad: &Tensor<G>,
     mean: &Tensor<f32>,
     scale: &Tensor<f32>,
-    dw: &mut Tensor<f32>,
-    db: &mut Tensor<f32>,
+    sums: &mut Tensor<f32>,
     rows: usize,
     #[comptime] centred: bool,
     #[define(F, G)] _kinds: [ElemType; 2],
@@ -189,8 +194,11 @@ fn columns_kernel<F: Float, G: Float>(
         of_bias += g;
         row += 1;
     }
-    dw[chunk * d + column] = of_weight;
-    db[chunk * d + column] = of_bias;
+    let at = chunk * sums.shape(1) + column;
+    sums[at] = of_weight;
+    if comptime![centred] {
+        sums[at + d] = of_bias;
+    }
 }
 
 /// Rows, columns, and the units that share a row.
@@ -261,8 +269,7 @@ pub(super) fn rms_backward(
     kinds: [ElemType; 3],
 ) -> (CubeTensor, CubeTensor) {
     // Without a mean: what stands in its place is not read.
-    let (dx, dw, _) = backward(x, weight, [scale.clone(), scale], grad, false, kinds);
-    (dx, dw)
+    backward(x, weight, [scale.clone(), scale], grad, false, kinds)
 }
 
 pub(super) fn layer_backward(
@@ -272,9 +279,13 @@ pub(super) fn layer_backward(
     grad: CubeTensor,
     kinds: [ElemType; 3],
 ) -> (CubeTensor, CubeTensor, CubeTensor) {
-    backward(x, weight, statistics, grad, true, kinds)
+    let [d] = weight.meta.shape().dims();
+    let (dx, sums) = backward(x, weight, statistics, grad, true, kinds);
+    let part = |from: usize| CubeBackend::float_slice(sums.clone(), &[Slice::from(from..from + d)]);
+    (dx, part(0), part(d))
 }
 
+/// Gradients of x, and of weight and, if the norm is centred, bias, one after the other.
 fn backward(
     x: CubeTensor,
     weight: CubeTensor,
@@ -282,7 +293,7 @@ fn backward(
     grad: CubeTensor,
     centred: bool,
     kinds: [ElemType; 3],
-) -> (CubeTensor, CubeTensor, CubeTensor) {
+) -> (CubeTensor, CubeTensor) {
     let [x, weight, grad] = [x, weight, grad].map(into_contiguous);
     let [mean, scale] = statistics.map(into_contiguous);
     let ([rows, d], units) = sizes(&x);
@@ -306,7 +317,8 @@ fn backward(
     );
     let chunk = ROWS.max(rows.div_ceil(CHUNKS));
     let chunks = rows.div_ceil(chunk).max(1);
-    let [dw, db] = [(); 2].map(|()| empty(&x, [chunks, d], DType::F32));
+    let columns = if centred { 2 * d } else { d };
+    let sums = empty(&x, [chunks, columns], DType::F32);
     record::ran("norm_columns");
     columns_kernel::launch(
         &client,
@@ -316,18 +328,12 @@ fn backward(
         grad.into_tensor_arg(),
         mean.into_tensor_arg(),
         scale.into_tensor_arg(),
-        dw.clone().into_tensor_arg(),
-        db.clone().into_tensor_arg(),
+        sums.clone().into_tensor_arg(),
         chunk,
         centred,
         [kinds[0], kinds[2]],
     );
-    let [dw, db] = [dw, db].map(|parts| {
-        let sum = CubeBackend::float_reshape(CubeBackend::float_sum_dim(parts, 0), Shape::new([d]));
-        match dtype {
-            DType::F32 => sum,
-            dtype => CubeBackend::float_cast(sum, FloatDType::from(dtype)),
-        }
-    });
-    (dx, dw, db)
+    let sums = CubeBackend::float_sum_dim(sums, 0);
+    let sums = CubeBackend::float_reshape(sums, Shape::new([columns]));
+    (dx, stored_as::<CubeBackend>(sums, dtype))
 }
