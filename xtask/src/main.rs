@@ -15,6 +15,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use check::Backend;
+use reproduce::elastify::Part;
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "The project's workflows")]
@@ -75,8 +76,12 @@ enum Page {
     /// Submodels for budgets by every method of `search`: about two hours
     Search,
     /// SmolLM2-135M made elastic, beside the original fine-tuned alone, and what each choice is worth: about
-    /// five hours
-    Elastify,
+    /// four hours
+    Elastify {
+        /// Only these parts; the others stay as the page has them
+        #[arg(value_enum)]
+        parts: Vec<Part>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -172,7 +177,7 @@ fn main() -> Result<()> {
         }
         Command::Reproduce { page: Page::Matvit } => reproduce::matvit(),
         Command::Reproduce { page: Page::Search } => reproduce::search(),
-        Command::Reproduce { page: Page::Elastify } => reproduce::elastify(),
+        Command::Reproduce { page: Page::Elastify { parts } } => reproduce::elastify(&parts),
         Command::Parity { peer: Peer::Vit { python, onnx } } => {
             parity::vit(&python, onnx.as_deref())
         }

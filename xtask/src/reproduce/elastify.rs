@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use serde_json::{Value, json};
 use xshell::cmd;
 
@@ -23,6 +24,8 @@ const CONTEXT: &str = "256";
 /// Held-out tokens of a measurement, and of one of a short run.
 const TOKENS: &str = "32768";
 const FEW: &str = "16384";
+const SAME_TEXT: [&str; 6] = ["--data", CONFIG, "--context", CONTEXT, "--tokens", TOKENS];
+const OTHER_TEXT: [&str; 6] = ["--data", OTHER, "--context", CONTEXT, "--tokens", TOKENS];
 /// Rows that each score is measured on.
 const ROWS: &str = "64";
 
@@ -55,43 +58,90 @@ const VARIANTS: [(&str, &[&str]); 11] = [
 /// Every size learns from the teacher.
 const ALL: &str = "train.distill.students=[\"S\",\"M\",\"L\",\"XL\"]";
 
-/// Everything that the page says, made or found in `runs/`. `write` takes it after each part: all of it
-/// takes hours.
-pub fn document(binary: &Binary, write: &dyn Fn(&Value) -> Result<()>) -> Result<()> {
+/// A part of the page, with its own stamps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// `elastify` with its defaults, measured on both kinds of text: about an hour
+    Elastify,
+    /// The original fine-tuned at full width: about 40 minutes
+    Alone,
+    /// The same sizes trained from nothing: about 40 minutes
+    Scratch,
+    /// Each size after ordering by each score: about 15 minutes
+    Scores,
+    /// Short runs, each with one choice made differently: about 45 minutes
+    Variants,
+}
+
+/// The `parts` of the page, made or found in `runs/`, all where none is named; the others stay as `page` has
+/// them. `write` takes the whole after each part: all of it takes hours.
+pub fn document(
+    binary: &Binary,
+    parts: &[Part],
+    page: Value,
+    write: &dyn Fn(&Value) -> Result<()>,
+) -> Result<()> {
     let Binary { shell, path } = binary;
     if !shell.path_exists(format!("{ORIGINAL}/matformer.json")) {
         cmd!(shell, "{path} import fetch:smollm2 --out {ORIGINAL}").quiet().run()?;
     }
-    let same = ["--data", CONFIG, "--context", CONTEXT, "--tokens", TOKENS];
-    let other = ["--data", OTHER, "--context", CONTEXT, "--tokens", TOKENS];
-    let mut found = json!({ "config": CONFIG });
-    found["elastify"] = elastified(binary, ELASTIC, &["--tokens", TOKENS])?;
-    let all_sizes = [&other[..], &["--submodels", "S,M,L,XL"]].concat();
-    found["other"] = json!([
-        { "stage": "ordered", "measured": eval(binary, &format!("{ELASTIC}/ordered"), "other", &all_sizes)? },
-        { "stage": "trained", "measured": eval(binary, ELASTIC, "other", &other)? },
-    ]);
-    write(&found)?;
-    let config = format!("{ELASTIC}/run.toml");
-    let alone = format!("{ELASTIC}-alone");
+    let mut found = page;
+    found["config"] = CONFIG.into();
+    for part in Part::value_variants() {
+        if !parts.is_empty() && !parts.contains(part) {
+            continue;
+        }
+        match part {
+            Part::Elastify => {
+                found["elastify"] = elastified(binary, ELASTIC, &["--tokens", TOKENS])?;
+                found["other"] = on_other_text(binary)?;
+            }
+            Part::Alone => found["alone"] = alone(binary)?,
+            Part::Scratch => found["scratch"] = scratch(binary)?,
+            Part::Scores => found["scores"] = scores(binary)?.into(),
+            Part::Variants => found["variants"] = variants(binary)?.into(),
+        }
+        write(&found)?;
+    }
+    Ok(())
+}
+
+/// The elastic model, ordered and trained, on text of another kind.
+fn on_other_text(binary: &Binary) -> Result<Value> {
+    let ordered = [&OTHER_TEXT[..], &["--submodels", "S,M,L,XL"]].concat();
+    Ok(json!([
+        { "stage": "ordered", "measured": eval(binary, &format!("{ELASTIC}/ordered"), "other", &ordered)? },
+        { "stage": "trained", "measured": eval(binary, ELASTIC, "other", &OTHER_TEXT)? },
+    ]))
+}
+
+/// The original, trained at full width with what else the elastic model was trained with.
+fn alone(binary: &Binary) -> Result<Value> {
+    let out = format!("{ELASTIC}-alone");
     let arguments = ["--init", ORIGINAL, "--set", "train.draw=baseline:XL"];
     let arguments = [&arguments[..], &["--set", "train.distill.weight=0"]].concat();
-    found["alone"] = json!({
-        "trained_stamp": binary.train(&config, &alone, &arguments)?,
-        "same": eval(binary, &alone, "same", &same)?,
-        "other": eval(binary, &alone, "other", &other)?,
-    });
-    write(&found)?;
-    let scratch = format!("{ELASTIC}-scratch");
-    found["scratch"] = json!({
-        "trained_stamp": binary.train(&from_nothing(binary, &config)?, &scratch, &[])?,
-        "same": eval(binary, &scratch, "same", &same)?,
-    });
-    write(&found)?;
-    found["scores"] = scores(binary)?.into();
-    write(&found)?;
-    found["variants"] = variants(binary)?.into();
-    write(&found)
+    Ok(json!({
+        "trained_stamp": binary.train(&defaults(binary)?, &out, &arguments)?,
+        "same": eval(binary, &out, "same", &SAME_TEXT)?,
+        "other": eval(binary, &out, "other", &OTHER_TEXT)?,
+    }))
+}
+
+/// The same sizes, trained from nothing.
+fn scratch(binary: &Binary) -> Result<Value> {
+    let out = format!("{ELASTIC}-scratch");
+    let config = from_nothing(binary, &defaults(binary)?)?;
+    Ok(json!({
+        "trained_stamp": binary.train(&config, &out, &[])?,
+        "same": eval(binary, &out, "same", &SAME_TEXT)?,
+    }))
+}
+
+/// The run file of what `elastify` trains by default: of the model that the short runs start from, which is
+/// only ordered.
+fn defaults(binary: &Binary) -> Result<String> {
+    ordered_by(binary, SCORES[0])?;
+    Ok(format!("{}/run.toml", by(SCORES[0])))
 }
 
 /// What `elastify` printed of the original into `out`, with the seconds that it took: made, gone on with or
@@ -123,7 +173,7 @@ fn from_nothing(binary: &Binary, config: &str) -> Result<String> {
         line if line.starts_with("learning_rate = ") => "learning_rate = 1e-3\n".to_owned(),
         line => format!("{line}\n"),
     };
-    let path = format!("{ELASTIC}/from-nothing.toml");
+    let path = format!("{ELASTIC}-from-nothing.toml");
     binary.shell.write_file(&path, kept.lines().map(line).collect::<String>())?;
     Ok(path)
 }
@@ -140,16 +190,20 @@ fn by(score: &str) -> String {
 
 /// Each size after ordering by each score, on fewer rows and tokens.
 fn scores(binary: &Binary) -> Result<Vec<Value>> {
-    let of = |score: &&str| {
-        let few = ["--order", score, "--calibration-rows", ROWS, "--tokens", FEW, "--order-only"];
-        Ok(json!({ "score": score, "found": elastified(binary, &by(score), &few)? }))
-    };
+    let of =
+        |score: &&str| Ok(json!({ "score": score, "found": ordered_by(binary, score)? }));
     SCORES.iter().map(of).collect()
+}
+
+/// The original, ordered by a score and measured.
+fn ordered_by(binary: &Binary, score: &str) -> Result<Value> {
+    let few = ["--order", score, "--calibration-rows", ROWS, "--tokens", FEW, "--order-only"];
+    elastified(binary, &by(score), &few)
 }
 
 /// Each size after a short run of each variant, with the seconds that its training took.
 fn variants(binary: &Binary) -> Result<Vec<Value>> {
-    let config = format!("{}/run.toml", by(SCORES[0]));
+    let config = defaults(binary)?;
     let few = ["--data", CONFIG, "--context", CONTEXT, "--tokens", FEW];
     let few_others = ["--data", OTHER, "--context", CONTEXT, "--tokens", FEW, "--submodels", "XL"];
     let of = |(i, (name, sets)): (usize, &(&str, &[&str]))| {
@@ -260,6 +314,8 @@ fn stamps(document: &Value) -> String {
         ("elastify", &document["elastify"]["stamp"]),
         ("alone", &document["alone"]["trained_stamp"]),
         ("from nothing", &document["scratch"]["trained_stamp"]),
+        ("scores", &document["scores"][0]["found"]["stamp"]),
+        ("short runs", &document["variants"][0]["trained_stamp"]),
     ];
     let known = all.into_iter().filter(|(_, stamp)| stamp.is_object());
     let line = stamp::line("Measured", known.map(|(name, stamp)| (name.to_owned(), stamp)));

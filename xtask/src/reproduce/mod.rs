@@ -1,6 +1,6 @@
 //! `cargo xtask reproduce`: measured pages of `docs/results`, from nothing.
 
-mod elastify;
+pub mod elastify;
 mod matvit;
 pub mod page;
 mod pretraining;
@@ -42,13 +42,14 @@ pub fn matvit() -> Result<()> {
     second.write(&binary.shell, document, &tables)
 }
 
-/// A pretrained language model made elastic: `docs/results/elastify.*`. Runs and measurements that are there
-/// are not made again.
-pub fn elastify() -> Result<()> {
+/// A pretrained language model made elastic: the `parts` of `docs/results/elastify.*`, all where none is
+/// named. Runs and measurements that are there are not made again.
+pub fn elastify(parts: &[elastify::Part]) -> Result<()> {
     let binary = Binary::build()?;
     let page = Page { path: "docs/results/elastify", command: "cargo xtask reproduce elastify" };
     page.check(&binary.shell)?;
-    elastify::document(&binary, &|document| {
+    let old = page.document(&binary.shell)?;
+    elastify::document(&binary, parts, old, &|document| {
         page.write(&binary.shell, document.clone(), &elastify::tables(document))
     })
 }

@@ -17,6 +17,12 @@ impl Page {
         with_tables(&shell.read_file(&page)?, "").with_context(|| page).map(drop)
     }
 
+    /// The document as it was last written.
+    pub fn document(&self, shell: &Shell) -> Result<Value> {
+        let json = format!("{}.json", self.path);
+        serde_json::from_str(&shell.read_file(&json)?).with_context(|| json)
+    }
+
     /// Writes both; the document says how it was made, and each of its parts where and when it was
     /// measured ([`stamp`](super::stamp)).
     pub fn write(&self, shell: &Shell, document: Value, tables: &str) -> Result<()> {
