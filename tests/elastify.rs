@@ -235,13 +235,25 @@ fn what_cannot_be_made_elastic_is_refused() {
     hint: name its widths: --set model.lm.granularities=[128,256]
     ");
     snapshot!(refused(&["--set", "train.distill.teacher=gone"]), @r"
-    error: `train.distill.teacher`: gone/matformer.json: no such file
+    error: `train.distill.teacher`: gone: no such folder
     hint: expected a model folder: what `matformer train`, `slice` or `import` writes
     ");
     snapshot!(place.refused(&["elastify", "text", "--data", "text", "--out", "elastic"]), @r"
     error: text/matformer.json: no such file
     hint: expected a model folder: what `matformer train`, `slice` or `import` writes
     ");
+    place.write("base.gguf", "GGUF");
+    place.write("gemma/config.json", "{\"model_type\": \"gemma3n\"}");
+    for (model, hint) in [
+        (
+            "base.gguf",
+            "hint: `matformer import base.gguf --out DIR` makes a model folder of a GGUF file",
+        ),
+        ("gemma", "hint: Gemma 3n is elastic as it comes: `matformer slice DIR --widths"),
+    ] {
+        let said = place.refused(&["elastify", model, "--data", "text", "--out", "elastic"]);
+        assert!(said.contains(hint), "{said}");
+    }
     for (more, expected) in [
         (&["--set", "train.init=text"][..], "--set train.init=text: the run starts from base"),
         (&["--set", "train.freeze=[\"head\"]"], "`train.freeze` is `head`; expected one of embed,"),
@@ -256,6 +268,12 @@ fn what_cannot_be_made_elastic_is_refused() {
     let dry = place.matformer(&["elastify", "base", "--data", "text", "--out", "e", "--dry-run"]);
     let dry = dry.ok();
     assert!(dry.stdout.contains(", teacher ") && !place.path("e").exists(), "{dry}");
+    let order = ["elastify", "base", "--data", "text", "--out", "e", "--dry-run", "--order-only"];
+    snapshot!(place.matformer(&order), @"
+    exit code 0
+    --- standard output
+    neurons ordered by activation, over up to 16.4k tokens of the training data; each size measured on up to 32.8k held-out tokens, before and after; no training
+    ");
     // Of a run file, the data and how it is trained are taken.
     let of_run = ["elastify", "base", "--data", "run.toml", "--out", "e", "--dry-run"];
     assert!(place.matformer(&of_run).ok().stdout.contains("in 12 steps"));

@@ -132,11 +132,25 @@ fn what_cannot_be_imported_is_refused() {
     error: run: a model folder already
     hint: every command takes it as it is; `train --init` starts from it
     ");
-    snapshot!(import("nowhere", &[]), @"
+    snapshot!(import("nowhere.gguf", &[]), @"
     exit code 2
     --- standard error
-    error: cannot read `nowhere/config.json`: No such file or directory (os error 2)
+    error: nowhere.gguf: no such file or folder
+    hint: expected a folder of Hugging Face, a GGUF file, or a named source such as `fetch:smollm2`
     ");
+    // As Git leaves it where LFS is not installed.
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 269060552\n";
+    place.write("pointer/config.json", bytes(&place, "timm/config.json"));
+    place.write("pointer/model.safetensors", pointer);
+    place.write("pointer.gguf", pointer);
+    snapshot!(import("pointer", &[]), @"
+    exit code 2
+    --- standard error
+    error: `pointer/model.safetensors` is a pointer of Git LFS, not the file itself
+    hint: `git lfs pull` in its folder fetches it
+    ");
+    let output = import("pointer.gguf", &[]);
+    assert!(output.stderr.contains("`pointer.gguf` is a pointer of Git LFS"), "{output}");
     snapshot!(import("timm", &["--granularities", "16,8,32"]), @"
     exit code 2
     --- standard error
@@ -303,6 +317,15 @@ fn a_tokenizer_that_does_not_fit_is_refused_and_none_is_said() {
         place.matformer(&["score", model, "--text", "The <more> fox", "--json"]).ok().json()
     };
     assert_eq!(score("beyond")["logprobs"], score("run")["logprobs"]);
+    // A GGUF file has no tokens without rows.
+    let gguf = ["slice", "beyond", "--submodel", "XL", "--format", "gguf", "--out", "beyond.gguf"];
+    let output = place.matformer(&gguf).ok();
+    assert!(output.stderr.contains("the special tokens `<more>` have no row"), "{output}");
+    place.matformer(&["import", "beyond.gguf", "--out", "within"]).ok();
+    assert_eq!(
+        score("within")["logprobs"].as_array().unwrap().len(),
+        score("run")["logprobs"].as_array().unwrap().len()
+    );
     with_token(false);
     let output = import();
     assert!(

@@ -208,6 +208,55 @@ fn a_padded_slice_has_equal_widths_and_computes_the_same() {
 }
 
 #[test]
+fn a_slice_of_unequal_widths_is_padded_to_its_widest_layer() {
+    let place = Place::trained();
+    place.matformer(&["slice", "run", "--submodel", "32x1+96x1", "--out", "slim"]).ok();
+    let slice = ["slice", "slim", "--submodel", "XL", "--pad", "--out"];
+    let refused = place.refused(&[&slice[..], &["padded"]].concat());
+    assert!(
+        refused.contains("unknown submodel: `XL`, expected one of `S`, `M`, `w96`"),
+        "{refused}"
+    );
+    let slice = ["slice", "slim", "--submodel", "w96", "--pad", "--out"];
+    let output = place.matformer(&[&slice[..], &["padded"]].concat()).ok();
+    let noted = |output: &crate::support::Output| output.stderr.contains("training never saw");
+    assert!(noted(&output), "{output}");
+    assert_eq!(place.read_json("padded/config.json")["intermediate_size"], 96);
+    let most = distance(&score(&place, "padded", &[]), &score(&place, "slim", &[]));
+    assert!(most < 1e-5, "{most}");
+    place.matformer(&[&slice[..], &["new/padded.gguf", "--format", "gguf"]].concat()).ok();
+    // As a file that comes back it still knows what it is a slice of, and that nobody trained it.
+    place.matformer(&["import", "new/padded.gguf", "--out", "back"]).ok();
+    let facts = |model: &str| {
+        let manifest = place.read_json(format!("{model}/matformer.json"));
+        (manifest["slice"].clone(), manifest["provenance"]["parent"].clone())
+    };
+    assert_eq!(facts("back"), facts("padded"));
+    assert_eq!(facts("back").0["trained"], json!([]));
+    let output = place.matformer(&["slice", "back", "--submodel", "96", "--out", "again"]).ok();
+    assert!(noted(&output), "{output}");
+    let info = place.matformer(&["info", "back"]).ok();
+    assert!(
+        info.stdout.contains("imported: training never saw the widths of this slice"),
+        "{info}"
+    );
+}
+
+#[test]
+fn what_training_saw_goes_with_a_slice() {
+    let place = Place::trained();
+    place.matformer(&["slice", "run", "--submodel", "32x1+96x1", "--out", "slim"]).ok();
+    assert_eq!(place.read_json("slim/matformer.json")["slice"]["trained"], json!([32, 64]));
+    let noted = |model: &str, submodel: &str| {
+        let arguments = ["score", model, "--submodel", submodel, "--text", "a bell"];
+        place.matformer(&arguments).ok().stderr.contains("training never saw")
+    };
+    assert!(noted("slim", "w96") && !noted("slim", "S") && !noted("slim", "M"));
+    let info = place.matformer(&["info", "slim"]).ok();
+    assert!(info.stdout.contains("\nsubmodel 32x1+96x1 of the weights "), "{info}");
+}
+
+#[test]
 fn what_was_measured_of_a_submodel_goes_with_its_slice() {
     let place = Place::trained();
     place.matformer(&["eval", "run", "--submodels", "S,M"]).ok();

@@ -6,7 +6,7 @@ use crate::support::Place;
 fn missing_model() {
     let place = Place::trained();
     snapshot!(place.refused(&["eval", "gone"]), @"
-    error: gone/matformer.json: no such file
+    error: gone: no such folder
     hint: expected a model folder: what `matformer train`, `slice` or `import` writes
     ");
     snapshot!(place.refused(&["info", "text"]), @"

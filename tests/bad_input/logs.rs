@@ -35,7 +35,7 @@ fn quiet_leaves_errors_only() {
     assert_eq!(output.stderr, "");
     assert!(output.stdout.contains("1 tokens"), "{output}");
     snapshot!(place.refused(&["info", "gone", "-q"]), @"
-    error: gone/matformer.json: no such file
+    error: gone: no such folder
     hint: expected a model folder: what `matformer train`, `slice` or `import` writes
     ");
     // The log file has it all the same.

@@ -158,6 +158,12 @@ pub enum Error {
         /// The error of the operating system.
         source: io::Error,
     },
+    /// A file whose contents Git LFS has not fetched: a pointer to them is in its place.
+    #[error("`{}` is a pointer of Git LFS, not the file itself", path.display())]
+    LfsPointer {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file whose JSON is not valid or not of the expected form. The source says where and why.
     #[error("cannot understand `{}` as {what}", path.display())]
     Json {
@@ -226,6 +232,7 @@ impl Error {
             Self::FormatVersion { found, expected, .. } if found > expected => {
                 Some("a newer version wrote it: update this program".into())
             }
+            Self::LfsPointer { .. } => Some("`git lfs pull` in its folder fetches it".into()),
             Self::Json { what: crate::named::WHAT, .. } => {
                 Some("remove the file if it is damaged: searches name their winners again".into())
             }

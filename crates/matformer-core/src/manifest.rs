@@ -48,6 +48,10 @@ pub struct SliceFacts {
     pub submodel: String,
     /// Its widths, one per layer. A padded slice has wider layers.
     pub widths: Vec<usize>,
+    /// Those widths of its layers that training saw, ascending: none of an imported model's but the full one.
+    /// Absent where nobody recorded it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trained: Option<Vec<usize>>,
     /// What was measured of it there, the last of each metric and data; absent if nothing was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured: Option<Vec<Measurement>>,

@@ -152,6 +152,20 @@ impl Tokenizer {
         self.inner.decode(tokens, false).map_err(|error| self.failed(error))
     }
 
+    /// The text of `tokens[at]` as it stands behind the token before it: many decoders drop the space that a
+    /// list begins with.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::decode`].
+    pub fn decode_one(&self, tokens: &[u32], at: usize) -> Result<String> {
+        let alone = self.decode(&tokens[at..=at])?;
+        let Some(before) = at.checked_sub(1) else { return Ok(alone) };
+        let (first, both) = (self.decode(&tokens[before..at])?, self.decode(&tokens[before..=at])?);
+        // Neither is text if the two share a character.
+        let behind = both.strip_prefix(&first).filter(|text| !text.is_empty());
+        Ok(behind.map_or(alone, str::to_owned))
+    }
+
     /// The text that `tokens` add to that of `prompt`, without control tokens. What a token stands
     /// for may depend on the tokens before it: some tokenizers drop the space in front of a text.
     ///

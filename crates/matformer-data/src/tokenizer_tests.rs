@@ -45,6 +45,44 @@ fn the_vocabulary_is_the_separator_the_bytes_and_merges() {
 }
 
 #[test]
+fn a_token_in_a_text_keeps_the_space_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    // As SentencePiece has spaces: the decoder drops the first one.
+    let vocab = ["<s>", "▁a", "▁bell", "s"].iter().enumerate();
+    let vocab: serde_json::Map<String, Value> =
+        vocab.map(|(id, token)| ((*token).to_owned(), json!(id))).collect();
+    let file = json!({
+        "model": { "type": "BPE", "vocab": vocab, "merges": [] },
+        "added_tokens": [{
+            "id": 0, "content": "<s>", "special": true, "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false,
+        }],
+        "decoder": { "type": "Sequence", "decoders": [
+            { "type": "Replace", "pattern": { "String": "▁" }, "content": " " },
+            { "type": "Fuse" },
+            { "type": "Strip", "content": " ", "start": 1, "stop": 0 },
+        ] },
+    });
+    let path = folder.path().join(TOKENIZER_FILE);
+    fs::write_atomic(&path, file.to_string().as_bytes()).unwrap();
+    let config = br#"{"bos_token": "<s>", "eos_token": "<s>"}"#;
+    fs::write_atomic(folder.path().join(TOKENIZER_CONFIG_FILE), config).unwrap();
+    let tokenizer = Tokenizer::load(&path).unwrap();
+    let tokens = [0, 1, 2, 3];
+    assert_eq!(tokenizer.decode(&tokens[1..]).unwrap(), "a bells");
+    let texts: Vec<_> = (0..4).map(|at| tokenizer.decode_one(&tokens, at).unwrap()).collect();
+    assert_eq!(texts, ["<s>", " a", " bell", "s"]);
+    // Bytes of one character are no text each.
+    let (_folder, tokenizer) = trained(320);
+    let tokens = tokenizer.encode("aé€").unwrap();
+    let texts = (0..tokens.len()).map(|at| tokenizer.decode_one(&tokens, at).unwrap());
+    assert_eq!(
+        texts.collect::<Vec<_>>(),
+        ["a", "\u{fffd}", "\u{fffd}", "\u{fffd}", "\u{fffd}", "\u{fffd}"]
+    );
+}
+
+#[test]
 fn the_spelling_of_the_separator_is_text() {
     let (_folder, tokenizer) = trained(320);
     let text = "a<|endoftext|>b";

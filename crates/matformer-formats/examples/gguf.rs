@@ -66,7 +66,7 @@ fn write(
         name: "again",
         tokenizer_dir: folder,
         tokenizer_config: None,
-        facts: &[],
+        facts: None,
     };
     Ok(gguf::write(file, &model, dtype, list)?)
 }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use matformer_core::{Dtype, fs};
+use matformer_core::{Dtype, SliceFacts, fs};
 use matformer_nn::{
     ConfigFile, Error, Result,
     weights::{Cut, Tensors, WeightFiles},
@@ -60,6 +60,15 @@ pub trait Checkpoint {
     /// # Errors
     /// When there is no such tensor, it has NaN or infinity, or `out` fails.
     fn write(&self, name: &str, out: &mut dyn Write) -> io::Result<()>;
+
+    /// What it was in an elastic model that it was cut out of, and the hash of that model's weights, where it
+    /// says so.
+    ///
+    /// # Errors
+    /// When what it says cannot be understood.
+    fn slice(&self) -> Result<Option<(SliceFacts, String)>> {
+        Ok(None)
+    }
 
     /// SHA-256 of its weights.
     ///

@@ -91,13 +91,18 @@ impl<'a> LmImport<'a> {
         let space = self.model.space();
         // The one width that its training saw.
         let objective = Draw::Baseline { granularity: space.granularities.largest().name.clone() };
+        let (slice, parent) = match self.source.slice()? {
+            Some((facts, parent)) => (Some(facts), parent),
+            None => (None, self.source.hash()?),
+        };
         let provenance = Provenance {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            parent: Some(self.source.hash()?),
+            parent: Some(parent),
             ..Provenance::default()
         };
         let manifest = Manifest {
             tokenizer_sha256,
+            slice,
             dtype: self.dtype,
             ..Manifest::new(MatLm::KIND, space, objective, provenance)
         };

@@ -18,14 +18,21 @@ use crate::{
 /// # Errors
 /// When the submodel does not fit the model, or a tensor cannot be read from its device.
 pub fn extract<M: Folder>(model: &M, submodel: &Submodel) -> Result<M> {
-    let (config, space) = shape_of(model, submodel)?;
+    model.space().check(submodel)?;
+    let (config, space) = standalone(model.config(), model.space(), submodel)?;
     refill(model, &config, space, to_prefix)
 }
 
-/// Configuration and widths of the standalone model of a submodel.
-pub(crate) fn shape_of<M: Folder>(model: &M, submodel: &Submodel) -> Result<(M::Config, Space)> {
-    let space = model.space();
-    space.check(submodel)?;
+/// Configuration and widths of a standalone model whose layers are as wide as in `submodel`, one per layer
+/// of a model of this configuration and space; that one need not be able to run it.
+///
+/// # Errors
+/// When a width is 0.
+pub fn standalone<C: ModelConfig>(
+    config: &C,
+    space: &Space,
+    submodel: &Submodel,
+) -> Result<(C, Space)> {
     let d_ff = submodel.max_width();
     let mut kept: Vec<Granularity> =
         space.granularities.iter().filter(|g| g.width <= d_ff).cloned().collect();
@@ -34,11 +41,11 @@ pub(crate) fn shape_of<M: Folder>(model: &M, submodel: &Submodel) -> Result<(M::
     }
     let granularities = Granularities::try_from(kept)?;
     let layer_d_ff = submodel.uniform_width().is_none().then(|| submodel.widths().to_vec());
-    let config = model.config().with_nested(Nested {
+    let config = config.with_nested(Nested {
         d_ff,
         granularities: Some(granularities.widths()),
         layer_d_ff: layer_d_ff.clone(),
-        ..model.config().nested()
+        ..config.nested()
     });
     let space = Space::new(space.n_layers, d_ff, space.multiple, granularities)?;
     Ok((config, space.with_layers(layer_d_ff)))

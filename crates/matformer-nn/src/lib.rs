@@ -25,7 +25,7 @@ pub mod weights;
 
 pub use config::ModelConfig;
 pub use config_file::ConfigFile;
-pub use convert::{converted, extract, with_config};
+pub use convert::{converted, extract, standalone, with_config};
 pub use device::DeviceSpec;
 pub use elastic::{
     Elastic, Hidden, Output, Pass, RowLoss, Taught, TaughtLoss, residual, sum_by_row,

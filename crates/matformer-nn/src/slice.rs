@@ -6,7 +6,7 @@ use matformer_core::{Dtype, Submodel};
 
 use crate::{
     Error, Folder, Result,
-    convert::shape_of,
+    convert::standalone,
     params,
     weights::{Cut, StoredTensor, Tensors, common_dtype},
 };
@@ -58,8 +58,9 @@ pub fn slice<'a, M: Folder>(
     options: &SliceOptions,
 ) -> Result<Slice<'a, M>> {
     let SliceOptions { submodel, pad, dtype } = options;
+    model.space().check(submodel)?;
     let unset = |submodel: &Submodel| -> Result<M> {
-        let (config, space) = shape_of(model, submodel)?;
+        let (config, space) = standalone(model.config(), model.space(), submodel)?;
         M::unset(&config, space, &model.device())
     };
     let kept = unset(submodel)?;

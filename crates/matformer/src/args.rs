@@ -125,7 +125,8 @@ pub struct ElastifyArgs {
     /// Go on with a run that was interrupted
     #[arg(long)]
     pub resume: bool,
-    /// Say what the training would cost; nothing is written, downloaded or tokenised
+    /// Say what the training, or with --order-only the ordering, would cost; nothing is written, downloaded or
+    /// tokenised
     #[arg(long, conflicts_with = "resume")]
     pub dry_run: bool,
 }
@@ -243,7 +244,7 @@ pub struct SliceArgs {
     /// Model folder, or one of Gemma 3n
     pub model: PathBuf,
     /// Submodel: `S`, `60%`, `128`, `64x1+128x4`, … (of Gemma 3n: --widths, or --config and --row)
-    #[arg(long, value_name = "SUBMODEL", required_unless_present_any = ["widths", "config"])]
+    #[arg(long, value_name = "SUBMODEL")]
     pub submodel: Option<SubmodelSpec>,
     /// Folder to write, or file for GGUF; it must not exist
     #[arg(long, value_name = "PATH")]

@@ -16,7 +16,7 @@ use matformer::{
         fetch::{Record, Sources},
     },
     eval::latency::{Latency, LayerTimes},
-    formats::Preprocessor,
+    formats::{Preprocessor, is_gemma3n},
     nn::{Elastic, Folder, folder, weights::Tensors},
     run_file::{self, Lm, RunFile, Vit},
     timing,
@@ -166,15 +166,42 @@ impl<K: Kind> ModelFolder<K> {
             return Ok(self.only_trained().unwrap_or_else(|| self.space().largest()));
         };
         let submodel = self.resolve(spec).map_err(|error| self.explained(error))?;
-        let trained = match self.only_trained() {
-            Some(only) => submodel == only,
-            None => self.space().is_trained(&submodel),
-        };
-        if !trained {
+        if !self.is_trained(&submodel) {
             let label = self.space().label(&submodel);
             say!("note: `{label}` has widths that training never saw");
         }
         Ok(submodel)
+    }
+
+    /// Whether training saw the width of every layer.
+    pub fn is_trained(&self, submodel: &Submodel) -> bool {
+        let widths = self.trained_widths();
+        let widest = widths.last().copied().unwrap_or_default();
+        // A narrower layer is whole at every wider granularity; a slice knows whether that was trained.
+        let whole = |layer, width| {
+            self.recorded().is_none() && width == self.space().d_ff_of(layer) && width <= widest
+        };
+        let mut layers = submodel.widths().iter().enumerate();
+        layers.all(|(layer, width)| widths.contains(width) || whole(layer, *width))
+    }
+
+    /// The widths that training saw, ascending; none of a slice whose own it did not see.
+    pub fn trained_widths(&self) -> Vec<usize> {
+        if let Some(recorded) = self.recorded() {
+            return recorded.to_vec();
+        }
+        match &self.manifest.objective {
+            Draw::Baseline { granularity } => {
+                let of_name = self.space().granularities.get(granularity);
+                of_name.map(|granularity| granularity.width).into_iter().collect()
+            }
+            _ => self.space().granularities.widths(),
+        }
+    }
+
+    /// The trained widths that a slice's manifest has.
+    fn recorded(&self) -> Option<&[usize]> {
+        self.manifest.slice.as_ref()?.trained.as_deref()
     }
 
     /// Bad input; where times are missing, with why those that were measured do not count.
@@ -365,6 +392,21 @@ pub fn check_is_model(dir: &Path) -> Result<(), Hinted> {
     if manifest.exists() {
         return Ok(());
     }
+    let refuse = |message: String, hint: String| Err(Hinted { message, hint });
+    let expected = "expected a model folder: what `matformer train`, `slice` or `import` writes";
+    if !dir.exists() {
+        return refuse(format!("{}: no such folder", dir.display()), expected.to_owned());
+    }
+    if dir.is_file() {
+        let hint = match is_gguf(dir) {
+            true => format!(
+                "`matformer import {} --out DIR` makes a model folder of a GGUF file",
+                dir.display()
+            ),
+            false => expected.to_owned(),
+        };
+        return refuse(format!("{}: a file", dir.display()), hint);
+    }
     let latest = matformer::train::Checkpoints::of(dir).latest().ok().flatten();
     let hint = match latest {
         Some(checkpoint) => format!(
@@ -373,14 +415,22 @@ pub fn check_is_model(dir: &Path) -> Result<(), Hinted> {
             dir.display(),
             checkpoint.dir.display()
         ),
+        None if is_gemma3n(dir) => GEMMA3N_HINT.to_owned(),
         None if dir.join(folder::CONFIG).exists() => {
             "`matformer import` makes a model folder of one of transformers or timm".to_owned()
         }
-        None => {
-            "expected a model folder: what `matformer train`, `slice` or `import` writes".to_owned()
-        }
+        None => expected.to_owned(),
     };
-    Err(Hinted { message: format!("{}: no such file", manifest.display()), hint })
+    refuse(format!("{}: no such file", manifest.display()), hint)
+}
+
+/// What can be done with a Gemma 3n model.
+pub const GEMMA3N_HINT: &str = "Gemma 3n is elastic as it comes: `matformer slice DIR --widths WIDTHS --out OUT` \
+                                cuts a size out of it";
+
+/// Whether a path is named as a GGUF file.
+pub fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|found| found.eq_ignore_ascii_case("gguf"))
 }
 
 /// A progress bar on standard error; hidden where that is no terminal.

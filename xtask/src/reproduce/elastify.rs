@@ -75,7 +75,7 @@ pub enum Part {
 
 /// The `parts` of the page, made or found in `runs/`, all where none is named; the others stay as `page` has
 /// them. `write` takes the whole after each part: all of it takes hours.
-pub fn document(
+pub(super) fn document(
     binary: &Binary,
     parts: &[Part],
     page: Value,
@@ -190,8 +190,7 @@ fn by(score: &str) -> String {
 
 /// Each size after ordering by each score, on fewer rows and tokens.
 fn scores(binary: &Binary) -> Result<Vec<Value>> {
-    let of =
-        |score: &&str| Ok(json!({ "score": score, "found": ordered_by(binary, score)? }));
+    let of = |score: &&str| Ok(json!({ "score": score, "found": ordered_by(binary, score)? }));
     SCORES.iter().map(of).collect()
 }
 

@@ -29,25 +29,56 @@ pub fn error(path: impl AsRef<Path>, action: &'static str) -> impl FnOnce(io::Er
 /// Opens a file for reading.
 ///
 /// # Errors
-/// [`Error::Io`].
+/// [`Error::Io`]; [`Error::LfsPointer`] if Git LFS has not fetched the file's contents.
 pub fn open(path: impl AsRef<Path>) -> Result<File> {
-    File::open(&path).map_err(error(path, "open"))
+    open_to("open", path.as_ref())
+}
+
+/// What a file of Git LFS has where its contents were not fetched.
+const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+
+/// Opens a file; an error says that it was to `action`.
+fn open_to(action: &'static str, path: &Path) -> Result<File> {
+    /// No pointer has as many bytes.
+    const LONG: u64 = 1024;
+    let look = || -> io::Result<(File, bool)> {
+        let mut file = File::open(path)?;
+        let facts = file.metadata()?;
+        // What is read from a pipe cannot be read again.
+        if !facts.is_file() || facts.len() >= LONG {
+            return Ok((file, false));
+        }
+        let mut start = Vec::new();
+        Read::by_ref(&mut file).take(LFS_POINTER.len() as u64).read_to_end(&mut start)?;
+        file.rewind()?;
+        Ok((file, start == LFS_POINTER))
+    };
+    match look().map_err(error(path, action))? {
+        (_, true) => Err(Error::LfsPointer { path: path.to_owned() }),
+        (file, false) => Ok(file),
+    }
 }
 
 /// The bytes of a file.
 ///
 /// # Errors
-/// [`Error::Io`].
+/// As [`open`].
 pub fn read(path: impl AsRef<Path>) -> Result<Vec<u8>> {
-    std::fs::read(&path).map_err(error(path, "read"))
+    let mut bytes = Vec::new();
+    let mut file = open_to("read", path.as_ref())?;
+    file.read_to_end(&mut bytes).map_err(error(path, "read"))?;
+    Ok(bytes)
 }
 
 /// The text of a file in UTF-8.
 ///
 /// # Errors
-/// [`Error::Io`].
+/// As [`open`].
 pub fn read_to_string(path: impl AsRef<Path>) -> Result<String> {
-    std::fs::read_to_string(&path).map_err(error(path, "read"))
+    let mut text = String::new();
+    let mut file = open_to("read", path.as_ref())?;
+    file.read_to_string(&mut text).map_err(error(path, "read"))?;
+    Ok(text)
 }
 
 /// The paths in a folder, sorted.
@@ -213,6 +244,22 @@ mod tests {
         assert_eq!(error.to_string(), "cannot read `no/such/file`");
         let missing = |source: &io::Error| source.kind() == io::ErrorKind::NotFound;
         assert!(matches!(&error, Error::Io { source, .. } if missing(source)));
+    }
+
+    #[test]
+    fn a_pointer_of_git_lfs_is_not_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors");
+        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 26\n";
+        std::fs::write(&path, pointer).unwrap();
+        let is_pointer = |error| matches!(error, Error::LfsPointer { .. });
+        assert!(is_pointer(open(&path).unwrap_err()));
+        assert!(is_pointer(read(&path).unwrap_err()));
+        assert!(is_pointer(read_to_string(&path).unwrap_err()));
+        for text in ["", "version", &format!(" {pointer}")] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(read_to_string(&path).unwrap(), text);
+        }
     }
 
     #[test]

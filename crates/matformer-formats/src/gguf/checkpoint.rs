@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use matformer_core::fs;
+use matformer_core::{SliceFacts, fs};
 use matformer_nn::{ConfigFile, Result};
 
 use super::{Gguf, names};
@@ -53,6 +53,10 @@ impl Checkpoint for Gguf {
 
     fn write(&self, name: &str, out: &mut dyn Write) -> io::Result<()> {
         self.write_tensor(name, out)
+    }
+
+    fn slice(&self) -> Result<Option<(SliceFacts, String)>> {
+        self.slice_facts()
     }
 
     fn hash(&self) -> Result<String> {

@@ -220,7 +220,12 @@ impl<'a> Keys<'a> {
             return Err(error);
         }
         let values = weights::floats(Dtype::F32, &self.file[factors.bytes.clone()]);
-        match rope::llama3_rule(&values, theta) {
+        let stated = match self.tokenless(rope::RULE) {
+            Some(Value::Text(text)) => rope::stated_rule(text),
+            _ => None,
+        };
+        let stated = stated.filter(|rule| rope::gives(*rule, &values, theta));
+        match stated.or_else(|| rope::llama3_rule(&values, theta)) {
             // A factor of 1 changes nothing.
             Some(RopeScaling::Llama3 { factor: 1.0, .. }) => Ok(None),
             Some(rule) => Ok(Some(rule.table())),

@@ -10,6 +10,7 @@ mod arch;
 mod checkpoint;
 mod config;
 mod container;
+mod facts;
 mod ggml;
 mod keys;
 mod names;
@@ -19,6 +20,7 @@ mod shape;
 mod tokenizer;
 mod write;
 
+pub use facts::GgufFacts;
 pub use shape::architecture;
 pub use write::{GgufDtype, GgufModel, Written, write};
 

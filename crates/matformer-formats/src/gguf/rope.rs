@@ -13,19 +13,38 @@ pub(super) fn factors(scaling: RopeScaling, head_dim: usize, theta: f64) -> Vec<
     plain.iter().zip(scaled).map(|(plain, scaled)| (plain / scaled) as f32).collect()
 }
 
-/// The rule `llama3` that gives these factors, to within [`TOLERANCE`].
+/// The key of a rule in words, as transformers has it; what it says counts if it gives the file's factors.
+pub(super) const RULE: &str = "matformer.rope_scaling";
+
+/// The rule of [`RULE`], if it is one of `llama3`.
+pub(super) fn stated_rule(text: &str) -> Option<RopeScaling> {
+    let table: serde_json::Value = serde_json::from_str(text).ok()?;
+    let number = |key: &str| table[key].as_f64();
+    let original = table["original_max_position_embeddings"].as_u64()?;
+    (table["rope_type"] == "llama3").then_some(RopeScaling::Llama3 {
+        factor: number("factor")?,
+        low_freq_factor: number("low_freq_factor")?,
+        high_freq_factor: number("high_freq_factor")?,
+        original_context: usize::try_from(original).ok()?,
+    })
+}
+
+/// Whether a rule gives these factors, to within [`TOLERANCE`].
+pub(super) fn gives(rule: RopeScaling, found: &[f32], theta: f64) -> bool {
+    let near = |(a, b): (&f32, f32)| {
+        let (a, b) = (f64::from(*a), f64::from(b));
+        (a - b).abs() <= TOLERANCE * b
+    };
+    found.iter().zip(factors(rule, 2 * found.len(), theta)).all(near)
+}
+
+/// The rule `llama3` that gives these factors, where they tell it.
 pub(super) fn llama3_rule(found: &[f32], theta: f64) -> Option<RopeScaling> {
     let factor = found.iter().map(|f| f64::from(*f)).fold(1.0, f64::max);
     let factor = super::container::shortest(factor as f32);
     let between = Between::find(found, factor, theta);
     let others = between.into_iter().flat_map(|between| [between.as_llama(), between.solved()]);
-    let fits = |rule: &RopeScaling| {
-        let near = |(a, b): (&f32, f32)| {
-            let (a, b) = (f64::from(*a), f64::from(b));
-            (a - b).abs() <= TOLERANCE * b
-        };
-        factor.is_finite() && found.iter().zip(factors(*rule, 2 * found.len(), theta)).all(near)
-    };
+    let fits = |rule: &RopeScaling| factor.is_finite() && gives(*rule, found, theta);
     let all = std::iter::once(llama3(factor, 4.0, 8192.0)).chain(others);
     all.flatten().find(fits)
 }
@@ -95,6 +114,24 @@ mod tests {
         }
         let small = rule(8.0, 4.0, 16.0);
         assert_eq!(llama3_rule(&factors(small, 4, 1e4), 1e4), Some(small), "one pair in between");
+    }
+
+    #[test]
+    fn a_stated_rule_counts_if_it_gives_the_factors() {
+        let of_a_short_context = RopeScaling::Llama3 {
+            factor: 8.0,
+            low_freq_factor: 2.0,
+            high_freq_factor: 4.0,
+            original_context: 32,
+        };
+        let text = of_a_short_context.table().to_string();
+        let found = factors(of_a_short_context, 16, 1e4);
+        assert_eq!(stated_rule(&text), Some(of_a_short_context));
+        assert!(gives(of_a_short_context, &found, 1e4));
+        assert!(!gives(rule(8.0, 4.0, 8192.0), &found, 1e4));
+        for wrong in ["", "[]", "{}", &text.replace("llama3", "yarn"), &text.replace("32", "-3")] {
+            assert_eq!(stated_rule(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -76,6 +76,10 @@ impl<'a> Shape<'a> {
             put("rope.scaling.type", Value::Text("linear".to_owned()));
             put("rope.scaling.factor", Value::Float(factor as f32));
         }
+        // Not every rule can be told from its factors, which is all that llama.cpp has of it.
+        if let Some(rule @ RopeScaling::Llama3 { .. }) = config.rope_scaling {
+            metadata.push(text(rope::RULE, &rule.table().to_string()));
+        }
         metadata
     }
 

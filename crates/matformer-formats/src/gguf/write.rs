@@ -12,6 +12,7 @@ use matformer_nn::{
 };
 
 use super::{
+    GgufFacts,
     ggml::{self, GgmlType, quantize},
     names::{self, ROPE_FREQS},
     output::{self, Head, Value},
@@ -32,8 +33,8 @@ pub struct GgufModel<'a> {
     /// What stands in place of `tokenizer_config.json`: with the special tokens that only other files
     /// name.
     pub tokenizer_config: Option<&'a str>,
-    /// What else the file says of the model, as text by key.
-    pub facts: &'a [(&'a str, String)],
+    /// What the file says of it as a slice.
+    pub facts: Option<GgufFacts<'a>>,
 }
 
 /// How matrices are stored. Vectors stay f32, as llama.cpp wants them.
@@ -127,7 +128,9 @@ pub fn write(
     metadata.insert(2, text("general.name", model.name));
     metadata.push(("general.file_type".to_owned(), Value::Unsigned(dtype.file_type())));
     metadata.push(("general.quantization_version".to_owned(), Value::Unsigned(2)));
-    metadata.extend(model.facts.iter().map(|(key, value)| text(key, value)));
+    if let Some(facts) = &model.facts {
+        metadata.extend(facts.metadata()?);
+    }
     metadata.extend(tokens.metadata);
     let mut notes = tokens.notes;
     let mut heads = heads(path, model.model, &shape, dtype, &tensors, &mut notes)?;

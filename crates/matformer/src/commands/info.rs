@@ -4,15 +4,15 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use matformer::{
-    core::{Costs, Names, Resource, Space, SubmodelSpec},
+    core::{Costs, Names, Resource, Space, Submodel, SubmodelSpec},
     eval::ParamCounts,
     lm::{MatLmConfig, PAPER_TABLE, Preset, costs},
-    nn::{Folder, ModelConfig},
+    nn::{Folder, ModelConfig, standalone},
     run_file::{Lm, RunKind, Tables, Vit, unknown_preset},
 };
 use serde::Serialize;
 
-use super::{Context, count, print_json};
+use super::{Context, count, print_json, short};
 use crate::{
     args::InfoArgs,
     failure::{self, OrBadInput},
@@ -36,6 +36,9 @@ struct GranularityInfo {
     millis: Option<f64>,
     /// Where a slice of this width can go.
     exports: Vec<&'static str>,
+    /// Where it can go besides, with narrower layers padded with zeros.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    exports_padded: Vec<&'static str>,
 }
 
 /// A submodel that has a name.
@@ -87,14 +90,21 @@ fn run_kind<K: Kind>(dir: &Path, context: &Context) -> Result<ExitCode> {
     }
     let provenance = &folder.manifest.provenance;
     out!("{}", dir.display())?;
+    if let Some(slice) = &folder.manifest.slice {
+        let parent = provenance.parent.as_deref().unwrap_or_default();
+        out!("submodel {} of the weights {}", slice.submodel, short(parent))?;
+    }
     match provenance.data_hash.is_empty() {
-        true => out!("imported: its full width was trained elsewhere")?,
+        true if folder.is_trained(&folder.space().largest()) => {
+            out!("imported: its full width was trained elsewhere")?;
+        }
+        true => out!("imported: training never saw the widths of this slice")?,
         false => out!(
             "trained {} steps, {} {} of data {}, draw {}, seed {}",
             provenance.steps,
             count(provenance.tokens as f64),
             K::TARGETS,
-            &provenance.data_hash.get(..16).unwrap_or(&provenance.data_hash),
+            short(&provenance.data_hash),
             folder.manifest.objective,
             provenance.seed
         )?,
@@ -143,15 +153,25 @@ fn granularities<K: Kind>(
         .iter()
         .map(|g| {
             let submodel = space.uniform(&g.name)?;
-            let facts = K::width_facts(shape, costs, &submodel)?;
+            let of = |submodel: &Submodel| -> Result<Vec<&'static str>> {
+                Ok(K::exports(&standalone(shape, space, submodel)?.0))
+            };
+            let exports = of(&submodel)?;
+            let mut exports_padded =
+                of(&Submodel::uniform(submodel.max_width(), submodel.n_layers()))?;
+            exports_padded.retain(|program| !exports.contains(program));
+            let known = |resource| -> Result<Option<f64>> {
+                Ok(costs.get(resource).ok().map(|table| table.cost(&submodel)).transpose()?)
+            };
             Ok(GranularityInfo {
                 name: g.name.clone(),
                 width: g.width,
                 params: ParamCounts::of(&submodel, costs)?,
                 flops_per_token: costs.get(Resource::Flops)?.cost(&submodel)?,
-                kv_bytes_per_token: facts.kv_bytes_per_token,
-                millis: costs.get(Resource::Millis).ok().map(|t| t.cost(&submodel)).transpose()?,
-                exports: facts.exports,
+                kv_bytes_per_token: known(Resource::KvBytes)?,
+                millis: known(Resource::Millis)?,
+                exports,
+                exports_padded,
             })
         })
         .collect()
@@ -203,7 +223,9 @@ fn print<K: Kind>(info: &Info<'_, K::Shape>) -> Result<ExitCode> {
         ];
         cells.extend(g.kv_bytes_per_token.map(count));
         cells.extend(g.millis.map(|ms| Resource::Millis.describe(ms).replace(" ms", "")));
-        cells.push(g.exports.join(", "));
+        let padded = g.exports_padded.iter().map(|program| format!("{program} (--pad)"));
+        let exports = g.exports.iter().map(|program| (*program).to_owned()).chain(padded);
+        cells.push(exports.collect::<Vec<_>>().join(", "));
         table.add_row(cells);
     }
     out!("{table}")?;

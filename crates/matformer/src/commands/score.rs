@@ -35,9 +35,9 @@ pub fn run(args: &ScoreArgs, context: &Context) -> Result<ExitCode> {
         return print_json(&Scored { submodel: label, tokens, logprobs });
     }
     out!("{:>10}  token", "logprob")?;
-    for (token, logprob) in tokens.iter().zip(&logprobs) {
+    for (i, logprob) in logprobs.iter().enumerate() {
         let logprob = logprob.map_or("-".to_owned(), |l| format!("{l:.4}"));
-        out!("{logprob:>10}  {:?}", tokenizer.decode(&[*token])?)?;
+        out!("{logprob:>10}  {:?}", tokenizer.decode_one(&tokens, i)?)?;
     }
     let nats = -logprobs.iter().flatten().copied().map(f64::from).sum::<f64>();
     let scored = logprobs.iter().flatten().count();

@@ -24,7 +24,7 @@ use matformer::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Extent, Facts, GgufOut, Kind, Part, Source, WidthFacts,
+    Extent, Facts, GgufOut, Kind, Part, Source,
     image_data::{self, of_model, places_of, say_once},
     params,
 };
@@ -65,6 +65,7 @@ impl Kind for Vit {
     const TARGETS: &'static str = "images";
     const TASK: &'static str = "image-classification";
     const AUTO_CLASS: &'static str = "AutoModelForImageClassification";
+    const PROCESSOR: [&'static str; 3] = ["AutoImageProcessor", "processor", PREPROCESSOR_FILE];
 
     fn check_data(run: &RunFile<Self>) -> Result<()> {
         run.data.validate().bad_input()?;
@@ -203,7 +204,7 @@ impl Kind for Vit {
 
     /// timm has every form with equal widths; transformers' `vit` has no mean pooling and no
     /// distillation token.
-    fn width_facts(c: &MatVitConfig, _: &Costs, _: &Submodel) -> Result<WidthFacts> {
+    fn exports(c: &MatVitConfig) -> Vec<&'static str> {
         let plain = c.pooling == Pooling::ClassToken && !c.distillation_token;
         let mut exports = Vec::new();
         if plain && c.layer_d_ff.is_none() {
@@ -212,7 +213,7 @@ impl Kind for Vit {
         if c.layer_d_ff.is_none() {
             exports.push("timm");
         }
-        Ok(WidthFacts { kv_bytes_per_token: None, exports })
+        exports
     }
 
     fn describe(c: &MatVitConfig) -> String {

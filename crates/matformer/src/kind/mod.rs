@@ -83,6 +83,8 @@ pub trait Kind: Tables {
     const TASK: &'static str;
     /// The class of transformers that loads a folder of its.
     const AUTO_CLASS: &'static str;
+    /// The class of transformers that reads what a model is given, what one is called, and the file that it needs.
+    const PROCESSOR: [&'static str; 3];
 
     /// Checks the `[data]` table, as far as it can be judged without reading a file.
     fn check_data(run: &RunFile<Self>) -> Result<()>;
@@ -150,8 +152,8 @@ pub trait Kind: Tables {
     /// What its submodels cost.
     fn costs(shape: &Self::Shape) -> Costs;
 
-    /// What `info` shows of a width in addition to parameters and FLOPs.
-    fn width_facts(shape: &Self::Shape, costs: &Costs, submodel: &Submodel) -> Result<WidthFacts>;
+    /// The other programs that run a standalone model of this shape.
+    fn exports(shape: &Self::Shape) -> Vec<&'static str>;
 
     /// The shape in a few words.
     fn describe(shape: &Self::Shape) -> String;
@@ -232,14 +234,6 @@ pub struct GgufOut<'a> {
     pub facts: &'a SliceFacts,
     /// The license that its parent's card names.
     pub license: Option<String>,
-}
-
-/// What is particular to a kind about one of its widths.
-pub struct WidthFacts {
-    /// Bytes of keys and values per token, if the kind has a cache.
-    pub kv_bytes_per_token: Option<f64>,
-    /// Where a slice can go.
-    pub exports: Vec<&'static str>,
 }
 
 /// Data in numbers.

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use anyhow::Result;
 use burn::tensor::Device;
 use matformer::{
-    core::{Costs, Resource, Span, Spans, Submodel, fs},
+    core::{Costs, Span, Spans, Submodel, fs},
     data::{
         Baselines, BatchShape, DataConfig, Dropped, Hash, HeldOut, Prepared, Source as DataSource,
         TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer, find_prepared,
@@ -23,7 +23,7 @@ use matformer::{
     train::Dims,
 };
 
-use super::{Extent, Facts, GgufOut, Kind, Part, Source, WidthFacts, params};
+use super::{Extent, Facts, GgufOut, Kind, Part, Source, params};
 use crate::{
     args::Format,
     commands::{FEW_DOCUMENTS, count, documents},
@@ -52,6 +52,7 @@ impl Kind for Lm {
     const TARGETS: &'static str = "tokens";
     const TASK: &'static str = "text-generation";
     const AUTO_CLASS: &'static str = "AutoModelForCausalLM";
+    const PROCESSOR: [&'static str; 3] = ["AutoTokenizer", "tokenizer", TOKENIZER_FILE];
 
     fn check_data(run: &RunFile<Self>) -> Result<()> {
         run.data.validate().bad_input()
@@ -216,7 +217,7 @@ impl Kind for Lm {
     ) -> Result<()> {
         use matformer::{
             core::Dtype,
-            formats::gguf::{GgufDtype, GgufModel, write},
+            formats::gguf::{GgufDtype, GgufFacts, GgufModel, write},
         };
 
         use crate::args::SliceDtype;
@@ -230,14 +231,17 @@ impl Kind for Lm {
         let name = folder.dir.canonicalize().unwrap_or_else(|_| folder.dir.clone());
         let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let name = format!("{name} {}", gguf.facts.submodel);
-        let facts = facts_of(folder, gguf)?;
         let tokenizer = folder.tokenizer()?;
         let model = GgufModel {
             model: &slim.model,
             name: &name,
             tokenizer_dir: &folder.dir,
             tokenizer_config: Some(tokenizer.config()),
-            facts: &facts,
+            facts: Some(GgufFacts {
+                slice: gguf.facts,
+                parent: &folder.manifest.weights_sha256,
+                license: gguf.license.as_deref(),
+            }),
         };
         let written = write(gguf.path, &model, dtype, slim.tensors);
         let written = written.map_err(|error| match error {
@@ -301,7 +305,7 @@ impl Kind for Lm {
 
     /// transformers loads a model that has a family of its own, layers of unequal widths by the Python
     /// files beside them; llama.cpp one of its architectures, as a GGUF file.
-    fn width_facts(c: &MatLmConfig, costs: &Costs, submodel: &Submodel) -> Result<WidthFacts> {
+    fn exports(c: &MatLmConfig) -> Vec<&'static str> {
         let mut exports = Vec::new();
         if c.family() != MatLm::KIND {
             exports.push("transformers");
@@ -310,8 +314,7 @@ impl Kind for Lm {
         if matformer::formats::gguf::architecture(c).is_ok() {
             exports.push("llama.cpp");
         }
-        let kv_bytes_per_token = Some(costs.get(Resource::KvBytes)?.cost(submodel)?);
-        Ok(WidthFacts { kv_bytes_per_token, exports })
+        exports
     }
 
     fn describe(c: &MatLmConfig) -> String {
@@ -462,23 +465,6 @@ impl Kind for Lm {
             text: tokenizer.continuation(&prompt, &tokens)?,
         }))
     }
-}
-
-/// What the metadata of a GGUF file says of a slice: as `matformer.json` of a folder.
-#[cfg(feature = "gguf")]
-fn facts_of(folder: &ModelFolder<Lm>, gguf: &GgufOut<'_>) -> Result<Vec<(&'static str, String)>> {
-    let facts = gguf.facts;
-    let widths: Vec<String> = facts.widths.iter().map(usize::to_string).collect();
-    let mut found = vec![
-        ("matformer.parent_sha256", folder.manifest.weights_sha256.clone()),
-        ("matformer.submodel", facts.submodel.clone()),
-        ("matformer.widths", widths.join(",")),
-    ];
-    if let Some(measured) = &facts.measured {
-        found.push(("matformer.measured", serde_json::to_string(measured)?));
-    }
-    found.extend(gguf.license.clone().map(|license| ("general.license", license)));
-    Ok(found)
 }
 
 /// A part of the held-out documents.

@@ -98,7 +98,7 @@ fn written_to(
         name: "small",
         tokenizer_dir,
         tokenizer_config: None,
-        facts: &[],
+        facts: None,
     };
     write(path, &model, dtype, tensors)
 }

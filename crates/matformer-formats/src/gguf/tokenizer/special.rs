@@ -31,6 +31,9 @@ pub(super) fn special_tokens(
     ] {
         let value = &config.json[key];
         let Some(text) = value.as_str().or_else(|| value["content"].as_str()) else { continue };
+        if tokens.is_left_out(text) {
+            continue;
+        }
         let Some(id) = tokens.id(text) else {
             let found = format!("`{key}` is `{text}`");
             return Err(config.wrong(&found, "a token of `tokenizer.json`"));

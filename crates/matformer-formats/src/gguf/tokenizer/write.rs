@@ -72,6 +72,12 @@ pub(in super::super) fn metadata(from: &Sources<'_>, vocab_size: usize) -> Resul
             ));
         }
     }
+    if !tokens.left_out.is_empty() {
+        written.notes.push(format!(
+            "the special tokens `{}` have no row in the embedding: the file is without them",
+            tokens.left_out.join("`, `")
+        ));
+    }
     for text in tokens.found_anyway() {
         written.notes.push(format!(
             "llama.cpp finds `{text}` in a text as a special token, which it is not in the tokenizer"
@@ -116,11 +122,13 @@ fn wrong(path: &Path, found: &str, expected: &str) -> Error {
 }
 
 /// The tokens of a vocabulary by id, and what they are.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Tokens {
     texts: Vec<String>,
     types: Vec<i32>,
     ids: HashMap<String, usize>,
+    /// Special tokens that have no row in the embedding: no text can have them.
+    left_out: Vec<String>,
 }
 
 impl Tokens {
@@ -134,7 +142,16 @@ impl Tokens {
             let found = format!("token `{token}` with id {id}");
             file.wrong(&found, &format!("an id below {vocab_size}, the rows of the embedding"))
         };
-        for (token, id) in vocab {
+        let is_beyond = |added: &&Json| {
+            added["special"] == true && added["id"].as_u64() >= Some(vocab_size as u64)
+        };
+        let left_out: Vec<String> = file
+            .list("added_tokens")
+            .iter()
+            .filter(is_beyond)
+            .filter_map(|added| added["content"].as_str().map(str::to_owned))
+            .collect();
+        for (token, id) in vocab.iter().filter(|(token, _)| !left_out.contains(token)) {
             let index = id.as_u64().filter(|id| *id < vocab_size as u64);
             let index = index.ok_or_else(|| beyond(id, token))? as usize;
             if let Some((other, _)) = texts.insert(index, (token, token_type::NORMAL)) {
@@ -142,7 +159,7 @@ impl Tokens {
                 return Err(file.wrong(&found, "one token per id"));
             }
         }
-        for added in file.list("added_tokens") {
+        for added in file.list("added_tokens").iter().filter(|added| !is_beyond(added)) {
             let token = added["content"].as_str().unwrap_or_default();
             let index = added["id"].as_u64().filter(|id| *id < vocab_size as u64);
             let index = index.ok_or_else(|| beyond(&added["id"], token))? as usize;
@@ -156,12 +173,12 @@ impl Tokens {
                 _ => {}
             }
         }
-        Self::of(file, &texts, vocab_size)
+        Ok(Self { left_out, ..Self::of(file, &texts, vocab_size)? })
     }
 
     /// Fills up what has no token with unused ones, as llama.cpp's converter does.
     fn of(file: &JsonFile, known: &BTreeMap<usize, (&str, i64)>, n: usize) -> Result<Self> {
-        let mut tokens = Self { texts: Vec::new(), types: Vec::new(), ids: HashMap::new() };
+        let mut tokens = Self::default();
         for id in 0..n {
             let (text, kind) = match known.get(&id) {
                 Some((text, kind)) => ((*text).to_owned(), *kind),
@@ -186,6 +203,11 @@ impl Tokens {
     /// The token with an id.
     pub(super) fn text(&self, id: usize) -> Option<&str> {
         self.texts.get(id).map(String::as_str)
+    }
+
+    /// Whether a special token has no row in the embedding.
+    pub(super) fn is_left_out(&self, text: &str) -> bool {
+        self.left_out.iter().any(|token| token == text)
     }
 
     /// The id of a token.

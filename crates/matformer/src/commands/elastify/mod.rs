@@ -45,6 +45,9 @@ fn run_kind<K: Kind>(args: &ElastifyArgs, context: &Context) -> Result<ExitCode>
     let planned = plan::starting_from(&target.run, &args.out.join(ORDERED))?;
     target.run = plan::starting_from(&target.run, &args.model)?;
     train::check(&target, context)?;
+    if args.dry_run && args.order_only {
+        return ordering::dry_run(args, &target.run, context);
+    }
     if args.dry_run {
         return train::dry_run(&target, context);
     }

@@ -1,6 +1,6 @@
 //! The first part: neurons in the order of their importance.
 
-use std::{path::Path, time::Instant};
+use std::{path::Path, process::ExitCode, time::Instant};
 
 use anyhow::Result;
 use matformer::{
@@ -13,14 +13,16 @@ use matformer::{
     train::{TrainConfig, calibrate},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::{
     args::ElastifyArgs,
-    commands::{count, train},
+    commands::{Context, count, print_json, train},
     failure::OrBadInput,
     folder::{ModelFolder, progress_bar},
     kind::Kind,
     logging::say,
+    output::out,
 };
 
 /// The ordered model, in the folder of the run.
@@ -53,6 +55,40 @@ struct Calibration {
 
 /// Where that is.
 const CALIBRATION: &str = "calibration.json";
+
+/// Tokens of a calibration row; 1 of an image.
+fn row_len<K: Kind>(args: &ElastifyArgs, run: &RunFile<K>) -> usize {
+    let of_text = |context| args.calibration_tokens.unwrap_or(512).min(context);
+    K::context(run.shape()).map_or(1, of_text)
+}
+
+/// What the ordering would look at, as far as that is known before the data is read; nothing is written.
+pub fn dry_run<K: Kind>(
+    args: &ElastifyArgs,
+    run: &RunFile<K>,
+    context: &Context,
+) -> Result<ExitCode> {
+    let rows = if args.order.needs_data() { args.calibration_rows } else { 0 };
+    let most = rows * row_len(args, run);
+    if context.json {
+        return print_json(&json!({
+            "order": args.order.to_string(),
+            "calibration": most,
+            "measured": args.tokens,
+        }));
+    }
+    let over = match rows {
+        0 => String::new(),
+        _ => format!(", over up to {} {} of the training data", count(most as f64), K::TARGETS),
+    };
+    out!(
+        "neurons ordered by {}{over}; each size measured on up to {} held-out {}, before and after; no training",
+        args.order,
+        count(args.tokens as f64),
+        K::TARGETS
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
 
 /// Orders the neurons of `original` and writes the model to `ordered`.
 pub fn order<K: Kind>(
@@ -142,8 +178,7 @@ fn calibrated<K: Kind>(
     /// Batches between two times that what was measured is kept.
     const PART: u64 = 32;
     let context = K::context(run.shape());
-    let seq_len = context.map(|context| args.calibration_tokens.unwrap_or(512).min(context));
-    let per_row = seq_len.unwrap_or(1);
+    let per_row = row_len(args, run);
     // About as many tokens as suit the caches of a CPU; as images, a few dozen.
     let most = if context.is_some() { 2048 / per_row } else { 64 };
     let there = K::facts(prepared).train / (per_row + 1);
@@ -151,7 +186,7 @@ fn calibrated<K: Kind>(
     let batches_in_all = args.calibration_rows.div_ceil(rows) as u64;
     let run = RunFile::<K> {
         train: TrainConfig {
-            seq_len,
+            seq_len: context.map(|_| per_row),
             batch_rows: None,
             tokens_per_step: rows * per_row,
             overfit: None,

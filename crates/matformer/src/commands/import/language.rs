@@ -17,7 +17,7 @@ use crate::{
     args::ImportArgs,
     commands::{Context, count, print_json, written},
     failure::{Hinted, OrBadInput},
-    folder::tokenizer_by_transformers,
+    folder::{GEMMA3N_HINT, tokenizer_by_transformers},
     kind::Kind,
     logging::say,
     output::out,
@@ -112,10 +112,7 @@ fn with_families(error: matformer::formats::Error, source: &dyn Checkpoint) -> a
     }
     let config = source.config().ok();
     let hint = match config.as_ref().and_then(|config| config.text("model_type")) {
-        Some(kind) if kind.starts_with("gemma3n") => {
-            "Gemma 3n is elastic as it comes: `matformer slice DIR --widths WIDTHS --out OUT` cuts a \
-             size out of it"
-        }
+        Some(kind) if kind.starts_with("gemma3n") => GEMMA3N_HINT,
         Some("gemma3") => "of Gemma 3 only text models are supported (`model_type` `gemma3_text`)",
         _ => {
             "vision transformers are `vit`, `deit` or `dinov2`, or have timm's key `architecture` in its \

@@ -19,6 +19,7 @@ use super::{Context, check_is_new, fetch};
 use crate::{
     args::ImportArgs,
     failure::{Hinted, OrBadInput},
+    folder::is_gguf,
 };
 
 pub fn run(args: &ImportArgs, context: &Context) -> Result<ExitCode> {
@@ -68,6 +69,11 @@ fn check_source(dir: &Path) -> Result<(), Hinted> {
     }
     let ends_with =
         |path: &Path, suffix: &str| path.extension().is_some_and(|found| found == suffix);
+    if !dir.exists() {
+        let hint = "expected a folder of Hugging Face, a GGUF file, or a named source such as \
+                    `fetch:smollm2`";
+        return hinted(format!("{}: no such file or folder", dir.display()), hint);
+    }
     let of_folder = ["safetensors", "json", "bin"];
     if dir.is_file() && of_folder.into_iter().any(|suffix| ends_with(dir, suffix)) {
         let hint = "name the folder that `config.json` and the weights are in";
@@ -78,7 +84,7 @@ fn check_source(dir: &Path) -> Result<(), Hinted> {
     }
     let is_there = |name: &str| dir.join(name).exists();
     let files = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-    let gguf = files.filter(|path| ends_with(path, "gguf")).min();
+    let gguf = files.filter(|path| is_gguf(path)).min();
     if let Some(gguf) = gguf.filter(|_| !is_there(folder::CONFIG)) {
         let message = format!("{}: no such file", dir.join(folder::CONFIG).display());
         return hinted(message, &format!("to import a GGUF file, name it: {}", gguf.display()));

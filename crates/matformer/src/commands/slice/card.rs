@@ -30,7 +30,7 @@ pub(super) fn of<K: Kind>(job: &Job<'_, K>, dir: &Path) -> Result<String> {
         job.facts.submodel
     )?;
     card += &facts(job)?;
-    write!(card, "\n## How to load it\n\n{}", loads.text(&out))?;
+    write!(card, "\n## How to load it\n\n{}", loads.text::<K>(&out, dir))?;
     card += &quality(job)?;
     Ok(card)
 }
@@ -110,7 +110,7 @@ fn quality<K: Kind>(job: &Job<'_, K>) -> Result<String> {
 /// What loads a slice.
 enum Loads {
     /// transformers, as it is.
-    Transformers(&'static str),
+    Transformers,
     /// transformers, with the Python files in the folder.
     RemoteCode,
     Timm,
@@ -129,29 +129,25 @@ impl Loads {
         if !job.loads_in_transformers()? {
             return Ok(Self::Matformer);
         }
-        Ok(Self::Transformers(K::AUTO_CLASS))
+        Ok(Self::Transformers)
     }
 
     /// The Hub's name of the library.
     fn library(&self) -> Option<&'static str> {
         match self {
-            Self::Transformers(_) | Self::RemoteCode => Some("transformers"),
+            Self::Transformers | Self::RemoteCode => Some("transformers"),
             Self::Timm => Some("timm"),
             Self::Matformer => None,
         }
     }
 
-    fn text(&self, out: &str) -> String {
+    fn text<K: Kind>(&self, out: &str, dir: &Path) -> String {
         match self {
-            Self::Transformers(class) => format!(
-                "```python\nfrom transformers import {class}\n\n\
-                 model = {class}.from_pretrained(\"{out}\")\n```\n"
-            ),
+            Self::Transformers => by_transformers::<K>(out, dir, ""),
             Self::RemoteCode => format!(
                 "The layers differ in width, which the Python files in this folder add to \
-                 transformers:\n\n```python\nfrom transformers import AutoModelForCausalLM\n\n\
-                 model = AutoModelForCausalLM.from_pretrained(\"{out}\", \
-                 trust_remote_code=True)\n```\n"
+                 transformers:\n\n{}",
+                by_transformers::<K>(out, dir, ", trust_remote_code=True")
             ),
             Self::Timm => format!(
                 "```python\nimport timm\n\n\
@@ -163,4 +159,20 @@ impl Loads {
             ),
         }
     }
+}
+
+/// How transformers loads the model, and what reads its input if that is in the folder; `more` are further
+/// arguments.
+fn by_transformers<K: Kind>(out: &str, dir: &Path, more: &str) -> String {
+    let [processor, name, file] = K::PROCESSOR;
+    let (mut import, mut loaded) = (String::new(), String::new());
+    if dir.join(file).exists() {
+        import = format!(", {processor}");
+        loaded = format!("{name} = {processor}.from_pretrained(\"{out}\"{more})\n");
+    }
+    let class = K::AUTO_CLASS;
+    format!(
+        "```python\nfrom transformers import {class}{import}\n\n\
+         model = {class}.from_pretrained(\"{out}\"{more})\n{loaded}```\n"
+    )
 }

@@ -38,10 +38,17 @@ pub fn run(args: &SliceArgs, context: &Context) -> Result<ExitCode> {
 }
 
 fn run_kind<K: Kind>(args: &SliceArgs, context: &Context) -> Result<ExitCode> {
+    let Some(spec) = &args.submodel else {
+        return Err(Hinted {
+            message: "no --submodel".to_owned(),
+            hint: "it names what to cut out: `S`, `60%`, `128`, `64x1+128x4`".to_owned(),
+        })
+        .bad_input();
+    };
     let files = WeightFiles::open(&args.model).bad_input()?;
     let tensors = files.tensors().bad_input()?;
     let source = ModelFolder::<K>::load_unset(&args.model, &tensors, &context.device)?;
-    let submodel = source.submodel(args.submodel.as_ref())?;
+    let submodel = source.submodel(Some(spec))?;
     let label = source.space().label(&submodel);
     check_target::<K>(args, &submodel, &label).bad_input()?;
     check_is_new(&args.out).bad_input()?;
@@ -51,13 +58,18 @@ fn run_kind<K: Kind>(args: &SliceArgs, context: &Context) -> Result<ExitCode> {
         dtype: args.dtype.and_then(stored_dtype),
     };
     let slim = slice(&source.model, &tensors, &options).bad_input()?;
-    let measured = measured(&source, &submodel)?;
+    let facts = SliceFacts {
+        submodel: label,
+        widths: submodel.widths().to_vec(),
+        trained: Some(trained(&source, &submodel, args.pad)),
+        measured: measured(&source, &submodel)?,
+    };
     let job = Job::<K> {
         args,
         shape: slim.model.config().clone(),
         params: slim.params(),
         dtype: slim.dtype(),
-        facts: SliceFacts { submodel: label, widths: submodel.widths().to_vec(), measured },
+        facts,
         source,
     };
     match args.format {
@@ -68,6 +80,10 @@ fn run_kind<K: Kind>(args: &SliceArgs, context: &Context) -> Result<ExitCode> {
                 facts: &job.facts,
                 license: license(&args.model),
             };
+            // As folders are: with their parents.
+            if let Some(parent) = args.out.parent().filter(|parent| !parent.exists()) {
+                fs::create_dir_all(parent).bad_input()?;
+            }
             K::write_gguf(&job.source, slim, &gguf)?;
         }
         Format::Hf | Format::Timm => job.write_folder(slim)?,
@@ -110,6 +126,17 @@ fn stored_dtype(dtype: SliceDtype) -> Option<Dtype> {
         SliceDtype::F16 => Some(Dtype::F16),
         SliceDtype::Q8_0 => None,
     }
+}
+
+/// The widths of a slice's layers that training saw. A padded one has its widest alone: what is narrower was
+/// no width of it in training.
+fn trained<K: Kind>(source: &ModelFolder<K>, submodel: &Submodel, pad: bool) -> Vec<usize> {
+    if pad && !source.is_trained(submodel) {
+        return Vec::new();
+    }
+    let mut widths = source.trained_widths();
+    widths.retain(|width| *width <= submodel.max_width());
+    widths
 }
 
 /// What was measured of a submodel with these weights: the last of each metric and data.
@@ -207,9 +234,7 @@ impl<K: Kind> Job<'_, K> {
 
     /// Whether transformers loads a model of this shape.
     fn loads_in_transformers(&self) -> Result<bool> {
-        let widest = self.shape.space()?.largest();
-        let facts = K::width_facts(&self.shape, &K::costs(&self.shape), &widest)?;
-        Ok(facts.exports.contains(&"transformers"))
+        Ok(K::exports(&self.shape).contains(&"transformers"))
     }
 }
 
