@@ -10,7 +10,7 @@ use super::cube::spec;
 use super::{
     AdamWStep, AttentionSpec, DistillationWeights, Divergence, FfnSpec, Gate, Head, HeadGradients,
     activation::{self, GluGradients},
-    adamw, attention,
+    adamw, attention_tiles,
     cross_entropy::{self, CrossEntropySaved},
     distillation,
     divergence::{self, DivergenceTensors},
@@ -39,7 +39,7 @@ pub trait NnBackend: Backend {
         v: FloatTensor<Self>,
         spec: AttentionSpec,
     ) -> FloatTensor<Self> {
-        attention::forward::<Self>(q, k, v, &spec).0
+        attention_tiles::forward::<Self>(q, k, v, &spec).0
     }
 
     /// [`cross_entropy`](super::cross_entropy()): nats per token `[tokens]`.
@@ -143,7 +143,7 @@ pub trait NnKernels: NnBackend {
         v: FloatTensor<Self>,
         spec: &AttentionSpec,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        attention::forward::<Self>(q, k, v, spec)
+        attention_tiles::forward::<Self>(q, k, v, spec)
     }
 
     /// Gradients of q, k and v. `out` and `lse` are those of the forward pass.
@@ -154,7 +154,7 @@ pub trait NnKernels: NnBackend {
         grad: FloatTensor<Self>,
         spec: &AttentionSpec,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        attention::backward::<Self>(qkv, out, lse, grad, spec)
+        attention_tiles::backward::<Self>(qkv, out, lse, grad, spec)
     }
 
     /// [`NnBackend::cross_entropy`], and what its backward pass needs.

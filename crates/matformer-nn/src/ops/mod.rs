@@ -10,6 +10,7 @@ mod adamw;
 mod attention;
 #[cfg(test)]
 mod attention_tests;
+mod attention_tiles;
 mod autodiff;
 mod backend;
 mod cross_entropy;

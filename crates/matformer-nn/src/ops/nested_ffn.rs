@@ -176,7 +176,7 @@ pub(super) fn add_to<B: Backend>(
 }
 
 /// Several tensors as one, along a dimension; at least one.
-fn cat<B: Backend>(mut parts: Vec<FloatTensor<B>>, dim: usize) -> FloatTensor<B> {
+pub(super) fn cat<B: Backend>(mut parts: Vec<FloatTensor<B>>, dim: usize) -> FloatTensor<B> {
     if parts.len() == 1 { parts.remove(0) } else { B::float_cat(parts, dim) }
 }
 

@@ -193,14 +193,14 @@ impl NnKernels for Flex {
         if all_f32([&q, &k, &v, &out, &grad]) {
             attention::backward([q, k, v], out, lse, grad, spec)
         } else {
-            ops::attention::backward::<Self>([q, k, v], out, lse, grad, spec)
+            ops::attention_tiles::backward::<Self>([q, k, v], out, lse, grad, spec)
         }
     }
 
     kernels! {
         fn gqa_forward(q, k, v; spec: &AttentionSpec) -> Two
             => attention::forward([q, k, v], spec),
-            else ops::attention::forward::<Self>(q, k, v, spec);
+            else ops::attention_tiles::forward::<Self>(q, k, v, spec);
         fn cross_entropy_forward(hidden, weight; targets: FlexTensor, head: Head)
             -> (FlexTensor, CrossEntropySaved<Self>)
             => cross_entropy::ahead(hidden, weight, targets, head),

@@ -1,0 +1,448 @@
+//! Attention of backends without kernels for it: rows padded to a rectangle, in tiles of queries whose scores
+//! alone are in memory.
+
+use std::ops::Range;
+
+use burn::backend::{
+    Backend, TensorMetadata, get_device_settings,
+    tensor::{BoolTensor, FloatTensor, IntTensor},
+};
+use burn::tensor::{Shape, Slice, TensorData};
+
+use super::{
+    AttentionSpec,
+    attention::AttentionRow,
+    nested_ffn::cat,
+    precision::{stored_as, wide},
+};
+
+/// Pads rows of unequal length to a rectangular batch, `rows` by the longest, for the composed
+/// implementation.
+struct Padded<'a> {
+    spec: &'a AttentionSpec,
+    rows: Vec<AttentionRow>,
+    q_len: usize,
+    kv_len: usize,
+}
+
+impl<'a> Padded<'a> {
+    fn new(spec: &'a AttentionSpec) -> Self {
+        let rows = spec.rows();
+        let q_len = rows.iter().map(|row| row.q_len).max().unwrap_or(0);
+        let kv_len = rows.iter().map(|row| row.kv_len).max().unwrap_or(0);
+        Self { spec, rows, q_len, kv_len }
+    }
+
+    /// The rows of t, each row of the batch padded to `longest` with rows of zeros.
+    fn pad<B: Backend>(
+        &self,
+        t: FloatTensor<B>,
+        longest: usize,
+        place: impl Fn(&AttentionRow) -> Range<usize>,
+    ) -> FloatTensor<B> {
+        let n = t.shape()[0];
+        let is_padded = |i: usize| place(&self.rows[i]) != (i * longest..(i + 1) * longest);
+        if self.rows.len() * longest == n && !(0..self.rows.len()).any(is_padded) {
+            return t;
+        }
+        let index = self.rows.iter().flat_map(|row| {
+            let place = place(row);
+            let fill = longest - place.len();
+            place.chain(std::iter::repeat_n(n, fill))
+        });
+        select_or_zero::<B>(t, index.collect())
+    }
+
+    /// Inverse of [`pad`](Self::pad), to `n` rows; rows outside every row of the batch are zero.
+    fn unpad<B: Backend>(
+        &self,
+        t: FloatTensor<B>,
+        longest: usize,
+        n: usize,
+        place: impl Fn(&AttentionRow) -> Range<usize>,
+    ) -> FloatTensor<B> {
+        let padded = self.rows.len() * longest;
+        let mut index = vec![padded; n];
+        for (i, row) in self.rows.iter().enumerate() {
+            for (at, to) in place(row).enumerate() {
+                index[to] = i * longest + at;
+            }
+        }
+        if padded == n && index.iter().enumerate().all(|(to, from)| to == *from) {
+            return t;
+        }
+        select_or_zero::<B>(t, index)
+    }
+
+    /// `[tokens, heads·head_dim]` → `[rows, kv_heads, group·q_len, head_dim]`
+    fn split_q<B: Backend>(&self, q: FloatTensor<B>) -> FloatTensor<B> {
+        let (s, rows) = (self.spec, self.rows.len());
+        let q = self.pad::<B>(q, self.q_len, |row| row.q..row.q + row.q_len);
+        let q =
+            B::float_reshape(q, Shape::new([rows, self.q_len, s.kv_heads, s.group(), s.head_dim]));
+        let q = B::float_permute(q, &[0, 2, 3, 1, 4]);
+        B::float_reshape(q, Shape::new([rows, s.kv_heads, s.group() * self.q_len, s.head_dim]))
+    }
+
+    /// Inverse of [`split_q`](Self::split_q).
+    fn join_q<B: Backend>(&self, q: FloatTensor<B>) -> FloatTensor<B> {
+        let (s, rows) = (self.spec, self.rows.len());
+        let q =
+            B::float_reshape(q, Shape::new([rows, s.kv_heads, s.group(), self.q_len, s.head_dim]));
+        let q = B::float_permute(q, &[0, 3, 1, 2, 4]);
+        let q = B::float_reshape(q, Shape::new([rows * self.q_len, s.q_dim()]));
+        self.unpad::<B>(q, self.q_len, s.spans.tokens(), |row| row.q..row.q + row.q_len)
+    }
+
+    /// `[tokens or slots·capacity, kv_heads·head_dim]` → `[rows, kv_heads, kv_len, head_dim]`
+    fn split_kv<B: Backend>(&self, k: FloatTensor<B>) -> FloatTensor<B> {
+        let (s, rows) = (self.spec, self.rows.len());
+        let k = self.pad::<B>(k, self.kv_len, |row| row.k..row.k + row.kv_len);
+        let k = B::float_reshape(k, Shape::new([rows, self.kv_len, s.kv_heads, s.head_dim]));
+        B::float_permute(k, &[0, 2, 1, 3])
+    }
+
+    /// Inverse of [`split_kv`](Self::split_kv), to the `n` rows of k.
+    fn join_kv<B: Backend>(&self, k: FloatTensor<B>, n: usize) -> FloatTensor<B> {
+        let (s, rows) = (self.spec, self.rows.len());
+        let k = B::float_permute(k, &[0, 2, 1, 3]);
+        let k = B::float_reshape(k, Shape::new([rows * self.kv_len, s.kv_dim()]));
+        self.unpad::<B>(k, self.kv_len, n, |row| row.k..row.k + row.kv_len)
+    }
+
+    /// Ranges of queries, and of the keys that they see, whose scores have about `elements` numbers; at least
+    /// 16 queries, so that the products stay products.
+    fn tiles(&self, elements: usize) -> Vec<Tile> {
+        let fit = elements / (self.rows.len() * self.spec.heads * self.kv_len).max(1);
+        let n = if fit < 64 { fit.max(16) } else { fit / 64 * 64 };
+        let tile = |at: usize| {
+            let queries = at..(at + n).min(self.q_len);
+            let mut seen = self.visible(&queries);
+            let first = seen.next().unwrap_or(0..0);
+            let union = |a: Range<usize>, b: Range<usize>| a.start.min(b.start)..a.end.max(b.end);
+            Tile { keys: seen.fold(first, union), queries }
+        };
+        (0..self.q_len).step_by(n).map(tile).collect()
+    }
+
+    /// The keys that these queries of each row see; what stands in for a query that a row does not have sees
+    /// those of its last.
+    fn visible(&self, queries: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<'_> {
+        let queries = queries.clone();
+        let of_row = move |row: &'_ AttentionRow| {
+            let (row, queries) = (*row, queries.clone());
+            queries.map(move |i| row.visible(i.min(row.q_len.saturating_sub(1))))
+        };
+        self.rows.iter().flat_map(of_row)
+    }
+
+    /// The queries of a tile: `[rows, kv_heads, group·q_len, d]` → `[rows, kv_heads, group·tile, d]`
+    fn queries_of<B: Backend>(&self, t: &FloatTensor<B>, tile: &Tile) -> FloatTensor<B> {
+        let [rows, kv_heads, _, d] = t.shape().dims();
+        let split = [rows, kv_heads, self.spec.group(), self.q_len, d];
+        let joined = [rows, kv_heads, self.spec.group() * tile.queries.len(), d];
+        let t = B::float_reshape(t.clone(), Shape::new(split));
+        B::float_reshape(part_of::<B>(t, 3, &tile.queries), Shape::new(joined))
+    }
+
+    /// Inverse of [`queries_of`](Self::queries_of) for all tiles.
+    fn of_tiles<B: Backend>(&self, tiles: Vec<FloatTensor<B>>) -> FloatTensor<B> {
+        let [rows, kv_heads, _, d] = tiles[0].shape().dims();
+        let group = self.spec.group();
+        let split = |t: FloatTensor<B>| {
+            let n = t.shape()[2] / group;
+            B::float_reshape(t, Shape::new([rows, kv_heads, group, n, d]))
+        };
+        let all = cat::<B>(tiles.into_iter().map(split).collect(), 3);
+        B::float_reshape(all, Shape::new([rows, kv_heads, group * self.q_len, d]))
+    }
+
+    /// The attention mask of a tile, true for masked keys, `[rows, kv_heads, group·tile, keys]`; `None` if
+    /// every query sees every key.
+    fn hidden_keys<B: Backend>(&self, like: &FloatTensor<B>, tile: &Tile) -> Option<BoolTensor<B>> {
+        let first = tile.keys.start;
+        let visible: Vec<Range<usize>> =
+            self.visible(&tile.queries).map(|keys| keys.start - first..keys.end - first).collect();
+        let kv_len = tile.keys.len();
+        if visible.iter().all(|keys| *keys == (0..kv_len)) {
+            return None;
+        }
+        // If all rows have the same shape, they share one mask.
+        let alike = self.rows.windows(2).all(|pair| pair[0].shape() == pair[1].shape());
+        let rows = if alike { 1 } else { self.rows.len() };
+        let device = like.device();
+        let settings = get_device_settings::<B>(&device);
+        let (n, group) = (tile.queries.len(), self.spec.group());
+        let shape = Shape::new([rows, 1, group * n, kv_len]);
+        let ends = |end: &dyn Fn(&Range<usize>) -> usize| {
+            let row = |row: usize| (0..group * n).map(move |i| row * n + i % n);
+            let values: Vec<i32> =
+                (0..rows).flat_map(row).map(|at| end(&visible[at]) as i32).collect();
+            let data = TensorData::new(values, [rows, 1, group * n, 1])
+                .convert_dtype(settings.int_dtype.into());
+            B::int_expand(B::int_from_data(data, &device), shape.clone())
+        };
+        let keys = B::int_arange(0..kv_len as i64, &device, settings.int_dtype);
+        let keys = B::int_reshape(keys, Shape::new([1, 1, 1, kv_len]));
+        let keys = B::int_expand(keys, shape.clone());
+        let behind =
+            B::int_greater_equal(keys.clone(), ends(&|keys| keys.end), settings.bool_dtype);
+        let mask = if visible.iter().all(|keys| keys.start == 0) {
+            behind
+        } else {
+            let before = B::int_lower(keys, ends(&|keys| keys.start), settings.bool_dtype);
+            B::bool_or(behind, before)
+        };
+        let all = [self.rows.len(), self.spec.kv_heads, group * n, kv_len];
+        Some(B::bool_expand(mask, Shape::new(all)))
+    }
+
+    /// Scaled products of a tile's queries and keys, minus infinity for masked keys,
+    /// `[rows, kv_heads, group·tile, keys]`, in f32.
+    fn scores<B: Backend>(
+        &self,
+        q: FloatTensor<B>,
+        k: FloatTensor<B>,
+        tile: &Tile,
+    ) -> FloatTensor<B> {
+        let q = B::float_mul_scalar(q, (self.spec.scale as f32).into());
+        let scores = wide::<B>(B::float_matmul(q, B::float_transpose(k)));
+        match self.hidden_keys::<B>(&scores, tile) {
+            Some(mask) => B::float_mask_fill(scores, mask, f32::NEG_INFINITY.into()),
+            None => scores,
+        }
+    }
+}
+
+/// Queries whose scores are computed together, and the keys that any of them sees, counted from those of each
+/// row.
+#[derive(Clone, Debug, PartialEq)]
+struct Tile {
+    queries: Range<usize>,
+    keys: Range<usize>,
+}
+
+/// Numbers of the scores that are held at a time: however long a context is, no more.
+const TILE_ELEMENTS: usize = 1 << 25;
+
+/// A range along a dimension; a view where the backend has views.
+fn part_of<B: Backend>(t: FloatTensor<B>, dim: usize, range: &Range<usize>) -> FloatTensor<B> {
+    match places(&t, dim, range) {
+        Some(places) => B::float_slice(t, &places),
+        None => t,
+    }
+}
+
+/// Where a range along a dimension is; `None` if it is all of it.
+fn places(t: &impl TensorMetadata, dim: usize, range: &Range<usize>) -> Option<Vec<Slice>> {
+    let shape = t.shape();
+    let all = shape.iter().map(|n| Slice::from(0..*n));
+    let mut places: Vec<Slice> = all.collect();
+    places[dim] = Slice::from(range.clone());
+    (*range != (0..shape[dim])).then_some(places)
+}
+
+/// Gradients of keys or values, of which each tile has its own range, `[rows, kv_heads, kv_len, head_dim]`.
+struct KeySum<B: Backend> {
+    kv_len: usize,
+    sum: Option<FloatTensor<B>>,
+}
+
+impl<B: Backend> KeySum<B> {
+    fn add(&mut self, keys: &Range<usize>, part: FloatTensor<B>) {
+        let part = wide::<B>(part);
+        let sum = match self.sum.take() {
+            None if *keys == (0..self.kv_len) => part,
+            sum => {
+                let [rows, heads, _, d] = part.shape().dims();
+                let shape = Shape::new([rows, heads, self.kv_len, d]);
+                let zeros = || B::float_zeros(shape, &part.device(), part.dtype().into());
+                let sum = sum.unwrap_or_else(zeros);
+                match places(&sum, 2, keys) {
+                    None => B::float_add(sum, part),
+                    Some(places) => {
+                        let there = B::float_slice(sum.clone(), &places);
+                        B::float_slice_assign(sum, &places, B::float_add(there, part))
+                    }
+                }
+            }
+        };
+        self.sum = Some(sum);
+    }
+}
+
+/// Rows of t by index; zeros for the index one past the last row.
+fn select_or_zero<B: Backend>(t: FloatTensor<B>, index: Vec<usize>) -> FloatTensor<B> {
+    let [n, d] = t.shape().dims();
+    let device = t.device();
+    let settings = get_device_settings::<B>(&device);
+    let t = if index.contains(&n) {
+        let zero = B::float_zeros(Shape::new([1, d]), &device, t.dtype().into());
+        B::float_cat(vec![t, zero], 0)
+    } else {
+        t
+    };
+    let values: Vec<i32> = index.into_iter().map(|i| i as i32).collect();
+    let shape = [values.len()];
+    let data = TensorData::new(values, shape).convert_dtype(settings.int_dtype.into());
+    let index: IntTensor<B> = B::int_from_data(data, &device);
+    B::float_select(t, 0, index)
+}
+
+pub(super) fn forward<B: Backend>(
+    q: FloatTensor<B>,
+    k: FloatTensor<B>,
+    v: FloatTensor<B>,
+    spec: &AttentionSpec,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    forward_in_tiles::<B>([q, k, v], spec, TILE_ELEMENTS)
+}
+
+fn forward_in_tiles<B: Backend>(
+    [q, k, v]: [FloatTensor<B>; 3],
+    spec: &AttentionSpec,
+    elements: usize,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let (padded, dtype) = (Padded::new(spec), q.dtype());
+    let (q, k, v) = (padded.split_q::<B>(q), padded.split_kv::<B>(k), padded.split_kv::<B>(v));
+    let tile = |tile: &Tile| {
+        let keys_of = |t: &FloatTensor<B>| part_of::<B>(t.clone(), 2, &tile.keys);
+        let scores = padded.scores::<B>(padded.queries_of::<B>(&q, tile), keys_of(&k), tile);
+        let max = B::float_max_dim(scores.clone(), 3); // [rows, kv_heads, group·tile, 1]
+        let p = B::float_exp(B::float_sub(scores, max.clone()));
+        let sum = B::float_sum_dim(p.clone(), 3);
+        let out = B::float_matmul(stored_as::<B>(p, dtype), keys_of(&v));
+        let out = stored_as::<B>(B::float_div(wide::<B>(out), sum.clone()), dtype);
+        (out, B::float_add(B::float_log(sum), max))
+    };
+    let (out, lse) = padded.tiles(elements).iter().map(tile).unzip();
+    (padded.join_q::<B>(padded.of_tiles::<B>(out)), padded.of_tiles::<B>(lse))
+}
+
+/// After FlashAttention's backward pass: P is recomputed from the saved log-sum-exp, and
+/// dS = P·(dP − rowsum(dO·O)).
+pub(super) fn backward<B: Backend>(
+    qkv: [FloatTensor<B>; 3],
+    out: FloatTensor<B>,
+    lse: FloatTensor<B>,
+    grad: FloatTensor<B>,
+    spec: &AttentionSpec,
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    backward_in_tiles::<B>(qkv, [out, lse, grad], spec, TILE_ELEMENTS)
+}
+
+fn backward_in_tiles<B: Backend>(
+    [q, k, v]: [FloatTensor<B>; 3],
+    [out, lse, grad]: [FloatTensor<B>; 3],
+    spec: &AttentionSpec,
+    elements: usize,
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let (padded, dtype) = (Padded::new(spec), q.dtype());
+    let keys = k.shape()[0];
+    let (q, k, v) = (padded.split_q::<B>(q), padded.split_kv::<B>(k), padded.split_kv::<B>(v));
+    let delta = B::float_mul(wide::<B>(grad.clone()), wide::<B>(out));
+    let delta = B::float_sum_dim(padded.split_q::<B>(delta), 3);
+    let d_out = padded.split_q::<B>(grad);
+
+    let [mut dk, mut dv] = [(); 2].map(|()| KeySum::<B> { kv_len: padded.kv_len, sum: None });
+    let mut dq = Vec::new();
+    let low = |t| stored_as::<B>(t, dtype);
+    for tile in padded.tiles(elements) {
+        let queries_of = |t: &FloatTensor<B>| padded.queries_of::<B>(t, &tile);
+        let keys_of = |t: &FloatTensor<B>| part_of::<B>(t.clone(), 2, &tile.keys);
+        let (q, k, d_out) = (queries_of(&q), keys_of(&k), queries_of(&d_out));
+        let scores = padded.scores::<B>(q.clone(), k.clone(), &tile);
+        let p = B::float_exp(B::float_sub(scores, queries_of(&lse)));
+        dv.add(&tile.keys, B::float_matmul(B::float_transpose(low(p.clone())), d_out.clone()));
+        let dp = wide::<B>(B::float_matmul(d_out, B::float_transpose(keys_of(&v))));
+        let ds = low(B::float_mul(p, B::float_sub(dp, queries_of(&delta)))); // as the scores
+        dk.add(&tile.keys, B::float_matmul(B::float_transpose(ds.clone()), q));
+        dq.push(B::float_matmul(ds, k));
+    }
+    let scaled = |t| B::float_mul_scalar(t, (spec.scale as f32).into());
+    let of_keys = |sum: KeySum<B>| {
+        // Rows without queries have no tiles.
+        low(sum.sum.unwrap_or_else(|| B::float_mul_scalar(k.clone(), 0f32.into())))
+    };
+    let dq = padded.join_q::<B>(scaled(padded.of_tiles::<B>(dq)));
+    let dk = padded.join_kv::<B>(scaled(of_keys(dk)), keys);
+    (dq, dk, padded.join_kv::<B>(of_keys(dv), keys))
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn::backend::{Flex, flex::FlexTensor, ops::FloatTensorOps};
+    use matformer_core::{Span, Spans};
+
+    use super::*;
+    use crate::ops::Mask;
+
+    fn tensor(rows: usize, d: usize, seed: usize) -> FlexTensor {
+        let value = |i: usize| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1000.0 - 1.0;
+        let data = TensorData::new((0..rows * d).map(value).collect(), [rows, d]);
+        Flex::float_from_data(data, &Default::default())
+    }
+
+    fn values(t: FlexTensor) -> Vec<f32> {
+        let data = burn::tensor::read_sync(Flex::float_into_data(t)).unwrap();
+        data.convert::<f32>().try_into_vec().unwrap()
+    }
+
+    /// Output, log-sum-exp and gradients with so many scores at a time.
+    fn all(spec: &AttentionSpec, elements: usize) -> [Vec<f32>; 5] {
+        let (tokens, slots) = (spec.spans.tokens(), spec.spans.iter().count());
+        let keys = spec.capacity.map_or(tokens, |capacity| slots * capacity);
+        let kv = spec.kv_dim();
+        let qkv = || [tensor(tokens, spec.q_dim(), 1), tensor(keys, kv, 2), tensor(keys, kv, 3)];
+        let (out, lse) = forward_in_tiles::<Flex>(qkv(), spec, elements);
+        let grad = tensor(tokens, spec.q_dim(), 4);
+        let saved = [out.clone(), lse.clone(), grad];
+        let (dq, dk, dv) = backward_in_tiles::<Flex>(qkv(), saved, spec, elements);
+        [out, lse, dq, dk, dv].map(values)
+    }
+
+    #[test]
+    fn tiles_give_what_one_pass_gives() {
+        let row = |slot, start, len| Span { slot, start, len };
+        let batch = Spans::new(vec![row(None, 0, 40), row(None, 0, 33), row(None, 0, 1)]);
+        let cached = Spans::new(vec![row(Some(1), 9, 35), row(Some(0), 0, 20)]);
+        for (spans, capacity) in [(batch, None), (Spans::equal(2, 50), None), (cached, Some(44))] {
+            for mask in [Mask::Full, Mask::Causal, Mask::Window { size: 7 }] {
+                let spec = AttentionSpec {
+                    spans: spans.clone(),
+                    capacity,
+                    heads: 4,
+                    kv_heads: 2,
+                    head_dim: 6,
+                    scale: 0.4,
+                    mask,
+                };
+                let (tiles, whole) = (all(&spec, 1), all(&spec, usize::MAX));
+                for (i, (a, b)) in tiles.iter().zip(&whole).enumerate() {
+                    let most = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                    assert!(a.len() == b.len() && most < 1e-5, "{mask:?}, {i}: {most}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_tile_has_the_keys_that_its_queries_see() {
+        let mut spec = AttentionSpec {
+            spans: Spans::equal(1, 40),
+            capacity: None,
+            heads: 1,
+            kv_heads: 1,
+            head_dim: 2,
+            scale: 1.0,
+            mask: Mask::Causal,
+        };
+        let keys = |spec: &AttentionSpec| {
+            let tiles = Padded::new(spec).tiles(0).into_iter();
+            tiles.map(|tile| (tile.queries, tile.keys)).collect::<Vec<_>>()
+        };
+        assert_eq!(keys(&spec), [(0..16, 0..16), (16..32, 0..32), (32..40, 0..40)]);
+        spec.mask = Mask::Window { size: 4 };
+        assert_eq!(keys(&spec), [(0..16, 0..16), (16..32, 13..32), (32..40, 29..40)]);
+    }
+}
