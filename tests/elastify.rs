@@ -272,7 +272,7 @@ fn what_cannot_be_made_elastic_is_refused() {
     snapshot!(place.matformer(&order), @"
     exit code 0
     --- standard output
-    neurons ordered by activation, over up to 16.4k tokens of the training data; each size measured on up to 32.8k held-out tokens, before and after; no training
+    neurons ordered by activation, over about 16.4k tokens of the training data; each size measured on up to 32.8k held-out tokens, before and after; no training
     ");
     // Of a run file, the data and how it is trained are taken.
     let of_run = ["elastify", "base", "--data", "run.toml", "--out", "e", "--dry-run"];

@@ -136,7 +136,7 @@ fn what_cannot_be_imported_is_refused() {
     exit code 2
     --- standard error
     error: nowhere.gguf: no such file or folder
-    hint: expected a folder of Hugging Face, a GGUF file, or a named source such as `fetch:smollm2`
+    hint: expected a folder as on the Hugging Face Hub, a GGUF file, or a named source such as `fetch:smollm2`
     ");
     // As Git leaves it where LFS is not installed.
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 269060552\n";
@@ -147,7 +147,7 @@ fn what_cannot_be_imported_is_refused() {
     exit code 2
     --- standard error
     error: `pointer/model.safetensors` is a pointer of Git LFS, not the file itself
-    hint: `git lfs pull` in its folder fetches it
+    hint: run `git lfs pull` in its repository to fetch the contents
     ");
     let output = import("pointer.gguf", &[]);
     assert!(output.stderr.contains("`pointer.gguf` is a pointer of Git LFS"), "{output}");

@@ -225,21 +225,26 @@ fn a_slice_of_unequal_widths_is_padded_to_its_widest_layer() {
     let most = distance(&score(&place, "padded", &[]), &score(&place, "slim", &[]));
     assert!(most < 1e-5, "{most}");
     place.matformer(&[&slice[..], &["new/padded.gguf", "--format", "gguf"]].concat()).ok();
-    // As a file that comes back it still knows what it is a slice of, and that nobody trained it.
-    place.matformer(&["import", "new/padded.gguf", "--out", "back"]).ok();
+    // As a file that comes back it still knows what it is a slice of, and what of it was trained.
+    let output = place.matformer(&["import", "new/padded.gguf", "--out", "back"]).ok();
+    assert!(
+        output.stdout.contains("of an elastic model, of which training saw 32, 64"),
+        "{output}"
+    );
     let facts = |model: &str| {
         let manifest = place.read_json(format!("{model}/matformer.json"));
         (manifest["slice"].clone(), manifest["provenance"]["parent"].clone())
     };
     assert_eq!(facts("back"), facts("padded"));
-    assert_eq!(facts("back").0["trained"], json!([]));
-    let output = place.matformer(&["slice", "back", "--submodel", "96", "--out", "again"]).ok();
-    assert!(noted(&output), "{output}");
+    assert_eq!(facts("back").0["trained"], json!([32, 64]));
+    for (width, untrained) in [("96", true), ("64", false), ("32", false)] {
+        for model in ["padded", "back"] {
+            let arguments = ["score", model, "--submodel", width, "--text", "a bell"];
+            assert_eq!(noted(&place.matformer(&arguments).ok()), untrained, "{model} {width}");
+        }
+    }
     let info = place.matformer(&["info", "back"]).ok();
-    assert!(
-        info.stdout.contains("imported: training never saw the widths of this slice"),
-        "{info}"
-    );
+    assert!(info.stdout.contains("\nimported\nits full width was never trained\n"), "{info}");
 }
 
 #[test]
@@ -254,6 +259,25 @@ fn what_training_saw_goes_with_a_slice() {
     assert!(noted("slim", "w96") && !noted("slim", "S") && !noted("slim", "M"));
     let info = place.matformer(&["info", "slim"]).ok();
     assert!(info.stdout.contains("\nsubmodel 32x1+96x1 of the weights "), "{info}");
+    assert!(info.stdout.contains("\nits full width was never trained\n"), "{info}");
+    // What is trained from it is trained whole, also cut out once more.
+    let run =
+        "[data]\npaths = [\"text\"]\nheld_out = 0.2\n[train]\nsteps = 2\ntokens_per_step = 256";
+    place.write("next.toml", run);
+    place.matformer(&["train", "next.toml", "--init", "slim", "--out", "next"]).ok();
+    place.matformer(&["slice", "next", "--submodel", "w96", "--out", "again"]).ok();
+    assert!(!noted("next", "w96") && !noted("again", "w96"));
+    // Of an imported model training saw the full width alone.
+    for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        place.write(format!("llama/{name}"), std::fs::read(place.path("run").join(name)).unwrap());
+    }
+    place.matformer(&["import", "llama", "--out", "base"]).ok();
+    for (submodel, trained) in [("S", json!([])), ("XL", json!([256])), ("64x1+256x1", json!([]))] {
+        let out = format!("of-{submodel}");
+        place.matformer(&["slice", "base", "--submodel", submodel, "--out", &out]).ok();
+        let found = &place.read_json(format!("{out}/matformer.json"))["slice"]["trained"];
+        assert_eq!(*found, trained, "{submodel}");
+    }
 }
 
 #[test]

@@ -232,7 +232,9 @@ impl Error {
             Self::FormatVersion { found, expected, .. } if found > expected => {
                 Some("a newer version wrote it: update this program".into())
             }
-            Self::LfsPointer { .. } => Some("`git lfs pull` in its folder fetches it".into()),
+            Self::LfsPointer { .. } => {
+                Some("run `git lfs pull` in its repository to fetch the contents".into())
+            }
             Self::Json { what: crate::named::WHAT, .. } => {
                 Some("remove the file if it is damaged: searches name their winners again".into())
             }

@@ -48,8 +48,9 @@ pub struct SliceFacts {
     pub submodel: String,
     /// Its widths, one per layer. A padded slice has wider layers.
     pub widths: Vec<usize>,
-    /// Those widths of its layers that training saw, ascending: none of an imported model's but the full one.
-    /// Absent where nobody recorded it.
+    /// The widths `w` for which training saw the slice with no layer wider than `w`, ascending: empty for a
+    /// narrow slice of an imported model, of which training saw the full width alone. Absent in slices of
+    /// older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trained: Option<Vec<usize>>,
     /// What was measured of it there, the last of each metric and data; absent if nothing was.
@@ -196,8 +197,7 @@ impl Manifest {
 }
 
 fn check_hash(what: &'static str, found: &str) -> Result<()> {
-    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    if found.len() == 64 && found.bytes().all(is_hex) {
+    if fs::is_sha256(found) {
         return Ok(());
     }
     let expected = "64 lowercase hexadecimal digits".into();

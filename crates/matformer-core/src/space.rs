@@ -138,11 +138,6 @@ impl Space {
         }
     }
 
-    /// Whether the width of every layer is a trained one.
-    pub fn is_trained(&self, submodel: &Submodel) -> bool {
-        submodel.widths().iter().all(|&width| self.granularities.name_of(width).is_some())
-    }
-
     fn runs_width(&self, layer: usize, width: usize) -> bool {
         let known =
             width.is_multiple_of(self.multiple) || self.granularities.name_of(width).is_some();
@@ -178,8 +173,6 @@ mod tests {
     fn check_names_the_layers_or_the_width_that_do_not_fit() {
         let space = demo();
         assert!(space.check(&Submodel::uniform(96, 5)).is_ok());
-        assert!(!space.is_trained(&Submodel::uniform(96, 5)));
-        assert!(space.is_trained(&Submodel::new(vec![64, 512, 64, 64, 64])));
         let error = |submodel| space.check(&submodel).unwrap_err().to_string();
         assert_eq!(error(Submodel::uniform(64, 4)), "layers of submodel `64x4`: 4, expected 5");
         for width in [0, 33, 544] {

@@ -47,6 +47,16 @@ impl Submodel {
         self.widths.iter().copied().max().unwrap_or(0)
     }
 
+    /// The same layers, none wider than `width`.
+    pub fn capped(&self, width: usize) -> Self {
+        Self::new(self.widths.iter().map(|own| width.min(*own)).collect())
+    }
+
+    /// All layers as wide as the widest.
+    pub fn padded(&self) -> Self {
+        Self::uniform(self.max_width(), self.n_layers())
+    }
+
     /// `(width, number of layers)` of each maximal run of equal widths.
     pub fn runs(&self) -> Vec<(usize, usize)> {
         let equal = self.widths.chunk_by(|a, b| a == b);

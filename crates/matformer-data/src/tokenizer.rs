@@ -152,18 +152,21 @@ impl Tokenizer {
         self.inner.decode(tokens, false).map_err(|error| self.failed(error))
     }
 
-    /// The text of `tokens[at]` as it stands behind the token before it: many decoders drop the space that a
-    /// list begins with.
+    /// What `tokens[at]` adds to the text of the token before it: alone, many decoders would drop its space.
+    /// Control tokens are spelt out.
     ///
     /// # Errors
     /// As [`Tokenizer::decode`].
+    ///
+    /// # Panics
+    /// If there is no such token.
     pub fn decode_one(&self, tokens: &[u32], at: usize) -> Result<String> {
-        let alone = self.decode(&tokens[at..=at])?;
-        let Some(before) = at.checked_sub(1) else { return Ok(alone) };
-        let (first, both) = (self.decode(&tokens[before..at])?, self.decode(&tokens[before..=at])?);
-        // Neither is text if the two share a character.
-        let behind = both.strip_prefix(&first).filter(|text| !text.is_empty());
-        Ok(behind.map_or(alone, str::to_owned))
+        let text = |tokens: &[u32]| self.decode(tokens);
+        match added(text, &tokens[at.saturating_sub(1)..at], &tokens[at..=at])? {
+            // Tokens that share a character are no text of their own.
+            empty if empty.is_empty() => text(&tokens[at..=at]),
+            text => Ok(text),
+        }
     }
 
     /// The text that `tokens` add to that of `prompt`, without control tokens. What a token stands
@@ -174,11 +177,7 @@ impl Tokenizer {
     pub fn continuation(&self, prompt: &[u32], tokens: &[u32]) -> Result<String> {
         let text =
             |tokens: &[u32]| self.inner.decode(tokens, true).map_err(|error| self.failed(error));
-        let (before, whole) = (text(prompt)?, text(&[prompt, tokens].concat())?);
-        match whole.strip_prefix(&before) {
-            Some(added) => Ok(added.to_owned()),
-            None => text(tokens),
-        }
+        added(text, prompt, tokens)
     }
 
     /// How many of `tokens` to keep so that no character is cut in the middle: at most `most`, or the
@@ -260,6 +259,19 @@ impl Tokenizer {
 
     fn failed(&self, error: tokenizers::Error) -> Error {
         Error::Tokenizer { path: self.path.clone(), reason: error.to_string() }
+    }
+}
+
+/// What `tokens` add to the text of those `before` them; their own text where the two share a character.
+fn added(
+    text: impl Fn(&[u32]) -> Result<String>,
+    before: &[u32],
+    tokens: &[u32],
+) -> Result<String> {
+    let (first, whole) = (text(before)?, text(&[before, tokens].concat())?);
+    match whole.strip_prefix(&first) {
+        Some(added) => Ok(added.to_owned()),
+        None => text(tokens),
     }
 }
 

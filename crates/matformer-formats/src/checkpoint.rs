@@ -63,11 +63,8 @@ pub trait Checkpoint {
 
     /// What it was in an elastic model that it was cut out of, and the hash of that model's weights, where it
     /// says so.
-    ///
-    /// # Errors
-    /// When what it says cannot be understood.
-    fn slice(&self) -> Result<Option<(SliceFacts, String)>> {
-        Ok(None)
+    fn slice(&self) -> Option<&(SliceFacts, String)> {
+        None
     }
 
     /// SHA-256 of its weights.

@@ -32,7 +32,7 @@ pub struct LmImport<'a> {
     pub dtype: Dtype,
     /// Tensors that are not copied, as they have no part in what the model computes.
     pub left_out: Vec<LeftOut>,
-    /// What the default granularities are multiples of; `None` where they were given.
+    /// What the default granularities are multiples of; `None` where they were given, or are a slice's.
     pub rounded_to: Option<usize>,
     source: &'a dyn Checkpoint,
     model: MatLm,
@@ -51,8 +51,8 @@ pub struct LeftOut {
 impl<'a> LmImport<'a> {
     /// Reads the configuration and the names of a checkpoint. Every tensor is a parameter, or left out
     /// and named, or an error. `granularities` are the widths that get names, ascending, up to the
-    /// model's own; if absent a quarter, half, three quarters and all of it, rounded
-    /// ([`default_widths`](crate::default_widths)).
+    /// model's own; if absent those that training saw of a slice, else a quarter, half, three quarters and all
+    /// of it, rounded ([`default_widths`](crate::default_widths)).
     ///
     /// # Errors
     /// When a key of the configuration is missing, or changes what a MatLM computes and is not
@@ -91,8 +91,8 @@ impl<'a> LmImport<'a> {
         let space = self.model.space();
         // The one width that its training saw.
         let objective = Draw::Baseline { granularity: space.granularities.largest().name.clone() };
-        let (slice, parent) = match self.source.slice()? {
-            Some((facts, parent)) => (Some(facts), parent),
+        let (slice, parent) = match self.source.slice() {
+            Some((facts, parent)) => (Some(facts.clone()), parent.clone()),
             None => (None, self.source.hash()?),
         };
         let provenance = Provenance {
@@ -130,9 +130,16 @@ fn config_of(
         let expected = format!("at most {}, the tensors of the weights", source.names().len());
         return Err(file.wrong("num_hidden_layers", &expected));
     }
+    // A slice keeps the names of what training saw.
+    let trained = source.slice().and_then(|(facts, _)| facts.trained.clone());
+    let trained = trained.filter(|widths| !widths.is_empty()).map(|mut widths| {
+        widths.retain(|width| *width < d_ff);
+        widths.push(d_ff);
+        widths
+    });
     let default = default_widths(d_ff);
-    let rounded_to = granularities.is_none().then_some(default.1);
-    let (widths, width_multiple) = named_widths(granularities, d_ff, default.0)?;
+    let rounded_to = (granularities.is_none() && trained.is_none()).then_some(default.1);
+    let (widths, width_multiple) = named_widths(granularities, d_ff, trained.unwrap_or(default.0))?;
     let config = with(widths, width_multiple);
     config.validate()?;
     Ok((config, rounded_to))

@@ -64,7 +64,11 @@ impl RopeScaling {
         }
     }
 
-    pub(crate) fn check(&self) -> Result<()> {
+    /// Checks its numbers.
+    ///
+    /// # Errors
+    /// [`Error::Config`](matformer_nn::Error::Config) names the first that no model can have.
+    pub fn check(&self) -> Result<()> {
         let (Self::Linear { factor } | Self::Llama3 { factor, .. }) = *self;
         if !(1.0..=1e6).contains(&factor) {
             return unfit("rope_scaling.factor", factor, "from 1 to 1e6");

@@ -23,11 +23,11 @@ pub fn extract<M: Folder>(model: &M, submodel: &Submodel) -> Result<M> {
     refill(model, &config, space, to_prefix)
 }
 
-/// Configuration and widths of a standalone model whose layers are as wide as in `submodel`, one per layer
-/// of a model of this configuration and space; that one need not be able to run it.
+/// Configuration and space of a model of its own whose layers have the widths of `submodel`, of which there is
+/// one per layer. Whether a model of `config` and `space` can run it is not checked: a padded slice is wider.
 ///
 /// # Errors
-/// When a width is 0.
+/// When all widths are 0.
 pub fn standalone<C: ModelConfig>(
     config: &C,
     space: &Space,

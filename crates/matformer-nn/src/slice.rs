@@ -64,11 +64,7 @@ pub fn slice<'a, M: Folder>(
         M::unset(&config, space, &model.device())
     };
     let kept = unset(submodel)?;
-    let target = if *pad {
-        unset(&Submodel::uniform(submodel.max_width(), submodel.widths().len()))?
-    } else {
-        unset(submodel)?
-    };
+    let target = if *pad { unset(&submodel.padded())? } else { unset(submodel)? };
     let shapes =
         |model: &M| -> HashMap<String, Vec<usize>> { params::shapes(model).into_iter().collect() };
     let (all, kept) = (shapes(model), shapes(&kept));

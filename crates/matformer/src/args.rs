@@ -125,8 +125,8 @@ pub struct ElastifyArgs {
     /// Go on with a run that was interrupted
     #[arg(long)]
     pub resume: bool,
-    /// Say what the training, or with --order-only the ordering, would cost; nothing is written, downloaded or
-    /// tokenised
+    /// Say what the run would do and cost (with --order-only, what the ordering would read); nothing is written,
+    /// downloaded or tokenised
     #[arg(long, conflicts_with = "resume")]
     pub dry_run: bool,
 }

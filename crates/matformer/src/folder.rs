@@ -9,7 +9,9 @@ use anyhow::Result;
 use burn::tensor::Device;
 use indicatif::{ProgressBar, ProgressStyle};
 use matformer::{
-    core::{Costs, Draw, Manifest, Names, Resource, Space, Submodel, SubmodelSpec, fs},
+    core::{
+        Costs, Draw, Granularity, Manifest, Names, Resource, Space, Submodel, SubmodelSpec, fs,
+    },
     data::{
         AugmentConfig, DataConfig, ImageConfig, ImageShape, Prepared, PreparedImages, Progress,
         Source as DataSource, Stage, TOKENIZER_FILE, Tokenizer,
@@ -177,31 +179,25 @@ impl<K: Kind> ModelFolder<K> {
     pub fn is_trained(&self, submodel: &Submodel) -> bool {
         let widths = self.trained_widths();
         let widest = widths.last().copied().unwrap_or_default();
-        // A narrower layer is whole at every wider granularity; a slice knows whether that was trained.
-        let whole = |layer, width| {
-            self.recorded().is_none() && width == self.space().d_ff_of(layer) && width <= widest
+        let saw = |layer: usize, width: usize| {
+            // At a width beyond its own a layer is whole.
+            widths.contains(&width) || width == self.space().d_ff_of(layer) && width <= widest
         };
-        let mut layers = submodel.widths().iter().enumerate();
-        layers.all(|(layer, width)| widths.contains(width) || whole(layer, *width))
+        submodel.widths().iter().enumerate().all(|(layer, width)| saw(layer, *width))
     }
 
-    /// The widths that training saw, ascending; none of a slice whose own it did not see.
-    pub fn trained_widths(&self) -> Vec<usize> {
-        if let Some(recorded) = self.recorded() {
-            return recorded.to_vec();
+    /// The widths that training saw, ascending: for a slice, those that its manifest has.
+    fn trained_widths(&self) -> Vec<usize> {
+        let slice = self.manifest.slice.as_ref();
+        if let Some(recorded) = slice.and_then(|slice| slice.trained.clone()) {
+            return recorded;
         }
-        match &self.manifest.objective {
-            Draw::Baseline { granularity } => {
-                let of_name = self.space().granularities.get(granularity);
-                of_name.map(|granularity| granularity.width).into_iter().collect()
-            }
-            _ => self.space().granularities.widths(),
-        }
-    }
-
-    /// The trained widths that a slice's manifest has.
-    fn recorded(&self) -> Option<&[usize]> {
-        self.manifest.slice.as_ref()?.trained.as_deref()
+        let named = |granularity: &&Granularity| match &self.manifest.objective {
+            Draw::Baseline { granularity: only } => granularity.name == *only,
+            // A slice of another width has a name for it, whether training saw it or not.
+            _ => slice.is_none() || granularity.name != format!("w{}", granularity.width),
+        };
+        self.space().granularities.iter().filter(named).map(|g| g.width).collect()
     }
 
     /// Bad input; where times are missing, with why those that were measured do not count.
@@ -239,17 +235,24 @@ impl<K: Kind> ModelFolder<K> {
         spec.resolve(space, &self.costs)
     }
 
-    /// The granularities that were trained, from the narrowest to the widest.
+    /// What is measured where nothing is named, from the narrowest: the granularities that were trained, and
+    /// the whole of a slice.
     pub fn trained(&self) -> Vec<Submodel> {
-        self.only_trained().map_or_else(|| self.space().uniforms(), |only| vec![only])
+        let whole = self.space().largest();
+        let mut all = self.space().uniforms();
+        all.retain(|submodel| self.is_trained(submodel) || *submodel == whole && self.is_slice());
+        if all.is_empty() { vec![whole] } else { all }
+    }
+
+    fn is_slice(&self) -> bool {
+        self.manifest.slice.is_some()
     }
 
     /// The granularity of a model that was trained at one alone.
     pub fn only_trained(&self) -> Option<Submodel> {
-        match &self.manifest.objective {
-            Draw::Baseline { granularity } => self.space().uniform(granularity).ok(),
-            _ => None,
-        }
+        let mut trained = self.trained();
+        let alone = matches!(self.manifest.objective, Draw::Baseline { .. }) && trained.len() == 1;
+        alone.then(|| trained.remove(0))
     }
 
     /// The data that the model's own run names, also that of a checkpoint; `hint` says what to do
@@ -394,7 +397,7 @@ pub fn check_is_model(dir: &Path) -> Result<(), Hinted> {
     }
     let refuse = |message: String, hint: String| Err(Hinted { message, hint });
     let expected = "expected a model folder: what `matformer train`, `slice` or `import` writes";
-    if !dir.exists() {
+    if matches!(dir.try_exists(), Ok(false)) {
         return refuse(format!("{}: no such folder", dir.display()), expected.to_owned());
     }
     if dir.is_file() {
@@ -405,7 +408,7 @@ pub fn check_is_model(dir: &Path) -> Result<(), Hinted> {
             ),
             false => expected.to_owned(),
         };
-        return refuse(format!("{}: a file", dir.display()), hint);
+        return refuse(format!("{}: a file, not a model folder", dir.display()), hint);
     }
     let latest = matformer::train::Checkpoints::of(dir).latest().ok().flatten();
     let hint = match latest {

@@ -205,6 +205,12 @@ pub fn sha256_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     hasher.finish()
 }
 
+/// Whether a text is a SHA-256 as this crate writes it: 64 lowercase hexadecimal digits.
+pub fn is_sha256(text: &str) -> bool {
+    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    text.len() == 64 && text.bytes().all(is_hex)
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -237,6 +243,14 @@ fn sync_all(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hashes_are_lowercase_digits() {
+        assert!(is_sha256(&"0a".repeat(32)));
+        for wrong in ["", &"0A".repeat(32), &"0g".repeat(32), &"0a".repeat(33)] {
+            assert!(!is_sha256(wrong), "{wrong}");
+        }
+    }
 
     #[test]
     fn errors_name_the_path() {

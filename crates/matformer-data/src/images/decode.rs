@@ -11,6 +11,8 @@ use image::{
     Limits, Luma, RgbImage,
 };
 
+use matformer_core::fs;
+
 use super::{ImageShape, MAX_IMAGE_PIXELS, jpeg};
 use crate::augment::resample::{self, Axis};
 
@@ -97,7 +99,10 @@ impl Decoder {
     /// What is wrong with it.
     pub(super) fn file(&self, path: &Path) -> Result<Decoded, String> {
         let reason = |error: std::io::Error| error.to_string();
-        let file = std::fs::File::open(path).map_err(reason)?;
+        let file = fs::open(path).map_err(|error| match error {
+            matformer_core::Error::Io { source, .. } => reason(source),
+            other => other.to_string(),
+        })?;
         let length = file.metadata().map_err(reason)?.len();
         if length > MAX_FILE_BYTES {
             return Err(format!("{length} bytes, expected: at most {MAX_FILE_BYTES}"));

@@ -48,15 +48,17 @@ impl Checkpoint for Gguf {
     }
 
     fn notes(&self) -> Result<Vec<String>> {
-        Ok(self.tokenizer()?.notes.clone())
+        let mut notes = self.tokenizer()?.notes.clone();
+        notes.extend(self.slice.as_ref().err().cloned());
+        Ok(notes)
     }
 
     fn write(&self, name: &str, out: &mut dyn Write) -> io::Result<()> {
         self.write_tensor(name, out)
     }
 
-    fn slice(&self) -> Result<Option<(SliceFacts, String)>> {
-        self.slice_facts()
+    fn slice(&self) -> Option<&(SliceFacts, String)> {
+        self.slice.as_ref().ok()?.as_ref()
     }
 
     fn hash(&self) -> Result<String> {

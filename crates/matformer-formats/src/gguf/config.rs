@@ -26,8 +26,8 @@ pub(super) struct Described {
     /// Tokens that end a turn or a message.
     pub(super) ends: Vec<u64>,
     d_model: usize,
-    d_ff: usize,
-    n_layers: usize,
+    pub(super) d_ff: usize,
+    pub(super) n_layers: usize,
     tied: bool,
     /// Whether queries, keys, values and outputs have biases, and the feed-forward block.
     biases: Biases,

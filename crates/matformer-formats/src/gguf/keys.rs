@@ -224,7 +224,8 @@ impl<'a> Keys<'a> {
             Some(Value::Text(text)) => rope::stated_rule(text),
             _ => None,
         };
-        let stated = stated.filter(|rule| rope::gives(*rule, &values, theta));
+        let stated =
+            stated.filter(|rule| rule.check().is_ok() && rope::gives(*rule, &values, theta));
         match stated.or_else(|| rope::llama3_rule(&values, theta)) {
             // A factor of 1 changes nothing.
             Some(RopeScaling::Llama3 { factor: 1.0, .. }) => Ok(None),

@@ -52,6 +52,8 @@ pub struct Gguf {
     described: Described,
     tensors: Vec<TensorInfo>,
     places: BTreeMap<String, Place>,
+    /// What it is a slice of, or why that is not known.
+    slice: Result<Option<facts::Slice>, String>,
     /// Made when they are asked for.
     files: OnceLock<TokenizerFiles>,
 }
@@ -105,8 +107,9 @@ impl Gguf {
             places.insert(name, place);
         }
         let path = path.to_owned();
+        let slice = facts::read(&container.metadata, described.n_layers, described.d_ff);
         let files = OnceLock::new();
-        Ok(Self { path, map, container, described, tensors, places, files })
+        Ok(Self { path, map, container, described, tensors, places, slice, files })
     }
 
     /// The file.

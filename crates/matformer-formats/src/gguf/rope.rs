@@ -13,7 +13,8 @@ pub(super) fn factors(scaling: RopeScaling, head_dim: usize, theta: f64) -> Vec<
     plain.iter().zip(scaled).map(|(plain, scaled)| (plain / scaled) as f32).collect()
 }
 
-/// The key of a rule in words, as transformers has it; what it says counts if it gives the file's factors.
+/// Key of the rule as transformers has it in `rope_scaling`, in JSON. It is believed if it gives the file's
+/// factors.
 pub(super) const RULE: &str = "matformer.rope_scaling";
 
 /// The rule of [`RULE`], if it is one of `llama3`.

@@ -100,8 +100,8 @@ pub struct Written {
     pub notes: Vec<String>,
 }
 
-/// Writes a model as a GGUF file, whole or not at all, in place of one that is there. The values of
-/// one tensor at a time are in memory.
+/// Writes a model as a GGUF file, whole or not at all, in place of one that is there; missing folders above it
+/// are made. The values of one tensor at a time are in memory.
 ///
 /// The architecture is `llama`, `qwen2`, `qwen3` or `smollm3` by what the model has, or `deci` where
 /// the widths of its layers differ.
@@ -141,6 +141,9 @@ pub fn write(
         tensors.push(StoredTensor::new(ROPE_FREQS, dtype, n, move |out| {
             weights::write_values(factors.iter().copied(), dtype, out)
         }));
+    }
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        fs::create_dir_all(parent)?;
     }
     fs::write_atomic_with(path, |out| {
         output::header(&metadata, &heads, out)?;

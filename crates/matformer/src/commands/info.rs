@@ -89,16 +89,17 @@ fn run_kind<K: Kind>(dir: &Path, context: &Context) -> Result<ExitCode> {
         return print_json(&info);
     }
     let provenance = &folder.manifest.provenance;
+    let trained = folder.is_trained(&folder.space().largest());
     out!("{}", dir.display())?;
     if let Some(slice) = &folder.manifest.slice {
-        let parent = provenance.parent.as_deref().unwrap_or_default();
-        out!("submodel {} of the weights {}", slice.submodel, short(parent))?;
+        match &provenance.parent {
+            Some(parent) => out!("submodel {} of the weights {}", slice.submodel, short(parent))?,
+            None => out!("submodel {}", slice.submodel)?,
+        }
     }
     match provenance.data_hash.is_empty() {
-        true if folder.is_trained(&folder.space().largest()) => {
-            out!("imported: its full width was trained elsewhere")?;
-        }
-        true => out!("imported: training never saw the widths of this slice")?,
+        true if trained => out!("imported: its full width was trained elsewhere")?,
+        true => out!("imported")?,
         false => out!(
             "trained {} steps, {} {} of data {}, draw {}, seed {}",
             provenance.steps,
@@ -108,6 +109,9 @@ fn run_kind<K: Kind>(dir: &Path, context: &Context) -> Result<ExitCode> {
             folder.manifest.objective,
             provenance.seed
         )?,
+    }
+    if !trained {
+        out!("its full width was never trained")?;
     }
     print::<K>(&info)
 }
@@ -157,8 +161,7 @@ fn granularities<K: Kind>(
                 Ok(K::exports(&standalone(shape, space, submodel)?.0))
             };
             let exports = of(&submodel)?;
-            let mut exports_padded =
-                of(&Submodel::uniform(submodel.max_width(), submodel.n_layers()))?;
+            let mut exports_padded = of(&submodel.padded())?;
             exports_padded.retain(|program| !exports.contains(program));
             let known = |resource| -> Result<Option<f64>> {
                 Ok(costs.get(resource).ok().map(|table| table.cost(&submodel)).transpose()?)

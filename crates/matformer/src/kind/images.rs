@@ -24,7 +24,7 @@ use matformer::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Extent, Facts, GgufOut, Kind, Part, Source,
+    Extent, Facts, GgufOut, Kind, Part, Processor, Source,
     image_data::{self, of_model, places_of, say_once},
     params,
 };
@@ -65,7 +65,8 @@ impl Kind for Vit {
     const TARGETS: &'static str = "images";
     const TASK: &'static str = "image-classification";
     const AUTO_CLASS: &'static str = "AutoModelForImageClassification";
-    const PROCESSOR: [&'static str; 3] = ["AutoImageProcessor", "processor", PREPROCESSOR_FILE];
+    const PROCESSOR: Processor =
+        Processor { class: "AutoImageProcessor", variable: "processor", file: PREPROCESSOR_FILE };
 
     fn check_data(run: &RunFile<Self>) -> Result<()> {
         run.data.validate().bad_input()?;

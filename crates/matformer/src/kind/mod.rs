@@ -83,8 +83,8 @@ pub trait Kind: Tables {
     const TASK: &'static str;
     /// The class of transformers that loads a folder of its.
     const AUTO_CLASS: &'static str;
-    /// The class of transformers that reads what a model is given, what one is called, and the file that it needs.
-    const PROCESSOR: [&'static str; 3];
+    /// What makes the input of a model in transformers.
+    const PROCESSOR: Processor;
 
     /// Checks the `[data]` table, as far as it can be judged without reading a file.
     fn check_data(run: &RunFile<Self>) -> Result<()>;
@@ -234,6 +234,16 @@ pub struct GgufOut<'a> {
     pub facts: &'a SliceFacts,
     /// The license that its parent's card names.
     pub license: Option<String>,
+}
+
+/// What makes the input of a model in transformers.
+pub struct Processor {
+    /// Its class.
+    pub class: &'static str,
+    /// What examples call one.
+    pub variable: &'static str,
+    /// The file that it is read from.
+    pub file: &'static str,
 }
 
 /// Data in numbers.

@@ -23,7 +23,7 @@ use matformer::{
     train::Dims,
 };
 
-use super::{Extent, Facts, GgufOut, Kind, Part, Source, params};
+use super::{Extent, Facts, GgufOut, Kind, Part, Processor, Source, params};
 use crate::{
     args::Format,
     commands::{FEW_DOCUMENTS, count, documents},
@@ -52,7 +52,8 @@ impl Kind for Lm {
     const TARGETS: &'static str = "tokens";
     const TASK: &'static str = "text-generation";
     const AUTO_CLASS: &'static str = "AutoModelForCausalLM";
-    const PROCESSOR: [&'static str; 3] = ["AutoTokenizer", "tokenizer", TOKENIZER_FILE];
+    const PROCESSOR: Processor =
+        Processor { class: "AutoTokenizer", variable: "tokenizer", file: TOKENIZER_FILE };
 
     fn check_data(run: &RunFile<Self>) -> Result<()> {
         run.data.validate().bad_input()

@@ -62,7 +62,8 @@ pub(in super::super) fn metadata(from: &Sources<'_>, vocab_size: usize) -> Resul
         Some(true) => sentence_piece(&file, tokens.clone(), &mut written)?,
         _ => byte_level(&file, &tokens, &mut written)?,
     }
-    for token in file.list("added_tokens") {
+    let kept = |token: &&Json| !token["content"].as_str().is_some_and(|t| tokens.is_left_out(t));
+    for token in file.list("added_tokens").iter().filter(kept) {
         let strips = ["lstrip", "rstrip", "single_word"];
         if strips.iter().any(|key| token[*key] == true) {
             let name = token["content"].as_str().unwrap_or_default();
@@ -127,7 +128,7 @@ pub(super) struct Tokens {
     texts: Vec<String>,
     types: Vec<i32>,
     ids: HashMap<String, usize>,
-    /// Special tokens that have no row in the embedding: no text can have them.
+    /// Special tokens with ids beyond the embedding: the model can neither read nor write them.
     left_out: Vec<String>,
 }
 

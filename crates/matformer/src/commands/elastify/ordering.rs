@@ -69,17 +69,17 @@ pub fn dry_run<K: Kind>(
     context: &Context,
 ) -> Result<ExitCode> {
     let rows = if args.order.needs_data() { args.calibration_rows } else { 0 };
-    let most = rows * row_len(args, run);
+    let about = rows.saturating_mul(row_len(args, run));
     if context.json {
         return print_json(&json!({
             "order": args.order.to_string(),
-            "calibration": most,
+            "calibration": about,
             "measured": args.tokens,
         }));
     }
     let over = match rows {
         0 => String::new(),
-        _ => format!(", over up to {} {} of the training data", count(most as f64), K::TARGETS),
+        _ => format!(", over about {} {} of the training data", count(about as f64), K::TARGETS),
     };
     out!(
         "neurons ordered by {}{over}; each size measured on up to {} held-out {}, before and after; no training",

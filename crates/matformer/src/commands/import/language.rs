@@ -4,7 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use matformer::{
-    core::fs,
+    core::{SliceFacts, fs},
     data::{TOKENIZER_FILE, Tokenizer},
     formats::{Checkpoint, LmImport},
     nn::ModelConfig,
@@ -95,13 +95,32 @@ pub(super) fn run(
         Some(multiple) if multiple > 1 => format!(", multiples of {multiple}"),
         _ => String::new(),
     };
-    out!(
-        "widths {}{rounded}; only the full one was trained: `matformer elastify {} --data \
-         TEXT --out RUN` trains the others",
-        widths.join(", "),
-        args.out.display()
-    )?;
+    let trained =
+        manifest.slice.as_ref().map_or_else(|| never_elastic(&args.out), |slice| of_slice(slice));
+    out!("widths {}{rounded}; {trained}", widths.join(", "))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the training of a model saw that was never elastic.
+fn never_elastic(out: &Path) -> String {
+    format!(
+        "only the full one was trained: `matformer elastify {} --data TEXT --out RUN` trains the \
+         others",
+        out.display()
+    )
+}
+
+/// What the training of the elastic model saw that a slice was cut out of.
+fn of_slice(slice: &SliceFacts) -> String {
+    let saw = match slice.trained.as_deref() {
+        None => String::new(),
+        Some([]) => ", whose widths training never saw".to_owned(),
+        Some(widths) => {
+            let widths: Vec<String> = widths.iter().map(usize::to_string).collect();
+            format!(", of which training saw {}", widths.join(", "))
+        }
+    };
+    format!("submodel {} of an elastic model{saw}", slice.submodel)
 }
 
 /// Says what can be done with a model of a type that no family has.

@@ -69,8 +69,8 @@ fn check_source(dir: &Path) -> Result<(), Hinted> {
     }
     let ends_with =
         |path: &Path, suffix: &str| path.extension().is_some_and(|found| found == suffix);
-    if !dir.exists() {
-        let hint = "expected a folder of Hugging Face, a GGUF file, or a named source such as \
+    if matches!(dir.try_exists(), Ok(false)) {
+        let hint = "expected a folder as on the Hugging Face Hub, a GGUF file, or a named source such as \
                     `fetch:smollm2`";
         return hinted(format!("{}: no such file or folder", dir.display()), hint);
     }

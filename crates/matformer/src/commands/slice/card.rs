@@ -13,7 +13,7 @@ use super::Job;
 use crate::{
     args::Format,
     commands::{count, short},
-    kind::Kind,
+    kind::{Kind, Processor},
 };
 
 /// The card of a slice in `dir`, which has its `config.json` already.
@@ -126,7 +126,7 @@ impl Loads {
         if ConfigFile::read(dir)?.get("auto_map").is_some() {
             return Ok(Self::RemoteCode);
         }
-        if !job.loads_in_transformers()? {
+        if !job.loads_in_transformers() {
             return Ok(Self::Matformer);
         }
         Ok(Self::Transformers)
@@ -164,11 +164,11 @@ impl Loads {
 /// How transformers loads the model, and what reads its input if that is in the folder; `more` are further
 /// arguments.
 fn by_transformers<K: Kind>(out: &str, dir: &Path, more: &str) -> String {
-    let [processor, name, file] = K::PROCESSOR;
+    let Processor { class: processor, variable, file } = K::PROCESSOR;
     let (mut import, mut loaded) = (String::new(), String::new());
     if dir.join(file).exists() {
         import = format!(", {processor}");
-        loaded = format!("{name} = {processor}.from_pretrained(\"{out}\"{more})\n");
+        loaded = format!("{variable} = {processor}.from_pretrained(\"{out}\"{more})\n");
     }
     let class = K::AUTO_CLASS;
     format!(

@@ -7,7 +7,9 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use matformer::{
-    core::{Dtype, Manifest, Measurement, Measurements, Provenance, SliceFacts, Submodel, fs},
+    core::{
+        Dtype, Manifest, Measurement, Measurements, Provenance, SliceFacts, Space, Submodel, fs,
+    },
     formats::{CARD, license},
     nn::{
         Elastic, Folder, ModelConfig, Slice, SliceOptions, folder, slice,
@@ -41,7 +43,9 @@ fn run_kind<K: Kind>(args: &SliceArgs, context: &Context) -> Result<ExitCode> {
     let Some(spec) = &args.submodel else {
         return Err(Hinted {
             message: "no --submodel".to_owned(),
-            hint: "it names what to cut out: `S`, `60%`, `128`, `64x1+128x4`".to_owned(),
+            hint: "name what to cut out, such as `--submodel S` (or `60%`, `128`, `64x1+128x4`); `matformer info \
+                   MODEL` lists sizes"
+                .to_owned(),
         })
         .bad_input();
     };
@@ -61,7 +65,7 @@ fn run_kind<K: Kind>(args: &SliceArgs, context: &Context) -> Result<ExitCode> {
     let facts = SliceFacts {
         submodel: label,
         widths: submodel.widths().to_vec(),
-        trained: Some(trained(&source, &submodel, args.pad)),
+        trained: Some(trained(&source, &submodel, slim.model.space())),
         measured: measured(&source, &submodel)?,
     };
     let job = Job::<K> {
@@ -80,10 +84,6 @@ fn run_kind<K: Kind>(args: &SliceArgs, context: &Context) -> Result<ExitCode> {
                 facts: &job.facts,
                 license: license(&args.model),
             };
-            // As folders are: with their parents.
-            if let Some(parent) = args.out.parent().filter(|parent| !parent.exists()) {
-                fs::create_dir_all(parent).bad_input()?;
-            }
             K::write_gguf(&job.source, slim, &gguf)?;
         }
         Format::Hf | Format::Timm => job.write_folder(slim)?,
@@ -128,14 +128,11 @@ fn stored_dtype(dtype: SliceDtype) -> Option<Dtype> {
     }
 }
 
-/// The widths of a slice's layers that training saw. A padded one has its widest alone: what is narrower was
-/// no width of it in training.
-fn trained<K: Kind>(source: &ModelFolder<K>, submodel: &Submodel, pad: bool) -> Vec<usize> {
-    if pad && !source.is_trained(submodel) {
-        return Vec::new();
-    }
-    let mut widths = source.trained_widths();
-    widths.retain(|width| *width <= submodel.max_width());
+/// The widths for which training saw the slice with no layer wider than that. In a padded slice a width means at
+/// most so many units of each layer before it was padded, too.
+fn trained<K: Kind>(source: &ModelFolder<K>, submodel: &Submodel, space: &Space) -> Vec<usize> {
+    let mut widths = space.granularities.widths();
+    widths.retain(|width| source.is_trained(&submodel.capped(*width)));
     widths
 }
 
@@ -221,7 +218,7 @@ impl<K: Kind> Job<'_, K> {
                 "measured": facts.measured,
             }));
         }
-        if args.format == Format::Hf && !self.loads_in_transformers()? {
+        if args.format == Format::Hf && !self.loads_in_transformers() {
             say!("note: no other program loads a folder like this; every command here does");
             if self.shape.nested().layer_d_ff.is_some() {
                 say!("--pad makes its layers equally wide, with the same numbers");
@@ -233,8 +230,8 @@ impl<K: Kind> Job<'_, K> {
     }
 
     /// Whether transformers loads a model of this shape.
-    fn loads_in_transformers(&self) -> Result<bool> {
-        Ok(K::exports(&self.shape).contains(&"transformers"))
+    fn loads_in_transformers(&self) -> bool {
+        K::exports(&self.shape).contains(&"transformers")
     }
 }
 
