@@ -57,6 +57,12 @@ fn a_model_becomes_elastic_in_three_stages() {
     assert!((original[3] - ordered[3]).abs() < 1e-4, "XL is what it was: {original:?} {ordered:?}");
     assert!(ordered[0] < original[0], "S gains by the order: {original:?} {ordered:?}");
     assert!(trained[0] < ordered[0], "and by training: {ordered:?} {trained:?}");
+    let log = place.read("elastic/train.log");
+    for said in
+        [" INFO elastic/ordered: neurons ordered by activation", " INFO elastic: trained 8 steps"]
+    {
+        assert!(log.contains(said), "{log}");
+    }
     let result = &stages[0]["results"][0];
     assert_eq!(keys(result), ["submodel", "widths", "params", "loss", "stderr"]);
     assert_eq!(result["widths"], serde_json::json!([32, 32]));

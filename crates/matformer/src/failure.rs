@@ -6,7 +6,10 @@ use std::{
     process::ExitCode,
 };
 
-use crate::{hints::hint, logging::SAID};
+use matformer::train::SAID;
+
+pub use crate::hints::Hinted;
+use crate::hints::hint;
 
 /// Exit code of input that cannot be worked with.
 const BAD_INPUT: u8 = 2;
@@ -46,16 +49,6 @@ impl<T, E: Into<anyhow::Error>> OrBadInput<T> for Result<T, E> {
 /// An error that makes the process exit with 2.
 pub fn bad_input(error: impl Into<anyhow::Error>) -> anyhow::Error {
     BadInput(error.into()).into()
-}
-
-/// An error with nothing but a message and a hint.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct Hinted {
-    /// What is wrong.
-    pub message: String,
-    /// What to do about it.
-    pub hint: String,
 }
 
 /// An error, its causes and its hint.

@@ -8,7 +8,15 @@ use matformer::{
     eval, lm, nn, run_file, search, train, vit,
 };
 
-use crate::failure::Hinted;
+/// An error with nothing but a message and a hint.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Hinted {
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+}
 
 /// The hint of one error in a chain.
 pub fn hint(cause: &(dyn Error + 'static)) -> Option<String> {

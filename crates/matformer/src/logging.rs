@@ -77,8 +77,9 @@ pub fn init(args: &Args) -> Result<()> {
     };
     let said = if args.quiet { LevelFilter::ERROR } else { LevelFilter::INFO };
     let stderr = asked.as_ref().unwrap_or(&ours).clone().with_target(SAID, said);
-    // Only a run has a folder to log into.
-    let run = matches!(args.command, Command::Train(_));
+    // Only what trains has a folder to log into.
+    let run =
+        matches!(args.command, Command::Train(_) | Command::Elastify(_) | Command::Baselines(_));
     let file = run.then(|| {
         *log() = Log::Waiting(Vec::new());
         let levels = Targets::new().with_default(LevelFilter::INFO);

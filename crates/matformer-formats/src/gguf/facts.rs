@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use matformer_core::{SliceFacts, fs};
 use matformer_nn::Error;
 
-use super::{container::Value as Stored, output::Value, write::text};
+use super::{
+    container::Value as Stored,
+    output::{Value, text},
+};
 
 const PARENT: &str = "matformer.parent_sha256";
 const SUBMODEL: &str = "matformer.submodel";

@@ -23,6 +23,11 @@ pub(super) enum Value {
     Floats(Vec<f32>),
 }
 
+/// An entry of the metadata with a text.
+pub(super) fn text(key: &str, value: &str) -> (String, Value) {
+    (key.to_owned(), Value::Text(value.to_owned()))
+}
+
 /// A tensor that is to be written.
 #[derive(Debug)]
 pub(super) struct Head {

@@ -3,7 +3,12 @@
 use matformer_lm::{MatLmConfig, RopeScaling, Window};
 use matformer_nn::{Activation, Error, ModelConfig, Result};
 
-use super::{arch::Arch, names::Heads, output::Value, rope, write::text};
+use super::{
+    arch::Arch,
+    names::Heads,
+    output::{Value, text},
+    rope,
+};
 
 /// The shape of a model that llama.cpp can run.
 #[derive(Clone, Copy, Debug)]

@@ -15,7 +15,7 @@ use super::{
     GgufFacts,
     ggml::{self, GgmlType, quantize},
     names::{self, ROPE_FREQS},
-    output::{self, Head, Value},
+    output::{self, Head, Value, text},
     shape::Shape,
     tokenizer,
 };
@@ -155,10 +155,6 @@ pub fn write(
         Ok(())
     })?;
     Ok(Written { architecture: shape.arch.name(), notes })
-}
-
-pub(super) fn text(key: &str, value: &str) -> (String, Value) {
-    (key.to_owned(), Value::Text(value.to_owned()))
 }
 
 /// Where and how each tensor is stored. Each tensor of the model must be there once.

@@ -4,11 +4,13 @@ mod merges;
 mod pre;
 mod read;
 mod special;
+mod tokens;
 mod vocabulary;
 mod write;
 
 pub(super) use read::{TokenizerFiles, files};
-pub(super) use write::{Sources, metadata};
+pub(super) use tokens::Sources;
+pub(super) use write::metadata;
 
 /// What a token is, as `tokenizer.ggml.token_type` numbers it.
 mod token_type {

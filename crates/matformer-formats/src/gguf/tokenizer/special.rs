@@ -6,7 +6,7 @@ use matformer_core::fs;
 use matformer_nn::Result;
 use serde_json::Value as Json;
 
-use super::write::{JsonFile, Sources, Tokens, Written, shortened};
+use super::tokens::{JsonFile, Sources, Tokens, Written, shortened};
 use crate::{
     companions::{TEMPLATES, templates},
     gguf::output::Value,
