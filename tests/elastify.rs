@@ -58,8 +58,7 @@ fn a_model_becomes_elastic_in_three_stages() {
     assert!(ordered[0] < original[0], "S gains by the order: {original:?} {ordered:?}");
     assert!(trained[0] < ordered[0], "and by training: {ordered:?} {trained:?}");
     let log = place.read("elastic/train.log");
-    for said in
-        [" INFO elastic/ordered: neurons ordered by activation", " INFO elastic: trained 8 steps"]
+    for said in [" INFO elastic/ordered: neurons ordered by rms", " INFO elastic: trained 8 steps"]
     {
         assert!(log.contains(said), "{log}");
     }
@@ -278,7 +277,7 @@ fn what_cannot_be_made_elastic_is_refused() {
     snapshot!(place.matformer(&order), @"
     exit code 0
     --- standard output
-    neurons ordered by activation, over about 16.4k tokens of the training data; each size measured on up to 32.8k held-out tokens, before and after; no training
+    neurons ordered by rms, over about 16.4k tokens of the training data; each size measured on up to 32.8k held-out tokens, before and after; no training
     ");
     // Of a run file, the data and how it is trained are taken.
     let of_run = ["elastify", "base", "--data", "run.toml", "--out", "e", "--dry-run"];

@@ -109,9 +109,9 @@ impl Activations {
 #[serde(rename_all = "kebab-case")]
 pub enum Importance {
     /// Mean absolute activation.
-    #[default]
     Activation,
-    /// Root of the mean squared activation.
+    /// Root of the mean squared activation: the best of these in docs/results/elastify.md, ordered only and trained.
+    #[default]
     Rms,
     /// Mean absolute activation times the norm of the neuron's column of `down`: the mean norm of
     /// what it adds to the hidden state.

@@ -31,15 +31,16 @@ const ROWS: &str = "64";
 
 /// Scores by which neurons are ordered. The first one is what `elastify` takes where none is named; the
 /// short runs start from it.
-const SCORES: [&str; 5] = ["activation", "rms", "contribution", "rms-contribution", "weights"];
+const SCORES: [&str; 5] = ["rms", "activation", "contribution", "rms-contribution", "weights"];
 
 /// What the short runs have in common.
 const SHORT: [&str; 3] = ["train.steps=60", "train.warmup=12", "train.checkpoint_every=1000"];
 
 /// Short runs from the ordered model, by what differs from the default; each takes about as long as the
 /// default on two cores.
-const VARIANTS: [(&str, &[&str]); 11] = [
+const VARIANTS: [(&str, &[&str]); 12] = [
     ("default", &[]),
+    ("neurons ordered by `activation`", &["train.init=runs/elastify-by-activation/ordered"]),
     ("XL alone, no distillation", &["train.distill.weight=0", "train.draw=baseline:XL"]),
     ("no distillation", &["train.distill.weight=0", "train.steps=66"]),
     ("every size learns from the original", &[ALL, "train.steps=45"]),
@@ -173,7 +174,8 @@ fn from_nothing(binary: &Binary, config: &str) -> Result<String> {
         line if line.starts_with("learning_rate = ") => "learning_rate = 1e-3\n".to_owned(),
         line => format!("{line}\n"),
     };
-    let path = format!("{ELASTIC}-from-nothing.toml");
+    // Beside the other: its paths are relative.
+    let path = format!("{}/from-nothing.toml", by(SCORES[0]));
     binary.shell.write_file(&path, kept.lines().map(line).collect::<String>())?;
     Ok(path)
 }
@@ -203,6 +205,7 @@ fn ordered_by(binary: &Binary, score: &str) -> Result<Value> {
 /// Each size after a short run of each variant, with the seconds that its training took.
 fn variants(binary: &Binary) -> Result<Vec<Value>> {
     let config = defaults(binary)?;
+    ordered_by(binary, SCORES[1])?;
     let few = ["--data", CONFIG, "--context", CONTEXT, "--tokens", FEW];
     let few_others = ["--data", OTHER, "--context", CONTEXT, "--tokens", FEW, "--submodels", "XL"];
     let of = |(i, (name, sets)): (usize, &(&str, &[&str]))| {
