@@ -7,7 +7,7 @@ use matformer_nn::Error;
 
 use super::{
     container::Value as Stored,
-    output::{Value, text},
+    output::{Value, entry},
 };
 
 const PARENT: &str = "matformer.parent_sha256";
@@ -34,16 +34,16 @@ impl GgufFacts<'_> {
         let list =
             |widths: &[usize]| widths.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         let mut metadata = vec![
-            text(PARENT, parent),
-            text(SUBMODEL, &slice.submodel),
-            text(WIDTHS, &list(&slice.widths)),
+            entry(PARENT, parent),
+            entry(SUBMODEL, &slice.submodel),
+            entry(WIDTHS, &list(&slice.widths)),
         ];
-        metadata.extend(slice.trained.as_ref().map(|trained| text(TRAINED, &list(trained))));
+        metadata.extend(slice.trained.as_ref().map(|trained| entry(TRAINED, &list(trained))));
         if let Some(measured) = &slice.measured {
             let json = serde_json::to_string(measured).map_err(|e| Error::read(MEASURED, e))?;
-            metadata.push(text(MEASURED, &json));
+            metadata.push(entry(MEASURED, &json));
         }
-        metadata.extend(license.map(|license| text("general.license", license)));
+        metadata.extend(license.map(|license| entry("general.license", license)));
         Ok(metadata)
     }
 }

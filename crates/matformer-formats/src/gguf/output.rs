@@ -24,7 +24,7 @@ pub(super) enum Value {
 }
 
 /// An entry of the metadata with a text.
-pub(super) fn text(key: &str, value: &str) -> (String, Value) {
+pub(super) fn entry(key: &str, value: &str) -> (String, Value) {
     (key.to_owned(), Value::Text(value.to_owned()))
 }
 

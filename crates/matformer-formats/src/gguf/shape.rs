@@ -6,7 +6,7 @@ use matformer_nn::{Activation, Error, ModelConfig, Result};
 use super::{
     arch::Arch,
     names::Heads,
-    output::{Value, text},
+    output::{Value, entry},
     rope,
 };
 
@@ -63,7 +63,7 @@ impl<'a> Shape<'a> {
             Arch::Deci => per_layer(widths(config)),
             _ => size(widths(config)[0]),
         };
-        let mut metadata = vec![text("general.architecture", name)];
+        let mut metadata = vec![entry("general.architecture", name)];
         let mut put = |key: &str, value| metadata.push((format!("{name}.{key}"), value));
         put("block_count", size(config.n_layers));
         put("context_length", size(config.context));
@@ -83,7 +83,7 @@ impl<'a> Shape<'a> {
         }
         // Not every rule can be told from its factors, which is all that llama.cpp has of it.
         if let Some(rule @ RopeScaling::Llama3 { .. }) = config.rope_scaling {
-            metadata.push(text(rope::RULE, &rule.table().to_string()));
+            metadata.push(entry(rope::RULE, &rule.table().to_string()));
         }
         metadata
     }

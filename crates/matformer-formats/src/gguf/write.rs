@@ -15,7 +15,7 @@ use super::{
     GgufFacts,
     ggml::{self, GgmlType, quantize},
     names::{self, ROPE_FREQS},
-    output::{self, Head, Value, text},
+    output::{self, Head, Value, entry},
     shape::Shape,
     tokenizer,
 };
@@ -124,8 +124,8 @@ pub fn write(
     };
     let tokens = tokenizer::metadata(&sources, shape.config.vocab_size)?;
     let mut metadata = shape.metadata();
-    metadata.insert(1, text("general.type", "model"));
-    metadata.insert(2, text("general.name", model.name));
+    metadata.insert(1, entry("general.type", "model"));
+    metadata.insert(2, entry("general.name", model.name));
     metadata.push(("general.file_type".to_owned(), Value::Unsigned(dtype.file_type())));
     metadata.push(("general.quantization_version".to_owned(), Value::Unsigned(2)));
     if let Some(facts) = &model.facts {
