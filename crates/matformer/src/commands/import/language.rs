@@ -95,8 +95,7 @@ pub(super) fn run(
         Some(multiple) if multiple > 1 => format!(", multiples of {multiple}"),
         _ => String::new(),
     };
-    let trained =
-        manifest.slice.as_ref().map_or_else(|| never_elastic(&args.out), |slice| of_slice(slice));
+    let trained = manifest.slice.as_ref().map_or_else(|| never_elastic(&args.out), of_slice);
     out!("widths {}{rounded}; {trained}", widths.join(", "))?;
     Ok(ExitCode::SUCCESS)
 }
