@@ -60,13 +60,11 @@ pub(super) fn read(
 ) -> Result<Option<Slice>, String> {
     let wrong = |key: &str, expected: &str| {
         let found = metadata.get(key).map(ToString::to_string).unwrap_or_default();
-        Err(format!(
-            "`{key}` is {found}; expected {expected}: of what the file is a slice is not kept"
-        ))
+        format!("`{key}` is {found}; expected {expected}: what it is a slice of is not kept")
     };
     let value = |key: &str| match metadata.get(key) {
         Some(Stored::Text(text)) => Ok(Some(text.as_str())),
-        Some(_) => wrong(key, "text").map(|()| None),
+        Some(_) => Err(wrong(key, "text")),
         None => Ok(None),
     };
     let list = |text: &str| -> Option<Vec<usize>> {
@@ -79,20 +77,20 @@ pub(super) fn read(
         return Ok(None);
     };
     if !fs::is_sha256(parent) {
-        return wrong(PARENT, "64 lowercase hexadecimal digits").map(|()| None);
+        return Err(wrong(PARENT, "64 lowercase hexadecimal digits"));
     }
     if submodel.is_empty() || submodel.len() > 1000 || submodel.contains(char::is_control) {
-        return wrong(SUBMODEL, "the name of a submodel").map(|()| None);
+        return Err(wrong(SUBMODEL, "the name of a submodel"));
     }
     let fits = |widths: &Vec<usize>| {
         widths.len() == n_layers && !widths.contains(&0) && widths.iter().max() == Some(&d_ff)
     };
     let Some(widths) = list(widths).filter(fits) else {
         let expected = format!("{n_layers} widths with commas between them, the largest {d_ff}");
-        return wrong(WIDTHS, &expected).map(|()| None);
+        return Err(wrong(WIDTHS, &expected));
     };
     let trained = match value(TRAINED)?.map(list) {
-        Some(None) => return wrong(TRAINED, "widths with commas between them").map(|()| None),
+        Some(None) => return Err(wrong(TRAINED, "widths with commas between them")),
         trained => trained.flatten().map(|mut widths| {
             widths.retain(|width| (1..=d_ff).contains(width));
             widths.sort_unstable();
@@ -102,7 +100,7 @@ pub(super) fn read(
     };
     let measured = match value(MEASURED)?.map(serde_json::from_str) {
         Some(Err(error)) => {
-            return wrong(MEASURED, &format!("measurements ({error})")).map(|()| None);
+            return Err(wrong(MEASURED, &format!("measurements ({error})")));
         }
         measured => measured.and_then(Result::ok),
     };

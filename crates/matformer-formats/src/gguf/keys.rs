@@ -221,7 +221,7 @@ impl<'a> Keys<'a> {
         }
         let values = weights::floats(Dtype::F32, &self.file[factors.bytes.clone()]);
         let stated = match self.tokenless(rope::RULE) {
-            Some(Value::Text(text)) => rope::stated_rule(text),
+            Some(Value::Text(text)) => serde_json::from_str::<RopeScaling>(text).ok(),
             _ => None,
         };
         let stated =

@@ -13,22 +13,8 @@ pub(super) fn factors(scaling: RopeScaling, head_dim: usize, theta: f64) -> Vec<
     plain.iter().zip(scaled).map(|(plain, scaled)| (plain / scaled) as f32).collect()
 }
 
-/// Key of the rule as transformers has it in `rope_scaling`, in JSON. It is believed if it gives the file's
-/// factors.
+/// Key of the rule in JSON, as run files have it in `rope_scaling`. It is believed if it gives the file's factors.
 pub(super) const RULE: &str = "matformer.rope_scaling";
-
-/// The rule of [`RULE`], if it is one of `llama3`.
-pub(super) fn stated_rule(text: &str) -> Option<RopeScaling> {
-    let table: serde_json::Value = serde_json::from_str(text).ok()?;
-    let number = |key: &str| table[key].as_f64();
-    let original = table["original_max_position_embeddings"].as_u64()?;
-    (table["rope_type"] == "llama3").then_some(RopeScaling::Llama3 {
-        factor: number("factor")?,
-        low_freq_factor: number("low_freq_factor")?,
-        high_freq_factor: number("high_freq_factor")?,
-        original_context: usize::try_from(original).ok()?,
-    })
-}
 
 /// Whether a rule gives these factors, to within [`TOLERANCE`].
 pub(super) fn gives(rule: RopeScaling, found: &[f32], theta: f64) -> bool {
@@ -118,21 +104,17 @@ mod tests {
     }
 
     #[test]
-    fn a_stated_rule_counts_if_it_gives_the_factors() {
+    fn a_rule_is_told_from_others_by_its_factors() {
         let of_a_short_context = RopeScaling::Llama3 {
             factor: 8.0,
             low_freq_factor: 2.0,
             high_freq_factor: 4.0,
             original_context: 32,
         };
-        let text = of_a_short_context.table().to_string();
         let found = factors(of_a_short_context, 16, 1e4);
-        assert_eq!(stated_rule(&text), Some(of_a_short_context));
         assert!(gives(of_a_short_context, &found, 1e4));
         assert!(!gives(rule(8.0, 4.0, 8192.0), &found, 1e4));
-        for wrong in ["", "[]", "{}", &text.replace("llama3", "yarn"), &text.replace("32", "-3")] {
-            assert_eq!(stated_rule(wrong), None, "{wrong}");
-        }
+        assert_eq!(llama3_rule(&found, 1e4), None, "factors alone do not tell it");
     }
 
     #[test]

@@ -82,8 +82,10 @@ impl<'a> Shape<'a> {
             put("rope.scaling.factor", Value::Float(factor as f32));
         }
         // Not every rule can be told from its factors, which is all that llama.cpp has of it.
-        if let Some(rule @ RopeScaling::Llama3 { .. }) = config.rope_scaling {
-            metadata.push(entry(rope::RULE, &rule.table().to_string()));
+        if let Some(rule @ RopeScaling::Llama3 { .. }) = config.rope_scaling
+            && let Ok(json) = serde_json::to_string(&rule)
+        {
+            metadata.push(entry(rope::RULE, &json));
         }
         metadata
     }

@@ -111,7 +111,7 @@ impl<'a> Padded<'a> {
     }
 
     /// Ranges of queries, and of the keys that they see, whose scores have about `elements` numbers; at least
-    /// 16 queries, so that the products stay products.
+    /// 16 queries, so that the products stay products. One at least.
     fn tiles(&self, elements: usize) -> Vec<Tile> {
         let fit = elements / (self.rows.len() * self.spec.heads * self.kv_len).max(1);
         let n = if fit < 64 { fit.max(16) } else { fit / 64 * 64 };
@@ -122,7 +122,7 @@ impl<'a> Padded<'a> {
             let union = |a: Range<usize>, b: Range<usize>| a.start.min(b.start)..a.end.max(b.end);
             Tile { keys: seen.fold(first, union), queries }
         };
-        (0..self.q_len).step_by(n).map(tile).collect()
+        (0..self.q_len.max(1)).step_by(n).map(tile).collect()
     }
 
     /// The keys that these queries of each row see; what stands in for a query that a row does not have sees
@@ -242,32 +242,19 @@ fn places(t: &impl TensorMetadata, dim: usize, range: &Range<usize>) -> Option<V
     (*range != (0..shape[dim])).then_some(places)
 }
 
-/// Gradients of keys or values, of which each tile has its own range, `[rows, kv_heads, kv_len, head_dim]`.
-struct KeySum<B: Backend> {
-    kv_len: usize,
-    sum: Option<FloatTensor<B>>,
-}
-
-impl<B: Backend> KeySum<B> {
-    fn add(&mut self, keys: &Range<usize>, part: FloatTensor<B>) {
-        let part = wide::<B>(part);
-        let sum = match self.sum.take() {
-            None if *keys == (0..self.kv_len) => part,
-            sum => {
-                let [rows, heads, _, d] = part.shape().dims();
-                let shape = Shape::new([rows, heads, self.kv_len, d]);
-                let zeros = || B::float_zeros(shape, &part.device(), part.dtype().into());
-                let sum = sum.unwrap_or_else(zeros);
-                match places(&sum, 2, keys) {
-                    None => B::float_add(sum, part),
-                    Some(places) => {
-                        let there = B::float_slice(sum.clone(), &places);
-                        B::float_slice_assign(sum, &places, B::float_add(there, part))
-                    }
-                }
-            }
-        };
-        self.sum = Some(sum);
+/// Adds what a tile gives the gradient of its keys or values to that of all, in f32.
+fn add_at<B: Backend>(
+    sum: FloatTensor<B>,
+    keys: &Range<usize>,
+    part: FloatTensor<B>,
+) -> FloatTensor<B> {
+    let part = wide::<B>(part);
+    match places(&sum, 2, keys) {
+        None => B::float_add(sum, part),
+        Some(places) => {
+            let there = B::float_slice(sum.clone(), &places);
+            B::float_slice_assign(sum, &places, B::float_add(there, part))
+        }
     }
 }
 
@@ -344,7 +331,9 @@ fn backward_in_tiles<B: Backend>(
     let delta = B::float_sum_dim(padded.split_q::<B>(delta), 3);
     let d_out = padded.split_q::<B>(grad);
 
-    let [mut dk, mut dv] = [(); 2].map(|()| KeySum::<B> { kv_len: padded.kv_len, sum: None });
+    let zeros =
+        |t: &FloatTensor<B>| wide::<B>(B::float_zeros(t.shape(), &t.device(), t.dtype().into()));
+    let (mut dk, mut dv) = (zeros(&k), zeros(&v));
     let mut dq = Vec::new();
     let low = |t| stored_as::<B>(t, dtype);
     for tile in padded.tiles(elements) {
@@ -353,20 +342,17 @@ fn backward_in_tiles<B: Backend>(
         let (q, k, d_out) = (queries_of(&q), keys_of(&k), queries_of(&d_out));
         let scores = padded.scores::<B>(q.clone(), k.clone(), &tile);
         let p = B::float_exp(B::float_sub(scores, queries_of(&lse)));
-        dv.add(&tile.keys, B::float_matmul(B::float_transpose(low(p.clone())), d_out.clone()));
+        let of_values = B::float_matmul(B::float_transpose(low(p.clone())), d_out.clone());
+        dv = add_at::<B>(dv, &tile.keys, of_values);
         let dp = wide::<B>(B::float_matmul(d_out, B::float_transpose(keys_of(&v))));
         let ds = low(B::float_mul(p, B::float_sub(dp, queries_of(&delta)))); // as the scores
-        dk.add(&tile.keys, B::float_matmul(B::float_transpose(ds.clone()), q));
+        dk = add_at::<B>(dk, &tile.keys, B::float_matmul(B::float_transpose(ds.clone()), q));
         dq.push(B::float_matmul(ds, k));
     }
     let scaled = |t| B::float_mul_scalar(t, (spec.scale as f32).into());
-    let of_keys = |sum: KeySum<B>| {
-        // Rows without queries have no tiles.
-        low(sum.sum.unwrap_or_else(|| B::float_mul_scalar(k.clone(), 0f32.into())))
-    };
     let dq = padded.join_q::<B>(scaled(padded.of_tiles::<B>(dq)));
-    let dk = padded.join_kv::<B>(scaled(of_keys(dk)), keys);
-    (dq, dk, padded.join_kv::<B>(of_keys(dv), keys))
+    let dk = padded.join_kv::<B>(scaled(low(dk)), keys);
+    (dq, dk, padded.join_kv::<B>(low(dv), keys))
 }
 
 #[cfg(all(test, feature = "flex"))]

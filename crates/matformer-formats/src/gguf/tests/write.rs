@@ -129,6 +129,29 @@ fn written(
 }
 
 #[test]
+fn a_rule_that_its_factors_do_not_tell_comes_back() {
+    let rule = RopeScaling::Llama3 {
+        factor: 8.0,
+        low_freq_factor: 2.0,
+        high_freq_factor: 4.0,
+        original_context: 32,
+    };
+    let base = MatLmConfig { head_dim: Some(16), rope_scaling: Some(rule), ..config() };
+    let folder = folder_of(&open("qwen2"));
+    let path = folder.path().join("small.gguf");
+    written_to(&path, &base, GgufDtype::F32, filled(&base, 0.5)).unwrap();
+    assert_eq!(Gguf::open(&path).unwrap().config()["rope_scaling"], rule.table());
+    // Another rule than that of the factors is not believed.
+    let mut bytes = fs::read(&path).unwrap();
+    let stated = b"\"low_freq_factor\":2.0";
+    let at = bytes.windows(stated.len()).position(|part| part == stated).unwrap();
+    bytes[at + stated.len() - 3] = b'1';
+    fs::write_atomic(&path, &bytes).unwrap();
+    let error = Gguf::open(&path).unwrap_err().to_string();
+    assert!(error.contains("factors of no rule that is known"), "{error}");
+}
+
+#[test]
 fn unequal_widths_are_written_as_deci_with_a_list_per_layer() {
     let config = MatLmConfig { layer_d_ff: Some(vec![16, 32]), granularities: None, ..config() };
     let (written, container) = written(&config, GgufDtype::F32, filled(&config, 0.5)).unwrap();
