@@ -3,13 +3,15 @@
 A line is a JSON object: {"d_model", "n_layers", "n_heads", "d_ff", "vocab", "rows", "seq",
 "widths": [...], "compile": bool}; several widths are a joint step over prefixes of one set of
 matrices. With "image", "patch", "channels" and "classes" in place of "vocab" and "seq" it is a vision
-transformer. The answer is {"forward", "backward", "optimizer"} in milliseconds; the first answer for
+transformer. "device" is cpu or cuda; with "bf16" products are computed in bfloat16 (autocast). The answer is {"forward", "backward", "optimizer"} in milliseconds; the first answer for
 an object comes after warming up. {"product": {"batch", "m", "n", "k", "left_transposed",
 "right_transposed", "repeats"}} times independent matrix products [m, k] by [k, n] instead, of which one
 factor may be stored transposed; the answer is the fastest of the repeats. {"memory": {...}, "steps": n}
-gives the peak of resident memory in the first n steps above that before them, in MB.
+gives the peak of resident memory in the first n steps above that before them, in MB; on cuda the most
+that was allocated.
 """
 
+import contextlib
 import json
 import sys
 import time
@@ -108,10 +110,12 @@ class Step:
 
     def __init__(self, c, fused=None):
         torch.manual_seed(0)
-        self.widths = c["widths"]
-        self.model = Encoder(c) if "image" in c else Decoder(c)
+        self.widths, self.device, self.bf16 = c["widths"], c["device"], c["bf16"]
+        with torch.device(self.device):
+            self.model = Encoder(c) if "image" in c else Decoder(c)
         self.loss = torch.compile(self.model) if c["compile"] else self.model
-        self.ids, self.targets = images(c) if "image" in c else tokens(c)
+        batch = images(c) if "image" in c else tokens(c)
+        self.ids, self.targets = (t.to(self.device) for t in batch)
         choices = (False, True) if fused is None else (fused,)
         self.optimizer = min((self.adamw(fused) for fused in choices), key=self.cost if fused is None else id)
 
@@ -124,17 +128,30 @@ class Step:
         return min(self.run()["optimizer"] for _ in range(3))
 
     def run(self):
-        start = time.perf_counter()
+        start = now(self.device)
         self.optimizer.zero_grad(set_to_none=True)
-        loss = sum(self.loss(self.ids, self.targets, width) for width in self.widths) / len(self.widths)
-        forward = time.perf_counter()
+        with precision(self.device, self.bf16):
+            losses = [self.loss(self.ids, self.targets, width) for width in self.widths]
+        loss = sum(losses) / len(losses)
+        forward = now(self.device)
         loss.backward()
-        backward = time.perf_counter()
+        backward = now(self.device)
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
-        end = time.perf_counter()
+        end = now(self.device)
         times = {"forward": forward - start, "backward": backward - forward, "optimizer": end - backward}
         return {name: seconds * 1e3 for name, seconds in times.items()}
+
+
+def now(device):
+    """Seconds, when all that was asked of the device is done."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def precision(device, bf16):
+    return torch.autocast(device, dtype=torch.bfloat16) if bf16 else contextlib.nullcontext()
 
 
 def tokens(c):
@@ -147,21 +164,24 @@ def images(c):
 
 
 def product(p):
+    device = p["device"]
+    kind = {"device": device, "dtype": torch.bfloat16 if p["bf16"] else torch.float32}
+
     def stored(rows, columns, transposed):
         shape = (columns, rows) if transposed else (rows, columns)
-        matrices = torch.rand(p["batch"], *shape)
+        matrices = torch.rand(p["batch"], *shape, **kind)
         return matrices.transpose(1, 2) if transposed else matrices
 
     left = stored(p["m"], p["k"], p["left_transposed"])
     right = stored(p["k"], p["n"], p["right_transposed"])
-    out = torch.empty(p["batch"], p["m"], p["n"])
+    out = torch.empty(p["batch"], p["m"], p["n"], **kind)
     if p["batch"] == 1:
         left, right, out = left[0], right[0], out[0]
     times = []
     for _ in range(p["repeats"]):
-        start = time.perf_counter()
+        start = now(device)
         torch.matmul(left, right, out=out)
-        times.append((time.perf_counter() - start) * 1e3)
+        times.append((now(device) - start) * 1e3)
     return {"product": min(times)}
 
 
@@ -172,6 +192,10 @@ def resident(field):
 
 def memory(request, steps):
     step = Step(request, fused=True)
+    if step.device == "cuda":
+        for _ in range(steps):
+            step.run()
+        return {"memory": torch.cuda.max_memory_allocated() / 1e6}
     with open("/proc/self/clear_refs", "w") as peak:
         peak.write("5")  # Forgets the peak.
     before = resident("VmRSS:")
@@ -182,6 +206,8 @@ def memory(request, steps):
 
 def main():
     torch.set_num_threads(int(sys.argv[1]))
+    # As the peer's products in f32 on tensor cores.
+    torch.backends.cuda.matmul.allow_tf32 = True
     print(json.dumps({"torch": torch.__version__}), flush=True)
     steps = {}
     for line in sys.stdin:

@@ -111,23 +111,29 @@ pub fn check(backend: Backend) -> Result<()> {
 }
 
 fn build_cuda(shell: &Shell) -> Result<()> {
+    with_llvm(|| {
+        cmd!(
+            shell,
+            "cargo build --locked --package matformer --no-default-features --features cuda"
+        )
+        .run()
+    })
+}
+
+/// Runs a build with CUDA; where it fails for the lack of LLVM, the error says so.
+pub fn with_llvm<T>(build: impl FnOnce() -> xshell::Result<T>) -> Result<T> {
     let marker = llvm_marker()?;
     if !marker.exists() {
         eprintln!("no LLVM at {}: the build tries to download it", marker.display());
     }
-    let built = cmd!(
-        shell,
-        "cargo build --locked --package matformer --no-default-features --features cuda"
-    )
-    .run();
-    if built.is_err() && !marker.exists() {
-        bail!(
+    match build() {
+        Err(_) if !marker.exists() => bail!(
             "CUDA was not built: its compiler needs LLVM 23.1, which is not at {} and could not be \
              downloaded",
             marker.display()
-        );
+        ),
+        built => Ok(built?),
     }
-    Ok(built?)
 }
 
 /// Where the build looks for the LLVM that CUDA's kernels are compiled with.
@@ -169,7 +175,7 @@ fn fuzz(shell: &Shell) -> Result<()> {
 
 /// How long the checks may take before those on wgpu are left out, which take 1.3 times as long: all of them
 /// fit into an hour.
-const BEFORE_WGPU: Duration = Duration::from_secs(1500);
+const BEFORE_WGPU: Duration = Duration::from_secs(1400);
 
 /// The list of everything that must hold, cheapest first; the tests' own summary comes last.
 pub fn ci() -> Result<()> {

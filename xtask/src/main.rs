@@ -6,10 +6,13 @@ mod bench;
 mod build;
 mod check;
 mod demo;
+mod gpu;
 mod parity;
 #[cfg(test)]
 mod repository;
 mod reproduce;
+
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -54,6 +57,11 @@ enum Command {
         #[command(subcommand)]
         what: What,
     },
+    /// Measure a graphics card where it is: an archive to carry there, and the page of what it found
+    Gpu {
+        #[command(subcommand)]
+        what: Gpu,
+    },
     /// Everything that must hold before a change lands, cheapest first
     Ci,
     /// Compare with another runtime on the same weights
@@ -81,6 +89,22 @@ enum Page {
         /// Only these parts; the others stay as the page has them
         #[arg(value_enum)]
         parts: Vec<Part>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Gpu {
+    /// Build the command and the tests of devices with every backend, and pack them with gpu-check.sh:
+    /// from nothing half an hour
+    Pack {
+        /// Archive to write
+        #[arg(long, default_value = "target/gpu.tar.xz")]
+        out: PathBuf,
+    },
+    /// Write what gpu-check.sh found into docs/results/gpu.md
+    Page {
+        /// What it wrote: gpu.json
+        found: PathBuf,
     },
 }
 
@@ -168,6 +192,8 @@ fn main() -> Result<()> {
         Command::Bench { what: What::Search { arguments } } => bench::run("search", &arguments),
         Command::Bench { what: What::Sweep { arguments } } => bench::run("sweep", &arguments),
         Command::Bench { what: What::Memory { arguments } } => bench::run("memory", &arguments),
+        Command::Gpu { what: Gpu::Pack { out } } => gpu::pack(&out),
+        Command::Gpu { what: Gpu::Page { found } } => gpu::page(&found),
         Command::Ci => check::ci(),
         Command::Parity { peer: Peer::Transformers { python, run, submodel } } => {
             parity::transformers(&python, &run, &submodel)

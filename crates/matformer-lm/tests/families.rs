@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 
 use crate::{
     compare::{device, floats, values, worst},
-    support::{load, manifest, one, read_json},
+    support::{self, load, manifest, one, read_json},
 };
 
 pub const FAMILIES: [&str; 6] = ["llama", "mistral", "qwen2", "qwen3", "smollm3", "gemma3"];
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/families").join(name)
+    support::fixture("families").join(name)
 }
 
 /// A model folder out of a family's fixture.

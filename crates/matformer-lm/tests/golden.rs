@@ -1,7 +1,5 @@
 //! Against PyTorch: logits, loss and every gradient, from fixtures made by `fixtures/make_llama.py`.
 
-use std::path::{Path, PathBuf};
-
 use matformer_core::{Manifest, Plan, Submodel, SubmodelSpec, fs};
 use matformer_lm::{MatLm, MatLmConfig, costs};
 use matformer_nn::{Activation, Elastic, Folder, State, folder, row_losses, walk};
@@ -9,12 +7,8 @@ use safetensors::SafeTensors;
 
 use crate::{
     compare::{check_gradients, device, floats},
-    support::{manifest, one},
+    support::{fixture, manifest, one},
 };
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
-}
 
 /// A model folder out of a fixture's weights and configuration.
 fn load(weights: &str, config_json: &str, activation: Activation) -> MatLm {

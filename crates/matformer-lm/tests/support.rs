@@ -1,6 +1,6 @@
 //! What the tests share.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use matformer_core::{Manifest, Plan, Submodel};
@@ -9,6 +9,13 @@ use matformer_nn::{Elastic, ModelConfig, State, folder, walk};
 use serde_json::Value;
 
 use crate::compare::{self, device, values};
+
+/// A committed fixture. Cargo says at run time where the crate is, so that the tests can also run where it
+/// was not built.
+pub fn fixture(name: &str) -> PathBuf {
+    let krate = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it");
+    Path::new(&krate).join("tests/fixtures").join(name)
+}
 
 /// A small model with every feature: grouped heads, untied granularities of odd sizes.
 pub fn config() -> MatLmConfig {

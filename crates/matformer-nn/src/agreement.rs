@@ -36,17 +36,20 @@ type Values = Vec<Vec<f32>>;
 
 impl Op {
     /// All ops of [`crate::ops`].
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self { name: "linear", run: of_linear },
         Self { name: "rms_norm", run: of_rms_norm },
         Self { name: "layer_norm", run: of_layer_norm },
         Self { name: "rope", run: of_rope },
         Self { name: "attention, causal", run: |on| of_attention(on, Mask::Causal) },
         Self { name: "attention, full", run: |on| of_attention(on, Mask::Full) },
-        Self { name: "nested_ffn, gated", run: |on| of_ffn(on, Some(Gate::Silu)) },
+        Self { name: "attention, window", run: |on| of_attention(on, Mask::Window { size: 20 }) },
+        Self { name: "nested_ffn, SiLU", run: |on| of_ffn(on, Some(Gate::Silu)) },
+        Self { name: "nested_ffn, GELU gate", run: |on| of_ffn(on, Some(Gate::GeluTanh)) },
         Self { name: "nested_ffn, plain", run: |on| of_ffn(on, None) },
         Self { name: "cross_entropy", run: of_cross_entropy },
-        Self { name: "divergence", run: of_divergence },
+        Self { name: "divergence", run: |on| of_divergence(on, Direction::Forward) },
+        Self { name: "divergence, reverse", run: |on| of_divergence(on, Direction::Reverse) },
         Self { name: "distillation", run: of_distillation },
         Self { name: "adamw", run: of_adamw },
         Self { name: "sum_of_squares", run: of_sum_of_squares },
@@ -226,9 +229,9 @@ fn of_cross_entropy(on: &On) -> Result<Values> {
     with_gradients(nats, &[&hidden, &weight])
 }
 
-fn of_divergence(on: &On) -> Result<Values> {
+fn of_divergence(on: &On, direction: Direction) -> Result<Values> {
     let ([hidden, weight], [student, teacher]) = student_and_teacher(on);
-    let rule = Divergence { temperature: 2.0, direction: Direction::Forward };
+    let rule = Divergence { temperature: 2.0, direction };
     with_gradients(divergence(student, teacher, rule), &[&hidden, &weight])
 }
 

@@ -15,8 +15,11 @@ use crate::{
     support::{config, logits, manifest, model, pixels},
 };
 
+/// A committed fixture. Cargo says at run time where the crate is, so that the tests can also run where it
+/// was not built.
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+    let krate = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it");
+    Path::new(&krate).join("tests/fixtures").join(name)
 }
 
 /// A folder of the fixture's weights, with a manifest of ours.

@@ -66,13 +66,13 @@ pub(super) fn glu<B: Backend>(
     B::float_mul(B::float_mul(s, gate), up)
 }
 
-/// Gradients with respect to gate and up, and the result itself.
+/// Gradients of gate and up, and the result itself.
 pub(super) fn glu_backward<B: Backend>(
     gate: FloatTensor<B>,
     up: FloatTensor<B>,
     grad: FloatTensor<B>,
     kind: Gate,
-) -> GluGradients<FloatTensor<B>> {
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
     let s = B::sigmoid(kind.exponent::<B>(gate.clone()));
     let act = B::float_mul(s.clone(), gate.clone());
     let h = B::float_mul(act.clone(), up.clone());
@@ -83,18 +83,7 @@ pub(super) fn glu_backward<B: Backend>(
         None => B::float_sub(B::float_add(act.clone(), s), product),
     };
     let d_gate = B::float_mul(B::float_mul(slope, up), grad.clone());
-    GluGradients { gate: d_gate, up: B::float_mul(act, grad), h }
-}
-
-/// Gradients of a gated activation, and its output.
-#[derive(Clone, Debug)]
-pub struct GluGradients<T> {
-    /// Gradient of the gate's product.
-    pub gate: T,
-    /// Gradient of up's product.
-    pub up: T,
-    /// The activation itself.
-    pub h: T,
+    (d_gate, B::float_mul(act, grad), h)
 }
 
 /// Φ(u), the standard normal's distribution function, of which exact GELU is `u·Φ(u)`.

@@ -5,12 +5,12 @@ use std::ops::Range;
 
 use burn::backend::{
     Backend, TensorMetadata, get_device_settings,
-    tensor::{BoolTensor, FloatTensor, IntTensor},
+    tensor::{FloatTensor, IntTensor},
 };
 use burn::tensor::{Shape, Slice, TensorData};
 
 use super::{
-    AttentionSpec,
+    AttentionSpec, RowBackend,
     attention::AttentionRow,
     nested_ffn::cat,
     precision::{stored_as, wide},
@@ -157,60 +157,19 @@ impl<'a> Padded<'a> {
         B::float_reshape(all, Shape::new([rows, kv_heads, group * self.q_len, d]))
     }
 
-    /// The attention mask of a tile, true for masked keys, `[rows, kv_heads, group·tile, keys]`; `None` if
-    /// every query sees every key.
-    fn hidden_keys<B: Backend>(&self, like: &FloatTensor<B>, tile: &Tile) -> Option<BoolTensor<B>> {
-        let first = tile.keys.start;
-        let visible: Vec<Range<usize>> =
-            self.visible(&tile.queries).map(|keys| keys.start - first..keys.end - first).collect();
-        let kv_len = tile.keys.len();
-        if visible.iter().all(|keys| *keys == (0..kv_len)) {
-            return None;
-        }
-        // If all rows have the same shape, they share one mask.
+    /// The first key that each query of a tile sees and the one after its last, counted from the tile's first:
+    /// `[rows, queries, 2]`, or `[1, queries, 2]` if that is the same for all rows.
+    fn seen<B: Backend>(&self, tile: &Tile, like: &FloatTensor<B>) -> IntTensor<B> {
         let alike = self.rows.windows(2).all(|pair| pair[0].shape() == pair[1].shape());
         let rows = if alike { 1 } else { self.rows.len() };
+        let n = tile.queries.len();
+        let edges =
+            |keys: Range<usize>| [keys.start, keys.end].map(|at| (at - tile.keys.start) as i32);
+        let values: Vec<i32> = self.visible(&tile.queries).take(rows * n).flat_map(edges).collect();
         let device = like.device();
         let settings = get_device_settings::<B>(&device);
-        let (n, group) = (tile.queries.len(), self.spec.group());
-        let shape = Shape::new([rows, 1, group * n, kv_len]);
-        let ends = |end: &dyn Fn(&Range<usize>) -> usize| {
-            let row = |row: usize| (0..group * n).map(move |i| row * n + i % n);
-            let values: Vec<i32> =
-                (0..rows).flat_map(row).map(|at| end(&visible[at]) as i32).collect();
-            let data = TensorData::new(values, [rows, 1, group * n, 1])
-                .convert_dtype(settings.int_dtype.into());
-            B::int_expand(B::int_from_data(data, &device), shape.clone())
-        };
-        let keys = B::int_arange(0..kv_len as i64, &device, settings.int_dtype);
-        let keys = B::int_reshape(keys, Shape::new([1, 1, 1, kv_len]));
-        let keys = B::int_expand(keys, shape.clone());
-        let behind =
-            B::int_greater_equal(keys.clone(), ends(&|keys| keys.end), settings.bool_dtype);
-        let mask = if visible.iter().all(|keys| keys.start == 0) {
-            behind
-        } else {
-            let before = B::int_lower(keys, ends(&|keys| keys.start), settings.bool_dtype);
-            B::bool_or(behind, before)
-        };
-        let all = [self.rows.len(), self.spec.kv_heads, group * n, kv_len];
-        Some(B::bool_expand(mask, Shape::new(all)))
-    }
-
-    /// Scaled products of a tile's queries and keys, minus infinity for masked keys,
-    /// `[rows, kv_heads, group·tile, keys]`, in f32.
-    fn scores<B: Backend>(
-        &self,
-        q: FloatTensor<B>,
-        k: FloatTensor<B>,
-        tile: &Tile,
-    ) -> FloatTensor<B> {
-        let q = B::float_mul_scalar(q, (self.spec.scale as f32).into());
-        let scores = wide::<B>(B::float_matmul(q, B::float_transpose(k)));
-        match self.hidden_keys::<B>(&scores, tile) {
-            Some(mask) => B::float_mask_fill(scores, mask, f32::NEG_INFINITY.into()),
-            None => scores,
-        }
+        let data = TensorData::new(values, [rows, n, 2]).convert_dtype(settings.int_dtype.into());
+        B::int_from_data(data, &device)
     }
 }
 
@@ -224,6 +183,11 @@ struct Tile {
 
 /// Numbers of the scores that are held at a time: however long a context is, no more.
 const TILE_ELEMENTS: usize = 1 << 25;
+
+/// Products of queries and keys, `[rows, kv_heads, group·tile, keys]`.
+fn scores<B: Backend>(q: FloatTensor<B>, k: FloatTensor<B>) -> FloatTensor<B> {
+    B::float_matmul(q, B::float_transpose(k))
+}
 
 /// A range along a dimension; a view where the backend has views.
 fn part_of<B: Backend>(t: FloatTensor<B>, dim: usize, range: &Range<usize>) -> FloatTensor<B> {
@@ -276,7 +240,7 @@ fn select_or_zero<B: Backend>(t: FloatTensor<B>, index: Vec<usize>) -> FloatTens
     B::float_select(t, 0, index)
 }
 
-pub(super) fn forward<B: Backend>(
+pub(super) fn forward<B: RowBackend>(
     q: FloatTensor<B>,
     k: FloatTensor<B>,
     v: FloatTensor<B>,
@@ -285,22 +249,19 @@ pub(super) fn forward<B: Backend>(
     forward_in_tiles::<B>([q, k, v], spec, TILE_ELEMENTS)
 }
 
-fn forward_in_tiles<B: Backend>(
+fn forward_in_tiles<B: RowBackend>(
     [q, k, v]: [FloatTensor<B>; 3],
     spec: &AttentionSpec,
     elements: usize,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
-    let (padded, dtype) = (Padded::new(spec), q.dtype());
+    let padded = Padded::new(spec);
     let (q, k, v) = (padded.split_q::<B>(q), padded.split_kv::<B>(k), padded.split_kv::<B>(v));
     let tile = |tile: &Tile| {
         let keys_of = |t: &FloatTensor<B>| part_of::<B>(t.clone(), 2, &tile.keys);
-        let scores = padded.scores::<B>(padded.queries_of::<B>(&q, tile), keys_of(&k), tile);
-        let max = B::float_max_dim(scores.clone(), 3); // [rows, kv_heads, group·tile, 1]
-        let p = B::float_exp(B::float_sub(scores, max.clone()));
-        let sum = B::float_sum_dim(p.clone(), 3);
-        let out = B::float_matmul(stored_as::<B>(p, dtype), keys_of(&v));
-        let out = stored_as::<B>(B::float_div(wide::<B>(out), sum.clone()), dtype);
-        (out, B::float_add(B::float_log(sum), max))
+        let scores = scores::<B>(padded.queries_of::<B>(&q, tile), keys_of(&k));
+        let seen = padded.seen::<B>(tile, &scores);
+        let (p, lse) = B::masked_softmax(scores, seen, spec.scale);
+        (B::float_matmul(p, keys_of(&v)), lse)
     };
     let (out, lse) = padded.tiles(elements).iter().map(tile).unzip();
     (padded.join_q::<B>(padded.of_tiles::<B>(out)), padded.of_tiles::<B>(lse))
@@ -308,7 +269,7 @@ fn forward_in_tiles<B: Backend>(
 
 /// After FlashAttention's backward pass: P is recomputed from the saved log-sum-exp, and
 /// dS = P·(dP − rowsum(dO·O)).
-pub(super) fn backward<B: Backend>(
+pub(super) fn backward<B: RowBackend>(
     qkv: [FloatTensor<B>; 3],
     out: FloatTensor<B>,
     lse: FloatTensor<B>,
@@ -318,7 +279,7 @@ pub(super) fn backward<B: Backend>(
     backward_in_tiles::<B>(qkv, [out, lse, grad], spec, TILE_ELEMENTS)
 }
 
-fn backward_in_tiles<B: Backend>(
+fn backward_in_tiles<B: RowBackend>(
     [q, k, v]: [FloatTensor<B>; 3],
     [out, lse, grad]: [FloatTensor<B>; 3],
     spec: &AttentionSpec,
@@ -335,24 +296,22 @@ fn backward_in_tiles<B: Backend>(
         |t: &FloatTensor<B>| wide::<B>(B::float_zeros(t.shape(), &t.device(), t.dtype().into()));
     let (mut dk, mut dv) = (zeros(&k), zeros(&v));
     let mut dq = Vec::new();
-    let low = |t| stored_as::<B>(t, dtype);
     for tile in padded.tiles(elements) {
         let queries_of = |t: &FloatTensor<B>| padded.queries_of::<B>(t, &tile);
         let keys_of = |t: &FloatTensor<B>| part_of::<B>(t.clone(), 2, &tile.keys);
         let (q, k, d_out) = (queries_of(&q), keys_of(&k), queries_of(&d_out));
-        let scores = padded.scores::<B>(q.clone(), k.clone(), &tile);
-        let p = B::float_exp(B::float_sub(scores, queries_of(&lse)));
-        let of_values = B::float_matmul(B::float_transpose(low(p.clone())), d_out.clone());
-        dv = add_at::<B>(dv, &tile.keys, of_values);
-        let dp = wide::<B>(B::float_matmul(d_out, B::float_transpose(keys_of(&v))));
-        let ds = low(B::float_mul(p, B::float_sub(dp, queries_of(&delta)))); // as the scores
+        let scores = scores::<B>(q.clone(), k.clone());
+        let seen = padded.seen::<B>(&tile, &scores);
+        let dp = B::float_matmul(d_out.clone(), B::float_transpose(keys_of(&v)));
+        let (lse, delta) = (queries_of(&lse), queries_of(&delta));
+        let (p, ds) = B::masked_softmax_backward(scores, seen, lse, delta, dp, spec.scale);
+        dv = add_at::<B>(dv, &tile.keys, B::float_matmul(B::float_transpose(p), d_out));
         dk = add_at::<B>(dk, &tile.keys, B::float_matmul(B::float_transpose(ds.clone()), q));
         dq.push(B::float_matmul(ds, k));
     }
-    let scaled = |t| B::float_mul_scalar(t, (spec.scale as f32).into());
-    let dq = padded.join_q::<B>(scaled(padded.of_tiles::<B>(dq)));
-    let dk = padded.join_kv::<B>(scaled(low(dk)), keys);
-    (dq, dk, padded.join_kv::<B>(low(dv), keys))
+    let stored = |t| stored_as::<B>(t, dtype);
+    let dq = padded.join_q::<B>(padded.of_tiles::<B>(dq));
+    (dq, padded.join_kv::<B>(stored(dk), keys), padded.join_kv::<B>(stored(dv), keys))
 }
 
 #[cfg(all(test, feature = "flex"))]

@@ -15,7 +15,7 @@ use burn::tensor::{Shape, Slice};
 
 use super::{
     AttentionSpec, DistillationWeights, Divergence, FfnSpec, Head, HeadGradients, NnBackend,
-    NnKernels,
+    NnKernels, RowBackend,
     cross_entropy::CrossEntropySaved,
     divergence::DivergenceTensors,
     nested_ffn::{FfnSaved, FfnTensors},
@@ -170,6 +170,9 @@ struct RopeKept<B: Backend> {
 }
 
 backward!(RopeOp(1), RopeKept<B>, |kept, grad| [B::rope(grad, kept.cos, kept.sin, !kept.back)]);
+
+// Called on the backend inside, by what is recorded here.
+impl<B: NnKernels, C: CheckpointStrategy> RowBackend for Autodiff<B, C> {}
 
 /// Whether a head's gradient is wanted.
 fn head<B: Backend, C: CheckpointStrategy>(weight: &FloatTensor<Autodiff<B, C>>) -> Head {

@@ -1,4 +1,4 @@
-//! The backend extension behind the ops: three traits with composed default bodies.
+//! The backend extension behind the ops: traits with composed default bodies.
 
 use burn::backend::{
     Backend, backend_extension,
@@ -9,14 +9,13 @@ use burn::backend::{
 use super::cube::spec;
 use super::{
     AdamWStep, AttentionSpec, DistillationWeights, Divergence, FfnSpec, Gate, Head, HeadGradients,
-    activation::{self, GluGradients},
-    adamw, attention_tiles,
+    RowBackend, activation, adamw, attention_tiles,
     cross_entropy::{self, CrossEntropySaved},
     distillation,
     divergence::{self, DivergenceTensors},
-    layer_norm, linear,
+    linear,
     nested_ffn::{self, FfnGradients, FfnSaved, FfnTensors},
-    rms_norm, rope,
+    rope,
 };
 
 /// The operations that this crate adds to a Burn backend.
@@ -30,7 +29,7 @@ use super::{
     Fusion: cfg(any(feature = "wgpu", feature = "cuda")),
     Autodiff
 )]
-pub trait NnBackend: Backend {
+pub trait NnBackend: RowBackend {
     /// [`attention`](super::attention()): `[tokens, heads·head_dim]`.
     #[fusion(default)]
     fn gqa(
@@ -84,7 +83,7 @@ pub trait NnBackend: Backend {
     }
 
     /// The gated activation `act(gate) · up`, elementwise.
-    #[fusion(default)]
+    #[fusion(dtype = gate, shape = gate)]
     fn glu(gate: FloatTensor<Self>, up: FloatTensor<Self>, act: Gate) -> FloatTensor<Self> {
         activation::glu::<Self>(gate, up, act)
     }
@@ -96,20 +95,20 @@ pub trait NnBackend: Backend {
     }
 
     /// [`rms_norm`](super::rms_norm()).
-    #[fusion(dtype = x, shape = x)]
+    #[fusion(default)]
     fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
-        rms_norm::forward::<Self>(x, weight, eps).0
+        Self::rms_norm_forward(x, weight, eps).0
     }
 
     /// [`layer_norm`](super::layer_norm()).
-    #[fusion(dtype = x, shape = x)]
+    #[fusion(default)]
     fn standardize(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         eps: f64,
     ) -> FloatTensor<Self> {
-        layer_norm::forward::<Self>(x, weight, bias, eps).0
+        Self::standardize_forward(x, weight, bias, eps).0
     }
 
     /// [`RopeTable::rotate`](super::RopeTable::rotate) with a table of cosines and sines
@@ -249,16 +248,6 @@ pub trait NnKernels: NnBackend {
         nested_ffn::backward::<Self>(x, weights, saved, grad, spec)
     }
 
-    /// Gradients of [`NnBackend::glu`], and its output.
-    fn glu_backward(
-        gate: FloatTensor<Self>,
-        up: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        act: Gate,
-    ) -> GluGradients<FloatTensor<Self>> {
-        activation::glu_backward::<Self>(gate, up, grad, act)
-    }
-
     /// Gradients of x and weight.
     fn project_backward(
         x: FloatTensor<Self>,
@@ -266,46 +255,6 @@ pub trait NnKernels: NnBackend {
         grad: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         linear::backward::<Self>(x, weight, grad)
-    }
-
-    /// [`NnBackend::rms_norm`], and each row's factor `[rows, 1]`.
-    fn rms_norm_forward(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        eps: f64,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        rms_norm::forward::<Self>(x, weight, eps)
-    }
-
-    /// Gradients of x and weight.
-    fn rms_norm_backward(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        rms_norm::backward::<Self>(x, weight, scale, grad)
-    }
-
-    /// [`NnBackend::standardize`], each row's mean `[rows, 1]` and its factor `[rows, 1]`.
-    fn standardize_forward(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        eps: f64,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        layer_norm::forward::<Self>(x, weight, bias, eps)
-    }
-
-    /// Gradients of x, weight and bias.
-    fn standardize_backward(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        mean: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        layer_norm::backward::<Self>(x, weight, mean, scale, grad)
     }
 }
 

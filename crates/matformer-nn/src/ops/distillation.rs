@@ -2,14 +2,17 @@
 //! product with the head instead of two.
 
 use burn::backend::{
-    Backend, Dispatch, TensorMetadata,
+    Dispatch, TensorMetadata,
     tensor::{FloatTensor, IntTensor},
 };
 use burn::tensor::{Int, Shape, Tensor};
 
 use super::{
-    Direction, Divergence, DivergenceTensors, Head, HeadGradients, Headed, NnBackend,
-    cross_entropy, divergence,
+    Direction, Divergence, DivergenceTensors, Head, HeadGradients, Headed, NnBackend, RowBackend,
+    cross_entropy::targets_of,
+    divergence::Chunk,
+    head::HeadSum,
+    nested_ffn::{cat, rows_of},
 };
 
 /// Weights of the two parts of a distillation loss.
@@ -62,39 +65,47 @@ pub fn distillation(
 }
 
 /// `[3, n]`: the loss, the cross-entropy, the divergence.
-pub(super) fn forward<B: Backend>(
+pub(super) fn forward<B: RowBackend>(
     tensors: &DivergenceTensors<B>,
     targets: IntTensor<B>,
     weights: &DistillationWeights,
 ) -> FloatTensor<B> {
     let [n, _] = tensors.hidden.shape().dims();
-    let (nats, _) =
-        cross_entropy::forward::<B>(tensors.hidden.clone(), tensors.weight.clone(), targets);
-    let kl = divergence::forward::<B>(tensors, &RULE);
+    let of_chunk = |chunk: Chunk<B>| {
+        let targets = targets_of::<B>(&targets, &chunk.rows);
+        let (nats, _) = B::logit_nats(chunk.student.clone(), targets);
+        (nats, B::logit_divergence(chunk.student, chunk.teacher, RULE))
+    };
+    let (nats, kl): (Vec<_>, Vec<_>) = tensors.chunks().map(of_chunk).unzip();
+    let row = |parts| B::float_reshape(cat::<B>(parts, 0), Shape::new([1, n]));
+    let (nats, kl) = (row(nats), row(kl));
     let total = B::float_add(
         B::float_mul_scalar(nats.clone(), weights.cross_entropy.into()),
         B::float_mul_scalar(kl.clone(), weights.divergence.into()),
     );
-    let row = |x| B::float_reshape(x, Shape::new([1, n]));
-    B::float_cat([total, nats, kl].map(row).to_vec(), 0)
+    B::float_cat(vec![total, nats, kl], 0)
 }
 
 /// Gradients of the student; `grad` is that of the loss, `[n]`.
-pub(super) fn backward<B: Backend>(
+pub(super) fn backward<B: RowBackend>(
     tensors: &DivergenceTensors<B>,
     targets: IntTensor<B>,
     grad: FloatTensor<B>,
     weights: &DistillationWeights,
     head: Head,
 ) -> HeadGradients<B> {
-    let (h, w) = (tensors.hidden.clone(), tensors.weight.clone());
-    let (_, lse) = cross_entropy::forward::<B>(h.clone(), w.clone(), targets.clone());
-    let part = |weight: f64| B::float_mul_scalar(grad.clone(), weight.into());
-    let grad = part(weights.cross_entropy);
-    let of_data = cross_entropy::backward::<B>(h, w, targets, lse, grad, head);
-    let of_teacher = divergence::backward::<B>(tensors, part(weights.divergence), &RULE, head);
-    HeadGradients {
-        hidden: B::float_add(of_data.hidden, of_teacher.hidden),
-        weight: of_data.weight.zip(of_teacher.weight).map(|(a, b)| B::float_add(a, b)),
+    let [n, _] = tensors.hidden.shape().dims();
+    let grad = B::float_reshape(grad, Shape::new([n, 1]));
+    let mut found = HeadSum::<B>::of(head);
+    for Chunk { rows, hidden, student, teacher } in tensors.chunks() {
+        let part = |weight: f64| B::float_mul_scalar(rows_of::<B>(&grad, &rows), weight.into());
+        let targets = targets_of::<B>(&targets, &rows);
+        let (_, lse) = B::logit_nats(student.clone(), targets.clone());
+        let grad = part(weights.cross_entropy);
+        let of_data = B::logit_nats_backward(student.clone(), targets, lse, grad);
+        let grad = part(weights.divergence);
+        let of_teacher = B::logit_divergence_backward(student, teacher, grad, RULE);
+        found.add(B::float_add(of_data, of_teacher), hidden, tensors.weight.clone());
     }
+    found.finish(&tensors.weight)
 }

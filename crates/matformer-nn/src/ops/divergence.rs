@@ -7,8 +7,11 @@ use burn::backend::{Backend, Dispatch, ExtensionType, TensorMetadata, tensor::Fl
 use burn::tensor::{Shape, Tensor, activation::log_softmax};
 
 use super::{
-    Head, HeadGradients, NnBackend, cross_entropy::chunks, head::HeadSum, nested_ffn::rows_of,
-    precision::wide,
+    Head, HeadGradients, NnBackend, RowBackend,
+    cross_entropy::{chunks, logits},
+    head::HeadSum,
+    nested_ffn::{cat, rows_of},
+    precision::{stored_as, wide},
 };
 
 /// How a student is compared with its teacher.
@@ -73,15 +76,6 @@ pub fn divergence_of_logits(student: Tensor<2>, teacher: Tensor<2>, rule: Diverg
     sum * rule.temperature.powi(2)
 }
 
-/// Hidden states and log-probabilities of one chunk of rows.
-struct Chunk<B: Backend> {
-    /// Hidden states of the student, `[chunk, d_model]`.
-    hidden: FloatTensor<B>,
-    /// Log-probabilities of student and teacher, `[chunk, classes]`.
-    student: FloatTensor<B>,
-    teacher: FloatTensor<B>,
-}
-
 /// The tensors of a call on a backend.
 #[derive(Clone, Debug, ExtensionType)]
 pub struct DivergenceTensors<B: Backend> {
@@ -95,69 +89,92 @@ pub struct DivergenceTensors<B: Backend> {
     pub teacher_weight: FloatTensor<B>,
 }
 
+/// Hidden states and logits of one chunk of rows.
+pub(super) struct Chunk<B: Backend> {
+    pub(super) rows: Range<usize>,
+    /// Hidden states of the student, `[chunk, d_model]`.
+    pub(super) hidden: FloatTensor<B>,
+    /// Logits of student and teacher, `[chunk, classes]`.
+    pub(super) student: FloatTensor<B>,
+    pub(super) teacher: FloatTensor<B>,
+}
+
 impl<B: Backend> DivergenceTensors<B> {
-    fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<B> {
-        chunks(self.hidden.shape()[0], self.weight.shape()[0])
-    }
-
-    fn chunk(&self, range: &Range<usize>, rule: &Divergence) -> Chunk<B> {
-        let log_softmax = |hidden: FloatTensor<B>, weight: &FloatTensor<B>| {
-            let logits = B::float_matmul(hidden, B::float_transpose(weight.clone()));
-            let logits = wide::<B>(logits);
-            let logits = B::float_mul_scalar(logits, (1.0 / rule.temperature).into());
-            let logits = B::float_sub(logits.clone(), B::float_max_dim(logits, 1));
-            let sum = B::float_sum_dim(B::float_exp(logits.clone()), 1);
-            B::float_sub(logits, B::float_log(sum))
-        };
-        let hidden = rows_of::<B>(&self.hidden, range);
-        Chunk {
-            student: log_softmax(hidden.clone(), &self.weight),
-            teacher: log_softmax(rows_of::<B>(&self.teacher, range), &self.teacher_weight),
-            hidden,
-        }
-    }
-}
-
-impl<B: Backend> Chunk<B> {
-    /// KL of each row, `[chunk, 1]`.
-    fn divergence(&self, direction: Direction) -> FloatTensor<B> {
-        let (from, to) = match direction {
-            Direction::Forward => (&self.teacher, &self.student),
-            Direction::Reverse => (&self.student, &self.teacher),
-        };
-        let difference = B::float_sub(from.clone(), to.clone());
-        B::float_sum_dim(B::float_mul(B::float_exp(from.clone()), difference), 1)
-    }
-
-    /// Gradient of KL with respect to the student's logits divided by the temperature,
-    /// `[chunk, classes]`.
-    fn gradient(&self, direction: Direction) -> FloatTensor<B> {
-        let student = B::float_exp(self.student.clone());
-        match direction {
-            Direction::Forward => B::float_sub(student, B::float_exp(self.teacher.clone())),
-            Direction::Reverse => {
-                let difference = B::float_sub(self.student.clone(), self.teacher.clone());
-                B::float_mul(student, B::float_sub(difference, self.divergence(direction)))
+    pub(super) fn chunks(&self) -> impl Iterator<Item = Chunk<B>> + use<'_, B> {
+        let all = chunks(self.hidden.shape()[0], self.weight.shape()[0]);
+        all.map(|rows| {
+            let hidden = rows_of::<B>(&self.hidden, &rows);
+            let teacher = rows_of::<B>(&self.teacher, &rows);
+            Chunk {
+                student: logits::<B>(hidden.clone(), &self.weight),
+                teacher: logits::<B>(teacher, &self.teacher_weight),
+                hidden,
+                rows,
             }
-        }
+        })
     }
 }
 
-pub(super) fn forward<B: Backend>(
+/// Log-probabilities of rows of logits at a temperature, in f32.
+fn log_probabilities<B: Backend>(logits: FloatTensor<B>, rule: &Divergence) -> FloatTensor<B> {
+    let logits = B::float_mul_scalar(wide::<B>(logits), (1.0 / rule.temperature).into());
+    let logits = B::float_sub(logits.clone(), B::float_max_dim(logits, 1));
+    let sum = B::float_sum_dim(B::float_exp(logits.clone()), 1);
+    B::float_sub(logits, B::float_log(sum))
+}
+
+/// KL of each row between log-probabilities, `[rows, 1]`.
+fn kl<B: Backend>(from: FloatTensor<B>, to: FloatTensor<B>) -> FloatTensor<B> {
+    let difference = B::float_sub(from.clone(), to);
+    B::float_sum_dim(B::float_mul(B::float_exp(from), difference), 1)
+}
+
+/// The reference of [`RowBackend::logit_divergence`].
+pub(super) fn of_logits<B: Backend>(
+    student: FloatTensor<B>,
+    teacher: FloatTensor<B>,
+    rule: &Divergence,
+) -> FloatTensor<B> {
+    let [student, teacher] = [student, teacher].map(|t| log_probabilities::<B>(t, rule));
+    match rule.direction {
+        Direction::Forward => kl::<B>(teacher, student),
+        Direction::Reverse => kl::<B>(student, teacher),
+    }
+}
+
+/// The reference of [`RowBackend::logit_divergence_backward`].
+pub(super) fn gradient_of_logits<B: Backend>(
+    student: FloatTensor<B>,
+    teacher: FloatTensor<B>,
+    grad: FloatTensor<B>,
+    rule: &Divergence,
+) -> FloatTensor<B> {
+    let dtype = student.dtype();
+    let [student, teacher] = [student, teacher].map(|t| log_probabilities::<B>(t, rule));
+    let p = B::float_exp(student.clone());
+    let found = match rule.direction {
+        Direction::Forward => B::float_sub(p, B::float_exp(teacher)),
+        Direction::Reverse => {
+            let of_row = kl::<B>(student.clone(), teacher.clone());
+            B::float_mul(p, B::float_sub(B::float_sub(student, teacher), of_row))
+        }
+    };
+    stored_as::<B>(B::float_mul(found, grad), dtype)
+}
+
+pub(super) fn forward<B: RowBackend>(
     tensors: &DivergenceTensors<B>,
     rule: &Divergence,
 ) -> FloatTensor<B> {
     let [n, _] = tensors.hidden.shape().dims();
-    let parts = tensors
-        .chunks()
-        .map(|range| tensors.chunk(&range, rule).divergence(rule.direction))
-        .collect();
-    let sum = B::float_reshape(B::float_cat(parts, 0), Shape::new([n]));
-    B::float_mul_scalar(sum, rule.temperature.powi(2).into())
+    let of_chunk = |chunk: Chunk<B>| B::logit_divergence(chunk.student, chunk.teacher, *rule);
+    let all = cat::<B>(tensors.chunks().map(of_chunk).collect(), 0);
+    let all = B::float_reshape(all, Shape::new([n]));
+    B::float_mul_scalar(all, rule.temperature.powi(2).into())
 }
 
 /// Gradients of the student.
-pub(super) fn backward<B: Backend>(
+pub(super) fn backward<B: RowBackend>(
     tensors: &DivergenceTensors<B>,
     grad: FloatTensor<B>,
     rule: &Divergence,
@@ -168,10 +185,10 @@ pub(super) fn backward<B: Backend>(
     let grad = B::float_mul_scalar(grad, rule.temperature.into());
     let grad = B::float_reshape(grad, Shape::new([n, 1]));
     let mut found = HeadSum::<B>::of(head);
-    for range in tensors.chunks() {
-        let chunk = tensors.chunk(&range, rule);
-        let d_logits = B::float_mul(chunk.gradient(rule.direction), rows_of::<B>(&grad, &range));
-        found.add(d_logits, chunk.hidden, tensors.weight.clone());
+    for Chunk { rows, hidden, student, teacher } in tensors.chunks() {
+        let grad = rows_of::<B>(&grad, &rows);
+        let d_logits = B::logit_divergence_backward(student, teacher, grad, *rule);
+        found.add(d_logits, hidden, tensors.weight.clone());
     }
     found.finish(&tensors.weight)
 }

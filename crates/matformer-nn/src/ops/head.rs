@@ -3,7 +3,7 @@
 use burn::backend::{Backend, TensorMetadata, tensor::FloatTensor};
 
 use super::{
-    nested_ffn::add_to,
+    nested_ffn::{add_to, cat},
     precision::{stored_as, wide},
 };
 
@@ -37,14 +37,13 @@ impl<B: Backend> HeadSum<B> {
         Self { head, hidden: Vec::new(), weight: None }
     }
 
-    /// Adds a chunk of rows, from the gradient of its logits `[chunk, vocab]`, still in f32.
+    /// Adds a chunk of rows, from the gradient of its logits `[chunk, vocab]`.
     pub(super) fn add(
         &mut self,
         d_logits: FloatTensor<B>,
         hidden: FloatTensor<B>,
         weight: FloatTensor<B>,
     ) {
-        let d_logits = stored_as::<B>(d_logits, hidden.dtype());
         self.hidden.push(B::float_matmul(d_logits.clone(), weight));
         if self.head == Head::Trained {
             let part = wide::<B>(B::float_matmul(B::float_transpose(d_logits), hidden));
@@ -57,6 +56,6 @@ impl<B: Backend> HeadSum<B> {
         let zero = || B::float_mul_scalar(weight.clone(), 0f32.into());
         let of_weight = (self.head == Head::Trained)
             .then(|| stored_as::<B>(self.weight.unwrap_or_else(zero), weight.dtype()));
-        HeadGradients { hidden: B::float_cat(self.hidden, 0), weight: of_weight }
+        HeadGradients { hidden: cat::<B>(self.hidden, 0), weight: of_weight }
     }
 }

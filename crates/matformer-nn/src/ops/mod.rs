@@ -33,11 +33,13 @@ mod nested_ffn;
 mod precision;
 mod rms_norm;
 mod rope;
+mod rows;
+mod softmax;
 #[cfg(test)]
 mod tests;
 
+pub use activation::Gate;
 pub(crate) use activation::gated;
-pub use activation::{Gate, GluGradients};
 pub use adamw::{AdamWStep, adamw, sum_of_squares};
 pub use attention::{AttentionSpec, Mask, attention};
 pub use backend::{NnBackend, NnKernels, StepBackend};
@@ -54,3 +56,4 @@ pub use nested_ffn::{
 };
 pub use rms_norm::rms_norm;
 pub use rope::{RopeRule, RopeTable};
+pub use rows::RowBackend;

@@ -12,7 +12,7 @@ use matformer_core::Block;
 
 use super::{
     Gate, NnBackend, NnKernels,
-    activation::{GluGradients, gelu, gelu_backward},
+    activation::{gelu, gelu_backward},
     groups::{Group, Groups, Ring},
 };
 use crate::Weight;
@@ -354,7 +354,7 @@ pub(super) fn backward<B: NnKernels>(
         let (du, h, of_gate) = match (spec.gate, &saved.gate) {
             (Some(act), Some(gate)) => {
                 let g = unflatten::<B>(gate, &ring, at);
-                let GluGradients { gate: dg, up: du, h } = B::glu_backward(g, u, dh, act);
+                let (dg, du, h) = B::glu_backward(g, u, dh, act);
                 d_inner.push(t_matmul::<B>(dg.clone(), x_ring.clone()));
                 (du, h, Some(B::float_matmul(dg, rows_of::<B>(&inner, &ring.units))))
             }

@@ -2,12 +2,18 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
-    path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
+use burn::tensor::Device;
+use matformer::nn::device::in_host_memory;
 use serde_json::Value;
+
+/// PyTorch's name for the kind of a device.
+pub fn device(device: &Device) -> &'static str {
+    if in_host_memory(device) { "cpu" } else { "cuda" }
+}
 
 /// A running script of `xtask/python`.
 pub struct Peer {
@@ -21,15 +27,15 @@ pub struct Peer {
 impl Peer {
     /// Starts `bench_train.py`; `python` is an interpreter with torch.
     pub fn start(python: &str) -> Result<Self> {
-        Self::of(python, "bench_train.py", "torch")
+        Self::of(python, include_str!("../../../../xtask/python/bench_train.py"), "torch")
     }
 
-    /// Starts a script; `python` is an interpreter with `module`, whose version the script reports.
+    /// Starts a script, of which the text is given: the benchmark may run where the repository is not.
+    /// `python` is an interpreter with `module`, whose version the script reports.
     pub fn of(python: &str, script: &str, module: &str) -> Result<Self> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../xtask/python").join(script);
         let threads = std::thread::available_parallelism()?.to_string();
         let mut child = Command::new(python)
-            .arg(script)
+            .args(["-c", script])
             .arg(threads)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -1,18 +1,19 @@
 //! How fast this machine computes the matrix products of a training step.
 
 use anyhow::Result;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Distribution, Tensor};
 use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 use matformer::{
     nn::device::in_host_memory,
     products::{Layout, Product},
     timing::millis,
+    train::Precision,
 };
 use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::peer::Peer;
+use crate::peer::{self, Peer};
 
 /// Timings of one product by one library in each round; the fastest counts.
 const REPEATS: usize = 3;
@@ -65,9 +66,14 @@ impl Rates {
     }
 
     /// Times every product once more.
-    pub fn round(&mut self, device: &Device, peer: &mut Option<Peer>) -> Result<()> {
+    pub fn round(
+        &mut self,
+        device: &Device,
+        dtype: Precision,
+        peer: &mut Option<Peer>,
+    ) -> Result<()> {
         for timed in &mut self.products {
-            for (library, ms) in times(&timed.product, device, peer)? {
+            for (library, ms) in times(&timed.product, device, dtype, peer)? {
                 if ms < timed.ms {
                     (timed.library, timed.ms) = (library, ms);
                 }
@@ -93,10 +99,11 @@ impl Rates {
 fn times(
     p: &Product,
     device: &Device,
+    dtype: Precision,
     peer: &mut Option<Peer>,
 ) -> Result<Vec<(&'static str, f64)>> {
-    let mut times = vec![("burn", on_device(p, device))];
-    if in_host_memory(device) {
+    let mut times = vec![("burn", on_device(p, device, dtype))];
+    if in_host_memory(device) && dtype == Precision::F32 {
         let mut operands = Operands::new(p);
         for (name, library) in [("faer", Library::Faer), ("gemm", Library::Gemm)] {
             times.push((name, fastest(|| operands.multiply_in_pieces(library))));
@@ -110,6 +117,7 @@ fn times(
             "batch": p.batch, "m": p.m, "n": p.n, "k": p.k, "repeats": REPEATS,
             "left_transposed": p.layout == Layout::LeftTransposed,
             "right_transposed": p.layout == Layout::RightTransposed,
+            "bf16": dtype == Precision::Bf16, "device": peer::device(device),
         });
         let answer = peer.ask(&json!({ "product": request }))?;
         times.extend(answer["product"].as_f64().map(|ms| ("torch", ms)));
@@ -127,11 +135,11 @@ fn values(n: usize) -> Vec<f32> {
 }
 
 /// Burn's own product on a device.
-fn on_device(p: &Product, device: &Device) -> f64 {
+fn on_device(p: &Product, device: &Device, dtype: Precision) -> f64 {
     let stored = |rows, cols, transposed: bool| {
         let shape = if transposed { [p.batch, cols, rows] } else { [p.batch, rows, cols] };
-        let data = TensorData::new(values(p.batch * rows * cols), shape);
-        let tensor = Tensor::<3>::from_data(data, device);
+        let tensor = Tensor::<3>::random(shape, Distribution::Uniform(-0.5, 0.5), device);
+        let tensor = tensor.cast(dtype.dtype());
         if transposed { tensor.swap_dims(1, 2) } else { tensor }
     };
     let left = stored(p.m, p.k, p.layout == Layout::LeftTransposed);

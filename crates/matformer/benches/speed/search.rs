@@ -46,7 +46,11 @@ pub fn run(args: &SearchArgs, as_json: bool) -> Result<()> {
     let gallery = Gallery::new(drawn("gallery", args.vectors)?, &device)?;
     let mut peer = match &args.python {
         None => None,
-        Some(python) => Some(Peer::of(python, "bench_search.py", "faiss")?),
+        Some(python) => Some(Peer::of(
+            python,
+            include_str!("../../../../xtask/python/bench_search.py"),
+            "faiss",
+        )?),
     };
     let request = json!({ "vectors": args.vectors, "d": args.d, "queries": args.queries, "k": K });
     // Memory can be measured on Linux only.

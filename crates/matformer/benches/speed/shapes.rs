@@ -1,9 +1,9 @@
 //! The models whose training steps are measured.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use matformer::{
     core::{Plan, Resource},
-    lm::{self, MatLmConfig},
+    lm::{self, MatLmConfig, Preset},
     products::{self, Product},
     vit::{self, MatVitConfig},
 };
@@ -25,10 +25,34 @@ pub enum Config {
     Vit(MatVitConfig),
 }
 
-/// The shapes that `bench train` knows.
-pub fn all() -> Vec<Shape> {
-    let vit = Shape { name: "vit28", rows: 256, config: Config::Vit(MatVitConfig::default()) };
-    vec![Shape::lm("d256", 256, 6, 4096, [8, 256]), Shape::lm("d512", 512, 8, 8192, [4, 256]), vit]
+/// The shapes that `bench train` measures where none is named.
+pub const ON_CPU: [&str; 3] = ["d256", "d512", "vit28"];
+/// The same on a graphics card.
+pub const ON_GPU: [&str; 2] = ["180m", "850m"];
+
+/// The shapes that there are.
+fn all() -> Vec<Shape> {
+    let vit = Config::Vit(MatVitConfig::default());
+    vec![
+        Shape::lm("d256", 256, 6, 4096, [8, 256]),
+        Shape::lm("d512", 512, 8, 8192, [4, 256]),
+        Shape { name: "vit28", rows: 256, config: vit },
+        Shape::lm("d512x1024", 512, 8, 8192, [4, 1024]),
+        // For memory: how it grows with the context.
+        Shape::lm("context-2048", 256, 2, 256, [1, 2048]),
+        Shape::lm("context-4096", 256, 2, 256, [1, 4096]),
+        Shape::preset("180m", Preset::Paper(1), 16),
+        Shape::preset("850m", Preset::Paper(4), 8),
+    ]
+}
+
+/// A shape by its name.
+pub fn named(name: &str) -> Result<Shape> {
+    let mut known = all();
+    let names: Vec<_> = known.iter().map(|shape| shape.name).collect();
+    let names = names.join(", ");
+    let at = known.iter().position(|shape| shape.name == name);
+    Ok(known.swap_remove(at.with_context(|| format!("shape {name}: expected one of {names}"))?))
 }
 
 impl Shape {
@@ -53,6 +77,11 @@ impl Shape {
             ..MatLmConfig::default()
         };
         Self { name, rows, config: Config::Lm(Box::new(config)) }
+    }
+
+    /// A language model of the paper's table, with rows as long as its context.
+    fn preset(name: &'static str, preset: Preset, rows: usize) -> Self {
+        Self { name, rows, config: Config::Lm(Box::new(preset.config())) }
     }
 
     /// FLOPs of the matrix products of a training step that follows a plan.

@@ -7,10 +7,10 @@ use clap::Args;
 use matformer::{
     core::{Draw, Plan, StepDraw},
     lm::MatLm,
-    nn::{DeviceSpec, Elastic, State, row_losses, walk},
+    nn::{DeviceSpec, Elastic, State, device, row_losses, walk},
     synthetic::{OneBatch, images, one_batch},
     timing::{self, median, millis},
-    train::{TrainConfig, Trainer},
+    train::{Precision, TrainConfig, Trainer},
     vit::MatVit,
 };
 use serde::Serialize;
@@ -18,19 +18,22 @@ use serde_json::{Value, json};
 
 use crate::{
     ops,
-    peer::Peer,
+    peer::{self, Peer},
     rates::{Rate, Rates},
     shapes::{self, Config, Shape},
 };
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// Shapes, separated by commas: d256, d512, vit28 [default: all]
+    /// Shapes, separated by commas [default: d256,d512,vit28; on a graphics card 180m,850m]
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     shapes: Vec<String>,
     /// Widths, separated by commas: S, M, L, XL, joint [default: all]
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     widths: Vec<String>,
+    /// Compute matrix products in bfloat16, here and in PyTorch
+    #[arg(long)]
+    bf16: bool,
     /// Number of rounds; each measures everything once, and medians are printed
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -49,17 +52,22 @@ pub struct TrainArgs {
 }
 
 /// A trainer of a shape before its first step, at one width or at all of them (`joint`).
-pub fn case(shape: &Shape, width: &str, device: &Device) -> Result<Box<dyn Timed>> {
+pub fn case(
+    shape: &Shape,
+    width: &str,
+    dtype: Precision,
+    device: &Device,
+) -> Result<Box<dyn Timed>> {
     Ok(match &shape.config {
         Config::Lm(config) => {
             let model = MatLm::new(config, 0, device)?;
             let batch = one_batch(&model, shape.rows, model.config().context)?;
-            Box::new(Case::new(shape, model, batch, width)?)
+            Box::new(Case::new(shape, model, batch, width, dtype)?)
         }
         Config::Vit(config) => {
             let model = MatVit::new(config, 0, device)?;
             let batch = images(&model, shape.rows)?;
-            Box::new(Case::new(shape, model, batch, width)?)
+            Box::new(Case::new(shape, model, batch, width, dtype)?)
         }
     })
 }
@@ -122,8 +130,17 @@ struct Case<M: Elastic> {
     /// FLOPs of the matrix products of a step.
     flops: f64,
     widths: Vec<usize>,
+    dtype: Precision,
     request: Value,
     times: Times,
+}
+
+/// The request for a step to PyTorch, on the same kind of device.
+fn request(shape: &Shape, widths: &[usize], dtype: Precision, device: &Device) -> Value {
+    let mut request = shape.request(widths);
+    request["bf16"] = (dtype == Precision::Bf16).into();
+    request["device"] = peer::device(device).into();
+    request
 }
 
 #[derive(Default)]
@@ -136,15 +153,23 @@ struct Times {
 }
 
 impl<M: Elastic + Module> Case<M> {
-    fn new(shape: &Shape, model: M, batch: OneBatch<M>, width: &str) -> Result<Self> {
-        let space = model.space().clone();
+    fn new(
+        shape: &Shape,
+        model: M,
+        batch: OneBatch<M>,
+        width: &str,
+        dtype: Precision,
+    ) -> Result<Self> {
+        let (space, device) = (model.space().clone(), model.device());
         let draw: Draw =
             if width == "joint" { width.parse()? } else { format!("baseline:{width}").parse()? };
         let train = TrainConfig {
             tokens_per_step: batch.targets,
             draw: draw.clone(),
+            dtype,
             ..TrainConfig::default()
         };
+        train.validate_device(&model.device())?;
         let draw = draw.at(&space, 0, 0);
         let submodels: Vec<_> = draw.terms.iter().map(|(s, _)| s.clone()).collect();
         let widths: Vec<usize> = submodels.iter().map(|s| s.widths()[0]).collect();
@@ -154,7 +179,8 @@ impl<M: Elastic + Module> Case<M> {
             draw,
             flops: shape.flops(&Plan::merged(&submodels)?)?,
             batch,
-            request: shape.request(&widths),
+            request: request(shape, &widths, dtype, &device),
+            dtype,
             widths,
             times: Times::default(),
         })
@@ -175,7 +201,8 @@ where
         let submodels: Vec<_> = self.draw.terms.iter().map(|(s, _)| s.clone()).collect();
         let plan = Plan::merged(&submodels)?;
         let forward = millis(|| {
-            loss = walk(model, &self.batch.input, &plan, &mut State::new())
+            let mut state = State::new().computing_in(self.dtype.dtype());
+            loss = walk(model, &self.batch.input, &plan, &mut state)
                 .map(|walked| row_losses(model, &walked, &self.batch.target))
                 .ok()
                 .and_then(|losses| losses.into_iter().map(|l| l.nats.sum()).reduce(|a, b| a + b));
@@ -243,12 +270,13 @@ pub fn run(args: &TrainArgs, as_json: bool) -> Result<()> {
     let device = args.device.map_or_else(DeviceSpec::from_env, Ok)?.resolve()?.autodiff();
     let mut peer = args.python.as_deref().map(Peer::start).transpose()?;
     let (mut rows, mut limits, mut breakdown) = (Vec::new(), Vec::new(), Vec::new());
-    let known = shapes::all();
-    let wanted = |list: &[String], name: &str| list.is_empty() || list.iter().any(|l| l == name);
-    for shape in known.iter().filter(|shape| wanted(&args.shapes, shape.name)) {
-        let names = ["S", "M", "L", "XL", "joint"].into_iter().filter(|w| wanted(&args.widths, w));
+    let dtype = dtype(args);
+    let shapes = wanted_shapes(&args.shapes, &device)?;
+    let wanted = |width: &&str| args.widths.is_empty() || args.widths.iter().any(|w| w == width);
+    for shape in &shapes {
+        let names = ["S", "M", "L", "XL", "joint"].into_iter().filter(wanted);
         let mut cases =
-            names.map(|width| case(shape, width, &device)).collect::<Result<Vec<_>>>()?;
+            names.map(|width| case(shape, width, dtype, &device)).collect::<Result<Vec<_>>>()?;
         let products = rounds(args, shape, &mut cases, &device, &mut peer)?;
         let best = products.iter().max_by(|a, b| a.gflops.total_cmp(&b.gflops)).cloned();
         let Some(best) = best else { continue };
@@ -267,14 +295,12 @@ pub fn run(args: &TrainArgs, as_json: bool) -> Result<()> {
             }
         }
     }
-    ensure!(
-        !rows.is_empty(),
-        "--shapes, --widths: expected d256, d512 or vit28, and S, M, L, XL or joint"
-    );
+    ensure!(!rows.is_empty(), "--widths: expected some of S, M, L, XL and joint");
     let torch = peer.as_ref().map(|peer| peer.version.as_str());
     if as_json {
         let document = json!({
-            "machine": timing::describe(), "torch": torch, "rounds": args.rounds,
+            "machine": timing::describe(), "device": DeviceSpec::of(&device.clone().inner()).map(|spec| spec.to_string()), "dtype": dtype,
+            "torch": torch, "rounds": args.rounds,
             "limits": limits, "rows": rows, "ops": breakdown,
         });
         println!("{}", serde_json::to_string_pretty(&document)?);
@@ -284,6 +310,20 @@ pub fn run(args: &TrainArgs, as_json: bool) -> Result<()> {
         ops::print(&breakdown);
     }
     Ok(())
+}
+
+fn dtype(args: &TrainArgs) -> Precision {
+    if args.bf16 { Precision::Bf16 } else { Precision::F32 }
+}
+
+/// The shapes of these names; where there are none, those that suit the device.
+fn wanted_shapes(names: &[String], device: &Device) -> Result<Vec<Shape>> {
+    if !names.is_empty() {
+        return names.iter().map(|name| shapes::named(name)).collect();
+    }
+    let suited =
+        if device::in_host_memory(device) { &shapes::ON_CPU[..] } else { &shapes::ON_GPU[..] };
+    suited.iter().map(|name| shapes::named(name)).collect()
 }
 
 /// Runs all rounds: in each, every step of ours and of PyTorch's in turn, then the products. The first
@@ -305,7 +345,7 @@ fn rounds(
                 ask(peer, case.as_mut(), args, round > 0);
             }
         }
-        rates.round(&inner, peer)?;
+        rates.round(&inner, dtype(args), peer)?;
     }
     Ok(rates.all())
 }

@@ -9,7 +9,7 @@ use burn_cubecl::{
     tensor::CubeTensor,
 };
 
-use super::{UNITS, cubes, elementwise, empty, record, sum_of_cube};
+use super::{UNITS, cubes, elementwise, empty, owned, record, sum_of_cube};
 use crate::ops::AdamWStep;
 
 /// Cubes that share a sum.
@@ -70,11 +70,7 @@ pub(super) fn step(
     step: &AdamWStep,
 ) -> (CubeTensor, CubeTensor, CubeTensor) {
     let grad = into_contiguous(grad);
-    let own = |t: CubeTensor| {
-        let t = into_contiguous(t);
-        if t.can_mut() { t } else { t.copy() }
-    };
-    let [values, first, second] = state.map(own);
+    let [values, first, second] = state.map(owned);
     let (count, dim) = elementwise(values.meta.shape().num_elements());
     record::ran("adamw");
     step_kernel::launch(

@@ -4,13 +4,20 @@
 //! Sums are taken in a fixed order, without atomic additions: a step computed twice is the same bits.
 
 mod adamw;
-mod lazy;
+mod glu;
+mod logits;
 mod norm;
 mod record;
 mod rope;
+mod rows;
+mod softmax;
 pub(super) mod spec;
 
-use burn::tensor::{DType, Shape};
+use burn::backend::{
+    fusion::{Fusion, FusionBackend},
+    ops::IntTensorOps,
+};
+use burn::tensor::{DType, IntDType, Shape};
 use burn_cubecl::{
     CubeBackend,
     cubecl::{
@@ -18,12 +25,12 @@ use burn_cubecl::{
         ir::{ElemType, FloatKind},
         prelude::*,
     },
+    kernel::into_contiguous,
     ops::numeric::empty_device_contiguous_dtype,
     tensor::CubeTensor,
 };
 
-use self::lazy::LazyKernels;
-use super::{AdamWStep, NnBackend, StepBackend};
+use super::{AdamWStep, Gate, NnBackend, NnKernels, StepBackend};
 use crate::ops;
 
 /// Units of a cube at most: what every device allows.
@@ -51,6 +58,20 @@ fn empty(like: &CubeTensor, shape: impl Into<Shape>, dtype: DType) -> CubeTensor
     empty_device_contiguous_dtype(client, device, shape.into(), dtype)
 }
 
+/// A tensor that may be written over: itself where nobody else holds it, else a copy.
+fn owned(tensor: CubeTensor) -> CubeTensor {
+    let tensor = into_contiguous(tensor);
+    if tensor.can_mut() { tensor } else { tensor.copy() }
+}
+
+/// Whole numbers as kernels read them: i32, contiguous.
+fn indices(tensor: CubeTensor) -> CubeTensor {
+    match tensor.dtype {
+        DType::I32 => into_contiguous(tensor),
+        _ => into_contiguous(CubeBackend::int_cast(tensor, IntDType::I32)),
+    }
+}
+
 /// A grid of at least `n` cubes; more than 65,535 do not fit one dimension.
 fn cubes(n: usize) -> CubeCount {
     let wide = n.clamp(1, 65_535);
@@ -67,9 +88,9 @@ fn units_for(d: usize) -> usize {
     d.next_power_of_two().clamp(32, UNITS)
 }
 
-/// The sum of what the units of a cube hold; all of them get it.
+/// The sum, or with `max` the largest, of what the units of a cube hold; all of them get it.
 #[cube]
-fn sum_of_cube(value: f32, #[comptime] units: usize) -> f32 {
+fn over_cube(value: f32, #[comptime] max: bool, #[comptime] units: usize) -> f32 {
     let mut parts = Shared::<[f32]>::new_slice(units);
     let unit = UNIT_POS as usize;
     parts[unit] = value;
@@ -79,22 +100,58 @@ fn sum_of_cube(value: f32, #[comptime] units: usize) -> f32 {
         let span = comptime![units >> halving];
         if unit < span {
             let other = parts[unit + span];
-            parts[unit] += other;
+            if comptime![max] {
+                parts[unit] = parts[unit].max(other);
+            } else {
+                parts[unit] += other;
+            }
         }
         sync_cube();
     }
-    let sum = parts[0];
+    let found = parts[0];
     sync_cube();
-    sum
+    found
+}
+
+/// The sum of what the units of a cube hold; all of them get it.
+#[cube]
+fn sum_of_cube(value: f32, #[comptime] units: usize) -> f32 {
+    over_cube(value, false, units)
+}
+
+/// `ln Σ exp(factor·x)` of the elements from `from` to before `to`, which the units of a cube go through together.
+#[cube]
+fn lse_of<F: Float>(
+    x: &Tensor<F>,
+    from: usize,
+    to: usize,
+    factor: f32,
+    #[comptime] units: usize,
+) -> f32 {
+    let mut max = f32::min_value();
+    let mut sum = 0f32;
+    let mut i = from + UNIT_POS as usize;
+    while i < to {
+        let value = f32::cast_from(x[i]) * factor;
+        if value > max {
+            sum = sum * (max - value).exp() + 1f32;
+            max = value;
+        } else {
+            sum += (value - max).exp();
+        }
+        i += units;
+    }
+    let top = over_cube(max, true, units);
+    let all = sum_of_cube(sum * (max - top).exp(), units);
+    top + all.ln()
 }
 
 impl NnBackend for CubeBackend {
-    fn rms_norm(x: CubeTensor, weight: CubeTensor, eps: f64) -> CubeTensor {
-        Self::rms_forward(x, weight, eps).0
-    }
-
-    fn standardize(x: CubeTensor, weight: CubeTensor, bias: CubeTensor, eps: f64) -> CubeTensor {
-        Self::layer_forward(x, weight, bias, eps).0
+    fn glu(gate: CubeTensor, up: CubeTensor, act: Gate) -> CubeTensor {
+        match elems([&gate, &up]) {
+            Some(kinds) => glu::forward(gate, up, act, kinds),
+            None => ops::activation::glu::<Self>(gate, up, act),
+        }
     }
 
     fn rope(x: CubeTensor, cos: CubeTensor, sin: CubeTensor, back: bool) -> CubeTensor {
@@ -104,6 +161,9 @@ impl NnBackend for CubeBackend {
         }
     }
 }
+
+// Passes of several launches, recorded one by one.
+impl<B: FusionBackend + NnBackend> NnKernels for Fusion<B> {}
 
 impl StepBackend for CubeBackend {
     fn adamw(

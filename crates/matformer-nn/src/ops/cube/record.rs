@@ -19,9 +19,17 @@ mod tests {
 
     pub(super) static LAUNCHED: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
 
-    const KERNELS: [&str; 7] = [
+    const KERNELS: [&str; 15] = [
         "adamw",
+        "glu",
+        "glu_backward",
         "layer_forward",
+        "logit_divergence",
+        "logit_divergence_backward",
+        "logit_nats",
+        "logit_nats_backward",
+        "masked_softmax",
+        "masked_softmax_backward",
         "norm_backward",
         "norm_columns",
         "rms_forward",

@@ -3,6 +3,8 @@
 use burn::backend::fusion::custom::TensorSpec;
 use burn::tensor::{DType, Shape};
 
+use crate::ops::{AdamWStep, Divergence, Gate};
+
 /// The dtype of statistics of a tensor: as [`wide`](crate::ops::precision::wide) makes it.
 fn statistics(of: &TensorSpec) -> DType {
     match of.dtype {
@@ -17,7 +19,7 @@ fn per_row(x: &TensorSpec) -> TensorSpec {
 }
 
 /// Output and factor of RMSNorm.
-pub(in crate::ops) fn rms_forward(
+pub(in crate::ops) fn rms_norm_forward(
     x: &TensorSpec,
     _weight: &TensorSpec,
     _eps: &f64,
@@ -26,7 +28,7 @@ pub(in crate::ops) fn rms_forward(
 }
 
 /// Gradients of RMSNorm.
-pub(in crate::ops) fn rms_backward(
+pub(in crate::ops) fn rms_norm_backward(
     x: &TensorSpec,
     weight: &TensorSpec,
     _scale: &TensorSpec,
@@ -36,7 +38,7 @@ pub(in crate::ops) fn rms_backward(
 }
 
 /// Output, mean and factor of layer norm.
-pub(in crate::ops) fn layer_forward(
+pub(in crate::ops) fn standardize_forward(
     x: &TensorSpec,
     _weight: &TensorSpec,
     _bias: &TensorSpec,
@@ -46,7 +48,7 @@ pub(in crate::ops) fn layer_forward(
 }
 
 /// Gradients of layer norm.
-pub(in crate::ops) fn layer_backward(
+pub(in crate::ops) fn standardize_backward(
     x: &TensorSpec,
     weight: &TensorSpec,
     _mean: &TensorSpec,
@@ -54,6 +56,56 @@ pub(in crate::ops) fn layer_backward(
     _grad: &TensorSpec,
 ) -> (TensorSpec, TensorSpec, TensorSpec) {
     (x.clone(), weight.clone(), weight.clone())
+}
+
+/// Gradients of a gated activation, and its output.
+pub(in crate::ops) fn glu_backward(
+    gate: &TensorSpec,
+    up: &TensorSpec,
+    _grad: &TensorSpec,
+    _act: &Gate,
+) -> (TensorSpec, TensorSpec, TensorSpec) {
+    (gate.clone(), up.clone(), gate.clone())
+}
+
+/// Probabilities and log-sum-exps.
+pub(in crate::ops) fn masked_softmax(
+    scores: &TensorSpec,
+    _seen: &TensorSpec,
+    _scale: &f64,
+) -> (TensorSpec, TensorSpec) {
+    let mut shape = scores.shape.clone();
+    shape[3] = 1;
+    (scores.clone(), TensorSpec::new(shape, statistics(scores)))
+}
+
+/// Probabilities, and the gradient of the scores.
+pub(in crate::ops) fn masked_softmax_backward(
+    scores: &TensorSpec,
+    _seen: &TensorSpec,
+    _lse: &TensorSpec,
+    _delta: &TensorSpec,
+    grad: &TensorSpec,
+    _scale: &f64,
+) -> (TensorSpec, TensorSpec) {
+    (scores.clone(), grad.clone())
+}
+
+/// Nats and log-sum-exps.
+pub(in crate::ops) fn logit_nats(
+    logits: &TensorSpec,
+    _targets: &TensorSpec,
+) -> (TensorSpec, TensorSpec) {
+    (per_row(logits), per_row(logits))
+}
+
+/// One divergence for each row.
+pub(in crate::ops) fn logit_divergence(
+    student: &TensorSpec,
+    _teacher: &TensorSpec,
+    _rule: &Divergence,
+) -> TensorSpec {
+    per_row(student)
 }
 
 /// One sum.
@@ -67,7 +119,7 @@ pub(in crate::ops) fn adamw(
     _grad: &TensorSpec,
     first: &TensorSpec,
     second: &TensorSpec,
-    _step: &crate::ops::AdamWStep,
+    _step: &AdamWStep,
 ) -> (TensorSpec, TensorSpec, TensorSpec) {
     (values.clone(), first.clone(), second.clone())
 }

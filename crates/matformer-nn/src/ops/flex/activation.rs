@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::kernel::{Values, exp, tensor, values_mut, vectorised, zeros};
 use crate::ops::{
-    Gate, GluGradients,
+    Gate,
     activation::{CUBIC, LINEAR},
 };
 
@@ -153,8 +153,8 @@ pub(super) fn glu_backward(
     mut up: FlexTensor,
     mut grad: FlexTensor,
     act: Gate,
-) -> GluGradients<FlexTensor> {
+) -> (FlexTensor, FlexTensor, FlexTensor) {
     let [g, u, h] = [&mut gate, &mut up, &mut grad].map(|t| values_mut(t).par_chunks_mut(CHUNK));
     g.zip(u.zip(h)).for_each(|(g, (u, h))| glu_backward_in_place(act, g, u, h));
-    GluGradients { gate, up, h: grad }
+    (gate, up, grad)
 }

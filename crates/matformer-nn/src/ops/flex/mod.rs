@@ -23,8 +23,8 @@ use burn::tensor::DType;
 
 use super::{
     AdamWStep, AttentionSpec, CrossEntropySaved, DistillationWeights, Divergence,
-    DivergenceTensors, FfnGradients, FfnSaved, FfnSpec, FfnTensors, Gate, GluGradients, Head,
-    HeadGradients, NnBackend, NnKernels, StepBackend,
+    DivergenceTensors, FfnGradients, FfnSaved, FfnSpec, FfnTensors, Gate, Head, HeadGradients,
+    NnBackend, NnKernels, RowBackend, StepBackend,
 };
 use crate::ops;
 
@@ -78,14 +78,6 @@ impl NnBackend for Flex {
         } else {
             ops::distillation::forward::<Self>(&tensors, targets, &weights)
         }
-    }
-
-    fn rms_norm(x: FlexTensor, weight: FlexTensor, eps: f64) -> FlexTensor {
-        Self::rms_norm_forward(x, weight, eps).0
-    }
-
-    fn standardize(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, eps: f64) -> FlexTensor {
-        Self::standardize_forward(x, weight, bias, eps).0
     }
 
     kernels! {
@@ -219,12 +211,17 @@ impl NnKernels for Flex {
             else {
                 ops::cross_entropy::backward::<Self>(hidden, weight, targets, saved.lse, grad, head)
             };
-        fn glu_backward(gate, up, grad; act: Gate) -> GluGradients<FlexTensor>
-            => activation::glu_backward(gate, up, grad, act),
-            else ops::activation::glu_backward::<Self>(gate, up, grad, act);
         fn project_backward(x, weight, grad) -> Two
             => linear::backward(x, weight, grad),
             else ops::linear::backward::<Self>(x, weight, grad);
+    }
+}
+
+impl RowBackend for Flex {
+    kernels! {
+        fn glu_backward(gate, up, grad; act: Gate) -> Three
+            => activation::glu_backward(gate, up, grad, act),
+            else ops::activation::glu_backward::<Self>(gate, up, grad, act);
         fn rms_norm_forward(x, weight; eps: f64) -> Two
             => norm::forward(x, weight, eps),
             else ops::rms_norm::forward::<Self>(x, weight, eps);
