@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// The layers: each crate with the crates of ours that it may depend on, directly. Every arrow
 /// points down.
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 11] = [
     ("matformer-core", &[]),
     ("matformer-data", &["matformer-core"]),
     ("matformer-nn", &["matformer-core"]),
@@ -14,6 +14,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
     ("matformer-lm", &["matformer-core", "matformer-nn"]),
     ("matformer-train", &["matformer-core", "matformer-nn"]),
     ("matformer-vit", &["matformer-core", "matformer-nn"]),
+    ("matformer-engine", &["matformer-core", "matformer-lm", "matformer-nn"]),
     ("matformer-formats", &["matformer-core", "matformer-lm", "matformer-nn", "matformer-vit"]),
     (
         "matformer-eval",
@@ -24,6 +25,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
         &[
             "matformer-core",
             "matformer-data",
+            "matformer-engine",
             "matformer-eval",
             "matformer-formats",
             "matformer-lm",

@@ -133,12 +133,12 @@ impl MatLmConfig {
     }
 
     /// The window of a layer, where it has one.
-    pub(crate) fn window_of(&self, layer: usize) -> Option<&Window> {
+    pub fn window_of(&self, layer: usize) -> Option<&Window> {
         self.window.as_ref().filter(|window| window.is_in(layer))
     }
 
     /// Whether a layer has a rotary embedding.
-    pub(crate) fn has_rope(&self, layer: usize) -> bool {
+    pub fn has_rope(&self, layer: usize) -> bool {
         self.nope_layers.as_ref().is_none_or(|layers| !layers.contains(&layer))
     }
 }

@@ -40,12 +40,6 @@ pub enum Error {
         /// Tokens of all rows.
         expected: usize,
     },
-    /// NaN among the logits that a token should be chosen by.
-    #[error("logits of row {row} are NaN; expected numbers")]
-    NotFinite {
-        /// Index of the prompt.
-        row: usize,
-    },
     /// Tokens that do not form a batch.
     #[error("{found} tokens do not form {rows} rows of equal length")]
     Batch {
@@ -54,35 +48,9 @@ pub enum Error {
         /// How many rows they should form.
         rows: usize,
     },
-    /// A prompt that leaves no room.
-    #[error("prompt has {found} tokens; the context holds {context}")]
-    PromptTooLong {
-        /// Tokens of the prompt.
-        found: usize,
-        /// Positions of the context.
-        context: usize,
-    },
     /// No tokens where some are needed.
     #[error("no tokens: at least one is needed")]
     Empty,
-    /// One submodel per prompt was expected.
-    #[error("{found} submodels for {prompts} prompts")]
-    Submodels {
-        /// How many submodels were given.
-        found: usize,
-        /// How many prompts there are.
-        prompts: usize,
-    },
-    /// A sampling option out of its range.
-    #[error("`{option}` is {found}; expected {expected}")]
-    Option {
-        /// Name of the option.
-        option: &'static str,
-        /// What it holds.
-        found: String,
-        /// What it may hold.
-        expected: &'static str,
-    },
 }
 
 impl Error {

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use matformer_core::{Plan, Resource, Submodel};
-use matformer_lm::{GenerateOptions, MatLm, MatLmConfig, Preset, costs, generate, score};
+use matformer_lm::{MatLm, MatLmConfig, Preset, costs, score};
 use matformer_nn::{Elastic, State, extract, params, row_losses, walk};
 use proptest::prelude::*;
 
@@ -125,42 +125,8 @@ fn a_narrow_step_leaves_the_outer_rows_at_zero() {
 }
 
 #[test]
-fn prompts_of_unequal_length_and_size_generate_as_alone() {
-    let model = model(&device());
-    let prompts = [ids(3, 50, 1), ids(7, 50, 2), ids(5, 50, 3)];
-    let sizes = [
-        model.space().uniform("S").unwrap(),
-        model.space().largest(),
-        Submodel::new(vec![8, 64, 16]),
-    ];
-    let options = GenerateOptions { max_new_tokens: 9, ..Default::default() };
-    let mut heard = vec![Vec::new(); 3];
-    let together =
-        generate(&model, &prompts, &sizes, &options, |row, token| heard[row].push(token)).unwrap();
-    for i in 0..3 {
-        let alone = generate(&model, &prompts[i..=i], &sizes[i..=i], &options, |_, _| {}).unwrap();
-        assert_eq!(together[i], alone[0]);
-        assert_eq!(heard[i], alone[0].tokens);
-        assert_eq!(alone[0].tokens.len(), 9);
-    }
-}
-
-#[test]
-fn generation_ends_with_the_context_and_refuses_what_does_not_fit() {
-    let model = model(&device());
-    let large = [model.space().largest()];
-    let options = GenerateOptions { max_new_tokens: 1000, ..Default::default() };
-    let result = generate(&model, &[ids(20, 50, 1)], &large, &options, |_, _| {}).unwrap();
-    assert_eq!(result[0].tokens.len(), 4);
-    // A shorter prompt beside it goes on to the end of the context.
-    let prompts = [ids(20, 50, 1), ids(11, 50, 2)];
-    let result =
-        generate(&model, &prompts, &[large[0].clone(), large[0].clone()], &options, |_, _| {});
-    let lengths: Vec<usize> = result.unwrap().iter().map(|r| r.tokens.len()).collect();
-    assert_eq!(lengths, [4, 13]);
-    let error = generate(&model, &[ids(24, 50, 1)], &large, &options, |_, _| {}).unwrap_err();
-    assert_eq!(error.to_string(), "prompt has 24 tokens; the context holds 24");
-    let error = model.tokens(1, &[3, 50]).unwrap_err();
+fn tokens_beyond_the_vocabulary_are_named() {
+    let error = model(&device()).tokens(1, &[3, 50]).unwrap_err();
     assert_eq!(error.to_string(), "token 50 at position 1; the vocabulary has 50");
 }
 

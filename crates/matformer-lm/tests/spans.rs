@@ -292,14 +292,4 @@ fn tokens_and_masks_are_as_many_as_the_rows_say_and_nan_logits_end_generation() 
         "mask of a batch: 4; its rows have 6 tokens"
     );
     assert!(model.tokens_of(&Spans::new(Vec::new()), &[]).is_err());
-    let spoilt = matformer_nn::params::fill(model, |path, shape| {
-        let value = if path == "norm.gamma" { f32::NAN } else { 0.5 };
-        let values = vec![value; shape.iter().product()];
-        Ok::<_, ()>(burn::tensor::TensorData::new(values, shape.to_vec()))
-    })
-    .unwrap();
-    let (large, options) = (spoilt.space().largest(), Default::default());
-    let prompts = [vec![1, 2, 3]];
-    let error = matformer_lm::generate(&spoilt, &prompts, &[large], &options, |_, _| {});
-    assert_eq!(message(error.unwrap_err()), "logits of row 0 are NaN; expected numbers");
 }

@@ -121,7 +121,12 @@ pub fn available() -> String {
 
 /// Whether a device uses host memory: flex, or a software adapter of wgpu.
 pub fn in_host_memory(device: &Device) -> bool {
-    flex().as_ref() == Some(device) || (wgpu().contains(device) && !gpus().contains(device))
+    is_cpu(device) || (wgpu().contains(device) && !gpus().contains(device))
+}
+
+/// Whether a device is the CPU itself, with or without gradients.
+pub fn is_cpu(device: &Device) -> bool {
+    flex().as_ref() == Some(device)
 }
 
 fn flex() -> Option<Device> {

@@ -5,7 +5,7 @@ use std::error::Error;
 use matformer::{
     core::{self, Named, Resource},
     data::{self, fetch::Content},
-    eval, lm, nn, run_file, search, train, vit,
+    engine, eval, lm, nn, run_file, search, train, vit,
 };
 
 /// An error with nothing but a message and a hint.
@@ -32,6 +32,7 @@ pub fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
         data::Error => of_data,
         nn::Error => of_nn,
         lm::Error => of_lm,
+        engine::Error => engine::Error::hint,
         vit::Error => of_vit,
         train::Error => of_train,
         eval::Error => of_eval,

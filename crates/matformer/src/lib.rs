@@ -12,6 +12,7 @@ pub mod timing;
 
 pub use matformer_core as core;
 pub use matformer_data as data;
+pub use matformer_engine as engine;
 pub use matformer_eval as eval;
 pub use matformer_formats as formats;
 pub use matformer_lm as lm;

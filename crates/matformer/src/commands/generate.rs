@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use matformer::{
-    lm::{self, GenerateOptions},
+    engine::{self, EngineOptions, Finish, Request, Sampling},
     run_file::{Lm, RunKind},
 };
 use serde::Serialize;
@@ -51,25 +51,24 @@ pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
         .bad_input();
     }
     let prompt = [vec![tokenizer.bos()], typed].concat();
-    let options = GenerateOptions {
-        max_new_tokens: args.max_tokens,
-        temperature: args.temperature,
-        top_k: args.top_k,
-        top_p: args.top_p,
-        seed: args.seed,
+    let request = Request {
+        sampling: Sampling {
+            temperature: args.temperature,
+            top_k: args.top_k,
+            top_p: args.top_p,
+            seed: args.seed,
+            ..Sampling::default()
+        },
         stop: ends(&folder.model, &tokenizer),
+        ..Request::new(prompt.clone(), submodel.clone(), args.max_tokens)
     };
     // Prompt and text come out as soon as they are whole: a character may take several tokens.
     let mut shown = String::new();
     let mut so_far: Vec<u32> = Vec::new();
     let mut printed = Ok(());
     let stream = !context.json;
-    let results = lm::generate(
-        &folder.model,
-        std::slice::from_ref(&prompt),
-        std::slice::from_ref(&submodel),
-        &options,
-        |_, token| {
+    let answers =
+        engine::generate(&folder.model, &[request], &EngineOptions::default(), |_, token| {
             so_far.push(token);
             let Ok(text) = tokenizer.continuation(&prompt, &so_far) else { return };
             let text = args.prompt.clone() + &text;
@@ -78,27 +77,25 @@ pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
             }
             printed = output::text(added(&shown, &text));
             shown = text;
-        },
-    )
-    .bad_input()?;
+        })
+        .bad_input()?;
     printed?;
-    let generated = results.into_iter().next().unwrap_or_default();
-    let text = tokenizer.continuation(&prompt, &generated.tokens)?;
+    let Some(answer) = answers.into_iter().next() else { unreachable!("one request, one answer") };
+    let text = tokenizer.continuation(&prompt, &answer.tokens)?;
     if context.json {
         return print_json(&Output {
             submodel: folder.space().label(&submodel),
             prompt: args.prompt.clone(),
             text,
-            tokens: generated.tokens,
-            finish_reason: if generated.stopped { "stop" } else { "length" },
+            tokens: answer.tokens,
+            finish_reason: if answer.reason == Finish::Stop { "stop" } else { "length" },
         });
     }
-    let at_end = !generated.stopped && generated.tokens.len() < args.max_tokens;
     out!("{}", added(&shown, &(args.prompt.clone() + &text)))?;
-    if at_end {
+    if answer.reason == Finish::Context {
         say!(
             "note: {} of {} tokens: the context, which holds {context_len}, is full",
-            generated.tokens.len(),
+            answer.tokens.len(),
             args.max_tokens
         );
     }

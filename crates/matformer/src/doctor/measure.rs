@@ -7,7 +7,8 @@ use burn::{
     tensor::{Device, Tensor},
 };
 use matformer_core::Draw;
-use matformer_lm::{GenerateOptions, MatLm, MatLmConfig, Preset, generate};
+use matformer_engine::{Engine, EngineOptions, Request};
+use matformer_lm::{MatLm, MatLmConfig, Preset};
 use matformer_nn::{Elastic, ops::sum_of_squares};
 use matformer_train::{TrainConfig, Trainer};
 use serde::Serialize;
@@ -179,11 +180,16 @@ impl<'a> Timer<'a> {
         let params = model.num_params();
         let widest = model.space().largest();
         let still = model.valid();
-        let options = GenerateOptions { max_new_tokens: GENERATED, ..GenerateOptions::default() };
+        let request = Request::new(vec![1; 16], widest, GENERATED);
+        let mut engine = Engine::new(&still, &EngineOptions::default())?;
         let generation = self.seconds_of(|| {
-            generate(&still, &[vec![1; 16]], std::slice::from_ref(&widest), &options, |_, _| ())?;
+            engine.submit(request.clone())?;
+            while engine.is_busy() {
+                engine.step()?;
+            }
             Ok(())
         })?;
+        drop(engine);
         drop(still);
         let batch = one_batch(&model, shape.rows, shape.row_len)?;
         let granularity = model.space().granularities.largest().name.clone();

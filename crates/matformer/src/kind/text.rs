@@ -10,12 +10,13 @@ use matformer::{
         Baselines, BatchShape, DataConfig, Dropped, Hash, HeldOut, Prepared, Source as DataSource,
         TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer, find_prepared,
     },
+    engine::{EngineOptions, Request, generate},
     eval::{
         EvalResults, Evaluation, WINDOWS, evaluate,
         report::{Sample, compare},
     },
     formats::companions,
-    lm::{GenerateOptions, MatLm, MatLmConfig, SpecialTokens, Tokens, costs, generate},
+    lm::{MatLm, MatLmConfig, SpecialTokens, Tokens, costs},
     nn::{Folder, Slice, with_config},
     run_file::{Lm, RunFile},
     synthetic::{OneBatch, one_batch},
@@ -451,15 +452,12 @@ impl Kind for Lm {
         let most = folder.model.config().context / 2;
         typed.truncate(tokenizer.whole_characters(&typed, most)?);
         let prompt = [&[tokenizer.bos()], &typed[..]].concat();
-        let options = GenerateOptions {
-            max_new_tokens: 64,
+        let request = Request {
             stop: ends(&folder.model, &tokenizer),
-            ..Default::default()
+            ..Request::new(prompt.clone(), largest.clone(), 64)
         };
-        let submodels = std::slice::from_ref(&largest);
-        let results =
-            generate(&folder.model, std::slice::from_ref(&prompt), submodels, &options, |_, _| {})?;
-        let tokens = results.into_iter().next().unwrap_or_default().tokens;
+        let answers = generate(&folder.model, &[request], &EngineOptions::default(), |_, _| {})?;
+        let tokens = answers.into_iter().next().map_or_else(Vec::new, |answer| answer.tokens);
         Ok(Some(Sample {
             submodel: folder.space().label(&largest),
             prompt: tokenizer.decode(&typed)?,

@@ -1,0 +1,449 @@
+//! Dot products of a few rows of a matrix with a few inputs: what decoding spends its time on. The loops are
+//! plain Rust, compiled for three instruction sets, of which one is chosen at run time.
+
+use matformer_nn::ops::Gate;
+
+use super::ring::Ring;
+
+/// Numbers that are multiplied side by side.
+const LANES: usize = 16;
+/// Values of a block of `q8_0`.
+pub(crate) const BLOCK: usize = 32;
+/// Bytes of such a block: an f16 scale and 32 signed bytes.
+pub(crate) const BLOCK_BYTES: usize = 2 + BLOCK;
+/// Rows of the matrix that go through the inputs together.
+const ROWS: usize = 4;
+
+/// Inputs as the products with a format read them, `[inputs, cols]`; `cols` is a multiple of [`BLOCK`], padded
+/// with zeros.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Inputs {
+    pub(crate) cols: usize,
+    pub(crate) values: Vec<f32>,
+    /// The same rounded to signed bytes in blocks, each widened to 16 bits, and the scale of each block.
+    pub(crate) rounded: Vec<i16>,
+    pub(crate) scales: Vec<f32>,
+}
+
+impl Inputs {
+    /// Takes rows of `width` values; those of `q8_0` are rounded to blocks.
+    pub(crate) fn set(&mut self, values: &[f32], width: usize, round: bool) {
+        self.cols = width.next_multiple_of(BLOCK);
+        self.values.clear();
+        if width == self.cols {
+            self.values.extend_from_slice(values);
+        } else {
+            for row in values.chunks_exact(width.max(1)) {
+                self.values.extend_from_slice(row);
+                self.values.resize(self.values.len() + self.cols - width, 0.0);
+            }
+        }
+        self.rounded.clear();
+        self.scales.clear();
+        if round {
+            self.rounded.resize(self.values.len(), 0);
+            self.scales.resize(self.values.len() / BLOCK, 0.0);
+            round_blocks(&self.values, &mut self.rounded, &mut self.scales);
+        }
+    }
+
+    fn row(&self, i: usize) -> &[f32] {
+        &self.values[i * self.cols..(i + 1) * self.cols]
+    }
+
+    fn rounded_row(&self, i: usize) -> (&[i16], &[f32]) {
+        let blocks = self.cols / BLOCK;
+        let values = &self.rounded[i * self.cols..(i + 1) * self.cols];
+        (values, &self.scales[i * blocks..(i + 1) * blocks])
+    }
+}
+
+/// Rows of a matrix in one of the formats, row-major: `[rows, cols]`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Rows<'a> {
+    F32(&'a [f32]),
+    Bf16(&'a [u8]),
+    Q8(&'a [u8]),
+}
+
+impl Rows<'_> {
+    /// Appends the values in f32.
+    pub(crate) fn widen(self, out: &mut Vec<f32>) {
+        match self {
+            Self::F32(values) => out.extend_from_slice(values),
+            Self::Bf16(bytes) => {
+                out.extend(bytes.as_chunks::<2>().0.iter().map(|pair| brain(*pair)))
+            }
+            Self::Q8(bytes) => {
+                for block in bytes.as_chunks::<BLOCK_BYTES>().0 {
+                    let scale = half(u16::from_le_bytes([block[0], block[1]]));
+                    out.extend(block[2..].iter().map(|q| f32::from(*q as i8) * scale));
+                }
+            }
+        }
+    }
+}
+
+/// A bf16 as f32.
+#[inline(always)]
+fn brain(pair: [u8; 2]) -> f32 {
+    f32::from_bits(u32::from(u16::from_le_bytes(pair)) << 16)
+}
+
+/// Compiles a function for the baseline instruction set, for AVX2 and for AVX-512, and selects one at run time.
+macro_rules! vectorised {
+    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
+        $(#[$doc])*
+        pub(crate) fn $name($($arg: $ty),*) {
+            // Only where the processor multiplies and adds at once: elsewhere that is a call.
+            #[inline(always)]
+            fn plain<const FUSED: bool>($($arg: $ty),*) $body
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma")]
+                fn wide($($arg: $ty),*) {
+                    plain::<true>($($arg),*)
+                }
+                #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma")]
+                fn widest($($arg: $ty),*) {
+                    plain::<true>($($arg),*)
+                }
+                use std::arch::is_x86_feature_detected as has;
+                if has!("avx512f") && has!("avx512bw") && has!("avx512vl") {
+                    // SAFETY: the processor has these.
+                    return unsafe { widest($($arg),*) };
+                }
+                if has!("avx2") && has!("fma") {
+                    // SAFETY: the processor has these.
+                    return unsafe { wide($($arg),*) };
+                }
+            }
+            plain::<{ cfg!(target_arch = "aarch64") }>($($arg),*)
+        }
+    };
+}
+
+vectorised! {
+    /// Each block's values over its scale, as whole numbers from −127 to 127.
+    fn round_blocks(values: &[f32], rounded: &mut [i16], scales: &mut [f32]) {
+        let blocks = values.chunks_exact(BLOCK).zip(rounded.chunks_exact_mut(BLOCK));
+        for ((values, rounded), scale) in blocks.zip(scales) {
+            let largest = values.iter().fold(0f32, |max, v| max.max(v.abs()));
+            *scale = largest / 127.0;
+            let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+            for (q, v) in rounded.iter_mut().zip(values) {
+                *q = (v * inverse).round_ties_even() as i16;
+            }
+        }
+    }
+}
+
+vectorised! {
+    /// `out[row][i] += rows[row] · inputs[i]` in the columns and for the inputs of a ring, which begins and ends at
+    /// multiples of [`BLOCK`] or the end of the row. `out` is `[rows, stride]`.
+    fn products(
+        rows: Rows<'_>,
+        cols: usize,
+        inputs: &Inputs,
+        ring: Ring,
+        out: &mut [f32],
+        stride: usize,
+    ) {
+        match rows {
+            Rows::F32(values) => of_format::<F32, FUSED>(values, cols, inputs, ring, out, stride),
+            Rows::Bf16(bytes) => of_format::<Bf16, FUSED>(bytes, cols * 2, inputs, ring, out, stride),
+            Rows::Q8(bytes) => {
+                let row = cols / BLOCK * BLOCK_BYTES;
+                of_format::<Q8, FUSED>(bytes, row, inputs, ring, out, stride)
+            }
+        }
+    }
+}
+
+vectorised! {
+    /// The activations of a block's neurons, where the products with `up` were: `act(gate)·up`, or without a gate
+    /// the exact GELU of up.
+    fn gated(act: Option<Gate>, gate: &[f32], up: &mut [f32]) {
+        match act {
+            Some(Gate::Silu) => {
+                for (u, g) in up.iter_mut().zip(gate) {
+                    *u *= g / (1.0 + (-g).exp());
+                }
+            }
+            // (1 + tanh z)/2 = σ(2z)
+            Some(Gate::GeluTanh) => {
+                for (u, g) in up.iter_mut().zip(gate) {
+                    let twice = 1.595_769_2 * (g + 0.044_715 * g * g * g);
+                    *u *= g / (1.0 + (-twice).exp());
+                }
+            }
+            None => {
+                for u in up {
+                    *u *= 0.5 * (1.0 + libm::erff(*u * std::f32::consts::FRAC_1_SQRT_2));
+                }
+            }
+        }
+    }
+}
+
+vectorised! {
+    /// Attention of one query head: softmax of its scaled products with keys, then the sum of values so weighted,
+    /// added to `out`. Keys and values of a position begin `stride` after those of the one before.
+    fn attend(
+        query: &[f32],
+        keys: &[f32],
+        values: &[f32],
+        stride: usize,
+        scale: f32,
+        scores: &mut Vec<f32>,
+        out: &mut [f32],
+    ) {
+        let head_dim = query.len();
+        scores.clear();
+        for key in keys.chunks(stride) {
+            scores.push(dot(query, &key[..head_dim]) * scale);
+        }
+        let largest = scores.iter().fold(f32::NEG_INFINITY, |max, score| max.max(*score));
+        let mut total = 0.0;
+        for score in scores.iter_mut() {
+            *score = (*score - largest).exp();
+            total += *score;
+        }
+        for (weight, value) in scores.iter().zip(values.chunks(stride)) {
+            let weight = weight / total;
+            for (out, v) in out.iter_mut().zip(value) {
+                *out += weight * v;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (a, b) in a.iter().zip(b) {
+        for l in 0..LANES {
+            lanes[l] += a[l] * b[l];
+        }
+    }
+    sum(lanes) + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
+}
+
+/// How the rows of a format are multiplied.
+trait Format {
+    type Unit;
+
+    /// `R` rows of the matrix, `[from, to)` of each, with inputs `i` to before `i + M`.
+    fn dots<const FUSED: bool, const R: usize, const M: usize>(
+        rows: [&[Self::Unit]; R],
+        inputs: &Inputs,
+        i: usize,
+        ring: Ring,
+    ) -> [[f32; M]; R];
+}
+
+#[inline(always)]
+fn of_format<F: Format, const FUSED: bool>(
+    rows: &[F::Unit],
+    row_units: usize,
+    inputs: &Inputs,
+    ring: Ring,
+    out: &mut [f32],
+    stride: usize,
+) {
+    let groups = rows.chunks(ROWS * row_units).zip(out.chunks_mut(ROWS * stride));
+    for (rows, out) in groups {
+        if rows.len() == ROWS * row_units {
+            let rows = std::array::from_fn(|r| &rows[r * row_units..(r + 1) * row_units]);
+            of_rows::<F, FUSED, ROWS>(rows, inputs, ring, out, stride);
+        } else {
+            for (row, out) in rows.chunks_exact(row_units).zip(out.chunks_mut(stride)) {
+                of_rows::<F, FUSED, 1>([row], inputs, ring, out, stride);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn of_rows<F: Format, const FUSED: bool, const R: usize>(
+    rows: [&[F::Unit]; R],
+    inputs: &Inputs,
+    ring: Ring,
+    out: &mut [f32],
+    stride: usize,
+) {
+    let mut i = 0;
+    while i < ring.inputs {
+        match ring.inputs - i {
+            1 => i = add::<R, 1>(F::dots::<FUSED, R, _>(rows, inputs, i, ring), i, out, stride),
+            2 | 3 => i = add::<R, 2>(F::dots::<FUSED, R, _>(rows, inputs, i, ring), i, out, stride),
+            _ => i = add::<R, 4>(F::dots::<FUSED, R, _>(rows, inputs, i, ring), i, out, stride),
+        }
+    }
+}
+
+/// Adds the dot products of inputs from `i` on; returns the next.
+#[inline(always)]
+fn add<const R: usize, const M: usize>(
+    found: [[f32; M]; R],
+    i: usize,
+    out: &mut [f32],
+    stride: usize,
+) -> usize {
+    for (r, found) in found.iter().enumerate() {
+        for (m, found) in found.iter().enumerate() {
+            out[r * stride + i + m] += found;
+        }
+    }
+    i + M
+}
+
+/// `a·b + c`
+#[inline(always)]
+fn fused<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// The sum of all lanes, in pairs.
+#[inline(always)]
+fn sum(mut lanes: [f32; LANES]) -> f32 {
+    let mut span = LANES / 2;
+    while span > 0 {
+        for i in 0..span {
+            lanes[i] += lanes[i + span];
+        }
+        span /= 2;
+    }
+    lanes[0]
+}
+
+/// Rows of numbers that are widened to f32 one by one.
+#[inline(always)]
+fn wide_dots<U: Copy, const FUSED: bool, const R: usize, const M: usize>(
+    rows: [&[U]; R],
+    inputs: &Inputs,
+    i: usize,
+    ring: Ring,
+    widen: impl Fn(U) -> f32 + Copy,
+) -> [[f32; M]; R] {
+    let x: [&[f32]; M] = std::array::from_fn(|m| &inputs.row(i + m)[ring.from..ring.to]);
+    let w: [&[U]; R] = std::array::from_fn(|r| &rows[r][ring.from..ring.to]);
+    let mut lanes = [[[0f32; LANES]; M]; R];
+    let whole = (ring.to - ring.from) / LANES * LANES;
+    let mut at = 0;
+    while at < whole {
+        for r in 0..R {
+            let w: [f32; LANES] = std::array::from_fn(|l| widen(w[r][at + l]));
+            for m in 0..M {
+                for l in 0..LANES {
+                    lanes[r][m][l] = fused::<FUSED>(w[l], x[m][at + l], lanes[r][m][l]);
+                }
+            }
+        }
+        at += LANES;
+    }
+    let mut found = lanes.map(|of_row| of_row.map(sum));
+    for at in whole..ring.to - ring.from {
+        for r in 0..R {
+            for m in 0..M {
+                found[r][m] += widen(w[r][at]) * x[m][at];
+            }
+        }
+    }
+    found
+}
+
+struct F32;
+
+impl Format for F32 {
+    type Unit = f32;
+
+    #[inline(always)]
+    fn dots<const FUSED: bool, const R: usize, const M: usize>(
+        rows: [&[f32]; R],
+        inputs: &Inputs,
+        i: usize,
+        ring: Ring,
+    ) -> [[f32; M]; R] {
+        wide_dots::<_, FUSED, R, M>(rows, inputs, i, ring, |w| w)
+    }
+}
+
+struct Bf16;
+
+impl Format for Bf16 {
+    type Unit = u8;
+
+    #[inline(always)]
+    fn dots<const FUSED: bool, const R: usize, const M: usize>(
+        rows: [&[u8]; R],
+        inputs: &Inputs,
+        i: usize,
+        ring: Ring,
+    ) -> [[f32; M]; R] {
+        let pairs = rows.map(|row| row.as_chunks::<2>().0);
+        wide_dots::<_, FUSED, R, M>(pairs, inputs, i, ring, brain)
+    }
+}
+
+struct Q8;
+
+impl Format for Q8 {
+    type Unit = u8;
+
+    #[inline(always)]
+    fn dots<const FUSED: bool, const R: usize, const M: usize>(
+        rows: [&[u8]; R],
+        inputs: &Inputs,
+        i: usize,
+        ring: Ring,
+    ) -> [[f32; M]; R] {
+        const HALF: usize = LANES / 2;
+        let x: [(&[i16], &[f32]); M] = std::array::from_fn(|m| inputs.rounded_row(i + m));
+        let mut lanes = [[[0f32; HALF]; M]; R];
+        for block in ring.from / BLOCK..ring.to.div_ceil(BLOCK) {
+            for r in 0..R {
+                let bytes = &rows[r][block * BLOCK_BYTES..(block + 1) * BLOCK_BYTES];
+                let scale = half(u16::from_le_bytes([bytes[0], bytes[1]]));
+                let w: [i16; BLOCK] = std::array::from_fn(|l| i16::from(bytes[2 + l] as i8));
+                for m in 0..M {
+                    let q = &x[m].0[block * BLOCK..(block + 1) * BLOCK];
+                    // Neighbours in pairs, as the instruction that multiplies and adds them has them.
+                    let mut sums = [0i32; BLOCK / 2];
+                    for l in 0..BLOCK / 2 {
+                        sums[l] = i32::from(w[2 * l]) * i32::from(q[2 * l])
+                            + i32::from(w[2 * l + 1]) * i32::from(q[2 * l + 1]);
+                    }
+                    let factor = scale * x[m].1[block];
+                    for l in 0..HALF {
+                        let sum = (sums[l] + sums[l + HALF]) as f32;
+                        lanes[r][m][l] = fused::<FUSED>(sum, factor, lanes[r][m][l]);
+                    }
+                }
+            }
+        }
+        lanes.map(|of_row| of_row.map(|lanes| lanes.iter().sum()))
+    }
+}
+
+/// An f16 as f32.
+#[inline(always)]
+fn half(bits: u16) -> f32 {
+    // Shifted into place, the exponent is 112 too low: also right for subnormal numbers.
+    const SHIFT: f32 = f32::from_bits((127 + 112) << 23);
+    let magnitude = f32::from_bits(u32::from(bits & 0x7FFF) << 13) * SHIFT;
+    if bits & 0x8000 == 0 { magnitude } else { -magnitude }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_is_f16() {
+        for bits in (0..0x7C00).chain(0x8000..0xFC00) {
+            assert_eq!(half(bits), burn::tensor::f16::from_bits(bits).to_f32(), "{bits:#x}");
+        }
+    }
+}

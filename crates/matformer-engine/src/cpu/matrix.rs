@@ -1,0 +1,70 @@
+//! Matrices as decoding reads them.
+
+use std::ops::Range;
+
+use matformer_nn::{Packed, PackedFormat};
+
+use super::dot::{BLOCK, Rows};
+use crate::{Error, Format, Result};
+
+/// A matrix `[rows, cols]`, row-major, in one of the formats.
+#[derive(Clone, Debug)]
+pub(crate) struct Matrix {
+    rows: usize,
+    cols: usize,
+    values: Values,
+}
+
+#[derive(Clone, Debug)]
+enum Values {
+    F32(Vec<f32>),
+    Packed(Packed),
+}
+
+impl Matrix {
+    /// Packs values; rows that do not divide into blocks of `q8_0` become bf16.
+    pub(crate) fn new(format: Format, [rows, cols]: [usize; 2], values: Vec<f32>) -> Result<Self> {
+        let packed = |format| Packed::pack(format, [rows, cols], &values).map_err(Error::from);
+        let values = match format {
+            Format::F32 => Values::F32(values),
+            Format::Q8_0 if cols.is_multiple_of(BLOCK) => {
+                Values::Packed(packed(PackedFormat::Q8_0)?)
+            }
+            Format::Bf16 | Format::Q8_0 => Values::Packed(packed(PackedFormat::Bf16)?),
+        };
+        Ok(Self { rows, cols, values })
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Whether its products need their inputs rounded to blocks.
+    pub(crate) fn rounds(&self) -> bool {
+        matches!(&self.values, Values::Packed(packed) if packed.format() == PackedFormat::Q8_0)
+    }
+
+    /// Some of its rows.
+    pub(crate) fn part(&self, rows: Range<usize>) -> Rows<'_> {
+        match &self.values {
+            Values::F32(values) => Rows::F32(&values[rows.start * self.cols..rows.end * self.cols]),
+            Values::Packed(packed) => {
+                let row = packed.bytes().len() / self.rows.max(1);
+                let bytes = &packed.bytes()[rows.start * row..rows.end * row];
+                match packed.format() {
+                    PackedFormat::Bf16 => Rows::Bf16(bytes),
+                    PackedFormat::Q8_0 => Rows::Q8(bytes),
+                }
+            }
+        }
+    }
+
+    /// Appends a row's values in f32.
+    pub(crate) fn widen(&self, row: usize, out: &mut Vec<f32>) {
+        self.part(row..row + 1).widen(out);
+    }
+}

@@ -1,0 +1,20 @@
+//! Decoding on the CPU: weights packed, a step's tokens through one pass over them, threads that stay awake.
+
+mod attention;
+mod cache;
+mod decoder;
+mod dot;
+mod matrix;
+mod panel;
+mod ring;
+mod rope;
+mod team;
+mod weights;
+
+pub(crate) use decoder::{Decoder, Row};
+pub(crate) use weights::Weights;
+
+/// Threads of this machine.
+pub(crate) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

@@ -1,0 +1,58 @@
+//! Neighbouring widths, and the tokens that have what lies between them.
+
+use super::dot::BLOCK;
+
+/// Columns that the first `inputs` inputs have.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Ring {
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) inputs: usize,
+}
+
+impl Ring {
+    /// All columns, of all inputs.
+    pub(crate) fn whole(cols: usize, inputs: usize) -> Self {
+        Self { from: 0, to: cols, inputs }
+    }
+
+    /// The neurons between neighbouring widths, and how many tokens have them.
+    pub(crate) fn of_neurons(widths: &[usize]) -> Vec<Self> {
+        let mut distinct = widths.to_vec();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let starts = std::iter::once(0).chain(distinct.iter().copied());
+        let ring = |(from, to): (usize, usize)| Self {
+            from,
+            to,
+            inputs: widths.iter().filter(|width| **width >= to).count(),
+        };
+        starts.zip(distinct.iter().copied()).map(ring).filter(|ring| ring.from < ring.to).collect()
+    }
+
+    /// The same as columns, cut at blocks: inputs are zero beyond their widths.
+    pub(crate) fn in_blocks(rings: &[Self], cols: usize) -> Vec<Self> {
+        let at = |end: usize| end.next_multiple_of(BLOCK).min(cols);
+        let ring = |ring: &Self| Self { from: at(ring.from), to: at(ring.to), ..*ring };
+        rings.iter().map(ring).filter(|ring| ring.from < ring.to).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_lie_between_widths() {
+        let ring = |from, to, inputs| Ring { from, to, inputs };
+        assert_eq!(
+            Ring::of_neurons(&[64, 16, 64, 40]),
+            [ring(0, 16, 4), ring(16, 40, 3), ring(40, 64, 2)]
+        );
+        assert_eq!(Ring::of_neurons(&[8, 0]), [ring(0, 8, 1)]);
+        // Columns 16 to 32 were taken with the first ring, 40 to 64 with that before the last.
+        let rings = Ring::of_neurons(&[64, 16, 64, 40, 20]);
+        assert_eq!(Ring::in_blocks(&rings, 64), [ring(0, 32, 5), ring(32, 64, 3)]);
+        assert_eq!(Ring::in_blocks(&Ring::of_neurons(&[50]), 50), [ring(0, 50, 1)]);
+    }
+}

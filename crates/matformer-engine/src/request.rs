@@ -1,0 +1,161 @@
+//! What is asked of the engine, and what it answers.
+
+use matformer_core::Submodel;
+
+use crate::Sampling;
+
+/// A text to be continued.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Tokens of the prompt, at least one.
+    pub prompt: Vec<u32>,
+    /// The submodel that the answer is from.
+    pub submodel: Submodel,
+    /// When another size is used instead.
+    pub policy: Policy,
+    /// Tokens that a narrower submodel drafts, to be verified several at a time.
+    pub draft: Option<Draft>,
+    /// New tokens at most; fewer where the context ends before.
+    pub max_new_tokens: usize,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Tokens that end the answer; they are not part of it.
+    pub stop: Vec<u32>,
+    /// Log-probabilities: of each token, and of so many of the most likely ones.
+    pub logprobs: Option<usize>,
+}
+
+impl Request {
+    /// A request for the most likely tokens.
+    pub fn new(prompt: Vec<u32>, submodel: Submodel, max_new_tokens: usize) -> Self {
+        Self {
+            prompt,
+            submodel,
+            policy: Policy::Fixed,
+            draft: None,
+            max_new_tokens,
+            sampling: Sampling::default(),
+            stop: Vec::new(),
+            logprobs: None,
+        }
+    }
+}
+
+/// Which size takes a token through the model.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Policy {
+    /// The request's submodel takes all.
+    #[default]
+    Fixed,
+    /// The request's submodel takes all; where it is unsure of the next token, a wider one takes the last token
+    /// again and decides.
+    Escalate {
+        /// The wider submodel.
+        wide: Submodel,
+        /// Entropy in nats of the next token's distribution above which it is asked.
+        entropy: f64,
+    },
+    /// Another submodel takes the prompt.
+    Phases {
+        /// The submodel of the prompt.
+        prompt: Submodel,
+    },
+}
+
+/// Speculative decoding (Leviathan et al. 2023, arXiv 2211.17192) with one set of weights and one cache slot: a narrow
+/// submodel proposes tokens, the request's own takes them all at once and keeps those that it would have chosen. The
+/// distribution of the answer is that of the request's submodel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Draft {
+    /// The narrow submodel: in no layer wider than the request's.
+    pub submodel: Submodel,
+    /// Tokens that it drafts at a time.
+    pub len: DraftLen,
+    /// It stops before a token that it is less sure of (0: never).
+    pub confidence: f64,
+}
+
+/// How many tokens are drafted at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DraftLen {
+    /// Always so many.
+    Fixed(usize),
+    /// The number that promises most tokens per second, from the share of drafts that were kept so far and the times
+    /// of the two submodels; 0 where drafting does not pay.
+    Auto {
+        /// At most so many.
+        most: usize,
+    },
+}
+
+/// A request's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub(crate) u64);
+
+/// What a step did for a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A new token.
+    Token {
+        /// Of this request.
+        id: RequestId,
+        /// The token.
+        token: u32,
+        /// Its log-probability and the most likely tokens with theirs, where they were asked for; before penalties,
+        /// biases and temperature.
+        logprobs: Option<Logprobs>,
+    },
+    /// Its last token was reported.
+    Finished {
+        /// Of this request.
+        id: RequestId,
+        /// Why.
+        reason: Finish,
+        /// What drafting came to.
+        drafted: Drafted,
+    },
+}
+
+/// Log-probabilities at one position, in nats.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Logprobs {
+    /// Of the token that was chosen.
+    pub chosen: f32,
+    /// The most likely tokens, best first.
+    pub top: Vec<(u32, f32)>,
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// At one of the stop tokens.
+    Stop,
+    /// At `max_new_tokens`.
+    Length,
+    /// At the end of the context, or of the cache.
+    Context,
+    /// It was cancelled.
+    Cancelled,
+}
+
+/// What drafting came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drafted {
+    /// Tokens that were drafted.
+    pub proposed: usize,
+    /// Those that were kept.
+    pub kept: usize,
+    /// How often so many drafted tokens were kept at a time: `kept_at_once[n]` times n of them.
+    pub kept_at_once: Vec<usize>,
+}
+
+impl Drafted {
+    pub(crate) fn add(&mut self, proposed: usize, kept: usize) {
+        self.proposed += proposed;
+        self.kept += kept;
+        if self.kept_at_once.len() <= kept {
+            self.kept_at_once.resize(kept + 1, 0);
+        }
+        self.kept_at_once[kept] += 1;
+    }
+}

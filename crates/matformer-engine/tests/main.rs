@@ -1,0 +1,3 @@
+//! The engine beside the walk, and beside itself.
+
+mod equalities;
