@@ -78,3 +78,35 @@ fn a_prompt_may_be_empty() {
     let json = place.matformer(&arguments).ok().json();
     assert_eq!(json["tokens"].as_array().unwrap().len(), 3);
 }
+
+#[test]
+fn drafts_do_not_change_the_text_and_packed_weights_hardly_do() {
+    let place = Place::trained();
+    let plain = generate(&place, &["--max-tokens", "20"]);
+    for more in [&["--draft", "S"][..], &["--draft", "S", "--draft-len", "3"]] {
+        let json = generate(&place, &[&["--max-tokens", "20"], more].concat());
+        assert_eq!((&json["text"], &json["tokens"]), (&plain["text"], &plain["tokens"]));
+        let drafted = &json["drafted"];
+        assert_eq!(keys(drafted), ["proposed", "kept", "kept_at_once"]);
+        assert!(drafted["kept"].as_u64() <= drafted["proposed"].as_u64(), "{drafted}");
+    }
+    assert_eq!(plain.get("drafted"), None);
+    for dtype in ["bf16", "q8_0"] {
+        let json = generate(&place, &["--max-tokens", "5", "--dtype", dtype]);
+        assert_eq!(json["tokens"].as_array().unwrap().len(), 5);
+    }
+}
+
+#[test]
+fn what_cannot_draft_is_refused() {
+    let place = Place::trained();
+    let refused = |more: &[&str]| {
+        place.refused(&[&["generate", "run", "--prompt", PROMPT][..], more].concat())
+    };
+    let wide = refused(&["--submodel", "S", "--draft", "XL"]);
+    assert!(wide.contains("`draft`: layer 0 has width"), "{wide}");
+    let alone = refused(&["--draft-len", "3"]);
+    assert!(alone.contains("--draft <SUBMODEL>"), "{alone}");
+    let format = refused(&["--dtype", "q4_0"]);
+    assert!(format.contains("expected f32, bf16 or q8_0"), "{format}");
+}

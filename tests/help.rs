@@ -21,7 +21,7 @@ fn program() {
       baselines  Train every granularity of a run alone, and show them beside the elastic sizes
       eval       Held-out loss or accuracy of any submodels, with standard errors
       score      Log-probabilities of a text, token by token
-      generate   Go on from a prompt
+      generate   Generate text from a prompt
       info       Shapes and costs of a model, or of a preset
       slice      Cut a submodel out into a folder of its own
       import     Make a model folder of another program's language model or vision transformer
@@ -129,7 +129,7 @@ fn score() {
 #[test]
 fn generate() {
     snapshot!(help(&["generate", "--help"]), @"
-    Go on from a prompt
+    Generate text from a prompt
 
     Usage: matformer generate [OPTIONS] --prompt <PROMPT> <MODEL>
 

@@ -55,6 +55,12 @@ pub enum Error {
         "`draft` and a policy that escalates, expected one of them: each decides which size takes the next token"
     )]
     DraftAndEscalate,
+    /// Packed weights on a device that has no products for them.
+    #[error("weights in {format}: found another device than the CPU, expected f32 there")]
+    Packed {
+        /// The format.
+        format: crate::Format,
+    },
     /// Logits are NaN.
     #[error("the logits of request {id} are NaN")]
     NotFinite {

@@ -1,6 +1,7 @@
 //! What is asked of the engine, and what it answers.
 
 use matformer_core::Submodel;
+use serde::Serialize;
 
 use crate::Sampling;
 
@@ -139,7 +140,7 @@ pub enum Finish {
 }
 
 /// What drafting came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Drafted {
     /// Tokens that were drafted.
     pub proposed: usize,

@@ -11,7 +11,7 @@ use matformer_lm::MatLm;
 use matformer_nn::{Elastic, State, device, walk};
 
 use crate::{
-    EngineOptions, Result,
+    EngineOptions, Error, Format, Result,
     cpu::{self, Decoder, Weights},
     engine::Speeds,
 };
@@ -82,6 +82,9 @@ pub(crate) fn of(
         let weights = Arc::new(Weights::of(model, options.format)?);
         let threads = options.threads.unwrap_or_else(cpu::threads);
         return Ok(Box::new(OnCpu(Decoder::new(weights, threads, options.slots + 1, capacity))));
+    }
+    if options.format != Format::F32 {
+        return Err(Error::Packed { format: options.format });
     }
     let state = State::with_cache(options.slots + 1, capacity);
     Ok(Box::new(OnDevice { model: model.valid(), state, spare: options.slots }))

@@ -5,6 +5,7 @@ use std::{path::PathBuf, str::FromStr};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use matformer::{
     core::{self, SubmodelSpec},
+    engine,
     formats::Gemma3nWidths,
     nn::{DeviceSpec, Importance},
     search::Method,
@@ -43,7 +44,7 @@ pub enum Command {
     Eval(EvalArgs),
     /// Log-probabilities of a text, token by token
     Score(ScoreArgs),
-    /// Go on from a prompt
+    /// Generate text from a prompt
     Generate(GenerateArgs),
     /// Shapes and costs of a model, or of a preset
     Info(InfoArgs),
@@ -205,14 +206,27 @@ pub struct GenerateArgs {
     /// Submodel: `S`, `60%`, `64x1+128x4`, … [default: the largest]
     #[arg(long, value_name = "SUBMODEL")]
     pub submodel: Option<SubmodelSpec>,
-    /// What to go on from
+    /// Text to continue
     #[arg(long, allow_hyphen_values = true)]
     pub prompt: String,
-    /// Most new tokens; the context bounds them too
+    /// Narrower submodel that drafts tokens, which --submodel verifies several at a time (speculative
+    /// decoding): the same text, sooner where most drafts are kept
+    #[arg(long, value_name = "SUBMODEL")]
+    pub draft: Option<SubmodelSpec>,
+    /// Tokens to draft at a time; by default as many as pay, by the time that each submodel takes and the
+    /// share of drafts that are kept
+    #[arg(long, value_name = "N", requires = "draft")]
+    #[arg(value_parser = up_to_4096, allow_negative_numbers = true)]
+    pub draft_len: Option<usize>,
+    /// Format that weights are held in: `f32`, or on the CPU `bf16` or `q8_0`, which are faster and nearly as
+    /// accurate
+    #[arg(long, value_name = "FORMAT", default_value_t = engine::Format::F32)]
+    pub dtype: engine::Format,
+    /// Maximum number of new tokens; generation also ends when the context is full
     #[arg(long, default_value_t = 64, value_name = "N")]
     #[arg(value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub max_tokens: usize,
-    /// 0: always the most likely token
+    /// Divides logits before a token is sampled; 0: always the most likely token
     #[arg(long, default_value_t = 0.0, value_name = "T")]
     #[arg(value_parser = temperature, allow_negative_numbers = true)]
     pub temperature: f64,
@@ -224,7 +238,7 @@ pub struct GenerateArgs {
     #[arg(long, default_value_t = 1.0, value_name = "P")]
     #[arg(value_parser = probability, allow_negative_numbers = true)]
     pub top_p: f64,
-    /// Seed of the sampling
+    /// Random seed of the sampling
     #[arg(long, default_value_t = 0, value_parser = whole::<u64>, allow_negative_numbers = true)]
     pub seed: u64,
 }
@@ -445,6 +459,26 @@ pub struct BenchArgs {
 pub enum BenchWhat {
     /// Every layer at every width: what `8ms` as a budget means from then on
     Layers(LayersArgs),
+    /// Generation: tokens per second of every trained size, in every format, for one and for several texts
+    Decode(DecodeArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct DecodeArgs {
+    /// Model folder
+    pub model: PathBuf,
+    /// Numbers of texts that are generated at the same time
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 4, 16], value_name = "LIST")]
+    #[arg(value_parser = up_to_4096)]
+    pub batch: Vec<usize>,
+    /// New tokens of each text
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    #[arg(value_parser = up_to_4096, allow_negative_numbers = true)]
+    pub tokens: usize,
+    /// Number of rounds; medians are printed
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    #[arg(value_parser = up_to_4096, allow_negative_numbers = true)]
+    pub rounds: usize,
 }
 
 #[derive(Debug, ClapArgs)]

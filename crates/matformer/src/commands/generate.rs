@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use matformer::{
-    engine::{self, EngineOptions, Finish, Request, Sampling},
+    engine::{self, Draft, DraftLen, Drafted, EngineOptions, Finish, Request, Sampling},
     run_file::{Lm, RunKind},
 };
 use serde::Serialize;
@@ -19,6 +19,9 @@ use crate::{
     output::{self, out},
 };
 
+/// Tokens that are drafted at a time, at most, where as many are as pay.
+const MOST_DRAFTED: usize = 8;
+
 /// `generate --json`.
 #[derive(Serialize)]
 struct Output {
@@ -29,6 +32,9 @@ struct Output {
     tokens: Vec<u32>,
     /// `stop` (end of text) or `length`.
     finish_reason: &'static str,
+    /// What drafting came to, with --draft.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drafted: Option<Drafted>,
 }
 
 pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
@@ -60,6 +66,7 @@ pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
             ..Sampling::default()
         },
         stop: ends(&folder.model, &tokenizer),
+        draft: draft(args, &folder)?,
         ..Request::new(prompt.clone(), submodel.clone(), args.max_tokens)
     };
     // Prompt and text come out as soon as they are whole: a character may take several tokens.
@@ -89,6 +96,7 @@ pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
             text,
             tokens: answer.tokens,
             finish_reason: if answer.reason == Finish::Stop { "stop" } else { "length" },
+            drafted: args.draft.is_some().then_some(answer.drafted),
         });
     }
     out!("{}", added(&shown, &(args.prompt.clone() + &text)))?;
@@ -100,6 +108,14 @@ pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What drafts, if anything does.
+fn draft(args: &GenerateArgs, folder: &ModelFolder<Lm>) -> Result<Option<Draft>> {
+    let Some(spec) = &args.draft else { return Ok(None) };
+    let submodel = folder.submodel(Some(spec))?;
+    let len = args.draft_len.map_or(DraftLen::Auto { most: MOST_DRAFTED }, DraftLen::Fixed);
+    Ok(Some(Draft { submodel, len, confidence: 0.0 }))
 }
 
 /// What `text` has behind what it shares with `shown`. A later token may change what earlier ones stand

@@ -1,4 +1,6 @@
-//! `matformer bench layers`: how long every layer takes at every width, here.
+//! `matformer bench`: how long every layer takes at every width, here; and how fast a model generates.
+
+mod decode;
 
 use std::{collections::BTreeMap, process::ExitCode, time::Instant};
 
@@ -27,7 +29,10 @@ use crate::{
 const MIXED: u64 = 8;
 
 pub fn run(args: &BenchArgs, context: &Context) -> Result<ExitCode> {
-    let BenchWhat::Layers(args) = &args.what;
+    let args = match &args.what {
+        BenchWhat::Layers(args) => args,
+        BenchWhat::Decode(args) => return decode::run(args, context),
+    };
     match kind::of_folder(&args.model)? {
         RunKind::Lm => layers::<Lm>(args, context),
         RunKind::Vit => layers::<Vit>(args, context),

@@ -1,0 +1,52 @@
+//! How matrices are held.
+
+use std::{fmt, str::FromStr};
+
+/// How the matrices of a model are held while it decodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Single precision.
+    #[default]
+    F32,
+    /// bfloat16.
+    Bf16,
+    /// Blocks of 32 values, each a scale and signed bytes (GGML's `q8_0`); the inputs of products are rounded in the
+    /// same way.
+    Q8_0,
+}
+
+impl Format {
+    const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::Q8_0];
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Q8_0 => "q8_0",
+        })
+    }
+}
+
+impl FromStr for Format {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let named = |format: &Self| format.to_string() == text;
+        Self::ALL.into_iter().find(named).ok_or("expected f32, bf16 or q8_0")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_back() {
+        for format in Format::ALL {
+            assert_eq!(format.to_string().parse(), Ok(format));
+        }
+        assert_eq!("q4_0".parse::<Format>(), Err("expected f32, bf16 or q8_0"));
+    }
+}
