@@ -141,15 +141,24 @@ fn generate() {
                                  [default: MATFORMER_DEVICE, or auto]
           --submodel <SUBMODEL>  Submodel: `S`, `60%`, `64x1+128x4`, … [default: the largest]
           --json                 One JSON document on standard output, everything else on standard error
-          --prompt <PROMPT>      What to go on from
-          --max-tokens <N>       Most new tokens; the context bounds them too [default: 64]
+          --prompt <PROMPT>      Text to continue
+          --draft <SUBMODEL>     Narrower submodel that drafts tokens, which --submodel verifies several
+                                 at a time (speculative decoding): the same text, sooner where most
+                                 drafts are kept
       -q, --quiet                Only errors on standard error
-          --temperature <T>      0: always the most likely token [default: 0]
+          --draft-len <N>        Tokens to draft at a time; by default as many as pay, by the time that
+                                 each submodel takes and the share of drafts that are kept
       -v, --verbose...           More on standard error: `-v` what is done, `-vv` with details
+          --dtype <FORMAT>       Format that weights are held in: `f32`, or on the CPU `bf16` or `q8_0`,
+                                 which are faster and nearly as accurate [default: f32]
+          --max-tokens <N>       Maximum number of new tokens; generation also ends when the context is
+                                 full [default: 64]
+          --temperature <T>      Divides logits before a token is sampled; 0: always the most likely
+                                 token [default: 0]
           --top-k <K>            Sample among the K most likely tokens only; 0: among all [default: 0]
           --top-p <P>            Sample among the most likely tokens that together have this probability
                                  [default: 1]
-          --seed <SEED>          Seed of the sampling [default: 0]
+          --seed <SEED>          Random seed of the sampling [default: 0]
       -h, --help                 Print help
     ");
 }

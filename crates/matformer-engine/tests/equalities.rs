@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use burn::tensor::Device;
 use matformer_core::{Plan, Submodel};
 use matformer_engine::{
-    Draft, DraftLen, Engine, EngineOptions, Event, Finish, Policy, Request, RequestId, Sampling,
-    generate,
+    Draft, DraftLen, Engine, EngineOptions, Event, Finish, Format, Policy, Request, RequestId,
+    Sampling, generate,
 };
 use matformer_lm::{MatLm, MatLmConfig};
 use matformer_nn::{Activation, DeviceSpec, Elastic, State, walk};
@@ -379,5 +379,41 @@ fn a_list_of_requests_is_answered_in_order() {
     for (i, answer) in answers.unwrap().iter().enumerate() {
         assert_eq!(answer.tokens, greedy(&model, &xl, &prompt(1 + i, i), i % 4));
         assert_eq!((&heard[i], answer.reason), (&answer.tokens, Finish::Length));
+    }
+}
+
+/// Rounded weights give log-probabilities near those of f32: for one text and for several at once.
+#[test]
+fn packed_weights_are_near_and_rounded() {
+    let model = model(&config());
+    let most_likely = |format, slots: usize| -> Vec<f32> {
+        let options = EngineOptions { slots, threads: Some(2), format, ..EngineOptions::default() };
+        let mut engine = Engine::new(&model, &options).unwrap();
+        for (i, submodel) in submodels(&model).into_iter().take(slots).enumerate() {
+            let request = Request::new(prompt(9 + i, i), submodel, 1);
+            engine.submit(Request { logprobs: Some(0), ..request }).unwrap();
+        }
+        let events = engine.step().unwrap();
+        let chosen = |event: &Event| match event {
+            Event::Token { logprobs, .. } => logprobs.as_ref().map(|found| found.chosen),
+            Event::Finished { .. } => None,
+        };
+        events.iter().filter_map(chosen).collect()
+    };
+    if !matformer_nn::device::is_cpu(&device()) {
+        let options = EngineOptions { format: Format::Q8_0, ..EngineOptions::default() };
+        let error = Engine::new(&model, &options).err().unwrap().to_string();
+        assert_eq!(error, "weights in q8_0: found another device than the CPU, expected f32 there");
+        return;
+    }
+    for slots in [1, 5] {
+        let exact = most_likely(Format::F32, slots);
+        assert_eq!(exact.len(), slots);
+        for (format, limit) in [(Format::Bf16, 0.02), (Format::Q8_0, 0.05)] {
+            let found = most_likely(format, slots);
+            for (a, b) in found.iter().zip(&exact) {
+                assert!((a - b).abs() < limit && a != b, "{format}: {a} against {b}");
+            }
+        }
     }
 }

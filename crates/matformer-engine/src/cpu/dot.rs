@@ -1,8 +1,10 @@
-//! Dot products of a few rows of a matrix with a few inputs: what decoding spends its time on. The loops are
-//! plain Rust, compiled for three instruction sets, of which one is chosen at run time.
+//! Dot products of a few rows of a matrix with a few inputs: what decoding spends its time on. Chosen at run time:
+//! plain code, or registers of AVX2.
 
 use matformer_nn::ops::Gate;
 
+#[cfg(target_arch = "x86_64")]
+use super::avx2;
 use super::ring::Ring;
 
 /// Numbers that are multiplied side by side.
@@ -11,8 +13,8 @@ const LANES: usize = 16;
 pub(crate) const BLOCK: usize = 32;
 /// Bytes of such a block: an f16 scale and 32 signed bytes.
 pub(crate) const BLOCK_BYTES: usize = 2 + BLOCK;
-/// Rows of the matrix that go through the inputs together.
-const ROWS: usize = 4;
+/// Rows of the matrix that go through the inputs together: with four inputs, as many sums as half the registers.
+const ROWS: usize = 2;
 
 /// Inputs as the products with a format read them, `[inputs, cols]`; `cols` is a multiple of [`BLOCK`], padded
 /// with zeros.
@@ -51,7 +53,7 @@ impl Inputs {
         &self.values[i * self.cols..(i + 1) * self.cols]
     }
 
-    fn rounded_row(&self, i: usize) -> (&[i16], &[f32]) {
+    pub(super) fn rounded_row(&self, i: usize) -> (&[i16], &[f32]) {
         let blocks = self.cols / BLOCK;
         let values = &self.rounded[i * self.cols..(i + 1) * self.cols];
         (values, &self.scales[i * blocks..(i + 1) * blocks])
@@ -95,9 +97,9 @@ macro_rules! vectorised {
     ($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
         $(#[$doc])*
         pub(crate) fn $name($($arg: $ty),*) {
-            // Only where the processor multiplies and adds at once: elsewhere that is a call.
+            // `FAST`: the processor has AVX2 and FMA.
             #[inline(always)]
-            fn plain<const FUSED: bool>($($arg: $ty),*) $body
+            fn plain<const FAST: bool>($($arg: $ty),*) $body
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2,fma")]
@@ -118,7 +120,7 @@ macro_rules! vectorised {
                     return unsafe { wide($($arg),*) };
                 }
             }
-            plain::<{ cfg!(target_arch = "aarch64") }>($($arg),*)
+            plain::<false>($($arg),*)
         }
     };
 }
@@ -150,11 +152,11 @@ vectorised! {
         stride: usize,
     ) {
         match rows {
-            Rows::F32(values) => of_format::<F32, FUSED>(values, cols, inputs, ring, out, stride),
-            Rows::Bf16(bytes) => of_format::<Bf16, FUSED>(bytes, cols * 2, inputs, ring, out, stride),
+            Rows::F32(values) => of_format::<F32, FAST>(values, cols, inputs, ring, out, stride),
+            Rows::Bf16(bytes) => of_format::<Bf16, FAST>(bytes, cols * 2, inputs, ring, out, stride),
             Rows::Q8(bytes) => {
                 let row = cols / BLOCK * BLOCK_BYTES;
-                of_format::<Q8, FUSED>(bytes, row, inputs, ring, out, stride)
+                of_format::<Q8, FAST>(bytes, row, inputs, ring, out, stride)
             }
         }
     }
@@ -235,7 +237,7 @@ trait Format {
     type Unit;
 
     /// `R` rows of the matrix, `[from, to)` of each, with inputs `i` to before `i + M`.
-    fn dots<const FUSED: bool, const R: usize, const M: usize>(
+    fn dots<const FAST: bool, const R: usize, const M: usize>(
         rows: [&[Self::Unit]; R],
         inputs: &Inputs,
         i: usize,
@@ -244,7 +246,7 @@ trait Format {
 }
 
 #[inline(always)]
-fn of_format<F: Format, const FUSED: bool>(
+fn of_format<F: Format, const FAST: bool>(
     rows: &[F::Unit],
     row_units: usize,
     inputs: &Inputs,
@@ -256,17 +258,17 @@ fn of_format<F: Format, const FUSED: bool>(
     for (rows, out) in groups {
         if rows.len() == ROWS * row_units {
             let rows = std::array::from_fn(|r| &rows[r * row_units..(r + 1) * row_units]);
-            of_rows::<F, FUSED, ROWS>(rows, inputs, ring, out, stride);
+            of_rows::<F, FAST, ROWS>(rows, inputs, ring, out, stride);
         } else {
             for (row, out) in rows.chunks_exact(row_units).zip(out.chunks_mut(stride)) {
-                of_rows::<F, FUSED, 1>([row], inputs, ring, out, stride);
+                of_rows::<F, FAST, 1>([row], inputs, ring, out, stride);
             }
         }
     }
 }
 
 #[inline(always)]
-fn of_rows<F: Format, const FUSED: bool, const R: usize>(
+fn of_rows<F: Format, const FAST: bool, const R: usize>(
     rows: [&[F::Unit]; R],
     inputs: &Inputs,
     ring: Ring,
@@ -275,11 +277,11 @@ fn of_rows<F: Format, const FUSED: bool, const R: usize>(
 ) {
     let mut i = 0;
     while i < ring.inputs {
-        match ring.inputs - i {
-            1 => i = add::<R, 1>(F::dots::<FUSED, R, _>(rows, inputs, i, ring), i, out, stride),
-            2 | 3 => i = add::<R, 2>(F::dots::<FUSED, R, _>(rows, inputs, i, ring), i, out, stride),
-            _ => i = add::<R, 4>(F::dots::<FUSED, R, _>(rows, inputs, i, ring), i, out, stride),
-        }
+        i = match ring.inputs - i {
+            1 => add::<R, 1>(F::dots::<FAST, R, _>(rows, inputs, i, ring), i, out, stride),
+            2 | 3 => add::<R, 2>(F::dots::<FAST, R, _>(rows, inputs, i, ring), i, out, stride),
+            _ => add::<R, 4>(F::dots::<FAST, R, _>(rows, inputs, i, ring), i, out, stride),
+        };
     }
 }
 
@@ -299,12 +301,6 @@ fn add<const R: usize, const M: usize>(
     i + M
 }
 
-/// `a·b + c`
-#[inline(always)]
-fn fused<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FUSED { a.mul_add(b, c) } else { a * b + c }
-}
-
 /// The sum of all lanes, in pairs.
 #[inline(always)]
 fn sum(mut lanes: [f32; LANES]) -> f32 {
@@ -318,72 +314,143 @@ fn sum(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// Rows of numbers that are widened to f32 one by one.
+/// The products of rows by plain code, from column `from` on.
 #[inline(always)]
-fn wide_dots<U: Copy, const FUSED: bool, const R: usize, const M: usize>(
+fn plain_dots<U: Copy, const R: usize, const M: usize>(
     rows: [&[U]; R],
     inputs: &Inputs,
     i: usize,
     ring: Ring,
-    widen: impl Fn(U) -> f32 + Copy,
+    widen: impl Fn(U) -> f32,
 ) -> [[f32; M]; R] {
-    let x: [&[f32]; M] = std::array::from_fn(|m| &inputs.row(i + m)[ring.from..ring.to]);
-    let w: [&[U]; R] = std::array::from_fn(|r| &rows[r][ring.from..ring.to]);
-    let mut lanes = [[[0f32; LANES]; M]; R];
-    let whole = (ring.to - ring.from) / LANES * LANES;
-    let mut at = 0;
-    while at < whole {
-        for r in 0..R {
-            let w: [f32; LANES] = std::array::from_fn(|l| widen(w[r][at + l]));
-            for m in 0..M {
-                for l in 0..LANES {
-                    lanes[r][m][l] = fused::<FUSED>(w[l], x[m][at + l], lanes[r][m][l]);
+    let mut found = [[0f32; M]; R];
+    for (row, found) in rows.iter().zip(&mut found) {
+        for (m, found) in found.iter_mut().enumerate() {
+            let x = &inputs.row(i + m)[ring.from..ring.to];
+            let mut lanes = [0f32; LANES];
+            let ((w, w_rest), (x, x_rest)) =
+                (row[ring.from..ring.to].as_chunks::<LANES>(), x.as_chunks::<LANES>());
+            for (w, x) in w.iter().zip(x) {
+                for ((lane, w), x) in lanes.iter_mut().zip(w).zip(x) {
+                    *lane += widen(*w) * x;
                 }
             }
-        }
-        at += LANES;
-    }
-    let mut found = lanes.map(|of_row| of_row.map(sum));
-    for at in whole..ring.to - ring.from {
-        for r in 0..R {
-            for m in 0..M {
-                found[r][m] += widen(w[r][at]) * x[m][at];
-            }
+            let rest: f32 = w_rest.iter().zip(x_rest).map(|(w, x)| widen(*w) * x).sum();
+            *found = sum(lanes) + rest;
         }
     }
     found
 }
 
+/// Rows of numbers that are widened to f32 one by one; `FAST` says that the processor has AVX2 and FMA.
+#[inline(always)]
+fn wide_dots<L: Load, const FAST: bool, const R: usize, const M: usize>(
+    rows: [&[L::Unit]; R],
+    inputs: &Inputs,
+    i: usize,
+    ring: Ring,
+) -> [[f32; M]; R] {
+    #[cfg(target_arch = "x86_64")]
+    if FAST {
+        let part = rows.map(|row| &row[ring.from..ring.to]);
+        let mut x = [&[0f32][..0]; M];
+        for (m, x) in x.iter_mut().enumerate() {
+            *x = &inputs.row(i + m)[ring.from..ring.to];
+        }
+        // SAFETY: the processor has what it needs.
+        let mut found = unsafe { avx2::dots::<L, R, M>(part, x) };
+        let whole = ring.from + (ring.to - ring.from) / 8 * 8;
+        if whole < ring.to {
+            let rest: [[f32; M]; R] =
+                plain_dots(rows, inputs, i, Ring { from: whole, ..ring }, L::widen);
+            for (found, rest) in found.iter_mut().flatten().zip(rest.iter().flatten()) {
+                *found += rest;
+            }
+        }
+        return found;
+    }
+    plain_dots(rows, inputs, i, ring, L::widen)
+}
+
+/// A number of a row, and how it becomes f32.
+pub(super) trait Load {
+    type Unit: Copy;
+
+    fn widen(unit: Self::Unit) -> f32;
+
+    /// Eight neighbours at once.
+    ///
+    /// # Safety
+    /// The processor has AVX2, and eight of them lie at `from`.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn load(from: *const Self::Unit) -> std::arch::x86_64::__m256;
+}
+
 struct F32;
 
-impl Format for F32 {
+impl Load for F32 {
     type Unit = f32;
 
     #[inline(always)]
-    fn dots<const FUSED: bool, const R: usize, const M: usize>(
-        rows: [&[f32]; R],
-        inputs: &Inputs,
-        i: usize,
-        ring: Ring,
-    ) -> [[f32; M]; R] {
-        wide_dots::<_, FUSED, R, M>(rows, inputs, i, ring, |w| w)
+    fn widen(unit: f32) -> f32 {
+        unit
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> std::arch::x86_64::__m256 {
+        // SAFETY: as the caller's.
+        unsafe { std::arch::x86_64::_mm256_loadu_ps(from) }
     }
 }
 
 struct Bf16;
 
+impl Load for Bf16 {
+    type Unit = [u8; 2];
+
+    #[inline(always)]
+    fn widen(unit: [u8; 2]) -> f32 {
+        brain(unit)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn load(from: *const [u8; 2]) -> std::arch::x86_64::__m256 {
+        use std::arch::x86_64::*;
+        // SAFETY: as the caller's; eight of them are 16 bytes.
+        unsafe {
+            let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+        }
+    }
+}
+
+impl Format for F32 {
+    type Unit = f32;
+
+    #[inline(always)]
+    fn dots<const FAST: bool, const R: usize, const M: usize>(
+        rows: [&[f32]; R],
+        inputs: &Inputs,
+        i: usize,
+        ring: Ring,
+    ) -> [[f32; M]; R] {
+        wide_dots::<Self, FAST, R, M>(rows, inputs, i, ring)
+    }
+}
+
 impl Format for Bf16 {
     type Unit = u8;
 
     #[inline(always)]
-    fn dots<const FUSED: bool, const R: usize, const M: usize>(
+    fn dots<const FAST: bool, const R: usize, const M: usize>(
         rows: [&[u8]; R],
         inputs: &Inputs,
         i: usize,
         ring: Ring,
     ) -> [[f32; M]; R] {
-        let pairs = rows.map(|row| row.as_chunks::<2>().0);
-        wide_dots::<_, FUSED, R, M>(pairs, inputs, i, ring, brain)
+        wide_dots::<Self, FAST, R, M>(rows.map(|row| row.as_chunks::<2>().0), inputs, i, ring)
     }
 }
 
@@ -393,43 +460,38 @@ impl Format for Q8 {
     type Unit = u8;
 
     #[inline(always)]
-    fn dots<const FUSED: bool, const R: usize, const M: usize>(
+    fn dots<const FAST: bool, const R: usize, const M: usize>(
         rows: [&[u8]; R],
         inputs: &Inputs,
         i: usize,
         ring: Ring,
     ) -> [[f32; M]; R] {
-        const HALF: usize = LANES / 2;
-        let x: [(&[i16], &[f32]); M] = std::array::from_fn(|m| inputs.rounded_row(i + m));
-        let mut lanes = [[[0f32; HALF]; M]; R];
-        for block in ring.from / BLOCK..ring.to.div_ceil(BLOCK) {
-            for r in 0..R {
-                let bytes = &rows[r][block * BLOCK_BYTES..(block + 1) * BLOCK_BYTES];
-                let scale = half(u16::from_le_bytes([bytes[0], bytes[1]]));
-                let w: [i16; BLOCK] = std::array::from_fn(|l| i16::from(bytes[2 + l] as i8));
-                for m in 0..M {
-                    let q = &x[m].0[block * BLOCK..(block + 1) * BLOCK];
-                    // Neighbours in pairs, as the instruction that multiplies and adds them has them.
-                    let mut sums = [0i32; BLOCK / 2];
-                    for l in 0..BLOCK / 2 {
-                        sums[l] = i32::from(w[2 * l]) * i32::from(q[2 * l])
-                            + i32::from(w[2 * l + 1]) * i32::from(q[2 * l + 1]);
-                    }
-                    let factor = scale * x[m].1[block];
-                    for l in 0..HALF {
-                        let sum = (sums[l] + sums[l + HALF]) as f32;
-                        lanes[r][m][l] = fused::<FUSED>(sum, factor, lanes[r][m][l]);
-                    }
+        let blocks = ring.from / BLOCK..ring.to.div_ceil(BLOCK);
+        let rows = rows.map(|row| &row.as_chunks::<BLOCK_BYTES>().0[blocks.clone()]);
+        #[cfg(target_arch = "x86_64")]
+        if FAST {
+            // SAFETY: the processor has what it needs.
+            return unsafe { avx2::q8_dots(rows, inputs, i, blocks.start) };
+        }
+        let mut found = [[0f32; M]; R];
+        for (row, found) in rows.iter().zip(&mut found) {
+            for (m, found) in found.iter_mut().enumerate() {
+                let (values, scales) = inputs.rounded_row(i + m);
+                let values = &values.as_chunks::<BLOCK>().0[blocks.clone()];
+                for ((block, q), by) in row.iter().zip(values).zip(&scales[blocks.clone()]) {
+                    let products = block[2..].iter().zip(q);
+                    let sum: i32 = products.map(|(w, q)| i32::from(*w as i8) * i32::from(*q)).sum();
+                    *found += sum as f32 * half(u16::from_le_bytes([block[0], block[1]])) * by;
                 }
             }
         }
-        lanes.map(|of_row| of_row.map(|lanes| lanes.iter().sum()))
+        found
     }
 }
 
 /// An f16 as f32.
 #[inline(always)]
-fn half(bits: u16) -> f32 {
+pub(super) fn half(bits: u16) -> f32 {
     // Shifted into place, the exponent is 112 too low: also right for subnormal numbers.
     const SHIFT: f32 = f32::from_bits((127 + 112) << 23);
     let magnitude = f32::from_bits(u32::from(bits & 0x7FFF) << 13) * SHIFT;

@@ -1,6 +1,8 @@
 //! Decoding on the CPU: weights packed, a step's tokens through one pass over them, threads that stay awake.
 
 mod attention;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod cache;
 mod decoder;
 mod dot;

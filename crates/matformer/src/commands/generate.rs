@@ -69,23 +69,23 @@ pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
         draft: draft(args, &folder)?,
         ..Request::new(prompt.clone(), submodel.clone(), args.max_tokens)
     };
+    let options = EngineOptions { format: args.dtype, ..EngineOptions::default() };
     // Prompt and text come out as soon as they are whole: a character may take several tokens.
     let mut shown = String::new();
     let mut so_far: Vec<u32> = Vec::new();
     let mut printed = Ok(());
     let stream = !context.json;
-    let answers =
-        engine::generate(&folder.model, &[request], &EngineOptions::default(), |_, token| {
-            so_far.push(token);
-            let Ok(text) = tokenizer.continuation(&prompt, &so_far) else { return };
-            let text = args.prompt.clone() + &text;
-            if !stream || text.ends_with('\u{fffd}') || printed.is_err() {
-                return;
-            }
-            printed = output::text(added(&shown, &text));
-            shown = text;
-        })
-        .bad_input()?;
+    let answers = engine::generate(&folder.model, &[request], &options, |_, token| {
+        so_far.push(token);
+        let Ok(text) = tokenizer.continuation(&prompt, &so_far) else { return };
+        let text = args.prompt.clone() + &text;
+        if !stream || text.ends_with('\u{fffd}') || printed.is_err() {
+            return;
+        }
+        printed = output::text(added(&shown, &text));
+        shown = text;
+    })
+    .bad_input()?;
     printed?;
     let Some(answer) = answers.into_iter().next() else { unreachable!("one request, one answer") };
     let text = tokenizer.continuation(&prompt, &answer.tokens)?;

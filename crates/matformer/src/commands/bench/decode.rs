@@ -155,7 +155,7 @@ fn bandwidth() -> f64 {
     let values = vec![1f32; FLOATS];
     let seconds = |_| {
         let started = Instant::now();
-        let sum: f32 = values.par_chunks(1 << 16).map(|part| lanes(part)).sum();
+        let sum: f32 = values.par_chunks(1 << 16).map(lanes).sum();
         std::hint::black_box(sum);
         started.elapsed().as_secs_f64()
     };
