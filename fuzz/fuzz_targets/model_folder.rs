@@ -8,7 +8,8 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use matformer_core::{Draw, Manifest, Provenance, fs};
 use matformer_fuzz::{Edit, apply, folder as new_folder};
-use matformer_lm::{GenerateOptions, MatLm, MatLmConfig, costs, generate, score};
+use matformer_engine::{EngineOptions, Request, generate};
+use matformer_lm::{MatLm, MatLmConfig, costs, score};
 use matformer_nn::{DeviceSpec, Elastic, Folder, folder};
 use tempfile::TempDir;
 
@@ -71,9 +72,10 @@ fuzz_target!(|input: (bool, Vec<Edit>)| {
         costs(model.config()).get(resource).unwrap().cost(&submodel).unwrap();
     }
     let _ = score(&model, &submodel, &[0, 1, 2]);
-    let options =
-        GenerateOptions { max_new_tokens: usize::MAX, stop: vec![0], ..Default::default() };
     if model.config().context <= 64 {
-        let _ = generate(&model, &[vec![0, 1]], &[submodel], &options, |_, _| {});
+        let request = Request { stop: vec![0], ..Request::new(vec![0, 1], submodel, usize::MAX) };
+        let _ = generate(&model, &[request], &EngineOptions::default(), |_, _| {});
+    }
+});
     }
 });
