@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use matformer_core::{Draw, Manifest, Provenance, fs};
-use matformer_fuzz::{Edit, apply, folder as new_folder};
 use matformer_engine::{EngineOptions, Request, generate};
+use matformer_fuzz::{Edit, apply, folder as new_folder};
 use matformer_lm::{MatLm, MatLmConfig, costs, score};
 use matformer_nn::{DeviceSpec, Elastic, Folder, folder};
 use tempfile::TempDir;
@@ -75,7 +75,5 @@ fuzz_target!(|input: (bool, Vec<Edit>)| {
     if model.config().context <= 64 {
         let request = Request { stop: vec![0], ..Request::new(vec![0, 1], submodel, usize::MAX) };
         let _ = generate(&model, &[request], &EngineOptions::default(), |_, _| {});
-    }
-});
     }
 });
