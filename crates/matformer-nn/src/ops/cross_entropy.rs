@@ -15,8 +15,12 @@ use super::{
     precision::{stored_as, wide},
 };
 
-/// Logits held at a time, in elements: rows enough for products that fill a GPU.
-const CHUNK_ELEMENTS: usize = 1 << 25;
+/// Logits held at a time, in elements, where that are more than [`FEWEST`] rows: products that fill a GPU. In
+/// tests fewer, so that they have several chunks.
+const CHUNK_ELEMENTS: usize = if cfg!(test) { 1 << 21 } else { 1 << 25 };
+
+/// Rows of a chunk at least: each reads the whole head, and adds to all of its gradient.
+const FEWEST: usize = if cfg!(test) { 16 } else { 512 };
 
 /// Tensors saved for the backward pass.
 #[derive(Clone, Debug)]
@@ -44,9 +48,9 @@ pub fn cross_entropy(hidden: Tensor<2>, weight: Tensor<2>, targets: Tensor<1, In
     Tensor::from_dispatch(nats)
 }
 
-/// Row ranges whose logits fit a chunk; at least 16 rows, so that the products stay products.
+/// Row ranges whose logits fit a chunk.
 pub(super) fn chunks(tokens: usize, vocab: usize) -> impl Iterator<Item = Range<usize>> {
-    let rows = (CHUNK_ELEMENTS / vocab.max(1)).max(16);
+    let rows = (CHUNK_ELEMENTS / vocab.max(1)).max(FEWEST);
     (0..tokens).step_by(rows).map(move |at| at..(at + rows).min(tokens))
 }
 
