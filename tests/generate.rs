@@ -104,7 +104,7 @@ fn what_cannot_draft_is_refused() {
         place.refused(&[&["generate", "run", "--prompt", PROMPT][..], more].concat())
     };
     let wide = refused(&["--submodel", "S", "--draft", "XL"]);
-    assert!(wide.contains("`draft`: layer 0 has width"), "{wide}");
+    assert!(wide.contains("`draft`: found width"), "{wide}");
     let alone = refused(&["--draft-len", "3"]);
     assert!(alone.contains("--draft <SUBMODEL>"), "{alone}");
     let format = refused(&["--dtype", "q4_0"]);

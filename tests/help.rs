@@ -142,12 +142,12 @@ fn generate() {
           --submodel <SUBMODEL>  Submodel: `S`, `60%`, `64x1+128x4`, … [default: the largest]
           --json                 One JSON document on standard output, everything else on standard error
           --prompt <PROMPT>      Text to continue
-          --draft <SUBMODEL>     Narrower submodel that drafts tokens, which --submodel verifies several
-                                 at a time (speculative decoding): the same text, sooner where most
-                                 drafts are kept
+          --draft <SUBMODEL>     Narrower submodel that proposes tokens, of which --submodel keeps those
+                                 that it would have chosen (speculative decoding); faster if most are
+                                 kept. Without --temperature the text stays the same
       -q, --quiet                Only errors on standard error
-          --draft-len <N>        Tokens to draft at a time; by default as many as pay, by the time that
-                                 each submodel takes and the share of drafts that are kept
+          --draft-len <N>        Number of tokens to propose at a time, 1 to 15 [default: chosen while
+                                 generating, from measured speed; 0 where drafting does not pay]
       -v, --verbose...           More on standard error: `-v` what is done, `-vv` with details
           --dtype <FORMAT>       Format that weights are held in: `f32`, or on the CPU `bf16` or `q8_0`,
                                  which are faster and nearly as accurate [default: f32]

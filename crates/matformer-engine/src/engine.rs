@@ -136,7 +136,9 @@ impl Engine {
         match &request.draft {
             Some(Draft { submodel, len: DraftLen::Auto { most }, .. }) => {
                 let (narrow, wide) = (submodel.widths(), request.submodel.widths());
-                Ok(Some(self.stepper.speeds(narrow, wide, *most)?))
+                // As many as fit the slot that they are timed in, behind a first token.
+                let most = (*most).min(self.context - 1);
+                Ok(Some(self.stepper.speeds(narrow, wide, most)?))
             }
             _ => Ok(None),
         }
@@ -171,6 +173,15 @@ impl Engine {
         if let Some(draft) = &request.draft {
             space.check(&draft.submodel)?;
             narrower("draft", &draft.submodel, &request.submodel)?;
+            let (DraftLen::Fixed(len) | DraftLen::Auto { most: len }) = draft.len;
+            if !(1..=DraftLen::MOST).contains(&len) {
+                let expected = "from 1 to 15";
+                return Err(Error::Option {
+                    option: "draft_len",
+                    found: len.to_string(),
+                    expected,
+                });
+            }
             let c = draft.confidence;
             if !(0.0..1.0).contains(&c) {
                 let expected = "from 0 to below 1";

@@ -38,7 +38,7 @@ pub enum Error {
     },
     /// A submodel that must be narrow is wider than the request's.
     #[error(
-        "`{option}`: layer {layer} has width {found}, expected at most {most}, the width there of the submodel that it is narrower than"
+        "`{option}`: found width {found} in layer {layer}, expected at most {most}, the width of the wider submodel there"
     )]
     Wider {
         /// Name of the option.

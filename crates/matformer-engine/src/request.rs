@@ -89,6 +89,12 @@ pub enum DraftLen {
     },
 }
 
+impl DraftLen {
+    /// Tokens that can be drafted at a time: they are verified, with the one before them, in one pass over the
+    /// weights, which computes up to 16 tokens as it computes one.
+    pub const MOST: usize = 15;
+}
+
 /// A request's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub(crate) u64);

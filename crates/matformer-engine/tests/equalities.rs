@@ -333,7 +333,7 @@ fn what_cannot_be_done_is_refused_by_name() {
     let draft = Draft { submodel: xl.clone(), len: DraftLen::Fixed(2), confidence: 0.0 };
     assert!(
         refused(Request { draft: Some(draft.clone()), ..plain.clone() })
-            .starts_with("`draft`: layer 0 has width 64, expected at most 8")
+            .starts_with("`draft`: found width 64 in layer 0, expected at most 8")
     );
     let escalate = Policy::Escalate { wide: xl.clone(), entropy: 1.0 };
     let both = Request {
@@ -342,6 +342,11 @@ fn what_cannot_be_done_is_refused_by_name() {
         ..plain.clone()
     };
     assert!(refused(both).starts_with("`draft` and a policy"));
+    let long = Draft { submodel: s.clone(), len: DraftLen::Fixed(16), confidence: 0.0 };
+    assert_eq!(
+        refused(Request { draft: Some(long), ..plain.clone() }),
+        "`draft_len` is 16, expected from 1 to 15"
+    );
     let confident = Draft { submodel: s, confidence: 1.5, ..draft };
     assert_eq!(
         refused(Request { draft: Some(confident), ..plain }),
@@ -415,5 +420,19 @@ fn packed_weights_are_near_and_rounded() {
                 assert!((a - b).abs() < limit && a != b, "{format}: {a} against {b}");
             }
         }
+    }
+}
+
+/// A slot may be shorter than the longest draft.
+#[test]
+fn drafts_of_any_length_fit_a_short_answer() {
+    let model = model(&config());
+    let (s, xl) = (model.space().smallest(), model.space().largest());
+    for n in 1..6 {
+        let draft =
+            Draft { submodel: s.clone(), len: DraftLen::Auto { most: 15 }, confidence: 0.0 };
+        let request = Request { draft: Some(draft), ..Request::new(vec![3], xl.clone(), n) };
+        let answers = generate(&model, &[request], &EngineOptions::default(), |_, _| {}).unwrap();
+        assert_eq!(answers[0].tokens, greedy(&model, &xl, &[3], n));
     }
 }

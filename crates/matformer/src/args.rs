@@ -209,14 +209,14 @@ pub struct GenerateArgs {
     /// Text to continue
     #[arg(long, allow_hyphen_values = true)]
     pub prompt: String,
-    /// Narrower submodel that drafts tokens, which --submodel verifies several at a time (speculative
-    /// decoding): the same text, sooner where most drafts are kept
+    /// Narrower submodel that proposes tokens, of which --submodel keeps those that it would have chosen
+    /// (speculative decoding); faster if most are kept. Without --temperature the text stays the same
     #[arg(long, value_name = "SUBMODEL")]
     pub draft: Option<SubmodelSpec>,
-    /// Tokens to draft at a time; by default as many as pay, by the time that each submodel takes and the
-    /// share of drafts that are kept
+    /// Number of tokens to propose at a time, 1 to 15 [default: chosen while generating, from measured
+    /// speed; 0 where drafting does not pay]
     #[arg(long, value_name = "N", requires = "draft")]
-    #[arg(value_parser = up_to_4096, allow_negative_numbers = true)]
+    #[arg(value_parser = draft_len, allow_negative_numbers = true)]
     pub draft_len: Option<usize>,
     /// Format that weights are held in: `f32`, or on the CPU `bf16` or `q8_0`, which are faster and nearly as
     /// accurate
@@ -467,13 +467,13 @@ pub enum BenchWhat {
 pub struct DecodeArgs {
     /// Model folder
     pub model: PathBuf,
-    /// Numbers of texts that are generated at the same time
+    /// Numbers of texts to generate at the same time, separated by commas
     #[arg(long, value_delimiter = ',', default_values_t = [1, 4, 16], value_name = "LIST")]
     #[arg(value_parser = up_to_4096)]
     pub batch: Vec<usize>,
-    /// New tokens of each text
+    /// New tokens of each text, 2 or more: the first comes with its prompt
     #[arg(long, default_value_t = 64, value_name = "N")]
-    #[arg(value_parser = up_to_4096, allow_negative_numbers = true)]
+    #[arg(value_parser = at_least_two, allow_negative_numbers = true)]
     pub tokens: usize,
     /// Number of rounds; medians are printed
     #[arg(long, default_value_t = 3, value_name = "N")]
@@ -513,6 +513,14 @@ pub struct ReportArgs {
 pub struct FetchArgs {
     /// Source to fetch [default: list them]
     pub name: Option<String>,
+}
+
+fn draft_len(text: &str) -> Result<usize, &'static str> {
+    text.parse().ok().filter(|n| (1..=15).contains(n)).ok_or("expected a number from 1 to 15")
+}
+
+fn at_least_two(text: &str) -> Result<usize, &'static str> {
+    text.parse().ok().filter(|n| (2..=4096).contains(n)).ok_or("expected a number from 2 to 4096")
 }
 
 fn whole<T: FromStr>(text: &str) -> Result<T, &'static str> {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use matformer::{
     core::{Resource, Submodel},
     engine::{Engine, EngineOptions, Event, Format, Request},
-    nn::device::is_cpu,
+    nn::{DeviceSpec, device::is_cpu},
     run_file::{Lm, RunKind},
     timing::{self, median},
 };
@@ -78,7 +78,7 @@ pub(super) fn run(args: &DecodeArgs, context: &Context) -> Result<ExitCode> {
     bar.finish_and_clear();
     let found = Found {
         machine: timing::describe(),
-        device: context.spec.to_string(),
+        device: DeviceSpec::of(&context.device).unwrap_or(context.spec).to_string(),
         bandwidth_gb_s: bandwidth.map(|bytes| bytes / 1e9),
         tokens: args.tokens,
         rows,
