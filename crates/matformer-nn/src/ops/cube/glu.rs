@@ -61,7 +61,7 @@ fn backward_kernel<F: Float, U: Float, G: Float>(
     // act'(g) = s + g·s·(1 − s)·t'(g)
     let mut slope = act * (1f32 - s);
     if comptime![gelu] {
-        slope = slope * (g * g * (3f32 * CUBIC) + LINEAR);
+        slope *= g * g * (3f32 * CUBIC) + LINEAR;
     }
     slope += s;
     d_gate[i] = F::cast_from(slope * u * dh);

@@ -136,7 +136,7 @@ fn divergence_backward_kernel<F: Float, T: Float>(
         let log_q = f32::cast_from(teacher[first + i]) * factor - of_teacher;
         let mut slope = log_p.exp();
         if comptime![reverse] {
-            slope = slope * (log_p - log_q - kl);
+            slope *= log_p - log_q - kl;
         } else {
             slope -= log_q.exp();
         }
