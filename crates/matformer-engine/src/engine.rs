@@ -109,7 +109,6 @@ impl Engine {
     /// not one of the model's, or a draft is wider than what verifies it; when an option is out of range.
     pub fn submit(&mut self, request: Request) -> Result<RequestId> {
         self.check(&request)?;
-        let speeds = self.speeds(&request)?;
         let id = RequestId(self.next);
         self.next += 1;
         if request.max_new_tokens == 0 {
@@ -126,22 +125,9 @@ impl Engine {
             escalated: false,
             drafted: Drafted::default(),
             kept: 0.7,
-            speeds,
+            speeds: None,
         });
         Ok(id)
-    }
-
-    /// Times the passes of a request whose drafts are as long as pays.
-    fn speeds(&mut self, request: &Request) -> Result<Option<Speeds>> {
-        match &request.draft {
-            Some(Draft { submodel, len: DraftLen::Auto { most }, .. }) => {
-                let (narrow, wide) = (submodel.widths(), request.submodel.widths());
-                // As many as fit the slot that they are timed in, behind a first token.
-                let most = (*most).min(self.context - 1);
-                Ok(Some(self.stepper.speeds(narrow, wide, most)?))
-            }
-            _ => Ok(None),
-        }
     }
 
     fn check(&self, request: &Request) -> Result<()> {
@@ -217,10 +203,10 @@ impl Engine {
     /// it. Returns what is new, request by request.
     ///
     /// # Errors
-    /// When logits are not finite, or the device fails.
+    /// When the device fails.
     pub fn step(&mut self) -> Result<Vec<Event>> {
         let mut events = std::mem::take(&mut self.done);
-        self.admit();
+        self.admit()?;
         let mut turns = self.turns();
         if turns.is_empty() {
             return Ok(events);
@@ -231,20 +217,29 @@ impl Engine {
         for turn in turns {
             let wanted = turn.ids.len() - turn.logits_from;
             let of_turn: Vec<&[f32]> = logits.by_ref().take(wanted).collect();
-            self.take(turn, &of_turn, &mut events)?;
+            self.take(turn, &of_turn, &mut events);
         }
         Ok(events)
     }
 
-    fn admit(&mut self) {
-        for (slot, place) in self.running.iter_mut().enumerate() {
-            if place.is_none()
-                && let Some(waiting) = self.waiting.pop_front()
-            {
-                self.stepper.truncate(slot, 0);
-                *place = Some(waiting);
+    fn admit(&mut self) -> Result<()> {
+        for slot in 0..self.running.len() {
+            if self.running[slot].is_some() {
+                continue;
             }
+            let Some(mut admitted) = self.waiting.pop_front() else { break };
+            if let Some(Draft { submodel, len: DraftLen::Auto { most }, .. }) =
+                &admitted.request.draft
+            {
+                let (narrow, wide) = (submodel.widths(), admitted.request.submodel.widths());
+                // As many as fit the slot, behind a first token.
+                let most = (*most).min(self.context - 1);
+                admitted.speeds = Some(self.stepper.speeds(slot, narrow, wide, most)?);
+            }
+            self.stepper.truncate(slot, 0);
+            self.running[slot] = Some(admitted);
         }
+        Ok(())
     }
 
     /// What each running request feeds next, without drafts.
@@ -337,69 +332,39 @@ impl Engine {
     }
 
     /// Chooses tokens from the logits of a turn.
-    fn take(&mut self, turn: Turn, logits: &[&[f32]], events: &mut Vec<Event>) -> Result<()> {
-        let slot = turn.slot;
-        let Some(mut running) = self.running[slot].take() else { return Ok(()) };
-        let done = running.unseen.len() == turn.ids.len() - turn.drafts.len();
-        if !done {
-            running.unseen.drain(..turn.ids.len());
-            self.running[slot] = Some(running);
-            return Ok(());
+    fn take(&mut self, turn: Turn, logits: &[&[f32]], events: &mut Vec<Event>) {
+        let Turn { slot, ids, drafts, .. } = turn;
+        let Some(running) = &mut self.running[slot] else { return };
+        let (fed, drafted) = ids.split_at(ids.len() - drafts.len());
+        running.unseen.drain(..fed.len());
+        if !running.unseen.is_empty() {
+            return;
         }
-        if logits.iter().any(|row| row.iter().any(|logit| logit.is_nan())) {
-            return Err(Error::NotFinite { id: running.id.0 });
-        }
-        if running.escalates(logits[0]) {
-            let held = self.stepper.len(slot);
-            self.stepper.truncate(slot, held - 1);
+        let held = self.stepper.len(slot);
+        let reason = if logits.iter().any(|row| row.iter().any(|logit| logit.is_nan())) {
+            Some(Finish::NotFinite)
+        } else if running.escalates(logits[0]) {
+            // The last token once more, through the wide submodel.
             running.escalated = true;
-            running.unseen = turn.ids.last().copied().into_iter().collect();
-            self.running[slot] = Some(running);
-            return Ok(());
-        }
-        running.escalated = false;
-        let drafted = &turn.ids[turn.ids.len() - turn.drafts.len()..];
-        let chosen = running.verified(drafted, &turn.drafts, logits);
-        if !turn.drafts.is_empty() {
+            running.unseen.extend(fed.last());
+            self.stepper.truncate(slot, held - 1);
+            None
+        } else {
+            let chosen = running.verified(drafted, &drafts, logits);
             let kept = chosen.len() - 1;
-            running.drafted.add(drafted.len(), kept);
-            running.learn(drafted.len(), kept);
             // What was drafted behind the last kept token is forgotten.
-            let held = self.stepper.len(slot);
             self.stepper.truncate(slot, held - (drafted.len() - kept));
+            running.escalated = false;
+            running.learn(drafted.len(), kept);
+            running.unseen.extend(chosen.last());
+            running.say(&chosen, logits, self.context, events)
+        };
+        if let Some(reason) = reason
+            && let Some(running) = self.running[slot].take()
+        {
+            self.stepper.truncate(slot, 0);
+            events.push(Event::Finished { id: running.id, reason, drafted: running.drafted });
         }
-        let mut reason = None;
-        for (token, logits) in chosen.iter().zip(logits) {
-            if running.request.stop.contains(token) {
-                reason = Some(Finish::Stop);
-                break;
-            }
-            running.answer.push(*token);
-            let logprobs = running.request.logprobs.map(|n| {
-                let (chosen, top) = logprobs(logits, *token, n);
-                Logprobs { chosen, top }
-            });
-            events.push(Event::Token { id: running.id, token: *token, logprobs });
-            if running.answer.len() >= running.request.max_new_tokens {
-                reason = Some(Finish::Length);
-                break;
-            }
-            if running.request.prompt.len() + running.answer.len() >= self.context {
-                reason = Some(Finish::Context);
-                break;
-            }
-        }
-        match reason {
-            Some(reason) => {
-                self.stepper.truncate(slot, 0);
-                events.push(Event::Finished { id: running.id, reason, drafted: running.drafted });
-            }
-            None => {
-                running.unseen = chosen.last().copied().into_iter().collect();
-                self.running[slot] = Some(running);
-            }
-        }
-        Ok(())
     }
 }
 
@@ -418,8 +383,39 @@ impl Running {
         self.request.prompt.len() + self.answer.len()
     }
 
+    /// Adds tokens to the answer and says so, until it ends: with what.
+    fn say(
+        &mut self,
+        tokens: &[u32],
+        logits: &[&[f32]],
+        context: usize,
+        events: &mut Vec<Event>,
+    ) -> Option<Finish> {
+        for (token, logits) in tokens.iter().zip(logits) {
+            if self.request.stop.contains(token) {
+                return Some(Finish::Stop);
+            }
+            self.answer.push(*token);
+            let logprobs = self.request.logprobs.map(|n| {
+                let (chosen, top) = logprobs(logits, *token, n);
+                Logprobs { chosen, top }
+            });
+            events.push(Event::Token { id: self.id, token: *token, logprobs });
+            if self.answer.len() >= self.request.max_new_tokens {
+                return Some(Finish::Length);
+            }
+            if self.position() >= context {
+                return Some(Finish::Context);
+            }
+        }
+        None
+    }
+
     /// The distribution of the token behind the answer and `more`.
     fn next(&self, logits: &[f32], more: &[u32]) -> Distribution {
+        if !self.request.sampling.adjusts() {
+            return self.request.sampling.distribution(logits);
+        }
         let answer = [&self.answer[..], more].concat();
         let mut logits = logits.to_vec();
         self.request.sampling.adjust(&mut logits, &self.request.prompt, &answer);
@@ -455,9 +451,13 @@ impl Running {
         }
     }
 
-    /// Averages over about the last twenty drafted tokens.
+    /// Counts a draft, if there was one, and averages over about the last twenty drafted tokens.
     fn learn(&mut self, proposed: usize, kept: usize) {
         const NEW: f64 = 0.05;
+        if proposed == 0 {
+            return;
+        }
+        self.drafted.add(proposed, kept);
         // A draft ends at the first token that is not kept: the others were not judged.
         let judged = (0..proposed.min(kept + 1)).map(|i| if i < kept { 1.0 } else { 0.0 });
         for one in judged {

@@ -62,10 +62,10 @@ pub enum Error {
         format: crate::Format,
     },
     /// Logits are NaN.
-    #[error("the logits of request {id} are NaN")]
+    #[error("the logits of request {request} are NaN")]
     NotFinite {
-        /// The request's number.
-        id: u64,
+        /// Its place in the list.
+        request: usize,
     },
     /// The model lacks a parameter, or it has another shape.
     #[error("parameter `{path}`: {found}")]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use matformer_lm::MatLm;
 
-use crate::{Drafted, Engine, EngineOptions, Event, Finish, Request, RequestId, Result};
+use crate::{Drafted, Engine, EngineOptions, Error, Event, Finish, Request, RequestId, Result};
 
 /// Requests that share the passes of an engine, at most.
 const TOGETHER: usize = 16;
@@ -24,7 +24,7 @@ pub struct Answer {
 /// options are not read. Calls `on_token(request, token)` for every new token.
 ///
 /// # Errors
-/// As [`Engine::submit`] and [`Engine::step`].
+/// As [`Engine::submit`] and [`Engine::step`]; [`Error::NotFinite`] where logits are NaN.
 pub fn generate(
     model: &MatLm,
     requests: &[Request],
@@ -51,6 +51,9 @@ pub fn generate(
                 Event::Token { id, token, .. } => {
                     answers[places[&id]].tokens.push(token);
                     on_token(places[&id], token);
+                }
+                Event::Finished { id, reason: Finish::NotFinite, .. } => {
+                    return Err(Error::NotFinite { request: places[&id] });
                 }
                 Event::Finished { id, reason, drafted } => {
                     let answer = &mut answers[places[&id]];

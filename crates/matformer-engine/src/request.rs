@@ -143,6 +143,8 @@ pub enum Finish {
     Context,
     /// It was cancelled.
     Cancelled,
+    /// The model's logits are NaN.
+    NotFinite,
 }
 
 /// What drafting came to.

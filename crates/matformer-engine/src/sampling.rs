@@ -91,6 +91,14 @@ impl Sampling {
         self.temperature == 0.0
     }
 
+    /// Whether penalties or biases change any logit.
+    pub(crate) fn adjusts(&self) -> bool {
+        self.repetition_penalty != 1.0
+            || self.frequency_penalty != 0.0
+            || self.presence_penalty != 0.0
+            || !self.logit_bias.is_empty()
+    }
+
     /// Applies penalties and biases. `answer` is what was generated so far.
     pub(crate) fn adjust(&self, logits: &mut [f32], prompt: &[u32], answer: &[u32]) {
         if self.repetition_penalty != 1.0 {
@@ -122,17 +130,18 @@ impl Sampling {
         if self.is_greedy() {
             return Distribution { tokens: vec![(most_likely(logits), 1.0)] };
         }
-        let mut tokens = candidates(logits, self.top_k);
+        let tokens = candidates(logits, self.top_k);
         let largest = tokens.iter().fold(f32::NEG_INFINITY, |max, (_, logit)| max.max(*logit));
         let weight = |logit: f32| (f64::from(logit - largest) / self.temperature).exp();
         let mut tokens: Vec<(u32, f64)> =
-            tokens.drain(..).map(|(token, logit)| (token, weight(logit))).collect();
+            tokens.into_iter().map(|(token, logit)| (token, weight(logit))).collect();
         if self.min_p > 0.0 {
             // The largest weight is 1.
             tokens.retain(|(_, weight)| *weight >= self.min_p);
         }
         if self.top_p < 1.0 {
             nucleus(&mut tokens, self.top_p);
+            tokens.sort_unstable_by_key(|(token, _)| *token);
         }
         let total: f64 = tokens.iter().map(|(_, weight)| weight).sum();
         tokens.iter_mut().for_each(|(_, weight)| *weight /= total);
@@ -145,10 +154,10 @@ impl Sampling {
     }
 }
 
-/// Probabilities of the tokens that are left, which add up to 1.
+/// Probabilities of the tokens that are left, by token; they add up to 1, or are all that is left of another.
 #[derive(Clone, Debug)]
 pub(crate) struct Distribution {
-    pub(crate) tokens: Vec<(u32, f64)>,
+    tokens: Vec<(u32, f64)>,
 }
 
 impl Distribution {
@@ -167,7 +176,8 @@ impl Distribution {
 
     /// The probability of a token.
     pub(crate) fn of(&self, token: u32) -> f64 {
-        self.tokens.iter().find(|(t, _)| *t == token).map_or(0.0, |(_, p)| *p)
+        let at = self.tokens.binary_search_by_key(&token, |(token, _)| *token);
+        at.map_or(0.0, |at| self.tokens[at].1)
     }
 
     /// What is left of it where another distribution has less: what a rejected draft is replaced from.
@@ -354,6 +364,24 @@ mod tests {
             found.sort_unstable();
             assert_eq!(found, expected, "top_k {top_k}, top_p {top_p}");
         }
+    }
+
+    #[test]
+    fn what_is_left_beyond_another_is_by_token() {
+        let logits =
+            |by: f32| (0..300).map(|i| ((i * 37 % 101) as f32 * by).sin()).collect::<Vec<f32>>();
+        let nucleus = Sampling { top_p: 0.7, ..sampled(0.5) };
+        let (ours, theirs) =
+            (nucleus.distribution(&logits(0.3)), nucleus.distribution(&logits(0.31)));
+        let rest = ours.beyond(&theirs);
+        let mut some = 0;
+        for token in 0..300 {
+            let expected = (ours.of(token) - theirs.of(token)).max(0.0);
+            assert_eq!(rest.of(token), expected, "{token}");
+            some += usize::from(expected > 0.0 && theirs.of(token) > 0.0);
+        }
+        assert!(some > 10, "{some}");
+        assert!((0..300).map(|token| ours.of(token)).sum::<f64>() > 0.999);
     }
 
     #[test]

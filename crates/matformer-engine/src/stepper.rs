@@ -39,15 +39,12 @@ pub(crate) trait Stepper: Send {
     /// When the device fails.
     fn step(&mut self, rows: &[Row<'_>]) -> Result<Vec<f32>>;
 
-    /// A slot that no request has.
-    fn spare(&self) -> usize;
-
-    /// Seconds of a pass of so many tokens.
+    /// Seconds of a pass of so many tokens, in a free slot.
     ///
     /// # Errors
     /// As [`step`](Self::step).
-    fn seconds(&mut self, widths: &[usize], tokens: usize) -> Result<f64> {
-        let (slot, ids) = (self.spare(), vec![0; tokens]);
+    fn seconds(&mut self, slot: usize, widths: &[usize], tokens: usize) -> Result<f64> {
+        let ids = vec![0; tokens];
         let mut times = Vec::new();
         for _ in 0..=REPEATS {
             self.truncate(slot, 0);
@@ -61,14 +58,20 @@ pub(crate) trait Stepper: Send {
         Ok(times[REPEATS / 2])
     }
 
-    /// How long drafting a token and verifying up to `most` of them take.
+    /// How long drafting a token and verifying up to `most` of them take, in a free slot.
     ///
     /// # Errors
     /// As [`step`](Self::step).
-    fn speeds(&mut self, narrow: &[usize], wide: &[usize], most: usize) -> Result<Speeds> {
-        let verify =
-            (1..=most + 1).map(|tokens| self.seconds(wide, tokens)).collect::<Result<_>>()?;
-        Ok(Speeds { narrow: self.seconds(narrow, 1)?, verify })
+    fn speeds(
+        &mut self,
+        slot: usize,
+        narrow: &[usize],
+        wide: &[usize],
+        most: usize,
+    ) -> Result<Speeds> {
+        let verify = (1..=most + 1).map(|tokens| self.seconds(slot, wide, tokens));
+        let verify = verify.collect::<Result<_>>()?;
+        Ok(Speeds { narrow: self.seconds(slot, narrow, 1)?, verify })
     }
 }
 
@@ -81,13 +84,13 @@ pub(crate) fn of(
     if device::is_cpu(&model.device()) {
         let weights = Arc::new(Weights::of(model, options.format)?);
         let threads = options.threads.unwrap_or_else(cpu::threads);
-        return Ok(Box::new(OnCpu(Decoder::new(weights, threads, options.slots + 1, capacity))));
+        return Ok(Box::new(OnCpu(Decoder::new(weights, threads, options.slots, capacity))));
     }
     if options.format != Format::F32 {
         return Err(Error::Packed { format: options.format });
     }
-    let state = State::with_cache(options.slots + 1, capacity);
-    Ok(Box::new(OnDevice { model: model.valid(), state, spare: options.slots }))
+    let state = State::with_cache(options.slots, capacity);
+    Ok(Box::new(OnDevice { model: model.valid(), state }))
 }
 
 struct OnCpu(Decoder);
@@ -112,16 +115,11 @@ impl Stepper for OnCpu {
     fn step(&mut self, rows: &[Row<'_>]) -> Result<Vec<f32>> {
         Ok(self.0.step(rows))
     }
-
-    fn spare(&self) -> usize {
-        self.0.cache().slots() - 1
-    }
 }
 
 struct OnDevice {
     model: MatLm,
     state: State,
-    spare: usize,
 }
 
 impl Stepper for OnDevice {
@@ -165,14 +163,58 @@ impl Stepper for OnDevice {
             return Ok(Vec::new());
         }
         let output = walked.all();
-        let wanted = TensorData::new(wanted.clone(), [wanted.len()]);
+        let wanted = TensorData::from(&wanted[..]);
         let wanted = Tensor::<1, Int>::from_data(wanted, &self.model.device());
         let hidden = output.hidden.clone().select(0, wanted);
         let logits = self.model.head(&output.with_hidden(hidden));
         Ok(logits.try_into_vec_as().map_err(|error| matformer_nn::Error::read("logits", error))?)
     }
+}
 
-    fn spare(&self) -> usize {
-        self.spare
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod tests {
+    use matformer_lm::MatLmConfig;
+
+    use super::*;
+
+    /// Both steppers on the CPU: rows of unequal length and size, parts of prompts, a slot that goes back.
+    #[test]
+    fn the_decoder_gives_what_the_walk_gives() {
+        let device = "flex".parse::<matformer_nn::DeviceSpec>().unwrap().resolve().unwrap();
+        let config = MatLmConfig { vocab_size: 40, n_layers: 2, ..MatLmConfig::default() };
+        let model = MatLm::new(&config, 1, &device).unwrap();
+        let [s, xl] = [model.space().smallest(), model.space().largest()];
+        let options = EngineOptions { slots: 2, ..EngineOptions::default() };
+        let ours = of(&model, &options, 20).unwrap();
+        let state = State::with_cache(2, 20);
+        let walk: Box<dyn Stepper> = Box::new(OnDevice { model: model.clone(), state });
+        // Slot, tokens, submodel, and the first token after which logits are wanted.
+        let steps = [
+            vec![(0, vec![1, 2, 3], &xl, 3), (1, vec![7; 5], &s, 4)],
+            vec![(1, vec![9], &xl, 0), (0, vec![4, 5], &s, 0)],
+            vec![(0, vec![6, 7, 8], &xl, 1)],
+        ];
+        let run = |mut stepper: Box<dyn Stepper>| -> Vec<f32> {
+            let mut found = Vec::new();
+            for rows in &steps {
+                let row = |(slot, ids, submodel, logits_from)| Row {
+                    slot,
+                    ids,
+                    widths: Submodel::widths(submodel),
+                    logits_from,
+                };
+                let parts = rows.iter().map(|(slot, ids, of, from)| (*slot, &ids[..], *of, *from));
+                let rows: Vec<Row<'_>> = parts.map(row).collect();
+                found.extend(stepper.step(&rows).unwrap());
+                stepper.truncate(0, 3);
+                assert_eq!(stepper.len(0), 3);
+            }
+            found
+        };
+        let (ours, walked) = (run(ours), run(walk));
+        assert_eq!((ours.len(), walked.len()), (6 * 40, 6 * 40));
+        let off = ours.iter().zip(&walked).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(off < 1e-4, "{off}");
     }
 }

@@ -367,9 +367,12 @@ fn logits_that_are_no_numbers_are_an_error() {
         Ok::<_, ()>(burn::tensor::TensorData::new(values, shape.to_vec()))
     });
     let spoilt = spoilt.unwrap();
+    let request = Request::new(vec![1, 2, 3], spoilt.space().largest(), 3);
     let mut engine = engine(&spoilt, 1);
-    engine.submit(Request::new(vec![1, 2, 3], spoilt.space().largest(), 3)).unwrap();
-    assert_eq!(engine.step().unwrap_err().to_string(), "the logits of request 0 are NaN");
+    let id = engine.submit(request.clone()).unwrap();
+    assert_eq!(run(&mut engine)[&id], (Vec::new(), Some(Finish::NotFinite)));
+    let error = generate(&spoilt, &[request], &EngineOptions::default(), |_, _| {}).unwrap_err();
+    assert_eq!(error.to_string(), "the logits of request 0 are NaN");
 }
 
 #[test]

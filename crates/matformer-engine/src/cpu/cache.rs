@@ -21,11 +21,6 @@ impl Cache {
         Self { capacity, kv_dim, lens: vec![0; slots], layers: vec![OfLayer::default(); n_layers] }
     }
 
-    /// Number of its slots.
-    pub(crate) fn slots(&self) -> usize {
-        self.lens.len()
-    }
-
     /// Positions that a slot holds.
     pub(crate) fn len(&self, slot: usize) -> usize {
         self.lens[slot]
