@@ -72,7 +72,7 @@ part() {
 suite() {
     local name=$1 log status=0 begun failed
     shift
-    log=$parts/suite-$name.log
+    log=$parts/suite-$name.txt
     begun=$(date +%s)
     CARGO_MANIFEST_DIR=$here/crates/matformer-$name "$here/suites/$name" "$@" >"$log" 2>&1 || status=$?
     failed=$(sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$log" | quoted)
@@ -88,7 +88,7 @@ command_line() {
     local run=$out/run
     rm -rf "$run"
     "$here/matformer" train "$here/check.toml" --device "$device" --out "$run" >&2 &&
-        "$here/matformer" generate "$run" --device "$device" --prompt "pub fn" --max-new-tokens 16 >&2 &&
+        "$here/matformer" generate "$run" --device "$device" --prompt "pub fn" --max-tokens 16 >&2 &&
         "$here/matformer" eval "$run" --device "$device" --json
 }
 export -f suite quoted command_line

@@ -12,7 +12,7 @@ use xshell::{Shell, cmd};
 
 use crate::{
     build, check,
-    reproduce::page::{Page, list, table, text},
+    reproduce::page::{Page, head, list, some_table, text},
 };
 
 /// Crates that are built with all backends: the command, and those whose tests touch a device.
@@ -166,15 +166,6 @@ fn of_device(name: &str, found: &Value) -> String {
     format!("{title}{}{failed}\n", parts.map(said).concat())
 }
 
-fn head(names: &[&str]) -> Vec<String> {
-    names.iter().map(|name| (*name).to_owned()).collect()
-}
-
-/// A table, nothing where it has no rows.
-fn some_table(names: &[&str], rows: Vec<Vec<String>>) -> String {
-    if rows.is_empty() { String::new() } else { table(&head(names), rows) }
-}
-
 /// The parts that did not end, with the last of what they said.
 fn failures(found: &Value) -> String {
     let parts = found.as_object().into_iter().flatten();
@@ -202,7 +193,7 @@ fn suites(found: &Value) -> String {
         ])
     };
     some_table(
-        &["tests", "passed", "failed", "which failed", "seconds"],
+        &head(&["tests", "passed", "failed", "which failed", "seconds"]),
         parts.filter_map(row).collect(),
     )
 }
@@ -220,7 +211,7 @@ fn beside(found: &Value) -> String {
             error(&training["error"]),
         ]);
     }
-    some_table(&["op", "error"], rows)
+    some_table(&head(&["op", "error"]), rows)
 }
 
 fn rates(found: &Value) -> String {
@@ -263,7 +254,7 @@ fn rates(found: &Value) -> String {
             format!("tokens/s{share}"),
         ]);
     }
-    some_table(&["what", "rate", ""], rows)
+    some_table(&head(&["what", "rate", ""]), rows)
 }
 
 fn training(found: &Value) -> String {
@@ -296,7 +287,7 @@ fn training(found: &Value) -> String {
             .collect()
     };
     some_table(
-        &[
+        &head(&[
             "model",
             "products in",
             "tokens/s",
@@ -305,7 +296,7 @@ fn training(found: &Value) -> String {
             "PyTorch eager, ms",
             "compiled, ms",
             "our time / its",
-        ],
+        ]),
         parts.flat_map(of_part).collect(),
     )
 }
@@ -320,7 +311,7 @@ fn memory(found: &Value) -> String {
         };
         readings.iter().map(row).collect::<Vec<_>>()
     };
-    let head = ["model", "after step", "in use, MB", "held, MB"];
+    let head = head(&["model", "after step", "in use, MB", "held, MB"]);
     some_table(&head, parts.flat_map(of_part).collect())
 }
 

@@ -11,7 +11,7 @@ pub enum Format {
     /// bfloat16.
     Bf16,
     /// Blocks of 32 values, each a scale and signed bytes (GGML's `q8_0`); the inputs of products are rounded in the
-    /// same way.
+    /// same way where a pass has few tokens. Matrices whose rows do not divide into blocks are held in bf16.
     Q8_0,
 }
 

@@ -132,6 +132,11 @@ impl MatLmConfig {
         self.head_dim.unwrap_or(self.d_model / self.n_heads.max(1))
     }
 
+    /// Factor on the products of queries and keys.
+    pub fn attention_scale(&self) -> f64 {
+        1.0 / (self.query_pre_attn_scalar.unwrap_or(self.head_dim()) as f64).sqrt()
+    }
+
     /// The window of a layer, where it has one.
     pub fn window_of(&self, layer: usize) -> Option<&Window> {
         self.window.as_ref().filter(|window| window.is_in(layer))

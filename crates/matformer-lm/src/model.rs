@@ -140,14 +140,13 @@ impl MatLm {
 
     /// Attention of a layer.
     fn attention(c: &MatLmConfig, layer: usize) -> AttentionConfig {
-        let scale = |scalar: usize| 1.0 / (scalar as f64).sqrt();
         AttentionConfig {
             kv_heads: c.n_kv_heads,
             qkv_bias: c.qkv_bias,
             o_bias: c.o_bias,
             qk_norm: c.qk_norm.then_some(c.norm_eps),
             norm_plus_one: c.norm_plus_one,
-            scale: c.query_pre_attn_scalar.map(scale),
+            scale: Some(c.attention_scale()),
             mask: match c.window_of(layer) {
                 Some(window) => Mask::Window { size: window.size },
                 None => Mask::Causal,

@@ -15,7 +15,7 @@ pub mod importance;
 pub mod init;
 mod modules;
 pub mod ops;
-mod packed;
+pub mod packed;
 pub mod params;
 mod slice;
 mod state;

@@ -1,6 +1,6 @@
 //! Matrices packed for inference, and what their values are.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use burn::tensor::{bf16, f16};
 
@@ -16,9 +16,9 @@ pub enum PackedFormat {
 }
 
 /// Values of one block of [`PackedFormat::Q8_0`].
-const BLOCK: usize = 32;
-/// Bytes of such a block.
-const BLOCK_BYTES: usize = 2 + BLOCK;
+pub const BLOCK: usize = 32;
+/// Bytes of such a block: an f16 scale and signed bytes.
+pub const BLOCK_BYTES: usize = 2 + BLOCK;
 
 /// A matrix `[rows, cols]` in a packed format, row-major; copies share its bytes.
 #[derive(Clone)]
@@ -101,22 +101,38 @@ impl Packed {
     /// If the matrix has fewer.
     pub fn unpack(&self, rows: usize, cols: usize) -> Vec<f32> {
         assert!(rows <= self.rows && cols <= self.cols, "part lies inside the matrix");
-        let row_bytes = self.bytes.len() / self.rows.max(1);
         let mut values = Vec::with_capacity(rows * cols);
-        for row in self.bytes.chunks_exact(row_bytes.max(1)).take(rows) {
-            match self.format {
-                PackedFormat::Bf16 => values.extend(
-                    row.chunks_exact(2)
-                        .take(cols)
-                        .map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()),
-                ),
-                PackedFormat::Q8_0 => {
-                    let blocks = row.chunks_exact(BLOCK_BYTES);
-                    values.extend(blocks.flat_map(unpack_block).take(cols));
-                }
-            }
+        for row in 0..rows {
+            self.unpack_row(row, cols, &mut values);
         }
         values
+    }
+
+    /// Appends the first `cols` values of a row.
+    ///
+    /// # Panics
+    /// If the matrix has fewer.
+    pub fn unpack_row(&self, row: usize, cols: usize, values: &mut Vec<f32>) {
+        let bytes = self.bytes_of(row..row + 1);
+        match self.format {
+            PackedFormat::Bf16 => {
+                let pairs = bytes.as_chunks::<2>().0;
+                values.extend(pairs[..cols].iter().map(|b| bf16::from_le_bytes(*b).to_f32()));
+            }
+            PackedFormat::Q8_0 => {
+                let blocks = bytes.as_chunks::<BLOCK_BYTES>().0;
+                values.extend(blocks.iter().flat_map(unpack_block).take(cols));
+            }
+        }
+    }
+
+    /// The bytes of some rows.
+    ///
+    /// # Panics
+    /// If the matrix has fewer.
+    pub fn bytes_of(&self, rows: Range<usize>) -> &[u8] {
+        let row = self.bytes.len() / self.rows.max(1);
+        &self.bytes[rows.start * row..rows.end * row]
     }
 }
 
@@ -144,7 +160,7 @@ fn pack_block(values: &[f32], bytes: &mut Vec<u8>) {
     bytes.extend(values.iter().map(|v| (v * inverse).round() as i8 as u8)); // saturates
 }
 
-fn unpack_block(block: &[u8]) -> impl Iterator<Item = f32> {
+fn unpack_block(block: &[u8; BLOCK_BYTES]) -> impl Iterator<Item = f32> {
     let scale = f16::from_le_bytes([block[0], block[1]]).to_f32();
     block[2..].iter().map(move |q| f32::from(*q as i8) * scale)
 }

@@ -516,7 +516,8 @@ pub struct FetchArgs {
 }
 
 fn draft_len(text: &str) -> Result<usize, &'static str> {
-    text.parse().ok().filter(|n| (1..=15).contains(n)).ok_or("expected a number from 1 to 15")
+    let fits = |n: &usize| (1..=engine::DraftLen::MOST).contains(n);
+    text.parse().ok().filter(fits).ok_or("expected a number from 1 to 15")
 }
 
 fn at_least_two(text: &str) -> Result<usize, &'static str> {

@@ -10,7 +10,7 @@ use xshell::cmd;
 
 use super::{
     Binary,
-    page::{list, table, text},
+    page::{self, list, some_table, table, text},
     stamp,
 };
 
@@ -271,13 +271,9 @@ pub fn tables(document: &Value) -> String {
 
 const SIZES: [&str; 4] = ["S", "M", "L", "XL"];
 
+/// Columns before those of the sizes.
 fn head(first: &[&str]) -> Vec<String> {
-    first.iter().chain(&SIZES).map(|name| (*name).to_owned()).collect()
-}
-
-/// A table, nothing where it has no rows.
-fn some_table(head: &[String], rows: Vec<Vec<String>>) -> String {
-    if rows.is_empty() { String::new() } else { table(head, rows) }
+    page::head(&[first, &SIZES].concat())
 }
 
 /// `3.512 ± 0.041` of a result.

@@ -56,6 +56,16 @@ pub fn table(head: &[String], rows: Vec<Vec<String>>) -> String {
     format!("{}{}{rows}", line(head), line(&rule))
 }
 
+/// As [`table`]; nothing where it has no rows.
+pub fn some_table(head: &[String], rows: Vec<Vec<String>>) -> String {
+    if rows.is_empty() { String::new() } else { table(head, rows) }
+}
+
+/// Names of columns.
+pub fn head(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
 /// Head of a table with columns for every seed.
 pub fn per_seed(seeds: &[u64], first: &[&str], each: &[&str]) -> Vec<String> {
     let of_seed = |seed: &u64| {

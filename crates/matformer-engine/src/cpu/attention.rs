@@ -24,21 +24,15 @@ pub(crate) struct Query<'a> {
     pub(crate) row: &'a [f32],
 }
 
-/// The factor on products of queries and keys.
-pub(crate) fn scale(c: &MatLmConfig) -> f32 {
-    (1.0 / (c.query_pre_attn_scalar.unwrap_or(c.head_dim()) as f64).sqrt()) as f32
-}
-
 /// Writes the outputs of all heads, `[tokens, heads·head_dim]`, where zeros are.
 pub(crate) fn run<'a>(
     team: &mut Team,
     queries: impl Iterator<Item = Query<'a>>,
     c: &MatLmConfig,
-    scale: f32,
     window: Option<usize>,
     out: &mut [f32],
 ) {
-    let (head_dim, heads) = (c.head_dim(), c.n_heads);
+    let (head_dim, heads, scale) = (c.head_dim(), c.n_heads, c.attention_scale() as f32);
     let group = heads / c.n_kv_heads;
     let tokens = out.len() / (heads * head_dim);
     // Heads of a token that one thread takes.

@@ -2,13 +2,15 @@
 
 use std::arch::x86_64::*;
 
-use super::dot::{BLOCK, BLOCK_BYTES, Inputs, Load, half};
+use matformer_nn::packed::{BLOCK, BLOCK_BYTES};
+
+use super::dot::{Inputs, Load, half};
 
 /// Bytes between what is computed with and what is asked for.
 const AHEAD: usize = 4096;
 
 /// Values of a register.
-const WIDTH: usize = 8;
+pub(super) const WIDTH: usize = 8;
 
 /// Products of `R` rows with `M` inputs, all of one length, of which the multiple of eight is read.
 ///

@@ -157,7 +157,6 @@ impl Decoder {
             cache.write(index, place.slot, place.position, k, v);
         }
         fill(&mut work.normed, q_dim * tokens);
-        let scale = attention::scale(c);
         let window = c.window_of(index).map(|window| window.size);
         let held = &*cache;
         let query = |(place, row): (&Place, _)| Query {
@@ -171,7 +170,7 @@ impl Decoder {
         };
         let rows = work.turned.chunks_exact(all).map(|row| &row[..q_dim]);
         let queries = places.iter().zip(rows).map(query);
-        attention::run(team, queries, c, scale, window, &mut work.normed);
+        attention::run(team, queries, c, window, &mut work.normed);
         work.inputs.set(&work.normed, q_dim, layer.o.weight.rounds());
         fill(&mut work.found, c.d_model * tokens);
         let rings = [Ring::whole(q_dim, tokens)];
@@ -263,7 +262,7 @@ impl Decoder {
             tokens,
         );
         turn(&work.found, tokens, &mut work.turned);
-        work.turned.clone()
+        std::mem::take(&mut work.turned)
     }
 }
 

@@ -1,7 +1,11 @@
 //! Dot products of a few rows of a matrix with a few inputs: what decoding spends its time on. Chosen at run time:
 //! plain code, or registers of AVX2.
 
-use matformer_nn::ops::Gate;
+use burn::tensor::bf16;
+use matformer_nn::{
+    ops::Gate,
+    packed::{BLOCK, BLOCK_BYTES},
+};
 
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
@@ -9,10 +13,6 @@ use super::ring::Ring;
 
 /// Numbers that are multiplied side by side.
 const LANES: usize = 16;
-/// Values of a block of `q8_0`.
-pub(crate) const BLOCK: usize = 32;
-/// Bytes of such a block: an f16 scale and 32 signed bytes.
-pub(crate) const BLOCK_BYTES: usize = 2 + BLOCK;
 /// Rows of the matrix that go through the inputs together: with four inputs, as many sums as half the registers.
 const ROWS: usize = 2;
 
@@ -60,36 +60,12 @@ impl Inputs {
     }
 }
 
-/// Rows of a matrix in one of the formats, row-major: `[rows, cols]`.
+/// Rows of a matrix in one of the formats, row-major: numbers, or blocks of them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Rows<'a> {
     F32(&'a [f32]),
-    Bf16(&'a [u8]),
-    Q8(&'a [u8]),
-}
-
-impl Rows<'_> {
-    /// Appends the values in f32.
-    pub(crate) fn widen(self, out: &mut Vec<f32>) {
-        match self {
-            Self::F32(values) => out.extend_from_slice(values),
-            Self::Bf16(bytes) => {
-                out.extend(bytes.as_chunks::<2>().0.iter().map(|pair| brain(*pair)))
-            }
-            Self::Q8(bytes) => {
-                for block in bytes.as_chunks::<BLOCK_BYTES>().0 {
-                    let scale = half(u16::from_le_bytes([block[0], block[1]]));
-                    out.extend(block[2..].iter().map(|q| f32::from(*q as i8) * scale));
-                }
-            }
-        }
-    }
-}
-
-/// A bf16 as f32.
-#[inline(always)]
-fn brain(pair: [u8; 2]) -> f32 {
-    f32::from_bits(u32::from(u16::from_le_bytes(pair)) << 16)
+    Bf16(&'a [[u8; 2]]),
+    Q8(&'a [[u8; BLOCK_BYTES]]),
 }
 
 /// Compiles a function for the baseline instruction set, for AVX2 and for AVX-512, and selects one at run time.
@@ -153,10 +129,9 @@ vectorised! {
     ) {
         match rows {
             Rows::F32(values) => of_format::<F32, FAST>(values, cols, inputs, ring, out, stride),
-            Rows::Bf16(bytes) => of_format::<Bf16, FAST>(bytes, cols * 2, inputs, ring, out, stride),
-            Rows::Q8(bytes) => {
-                let row = cols / BLOCK * BLOCK_BYTES;
-                of_format::<Q8, FAST>(bytes, row, inputs, ring, out, stride)
+            Rows::Bf16(values) => of_format::<Bf16, FAST>(values, cols, inputs, ring, out, stride),
+            Rows::Q8(blocks) => {
+                of_format::<Q8, FAST>(blocks, cols / BLOCK, inputs, ring, out, stride)
             }
         }
     }
@@ -314,14 +289,13 @@ fn sum(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// The products of rows by plain code, from column `from` on.
+/// The products of rows by plain code.
 #[inline(always)]
-fn plain_dots<U: Copy, const R: usize, const M: usize>(
-    rows: [&[U]; R],
+fn plain_dots<L: Load, const R: usize, const M: usize>(
+    rows: [&[L::Unit]; R],
     inputs: &Inputs,
     i: usize,
     ring: Ring,
-    widen: impl Fn(U) -> f32,
 ) -> [[f32; M]; R] {
     let mut found = [[0f32; M]; R];
     for (row, found) in rows.iter().zip(&mut found) {
@@ -332,44 +306,14 @@ fn plain_dots<U: Copy, const R: usize, const M: usize>(
                 (row[ring.from..ring.to].as_chunks::<LANES>(), x.as_chunks::<LANES>());
             for (w, x) in w.iter().zip(x) {
                 for ((lane, w), x) in lanes.iter_mut().zip(w).zip(x) {
-                    *lane += widen(*w) * x;
+                    *lane += L::widen(*w) * x;
                 }
             }
-            let rest: f32 = w_rest.iter().zip(x_rest).map(|(w, x)| widen(*w) * x).sum();
+            let rest: f32 = w_rest.iter().zip(x_rest).map(|(w, x)| L::widen(*w) * x).sum();
             *found = sum(lanes) + rest;
         }
     }
     found
-}
-
-/// Rows of numbers that are widened to f32 one by one; `FAST` says that the processor has AVX2 and FMA.
-#[inline(always)]
-fn wide_dots<L: Load, const FAST: bool, const R: usize, const M: usize>(
-    rows: [&[L::Unit]; R],
-    inputs: &Inputs,
-    i: usize,
-    ring: Ring,
-) -> [[f32; M]; R] {
-    #[cfg(target_arch = "x86_64")]
-    if FAST {
-        let part = rows.map(|row| &row[ring.from..ring.to]);
-        let mut x = [&[0f32][..0]; M];
-        for (m, x) in x.iter_mut().enumerate() {
-            *x = &inputs.row(i + m)[ring.from..ring.to];
-        }
-        // SAFETY: the processor has what it needs.
-        let mut found = unsafe { avx2::dots::<L, R, M>(part, x) };
-        let whole = ring.from + (ring.to - ring.from) / 8 * 8;
-        if whole < ring.to {
-            let rest: [[f32; M]; R] =
-                plain_dots(rows, inputs, i, Ring { from: whole, ..ring }, L::widen);
-            for (found, rest) in found.iter_mut().flatten().zip(rest.iter().flatten()) {
-                *found += rest;
-            }
-        }
-        return found;
-    }
-    plain_dots(rows, inputs, i, ring, L::widen)
 }
 
 /// A number of a row, and how it becomes f32.
@@ -411,7 +355,7 @@ impl Load for Bf16 {
 
     #[inline(always)]
     fn widen(unit: [u8; 2]) -> f32 {
-        brain(unit)
+        bf16::from_le_bytes(unit).to_f32()
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -426,48 +370,53 @@ impl Load for Bf16 {
     }
 }
 
-impl Format for F32 {
-    type Unit = f32;
+impl<L: Load> Format for L {
+    type Unit = L::Unit;
 
     #[inline(always)]
     fn dots<const FAST: bool, const R: usize, const M: usize>(
-        rows: [&[f32]; R],
+        rows: [&[L::Unit]; R],
         inputs: &Inputs,
         i: usize,
         ring: Ring,
     ) -> [[f32; M]; R] {
-        wide_dots::<Self, FAST, R, M>(rows, inputs, i, ring)
-    }
-}
-
-impl Format for Bf16 {
-    type Unit = u8;
-
-    #[inline(always)]
-    fn dots<const FAST: bool, const R: usize, const M: usize>(
-        rows: [&[u8]; R],
-        inputs: &Inputs,
-        i: usize,
-        ring: Ring,
-    ) -> [[f32; M]; R] {
-        wide_dots::<Self, FAST, R, M>(rows.map(|row| row.as_chunks::<2>().0), inputs, i, ring)
+        #[cfg(target_arch = "x86_64")]
+        if FAST {
+            let part = rows.map(|row| &row[ring.from..ring.to]);
+            let mut x = [&[0f32][..0]; M];
+            for (m, x) in x.iter_mut().enumerate() {
+                *x = &inputs.row(i + m)[ring.from..ring.to];
+            }
+            // SAFETY: the processor has what it needs.
+            let mut found = unsafe { avx2::dots::<L, R, M>(part, x) };
+            let whole = ring.from + (ring.to - ring.from) / avx2::WIDTH * avx2::WIDTH;
+            if whole < ring.to {
+                let behind = Ring { from: whole, ..ring };
+                let rest: [[f32; M]; R] = plain_dots::<L, R, M>(rows, inputs, i, behind);
+                for (found, rest) in found.iter_mut().flatten().zip(rest.iter().flatten()) {
+                    *found += rest;
+                }
+            }
+            return found;
+        }
+        plain_dots::<L, R, M>(rows, inputs, i, ring)
     }
 }
 
 struct Q8;
 
 impl Format for Q8 {
-    type Unit = u8;
+    type Unit = [u8; BLOCK_BYTES];
 
     #[inline(always)]
     fn dots<const FAST: bool, const R: usize, const M: usize>(
-        rows: [&[u8]; R],
+        rows: [&[Self::Unit]; R],
         inputs: &Inputs,
         i: usize,
         ring: Ring,
     ) -> [[f32; M]; R] {
         let blocks = ring.from / BLOCK..ring.to.div_ceil(BLOCK);
-        let rows = rows.map(|row| &row.as_chunks::<BLOCK_BYTES>().0[blocks.clone()]);
+        let rows = rows.map(|row| &row[blocks.clone()]);
         #[cfg(target_arch = "x86_64")]
         if FAST {
             // SAFETY: the processor has what it needs.
@@ -489,7 +438,7 @@ impl Format for Q8 {
     }
 }
 
-/// An f16 as f32.
+/// An f16 as f32, in three operations: `f16::to_f32` looks for the processor's own at each call.
 #[inline(always)]
 pub(super) fn half(bits: u16) -> f32 {
     // Shifted into place, the exponent is 112 too low: also right for subnormal numbers.

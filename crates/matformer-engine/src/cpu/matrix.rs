@@ -1,10 +1,13 @@
 //! Matrices as decoding reads them.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
-use matformer_nn::{Packed, PackedFormat};
+use matformer_nn::{
+    Packed, PackedFormat,
+    packed::{BLOCK, BLOCK_BYTES},
+};
 
-use super::dot::{BLOCK, Rows};
+use super::dot::Rows;
 use crate::{Error, Format, Result};
 
 /// A matrix `[rows, cols]`, row-major, in one of the formats.
@@ -53,18 +56,34 @@ impl Matrix {
         match &self.values {
             Values::F32(values) => Rows::F32(&values[rows.start * self.cols..rows.end * self.cols]),
             Values::Packed(packed) => {
-                let row = packed.bytes().len() / self.rows.max(1);
-                let bytes = &packed.bytes()[rows.start * row..rows.end * row];
+                let bytes = packed.bytes_of(rows);
                 match packed.format() {
-                    PackedFormat::Bf16 => Rows::Bf16(bytes),
-                    PackedFormat::Q8_0 => Rows::Q8(bytes),
+                    PackedFormat::Bf16 => Rows::Bf16(bytes.as_chunks::<2>().0),
+                    PackedFormat::Q8_0 => Rows::Q8(bytes.as_chunks::<BLOCK_BYTES>().0),
                 }
+            }
+        }
+    }
+
+    /// Some of its rows in f32.
+    pub(crate) fn wide(&self, rows: Range<usize>) -> Cow<'_, [f32]> {
+        match self.part(rows.clone()) {
+            Rows::F32(values) => Cow::Borrowed(values),
+            Rows::Bf16(_) | Rows::Q8(_) => {
+                let mut values = Vec::with_capacity(rows.len() * self.cols);
+                rows.for_each(|row| self.widen(row, &mut values));
+                Cow::Owned(values)
             }
         }
     }
 
     /// Appends a row's values in f32.
     pub(crate) fn widen(&self, row: usize, out: &mut Vec<f32>) {
-        self.part(row..row + 1).widen(out);
+        match &self.values {
+            Values::F32(values) => {
+                out.extend_from_slice(&values[row * self.cols..(row + 1) * self.cols])
+            }
+            Values::Packed(packed) => packed.unpack_row(row, self.cols, out),
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! Products of matrices with the inputs of a step, panel by panel on all threads.
 
+use std::ops::Range;
+
 use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 use matformer_nn::ops::Gate;
 
 use super::{
-    dot::{Inputs, Rows, gated, products},
+    dot::{Inputs, gated, products},
     matrix::Matrix,
     ring::Ring,
     team::Team,
@@ -50,9 +52,9 @@ pub(crate) fn run<const N: usize>(team: &mut Team, jobs: [Job<'_>; N], inputs: &
         parts.map(move |(i, out)| (matrix, rings, i * step, out))
     });
     team.each(panels, |(matrix, rings, first, out)| {
-        let rows = matrix.part(first..first + out.len() / n);
+        let rows = first..first + out.len() / n;
         for ring in rings {
-            multiply(rows, matrix.cols(), inputs, *ring, out, n);
+            multiply(matrix, rows.clone(), inputs, *ring, out, n);
         }
     });
 }
@@ -81,11 +83,11 @@ pub(crate) fn neurons(
     team.each(panels, |(ring, first, out): (Ring, usize, &mut [f32])| {
         let rows = first..first + out.len() / n;
         let all = Ring { inputs: ring.inputs, ..Ring::whole(d_model, n) };
-        multiply(layer.up.part(rows.clone()), d_model, inputs, all, out, n);
+        multiply(&layer.up, rows.clone(), inputs, all, out, n);
         let mut of_gate = Vec::new();
         if let Some(gate) = &layer.gate {
             of_gate.resize(out.len(), 0.0);
-            multiply(gate.part(rows), d_model, inputs, all, &mut of_gate, n);
+            multiply(gate, rows, inputs, all, &mut of_gate, n);
         }
         gated(act, &of_gate, out);
     });
@@ -93,33 +95,23 @@ pub(crate) fn neurons(
 
 /// `out[row][i] += rows[row] · inputs[i]` in the columns and for the inputs of a ring.
 fn multiply(
-    rows: Rows<'_>,
-    cols: usize,
+    matrix: &Matrix,
+    rows: Range<usize>,
     inputs: &Inputs,
     ring: Ring,
     out: &mut [f32],
     stride: usize,
 ) {
+    let cols = matrix.cols();
     if ring.inputs <= FEW {
-        return products(rows, cols, inputs, ring, out, stride);
+        return products(matrix.part(rows), cols, inputs, ring, out, stride);
     }
-    let n = out.len() / stride;
-    let mut wide = Vec::new();
-    let values = match rows {
-        Rows::F32(values) => values,
-        packed => {
-            packed.widen(&mut wide);
-            &wide
-        }
-    };
-    let left =
-        MatRef::from_row_major_slice(values, n, cols).subcols(ring.from, ring.to - ring.from);
-    let right = MatRef::from_row_major_slice(
-        &inputs.values,
-        inputs.values.len() / inputs.cols,
-        inputs.cols,
-    );
-    let right = right.subrows(0, ring.inputs).subcols(ring.from, ring.to - ring.from);
+    let (n, width) = (rows.len(), ring.to - ring.from);
+    let values = matrix.wide(rows);
+    let left = MatRef::from_row_major_slice(&values, n, cols).subcols(ring.from, width);
+    let all = inputs.values.len() / inputs.cols;
+    let right = MatRef::from_row_major_slice(&inputs.values, all, inputs.cols);
+    let right = right.subrows(0, ring.inputs).subcols(ring.from, width);
     let out = MatMut::from_row_major_slice_mut(out, n, stride).subcols_mut(0, ring.inputs);
     matmul(out, Accum::Add, left, right.transpose(), 1.0, Par::Seq);
 }

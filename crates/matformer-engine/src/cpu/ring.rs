@@ -1,6 +1,6 @@
 //! Neighbouring widths, and the tokens that have what lies between them.
 
-use super::dot::BLOCK;
+use matformer_nn::packed::BLOCK;
 
 /// Columns that the first `inputs` inputs have.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -15,8 +15,8 @@ const SPINS: u32 = 1 << 11;
 /// Rounds after which it sleeps: about a millisecond.
 const YIELDS: u32 = 1 << 10;
 
-/// Work of all members, by the number of the member.
-type Work = dyn Fn(usize) + Sync;
+/// Work that every member takes part in.
+type Work = dyn Fn() + Sync;
 
 /// Threads that work together on one thing at a time. The thread that asks is the first of them.
 pub struct Team {
@@ -52,9 +52,9 @@ impl Team {
             panicked: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         });
-        let worker = |member: usize| {
+        let worker = |_| {
             let shared = shared.clone();
-            std::thread::spawn(move || shared.serve(member))
+            std::thread::spawn(move || shared.serve())
         };
         let workers = (1..members.max(1)).map(worker).collect();
         Self { shared, workers }
@@ -77,7 +77,7 @@ impl Team {
             return left.for_each(work);
         }
         let next = AtomicUsize::new(0);
-        self.all(&|_| {
+        self.all(&|| {
             while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
                 if let Some(item) = lock(item).take() {
                     work(item);
@@ -87,12 +87,12 @@ impl Team {
     }
 
     /// Has every member do its part, and returns when all have.
-    fn all(&mut self, work: &(dyn Fn(usize) + Sync)) {
+    fn all(&mut self, work: &(dyn Fn() + Sync)) {
         let shared = &*self.shared;
         // SAFETY: nobody uses the reference after `Finish` has waited for all members, which happens before
         // this function returns or unwinds.
         let work: &'static Work =
-            unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static Work>(work) };
+            unsafe { std::mem::transmute::<&(dyn Fn() + Sync), &'static Work>(work) };
         *lock(&shared.work) = Some(work);
         shared.left.store(self.workers.len(), Ordering::Relaxed);
         shared.asked.fetch_add(1, Ordering::SeqCst);
@@ -101,7 +101,7 @@ impl Team {
             let _bed = lock(&shared.bed);
             shared.bell.notify_all();
         }
-        work(0);
+        work();
         drop(finish);
         if shared.panicked.swap(false, Ordering::Relaxed) {
             panic!("a thread of the engine panicked");
@@ -123,7 +123,7 @@ impl Drop for Finish<'_> {
 }
 
 impl Shared {
-    fn serve(&self, member: usize) {
+    fn serve(&self) {
         let mut seen = 0;
         loop {
             self.wait_for(seen);
@@ -132,7 +132,7 @@ impl Shared {
                 return;
             }
             let work = *lock(&self.work);
-            let done = catch_unwind(AssertUnwindSafe(|| work.map(|work| work(member))));
+            let done = catch_unwind(AssertUnwindSafe(|| work.map(|work| work())));
             if done.is_err() {
                 self.panicked.store(true, Ordering::Relaxed);
             }

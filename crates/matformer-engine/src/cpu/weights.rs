@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use matformer_core::Space;
 use matformer_lm::{MatLm, MatLmConfig};
-use matformer_nn::{Elastic, params};
+use matformer_nn::{
+    Elastic,
+    params::{self, Parameter},
+};
 
 use super::matrix::Matrix;
 use crate::{Error, Format, Result};
@@ -52,15 +55,9 @@ impl Weights {
     /// Reads the parameters of a model, and packs its matrices.
     pub(crate) fn of(model: &MatLm, format: Format) -> Result<Self> {
         let config = model.config().clone();
-        let mut all = Parameters { format, plus_one: config.norm_plus_one, found: BTreeMap::new() };
-        for parameter in params::all(model) {
-            let shape = parameter.shape.clone();
-            let values = parameter
-                .read()?
-                .try_into_vec::<f32>()
-                .map_err(|e| Error::parameter(&parameter.path, e))?;
-            all.found.insert(parameter.path, (shape, values));
-        }
+        let parameters = params::all(model).into_iter();
+        let found = parameters.map(|parameter| (parameter.path.clone(), parameter)).collect();
+        let mut all = Parameters { format, plus_one: config.norm_plus_one, found };
         let layers = (0..config.n_layers).map(|i| all.layer(i)).collect::<Result<_>>()?;
         Ok(Self {
             space: model.space().clone(),
@@ -78,11 +75,11 @@ impl Weights {
     }
 }
 
-/// Parameters by path, each taken once.
+/// Parameters by path, each read and taken once: packed weights are never all in f32 beside the model's.
 struct Parameters {
     format: Format,
     plus_one: bool,
-    found: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+    found: BTreeMap<String, Parameter>,
 }
 
 impl Parameters {
@@ -91,7 +88,11 @@ impl Parameters {
     }
 
     fn take(&mut self, path: &str) -> Result<(Vec<usize>, Vec<f32>)> {
-        self.found.remove(path).ok_or_else(|| Error::parameter(path, "the model has none"))
+        let Some(parameter) = self.found.remove(path) else {
+            return Err(Error::parameter(path, "the model has none"));
+        };
+        let values = parameter.read()?.try_into_vec::<f32>();
+        Ok((parameter.shape, values.map_err(|e| Error::parameter(path, e))?))
     }
 
     fn matrix(&mut self, path: &str) -> Result<Matrix> {

@@ -58,6 +58,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             Interrupts::end("; what was measured is kept, and the same command goes on")?;
         }
         Command::Eval(_)
+        | Command::Generate(_)
         | Command::Embed(_)
         | Command::Retrieve(_)
         | Command::Bench(_)
