@@ -128,39 +128,67 @@ fn score() {
 
 #[test]
 fn generate() {
-    snapshot!(help(&["generate", "--help"]), @"
+    snapshot!(help(&["generate", "--help"]), @r#"
     Generate text from a prompt
 
-    Usage: matformer generate [OPTIONS] --prompt <PROMPT> <MODEL>
+    Usage: matformer generate [OPTIONS] <MODEL>
 
     Arguments:
       <MODEL>  Model folder
 
     Options:
-          --device <DEVICE>      Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`
-                                 [default: MATFORMER_DEVICE, or auto]
-          --submodel <SUBMODEL>  Submodel: `S`, `60%`, `64x1+128x4`, … [default: the largest]
-          --json                 One JSON document on standard output, everything else on standard error
-          --prompt <PROMPT>      Text to continue
-          --draft <SUBMODEL>     Narrower submodel that proposes tokens, of which --submodel keeps those
-                                 that it would have chosen (speculative decoding); faster if most are
-                                 kept. Without --temperature the text stays the same
-      -q, --quiet                Only errors on standard error
-          --draft-len <N>        Number of tokens to propose at a time, 1 to 15 [default: chosen while
-                                 generating, from measured speed; 0 where drafting does not pay]
-      -v, --verbose...           More on standard error: `-v` what is done, `-vv` with details
-          --dtype <FORMAT>       Format that weights are held in: `f32`, or on the CPU `bf16` or `q8_0`,
-                                 which are faster and nearly as accurate [default: f32]
-          --max-tokens <N>       Maximum number of new tokens; generation also ends when the context is
-                                 full [default: 64]
-          --temperature <T>      Divides logits before a token is sampled; 0: always the most likely
-                                 token [default: 0]
-          --top-k <K>            Sample among the K most likely tokens only; 0: among all [default: 0]
-          --top-p <P>            Sample among the most likely tokens that together have this probability
-                                 [default: 1]
-          --seed <SEED>          Random seed of the sampling [default: 0]
-      -h, --help                 Print help
-    ");
+          --device <DEVICE>        Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`
+                                   [default: MATFORMER_DEVICE, or auto]
+          --submodel <SUBMODEL>    Submodel: `S`, `60%`, `64x1+128x4`, … [default: the largest]
+          --json                   One JSON document on standard output, everything else on standard
+                                   error
+          --prompt <TEXT>          Text to continue [default: standard input]
+          --prompts <FILE>         Prompts as JSON Lines, one {"prompt": "..."} per line (`-`: standard
+                                   input); other keys override the options for their line. Prints one
+                                   line of JSON per prompt, in order
+      -q, --quiet                  Only errors on standard error
+          --slots <N>              Number of --prompts that are generated at the same time [default: 8]
+      -v, --verbose...             More on standard error: `-v` what is done, `-vv` with details
+          --draft <SUBMODEL|auto>  Narrower submodel that proposes tokens, of which --submodel keeps
+                                   those that it would have chosen (speculative decoding); `auto`:
+                                   whichever trained size is fastest. Faster if most are kept. Without
+                                   --temperature the text stays the same
+          --draft-len <N>          Number of tokens to propose at a time, 1 to 15 [default: chosen while
+                                   generating, from measured speed; 0 where drafting does not pay]
+          --draft-min-p <P>        Stop proposing before a token whose most likely value has a lower
+                                   probability than this [default: 0]
+          --policy <POLICY>        Which size takes each token: `fixed`: always --submodel.
+                                   `escalate=SUBMODEL[,NATS]`: a wider one decides where the entropy of
+                                   the next token is above NATS [2]. `phases=SUBMODEL`: another one
+                                   reads the prompt [default: fixed]
+          --dtype <FORMAT>         Format that weights are held in: `f32`, or on the CPU `bf16` or
+                                   `q8_0`, which are faster and nearly as accurate [default: f32]
+          --max-tokens <N>         Maximum number of new tokens; generation also ends when the context
+                                   is full [default: 64]
+          --stop <TEXT>            String that ends the text, and is not part of it; may be repeated
+          --logprobs <N>           With --json or --prompts, also print the log-probability of each
+                                   token, and the N most likely tokens with theirs
+      -h, --help                   Print help
+
+    Sampling:
+          --temperature <T>         Divides logits before a token is sampled; 0: always the most likely
+                                    token [default: 0]
+          --top-k <K>               Sample among the K most likely tokens only; 0: among all [default:
+                                    0]
+          --top-p <P>               Sample among the most likely tokens that together have this
+                                    probability [default: 1]
+          --min-p <P>               Sample among tokens that have at least this share of the probability
+                                    of the most likely one [default: 0]
+          --repetition-penalty <R>  Divide positive logits of tokens in the prompt or the text by this,
+                                    and multiply negative ones; 1: off [default: 1]
+          --frequency-penalty <X>   Subtract this from the logit of a token for each time that it was
+                                    generated, -2 to 2 [default: 0]
+          --presence-penalty <X>    Subtract this from the logit of every token that was generated, -2
+                                    to 2 [default: 0]
+          --logit-bias <TOKEN=X>    Add a number to the logit of a token, such as 1234=-5; may be
+                                    repeated
+          --seed <SEED>             Random seed of the sampling [default: 0]
+    "#);
 }
 
 #[test]

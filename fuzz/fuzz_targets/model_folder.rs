@@ -3,11 +3,11 @@
 
 #![no_main]
 
-use std::sync::LazyLock;
+use std::{ops::ControlFlow, sync::LazyLock};
 
 use libfuzzer_sys::fuzz_target;
 use matformer_core::{Draw, Manifest, Provenance, fs};
-use matformer_engine::{EngineOptions, Request, generate};
+use matformer_engine::{Engine, EngineModel, EngineOptions, Format, Request, generate};
 use matformer_fuzz::{Edit, apply, folder as new_folder};
 use matformer_lm::{MatLm, MatLmConfig, costs, score};
 use matformer_nn::{DeviceSpec, Elastic, Folder, folder};
@@ -74,6 +74,8 @@ fuzz_target!(|input: (bool, Vec<Edit>)| {
     let _ = score(&model, &submodel, &[0, 1, 2]);
     if model.config().context <= 64 {
         let request = Request { stop: vec![0], ..Request::new(vec![0, 1], submodel, usize::MAX) };
-        let _ = generate(&model, &[request], &EngineOptions::default(), |_, _| {});
+        let model = EngineModel::of(&model, Format::F32).unwrap();
+        let mut engine = Engine::new(&model, &EngineOptions::default()).unwrap();
+        let _ = generate(&mut engine, &[request], |_, _| ControlFlow::Continue(()));
     }
 });

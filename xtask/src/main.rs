@@ -135,6 +135,8 @@ enum What {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Time generation at every size and in every format; compare it with llama.cpp; writes docs/results/decode.md
+    Decode(reproduce::decode::Decode),
     /// Measure the peak memory of a training step; compare it with PyTorch
     Memory {
         /// Arguments of the benchmark: --width, --python, --json
@@ -192,6 +194,7 @@ fn main() -> Result<()> {
         Command::Bench { what: What::Search { arguments } } => bench::run("search", &arguments),
         Command::Bench { what: What::Sweep { arguments } } => bench::run("sweep", &arguments),
         Command::Bench { what: What::Memory { arguments } } => bench::run("memory", &arguments),
+        Command::Bench { what: What::Decode(arguments) } => reproduce::decode::run(&arguments),
         Command::Gpu { what: Gpu::Pack { out } } => gpu::pack(&out),
         Command::Gpu { what: Gpu::Page { found } } => gpu::page(&found),
         Command::Ci => check::ci(),

@@ -1,16 +1,19 @@
 //! Admission, slots, and one step for all requests.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use matformer_core::Submodel;
-use matformer_lm::MatLm;
 
 use crate::{
-    Draft, DraftLen, Drafted, Error, Event, Finish, Format, Logprobs, Policy, Request, RequestId,
-    Result,
-    sampling::{Distribution, logprobs, most_likely},
-    stepper::{Row, Stepper},
+    Draft, DraftCache, DraftLen, Drafted, EngineModel, Error, Event, Finish, Policy, Request,
+    RequestId, Result,
+    drafting::{Drafter, Speeds},
+    running::{Running, Turn, certainty, rows},
+    stepper::Stepper,
 };
+
+/// Prompt tokens of a step at most whose logits are asked for: they are as many as the vocabulary for each.
+const SCORED: usize = 64;
 
 /// Room and habits of an [`Engine`].
 #[derive(Clone, Debug)]
@@ -23,13 +26,13 @@ pub struct EngineOptions {
     pub prefill: usize,
     /// Threads of the CPU; all if absent.
     pub threads: Option<usize>,
-    /// How matrices are held.
-    pub format: Format,
+    /// Whether each slot has a second cache, for drafts with [`DraftCache::Own`].
+    pub draft_caches: bool,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { slots: 1, capacity: None, prefill: 512, threads: None, format: Format::F32 }
+        Self { slots: 1, capacity: None, prefill: 512, threads: None, draft_caches: false }
     }
 }
 
@@ -37,48 +40,23 @@ impl Default for EngineOptions {
 pub struct Engine {
     stepper: Box<dyn Stepper>,
     context: usize,
-    prefill: usize,
+    options: EngineOptions,
     next: u64,
     /// Of requests that want no token.
     done: Vec<Event>,
     waiting: VecDeque<Running>,
     /// By slot.
     running: Vec<Option<Running>>,
-}
-
-/// A request that is not finished.
-struct Running {
-    id: RequestId,
-    request: Request,
-    /// What was generated so far.
-    answer: Vec<u32>,
-    /// Tokens that its slot does not hold yet: a part of the prompt, or the last token.
-    unseen: Vec<u32>,
-    /// The last token goes through the wide submodel of its policy.
-    escalated: bool,
-    drafted: Drafted,
-    /// Share of drafts that are kept, averaged over time.
-    kept: f64,
-    /// What drafting takes, where its length follows from it.
-    speeds: Option<Speeds>,
-}
-
-/// What a request feeds to a step.
-struct Turn {
-    slot: usize,
-    ids: Vec<u32>,
-    widths: Vec<usize>,
-    logits_from: usize,
-    /// The last of `ids` that are drafted, with the distributions that they were drawn from.
-    drafts: Vec<Distribution>,
+    /// Of pairs of submodels, the narrow one first, as they were measured.
+    speeds: HashMap<[Submodel; 2], Speeds>,
 }
 
 impl Engine {
     /// An engine for a model on its device.
     ///
     /// # Errors
-    /// When there are no slots, or the weights cannot be read or packed.
-    pub fn new(model: &MatLm, options: &EngineOptions) -> Result<Self> {
+    /// When there are no slots.
+    pub fn new(model: &EngineModel, options: &EngineOptions) -> Result<Self> {
         if options.slots == 0 {
             return Err(Error::Option {
                 option: "slots",
@@ -88,17 +66,16 @@ impl Engine {
         }
         let context = model.config().context;
         let capacity = options.capacity.map_or(context, |capacity| capacity.min(context));
-        let stepper = crate::stepper::of(model, options, capacity)?;
-        let running = (0..options.slots).map(|_| None).collect();
-        let prefill = options.prefill.max(1);
+        let caches = if options.draft_caches { 2 * options.slots } else { options.slots };
         Ok(Self {
-            stepper,
+            stepper: crate::stepper::of(model, options.threads, caches, capacity),
             context: capacity,
-            prefill,
+            options: options.clone(),
             next: 0,
             done: Vec::new(),
             waiting: VecDeque::new(),
-            running,
+            running: (0..options.slots).map(|_| None).collect(),
+            speeds: HashMap::new(),
         })
     }
 
@@ -111,26 +88,20 @@ impl Engine {
         self.check(&request)?;
         let id = RequestId(self.next);
         self.next += 1;
-        if request.max_new_tokens == 0 {
+        if request.max_new_tokens == 0 && request.prompt_logprobs.is_none() {
             let drafted = Drafted::default();
             self.done.push(Event::Finished { id, reason: Finish::Length, drafted });
             return Ok(id);
         }
-        let unseen = request.prompt.clone();
-        self.waiting.push_back(Running {
-            id,
-            request,
-            answer: Vec::new(),
-            unseen,
-            escalated: false,
-            drafted: Drafted::default(),
-            kept: 0.7,
-            speeds: None,
-        });
+        self.waiting.push_back(Running::new(id, request));
         Ok(id)
     }
 
-    fn check(&self, request: &Request) -> Result<()> {
+    /// Checks a request as [`submit`](Self::submit) does.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub fn check(&self, request: &Request) -> Result<()> {
         let (space, vocab_size) = (self.stepper.space(), self.stepper.vocab_size());
         if request.prompt.is_empty() {
             return Err(Error::Empty);
@@ -138,7 +109,8 @@ impl Engine {
         if let Some(position) = request.prompt.iter().position(|t| *t as usize >= vocab_size) {
             return Err(Error::Token { token: request.prompt[position], position, vocab_size });
         }
-        if request.prompt.len() >= self.context {
+        // A text that is only scored may fill the context.
+        if request.prompt.len() > self.context - usize::from(request.max_new_tokens > 0) {
             return Err(Error::PromptTooLong {
                 found: request.prompt.len(),
                 context: self.context,
@@ -157,24 +129,42 @@ impl Engine {
             Policy::Phases { prompt } => space.check(prompt)?,
         }
         if let Some(draft) = &request.draft {
-            space.check(&draft.submodel)?;
-            narrower("draft", &draft.submodel, &request.submodel)?;
-            let (DraftLen::Fixed(len) | DraftLen::Auto { most: len }) = draft.len;
-            if !(1..=DraftLen::MOST).contains(&len) {
-                let expected = "from 1 to 15";
-                return Err(Error::Option {
-                    option: "draft_len",
-                    found: len.to_string(),
-                    expected,
-                });
-            }
-            let c = draft.confidence;
-            if !(0.0..1.0).contains(&c) {
-                let expected = "from 0 to below 1";
-                return Err(Error::Option { option: "confidence", found: c.to_string(), expected });
-            }
+            self.check_draft(draft, &request.submodel)?;
         }
         request.sampling.validate(vocab_size)
+    }
+
+    fn check_draft(&self, draft: &Draft, verifier: &Submodel) -> Result<()> {
+        let wrong =
+            |option, found: String, expected| Err(Error::Option { option, found, expected });
+        if draft.submodels.is_empty() {
+            return wrong("draft", "no submodel".to_owned(), "one or more");
+        }
+        for submodel in &draft.submodels {
+            self.stepper.space().check(submodel)?;
+            narrower("draft", submodel, verifier)?;
+        }
+        let (DraftLen::Fixed(len) | DraftLen::Auto { most: len }) = draft.len;
+        if !(1..=DraftLen::MOST).contains(&len) {
+            return wrong("draft_len", len.to_string(), "from 1 to 15");
+        }
+        let c = draft.confidence;
+        if !(0.0..1.0).contains(&c) {
+            return wrong("confidence", c.to_string(), "from 0 to below 1");
+        }
+        match draft.cache {
+            DraftCache::Own if !self.options.draft_caches => wrong(
+                "draft_cache",
+                "own".to_owned(),
+                "shared: the engine was made without `draft_caches`",
+            ),
+            DraftCache::Own if draft.submodels.len() > 1 => wrong(
+                "draft",
+                format!("{} submodels", draft.submodels.len()),
+                "one, with a cache of its own",
+            ),
+            _ => Ok(()),
+        }
     }
 
     /// Whether requests are waiting or running.
@@ -184,19 +174,94 @@ impl Engine {
             || self.running.iter().any(Option::is_some)
     }
 
+    /// Requests that wait for a slot.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Ends a request; `None` if there is no such one.
     pub fn cancel(&mut self, id: RequestId) -> Option<Event> {
         let waiting = self.waiting.iter().position(|running| running.id == id);
         let running = match waiting {
             Some(at) => self.waiting.remove(at),
             None => {
-                let of = |r: &Option<Running>| r.as_ref().is_some_and(|running| running.id == id);
-                let slot = self.running.iter().position(of)?;
-                self.stepper.truncate(slot, 0);
-                self.running[slot].take()
+                let slot = self.slot_of(id)?;
+                self.free(slot)
             }
         };
         running.map(|r| Event::Finished { id, reason: Finish::Cancelled, drafted: r.drafted })
+    }
+
+    /// Has another submodel take the next tokens of a request; what its slot holds stays. `false` if there is no such
+    /// request.
+    ///
+    /// # Errors
+    /// When the submodel is not one of the model's, or narrower than what drafts for it.
+    pub fn resize(&mut self, id: RequestId, submodel: &Submodel) -> Result<bool> {
+        self.stepper.space().check(submodel)?;
+        let slot = self.slot_of(id);
+        let running = match slot {
+            Some(slot) => self.running[slot].as_mut(),
+            None => self.waiting.iter_mut().find(|running| running.id == id),
+        };
+        let Some(running) = running else { return Ok(false) };
+        for narrow in running.request.draft.iter().flat_map(|draft| &draft.submodels) {
+            narrower("draft", narrow, submodel)?;
+        }
+        if let Policy::Escalate { wide, .. } = &running.request.policy {
+            narrower("policy", submodel, wide)?;
+        }
+        running.request.submodel = submodel.clone();
+        // Its drafts take other times now.
+        running.drafter = None;
+        Ok(true)
+    }
+
+    /// Median seconds of a pass in which each row is so many tokens of a submodel, after a prompt of none; logits of all
+    /// tokens included. No request may be waiting or running.
+    ///
+    /// # Errors
+    /// When the rows do not fit the slots, a submodel is not one of the model's, or the device fails.
+    pub fn seconds(&mut self, rows: &[(&Submodel, usize)]) -> Result<f64> {
+        let free = if self.is_busy() { 0 } else { self.options.slots };
+        let longest = rows.iter().map(|(_, tokens)| *tokens).max().unwrap_or(0);
+        if rows.len() > free
+            || longest > self.context
+            || rows.iter().any(|(_, tokens)| *tokens == 0)
+        {
+            return Err(Error::Option {
+                option: "rows",
+                found: format!("{} of up to {longest} tokens", rows.len()),
+                expected: "as many as there are free slots, of 1 token up to their capacity",
+            });
+        }
+        for (submodel, _) in rows {
+            self.stepper.space().check(submodel)?;
+        }
+        let rows: Vec<_> = rows.iter().map(|(submodel, n)| (submodel.widths(), *n)).collect();
+        self.stepper.seconds(&rows, 0)
+    }
+
+    fn slot_of(&self, id: RequestId) -> Option<usize> {
+        self.running.iter().position(|r| r.as_ref().is_some_and(|running| running.id == id))
+    }
+
+    /// Empties a slot.
+    fn free(&mut self, slot: usize) -> Option<Running> {
+        self.stepper.truncate(slot, 0);
+        self.truncate_own(slot, 0);
+        self.running[slot].take()
+    }
+
+    /// The cache that a slot's drafts have for themselves.
+    fn own(&self, slot: usize) -> usize {
+        self.options.slots + slot
+    }
+
+    fn truncate_own(&mut self, slot: usize, len: usize) {
+        if self.options.draft_caches {
+            self.stepper.truncate(self.own(slot), len);
+        }
     }
 
     /// Takes every running request one pass on: a part of its prompt, a token, or a token and what was drafted for
@@ -227,29 +292,48 @@ impl Engine {
             if self.running[slot].is_some() {
                 continue;
             }
-            let Some(mut admitted) = self.waiting.pop_front() else { break };
-            if let Some(Draft { submodel, len: DraftLen::Auto { most }, .. }) =
-                &admitted.request.draft
-            {
-                let (narrow, wide) = (submodel.widths(), admitted.request.submodel.widths());
-                // As many as fit the slot, behind a first token.
-                let most = (*most).min(self.context - 1);
-                admitted.speeds = Some(self.stepper.speeds(slot, narrow, wide, most)?);
-            }
+            let Some(admitted) = self.waiting.pop_front() else { break };
+            let drafter = self.drafter(slot, &admitted.request)?;
             self.stepper.truncate(slot, 0);
-            self.running[slot] = Some(admitted);
+            self.running[slot] = Some(Running { drafter, ..admitted });
         }
         Ok(())
     }
 
+    /// What drafts for a request, in a free slot: pairs of submodels that are new are timed.
+    fn drafter(&mut self, slot: usize, request: &Request) -> Result<Option<Drafter>> {
+        let Some(draft) = &request.draft else { return Ok(None) };
+        let mut speeds = Vec::new();
+        for narrow in &draft.submodels {
+            if !Drafter::measures(draft) {
+                speeds.push(None);
+                continue;
+            }
+            let pair = [narrow.clone(), request.submodel.clone()];
+            let known = match self.speeds.get(&pair) {
+                Some(known) => known.clone(),
+                None => {
+                    let most = DraftLen::MOST.min(self.context - 1);
+                    let wide = request.submodel.widths();
+                    self.stepper.speeds(slot, narrow.widths(), wide, most)?
+                }
+            };
+            self.speeds.insert(pair, known.clone());
+            speeds.push(Some(known));
+        }
+        Ok(Some(Drafter::new(speeds)))
+    }
+
     /// What each running request feeds next, without drafts.
     fn turns(&mut self) -> Vec<Turn> {
-        let mut room = self.prefill;
+        let mut room = self.options.prefill.max(1);
         let mut turns = Vec::new();
         for (slot, running) in self.running.iter().enumerate() {
             let Some(running) = running else { continue };
             let all = running.unseen.len();
-            let n = if all == 1 { 1 } else { all.min(room) };
+            let scored = running.scores_prompt();
+            let most = if scored { room.min(SCORED) } else { room };
+            let n = if all == 1 { 1 } else { all.min(most) };
             if all > 1 {
                 room -= n;
             }
@@ -260,7 +344,12 @@ impl Engine {
                 slot,
                 ids: running.unseen[..n].to_vec(),
                 widths: running.submodel().widths().to_vec(),
-                logits_from: if n == all { n - 1 } else { n },
+                logits_from: match (scored, n == all) {
+                    (true, _) => 0,
+                    (false, true) => n - 1,
+                    (false, false) => n,
+                },
+                drafter: 0,
                 drafts: Vec::new(),
             });
         }
@@ -269,11 +358,12 @@ impl Engine {
 
     /// Adds drafted tokens to the turns of requests that have a draft and one token to feed.
     fn draft(&mut self, turns: &mut [Turn]) -> Result<()> {
-        let mut left: Vec<usize> = turns.iter().map(|turn| self.draft_len(turn)).collect();
+        let mut left: Vec<usize> = turns.iter_mut().map(|turn| self.draft_len(turn)).collect();
         let starts: Vec<usize> = turns.iter().map(|turn| self.stepper.len(turn.slot)).collect();
         while left.iter().any(|left| *left > 0) {
             let drafting: Vec<usize> = (0..turns.len()).filter(|i| left[*i] > 0).collect();
-            let narrow: Vec<Turn> = drafting.iter().map(|i| self.narrow(&turns[*i])).collect();
+            let narrow: Vec<Turn> =
+                drafting.iter().filter_map(|i| self.narrow(&turns[*i])).collect();
             let logits = self.stepper.step(&rows(&narrow))?;
             for (i, logits) in
                 drafting.into_iter().zip(logits.chunks_exact(self.stepper.vocab_size()))
@@ -303,196 +393,87 @@ impl Engine {
         Ok(())
     }
 
-    /// The turn of the narrow submodel: the last token that it has not taken.
-    fn narrow(&self, turn: &Turn) -> Turn {
-        let draft =
-            self.running[turn.slot].as_ref().and_then(|running| running.request.draft.as_ref());
-        let widths = draft.map_or_else(Vec::new, |draft| draft.submodel.widths().to_vec());
-        let ids = turn.ids.last().copied().into_iter().collect();
-        Turn { slot: turn.slot, ids, widths, logits_from: 0, drafts: Vec::new() }
+    /// The turn of the narrow submodel: the last token, or in a cache of its own all that it has not seen.
+    fn narrow(&self, turn: &Turn) -> Option<Turn> {
+        let running = self.running[turn.slot].as_ref()?;
+        let draft = running.request.draft.as_ref()?;
+        let widths = draft.submodels[turn.drafter].widths().to_vec();
+        let (slot, ids) = match draft.cache {
+            DraftCache::Shared => (turn.slot, turn.ids.last().copied().into_iter().collect()),
+            DraftCache::Own => {
+                let own = self.own(turn.slot);
+                let text = running.request.prompt.iter().chain(&running.answer);
+                // The last token of the answer is the first of the turn.
+                let drafted = turn.ids.iter().skip(1);
+                (own, text.chain(drafted).copied().skip(self.stepper.len(own)).collect::<Vec<_>>())
+            }
+        };
+        let logits_from = ids.len() - 1;
+        Some(Turn { slot, ids, widths, logits_from, drafter: turn.drafter, drafts: Vec::new() })
     }
 
-    /// Tokens to draft for a turn.
-    fn draft_len(&self, turn: &Turn) -> usize {
-        let Some(running) = &self.running[turn.slot] else { return 0 };
-        let Some(draft) = &running.request.draft else { return 0 };
+    /// Chooses what drafts for a turn, and how many tokens.
+    fn draft_len(&mut self, turn: &mut Turn) -> usize {
+        let room = self.context - 1 - self.stepper.len(turn.slot);
+        let Some(running) = &mut self.running[turn.slot] else { return 0 };
+        let (Some(draft), Some(drafter)) = (&running.request.draft, &mut running.drafter) else {
+            return 0;
+        };
         if turn.ids.len() > 1 || running.answer.is_empty() {
             return 0;
         }
         let left = running.request.max_new_tokens - running.answer.len();
-        let room = self.context - 1 - self.stepper.len(turn.slot);
-        let wanted = match draft.len {
-            DraftLen::Fixed(n) => n,
-            DraftLen::Auto { .. } => {
-                running.speeds.as_ref().map_or(0, |speeds| best_len(running.kept, speeds))
-            }
-        };
+        let choice = drafter.choose(draft);
+        turn.drafter = choice.who;
         // The last token needs no draft.
-        wanted.min(left.saturating_sub(1)).min(room)
+        choice.len.min(left.saturating_sub(1)).min(room)
     }
 
     /// Chooses tokens from the logits of a turn.
     fn take(&mut self, turn: Turn, logits: &[&[f32]], events: &mut Vec<Event>) {
-        let Turn { slot, ids, drafts, .. } = turn;
+        let Turn { slot, ids, drafts, drafter, .. } = turn;
         let Some(running) = &mut self.running[slot] else { return };
         let (fed, drafted) = ids.split_at(ids.len() - drafts.len());
+        let is_nan = logits.iter().any(|row| row.iter().any(|logit| logit.is_nan()));
+        if !is_nan {
+            running.score_prompt(logits, events);
+        }
         running.unseen.drain(..fed.len());
-        if !running.unseen.is_empty() {
+        if !running.unseen.is_empty() && !is_nan {
             return;
         }
         let held = self.stepper.len(slot);
-        let reason = if logits.iter().any(|row| row.iter().any(|logit| logit.is_nan())) {
+        // After a prompt only the last counts.
+        let logits = if drafts.is_empty() { &logits[logits.len() - 1..] } else { logits };
+        let mut true_len = held;
+        let reason = if is_nan {
             Some(Finish::NotFinite)
+        } else if running.request.max_new_tokens == 0 {
+            Some(Finish::Length)
         } else if running.escalates(logits[0]) {
             // The last token once more, through the wide submodel.
             running.escalated = true;
             running.unseen.extend(fed.last());
-            self.stepper.truncate(slot, held - 1);
+            true_len = held - 1;
             None
         } else {
             let chosen = running.verified(drafted, &drafts, logits);
             let kept = chosen.len() - 1;
             // What was drafted behind the last kept token is forgotten.
-            self.stepper.truncate(slot, held - (drafted.len() - kept));
+            true_len = held - (drafted.len() - kept);
             running.escalated = false;
-            running.learn(drafted.len(), kept);
+            running.learn(drafter, drafted.len(), kept);
             running.unseen.extend(chosen.last());
             running.say(&chosen, logits, self.context, events)
         };
+        self.stepper.truncate(slot, true_len);
+        self.truncate_own(slot, true_len);
         if let Some(reason) = reason
-            && let Some(running) = self.running[slot].take()
+            && let Some(running) = self.free(slot)
         {
-            self.stepper.truncate(slot, 0);
             events.push(Event::Finished { id: running.id, reason, drafted: running.drafted });
         }
     }
-}
-
-impl Running {
-    /// The submodel that takes the next tokens.
-    fn submodel(&self) -> &Submodel {
-        match &self.request.policy {
-            Policy::Escalate { wide, .. } if self.escalated => wide,
-            Policy::Phases { prompt } if self.answer.is_empty() => prompt,
-            _ => &self.request.submodel,
-        }
-    }
-
-    /// The place of the next token in the text.
-    fn position(&self) -> usize {
-        self.request.prompt.len() + self.answer.len()
-    }
-
-    /// Adds tokens to the answer and says so, until it ends: with what.
-    fn say(
-        &mut self,
-        tokens: &[u32],
-        logits: &[&[f32]],
-        context: usize,
-        events: &mut Vec<Event>,
-    ) -> Option<Finish> {
-        for (token, logits) in tokens.iter().zip(logits) {
-            if self.request.stop.contains(token) {
-                return Some(Finish::Stop);
-            }
-            self.answer.push(*token);
-            let logprobs = self.request.logprobs.map(|n| {
-                let (chosen, top) = logprobs(logits, *token, n);
-                Logprobs { chosen, top }
-            });
-            events.push(Event::Token { id: self.id, token: *token, logprobs });
-            if self.answer.len() >= self.request.max_new_tokens {
-                return Some(Finish::Length);
-            }
-            if self.position() >= context {
-                return Some(Finish::Context);
-            }
-        }
-        None
-    }
-
-    /// The distribution of the token behind the answer and `more`.
-    fn next(&self, logits: &[f32], more: &[u32]) -> Distribution {
-        if !self.request.sampling.adjusts() {
-            return self.request.sampling.distribution(logits);
-        }
-        let answer = [&self.answer[..], more].concat();
-        let mut logits = logits.to_vec();
-        self.request.sampling.adjust(&mut logits, &self.request.prompt, &answer);
-        self.request.sampling.distribution(&logits)
-    }
-
-    /// The drafted tokens that are kept, and one more.
-    fn verified(&self, drafted: &[u32], drafts: &[Distribution], logits: &[&[f32]]) -> Vec<u32> {
-        let sampling = &self.request.sampling;
-        let mut kept = Vec::new();
-        for (i, logits) in logits.iter().enumerate() {
-            let position = self.position() + i;
-            let ours = self.next(logits, &kept);
-            let (Some(token), Some(theirs)) = (drafted.get(i), drafts.get(i)) else {
-                kept.push(ours.at(sampling.draw("token", position)));
-                break;
-            };
-            if sampling.draw("keep", position) * theirs.of(*token) < ours.of(*token) {
-                kept.push(*token);
-                continue;
-            }
-            kept.push(ours.beyond(theirs).at(sampling.draw("token", position)));
-            break;
-        }
-        kept
-    }
-
-    /// Whether a wider submodel shall decide.
-    fn escalates(&self, logits: &[f32]) -> bool {
-        match &self.request.policy {
-            Policy::Escalate { entropy, .. } => !self.escalated && entropy_of(logits) > *entropy,
-            _ => false,
-        }
-    }
-
-    /// Counts a draft, if there was one, and averages over about the last twenty drafted tokens.
-    fn learn(&mut self, proposed: usize, kept: usize) {
-        const NEW: f64 = 0.05;
-        if proposed == 0 {
-            return;
-        }
-        self.drafted.add(proposed, kept);
-        // A draft ends at the first token that is not kept: the others were not judged.
-        let judged = (0..proposed.min(kept + 1)).map(|i| if i < kept { 1.0 } else { 0.0 });
-        for one in judged {
-            self.kept += NEW * (one - self.kept);
-        }
-    }
-}
-
-/// How long the passes of a pair of submodels take, in any unit.
-#[derive(Clone, Debug)]
-pub(crate) struct Speeds {
-    /// A token through the narrow one.
-    pub(crate) narrow: f64,
-    /// 1, 2, … tokens through the other.
-    pub(crate) verify: Vec<f64>,
-}
-
-/// The number of drafted tokens that promises the most tokens per time, where each is kept with probability `kept`:
-/// `(1 + Σ keptⁱ) / (k·narrow + verify(k + 1))`.
-fn best_len(kept: f64, speeds: &Speeds) -> usize {
-    let goodput = |k: usize| {
-        let tokens: f64 = (0..=k).map(|i| kept.powi(i as i32)).sum();
-        tokens / (k as f64 * speeds.narrow + speeds.verify[k])
-    };
-    (0..speeds.verify.len())
-        .max_by(|a, b| goodput(*a).total_cmp(&goodput(*b)).then(b.cmp(a)))
-        .unwrap_or(0)
-}
-
-fn rows(turns: &[Turn]) -> Vec<Row<'_>> {
-    fn row(turn: &Turn) -> Row<'_> {
-        let Turn { slot, ids, widths, logits_from, .. } = turn;
-        Row { slot: *slot, ids, widths, logits_from: *logits_from }
-    }
-    turns.iter().map(row).collect()
 }
 
 fn narrower(option: &'static str, narrow: &Submodel, wide: &Submodel) -> Result<()> {
@@ -503,23 +484,4 @@ fn narrower(option: &'static str, narrow: &Submodel, wide: &Submodel) -> Result<
         }
         None => Ok(()),
     }
-}
-
-/// The probability of the most likely token.
-fn certainty(logits: &[f32]) -> f64 {
-    let (logprob, _) = logprobs(logits, most_likely(logits), 0);
-    f64::from(logprob).exp()
-}
-
-/// Entropy of the softmax, in nats.
-fn entropy_of(logits: &[f32]) -> f64 {
-    let largest = logits.iter().fold(f32::NEG_INFINITY, |max, logit| max.max(*logit));
-    let (mut sum, mut along) = (0f64, 0f64);
-    for logit in logits {
-        let below = f64::from(logit - largest);
-        let weight = below.exp();
-        sum += weight;
-        along += weight * below;
-    }
-    sum.ln() - along / sum
 }

@@ -1,17 +1,23 @@
 #![doc = include_str!("../README.md")]
 
 mod cpu;
+mod drafting;
 mod engine;
 mod error;
 mod format;
 mod generate;
+mod model;
 mod request;
+mod running;
 mod sampling;
 mod stepper;
 
 pub use engine::{Engine, EngineOptions};
 pub use error::{Error, Result};
 pub use format::Format;
-pub use generate::{Answer, generate};
-pub use request::{Draft, DraftLen, Drafted, Event, Finish, Logprobs, Policy, Request, RequestId};
+pub use generate::{Answer, Heard, generate};
+pub use model::{EngineModel, Opened};
+pub use request::{
+    Draft, DraftCache, DraftLen, Drafted, Event, Finish, Logprobs, Policy, Request, RequestId,
+};
 pub use sampling::Sampling;

@@ -24,6 +24,8 @@ pub struct Request {
     pub stop: Vec<u32>,
     /// Log-probabilities: of each token, and of so many of the most likely ones.
     pub logprobs: Option<usize>,
+    /// The same of the prompt's tokens, from the second on; without new tokens, a text is scored.
+    pub prompt_logprobs: Option<usize>,
 }
 
 impl Request {
@@ -38,6 +40,7 @@ impl Request {
             sampling: Sampling::default(),
             stop: Vec::new(),
             logprobs: None,
+            prompt_logprobs: None,
         }
     }
 }
@@ -68,12 +71,34 @@ pub enum Policy {
 /// distribution of the answer is that of the request's submodel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Draft {
-    /// The narrow submodel: in no layer wider than the request's.
-    pub submodel: Submodel,
-    /// Tokens that it drafts at a time.
+    /// Narrow submodels, in no layer wider than the request's. With several, the one that promises the most tokens per
+    /// second drafts, from the share of its drafts that were kept so far and the times of the submodels.
+    pub submodels: Vec<Submodel>,
+    /// Tokens that are drafted at a time.
     pub len: DraftLen,
     /// It stops before a token that it is less sure of (0: never).
     pub confidence: f64,
+    /// Where the narrow submodel's keys and values are.
+    pub cache: DraftCache,
+}
+
+impl Draft {
+    /// Drafts of a submodel in the request's own cache.
+    pub fn new(submodel: Submodel, len: DraftLen) -> Self {
+        Self { submodels: vec![submodel], len, confidence: 0.0, cache: DraftCache::Shared }
+    }
+}
+
+/// Where a narrow submodel reads and writes keys and values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DraftCache {
+    /// In the request's slot: it reads what the wide submodel wrote, which writes over what it drafted. Nothing is
+    /// computed twice, and any narrow submodel may draft at any time.
+    #[default]
+    Shared,
+    /// In a cache of its own, as two models that share no weights would: it takes the prompt and every kept token,
+    /// too.
+    Own,
 }
 
 /// How many tokens are drafted at a time.
@@ -112,6 +137,14 @@ pub enum Event {
         /// biases and temperature.
         logprobs: Option<Logprobs>,
     },
+    /// Log-probabilities of the next tokens of its prompt, before penalties, biases and temperature; the first token
+    /// has none.
+    Prompt {
+        /// Of this request.
+        id: RequestId,
+        /// Of each token, in their order.
+        logprobs: Vec<Logprobs>,
+    },
     /// Its last token was reported.
     Finished {
         /// Of this request.
@@ -124,7 +157,7 @@ pub enum Event {
 }
 
 /// Log-probabilities at one position, in nats.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Logprobs {
     /// Of the token that was chosen.
     pub chosen: f32,
@@ -154,14 +187,36 @@ pub struct Drafted {
     pub proposed: usize,
     /// Those that were kept.
     pub kept: usize,
+    /// Drafts of which a token was not kept.
+    pub rejected: usize,
     /// How often so many drafted tokens were kept at a time: `kept_at_once[n]` times n of them.
     pub kept_at_once: Vec<usize>,
 }
 
 impl Drafted {
+    /// Share of the judged tokens that were kept: a draft ends at the first that is not, and those behind it were not
+    /// judged. 0 where none was judged.
+    pub fn acceptance(&self) -> f64 {
+        let judged = self.kept + self.rejected;
+        if judged == 0 { 0.0 } else { self.kept as f64 / judged as f64 }
+    }
+
+    /// Adds what another answer's drafting came to.
+    pub fn join(&mut self, other: &Self) {
+        self.proposed += other.proposed;
+        self.kept += other.kept;
+        self.rejected += other.rejected;
+        let longest = self.kept_at_once.len().max(other.kept_at_once.len());
+        self.kept_at_once.resize(longest, 0);
+        for (times, more) in self.kept_at_once.iter_mut().zip(&other.kept_at_once) {
+            *times += more;
+        }
+    }
+
     pub(crate) fn add(&mut self, proposed: usize, kept: usize) {
         self.proposed += proposed;
         self.kept += kept;
+        self.rejected += usize::from(kept < proposed);
         if self.kept_at_once.len() <= kept {
             self.kept_at_once.resize(kept + 1, 0);
         }

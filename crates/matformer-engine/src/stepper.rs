@@ -1,19 +1,17 @@
 //! What takes tokens through a model: the engine's own decoder on the CPU, the walk on any other device.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
-use burn::{
-    module::Module,
-    tensor::{Int, Tensor, TensorData},
-};
+use burn::tensor::{Int, Tensor, TensorData};
 use matformer_core::{Plan, Space, Span, Spans, Submodel};
 use matformer_lm::MatLm;
-use matformer_nn::{Elastic, State, device, walk};
+use matformer_nn::{Elastic, State, walk};
 
 use crate::{
-    EngineOptions, Error, Format, Result,
-    cpu::{self, Decoder, Weights},
-    engine::Speeds,
+    EngineModel, Result,
+    cpu::{self, Decoder},
+    drafting::Speeds,
+    model::Held,
 };
 
 pub(crate) use cpu::Row;
@@ -39,26 +37,32 @@ pub(crate) trait Stepper: Send {
     /// When the device fails.
     fn step(&mut self, rows: &[Row<'_>]) -> Result<Vec<f32>>;
 
-    /// Seconds of a pass of so many tokens, in a free slot.
+    /// Seconds of a pass: each row is so many tokens of a submodel with these widths, in a free slot of its own.
     ///
     /// # Errors
     /// As [`step`](Self::step).
-    fn seconds(&mut self, slot: usize, widths: &[usize], tokens: usize) -> Result<f64> {
-        let ids = vec![0; tokens];
+    fn seconds(&mut self, rows: &[(&[usize], usize)], first_slot: usize) -> Result<f64> {
+        let ids = vec![0; rows.iter().map(|(_, tokens)| *tokens).max().unwrap_or(0)];
+        let row = |i: usize| {
+            let (widths, tokens) = rows[i];
+            Row { slot: first_slot + i, ids: &ids[..tokens], widths, logits_from: 0 }
+        };
         let mut times = Vec::new();
         for _ in 0..=REPEATS {
-            self.truncate(slot, 0);
+            (0..rows.len()).for_each(|i| self.truncate(first_slot + i, 0));
             let started = Instant::now();
-            self.step(&[Row { slot, ids: &ids, widths, logits_from: 0 }])?;
+            self.step(&(0..rows.len()).map(row).collect::<Vec<_>>())?;
             times.push(started.elapsed().as_secs_f64());
         }
+        (0..rows.len()).for_each(|i| self.truncate(first_slot + i, 0));
         // The first takes memory.
         times.remove(0);
         times.sort_by(f64::total_cmp);
         Ok(times[REPEATS / 2])
     }
 
-    /// How long drafting a token and verifying up to `most` of them take, in a free slot.
+    /// How long drafting a token and verifying up to `most` of them take, in a free slot: measured at powers of two,
+    /// in between on the lines that join them.
     ///
     /// # Errors
     /// As [`step`](Self::step).
@@ -69,28 +73,46 @@ pub(crate) trait Stepper: Send {
         wide: &[usize],
         most: usize,
     ) -> Result<Speeds> {
-        let verify = (1..=most + 1).map(|tokens| self.seconds(slot, wide, tokens));
-        let verify = verify.collect::<Result<_>>()?;
-        Ok(Speeds { narrow: self.seconds(slot, narrow, 1)?, verify })
+        let mut measured = Vec::new();
+        let mut tokens = 1;
+        loop {
+            measured.push((tokens, self.seconds(&[(wide, tokens)], slot)?));
+            if tokens > most {
+                break;
+            }
+            tokens = (2 * tokens).min(most + 1);
+        }
+        let between = |tokens: usize| {
+            let after = measured.iter().position(|(at, _)| *at >= tokens).unwrap_or(0);
+            let (to, high) = measured[after];
+            let (from, low) = measured[after.saturating_sub(1)];
+            if to == from {
+                return high;
+            }
+            low + (high - low) * (tokens - from) as f64 / (to - from) as f64
+        };
+        let verify = (1..=most + 1).map(between).collect();
+        Ok(Speeds { narrow: self.seconds(&[(narrow, 1)], slot)?, verify })
     }
 }
 
-/// The stepper of a model's device.
+/// The stepper of a model's device, with so many caches.
 pub(crate) fn of(
-    model: &MatLm,
-    options: &EngineOptions,
+    model: &EngineModel,
+    threads: Option<usize>,
+    caches: usize,
     capacity: usize,
-) -> Result<Box<dyn Stepper>> {
-    if device::is_cpu(&model.device()) {
-        let weights = Arc::new(Weights::of(model, options.format)?);
-        let threads = options.threads.unwrap_or_else(cpu::threads);
-        return Ok(Box::new(OnCpu(Decoder::new(weights, threads, options.slots, capacity))));
+) -> Box<dyn Stepper> {
+    match &model.held {
+        Held::Packed(weights) => {
+            let threads = threads.unwrap_or_else(cpu::threads);
+            Box::new(OnCpu(Decoder::new(weights.clone(), threads, caches, capacity)))
+        }
+        Held::Device(model) => {
+            let state = State::with_cache(caches, capacity);
+            Box::new(OnDevice { model: MatLm::clone(model), state })
+        }
     }
-    if options.format != Format::F32 {
-        return Err(Error::Packed { format: options.format });
-    }
-    let state = State::with_cache(options.slots, capacity);
-    Ok(Box::new(OnDevice { model: model.valid(), state }))
 }
 
 struct OnCpu(Decoder);
@@ -177,6 +199,7 @@ mod tests {
     use matformer_lm::MatLmConfig;
 
     use super::*;
+    use crate::Format;
 
     /// Both steppers on the CPU: rows of unequal length and size, parts of prompts, a slot that goes back.
     #[test]
@@ -185,10 +208,9 @@ mod tests {
         let config = MatLmConfig { vocab_size: 40, n_layers: 2, ..MatLmConfig::default() };
         let model = MatLm::new(&config, 1, &device).unwrap();
         let [s, xl] = [model.space().smallest(), model.space().largest()];
-        let options = EngineOptions { slots: 2, ..EngineOptions::default() };
-        let ours = of(&model, &options, 20).unwrap();
+        let ours = of(&EngineModel::of(&model, Format::F32).unwrap(), None, 2, 20);
         let state = State::with_cache(2, 20);
-        let walk: Box<dyn Stepper> = Box::new(OnDevice { model: model.clone(), state });
+        let walk: Box<dyn Stepper> = Box::new(OnDevice { model: MatLm::clone(model), state });
         // Slot, tokens, submodel, and the first token after which logits are wanted.
         let steps = [
             vec![(0, vec![1, 2, 3], &xl, 3), (1, vec![7; 5], &s, 4)],

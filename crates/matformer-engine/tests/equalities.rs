@@ -1,12 +1,12 @@
 //! What the engine gives is what the model gives, whatever shares a step with it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::ControlFlow};
 
 use burn::tensor::Device;
-use matformer_core::{Plan, Submodel};
+use matformer_core::{Plan, Span, Spans, Submodel};
 use matformer_engine::{
-    Draft, DraftLen, Engine, EngineOptions, Event, Finish, Format, Policy, Request, RequestId,
-    Sampling, generate,
+    Draft, DraftCache, DraftLen, Engine, EngineModel, EngineOptions, Event, Finish, Format, Heard,
+    Policy, Request, RequestId, Sampling, generate,
 };
 use matformer_lm::{MatLm, MatLmConfig};
 use matformer_nn::{Activation, DeviceSpec, Elastic, State, walk};
@@ -15,7 +15,7 @@ fn device() -> Device {
     DeviceSpec::from_env().and_then(DeviceSpec::resolve).unwrap()
 }
 
-fn config() -> MatLmConfig {
+pub fn config() -> MatLmConfig {
     MatLmConfig {
         vocab_size: 50,
         d_model: 32,
@@ -30,7 +30,7 @@ fn config() -> MatLmConfig {
     }
 }
 
-fn model(config: &MatLmConfig) -> MatLm {
+pub fn model(config: &MatLmConfig) -> MatLm {
     MatLm::new(config, 7, &device()).unwrap()
 }
 
@@ -95,6 +95,7 @@ fn run(engine: &mut Engine) -> BTreeMap<RequestId, (Vec<u32>, Option<Finish>)> {
                 Event::Finished { id, reason, .. } => {
                     found.entry(id).or_insert((Vec::new(), None)).1 = Some(reason);
                 }
+                Event::Prompt { .. } => {}
             }
         }
     }
@@ -102,8 +103,19 @@ fn run(engine: &mut Engine) -> BTreeMap<RequestId, (Vec<u32>, Option<Finish>)> {
 }
 
 fn engine(model: &MatLm, slots: usize) -> Engine {
-    let options = EngineOptions { slots, threads: Some(2), prefill: 9, ..EngineOptions::default() };
-    Engine::new(model, &options).unwrap()
+    let options = EngineOptions {
+        slots,
+        threads: Some(2),
+        prefill: 9,
+        draft_caches: true,
+        ..EngineOptions::default()
+    };
+    Engine::new(&EngineModel::of(model, Format::F32).unwrap(), &options).unwrap()
+}
+
+/// A draft that stops where it is less sure than `confidence`.
+fn sure(confidence: f64, draft: Draft) -> Draft {
+    Draft { confidence, ..draft }
 }
 
 #[test]
@@ -171,16 +183,15 @@ fn speculation_gives_the_tokens_of_plain_decoding() {
     let space = model.space();
     let (s, l, xl) = (space.uniforms()[0].clone(), space.uniforms()[2].clone(), space.largest());
     let mut kept = 0;
-    for seed in 0..40 {
+    for seed in 0..67 {
+        let expected = greedy(&model, &xl, &prompt(5, seed), 20);
         for (narrow, len) in
             [(&s, DraftLen::Fixed(3)), (&l, DraftLen::Fixed(7)), (&xl, DraftLen::Auto { most: 4 })]
         {
             let mut engine = engine(&model, 2);
-            let draft = Draft {
-                submodel: narrow.clone(),
-                len,
-                confidence: if seed % 2 == 0 { 0.0 } else { 0.02 },
-            };
+            let draft = sure(0.02 * (seed % 2) as f64, Draft::new(narrow.clone(), len));
+            let cache = if seed % 3 == 0 { DraftCache::Own } else { DraftCache::Shared };
+            let draft = Draft { cache, ..draft };
             let request =
                 Request { draft: Some(draft), ..Request::new(prompt(5, seed), xl.clone(), 20) };
             let id = engine.submit(request).unwrap();
@@ -207,7 +218,7 @@ fn speculation_gives_the_tokens_of_plain_decoding() {
                     }
                 }
             }
-            assert_eq!(tokens, greedy(&model, &xl, &prompt(5, seed), 20), "{len:?}");
+            assert_eq!(tokens, expected, "{len:?}");
         }
     }
     assert!(kept > 100, "drafts were kept: {kept}");
@@ -233,7 +244,7 @@ fn sampled_speculation_draws_from_the_verifier() {
         }
         counts
     };
-    let draft = Draft { submodel: s, len: DraftLen::Fixed(2), confidence: 0.0 };
+    let draft = Draft::new(s, DraftLen::Fixed(2));
     let (plain, drafted) = (count(None), count(Some(draft)));
     // χ² of two samples over the pairs of tokens that are seen often enough.
     let of = |counts: &BTreeMap<Vec<u32>, usize>, key: &Vec<u32>| {
@@ -330,31 +341,47 @@ fn what_cannot_be_done_is_refused_by_name() {
         refused(Request { submodel: Submodel::new(vec![64, 64]), ..plain.clone() })
             .contains("2, expected 3")
     );
-    let draft = Draft { submodel: xl.clone(), len: DraftLen::Fixed(2), confidence: 0.0 };
+    let draft = Draft::new(xl.clone(), DraftLen::Fixed(2));
     assert!(
         refused(Request { draft: Some(draft.clone()), ..plain.clone() })
             .starts_with("`draft`: found width 64 in layer 0, expected at most 8")
     );
     let escalate = Policy::Escalate { wide: xl.clone(), entropy: 1.0 };
     let both = Request {
-        draft: Some(Draft { submodel: s.clone(), ..draft.clone() }),
+        draft: Some(Draft::new(s.clone(), draft.len)),
         policy: escalate,
         ..plain.clone()
     };
     assert!(refused(both).starts_with("`draft` and a policy"));
-    let long = Draft { submodel: s.clone(), len: DraftLen::Fixed(16), confidence: 0.0 };
+    let long = Draft::new(s.clone(), DraftLen::Fixed(16));
     assert_eq!(
         refused(Request { draft: Some(long), ..plain.clone() }),
         "`draft_len` is 16, expected from 1 to 15"
     );
-    let confident = Draft { submodel: s, confidence: 1.5, ..draft };
+    let confident = sure(1.5, Draft::new(s.clone(), draft.len));
     assert_eq!(
-        refused(Request { draft: Some(confident), ..plain }),
+        refused(Request { draft: Some(confident), ..plain.clone() }),
         "`confidence` is 1.5, expected from 0 to below 1"
+    );
+    let none = Draft { submodels: vec![], ..draft.clone() };
+    assert_eq!(
+        refused(Request { draft: Some(none), ..plain.clone() }),
+        "`draft` is no submodel, expected one or more"
+    );
+    let two = Draft { submodels: vec![s.clone(), s], cache: DraftCache::Own, ..draft };
+    assert_eq!(
+        refused(Request { draft: Some(two.clone()), ..plain.clone() }),
+        "`draft` is 2 submodels, expected one, with a cache of its own"
+    );
+    let held = EngineModel::of(&model, Format::F32).unwrap();
+    let mut without = Engine::new(&held, &EngineOptions::default()).unwrap();
+    assert_eq!(
+        without.submit(Request { draft: Some(two), ..plain }).unwrap_err().to_string(),
+        "`draft_cache` is own, expected shared: the engine was made without `draft_caches`"
     );
     let options = EngineOptions { slots: 0, ..EngineOptions::default() };
     assert_eq!(
-        Engine::new(&model, &options).err().unwrap().to_string(),
+        Engine::new(&held, &options).err().unwrap().to_string(),
         "`slots` is 0, expected 1 or more"
     );
 }
@@ -371,7 +398,7 @@ fn logits_that_are_no_numbers_are_an_error() {
     let mut engine = engine(&spoilt, 1);
     let id = engine.submit(request.clone()).unwrap();
     assert_eq!(run(&mut engine)[&id], (Vec::new(), Some(Finish::NotFinite)));
-    let error = generate(&spoilt, &[request], &EngineOptions::default(), |_, _| {}).unwrap_err();
+    let error = generate(&mut engine, &[request], |_, _| ControlFlow::Continue(())).unwrap_err();
     assert_eq!(error.to_string(), "the logits of request 0 are NaN");
 }
 
@@ -382,12 +409,117 @@ fn a_list_of_requests_is_answered_in_order() {
     let requests: Vec<Request> =
         (0..20).map(|i| Request::new(prompt(1 + i, i), xl.clone(), i % 4)).collect();
     let mut heard = vec![Vec::new(); 20];
-    let answers =
-        generate(&model, &requests, &EngineOptions::default(), |i, token| heard[i].push(token));
-    for (i, answer) in answers.unwrap().iter().enumerate() {
+    let mut whole = Vec::new();
+    let answers = generate(&mut engine(&model, 6), &requests, |i, news| {
+        match news {
+            Heard::Token(token) => heard[i].push(token),
+            Heard::Answer(answer) => whole.push((i, answer.clone())),
+        }
+        ControlFlow::Continue(())
+    });
+    let answers = answers.unwrap();
+    for (i, answer) in answers.iter().enumerate() {
         assert_eq!(answer.tokens, greedy(&model, &xl, &prompt(1 + i, i), i % 4));
         assert_eq!((&heard[i], answer.reason), (&answer.tokens, Finish::Length));
     }
+    whole.sort_by_key(|(i, _)| *i);
+    assert!(whole.into_iter().map(|(_, answer)| answer).eq(answers));
+}
+
+/// A text ends where its reader says so, also in the middle of a kept draft.
+#[test]
+fn a_reader_stops_an_answer() {
+    let model = model(&config());
+    let xl = model.space().largest();
+    let draft = Draft::new(xl.clone(), DraftLen::Fixed(7));
+    for draft in [None, Some(draft)] {
+        let requests: Vec<Request> = (0..3)
+            .map(|i| Request { draft: draft.clone(), ..Request::new(prompt(4, i), xl.clone(), 12) })
+            .collect();
+        let mut n = 0;
+        let answers = generate(&mut engine(&model, 2), &requests, |i, news| {
+            n += usize::from(i == 1 && matches!(news, Heard::Token(_)));
+            if i == 1 && n == 5 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        let answers = answers.unwrap();
+        assert_eq!(answers[1].tokens, greedy(&model, &xl, &prompt(4, 1), 5));
+        assert_eq!(answers[1].reason, Finish::Stop);
+        assert_eq!(answers[2].tokens, greedy(&model, &xl, &prompt(4, 2), 12));
+    }
+}
+
+/// The prompt's log-probabilities are those of the walk, alone and before an answer, in parts of any length.
+#[test]
+fn prompts_are_scored() {
+    let model = model(&config());
+    let submodel = Submodel::new(vec![64, 8, 20]);
+    let ids = prompt(40, 2);
+    let logits = walked(&model, &submodel, &ids);
+    for (len, n) in [(40, 0), (23, 2), (1, 1), (1, 0)] {
+        let request = Request {
+            prompt_logprobs: Some(2),
+            ..Request::new(ids[..len].to_vec(), submodel.clone(), n)
+        };
+        let other = Request::new(prompt(7, 7), model.space().smallest(), 9);
+        let answers =
+            generate(&mut engine(&model, 2), &[request, other], |_, _| ControlFlow::Continue(()));
+        let answer = answers.unwrap().swap_remove(0);
+        assert_eq!((answer.prompt_logprobs.len(), answer.tokens.len()), (len - 1, n));
+        for (i, found) in answer.prompt_logprobs.iter().enumerate() {
+            let lse = logits[i].iter().map(|l| f64::from(*l).exp()).sum::<f64>().ln();
+            let expected = f64::from(logits[i][ids[i + 1] as usize]) - lse;
+            assert!((f64::from(found.chosen) - expected).abs() < 1e-4, "{len}, {i}");
+            assert_eq!(found.top.len(), 2);
+        }
+    }
+}
+
+/// Between any two tokens another size can take over: what the slot holds was written by the sizes before.
+#[test]
+fn a_request_changes_its_size_underway() {
+    let model = model(&config());
+    let sizes = submodels(&model);
+    let mut engine = engine(&model, 2);
+    let id = engine.submit(Request::new(prompt(5, 4), sizes[0].clone(), 12)).unwrap();
+    let other = engine.submit(Request::new(prompt(6, 1), sizes[3].clone(), 12)).unwrap();
+    // The same by the walk, token by token on a cache.
+    let mut state = State::with_cache(1, 20);
+    let mut feed = |ids: &[u32], submodel: &Submodel| {
+        let start = state.cache().map_or(0, |cache| cache.lens()[0]);
+        let span = Span { slot: Some(0), start, len: ids.len() };
+        let input = model.tokens_of(&Spans::new(vec![span]), ids).unwrap();
+        let walked =
+            walk(&model, &input, &Plan::rows(std::slice::from_ref(submodel)).unwrap(), &mut state);
+        let logits: Vec<f32> = model.head(&walked.unwrap().all()).try_into_vec_as().unwrap();
+        let last = &logits[logits.len() - 50..];
+        (0..50).max_by(|a, b| last[*a].total_cmp(&last[*b]).then(b.cmp(a))).unwrap() as u32
+    };
+    let mut expected = vec![feed(&prompt(5, 4), &sizes[0])];
+    let (mut found, mut others) = (Vec::new(), Vec::new());
+    let mut step = 0;
+    while engine.is_busy() {
+        for event in engine.step().unwrap() {
+            match event {
+                Event::Token { id: of, token, .. } if of == id => found.push(token),
+                Event::Token { token, .. } => others.push(token),
+                _ => {}
+            }
+        }
+        step += 1;
+        let next = &sizes[step % sizes.len()];
+        if engine.resize(id, next).unwrap() {
+            expected.push(feed(&expected[expected.len() - 1..], next));
+        }
+    }
+    assert_eq!(found, expected[..12]);
+    assert_eq!(others, greedy(&model, &sizes[3], &prompt(6, 1), 12));
+    assert!(!engine.resize(other, &sizes[0]).unwrap(), "it is over");
+    let draft = Some(Draft::new(sizes[2].clone(), DraftLen::Fixed(2)));
+    let request = Request { draft, ..Request::new(prompt(3, 3), sizes[3].clone(), 9) };
+    let id = engine.submit(request).unwrap();
+    engine.step().unwrap();
+    let error = engine.resize(id, &sizes[0]).unwrap_err().to_string();
+    assert!(error.starts_with("`draft`: found width 32 in layer 0, expected at most 8"), "{error}");
 }
 
 /// Rounded weights give log-probabilities near those of f32: for one text and for several at once.
@@ -395,8 +527,9 @@ fn a_list_of_requests_is_answered_in_order() {
 fn packed_weights_are_near_and_rounded() {
     let model = model(&config());
     let most_likely = |format, slots: usize| -> Vec<f32> {
-        let options = EngineOptions { slots, threads: Some(2), format, ..EngineOptions::default() };
-        let mut engine = Engine::new(&model, &options).unwrap();
+        let options = EngineOptions { slots, threads: Some(2), ..EngineOptions::default() };
+        let held = EngineModel::of(&model, format).unwrap();
+        let mut engine = Engine::new(&held, &options).unwrap();
         for (i, submodel) in submodels(&model).into_iter().take(slots).enumerate() {
             let request = Request::new(prompt(9 + i, i), submodel, 1);
             engine.submit(Request { logprobs: Some(0), ..request }).unwrap();
@@ -404,13 +537,12 @@ fn packed_weights_are_near_and_rounded() {
         let events = engine.step().unwrap();
         let chosen = |event: &Event| match event {
             Event::Token { logprobs, .. } => logprobs.as_ref().map(|found| found.chosen),
-            Event::Finished { .. } => None,
+            _ => None,
         };
         events.iter().filter_map(chosen).collect()
     };
     if !matformer_nn::device::is_cpu(&device()) {
-        let options = EngineOptions { format: Format::Q8_0, ..EngineOptions::default() };
-        let error = Engine::new(&model, &options).err().unwrap().to_string();
+        let error = EngineModel::of(&model, Format::Q8_0).err().unwrap().to_string();
         assert_eq!(error, "weights in q8_0: found another device than the CPU, expected f32 there");
         return;
     }
@@ -432,10 +564,15 @@ fn drafts_of_any_length_fit_a_short_answer() {
     let model = model(&config());
     let (s, xl) = (model.space().smallest(), model.space().largest());
     for n in 1..6 {
-        let draft =
-            Draft { submodel: s.clone(), len: DraftLen::Auto { most: 15 }, confidence: 0.0 };
+        let draft = Draft {
+            submodels: vec![s.clone(), xl.clone()],
+            ..Draft::new(s.clone(), DraftLen::Auto { most: 15 })
+        };
         let request = Request { draft: Some(draft), ..Request::new(vec![3], xl.clone(), n) };
-        let answers = generate(&model, &[request], &EngineOptions::default(), |_, _| {}).unwrap();
+        let options = EngineOptions { capacity: Some(1 + n), ..EngineOptions::default() };
+        let held = EngineModel::of(&model, Format::F32).unwrap();
+        let mut engine = Engine::new(&held, &options).unwrap();
+        let answers = generate(&mut engine, &[request], |_, _| ControlFlow::Continue(())).unwrap();
         assert_eq!(answers[0].tokens, greedy(&model, &xl, &[3], n));
     }
 }

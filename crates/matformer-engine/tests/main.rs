@@ -1,3 +1,4 @@
 //! The engine beside the walk, and beside itself.
 
 mod equalities;
+mod spans;

@@ -6,7 +6,10 @@ use std::{
     path::Path,
 };
 
-use burn::{module::Module, tensor::Device};
+use burn::{
+    module::Module,
+    tensor::{Device, TensorData},
+};
 use matformer_core::{Dtype, Manifest, Space, fs};
 use serde_json::Value;
 
@@ -154,25 +157,62 @@ pub fn build<M: Folder>(dir: &Path, manifest: &Manifest, device: &Device) -> Res
 pub fn load<M: Folder>(dir: &Path, device: &Device) -> Result<(M, Manifest)> {
     let manifest = manifest_of::<M>(dir)?;
     let files = WeightFiles::open(dir)?;
-    let mut tensors = files.tensors()?;
+    let tensors = files.tensors()?;
     let manifest = beside(manifest, dir, &tensors)?;
-    let model = std::thread::scope(|scope| {
+    let model = build::<M>(dir, &manifest, device)?;
+    let names = names(&model, &tensors)?;
+    let model = checked(&files, tensors, names, &manifest, |read| {
+        let data = |path: &str, shape: &[usize]| {
+            Ok::<_, Error>(TensorData::new(read(path, shape)?, shape.to_vec()))
+        };
+        params::fill(model, data)
+    })?;
+    Ok((model, manifest))
+}
+
+/// Reads the parameters of a folder one by one, each as f32 and row-major, wherever they shall go: `take` is given what
+/// reads the parameter at a path, of a shape. The weights are checked against the hash in the manifest meanwhile.
+/// `model` gives names and shapes; its parameters may be unset.
+///
+/// # Errors
+/// Those of `take`; when a tensor is missing, unexpected, malformed or of another shape, or the weights have changed.
+pub fn read_each<M: Folder, T, E: From<Error>>(
+    model: &M,
+    files: &WeightFiles,
+    manifest: &Manifest,
+    take: impl FnOnce(&mut ReadParameter<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    let tensors = files.tensors()?;
+    let names = names(model, &tensors)?;
+    checked(files, tensors, names, manifest, take)
+}
+
+fn checked<T, E: From<Error>>(
+    files: &WeightFiles,
+    mut tensors: Tensors<'_>,
+    names: HashMap<String, String>,
+    manifest: &Manifest,
+    take: impl FnOnce(&mut ReadParameter<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    std::thread::scope(|scope| {
         let hash = scope.spawn(|| files.hash());
-        let model = fill(build::<M>(dir, &manifest, device)?, &mut tensors)?;
+        let taken = take(&mut |path, shape| tensors.read(&names[path], shape))?;
         // The hash comes last: an error about a tensor says more than one about the hash.
         let found = hash.join().unwrap_or_default();
         if found == manifest.weights_sha256 {
-            return Ok(model);
+            return Ok(taken);
         }
-        Err(Error::Changed {
+        Err(E::from(Error::Changed {
             path: files.first().to_owned(),
             found,
             expected: manifest.weights_sha256.clone(),
             key: "weights_sha256",
-        })
-    })?;
-    Ok((model, manifest))
+        }))
+    })
 }
+
+/// Reads the parameter at a path, which has a shape, row-major.
+pub type ReadParameter<'a> = dyn FnMut(&str, &[usize]) -> Result<Vec<f32>> + 'a;
 
 /// A model of a folder whose parameters are unset, for what needs its shape only; its tensors are
 /// those of `tensors`. They take no memory, and are neither read nor checked against the hash.
@@ -224,10 +264,4 @@ fn names<M: Folder>(model: &M, tensors: &Tensors<'_>) -> Result<HashMap<String, 
     let expected: BTreeSet<&str> = names.values().map(String::as_str).collect();
     tensors.check_only(|name| expected.contains(name), expected.len())?;
     Ok(names)
-}
-
-/// Fills every float parameter of `model` from the tensors of its files.
-fn fill<M: Folder>(model: M, tensors: &mut Tensors<'_>) -> Result<M> {
-    let names = names(&model, tensors)?;
-    params::fill(model, |path, shape| tensors.parameter(&names[path], shape))
 }

@@ -13,6 +13,7 @@ pub mod folder;
 pub mod hardware;
 pub mod importance;
 pub mod init;
+pub mod math;
 mod modules;
 pub mod ops;
 pub mod packed;

@@ -206,18 +206,35 @@ pub struct GenerateArgs {
     /// Submodel: `S`, `60%`, `64x1+128x4`, … [default: the largest]
     #[arg(long, value_name = "SUBMODEL")]
     pub submodel: Option<SubmodelSpec>,
-    /// Text to continue
-    #[arg(long, allow_hyphen_values = true)]
-    pub prompt: String,
+    /// Text to continue [default: standard input]
+    #[arg(long, allow_hyphen_values = true, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// Prompts as JSON Lines, one {"prompt": "..."} per line (`-`: standard input); other keys override the
+    /// options for their line. Prints one line of JSON per prompt, in order
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    pub prompts: Option<PathBuf>,
+    /// Number of --prompts that are generated at the same time
+    #[arg(long, default_value_t = 8, value_name = "N", requires = "prompts")]
+    #[arg(value_parser = up_to_4096, allow_negative_numbers = true)]
+    pub slots: usize,
     /// Narrower submodel that proposes tokens, of which --submodel keeps those that it would have chosen
-    /// (speculative decoding); faster if most are kept. Without --temperature the text stays the same
-    #[arg(long, value_name = "SUBMODEL")]
-    pub draft: Option<SubmodelSpec>,
+    /// (speculative decoding); `auto`: whichever trained size is fastest. Faster if most are kept. Without
+    /// --temperature the text stays the same
+    #[arg(long, value_name = "SUBMODEL|auto")]
+    pub draft: Option<DraftSpec>,
     /// Number of tokens to propose at a time, 1 to 15 [default: chosen while generating, from measured
     /// speed; 0 where drafting does not pay]
     #[arg(long, value_name = "N", requires = "draft")]
     #[arg(value_parser = draft_len, allow_negative_numbers = true)]
     pub draft_len: Option<usize>,
+    /// Stop proposing before a token whose most likely value has a lower probability than this
+    #[arg(long, default_value_t = 0.0, value_name = "P", requires = "draft")]
+    #[arg(value_parser = below_one, allow_negative_numbers = true)]
+    pub draft_min_p: f64,
+    /// Which size takes each token: `fixed`: always --submodel. `escalate=SUBMODEL[,NATS]`: a wider one decides
+    /// where the entropy of the next token is above NATS [2]. `phases=SUBMODEL`: another one reads the prompt
+    #[arg(long, value_name = "POLICY", default_value = "fixed")]
+    pub policy: PolicySpec,
     /// Format that weights are held in: `f32`, or on the CPU `bf16` or `q8_0`, which are faster and nearly as
     /// accurate
     #[arg(long, value_name = "FORMAT", default_value_t = engine::Format::F32)]
@@ -226,6 +243,21 @@ pub struct GenerateArgs {
     #[arg(long, default_value_t = 64, value_name = "N")]
     #[arg(value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub max_tokens: usize,
+    /// String that ends the text, and is not part of it; may be repeated
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub stop: Vec<String>,
+    /// With --json or --prompts, also print the log-probability of each token, and the N most likely tokens
+    /// with theirs
+    #[arg(long, value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
+    pub logprobs: Option<usize>,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+}
+
+/// How tokens are chosen.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Sampling")]
+pub struct SamplingArgs {
     /// Divides logits before a token is sampled; 0: always the most likely token
     #[arg(long, default_value_t = 0.0, value_name = "T")]
     #[arg(value_parser = temperature, allow_negative_numbers = true)]
@@ -238,9 +270,78 @@ pub struct GenerateArgs {
     #[arg(long, default_value_t = 1.0, value_name = "P")]
     #[arg(value_parser = probability, allow_negative_numbers = true)]
     pub top_p: f64,
+    /// Sample among tokens that have at least this share of the probability of the most likely one
+    #[arg(long, default_value_t = 0.0, value_name = "P")]
+    #[arg(value_parser = share, allow_negative_numbers = true)]
+    pub min_p: f64,
+    /// Divide positive logits of tokens in the prompt or the text by this, and multiply negative ones; 1: off
+    #[arg(long, default_value_t = 1.0, value_name = "R")]
+    #[arg(value_parser = positive, allow_negative_numbers = true)]
+    pub repetition_penalty: f64,
+    /// Subtract this from the logit of a token for each time that it was generated, -2 to 2
+    #[arg(long, default_value_t = 0.0, value_name = "X")]
+    #[arg(value_parser = penalty, allow_negative_numbers = true)]
+    pub frequency_penalty: f64,
+    /// Subtract this from the logit of every token that was generated, -2 to 2
+    #[arg(long, default_value_t = 0.0, value_name = "X")]
+    #[arg(value_parser = penalty, allow_negative_numbers = true)]
+    pub presence_penalty: f64,
+    /// Add a number to the logit of a token, such as 1234=-5; may be repeated
+    #[arg(long, value_name = "TOKEN=X", value_parser = bias, allow_hyphen_values = true)]
+    pub logit_bias: Vec<(u32, f32)>,
     /// Random seed of the sampling
     #[arg(long, default_value_t = 0, value_parser = whole::<u64>, allow_negative_numbers = true)]
     pub seed: u64,
+}
+
+/// What drafts: a submodel, or whichever is fastest.
+#[derive(Clone, Debug)]
+pub enum DraftSpec {
+    Auto,
+    Of(SubmodelSpec),
+}
+
+impl FromStr for DraftSpec {
+    type Err = <SubmodelSpec as FromStr>::Err;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "auto" { Ok(Self::Auto) } else { text.parse().map(Self::Of) }
+    }
+}
+
+/// Which size takes each token.
+#[derive(Clone, Debug)]
+pub enum PolicySpec {
+    Fixed,
+    Escalate { wide: SubmodelSpec, entropy: f64 },
+    Phases { prompt: SubmodelSpec },
+}
+
+impl FromStr for PolicySpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        /// Nats above which a wider submodel decides.
+        const UNSURE: f64 = 2.0;
+        let spec = |text: &str| text.parse::<SubmodelSpec>().map_err(|error| error.to_string());
+        match text.split_once('=') {
+            None if text == "fixed" => Ok(Self::Fixed),
+            Some(("phases", prompt)) => Ok(Self::Phases { prompt: spec(prompt)? }),
+            Some(("escalate", of)) => {
+                let (wide, entropy) = match of.split_once(',') {
+                    None => (of, UNSURE),
+                    Some((wide, nats)) => {
+                        let nats = nats.parse().ok().filter(|n: &f64| *n >= 0.0);
+                        (wide, nats.ok_or("expected a number of nats behind the comma, 0 or more")?)
+                    }
+                };
+                Ok(Self::Escalate { wide: spec(wide)?, entropy })
+            }
+            _ => {
+                Err("expected `fixed`, `escalate=SUBMODEL[,NATS]` or `phases=SUBMODEL`".to_owned())
+            }
+        }
+    }
 }
 
 #[derive(Debug, ClapArgs)]
@@ -467,6 +568,12 @@ pub enum BenchWhat {
 pub struct DecodeArgs {
     /// Model folder
     pub model: PathBuf,
+    /// Size to measure; may be repeated [default: every trained size]
+    #[arg(long = "submodel", value_name = "SUBMODEL")]
+    pub submodels: Vec<SubmodelSpec>,
+    /// Formats to hold the weights in, separated by commas [default: all that the device has]
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub dtype: Vec<engine::Format>,
     /// Numbers of texts to generate at the same time, separated by commas
     #[arg(long, value_delimiter = ',', default_values_t = [1, 4, 16], value_name = "LIST")]
     #[arg(value_parser = up_to_4096)]
@@ -475,10 +582,23 @@ pub struct DecodeArgs {
     #[arg(long, default_value_t = 64, value_name = "N")]
     #[arg(value_parser = at_least_two, allow_negative_numbers = true)]
     pub tokens: usize,
+    /// Tokens of the prompt whose reading is timed [default: 512, or half the context]
+    #[arg(long, value_name = "N", value_parser = up_to_4096, allow_negative_numbers = true)]
+    pub prefill: Option<usize>,
+    /// Text file: measure the loss of each format on it, and speculative decoding of continuations of its parts
+    #[arg(long, value_name = "FILE")]
+    pub text: Option<PathBuf>,
+    /// Number of prompts that speculative decoding is measured on
+    #[arg(long, default_value_t = 8, value_name = "N", requires = "text")]
+    #[arg(value_parser = up_to_4096, allow_negative_numbers = true)]
+    pub prompts: usize,
     /// Number of rounds; medians are printed
     #[arg(long, default_value_t = 3, value_name = "N")]
     #[arg(value_parser = up_to_4096, allow_negative_numbers = true)]
     pub rounds: usize,
+    /// Number of threads [default: all]
+    #[arg(long, value_name = "N", value_parser = up_to_4096, allow_negative_numbers = true)]
+    pub threads: Option<usize>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -553,6 +673,31 @@ fn temperature(text: &str) -> Result<f64, &'static str> {
 
 fn probability(text: &str) -> Result<f64, &'static str> {
     text.parse().ok().filter(|p| *p > 0.0 && *p <= 1.0).ok_or("expected above 0, at most 1")
+}
+
+fn below_one(text: &str) -> Result<f64, &'static str> {
+    let fits = |p: &f64| (0.0..1.0).contains(p);
+    text.parse().ok().filter(fits).ok_or("expected a number from 0 to below 1")
+}
+
+fn share(text: &str) -> Result<f64, &'static str> {
+    text.parse().ok().filter(|p| (0.0..=1.0).contains(p)).ok_or("expected a number from 0 to 1")
+}
+
+fn positive(text: &str) -> Result<f64, &'static str> {
+    let fits = |r: &f64| *r > 0.0 && r.is_finite();
+    text.parse().ok().filter(fits).ok_or("expected a number above 0")
+}
+
+fn penalty(text: &str) -> Result<f64, &'static str> {
+    text.parse().ok().filter(|x| (-2.0..=2.0).contains(x)).ok_or("expected a number from -2 to 2")
+}
+
+fn bias(text: &str) -> Result<(u32, f32), &'static str> {
+    let parse =
+        |(token, bias): (&str, &str)| Some((token.parse().ok()?, bias.parse::<f32>().ok()?));
+    let found = text.split_once('=').and_then(parse).filter(|(_, bias)| !bias.is_nan());
+    found.ok_or("expected a token id and a number, such as 1234=-5")
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use matformer::{
         Source as DataSource, Stage, TOKENIZER_FILE, Tokenizer,
         fetch::{Record, Sources},
     },
+    engine::{EngineModel, Format},
     eval::latency::{Latency, LayerTimes},
     formats::{Preprocessor, is_gemma3n},
     nn::{Elastic, Folder, folder, weights::Tensors},
@@ -290,6 +291,13 @@ impl<K: Kind> ModelFolder<K> {
 }
 
 impl ModelFolder<Lm> {
+    /// Reads the model in `dir` for engines; the folder's own model has no weights where engines read packed ones.
+    pub fn open(dir: &Path, device: &Device, format: Format) -> Result<(Self, EngineModel)> {
+        check_is_model(dir).bad_input()?;
+        let opened = EngineModel::open(dir, device, format).bad_input()?;
+        Ok((Self::new(dir, opened.shape, opened.manifest, device), opened.model))
+    }
+
     /// The tokenizer, which must be the one that the manifest names, if it names one.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         let tokenizer = tokenizer_in(&self.dir)?;

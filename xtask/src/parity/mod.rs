@@ -43,7 +43,7 @@ pub fn vit(python: &str, onnx: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-fn check_has(shell: &Shell, python: &str, modules: &[&str]) -> Result<()> {
+pub fn check_has(shell: &Shell, python: &str, modules: &[&str]) -> Result<()> {
     let import = format!("import {}", modules.join(", "));
     if cmd!(shell, "{python} -c {import}").quiet().ignore_stderr().run().is_err() {
         bail!(

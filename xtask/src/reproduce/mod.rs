@@ -1,5 +1,6 @@
 //! `cargo xtask reproduce`: measured pages of `docs/results`, from nothing.
 
+pub mod decode;
 pub mod elastify;
 mod matvit;
 pub mod page;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use matformer_lm::MatLmConfig;
 
 use super::{
-    attention::{self, Query, Seen},
+    attention::{self, Queries, Seen},
     cache::Cache,
     dot::Inputs,
     panel::{self, Job},
@@ -159,17 +159,16 @@ impl Decoder {
         fill(&mut work.normed, q_dim * tokens);
         let window = c.window_of(index).map(|window| window.size);
         let held = &*cache;
-        let query = |(place, row): (&Place, _)| Query {
-            seen: Seen {
-                keys: held.keys(index, place.slot),
-                values: held.values(index, place.slot),
-                kv_dim,
-            },
-            position: place.position,
-            row,
-        };
-        let rows = work.turned.chunks_exact(all).map(|row| &row[..q_dim]);
-        let queries = places.iter().zip(rows).map(query);
+        let same_row = |a: &Place, b: &Place| a.row == b.row;
+        let mut rows = &work.turned[..];
+        let queries = places.chunk_by(same_row).map(|places| {
+            let of_row;
+            (of_row, rows) = rows.split_at(places.len() * all);
+            let Place { slot, position, .. } = places[0];
+            let seen =
+                Seen { keys: held.keys(index, slot), values: held.values(index, slot), kv_dim };
+            Queries { seen, position, rows: of_row, stride: all }
+        });
         attention::run(team, queries, c, window, &mut work.normed);
         work.inputs.set(&work.normed, q_dim, layer.o.weight.rounds());
         fill(&mut work.found, c.d_model * tokens);

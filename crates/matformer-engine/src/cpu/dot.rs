@@ -1,15 +1,16 @@
 //! Dot products of a few rows of a matrix with a few inputs: what decoding spends its time on. Chosen at run time:
-//! plain code, or registers of AVX2.
+//! plain code, or registers of AVX2, or of AVX-512 with VNNI.
 
 use burn::tensor::bf16;
 use matformer_nn::{
+    math::exp,
     ops::Gate,
     packed::{BLOCK, BLOCK_BYTES},
 };
 
-#[cfg(target_arch = "x86_64")]
-use super::avx2;
 use super::ring::Ring;
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, avx512};
 
 /// Numbers that are multiplied side by side.
 const LANES: usize = 16;
@@ -22,8 +23,8 @@ const ROWS: usize = 2;
 pub(crate) struct Inputs {
     pub(crate) cols: usize,
     pub(crate) values: Vec<f32>,
-    /// The same rounded to signed bytes in blocks, each widened to 16 bits, and the scale of each block.
-    pub(crate) rounded: Vec<i16>,
+    /// The same rounded to signed bytes in blocks, and the scale of each block.
+    pub(crate) rounded: Vec<i8>,
     pub(crate) scales: Vec<f32>,
 }
 
@@ -53,7 +54,7 @@ impl Inputs {
         &self.values[i * self.cols..(i + 1) * self.cols]
     }
 
-    pub(super) fn rounded_row(&self, i: usize) -> (&[i16], &[f32]) {
+    pub(super) fn rounded_row(&self, i: usize) -> (&[i8], &[f32]) {
         let blocks = self.cols / BLOCK;
         let values = &self.rounded[i * self.cols..(i + 1) * self.cols];
         (values, &self.scales[i * blocks..(i + 1) * blocks])
@@ -68,26 +69,35 @@ pub(crate) enum Rows<'a> {
     Q8(&'a [[u8; BLOCK_BYTES]]),
 }
 
+/// Plain code.
+const PLAIN: u8 = 0;
+/// The processor has AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+const AVX2: u8 = 1;
+/// It also has AVX-512 (F, BW, VL) and VNNI.
+#[cfg(target_arch = "x86_64")]
+const AVX512: u8 = 2;
+
 /// Compiles a function for the baseline instruction set, for AVX2 and for AVX-512, and selects one at run time.
 macro_rules! vectorised {
     ($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
         $(#[$doc])*
         pub(crate) fn $name($($arg: $ty),*) {
-            // `FAST`: the processor has AVX2 and FMA.
             #[inline(always)]
-            fn plain<const FAST: bool>($($arg: $ty),*) $body
+            fn plain<const LEVEL: u8>($($arg: $ty),*) $body
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2,fma")]
                 fn wide($($arg: $ty),*) {
-                    plain::<true>($($arg),*)
+                    plain::<AVX2>($($arg),*)
                 }
-                #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma")]
+                #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
                 fn widest($($arg: $ty),*) {
-                    plain::<true>($($arg),*)
+                    plain::<AVX512>($($arg),*)
                 }
                 use std::arch::is_x86_feature_detected as has;
-                if has!("avx512f") && has!("avx512bw") && has!("avx512vl") {
+                let all = has!("avx512f") && has!("avx512bw") && has!("avx512vl");
+                if all && has!("avx512vnni") {
                     // SAFETY: the processor has these.
                     return unsafe { widest($($arg),*) };
                 }
@@ -96,21 +106,21 @@ macro_rules! vectorised {
                     return unsafe { wide($($arg),*) };
                 }
             }
-            plain::<false>($($arg),*)
+            plain::<PLAIN>($($arg),*)
         }
     };
 }
 
 vectorised! {
     /// Each block's values over its scale, as whole numbers from −127 to 127.
-    fn round_blocks(values: &[f32], rounded: &mut [i16], scales: &mut [f32]) {
+    fn round_blocks(values: &[f32], rounded: &mut [i8], scales: &mut [f32]) {
         let blocks = values.chunks_exact(BLOCK).zip(rounded.chunks_exact_mut(BLOCK));
         for ((values, rounded), scale) in blocks.zip(scales) {
             let largest = values.iter().fold(0f32, |max, v| max.max(v.abs()));
             *scale = largest / 127.0;
             let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
             for (q, v) in rounded.iter_mut().zip(values) {
-                *q = (v * inverse).round_ties_even() as i16;
+                *q = (v * inverse).round_ties_even() as i8;
             }
         }
     }
@@ -128,10 +138,10 @@ vectorised! {
         stride: usize,
     ) {
         match rows {
-            Rows::F32(values) => of_format::<F32, FAST>(values, cols, inputs, ring, out, stride),
-            Rows::Bf16(values) => of_format::<Bf16, FAST>(values, cols, inputs, ring, out, stride),
+            Rows::F32(values) => of_format::<F32, LEVEL>(values, cols, inputs, ring, out, stride),
+            Rows::Bf16(values) => of_format::<Bf16, LEVEL>(values, cols, inputs, ring, out, stride),
             Rows::Q8(blocks) => {
-                of_format::<Q8, FAST>(blocks, cols / BLOCK, inputs, ring, out, stride)
+                of_format::<Q8, LEVEL>(blocks, cols / BLOCK, inputs, ring, out, stride)
             }
         }
     }
@@ -144,14 +154,14 @@ vectorised! {
         match act {
             Some(Gate::Silu) => {
                 for (u, g) in up.iter_mut().zip(gate) {
-                    *u *= g / (1.0 + (-g).exp());
+                    *u *= g / (1.0 + exp(-g));
                 }
             }
             // (1 + tanh z)/2 = σ(2z)
             Some(Gate::GeluTanh) => {
                 for (u, g) in up.iter_mut().zip(gate) {
                     let twice = 1.595_769_2 * (g + 0.044_715 * g * g * g);
-                    *u *= g / (1.0 + (-twice).exp());
+                    *u *= g / (1.0 + exp(-twice));
                 }
             }
             None => {
@@ -183,7 +193,7 @@ vectorised! {
         let largest = scores.iter().fold(f32::NEG_INFINITY, |max, score| max.max(*score));
         let mut total = 0.0;
         for score in scores.iter_mut() {
-            *score = (*score - largest).exp();
+            *score = exp(*score - largest);
             total += *score;
         }
         for (weight, value) in scores.iter().zip(values.chunks(stride)) {
@@ -192,6 +202,23 @@ vectorised! {
                 *out += weight * v;
             }
         }
+    }
+}
+
+vectorised! {
+    /// Softmax of the scores from `start` to before `end`; the others become 0.
+    fn softmax(scores: &mut [f32], start: usize, end: usize) {
+        scores[..start].fill(0.0);
+        scores[end..].fill(0.0);
+        let seen = &mut scores[start..end];
+        let largest = seen.iter().fold(f32::NEG_INFINITY, |max, score| max.max(*score));
+        let mut total = 0.0;
+        for score in seen.iter_mut() {
+            *score = exp(*score - largest);
+            total += *score;
+        }
+        let factor = 1.0 / total;
+        seen.iter_mut().for_each(|score| *score *= factor);
     }
 }
 
@@ -212,7 +239,7 @@ trait Format {
     type Unit;
 
     /// `R` rows of the matrix, `[from, to)` of each, with inputs `i` to before `i + M`.
-    fn dots<const FAST: bool, const R: usize, const M: usize>(
+    fn dots<const LEVEL: u8, const R: usize, const M: usize>(
         rows: [&[Self::Unit]; R],
         inputs: &Inputs,
         i: usize,
@@ -221,7 +248,7 @@ trait Format {
 }
 
 #[inline(always)]
-fn of_format<F: Format, const FAST: bool>(
+fn of_format<F: Format, const LEVEL: u8>(
     rows: &[F::Unit],
     row_units: usize,
     inputs: &Inputs,
@@ -233,17 +260,17 @@ fn of_format<F: Format, const FAST: bool>(
     for (rows, out) in groups {
         if rows.len() == ROWS * row_units {
             let rows = std::array::from_fn(|r| &rows[r * row_units..(r + 1) * row_units]);
-            of_rows::<F, FAST, ROWS>(rows, inputs, ring, out, stride);
+            of_rows::<F, LEVEL, ROWS>(rows, inputs, ring, out, stride);
         } else {
             for (row, out) in rows.chunks_exact(row_units).zip(out.chunks_mut(stride)) {
-                of_rows::<F, FAST, 1>([row], inputs, ring, out, stride);
+                of_rows::<F, LEVEL, 1>([row], inputs, ring, out, stride);
             }
         }
     }
 }
 
 #[inline(always)]
-fn of_rows<F: Format, const FAST: bool, const R: usize>(
+fn of_rows<F: Format, const LEVEL: u8, const R: usize>(
     rows: [&[F::Unit]; R],
     inputs: &Inputs,
     ring: Ring,
@@ -253,9 +280,9 @@ fn of_rows<F: Format, const FAST: bool, const R: usize>(
     let mut i = 0;
     while i < ring.inputs {
         i = match ring.inputs - i {
-            1 => add::<R, 1>(F::dots::<FAST, R, _>(rows, inputs, i, ring), i, out, stride),
-            2 | 3 => add::<R, 2>(F::dots::<FAST, R, _>(rows, inputs, i, ring), i, out, stride),
-            _ => add::<R, 4>(F::dots::<FAST, R, _>(rows, inputs, i, ring), i, out, stride),
+            1 => add::<R, 1>(F::dots::<LEVEL, R, _>(rows, inputs, i, ring), i, out, stride),
+            2 | 3 => add::<R, 2>(F::dots::<LEVEL, R, _>(rows, inputs, i, ring), i, out, stride),
+            _ => add::<R, 4>(F::dots::<LEVEL, R, _>(rows, inputs, i, ring), i, out, stride),
         };
     }
 }
@@ -328,6 +355,13 @@ pub(super) trait Load {
     /// The processor has AVX2, and eight of them lie at `from`.
     #[cfg(target_arch = "x86_64")]
     unsafe fn load(from: *const Self::Unit) -> std::arch::x86_64::__m256;
+
+    /// Sixteen neighbours at once.
+    ///
+    /// # Safety
+    /// The processor has AVX-512, and sixteen of them lie at `from`.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn load_wide(from: *const Self::Unit) -> std::arch::x86_64::__m512;
 }
 
 struct F32;
@@ -345,6 +379,14 @@ impl Load for F32 {
     unsafe fn load(from: *const f32) -> std::arch::x86_64::__m256 {
         // SAFETY: as the caller's.
         unsafe { std::arch::x86_64::_mm256_loadu_ps(from) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load_wide(from: *const f32) -> std::arch::x86_64::__m512 {
+        // SAFETY: as the caller's.
+        unsafe { std::arch::x86_64::_mm512_loadu_ps(from) }
     }
 }
 
@@ -368,28 +410,44 @@ impl Load for Bf16 {
             _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
         }
     }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load_wide(from: *const [u8; 2]) -> std::arch::x86_64::__m512 {
+        use std::arch::x86_64::*;
+        // SAFETY: as the caller's; sixteen of them are 32 bytes.
+        let wide = unsafe { _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast())) };
+        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+    }
 }
 
 impl<L: Load> Format for L {
     type Unit = L::Unit;
 
     #[inline(always)]
-    fn dots<const FAST: bool, const R: usize, const M: usize>(
+    fn dots<const LEVEL: u8, const R: usize, const M: usize>(
         rows: [&[L::Unit]; R],
         inputs: &Inputs,
         i: usize,
         ring: Ring,
     ) -> [[f32; M]; R] {
         #[cfg(target_arch = "x86_64")]
-        if FAST {
+        if LEVEL != PLAIN {
             let part = rows.map(|row| &row[ring.from..ring.to]);
             let mut x = [&[0f32][..0]; M];
             for (m, x) in x.iter_mut().enumerate() {
                 *x = &inputs.row(i + m)[ring.from..ring.to];
             }
             // SAFETY: the processor has what it needs.
-            let mut found = unsafe { avx2::dots::<L, R, M>(part, x) };
-            let whole = ring.from + (ring.to - ring.from) / avx2::WIDTH * avx2::WIDTH;
+            let (mut found, width) = unsafe {
+                if LEVEL == AVX512 {
+                    (avx512::dots::<L, R, M>(part, x), avx512::WIDTH)
+                } else {
+                    (avx2::dots::<L, R, M>(part, x), avx2::WIDTH)
+                }
+            };
+            let whole = ring.from + (ring.to - ring.from) / width * width;
             if whole < ring.to {
                 let behind = Ring { from: whole, ..ring };
                 let rest: [[f32; M]; R] = plain_dots::<L, R, M>(rows, inputs, i, behind);
@@ -409,7 +467,7 @@ impl Format for Q8 {
     type Unit = [u8; BLOCK_BYTES];
 
     #[inline(always)]
-    fn dots<const FAST: bool, const R: usize, const M: usize>(
+    fn dots<const LEVEL: u8, const R: usize, const M: usize>(
         rows: [&[Self::Unit]; R],
         inputs: &Inputs,
         i: usize,
@@ -418,9 +476,11 @@ impl Format for Q8 {
         let blocks = ring.from / BLOCK..ring.to.div_ceil(BLOCK);
         let rows = rows.map(|row| &row[blocks.clone()]);
         #[cfg(target_arch = "x86_64")]
-        if FAST {
-            // SAFETY: the processor has what it needs.
-            return unsafe { avx2::q8_dots(rows, inputs, i, blocks.start) };
+        match LEVEL {
+            // SAFETY: the processor has what they need.
+            AVX512 => return unsafe { avx512::q8_dots(rows, inputs, i, blocks.start) },
+            AVX2 => return unsafe { avx2::q8_dots(rows, inputs, i, blocks.start) },
+            _ => {}
         }
         let mut found = [[0f32; M]; R];
         for (row, found) in rows.iter().zip(&mut found) {

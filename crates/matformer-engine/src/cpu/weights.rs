@@ -4,10 +4,7 @@ use std::collections::BTreeMap;
 
 use matformer_core::Space;
 use matformer_lm::{MatLm, MatLmConfig};
-use matformer_nn::{
-    Elastic,
-    params::{self, Parameter},
-};
+use matformer_nn::{Elastic, folder::ReadParameter, params};
 
 use super::matrix::Matrix;
 use crate::{Error, Format, Result};
@@ -52,12 +49,15 @@ pub(crate) struct Weights {
 }
 
 impl Weights {
-    /// Reads the parameters of a model, and packs its matrices.
-    pub(crate) fn of(model: &MatLm, format: Format) -> Result<Self> {
+    /// Packs the matrices of a model, whose parameters may be unset: `read` gives the values.
+    pub(crate) fn read(
+        model: &MatLm,
+        format: Format,
+        read: &mut ReadParameter<'_>,
+    ) -> Result<Self> {
         let config = model.config().clone();
-        let parameters = params::all(model).into_iter();
-        let found = parameters.map(|parameter| (parameter.path.clone(), parameter)).collect();
-        let mut all = Parameters { format, plus_one: config.norm_plus_one, found };
+        let shapes = params::shapes(model).into_iter().collect();
+        let mut all = Parameters { format, plus_one: config.norm_plus_one, shapes, read };
         let layers = (0..config.n_layers).map(|i| all.layer(i)).collect::<Result<_>>()?;
         Ok(Self {
             space: model.space().clone(),
@@ -75,24 +75,25 @@ impl Weights {
     }
 }
 
-/// Parameters by path, each read and taken once: packed weights are never all in f32 beside the model's.
-struct Parameters {
+/// Parameters by path, each read once: packed weights are never all in f32.
+struct Parameters<'a, 'b> {
     format: Format,
     plus_one: bool,
-    found: BTreeMap<String, Parameter>,
+    shapes: BTreeMap<String, Vec<usize>>,
+    read: &'a mut ReadParameter<'b>,
 }
 
-impl Parameters {
+impl Parameters<'_, '_> {
     fn has(&self, path: &str) -> bool {
-        self.found.contains_key(path)
+        self.shapes.contains_key(path)
     }
 
     fn take(&mut self, path: &str) -> Result<(Vec<usize>, Vec<f32>)> {
-        let Some(parameter) = self.found.remove(path) else {
+        let Some(shape) = self.shapes.remove(path) else {
             return Err(Error::parameter(path, "the model has none"));
         };
-        let values = parameter.read()?.try_into_vec::<f32>();
-        Ok((parameter.shape, values.map_err(|e| Error::parameter(path, e))?))
+        let values = (self.read)(path, &shape)?;
+        Ok((shape, values))
     }
 
     fn matrix(&mut self, path: &str) -> Result<Matrix> {

@@ -5,7 +5,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use burn::tensor::TensorData;
 use matformer_core::{Dtype, fs};
 use memmap2::Mmap;
 use safetensors::{SafeTensors, tensor::TensorView};
@@ -211,14 +210,6 @@ impl Tensors<'_> {
             tensor.read = true;
         }
         Ok(values)
-    }
-
-    /// Values of a parameter of this shape.
-    ///
-    /// # Errors
-    /// As [`read`](Self::read).
-    pub fn parameter(&mut self, name: &str, shape: &[usize]) -> Result<TensorData> {
-        Ok(TensorData::new(self.read(name, shape)?, shape.to_vec()))
     }
 
     /// Checks that there are no tensors but those that `expected` knows, of which there are `n`.

@@ -7,7 +7,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 use matformer_core::Draw;
-use matformer_engine::{Engine, EngineOptions, Request};
+use matformer_engine::{Engine, EngineModel, EngineOptions, Format, Request};
 use matformer_lm::{MatLm, MatLmConfig, Preset};
 use matformer_nn::{Elastic, ops::sum_of_squares};
 use matformer_train::{TrainConfig, Trainer};
@@ -181,6 +181,7 @@ impl<'a> Timer<'a> {
         let widest = model.space().largest();
         let still = model.valid();
         let request = Request::new(vec![1; 16], widest, GENERATED);
+        let still = EngineModel::of(&still, Format::F32)?;
         let mut engine = Engine::new(&still, &EngineOptions::default())?;
         let generation = self.seconds_of(|| {
             engine.submit(request.clone())?;

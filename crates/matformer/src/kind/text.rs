@@ -1,6 +1,6 @@
 //! Language models on text.
 
-use std::{path::Path, sync::Arc};
+use std::{ops::ControlFlow, path::Path, sync::Arc};
 
 use anyhow::Result;
 use burn::tensor::Device;
@@ -10,7 +10,7 @@ use matformer::{
         Baselines, BatchShape, DataConfig, Dropped, Hash, HeldOut, Prepared, Source as DataSource,
         TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer, find_prepared,
     },
-    engine::{EngineOptions, Request, generate},
+    engine::{self, Engine, EngineModel, EngineOptions, Request, generate},
     eval::{
         EvalResults, Evaluation, WINDOWS, evaluate,
         report::{Sample, compare},
@@ -456,7 +456,13 @@ impl Kind for Lm {
             stop: ends(&folder.model, &tokenizer),
             ..Request::new(prompt.clone(), largest.clone(), 64)
         };
-        let answers = generate(&folder.model, &[request], &EngineOptions::default(), |_, _| {})?;
+        let options = EngineOptions {
+            capacity: Some(prompt.len() + request.max_new_tokens),
+            ..EngineOptions::default()
+        };
+        let model = EngineModel::of(&folder.model, engine::Format::F32)?;
+        let mut engine = Engine::new(&model, &options)?;
+        let answers = generate(&mut engine, &[request], |_, _| ControlFlow::Continue(()))?;
         let tokens = answers.into_iter().next().map_or_else(Vec::new, |answer| answer.tokens);
         Ok(Some(Sample {
             submodel: folder.space().label(&largest),
