@@ -210,7 +210,7 @@ mod tests {
         let [s, xl] = [model.space().smallest(), model.space().largest()];
         let ours = of(&EngineModel::of(&model, Format::F32).unwrap(), None, 2, 20);
         let state = State::with_cache(2, 20);
-        let walk: Box<dyn Stepper> = Box::new(OnDevice { model: MatLm::clone(model), state });
+        let walk: Box<dyn Stepper> = Box::new(OnDevice { model: model.clone(), state });
         // Slot, tokens, submodel, and the first token after which logits are wanted.
         let steps = [
             vec![(0, vec![1, 2, 3], &xl, 3), (1, vec![7; 5], &s, 4)],
