@@ -72,3 +72,61 @@ fn layers_of_a_vision_model_are_measured_by_the_image() {
     assert!(shown.contains("train: a step on 2 images"), "{shown}");
     assert!(shown.ends_with("budgets in ms are of `forward` from now on\n"), "{shown}");
 }
+
+#[test]
+fn generation_is_measured_in_every_format() {
+    let place = Place::trained();
+    place.write(
+        "held.txt",
+        "The fox counts dry leaves at home. The stag reads of the hare. ".repeat(20),
+    );
+    let options = ["bench", "decode", "run", "--tokens", "8", "--rounds", "1", "--batch", "1,3"];
+    let more = ["--text", "held.txt", "--prompts", "2", "--dtype", "f32,q8_0", "--json"];
+    let json = place.matformer(&[&options[..], &more].concat()).ok().json();
+    assert_eq!(
+        keys(&json),
+        [
+            "machine",
+            "device",
+            "bandwidth_gb_s",
+            "tokens",
+            "rows",
+            "prefill",
+            "mixed",
+            "loss",
+            "speculation",
+            "verify"
+        ]
+    );
+    let list = |key: &str| json[key].as_array().unwrap().clone();
+    assert_eq!(list("rows").len(), 2 * 4 * 2, "formats, sizes, batches");
+    for row in list("rows") {
+        assert!(row["tokens_per_second"].as_f64().unwrap() > 0.0, "{row}");
+        assert!(row["percent_of_bandwidth"].as_f64().unwrap() > 0.0, "{row}");
+    }
+    assert_eq!((list("prefill").len(), list("verify").len(), list("mixed").len()), (8, 8, 2));
+    for verify in list("verify") {
+        assert_eq!(verify["v"][0], 1.0);
+        assert_eq!(verify["v"].as_array().unwrap().len(), 16);
+    }
+    // The loss is that of `score`, and hardly another in other formats.
+    for loss in list("loss") {
+        let (tokens, difference) = (loss["tokens"].as_u64(), loss["difference"].as_f64().unwrap());
+        assert_eq!(tokens, list("loss")[0]["tokens"].as_u64());
+        assert!(difference.abs() < 0.05 && (loss["dtype"] != "f32" || difference == 0.0), "{loss}");
+    }
+    assert_eq!(list("speculation").len(), 2 * 3 * 5 * 2, "formats, drafts, lengths, caches");
+    for row in list("speculation") {
+        let acceptance = row["acceptance"].as_f64().unwrap();
+        assert!((0.0..=1.0).contains(&acceptance), "{row}");
+        assert_eq!(row["k"].is_null(), row["predicted"].is_null(), "{row}");
+    }
+    let printed =
+        place.matformer(&[&options[..], &["--submodel", "S", "--dtype", "q8_0"]].concat()).ok();
+    assert!(printed.stdout.contains("submodel  format  texts  tokens/s"), "{printed}");
+    assert!(!printed.stdout.contains("bf16"), "{printed}");
+    let refused = place.refused(&["bench", "decode", "run", "--text", "none.txt"]);
+    assert!(refused.contains("none.txt"), "{refused}");
+    let refused = place.refused(&["bench", "decode", "run", "--dtype", "q4"]);
+    assert!(refused.contains("expected f32, bf16 or q8_0"), "{refused}");
+}

@@ -61,6 +61,15 @@ pub enum Error {
         /// The format.
         format: crate::Format,
     },
+    /// Weights do not fit in memory.
+    #[error("{bytes} bytes of weights")]
+    Memory {
+        /// Bytes that were asked for.
+        bytes: usize,
+        /// Why there are none.
+        #[source]
+        error: std::io::Error,
+    },
     /// Logits are NaN.
     #[error("the logits of request {request} are NaN")]
     NotFinite {

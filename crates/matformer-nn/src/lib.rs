@@ -14,6 +14,7 @@ pub mod hardware;
 pub mod importance;
 pub mod init;
 pub mod math;
+pub mod memory;
 mod modules;
 pub mod ops;
 pub mod packed;

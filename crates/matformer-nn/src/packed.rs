@@ -1,6 +1,6 @@
 //! Matrices packed for inference, and what their values are.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use burn::tensor::{bf16, f16};
 
@@ -37,10 +37,27 @@ impl std::fmt::Debug for Packed {
 
 impl PackedFormat {
     /// Bytes of a row of `cols` values, if there is one of this length.
-    fn row_bytes(self, cols: usize) -> Option<usize> {
+    pub fn row_bytes(self, cols: usize) -> Option<usize> {
         match self {
             Self::Bf16 => Some(2 * cols),
             Self::Q8_0 => cols.is_multiple_of(BLOCK).then_some(cols / BLOCK * BLOCK_BYTES),
+        }
+    }
+
+    /// Appends the first `cols` values of a packed row.
+    ///
+    /// # Panics
+    /// If the row has fewer.
+    pub fn unpack(self, row: &[u8], cols: usize, values: &mut Vec<f32>) {
+        match self {
+            Self::Bf16 => {
+                let pairs = row.as_chunks::<2>().0;
+                values.extend(pairs[..cols].iter().map(|b| bf16::from_le_bytes(*b).to_f32()));
+            }
+            Self::Q8_0 => {
+                let blocks = row.as_chunks::<BLOCK_BYTES>().0;
+                values.extend(blocks.iter().flat_map(unpack_block).take(cols));
+            }
         }
     }
 }
@@ -102,37 +119,11 @@ impl Packed {
     pub fn unpack(&self, rows: usize, cols: usize) -> Vec<f32> {
         assert!(rows <= self.rows && cols <= self.cols, "part lies inside the matrix");
         let mut values = Vec::with_capacity(rows * cols);
-        for row in 0..rows {
-            self.unpack_row(row, cols, &mut values);
+        let row_bytes = self.bytes.len() / self.rows.max(1);
+        for row in self.bytes.chunks_exact(row_bytes.max(1)).take(rows) {
+            self.format.unpack(row, cols, &mut values);
         }
         values
-    }
-
-    /// Appends the first `cols` values of a row.
-    ///
-    /// # Panics
-    /// If the matrix has fewer.
-    pub fn unpack_row(&self, row: usize, cols: usize, values: &mut Vec<f32>) {
-        let bytes = self.bytes_of(row..row + 1);
-        match self.format {
-            PackedFormat::Bf16 => {
-                let pairs = bytes.as_chunks::<2>().0;
-                values.extend(pairs[..cols].iter().map(|b| bf16::from_le_bytes(*b).to_f32()));
-            }
-            PackedFormat::Q8_0 => {
-                let blocks = bytes.as_chunks::<BLOCK_BYTES>().0;
-                values.extend(blocks.iter().flat_map(unpack_block).take(cols));
-            }
-        }
-    }
-
-    /// The bytes of some rows.
-    ///
-    /// # Panics
-    /// If the matrix has fewer.
-    pub fn bytes_of(&self, rows: Range<usize>) -> &[u8] {
-        let row = self.bytes.len() / self.rows.max(1);
-        &self.bytes[rows.start * row..rows.end * row]
     }
 }
 

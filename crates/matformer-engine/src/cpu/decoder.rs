@@ -91,9 +91,9 @@ impl Decoder {
         self.rope.reach(places.iter().map(|place| place.position + 1).max().unwrap_or(0));
         self.embed(&weights, rows);
         for (index, layer) in weights.layers.iter().enumerate() {
-            self.attend(&weights.config, index, layer, &places);
+            self.attend(&weights, index, layer, &places);
             let widths: Vec<usize> = places.iter().map(|p| rows[p.row].widths[index]).collect();
-            self.feed_forward(&weights.config, layer, &widths);
+            self.feed_forward(&weights, layer, &widths);
         }
         for row in rows {
             self.cache.extend(row.slot, row.ids.len());
@@ -112,8 +112,9 @@ impl Decoder {
     fn embed(&mut self, weights: &Weights, rows: &[Row<'_>]) {
         let x = &mut self.work.x;
         x.clear();
+        let embed = weights.view(&weights.embed);
         for id in rows.iter().flat_map(|row| row.ids) {
-            weights.embed.widen(*id as usize, x);
+            embed.widen(*id as usize, x);
         }
         if weights.config.scale_embeddings {
             let factor = (weights.config.d_model as f64).sqrt() as f32;
@@ -122,19 +123,22 @@ impl Decoder {
     }
 
     /// The attention half of a layer.
-    fn attend(&mut self, c: &MatLmConfig, index: usize, layer: &Layer, places: &[Place]) {
+    fn attend(&mut self, weights: &Weights, index: usize, layer: &Layer, places: &[Place]) {
+        let c = &weights.config;
+        let [q, k, v, o] =
+            [&layer.q, &layer.k, &layer.v, &layer.o].map(|linear| weights.view(&linear.weight));
         let Self { team, cache, rope, work, .. } = self;
         let (tokens, head_dim) = (places.len(), c.head_dim());
         let (q_dim, kv_dim) = (c.n_heads * head_dim, c.n_kv_heads * head_dim);
         norm(&work.x, &layer.attention_norm, c.norm_eps, &mut work.normed);
-        work.inputs.set(&work.normed, c.d_model, layer.q.weight.rounds());
+        work.inputs.set(&work.normed, c.d_model, q.rounds());
         let all = q_dim + 2 * kv_dim;
         fill(&mut work.found, all * tokens);
-        let (q, rest) = work.found.split_at_mut(q_dim * tokens);
-        let (k, v) = rest.split_at_mut(kv_dim * tokens);
+        let (of_q, rest) = work.found.split_at_mut(q_dim * tokens);
+        let (of_k, of_v) = rest.split_at_mut(kv_dim * tokens);
         let whole = [Ring::whole(c.d_model, tokens)];
-        let jobs = [(&layer.q, q), (&layer.k, k), (&layer.v, v)].map(|(linear, out)| Job {
-            matrix: &linear.weight,
+        let jobs = [(q, of_q), (k, of_k), (v, of_v)].map(|(matrix, out)| Job {
+            matrix,
             out,
             rings: &whole,
         });
@@ -170,10 +174,10 @@ impl Decoder {
             Queries { seen, position, rows: of_row, stride: all }
         });
         attention::run(team, queries, c, window, &mut work.normed);
-        work.inputs.set(&work.normed, q_dim, layer.o.weight.rounds());
+        work.inputs.set(&work.normed, q_dim, o.rounds());
         fill(&mut work.found, c.d_model * tokens);
         let rings = [Ring::whole(q_dim, tokens)];
-        let job = Job { matrix: &layer.o.weight, out: &mut work.found, rings: &rings };
+        let job = Job { matrix: o, out: &mut work.found, rings: &rings };
         panel::run(team, [job], &work.inputs, tokens);
         turn(&work.found, tokens, &mut work.turned);
         for row in work.turned.chunks_exact_mut(c.d_model) {
@@ -183,7 +187,10 @@ impl Decoder {
     }
 
     /// The feed-forward half of a layer, each token at a width of its own.
-    fn feed_forward(&mut self, c: &MatLmConfig, layer: &Layer, widths: &[usize]) {
+    fn feed_forward(&mut self, weights: &Weights, layer: &Layer, widths: &[usize]) {
+        let c = &weights.config;
+        let [up, down] = [&layer.up, &layer.down].map(|matrix| weights.view(matrix));
+        let gate = layer.gate.as_ref().map(|gate| weights.view(gate));
         let (work, team) = (&mut self.work, &mut self.team);
         let tokens = widths.len();
         norm(&work.x, &layer.ffn_norm, c.norm_eps, &mut work.normed);
@@ -196,12 +203,13 @@ impl Decoder {
             work.normed = sorted;
         }
         let widest = widths.iter().copied().max().unwrap_or(0);
-        work.inputs.set(&work.normed, c.d_model, layer.up.rounds());
+        work.inputs.set(&work.normed, c.d_model, up.rounds());
         let neurons = Ring::of_neurons(widths);
         fill(&mut work.found, widest * tokens);
         panel::neurons(
             team,
-            layer,
+            up,
+            gate,
             c.activation.gate(),
             &work.inputs,
             &neurons,
@@ -209,10 +217,10 @@ impl Decoder {
             &mut work.found,
         );
         turn(&work.found, tokens, &mut work.turned);
-        work.inputs.set(&work.turned, widest, layer.down.rounds());
+        work.inputs.set(&work.turned, widest, down.rounds());
         fill(&mut work.found, c.d_model * tokens);
-        let rings = Ring::in_blocks(&neurons, layer.down.cols());
-        let job = Job { matrix: &layer.down, out: &mut work.found, rings: &rings };
+        let rings = Ring::in_blocks(&neurons, down.cols());
+        let job = Job { matrix: down, out: &mut work.found, rings: &rings };
         panel::run(team, [job], &work.inputs, tokens);
         turn(&work.found, tokens, &mut work.turned);
         self.add(c, &layer.ffn_post_norm, order.as_deref());

@@ -2,88 +2,139 @@
 
 use std::{borrow::Cow, ops::Range};
 
+use bytemuck::cast_slice;
 use matformer_nn::{
     Packed, PackedFormat,
+    memory::Pages,
     packed::{BLOCK, BLOCK_BYTES},
 };
 
 use super::dot::Rows;
 use crate::{Error, Format, Result};
 
-/// A matrix `[rows, cols]`, row-major, in one of the formats.
+/// Bytes that a matrix begins at a multiple of.
+const ALIGN: usize = 64;
+
+/// Where a matrix `[rows, cols]` is in the memory of all, row-major.
 #[derive(Clone, Debug)]
 pub(crate) struct Matrix {
     rows: usize,
     cols: usize,
-    values: Values,
+    /// Absent for f32.
+    packed: Option<PackedFormat>,
+    bytes: Range<usize>,
 }
 
-#[derive(Clone, Debug)]
-enum Values {
-    F32(Vec<f32>),
-    Packed(Packed),
+/// The memory of all matrices of a model, while they are read.
+#[derive(Debug)]
+pub(crate) struct Store {
+    pages: Pages,
+    used: usize,
+    format: Format,
+}
+
+/// A matrix, to be read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View<'a> {
+    matrix: &'a Matrix,
+    bytes: &'a [u8],
+}
+
+/// What a matrix is held in: rows that do not divide into blocks of `q8_0` are bf16.
+fn packed(format: Format, cols: usize) -> Option<PackedFormat> {
+    match format {
+        Format::F32 => None,
+        Format::Q8_0 if cols.is_multiple_of(BLOCK) => Some(PackedFormat::Q8_0),
+        Format::Bf16 | Format::Q8_0 => Some(PackedFormat::Bf16),
+    }
+}
+
+/// Bytes that a matrix takes.
+fn bytes([rows, cols]: [usize; 2], packed: Option<PackedFormat>) -> usize {
+    let row = packed.map_or(Some(4 * cols), |packed| packed.row_bytes(cols));
+    (rows * row.unwrap_or(0)).next_multiple_of(ALIGN)
+}
+
+impl Store {
+    /// Memory for matrices of these shapes.
+    pub(crate) fn new(format: Format, shapes: impl Iterator<Item = [usize; 2]>) -> Result<Self> {
+        let all = shapes.map(|shape| bytes(shape, packed(format, shape[1]))).sum();
+        let pages = Pages::zeroed(all).map_err(|error| Error::Memory { bytes: all, error })?;
+        Ok(Self { pages, used: 0, format })
+    }
+
+    /// Takes a matrix in.
+    pub(crate) fn add(&mut self, shape: [usize; 2], values: &[f32]) -> Result<Matrix> {
+        let packed = packed(self.format, shape[1]);
+        let from = self.used;
+        self.used += bytes(shape, packed);
+        let held: Cow<'_, [u8]> = match packed {
+            None => Cow::Borrowed(cast_slice(values)),
+            Some(format) => Cow::Owned(Packed::pack(format, shape, values)?.bytes().to_vec()),
+        };
+        let bytes = from..from + held.len();
+        self.pages[bytes.clone()].copy_from_slice(&held);
+        Ok(Matrix { rows: shape[0], cols: shape[1], packed, bytes })
+    }
+
+    /// All of it.
+    pub(crate) fn finish(self) -> Pages {
+        self.pages
+    }
 }
 
 impl Matrix {
-    /// Packs values; rows that do not divide into blocks of `q8_0` become bf16.
-    pub(crate) fn new(format: Format, [rows, cols]: [usize; 2], values: Vec<f32>) -> Result<Self> {
-        let packed = |format| Packed::pack(format, [rows, cols], &values).map_err(Error::from);
-        let values = match format {
-            Format::F32 => Values::F32(values),
-            Format::Q8_0 if cols.is_multiple_of(BLOCK) => {
-                Values::Packed(packed(PackedFormat::Q8_0)?)
-            }
-            Format::Bf16 | Format::Q8_0 => Values::Packed(packed(PackedFormat::Bf16)?),
-        };
-        Ok(Self { rows, cols, values })
+    /// The matrix in the memory of all.
+    pub(crate) fn view<'a>(&'a self, pages: &'a Pages) -> View<'a> {
+        View { matrix: self, bytes: &pages[self.bytes.clone()] }
+    }
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn rows(self) -> usize {
+        self.matrix.rows
     }
 
-    pub(crate) fn rows(&self) -> usize {
-        self.rows
-    }
-
-    pub(crate) fn cols(&self) -> usize {
-        self.cols
+    pub(crate) fn cols(self) -> usize {
+        self.matrix.cols
     }
 
     /// Whether its products need their inputs rounded to blocks.
-    pub(crate) fn rounds(&self) -> bool {
-        matches!(&self.values, Values::Packed(packed) if packed.format() == PackedFormat::Q8_0)
+    pub(crate) fn rounds(self) -> bool {
+        self.matrix.packed == Some(PackedFormat::Q8_0)
+    }
+
+    fn bytes_of(self, rows: Range<usize>) -> &'a [u8] {
+        let row = self.bytes.len() / self.matrix.rows.max(1);
+        &self.bytes[rows.start * row..rows.end * row]
     }
 
     /// Some of its rows.
-    pub(crate) fn part(&self, rows: Range<usize>) -> Rows<'_> {
-        match &self.values {
-            Values::F32(values) => Rows::F32(&values[rows.start * self.cols..rows.end * self.cols]),
-            Values::Packed(packed) => {
-                let bytes = packed.bytes_of(rows);
-                match packed.format() {
-                    PackedFormat::Bf16 => Rows::Bf16(bytes.as_chunks::<2>().0),
-                    PackedFormat::Q8_0 => Rows::Q8(bytes.as_chunks::<BLOCK_BYTES>().0),
-                }
-            }
+    pub(crate) fn part(self, rows: Range<usize>) -> Rows<'a> {
+        let bytes = self.bytes_of(rows);
+        match self.matrix.packed {
+            None => Rows::F32(cast_slice(bytes)),
+            Some(PackedFormat::Bf16) => Rows::Bf16(bytes.as_chunks::<2>().0),
+            Some(PackedFormat::Q8_0) => Rows::Q8(bytes.as_chunks::<BLOCK_BYTES>().0),
         }
     }
 
     /// Some of its rows in f32.
-    pub(crate) fn wide(&self, rows: Range<usize>) -> Cow<'_, [f32]> {
-        match self.part(rows.clone()) {
-            Rows::F32(values) => Cow::Borrowed(values),
-            Rows::Bf16(_) | Rows::Q8(_) => {
-                let mut values = Vec::with_capacity(rows.len() * self.cols);
-                rows.for_each(|row| self.widen(row, &mut values));
-                Cow::Owned(values)
-            }
+    pub(crate) fn wide(self, rows: Range<usize>) -> Cow<'a, [f32]> {
+        if self.matrix.packed.is_none() {
+            return Cow::Borrowed(cast_slice(self.bytes_of(rows)));
         }
+        let mut values = Vec::with_capacity(rows.len() * self.matrix.cols);
+        rows.for_each(|row| self.widen(row, &mut values));
+        Cow::Owned(values)
     }
 
     /// Appends a row's values in f32.
-    pub(crate) fn widen(&self, row: usize, out: &mut Vec<f32>) {
-        match &self.values {
-            Values::F32(values) => {
-                out.extend_from_slice(&values[row * self.cols..(row + 1) * self.cols])
-            }
-            Values::Packed(packed) => packed.unpack_row(row, self.cols, out),
+    pub(crate) fn widen(self, row: usize, out: &mut Vec<f32>) {
+        let bytes = self.bytes_of(row..row + 1);
+        match self.matrix.packed {
+            None => out.extend_from_slice(cast_slice(bytes)),
+            Some(format) => format.unpack(bytes, self.matrix.cols, out),
         }
     }
 }

@@ -7,10 +7,9 @@ use matformer_nn::ops::Gate;
 
 use super::{
     dot::{Inputs, gated, products},
-    matrix::Matrix,
+    matrix::View,
     ring::Ring,
     team::Team,
-    weights::Layer,
 };
 
 /// Inputs up to which a matrix is read once, row by row; with more, panels are multiplied by blocks.
@@ -26,7 +25,7 @@ const SMALL: usize = 1 << 15;
 
 /// A product `[rows, inputs]`.
 pub(crate) struct Job<'a> {
-    pub(crate) matrix: &'a Matrix,
+    pub(crate) matrix: View<'a>,
     /// `[rows, inputs]`, zero.
     pub(crate) out: &'a mut [f32],
     pub(crate) rings: &'a [Ring],
@@ -62,7 +61,8 @@ pub(crate) fn run<const N: usize>(team: &mut Team, jobs: [Job<'_>; N], inputs: &
 /// The activations of a feed-forward block, `[widest, inputs]`: zero where an input has no such neuron.
 pub(crate) fn neurons(
     team: &mut Team,
-    layer: &Layer,
+    up: View<'_>,
+    gate: Option<View<'_>>,
     act: Option<Gate>,
     inputs: &Inputs,
     rings: &[Ring],
@@ -70,7 +70,7 @@ pub(crate) fn neurons(
     out: &mut [f32],
 ) {
     let members = team.members();
-    let (widest, d_model) = (out.len() / n, layer.up.cols());
+    let (widest, d_model) = (out.len() / n, up.cols());
     let step = if widest * d_model * n <= SMALL { widest } else { panel_rows(widest, n, members) };
     let mut panels = Vec::new();
     let mut rest = out;
@@ -83,9 +83,9 @@ pub(crate) fn neurons(
     team.each(panels, |(ring, first, out): (Ring, usize, &mut [f32])| {
         let rows = first..first + out.len() / n;
         let all = Ring { inputs: ring.inputs, ..Ring::whole(d_model, n) };
-        multiply(&layer.up, rows.clone(), inputs, all, out, n);
+        multiply(up, rows.clone(), inputs, all, out, n);
         let mut of_gate = Vec::new();
-        if let Some(gate) = &layer.gate {
+        if let Some(gate) = gate {
             of_gate.resize(out.len(), 0.0);
             multiply(gate, rows, inputs, all, &mut of_gate, n);
         }
@@ -95,7 +95,7 @@ pub(crate) fn neurons(
 
 /// `out[row][i] += rows[row] · inputs[i]` in the columns and for the inputs of a ring.
 fn multiply(
-    matrix: &Matrix,
+    matrix: View<'_>,
     rows: Range<usize>,
     inputs: &Inputs,
     ring: Ring,

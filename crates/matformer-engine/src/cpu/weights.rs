@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use matformer_core::Space;
 use matformer_lm::{MatLm, MatLmConfig};
-use matformer_nn::{Elastic, folder::ReadParameter, params};
+use matformer_nn::{Elastic, folder::ReadParameter, memory::Pages, params};
 
-use super::matrix::Matrix;
+use super::matrix::{Matrix, Store, View};
 use crate::{Error, Format, Result};
 
 /// A product, and a bias where there is one.
@@ -46,6 +46,8 @@ pub(crate) struct Weights {
     pub(crate) norm: Vec<f32>,
     /// Absent where it is the embedding.
     pub(crate) head: Option<Matrix>,
+    /// Where all matrices are.
+    pages: Pages,
 }
 
 impl Weights {
@@ -56,8 +58,10 @@ impl Weights {
         read: &mut ReadParameter<'_>,
     ) -> Result<Self> {
         let config = model.config().clone();
-        let shapes = params::shapes(model).into_iter().collect();
-        let mut all = Parameters { format, plus_one: config.norm_plus_one, shapes, read };
+        let shapes: BTreeMap<String, Vec<usize>> = params::shapes(model).into_iter().collect();
+        let matrices = shapes.values().filter_map(|shape| <[usize; 2]>::try_from(&shape[..]).ok());
+        let store = Store::new(format, matrices)?;
+        let mut all = Parameters { store, plus_one: config.norm_plus_one, shapes, read };
         let layers = (0..config.n_layers).map(|i| all.layer(i)).collect::<Result<_>>()?;
         Ok(Self {
             space: model.space().clone(),
@@ -66,18 +70,24 @@ impl Weights {
             norm: all.norm("norm.gamma")?,
             head: all.has("head").then(|| all.matrix("head")).transpose()?,
             config,
+            pages: all.store.finish(),
         })
     }
 
     /// `[vocab, d_model]`
-    pub(crate) fn head(&self) -> &Matrix {
-        self.head.as_ref().unwrap_or(&self.embed)
+    pub(crate) fn head(&self) -> View<'_> {
+        self.view(self.head.as_ref().unwrap_or(&self.embed))
+    }
+
+    /// A matrix of these weights, to be read.
+    pub(crate) fn view<'a>(&'a self, matrix: &'a Matrix) -> View<'a> {
+        matrix.view(&self.pages)
     }
 }
 
 /// Parameters by path, each read once: packed weights are never all in f32.
 struct Parameters<'a, 'b> {
-    format: Format,
+    store: Store,
     plus_one: bool,
     shapes: BTreeMap<String, Vec<usize>>,
     read: &'a mut ReadParameter<'b>,
@@ -104,7 +114,7 @@ impl Parameters<'_, '_> {
                 format!("found shape {shape:?}, expected two dimensions"),
             ));
         };
-        Matrix::new(self.format, [rows, cols], values)
+        self.store.add([rows, cols], &values)
     }
 
     fn vector(&mut self, path: &str) -> Result<Option<Vec<f32>>> {

@@ -7,11 +7,11 @@ mod text;
 
 use std::{ops::ControlFlow, process::ExitCode, time::Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use matformer::{
     core::{Resource, Submodel},
     engine::{self, Engine, EngineModel, EngineOptions, Format, Heard, Request},
-    nn::{DeviceSpec, device::is_cpu},
+    nn::{DeviceSpec, device::is_cpu, memory::Pages},
     run_file::{Lm, RunKind},
     timing::{self, median},
 };
@@ -119,7 +119,7 @@ pub(super) fn run(args: &DecodeArgs, context: &Context) -> Result<ExitCode> {
     };
     let bar = progress_bar("measuring generation");
     bar.set_length(formats.len() as u64);
-    let bandwidth = on_cpu.then(bandwidth);
+    let bandwidth = on_cpu.then(bandwidth).transpose()?;
     let mut found = Found {
         machine: timing::describe(),
         device: DeviceSpec::of(&context.device).unwrap_or(context.spec).to_string(),
@@ -217,7 +217,9 @@ impl Bench<'_> {
 
     /// The text at a place of a batch: prompts and answers are of unequal length.
     fn text(&self, submodel: &Submodel, place: usize) -> Request {
-        let prompt = self.prompt(PROMPT + place * 7 % 32);
+        // A short context keeps room for the answer.
+        let most = (self.model.config().context / 2).max(1);
+        let prompt = self.prompt((PROMPT + place * 7 % 32).min(most));
         let tokens = self.args.tokens - place % 4 * (self.args.tokens / 8);
         Request::new(prompt, submodel.clone(), tokens)
     }
@@ -354,9 +356,11 @@ fn timed(engine: &mut Engine, requests: &[Request]) -> Result<Timed> {
     Ok(Timed { first: first.unwrap_or_default(), seconds, tokens, answers })
 }
 
-/// Bytes per second of reading memory on all threads; the fastest of some times.
-fn bandwidth() -> f64 {
-    let values = vec![1f32; FLOATS];
+/// Bytes per second of reading memory on all threads, in large pages as weights are; the fastest of some times.
+fn bandwidth() -> Result<f64> {
+    let mut pages = Pages::zeroed(FLOATS * size_of::<f32>()).context("memory to be read")?;
+    let values: &mut [f32] = bytemuck::cast_slice_mut(&mut pages);
+    values.fill(1.0);
     let seconds = |_| {
         let started = Instant::now();
         let sum: f32 = values.par_chunks(1 << 16).map(lanes).sum();
@@ -364,7 +368,7 @@ fn bandwidth() -> f64 {
         started.elapsed().as_secs_f64()
     };
     let best = (0..5).map(seconds).fold(f64::INFINITY, f64::min);
-    (FLOATS * size_of::<f32>()) as f64 / best
+    Ok((FLOATS * size_of::<f32>()) as f64 / best)
 }
 
 /// A sum that keeps several loads on their way.

@@ -42,19 +42,20 @@ pub(super) struct Speculation {
 pub(super) fn measure(bench: &Bench<'_>, text: &Text) -> Result<Vec<Speculation>> {
     let widest = |size: &&Submodel| size.widths().iter().sum::<usize>();
     let Some(verifier) = bench.sizes.iter().max_by_key(widest) else { return Ok(Vec::new()) };
-    let window = text.windows.iter().map(Vec::len).max().unwrap_or(0);
+    // A short context keeps room for what is generated.
+    let most = PROMPT.min(bench.model.config().context / 2).max(1);
     let prompts: Vec<&[u32]> = text
         .windows
         .iter()
-        .flat_map(|window| window.chunks(PROMPT))
-        .filter(|prompt| prompt.len() > 1)
+        .flat_map(|window| window.chunks(most))
+        .filter(|prompt| prompt.len() == most)
         .take(bench.args.prompts)
         .collect();
     let plain: Vec<Request> = prompts
         .iter()
         .map(|prompt| Request::new(prompt.to_vec(), verifier.clone(), bench.args.tokens))
         .collect();
-    let mut engine = bench.engine(1, PROMPT.min(window) + bench.args.tokens)?;
+    let mut engine = bench.engine(1, most + bench.args.tokens)?;
     let mut found = Vec::new();
     for draft in bench.sizes.iter().filter(|size| *size != verifier) {
         let pair = Pair { bench, engine: &mut engine, verifier, draft, plain: &plain };
