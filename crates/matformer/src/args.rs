@@ -585,9 +585,10 @@ pub struct DecodeArgs {
     /// Tokens of the prompt whose reading is timed [default: 512, or half the context]
     #[arg(long, value_name = "N", value_parser = up_to_4096, allow_negative_numbers = true)]
     pub prefill: Option<usize>,
-    /// Text file: measure the loss of each format on it, and speculative decoding of continuations of its parts
+    /// Text file, or JSON Lines with a {"prompt": "..."} per line: measure the loss of each format on it, and
+    /// speculative decoding of continuations of its parts; may be repeated
     #[arg(long, value_name = "FILE")]
-    pub text: Option<PathBuf>,
+    pub text: Vec<PathBuf>,
     /// Number of prompts that speculative decoding is measured on
     #[arg(long, default_value_t = 8, value_name = "N", requires = "text")]
     #[arg(value_parser = up_to_4096, allow_negative_numbers = true)]

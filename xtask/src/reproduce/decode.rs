@@ -28,9 +28,10 @@ pub struct Decode {
     /// Python that has xllamacpp: llama.cpp is timed, too
     #[arg(long)]
     python: Option<String>,
-    /// Text file whose parts are continued, for the loss of formats and for speculation
+    /// Text file whose parts are continued, or JSON Lines of prompts, for the loss of formats and for speculation;
+    /// may be repeated
     #[arg(long)]
-    text: Option<PathBuf>,
+    text: Vec<PathBuf>,
     /// New tokens of each text
     #[arg(long, default_value_t = 128)]
     tokens: usize,
@@ -304,6 +305,7 @@ fn mixed(found: &Value) -> String {
 fn loss(found: &Value) -> String {
     let rows = list(&found["loss"]).iter().map(|row| {
         vec![
+            text(&row["text"]),
             text(&row["submodel"]),
             text(&row["dtype"]),
             text(&row["tokens"]),
@@ -311,12 +313,13 @@ fn loss(found: &Value) -> String {
             number(&row["difference"], 4),
         ]
     });
-    some_table(&head(&["size", "format", "tokens", "nats", "above f32"]), rows.collect())
+    some_table(&head(&["text", "size", "format", "tokens", "nats", "above f32"]), rows.collect())
 }
 
 fn speculation(found: &Value) -> String {
     let rows = list(&found["speculation"]).iter().map(|row| {
         vec![
+            text(&row["text"]),
             text(&row["verifier"]),
             text(&row["draft"]),
             text(&row["dtype"]),

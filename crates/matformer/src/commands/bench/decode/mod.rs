@@ -169,7 +169,7 @@ impl Bench<'_> {
         if self.sizes.len() > 1 {
             found.mixed.push(self.mixed()?);
         }
-        if let Some(path) = &self.args.text {
+        for path in &self.args.text {
             let text = text::Text::read(path, self.folder)?;
             found.loss.extend(text::losses(self, &text)?);
             found.speculation.extend(speculation::measure(self, &text)?);

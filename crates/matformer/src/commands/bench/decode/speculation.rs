@@ -8,10 +8,12 @@ use matformer::{
 };
 use serde::Serialize;
 
-use super::{Bench, text::Text, timed};
+use super::{
+    Bench,
+    text::{PROMPT, Text},
+    timed,
+};
 
-/// Tokens of a prompt, at most.
-const PROMPT: usize = 64;
 /// Numbers of drafted tokens that are measured.
 const LENS: [usize; 4] = [1, 2, 4, 7];
 /// Tokens that are drafted at most where the length is chosen while generating.
@@ -20,6 +22,7 @@ const MOST: usize = 8;
 /// What speculation with a pair of submodels gives. Times are in passes of a token through the verifier.
 #[derive(Serialize)]
 pub(super) struct Speculation {
+    pub(super) text: String,
     pub(super) verifier: String,
     pub(super) draft: String,
     pub(super) dtype: String,
@@ -42,23 +45,17 @@ pub(super) struct Speculation {
 pub(super) fn measure(bench: &Bench<'_>, text: &Text) -> Result<Vec<Speculation>> {
     let widest = |size: &&Submodel| size.widths().iter().sum::<usize>();
     let Some(verifier) = bench.sizes.iter().max_by_key(widest) else { return Ok(Vec::new()) };
-    // A short context keeps room for what is generated.
-    let most = PROMPT.min(bench.model.config().context / 2).max(1);
-    let prompts: Vec<&[u32]> = text
-        .windows
+    let plain: Vec<Request> = text
+        .prompts
         .iter()
-        .flat_map(|window| window.chunks(most))
-        .filter(|prompt| prompt.len() == most)
         .take(bench.args.prompts)
+        .map(|prompt| Request::new(prompt.clone(), verifier.clone(), bench.args.tokens))
         .collect();
-    let plain: Vec<Request> = prompts
-        .iter()
-        .map(|prompt| Request::new(prompt.to_vec(), verifier.clone(), bench.args.tokens))
-        .collect();
-    let mut engine = bench.engine(1, most + bench.args.tokens)?;
+    let mut engine = bench.engine(1, PROMPT + bench.args.tokens)?;
     let mut found = Vec::new();
     for draft in bench.sizes.iter().filter(|size| *size != verifier) {
-        let pair = Pair { bench, engine: &mut engine, verifier, draft, plain: &plain };
+        let name = &text.name;
+        let pair = Pair { bench, engine: &mut engine, verifier, draft, plain: &plain, name };
         found.extend(pair.all()?);
     }
     Ok(found)
@@ -70,6 +67,7 @@ struct Pair<'a> {
     verifier: &'a Submodel,
     draft: &'a Submodel,
     plain: &'a [Request],
+    name: &'a str,
 }
 
 impl Pair<'_> {
@@ -118,6 +116,7 @@ impl Pair<'_> {
         };
         let predicted = k.zip(v).map(|(k, v)| (1.0 + kept) / (k as f64 * c + v));
         Ok(Speculation {
+            text: self.name.to_owned(),
             verifier: self.bench.label(self.verifier),
             draft: self.bench.label(self.draft),
             dtype: self.bench.format.to_string(),

@@ -52,24 +52,25 @@ pub(super) fn print(found: &Found) -> Result<()> {
         )?;
     }
     if !found.loss.is_empty() {
-        out!("\nsubmodel  format  tokens  nats per token  above the first format")?;
+        out!("\nsubmodel  format  tokens  nats per token  above the first format  text")?;
     }
     for row in &found.loss {
         out!(
-            "{:8}  {:6}  {:6}  {:14.4}  {:+22.4}",
+            "{:8}  {:6}  {:6}  {:14.4}  {:+22.4}  {}",
             row.submodel,
             row.dtype,
             row.tokens,
             row.nats,
-            row.difference
+            row.difference,
+            row.text
         )?;
     }
     if !found.speculation.is_empty() {
-        out!("\nverifier  draft  format  cache   drafted  kept  speed-up  by the formula")?;
+        out!("\nverifier  draft  format  cache   drafted  kept  speed-up  by the formula  text")?;
     }
     for row in &found.speculation {
         out!(
-            "{:8}  {:5}  {:6}  {:6}  {:>7}  {:3.0} %  {:8.2}  {:>14}",
+            "{:8}  {:5}  {:6}  {:6}  {:>7}  {:3.0} %  {:8.2}  {:>14}  {}",
             row.verifier,
             row.draft,
             row.dtype,
@@ -77,7 +78,8 @@ pub(super) fn print(found: &Found) -> Result<()> {
             row.k.map_or("auto".to_owned(), |k| k.to_string()),
             100.0 * row.acceptance,
             row.measured,
-            row.predicted.map_or("-".to_owned(), |p| format!("{p:.2}"))
+            row.predicted.map_or("-".to_owned(), |p| format!("{p:.2}")),
+            row.text
         )?;
     }
     Ok(())
