@@ -190,7 +190,8 @@ impl Decoder {
     fn feed_forward(&mut self, weights: &Weights, layer: &Layer, widths: &[usize]) {
         let c = &weights.config;
         let [up, down] = [&layer.up, &layer.down].map(|matrix| weights.view(matrix));
-        let gate = layer.gate.as_ref().map(|gate| weights.view(gate));
+        let gate = layer.gate.as_ref().zip(c.activation.gate());
+        let gate = gate.map(|(gate, act)| (act, weights.view(gate)));
         let (work, team) = (&mut self.work, &mut self.team);
         let tokens = widths.len();
         norm(&work.x, &layer.ffn_norm, c.norm_eps, &mut work.normed);
@@ -206,16 +207,7 @@ impl Decoder {
         work.inputs.set(&work.normed, c.d_model, up.rounds());
         let neurons = Ring::of_neurons(widths);
         fill(&mut work.found, widest * tokens);
-        panel::neurons(
-            team,
-            up,
-            gate,
-            c.activation.gate(),
-            &work.inputs,
-            &neurons,
-            tokens,
-            &mut work.found,
-        );
+        panel::neurons(team, up, gate, &work.inputs, &neurons, tokens, &mut work.found);
         turn(&work.found, tokens, &mut work.turned);
         work.inputs.set(&work.turned, widest, down.rounds());
         fill(&mut work.found, c.d_model * tokens);

@@ -62,8 +62,7 @@ pub(crate) fn run<const N: usize>(team: &mut Team, jobs: [Job<'_>; N], inputs: &
 pub(crate) fn neurons(
     team: &mut Team,
     up: View<'_>,
-    gate: Option<View<'_>>,
-    act: Option<Gate>,
+    gate: Option<(Gate, View<'_>)>,
     inputs: &Inputs,
     rings: &[Ring],
     n: usize,
@@ -85,11 +84,11 @@ pub(crate) fn neurons(
         let all = Ring { inputs: ring.inputs, ..Ring::whole(d_model, n) };
         multiply(up, rows.clone(), inputs, all, out, n);
         let mut of_gate = Vec::new();
-        if let Some(gate) = gate {
+        if let Some((_, gate)) = gate {
             of_gate.resize(out.len(), 0.0);
             multiply(gate, rows, inputs, all, &mut of_gate, n);
         }
-        gated(act, &of_gate, out);
+        gated(gate.map(|(act, _)| act), &of_gate, out);
     });
 }
 
