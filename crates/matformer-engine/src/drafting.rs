@@ -103,6 +103,11 @@ impl Drafter {
         best.0
     }
 
+    /// The verifier is another now; what was learnt of the drafts stays.
+    pub(crate) fn retime(&mut self, who: usize, speeds: &Speeds) {
+        self.learnt[who].speeds = Some(speeds.clone());
+    }
+
     /// Counts a draft.
     pub(crate) fn learn(&mut self, who: usize, proposed: usize, kept: usize) {
         let learnt = &mut self.learnt[who];

@@ -212,8 +212,14 @@ impl Engine {
             narrower("policy", submodel, wide)?;
         }
         running.request.submodel = submodel.clone();
-        // Its drafts take other times now.
-        running.drafter = None;
+        // Times of the new pairs, where they are known; until then those of the old size are near enough.
+        if let (Some(draft), Some(drafter)) = (&running.request.draft, &mut running.drafter) {
+            for (who, narrow) in draft.submodels.iter().enumerate() {
+                if let Some(speeds) = self.speeds.get(&[narrow.clone(), submodel.clone()]) {
+                    drafter.retime(who, speeds);
+                }
+            }
+        }
         Ok(true)
     }
 

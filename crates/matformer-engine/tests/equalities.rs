@@ -516,6 +516,17 @@ fn a_request_changes_its_size_underway() {
     assert!(!engine.resize(other, &sizes[0]).unwrap(), "it is over");
     let draft = Some(Draft::new(sizes[2].clone(), DraftLen::Fixed(2)));
     let request = Request { draft, ..Request::new(prompt(3, 3), sizes[3].clone(), 9) };
+    let id = engine.submit(request.clone()).unwrap();
+    engine.step().unwrap();
+    // It still drafts afterwards, for the new size.
+    engine.resize(id, &sizes[2]).unwrap();
+    while engine.is_busy() {
+        for event in engine.step().unwrap() {
+            if let Event::Finished { drafted, .. } = event {
+                assert!(drafted.proposed > 4 && drafted.kept == drafted.proposed, "{drafted:?}");
+            }
+        }
+    }
     let id = engine.submit(request).unwrap();
     engine.step().unwrap();
     let error = engine.resize(id, &sizes[0]).unwrap_err().to_string();
