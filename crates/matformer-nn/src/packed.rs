@@ -56,7 +56,14 @@ impl PackedFormat {
             }
             Self::Q8_0 => {
                 let blocks = row.as_chunks::<BLOCK_BYTES>().0;
-                values.extend(blocks.iter().flat_map(unpack_block).take(cols));
+                let (whole, rest) = (cols / BLOCK, cols % BLOCK);
+                // Block by block: a chain of iterators has no vector code.
+                for block in &blocks[..whole] {
+                    values.extend_from_slice(&unpack_block(block));
+                }
+                if rest > 0 {
+                    values.extend_from_slice(&unpack_block(&blocks[whole])[..rest]);
+                }
             }
         }
     }
@@ -151,9 +158,9 @@ fn pack_block(values: &[f32], bytes: &mut Vec<u8>) {
     bytes.extend(values.iter().map(|v| (v * inverse).round() as i8 as u8)); // saturates
 }
 
-fn unpack_block(block: &[u8; BLOCK_BYTES]) -> impl Iterator<Item = f32> {
+fn unpack_block(block: &[u8; BLOCK_BYTES]) -> [f32; BLOCK] {
     let scale = f16::from_le_bytes([block[0], block[1]]).to_f32();
-    block[2..].iter().map(move |q| f32::from(*q as i8) * scale)
+    std::array::from_fn(|i| f32::from(block[2 + i] as i8) * scale)
 }
 
 #[cfg(test)]

@@ -9,38 +9,47 @@ use super::dot::{Inputs, Load, half};
 /// Bytes between what is computed with and what is asked for.
 const AHEAD: usize = 4096;
 
-/// Values of a register.
-pub(super) const WIDTH: usize = 8;
+/// Defines `WIDTH`, the values of a register, and `dots`, by instructions on registers: zeros, how a format's and the
+/// inputs' values get there, `a·b + c`, and the sum of its values.
+macro_rules! define_dots {
+    ($features:literal, $width:literal, $zero:ident, $load:ident, $read:ident, $fma:ident, $total:ident) => {
+        /// Values of a register.
+        pub(super) const WIDTH: usize = $width;
 
-/// Products of `R` rows with `M` inputs, all of one length, of which the multiple of eight is read.
-///
-/// # Safety
-/// The processor has AVX2 and FMA.
-#[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn dots<L: Load, const R: usize, const M: usize>(
-    rows: [&[L::Unit]; R],
-    inputs: [&[f32]; M],
-) -> [[f32; M]; R] {
-    let n = inputs[0].len() / WIDTH * WIDTH;
-    assert!(rows.iter().all(|row| row.len() >= n) && inputs.iter().all(|x| x.len() >= n));
-    let mut sums = [[_mm256_setzero_ps(); M]; R];
-    let mut at = 0;
-    while at < n {
-        for r in 0..R {
-            let from = rows[r].as_ptr().wrapping_add(at);
-            ahead(from.cast());
-            // SAFETY: eight values lie at `at`, which is below n by eight at least.
-            let w = unsafe { L::load(from) };
-            for m in 0..M {
-                // SAFETY: as above.
-                let x = unsafe { _mm256_loadu_ps(inputs[m].as_ptr().add(at)) };
-                sums[r][m] = _mm256_fmadd_ps(w, x, sums[r][m]);
+        /// Products of `R` rows with `M` inputs, all of one length, of which the multiple of `WIDTH` is read.
+        ///
+        /// # Safety
+        /// The processor has the features.
+        #[target_feature(enable = $features)]
+        pub(super) unsafe fn dots<L: Load, const R: usize, const M: usize>(
+            rows: [&[L::Unit]; R],
+            inputs: [&[f32]; M],
+        ) -> [[f32; M]; R] {
+            let n = inputs[0].len() / WIDTH * WIDTH;
+            assert!(rows.iter().all(|row| row.len() >= n) && inputs.iter().all(|x| x.len() >= n));
+            let mut sums = [[$zero(); M]; R];
+            let mut at = 0;
+            while at < n {
+                for r in 0..R {
+                    let from = rows[r].as_ptr().wrapping_add(at);
+                    ahead(from.cast());
+                    // SAFETY: a register of values lies at `at`, which is below n by `WIDTH` at least.
+                    let w = unsafe { L::$load(from) };
+                    for m in 0..M {
+                        // SAFETY: as above.
+                        let x = unsafe { $read(inputs[m].as_ptr().add(at)) };
+                        sums[r][m] = $fma(w, x, sums[r][m]);
+                    }
+                }
+                at += WIDTH;
             }
+            sums.map(|of_row| of_row.map(|sum| $total(sum)))
         }
-        at += WIDTH;
-    }
-    sums.map(|of_row| of_row.map(|sum| total(sum)))
+    };
 }
+pub(super) use define_dots;
+
+define_dots!("avx2,fma", 8, _mm256_setzero_ps, load, _mm256_loadu_ps, _mm256_fmadd_ps, total);
 
 /// Defines the same for blocks of `q8_0`: `R` rows from block `from` on, with inputs `i` to before `i + M`. `$sum`
 /// multiplies 32 bytes without a sign with 32 that have one, and adds up four neighbours each.
@@ -51,7 +60,7 @@ macro_rules! define_q8_dots {
         /// # Safety
         /// The processor has the features.
         #[target_feature(enable = $features)]
-        pub(crate) unsafe fn q8_dots<const R: usize, const M: usize>(
+        pub(super) unsafe fn q8_dots<const R: usize, const M: usize>(
             rows: [&[[u8; BLOCK_BYTES]]; R],
             inputs: &Inputs,
             i: usize,

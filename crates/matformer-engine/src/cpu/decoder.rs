@@ -131,12 +131,12 @@ impl Decoder {
         let (tokens, head_dim) = (places.len(), c.head_dim());
         let (q_dim, kv_dim) = (c.n_heads * head_dim, c.n_kv_heads * head_dim);
         norm(&work.x, &layer.attention_norm, c.norm_eps, &mut work.normed);
-        work.inputs.set(&work.normed, c.d_model, q.rounds());
+        let whole = [Ring::whole(c.d_model, tokens)];
+        work.inputs.set(&work.normed, c.d_model, panel::rounds(q, &whole));
         let all = q_dim + 2 * kv_dim;
         fill(&mut work.found, all * tokens);
         let (of_q, rest) = work.found.split_at_mut(q_dim * tokens);
         let (of_k, of_v) = rest.split_at_mut(kv_dim * tokens);
-        let whole = [Ring::whole(c.d_model, tokens)];
         let jobs = [(q, of_q), (k, of_k), (v, of_v)].map(|(matrix, out)| Job {
             matrix,
             out,
@@ -174,9 +174,9 @@ impl Decoder {
             Queries { seen, position, rows: of_row, stride: all }
         });
         attention::run(team, queries, c, window, &mut work.normed);
-        work.inputs.set(&work.normed, q_dim, o.rounds());
-        fill(&mut work.found, c.d_model * tokens);
         let rings = [Ring::whole(q_dim, tokens)];
+        work.inputs.set(&work.normed, q_dim, panel::rounds(o, &rings));
+        fill(&mut work.found, c.d_model * tokens);
         let job = Job { matrix: o, out: &mut work.found, rings: &rings };
         panel::run(team, [job], &work.inputs, tokens);
         turn(&work.found, tokens, &mut work.turned);
@@ -204,14 +204,14 @@ impl Decoder {
             work.normed = sorted;
         }
         let widest = widths.iter().copied().max().unwrap_or(0);
-        work.inputs.set(&work.normed, c.d_model, up.rounds());
         let neurons = Ring::of_neurons(widths);
+        work.inputs.set(&work.normed, c.d_model, panel::rounds(up, &neurons));
         fill(&mut work.found, widest * tokens);
         panel::neurons(team, up, gate, &work.inputs, &neurons, tokens, &mut work.found);
         turn(&work.found, tokens, &mut work.turned);
-        work.inputs.set(&work.turned, widest, down.rounds());
-        fill(&mut work.found, c.d_model * tokens);
         let rings = Ring::in_blocks(&neurons, down.cols());
+        work.inputs.set(&work.turned, widest, panel::rounds(down, &rings));
+        fill(&mut work.found, c.d_model * tokens);
         let job = Job { matrix: down, out: &mut work.found, rings: &rings };
         panel::run(team, [job], &work.inputs, tokens);
         turn(&work.found, tokens, &mut work.turned);
@@ -251,9 +251,9 @@ impl Decoder {
         norm(&wanted, &weights.norm, weights.config.norm_eps, &mut work.normed);
         let tokens = wanted.len() / d;
         let head = weights.head();
-        work.inputs.set(&work.normed, d, head.rounds());
-        fill(&mut work.found, head.rows() * tokens);
         let rings = [Ring::whole(d, tokens)];
+        work.inputs.set(&work.normed, d, panel::rounds(head, &rings));
+        fill(&mut work.found, head.rows() * tokens);
         panel::run(
             team,
             [Job { matrix: head, out: &mut work.found, rings: &rings }],

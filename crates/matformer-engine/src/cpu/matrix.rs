@@ -68,12 +68,10 @@ impl Store {
         let packed = packed(self.format, shape[1]);
         let from = self.used;
         self.used += bytes(shape, packed);
-        let held: Cow<'_, [u8]> = match packed {
-            None => Cow::Borrowed(cast_slice(values)),
-            Some(format) => Cow::Owned(Packed::pack(format, shape, values)?.bytes().to_vec()),
-        };
+        let packed_values = packed.map(|f| Packed::pack(f, shape, values)).transpose()?;
+        let held = packed_values.as_ref().map_or(cast_slice(values), Packed::bytes);
         let bytes = from..from + held.len();
-        self.pages[bytes.clone()].copy_from_slice(&held);
+        self.pages[bytes.clone()].copy_from_slice(held);
         Ok(Matrix { rows: shape[0], cols: shape[1], packed, bytes })
     }
 
@@ -99,7 +97,7 @@ impl<'a> View<'a> {
         self.matrix.cols
     }
 
-    /// Whether its products need their inputs rounded to blocks.
+    /// Whether its products with few inputs read them rounded to blocks.
     pub(crate) fn rounds(self) -> bool {
         self.matrix.packed == Some(PackedFormat::Q8_0)
     }

@@ -31,6 +31,11 @@ pub(crate) struct Job<'a> {
     pub(crate) rings: &'a [Ring],
 }
 
+/// Whether the products of a matrix in these rings read rounded inputs.
+pub(crate) fn rounds(matrix: View<'_>, rings: &[Ring]) -> bool {
+    matrix.rounds() && rings.iter().any(|ring| ring.inputs <= FEW)
+}
+
 /// Rows of one panel where so many are computed for `inputs` inputs.
 fn panel_rows(rows: usize, inputs: usize, members: usize) -> usize {
     if inputs > FEW {
