@@ -586,7 +586,7 @@ pub struct DecodeArgs {
     #[arg(long, value_name = "N", value_parser = up_to_4096, allow_negative_numbers = true)]
     pub prefill: Option<usize>,
     /// Text file, or JSON Lines with a {"prompt": "..."} per line: measure the loss of each format on it, and
-    /// speculative decoding of continuations of its parts; may be repeated
+    /// speculative decoding of continuations of its parts in the first format; may be repeated
     #[arg(long, value_name = "FILE")]
     pub text: Vec<PathBuf>,
     /// Number of prompts that speculative decoding is measured on

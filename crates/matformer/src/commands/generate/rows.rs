@@ -108,7 +108,7 @@ pub(super) fn run(
     let mut whole: BTreeMap<usize, Output> = BTreeMap::new();
     let mut next = 0;
     let mut failed = Ok(());
-    let bar = progress_bar("generating").with_elapsed(std::time::Duration::ZERO);
+    let bar = progress_bar("generating");
     bar.set_length(asks.len() as u64);
     let answered = engine::generate(&mut engine, &requests, |i, heard| {
         let Some(stream) = &mut streams[i] else { return ControlFlow::Continue(()) };
