@@ -68,13 +68,13 @@ part() {
     assemble
 }
 
-# suite NAME FILTER...: runs the tests of a suite, and counts.
+# suite PROGRAM NAME FILTER...: runs the tests of a crate, and counts.
 suite() {
-    local name=$1 log status=0 begun failed
-    shift
+    local program=$1 name=$2 log status=0 begun failed
+    shift 2
     log=$parts/suite-$name.txt
     begun=$(date +%s)
-    CARGO_MANIFEST_DIR=$here/crates/matformer-$name "$here/suites/$name" "$@" >"$log" 2>&1 || status=$?
+    CARGO_MANIFEST_DIR=$here/crates/matformer-$name "$here/suites/$program" "$@" >"$log" 2>&1 || status=$?
     failed=$(sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$log" | quoted)
     count() { sed -n "s/^test result:.* \([0-9]*\) $1.*/\1/p" "$log" | tail -n 1; }
     local passed=$(count passed) refused=$(count failed)
@@ -110,10 +110,10 @@ fi
 for context in 2048 4096; do
     part memory-$context 120 "$here/speed" memory --device "$device" --json --shape context-$context --steps 2
 done
-part suite-nn 300 bash -c 'suite nn'
-part suite-train 300 bash -c 'suite train twenty_steps two_hundred_steps'
+part suite-nn 300 bash -c 'suite nn nn'
+part suite-train 300 bash -c 'suite models train train::backends'
 part command-line 200 bash -c command_line
-part suite-lm 300 bash -c 'suite lm'
-part suite-vit 300 bash -c 'suite vit'
+part suite-lm 300 bash -c 'suite models lm lm::'
+part suite-vit 300 bash -c 'suite models vit vit::'
 [ -n "$quick" ] || part train-850m-f32 120 "${speed[@]}" --shapes 850m --rounds 3
 echo "$out/gpu.json" >&2

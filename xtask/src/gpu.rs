@@ -15,18 +15,15 @@ use crate::{
     reproduce::page::{Page, head, list, some_table, text},
 };
 
-/// Crates that are built with all backends: the command, and those whose tests touch a device.
-const PACKAGES: [&str; 5] =
-    ["matformer", "matformer-nn", "matformer-lm", "matformer-vit", "matformer-train"];
+/// Crates whose programs are built with all backends.
+const PACKAGES: [&str; 2] = ["matformer", "matformer-nn"];
 
 /// Where a program goes in the archive, by package and target.
-const PROGRAMS: [(&str, &str, &str); 6] = [
+const PROGRAMS: [(&str, &str, &str); 4] = [
     ("matformer", "matformer", "matformer"),
     ("matformer", "speed", "speed"),
     ("matformer-nn", "matformer_nn", "suites/nn"),
-    ("matformer-lm", "lm", "suites/lm"),
-    ("matformer-vit", "vit", "suites/vit"),
-    ("matformer-train", "train", "suites/train"),
+    ("matformer", "device", "suites/models"),
 ];
 
 /// Files of the repository that go along, with where they go.
@@ -91,7 +88,7 @@ fn built(shell: &Shell) -> Result<BTreeMap<(String, String), PathBuf>> {
             shell,
             "cargo test --release --locked --no-run --message-format=json-render-diagnostics
              {packages...} --features wgpu,cuda --bin matformer --bench speed --lib
-             --test lm --test vit --test train"
+             --test device"
         )
         .read()
     })?;

@@ -6,7 +6,7 @@ use matformer_lm::{MatLm, MatLmConfig, Preset, costs, score};
 use matformer_nn::{Elastic, State, extract, params, row_losses, walk};
 use proptest::prelude::*;
 
-use crate::{
+use super::{
     compare::{device, distance, gradients, worst},
     support::{config, ids, logits, model, one},
 };

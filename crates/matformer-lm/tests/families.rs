@@ -9,7 +9,7 @@ use matformer_nn::{Elastic, ModelConfig, State, extract, folder, params, walk};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
-use crate::{
+use super::{
     compare::{device, floats, values, worst},
     support::{self, load, manifest, one, read_json},
 };
@@ -197,7 +197,7 @@ fn a_new_model_of_every_family_starts_near_uniform_and_has_all_gradients() {
         let nats = matformer_nn::row_losses(&model, &walked, &target).remove(0).nats.sum();
         let mean = nats.clone().inner().into_scalar::<f32>() / text.len() as f32;
         assert!((mean - 64f32.ln()).abs() < 0.5, "{family}: {mean}");
-        let found = crate::compare::gradients(&model, &nats.backward());
+        let found = super::compare::gradients(&model, &nats.backward());
         assert_eq!(found.len(), params::shapes(&model).len(), "{family}");
     }
 }

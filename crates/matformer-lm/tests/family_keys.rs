@@ -4,7 +4,7 @@ use matformer_lm::{MatLm, MatLmConfig};
 use matformer_nn::{Activation, ConfigFile, Folder, folder};
 use serde_json::{Value, json};
 
-use crate::{
+use super::{
     families::{FAMILIES, folder_of},
     support::{edit, load},
 };

@@ -13,7 +13,7 @@ use matformer_nn::{
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
 
-use crate::{
+use super::{
     compare::{check_slices, check_weight_keys, device, sliced},
     support::{config, edit, ids, load, logits, manifest, model, one, read_json},
 };

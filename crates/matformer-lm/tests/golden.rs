@@ -5,7 +5,7 @@ use matformer_lm::{MatLm, MatLmConfig, costs};
 use matformer_nn::{Activation, Elastic, Folder, State, folder, row_losses, walk};
 use safetensors::SafeTensors;
 
-use crate::{
+use super::{
     compare::{check_gradients, device, floats},
     support::{fixture, manifest, one},
 };

@@ -10,7 +10,7 @@ use matformer_nn::{
     Activations, DeviceSpec, Elastic, Importance, State, Tap, importance, params, walk,
 };
 
-use crate::{
+use super::{
     compare::values,
     support::{ids, model, one},
 };

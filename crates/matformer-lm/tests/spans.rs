@@ -6,7 +6,7 @@ use matformer_lm::{MatLm, MatLmConfig, Window};
 use matformer_nn::{Elastic, Error, KvCache, State, row_losses, walk};
 use proptest::prelude::*;
 
-use crate::{
+use super::{
     compare::{device, values, worst},
     support::{config, ids, model, one},
 };
@@ -142,17 +142,17 @@ fn gradients_of_rows_of_unequal_length_are_those_of_the_rows_alone() {
         let walked = walk(&model, &input, &Plan::one(&large), &mut State::new()).unwrap();
         row_losses(&model, &walked, &target).remove(0).nats.sum()
     };
-    let together = crate::compare::gradients(&model, &loss(&spans, &text).backward());
+    let together = super::compare::gradients(&model, &loss(&spans, &text).backward());
     let mut alone = together.clone();
     alone.values_mut().for_each(|grad| grad.fill(0.0));
     for row in 0..lens.len() {
         let grads = loss(&spans.select(row..row + 1), &text[spans.tokens_of(row..row + 1)]);
-        for (path, grad) in crate::compare::gradients(&model, &grads.backward()) {
+        for (path, grad) in super::compare::gradients(&model, &grads.backward()) {
             alone.get_mut(&path).unwrap().iter_mut().zip(grad).for_each(|(sum, g)| *sum += g);
         }
     }
     for (path, grad) in together {
-        let off = crate::compare::distance(&grad, &alone[&path]);
+        let off = super::compare::distance(&grad, &alone[&path]);
         assert!(off < 1e-5, "{path}: {off}");
     }
 }

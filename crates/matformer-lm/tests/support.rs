@@ -8,7 +8,7 @@ use matformer_lm::{MatLm, MatLmConfig};
 use matformer_nn::{Elastic, ModelConfig, State, folder, walk};
 use serde_json::Value;
 
-use crate::compare::{self, device, values};
+use super::compare::{self, device, values};
 
 /// A committed fixture. Cargo says at run time where the crate is, so that the tests can also run where it
 /// was not built.

@@ -8,7 +8,7 @@ use matformer_nn::DeviceSpec;
 use matformer_train::{MetricsLine, MetricsLog, Precision, TrainConfig};
 use matformer_vit::MatVit;
 
-use crate::support::{ROWS, SEQ, Subject, device, train_config, train_model};
+use super::support::{ROWS, SEQ, Subject, device, train_config, train_model};
 
 /// Loss of every submodel that was drawn, by step.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use matformer_nn::folder;
 use matformer_train::{Checkpoints, Error, MetricsLine, MetricsLog, RunLock, TrainConfig};
 
-use crate::support::{device, train, train_config, weights};
+use super::support::{device, train, train_config, weights};
 
 fn stopped(at: u64) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -125,9 +125,9 @@ fn a_checkpoint_of_another_model_is_refused_but_not_renamed() {
     let other = TrainConfig { outer: matformer_train::Outer::Skip, ..train_config() };
     // The same shape resumes; another does not, and nothing is renamed.
     train(dir.path(), &other, Some(7)).unwrap();
-    let config = matformer_lm::MatLmConfig { d_model: 32, ..crate::support::config() };
+    let config = matformer_lm::MatLmConfig { d_model: 32, ..super::support::config() };
     let model = matformer_lm::MatLm::new(&config, 3, &device().autodiff()).unwrap();
-    let error = crate::support::train_model(model, dir.path(), &train_config(), None).unwrap_err();
+    let error = super::support::train_model(model, dir.path(), &train_config(), None).unwrap_err();
     assert!(matches!(error, Error::Checkpoint { .. }), "{error}");
     assert!(error.to_string().contains("as the run's configuration says"), "{error}");
     assert!(!dir.path().join("checkpoints/damaged-step-000008").exists());

@@ -14,7 +14,7 @@ use matformer_train::{
 };
 use matformer_vit::{MatVit, MatVitConfig, Pooling};
 
-use crate::support::{
+use super::support::{
     Counting, ROWS, SEQ, device, model, train, train_config, vision, weights, within,
 };
 
@@ -211,7 +211,7 @@ fn weight_0_is_off_to_the_bit() {
             _ => None,
         });
         let (model, _) =
-            matformer_nn::folder::load::<MatLm>(&last.dir, &crate::support::device()).unwrap();
+            matformer_nn::folder::load::<MatLm>(&last.dir, &super::support::device()).unwrap();
         (weights(&model), terms.collect::<Vec<_>>())
     };
     let (off, on) = (run(None), run(Some(Distill::default())));

@@ -8,7 +8,7 @@ use matformer_train::{
     SkippedLine, Spike, TrainConfig,
 };
 
-use crate::support::{Counting, ROWS, model, train_config, train_on, weights};
+use super::support::{Counting, ROWS, model, train_config, train_on, weights};
 
 /// Long enough for a low loss; one width, so that every step has a loss of it.
 fn config() -> TrainConfig {

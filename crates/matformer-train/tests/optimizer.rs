@@ -4,7 +4,7 @@ use matformer_lm::MatLm;
 use matformer_nn::params::nested_layer;
 use matformer_train::{Outer, TrainConfig, Trainer};
 
-use crate::support::{Counting, ROWS, device, model, train_config, weights, within};
+use super::support::{Counting, ROWS, device, model, train_config, weights, within};
 
 fn floats(model: &MatLm) -> Vec<(String, Vec<f32>)> {
     weights(model)
@@ -135,13 +135,13 @@ fn accumulated_batches_are_one_batch() {
 fn the_average_of_the_weights_is_what_is_published() {
     let config = TrainConfig { ema: 0.9, ..train_config() };
     let dir = tempfile::tempdir().unwrap();
-    crate::support::train(dir.path(), &config, None).unwrap();
+    super::support::train(dir.path(), &config, None).unwrap();
     let published: (MatLm, _) = matformer_nn::folder::load(dir.path(), &device()).unwrap();
     // The same by hand: decay 0.9, or (1 + t)/(10 + t) if that is less.
     let mut trainer = trainer(&config, 1);
     let mut average = floats(trainer.model());
     for step in 1..=config.steps {
-        trainer.step(&counting(crate::support::ROWS)).unwrap();
+        trainer.step(&counting(super::support::ROWS)).unwrap();
         let decay = 0.9_f64.min((1.0 + step as f64) / (10.0 + step as f64));
         for ((_, average), (_, now)) in average.iter_mut().zip(floats(trainer.model())) {
             for (a, w) in average.iter_mut().zip(now) {
@@ -163,7 +163,7 @@ fn early_layers_learn_at_a_lower_rate() {
     let config = TrainConfig { layer_decay: 0.5, weight_decay: 0.0, warmup: 0, ..train_config() };
     let mut trainer = trainer(&config, 1);
     let before = floats(trainer.model());
-    trainer.step(&counting(crate::support::ROWS)).unwrap();
+    trainer.step(&counting(super::support::ROWS)).unwrap();
     let moved = |path: &str| {
         let after = floats(trainer.model());
         let of =

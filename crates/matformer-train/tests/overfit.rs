@@ -2,7 +2,7 @@
 
 use matformer_train::{MetricsLine, MetricsLog, TrainConfig};
 
-use crate::support::{train, train_config};
+use super::support::{train, train_config};
 
 fn config(steps: u64, draw: &str) -> TrainConfig {
     TrainConfig {

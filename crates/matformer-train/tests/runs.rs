@@ -10,7 +10,7 @@ use matformer_train::{
 };
 use matformer_vit::MatVit;
 
-use crate::support::{
+use super::support::{
     self, Counting, ROWS, Subject, draws, model, train, train_config, train_model, train_on,
     weights,
 };

@@ -4,7 +4,7 @@ use matformer_core::{Plan, Resource, Submodel};
 use matformer_nn::{Elastic, Noise, State, extract, params, row_losses, walk};
 use matformer_vit::{MatVit, MatVitConfig, Pooling, adapted, costs};
 
-use crate::{
+use super::{
     compare::{device, values, worst},
     support::{config, logits, model, pixels},
 };

@@ -8,7 +8,7 @@ use matformer_nn::{Elastic, Folder, State, extract, folder, row_losses, walk};
 use matformer_vit::{MatVit, MatVitConfig, Pooling, costs};
 use safetensors::SafeTensors;
 
-use crate::{
+use super::{
     compare::{
         check_gradients, check_slices, check_weight_keys, device, floats, sliced, values, worst,
     },

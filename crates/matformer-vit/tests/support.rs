@@ -5,7 +5,7 @@ use matformer_core::{Manifest, Plan};
 use matformer_nn::{Elastic, ModelConfig, State, walk};
 use matformer_vit::{MatVit, MatVitConfig};
 
-use crate::compare::{self, values};
+use super::compare::{self, values};
 
 pub fn config() -> MatVitConfig {
     MatVitConfig {
