@@ -99,8 +99,8 @@ with_python=()
 speed=("$here/speed" train --device "$device" --json --widths XL "${with_python[@]}")
 part doctor 150 "$here/matformer" doctor --device "$device" --json ${quick:+--quick}
 if [ -n "$quick" ]; then
-    part train-f32 240 "${speed[@]}" --shapes d256 --rounds 1
-    part memory 240 "$here/speed" memory --device "$device" --json --shape d256 --steps 10
+    part train-f32 240 "${speed[@]}" --shapes tiny --rounds 1
+    part memory 240 "$here/speed" memory --device "$device" --json --shape tiny --steps 50
 else
     part train-180m-bf16 90 "${speed[@]}" --shapes 180m --rounds 3 --bf16
     part train-180m-f32 90 "${speed[@]}" --shapes 180m --rounds 3

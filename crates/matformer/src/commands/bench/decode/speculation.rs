@@ -32,9 +32,9 @@ pub(super) struct Speculation {
     pub(super) k: Option<usize>,
     /// Share of the drafted tokens that were judged and kept.
     pub(super) acceptance: f64,
-    /// Of drafting a token.
-    pub(super) c: f64,
-    /// Of verifying k + 1 tokens.
+    /// Of drafting a token; absent as `k`.
+    pub(super) c: Option<f64>,
+    /// Of verifying k + 1 tokens; absent as `k`.
     pub(super) v: Option<f64>,
     /// Speed-up that the formula says: (1 + tokens kept at a time) / (k·c + v).
     pub(super) predicted: Option<f64>,
@@ -61,6 +61,13 @@ pub(super) fn measure(bench: &Bench<'_>, text: &Text) -> Result<Vec<Speculation>
     Ok(found)
 }
 
+/// Times of a pass of the draft and of verifying, in passes of a token through the verifier.
+#[derive(Clone, Copy)]
+struct Times {
+    c: f64,
+    v: f64,
+}
+
 struct Pair<'a> {
     bench: &'a Bench<'a>,
     engine: &'a mut Engine,
@@ -72,49 +79,52 @@ struct Pair<'a> {
 
 impl Pair<'_> {
     fn all(mut self) -> Result<Vec<Speculation>> {
-        let one = self.engine.seconds(&[(self.verifier, 1)])?;
-        let c = self.engine.seconds(&[(self.draft, 1)])? / one;
         let lens = LENS.map(DraftLen::Fixed).into_iter().chain([DraftLen::Auto { most: MOST }]);
         let mut found = Vec::new();
         for len in lens {
             for cache in [DraftCache::Shared, DraftCache::Own] {
-                let v = match len {
-                    DraftLen::Fixed(k) => {
-                        Some(self.engine.seconds(&[(self.verifier, k + 1)])? / one)
-                    }
-                    DraftLen::Auto { .. } => None,
-                };
-                found.push(self.one(len, cache, c, v)?);
+                found.push(self.one(len, cache)?);
             }
         }
         Ok(found)
     }
 
-    fn one(
-        &mut self,
-        len: DraftLen,
-        cache: DraftCache,
-        c: f64,
-        v: Option<f64>,
-    ) -> Result<Speculation> {
+    /// c and v where k tokens are drafted at a time, in the middle of an answer: one pass leaves its weights in the
+    /// caches of the processor, which the next one finds.
+    fn times(&mut self, k: usize) -> Result<Times> {
+        let room = PROMPT + self.bench.args.tokens;
+        let past = (room - self.bench.args.tokens / 2).min(room.saturating_sub(k + 1));
+        let one = self.engine.seconds(&[vec![(self.verifier, 1)]], past)?[0];
+        let mut passes = vec![vec![(self.draft, 1)]; k];
+        passes.push(vec![(self.verifier, k + 1)]);
+        let seconds = self.engine.seconds(&passes, past)?;
+        let c = seconds[..k].iter().sum::<f64>() / k as f64 / one;
+        Ok(Times { c, v: seconds[k] / one })
+    }
+
+    fn one(&mut self, len: DraftLen, cache: DraftCache) -> Result<Speculation> {
         let draft = Draft { cache, ..Draft::new(self.draft.clone(), len) };
         let drafted = |request: &Request| Request { draft: Some(draft.clone()), ..request.clone() };
         let requests: Vec<Request> = self.plain.iter().map(drafted).collect();
-        let mut ratios = Vec::new();
+        let k = match len {
+            DraftLen::Fixed(k) => Some(k),
+            DraftLen::Auto { .. } => None,
+        };
+        let (mut ratios, mut times) = (Vec::new(), Vec::new());
         let mut all = Drafted::default();
         for _ in 0..self.bench.args.rounds {
-            // In turn, so that a slower moment of the machine strikes both.
+            // In turn, so that a slower moment of the machine strikes all.
             let plain = self.rate(self.plain, &mut Drafted::default())?;
+            times.extend(k.map(|k| self.times(k)).transpose()?);
             all = Drafted::default();
             ratios.push(self.rate(&requests, &mut all)? / plain);
         }
         let passes = all.kept_at_once.iter().sum::<usize>().max(1) as f64;
         let kept = all.kept as f64 / passes;
-        let k = match len {
-            DraftLen::Fixed(k) => Some(k),
-            DraftLen::Auto { .. } => None,
+        let predicted = |t: &Times| (1.0 + kept) / (k.unwrap_or(0) as f64 * t.c + t.v);
+        let of_rounds = |value: &dyn Fn(&Times) -> f64| {
+            k.map(|_| median(times.iter().map(value).collect::<Vec<_>>()))
         };
-        let predicted = k.zip(v).map(|(k, v)| (1.0 + kept) / (k as f64 * c + v));
         Ok(Speculation {
             text: self.name.to_owned(),
             verifier: self.bench.label(self.verifier),
@@ -123,9 +133,9 @@ impl Pair<'_> {
             cache: if cache == DraftCache::Own { "own" } else { "shared" },
             k,
             acceptance: all.acceptance(),
-            c,
-            v,
-            predicted,
+            c: of_rounds(&|t| t.c),
+            v: of_rounds(&|t| t.v),
+            predicted: of_rounds(&predicted),
             measured: median(ratios),
         })
     }
