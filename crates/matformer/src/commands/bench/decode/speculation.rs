@@ -92,8 +92,9 @@ impl Pair<'_> {
     /// c and v where k tokens are drafted at a time, in the middle of an answer: one pass leaves its weights in the
     /// caches of the processor, which the next one finds.
     fn times(&mut self, k: usize) -> Result<Times> {
-        let room = PROMPT + self.bench.args.tokens;
-        let past = (room - self.bench.args.tokens / 2).min(room.saturating_sub(k + 1));
+        let context = self.bench.model.config().context;
+        let room = (PROMPT + self.bench.args.tokens).min(context);
+        let past = room.saturating_sub((self.bench.args.tokens / 2).max(k + 1));
         let one = self.engine.seconds(&[vec![(self.verifier, 1)]], past)?[0];
         let mut passes = vec![vec![(self.draft, 1)]; k];
         passes.push(vec![(self.verifier, k + 1)]);
