@@ -137,33 +137,55 @@ fn what_was_measured_before_an_interruption_is_not_measured_again() {
     place.write("run/report/measured.json/in the way", "");
     let failed = place.matformer(&["report", "run"]);
     assert_eq!(failed.code, Some(1), "{failed}");
-    let mut kept = place.read_json("run/report/measuring.json");
-    assert_eq!(kept["losses"].as_array().unwrap().len(), 7);
-    kept["losses"].as_array_mut().unwrap().truncate(4);
-    place.write("run/report/measuring.json", kept.to_string());
+    let kept = place.measured("run");
+    assert!(!kept.is_empty());
     place.remove("run/report/measured.json");
 
     let arguments = ["report", "run", "--json"];
     let first = place.matformer(&arguments).ok();
-    let said = "run/report/measuring.json: 4 of 7 submodels measured before\n";
-    assert!(first.stderr.contains(said), "{first}");
-    assert!(!place.path("run/report/measuring.json").exists(), "it is whole");
+    assert_eq!(place.measured("run"), kept);
     let losses = |output: &Output| -> Vec<f64> {
         let json = output.json();
         let results = json["measured"]["results"]["results"].as_array().unwrap().clone();
         results.iter().map(|r| r["loss"].as_f64().unwrap()).collect()
     };
     place.remove("run/report/measured.json");
+    place.remove("run/measured");
     let anew = place.matformer(&arguments).ok();
-    assert!(!anew.stderr.contains("before"), "{anew}");
     for (a, b) in losses(&first).iter().zip(losses(&anew)) {
         assert!((a - b).abs() < 1e-5, "{a} {b}");
     }
-    // Of other weights it says nothing.
-    kept["weights"] = "another".into();
-    place.write("run/report/measuring.json", kept.to_string());
-    place.remove("run/report/measured.json");
-    assert!(!place.matformer(&arguments).ok().stderr.contains("before"));
+}
+
+/// Every walk through the model is a file of `measured/`.
+#[test]
+fn what_is_measured_once_is_never_measured_again() {
+    let place = Place::trained();
+    let mut before = Vec::new();
+    for (arguments, is_new) in [
+        (&["report", "run"][..], true),
+        (&["eval", "run"], false),
+        (&["eval", "run", "--submodels", "S,32x1+64x1"], false),
+        (&["eval", "run", "--submodels", "32x1+256x1"], true),
+        // What the report measured on all of the data is known on both halves.
+        (&["search", "run", "--budget", "60%", "--method", "mix"], false),
+        (&["report", "run"], false),
+        (&["eval", "run", "--context", "16"], true),
+        (&["search", "run", "--budget", "60%"], true),
+        (&["search", "run", "--budget", "60%"], false),
+    ] {
+        place.matformer(arguments).ok();
+        let now = place.measured("run");
+        assert_eq!(now != before, is_new, "{arguments:?}");
+        before = now;
+    }
+    // A damaged file is named, and costs what it held.
+    let damaged = &before[0];
+    place.write(damaged, "");
+    let said = format!("note: {damaged} is damaged, or of another version: passed over\n");
+    let again = place.matformer(&["eval", "run", "--submodels", "S,32x1+64x1"]).ok();
+    let other = place.matformer(&["eval", "run", "--context", "16"]).ok();
+    assert!(again.stderr.contains(&said) != other.stderr.contains(&said), "{again} {other}");
 }
 
 #[cfg(unix)]
@@ -184,7 +206,7 @@ fn a_report_that_is_interrupted_keeps_what_it_measured() {
     place.matformer(&[&["train", "run.toml", "--out", "much-run"], &sets[..]].concat()).ok();
     let child = place.command(&["report", "much-run"]).spawn().unwrap();
     let began = Instant::now();
-    while !place.path("much-run/report/measuring.json").exists() {
+    while place.measured("much-run").is_empty() {
         assert!(began.elapsed() < Duration::from_secs(120));
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -194,8 +216,10 @@ fn a_report_that_is_interrupted_keeps_what_it_measured() {
     assert_eq!((output.code, output.stdout.as_str()), (Some(130), ""), "{output}");
     let said = "\nCtrl-C: interrupted; what was measured is kept, and the same command goes on\n";
     assert!(output.stderr.ends_with(said), "{output}");
-    let again = place.matformer(&["report", "much-run"]).ok();
-    assert!(again.stderr.contains(" of 7 submodels measured before\n"), "{again}");
+    let kept = place.measured("much-run");
+    place.matformer(&["report", "much-run"]).ok();
+    let all = place.measured("much-run");
+    assert!(kept.iter().all(|file| all.contains(file)) && all.len() > kept.len(), "{all:?}");
 }
 
 #[test]

@@ -130,18 +130,17 @@ fn what_judges_is_what_did_not_choose() {
 fn a_search_that_was_ended_goes_on_and_comes_to_the_same() {
     let place = Place::trained();
     let whole = place.matformer(&[&SEARCH[..], &["--json"]].concat()).ok().json();
-    let lines = place.read("run/measurements.jsonl");
     place.remove("run/search");
     place.remove("run/named.json");
-    // As a kill in the middle of a line leaves it.
-    place.write("run/measurements.jsonl", &lines[..lines.len() / 2]);
+    // As a kill leaves it that came before the last walk.
+    place.remove(&place.measured("run")[0]);
     let again = place.matformer(&[&SEARCH[..], &["--json"]].concat()).ok().json();
     assert_eq!(lasting(&again), lasting(&whole));
     // Once more: nothing is left to measure.
-    let lines = place.read("run/measurements.jsonl");
+    let files = place.measured("run");
     let again = place.matformer(&[&SEARCH[..], &["--json"]].concat()).ok().json();
     assert_eq!(lasting(&again), lasting(&whole));
-    assert_eq!(place.read("run/measurements.jsonl"), lines);
+    assert_eq!(place.measured("run"), files);
     // One method more knows what the others found.
     place.remove("run/search/60%.random.json");
     let one = [&SEARCH[..], &["--method", "random", "--json"]].concat();

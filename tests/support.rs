@@ -252,6 +252,13 @@ impl Place {
         names.map(|name| name.display().to_string()).collect::<Vec<_>>().join("\n")
     }
 
+    /// Files of what was measured of a model: one a walk.
+    pub fn measured(&self, folder: &str) -> Vec<String> {
+        let names = self.list(folder);
+        let ours = names.lines().filter(|name| name.starts_with("measured/"));
+        ours.map(|name| format!("{folder}/{name}")).collect()
+    }
+
     /// The binary, not yet started, in here and deaf to the environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_matformer"));

@@ -85,6 +85,8 @@ fn a_vision_model_goes_through_every_command() {
     assert!(output.stderr.contains("200 training images of 4 classes, 60 held out"), "{output}");
     assert!(output.stderr.contains("images/s") && !output.stderr.contains("tokens"), "{output}");
     assert!(output.stdout.contains("nearest training image by its pixels"), "{output}");
+    assert_eq!(place.measured("run").len(), 1, "all sizes in one walk");
+    place.remove("run/measured");
     insta::assert_snapshot!(place.list("run"), @"
     .lock
     checkpoints/step-000060/config.json

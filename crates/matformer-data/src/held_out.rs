@@ -140,9 +140,17 @@ impl HeldOut {
 
     /// One half of the documents, clusters kept whole.
     pub fn half(self, half: Half) -> Self {
-        let documents = half.places(&self.clusters());
-        let documents = documents.into_iter().map(|place| self.documents[place].clone()).collect();
-        Self { documents, whole: false, ..self }
+        self.only(&half.places(&self.clusters()))
+    }
+
+    /// The documents at some places, ascending, of the list.
+    ///
+    /// # Panics
+    /// If there are fewer documents.
+    pub fn only(&self, places: &[usize]) -> Self {
+        let documents = places.iter().map(|place| self.documents[*place].clone()).collect();
+        let whole = self.whole && places.len() == self.documents.len();
+        Self { shard: self.shard.clone(), documents, whole }
     }
 
     /// Every document as consecutive windows of at most `seq_len` targets, without overlap; a

@@ -69,6 +69,12 @@ pub enum Error {
         /// NaN or infinite.
         found: f64,
     },
+    /// What was measured does not become a file.
+    #[error("measurements: {message}")]
+    Store {
+        /// Why.
+        message: String,
+    },
     /// An embedding that has no direction.
     #[error("embedding {index} has length {length}, expected: a number above 0")]
     Embedding {

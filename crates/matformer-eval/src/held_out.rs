@@ -8,8 +8,8 @@ use matformer_lm::MatLm;
 use matformer_nn::Walked;
 
 use crate::{
-    DocumentLoss, Documents, Error, Evaluation, HeldOutBatch, Measured, Result, Walks,
-    evaluate::FEW, measure,
+    DocumentLoss, Documents, Error, Evaluation, HeldOutBatch, HeldOutSet, Measured, Result, Unit,
+    Walks, evaluate::FEW, measure,
 };
 
 /// A model that reads tokens from left to right and predicts the next.
@@ -68,19 +68,68 @@ pub fn evaluate<M: TokenModel>(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation> {
     let batches = window_batches(held_out, context, walks.rows)?;
-    let unread = |(document, cluster): (&DocumentSpan, Option<usize>)| DocumentLoss {
-        bytes: document.bytes,
-        cluster,
-        ..DocumentLoss::default()
-    };
     let documents = Documents {
-        unread: held_out.documents().iter().zip(held_out.clusters()).map(unread).collect(),
+        unread: unread(held_out).collect(),
         name: &|index| held_out.documents()[index].name.clone(),
         whole: held_out.is_whole(),
         context: Some(context),
     };
     let batches = batches.iter().map(Ok);
     measure(model, batches, held_out.tokens(), &documents, submodels, walks.submodels, progress)
+}
+
+/// Held-out documents as a store measures them.
+pub struct TextSet<'a> {
+    /// The documents.
+    pub held_out: &'a HeldOut,
+    /// Most tokens that a prediction is made from.
+    pub context: usize,
+    /// How a measurement is cut up.
+    pub walks: Walks,
+}
+
+impl<M: TokenModel> HeldOutSet<M> for TextSet<'_> {
+    fn units(&self) -> Vec<(Unit, DocumentLoss)> {
+        text_units(self.held_out)
+    }
+
+    fn is_whole(&self) -> bool {
+        self.held_out.is_whole()
+    }
+
+    fn context(&self) -> Option<usize> {
+        Some(self.context)
+    }
+
+    fn piece(&self) -> usize {
+        1 << 14
+    }
+
+    fn measure(
+        &self,
+        model: &M,
+        places: &[usize],
+        submodels: &[Submodel],
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Evaluation> {
+        let held_out = self.held_out.only(places);
+        evaluate(model, &held_out, self.context, submodels, self.walks, progress)
+    }
+}
+
+/// Documents, each with its loss before it is read.
+pub fn text_units(held_out: &HeldOut) -> Vec<(Unit, DocumentLoss)> {
+    let of = |document: &DocumentSpan| Unit { start: document.start, targets: document.tokens };
+    held_out.documents().iter().map(of).zip(unread(held_out)).collect()
+}
+
+fn unread(held_out: &HeldOut) -> impl Iterator<Item = DocumentLoss> {
+    let unread = |(document, cluster): (&DocumentSpan, Option<usize>)| DocumentLoss {
+        bytes: document.bytes,
+        cluster,
+        ..DocumentLoss::default()
+    };
+    held_out.documents().iter().zip(held_out.clusters()).map(unread)
 }
 
 /// Windows as rows of one length.
@@ -157,7 +206,7 @@ mod tests {
     use matformer_nn::Elastic;
 
     use super::*;
-    use crate::{Sweep, stats};
+    use crate::{Store, StoreKey, SubmodelLosses, stats};
 
     const VOCAB: u32 = 48;
 
@@ -262,18 +311,27 @@ mod tests {
         let mirrored = |s: &Submodel| Submodel::new(s.widths().iter().rev().copied().collect());
         submodels.extend(submodels.clone().iter().map(mirrored));
         let folder = tempfile::tempdir().unwrap();
-        let mut sweep = Sweep::open(folder.path(), "w", "d").unwrap();
-        for bytes in [1 << 12, 1 << 20] {
+        for (weights, bytes) in [("w", 1 << 12), ("v", 1 << 20)] {
             let walks = Walks::within(bytes, 8, model.config().d_model, space.d_ff);
-            let measured = sweep.losses(space, &submodels, |chunk| {
-                evaluate(&model, &held_out, 8, chunk, walks, &mut |_, _| {})
-            });
-            for (submodel, loss) in submodels.iter().zip(measured.unwrap()) {
-                let alone = run(&model, &held_out, std::slice::from_ref(submodel)).unwrap();
-                let alone = stats::loss(&alone.submodels[0].documents).unwrap();
-                assert!((loss.value - alone.value).abs() < 1e-5, "{submodel}: {loss:?} {alone:?}");
+            let key = StoreKey { weights, data: "d", context: Some(8) };
+            let mut store = Store::open(folder.path(), &key).unwrap();
+            // First a part of the documents: what they come to does not depend on the others.
+            let mut found = Vec::new();
+            for held_out in [held_out.only(&[1, 3]), held_out.clone()] {
+                let set = TextSet { held_out: &held_out, context: 8, walks };
+                let studied = store.evaluate(&model, &set, &submodels, &mut |_, _| {}).unwrap();
+                found = studied.evaluation.submodels;
             }
-            sweep = Sweep::open(folder.path(), "others", "d").unwrap();
+            for SubmodelLosses { submodel, documents } in found {
+                let alone = run(&model, &held_out, std::slice::from_ref(&submodel)).unwrap();
+                for (found, alone) in documents.iter().zip(&alone.submodels[0].documents) {
+                    assert!((found.nats - alone.nats).abs() < 1e-4, "{found:?} {alone:?}");
+                    assert_eq!(
+                        DocumentLoss { nats: 0.0, ..*found },
+                        DocumentLoss { nats: 0.0, ..*alone }
+                    );
+                }
+            }
         }
     }
 

@@ -7,8 +7,8 @@ use matformer_nn::Walked;
 use matformer_vit::MatVit;
 
 use crate::{
-    DocumentLoss, Documents, Error, Evaluation, HeldOutBatch, Hits, Measured, Result, Walks,
-    evaluate::FEW, measure,
+    DocumentLoss, Documents, Error, Evaluation, HeldOutBatch, HeldOutSet, Hits, Measured, Result,
+    Unit, Walks, evaluate::FEW, measure,
 };
 
 impl Measured for MatVit {
@@ -80,6 +80,51 @@ pub fn evaluate_images(
         Ok(Places { batch: images.plain(places)?, documents })
     });
     measure(model, batches, places.len(), &documents, submodels, walks.submodels, progress)
+}
+
+/// Held-out images as a store measures them.
+pub struct ImagePlaces<'a> {
+    /// All of them.
+    pub images: &'a ImageBatches,
+    /// Those that are measured on.
+    pub places: &'a [usize],
+    /// How a measurement is cut up.
+    pub walks: Walks,
+}
+
+impl HeldOutSet<MatVit> for ImagePlaces<'_> {
+    fn units(&self) -> Vec<(Unit, DocumentLoss)> {
+        image_units(self.images.set(), self.places)
+    }
+
+    fn is_whole(&self) -> bool {
+        self.places.len() == self.images.set().len()
+    }
+
+    fn context(&self) -> Option<usize> {
+        None
+    }
+
+    fn piece(&self) -> usize {
+        1024
+    }
+
+    fn measure(
+        &self,
+        model: &MatVit,
+        places: &[usize],
+        submodels: &[Submodel],
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Evaluation> {
+        let places: Vec<usize> = places.iter().map(|at| self.places[*at]).collect();
+        evaluate_images(model, self.images, &places, submodels, self.walks, progress)
+    }
+}
+
+/// Images at some places of a set, each with its loss before it is read.
+pub fn image_units(set: &ImageSet, places: &[usize]) -> Vec<(Unit, DocumentLoss)> {
+    let unit = |place: &usize| (Unit { start: *place, targets: 1 }, unread(set, *place));
+    places.iter().map(unit).collect()
 }
 
 /// A held-out image before it is measured.

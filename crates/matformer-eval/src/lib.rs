@@ -11,14 +11,18 @@ mod results;
 pub mod retrieval;
 mod stages;
 pub mod stats;
-mod sweep;
+mod store;
 
 pub use error::{Error, Result};
 pub use evaluate::{Documents, Evaluation, HeldOutBatch, Measured, SubmodelLosses, Walks, measure};
 pub use found::{Found, Outcome, Scored};
-pub use held_out::{TokenModel, WINDOWS, WindowBatch, evaluate, window_batches};
-pub use images::{Nearest, evaluate_images, image_walks, nearest_neighbour};
+pub use held_out::{
+    TextSet, TokenModel, WINDOWS, WindowBatch, evaluate, text_units, window_batches,
+};
+pub use images::{
+    ImagePlaces, Nearest, evaluate_images, image_units, image_walks, nearest_neighbour,
+};
 pub use results::{DataFacts, EvalResults, Paired, ParamCounts, SubmodelResult, measurements};
 pub use stages::{Stage, StageResult, Stages};
 pub use stats::{DocumentLoss, Estimate, Hits};
-pub use sweep::Sweep;
+pub use store::{HeldOutSet, Store, StoreKey, Studied, Unit};

@@ -21,7 +21,7 @@ use crate::{
     },
     failure::OrBadInput,
     folder::ModelFolder,
-    kind::Kind,
+    kind::{Kind, Part},
     logging::say,
     output::out,
 };
@@ -157,7 +157,8 @@ pub fn beside<K: Kind>(
         }
         let baseline = ModelFolder::<K>::load(&dir, &context.device)?;
         let baseline = baseline.with_context(folder.context())?;
-        let theirs = walked(&baseline, prepared, &baseline.trained(), tokens)?;
+        let part = Part { targets: tokens, ..Part::default() };
+        let theirs = walked(&baseline, prepared, &baseline.trained(), &part)?;
         let results = EvalResults::new(
             &dir.display().to_string(),
             &K::facts(prepared).hash.to_string(),

@@ -54,11 +54,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
     };
     // The others end as the system has it, or, as `train` and `baselines`, once all is saved.
     match &args.command {
-        Command::Report(_) | Command::Search(_) => {
+        Command::Eval(_) | Command::Report(_) | Command::Search(_) => {
             Interrupts::end("; what was measured is kept, and the same command goes on")?;
         }
-        Command::Eval(_)
-        | Command::Generate(_)
+        Command::Generate(_)
         | Command::Embed(_)
         | Command::Retrieve(_)
         | Command::Bench(_)

@@ -10,8 +10,8 @@ use matformer::{
         Hash, ImageBatches, ImageConfig, ImageShape, PreparedImages, find_prepared_images, spread,
     },
     eval::{
-        EvalResults, Evaluation, evaluate_images, image_walks, nearest_neighbour, report::Sample,
-        stats,
+        DocumentLoss, EvalResults, ImagePlaces, Store, Studied, Unit, image_units, image_walks,
+        nearest_neighbour, report::Sample, stats,
     },
     formats::{NORM_EPS, Normalization, PREPROCESSOR_FILE, Preprocessor, companions, save_timm_as},
     images::VitBatches,
@@ -24,7 +24,7 @@ use matformer::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Extent, Facts, GgufOut, Kind, Part, Processor, Source,
+    Facts, GgufOut, Kind, Part, Processor, Source,
     image_data::{self, of_model, places_of, say_once},
     params,
 };
@@ -282,18 +282,18 @@ impl Kind for Vit {
         Ok(images(model, rows)?)
     }
 
-    fn extent(prepared: &PreparedImages, part: &Part) -> Result<Extent> {
-        let images = places(prepared, part)?.len();
-        Ok(Extent { documents: images, targets: images })
+    fn units(prepared: &PreparedImages, part: &Part) -> Result<Vec<(Unit, DocumentLoss)>> {
+        Ok(image_units(&prepared.held_out().bad_input()?, &places(prepared, part)?))
     }
 
     fn evaluate(
         folder: &ModelFolder<Self>,
         prepared: &PreparedImages,
+        store: &mut Store,
         submodels: &[Submodel],
         part: &Part,
         progress: &mut dyn FnMut(usize, usize),
-    ) -> Result<Evaluation> {
+    ) -> Result<Studied> {
         let set = of_model(folder, prepared.held_out().bad_input()?).bad_input()?;
         let places = places(prepared, part)?;
         let size = folder.model.config().image_size;
@@ -302,7 +302,8 @@ impl Kind for Vit {
         let config = folder.model.config();
         let walks = part.walks(config.tokens(), config.d_model, config.d_ff);
         let walks = walks.unwrap_or_else(|| image_walks(&folder.model));
-        evaluate_images(&folder.model, &images, &places, submodels, walks, progress).bad_input()
+        let set = ImagePlaces { images: &images, places: &places, walks };
+        store.evaluate(&folder.model, &set, submodels, progress).bad_input()
     }
 
     fn floor(prepared: &PreparedImages, _: Option<usize>, device: &Device) -> Result<Nearest> {

@@ -11,7 +11,7 @@ use burn::tensor::Device;
 use matformer::{
     core::{Costs, Manifest, Resource, SliceFacts, Submodel},
     data::{Half, Hash},
-    eval::{EvalResults, Evaluation, Walks, report::Sample},
+    eval::{DocumentLoss, EvalResults, Store, Studied, Unit, Walks, report::Sample},
     nn::{Elastic, Folder, ModelConfig, Slice},
     run_file::{RunFile, RunKind, Tables},
     synthetic::OneBatch,
@@ -36,15 +36,6 @@ pub struct Part {
     pub targets: Option<usize>,
     /// Bytes for a walk's states, of a sweep of many submodels.
     pub memory: Option<usize>,
-}
-
-/// How much held-out data there is.
-#[derive(Debug, Clone, Copy)]
-pub struct Extent {
-    /// Documents, or images.
-    pub documents: usize,
-    /// Tokens, or images.
-    pub targets: usize,
 }
 
 impl Part {
@@ -190,17 +181,18 @@ pub trait Kind: Tables {
         rows: usize,
     ) -> Result<OneBatch<Self::Net>>;
 
-    /// How much a part of the held-out data is.
-    fn extent(prepared: &Self::Prepared, part: &Part) -> Result<Extent>;
+    /// The documents of a part of the held-out data, or beginnings of some, each with its loss before it is read.
+    fn units(prepared: &Self::Prepared, part: &Part) -> Result<Vec<(Unit, DocumentLoss)>>;
 
-    /// Measures submodels on a part of the held-out data.
+    /// Losses of submodels on a part of the held-out data: what `store` has, the rest measured now.
     fn evaluate(
         folder: &ModelFolder<Self>,
         prepared: &Self::Prepared,
+        store: &mut Store,
         submodels: &[Submodel],
         part: &Part,
         progress: &mut dyn FnMut(usize, usize),
-    ) -> Result<Evaluation>;
+    ) -> Result<Studied>;
 
     /// What the same held-out data gives without a model.
     fn floor(

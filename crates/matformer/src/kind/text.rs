@@ -12,8 +12,9 @@ use matformer::{
     },
     engine::{self, Engine, EngineModel, EngineOptions, Request, generate},
     eval::{
-        EvalResults, Evaluation, WINDOWS, evaluate,
+        DocumentLoss, EvalResults, Store, Studied, TextSet, Unit, WINDOWS,
         report::{Sample, compare},
+        text_units,
     },
     formats::companions,
     lm::{MatLm, MatLmConfig, SpecialTokens, Tokens, costs},
@@ -24,7 +25,7 @@ use matformer::{
     train::Dims,
 };
 
-use super::{Extent, Facts, GgufOut, Kind, Part, Processor, Source, params};
+use super::{Facts, GgufOut, Kind, Part, Processor, Source, params};
 use crate::{
     args::Format,
     commands::{FEW_DOCUMENTS, count, documents},
@@ -396,23 +397,24 @@ impl Kind for Lm {
         Ok(one_batch(model, rows, shape.context)?)
     }
 
-    fn extent(prepared: &Prepared, part: &Part) -> Result<Extent> {
-        let held_out = held_out(prepared, part)?;
-        Ok(Extent { documents: held_out.documents().len(), targets: held_out.tokens() })
+    fn units(prepared: &Prepared, part: &Part) -> Result<Vec<(Unit, DocumentLoss)>> {
+        Ok(text_units(&held_out(prepared, part)?))
     }
 
     fn evaluate(
         folder: &ModelFolder<Self>,
         prepared: &Prepared,
+        store: &mut Store,
         submodels: &[Submodel],
         part: &Part,
         progress: &mut dyn FnMut(usize, usize),
-    ) -> Result<Evaluation> {
+    ) -> Result<Studied> {
         let held_out = held_out(prepared, part)?;
         let MatLmConfig { context, d_model, d_ff, .. } = *folder.model.config();
         let context = folder.context().unwrap_or(context);
         let walks = part.walks(context, d_model, d_ff).unwrap_or(WINDOWS);
-        evaluate(&folder.model, &held_out, context, submodels, walks, progress).bad_input()
+        let set = TextSet { held_out: &held_out, context, walks };
+        store.evaluate(&folder.model, &set, submodels, progress).bad_input()
     }
 
     fn floor(prepared: &Prepared, targets: Option<usize>, _: &Device) -> Result<Baselines> {

@@ -4,16 +4,18 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use matformer::{
-    core::{Manifest, Measurements, Resource, Submodel},
-    eval::{DataFacts, Estimate, Evaluation, Stage, StageResult, Stages, Sweep},
+    core::{Manifest, Resource},
+    eval::{
+        DataFacts, DocumentLoss, Estimate, Stage, StageResult, Stages, SubmodelLosses, Unit, stats,
+    },
     run_file::RunFile,
 };
 
 use crate::{
     args::ElastifyArgs,
-    commands::{Context, count, print_json, table},
+    commands::{Context, count, measured::walked, print_json, table},
     failure::{Hinted, OrBadInput},
-    folder::{ModelFolder, progress_bar},
+    folder::ModelFolder,
     kind::{Kind, Part},
     output::out,
 };
@@ -36,14 +38,14 @@ impl<'a, K: Kind> Studied<'a, K> {
         run: &'a RunFile<K>,
         prepared: &'a K::Prepared,
     ) -> Result<Self> {
-        let all = K::extent(prepared, &Part::default())?;
-        let part =
-            Part { targets: Some(args.tokens).filter(|n| *n < all.targets), ..Part::default() };
-        let extent = K::extent(prepared, &part)?;
+        let targets = |units: &[(Unit, DocumentLoss)]| units.iter().map(|u| u.0.targets).sum();
+        let all: usize = targets(&K::units(prepared, &Part::default())?);
+        let part = Part { targets: Some(args.tokens).filter(|n| *n < all), ..Part::default() };
+        let units = K::units(prepared, &part)?;
         let data = DataFacts {
             hash: K::facts(prepared).hash.to_string(),
-            tokens: extent.targets,
-            documents: extent.documents,
+            tokens: targets(&units),
+            documents: units.len(),
             clusters: None,
             context: run.seq_len(),
         };
@@ -90,56 +92,13 @@ impl<'a, K: Kind> Studied<'a, K> {
         let folder = folder.study_of(model, out, self.run.seq_len());
         let space = folder.space().clone();
         let sizes = space.uniforms();
-        let data = self.stages.data.name(self.part.targets.is_none());
-        let mut sweep = Sweep::open(out, &weights.weights_sha256, &data).bad_input()?;
-        let bar = progress_bar("measuring sizes");
-        for size in &sizes {
-            // One at a time: an interruption costs one.
-            sweep.losses(&space, std::slice::from_ref(size), |size| -> Result<Evaluation> {
-                K::evaluate(&folder, self.prepared, size, &self.part, &mut |done, total| {
-                    bar.set_length(total as u64);
-                    bar.set_position(done as u64);
-                })
-            })?;
-        }
-        bar.finish_and_clear();
-        let results = sizes
-            .iter()
-            .map(|size| self.result(&folder, size, &weights.weights_sha256, &data))
-            .collect::<Result<_>>()?;
+        let found = walked(&folder, self.prepared, &sizes, &self.part)?;
+        let losses = found.submodels.iter();
+        let results = losses.map(|losses| result(&folder, losses)).collect::<Result<_>>()?;
         let weights = weights.weights_sha256.clone();
         self.stages.add(Stage { stage: stage.to_owned(), tokens, weights, results });
         self.stages.save(out).bad_input()?;
         Ok(())
-    }
-
-    /// What the run's folder knows of a size.
-    fn result(
-        &self,
-        folder: &ModelFolder<K>,
-        size: &Submodel,
-        weights: &str,
-        data: &str,
-    ) -> Result<StageResult> {
-        let all = Measurements::read_all(&self.args.out)?.entries;
-        let of = |metric: &str| {
-            let found = all.iter().rev().find(|m| {
-                m.weights == weights
-                    && m.data == data
-                    && m.metric == metric
-                    && m.widths == size.widths()
-            });
-            found.map(|m| Estimate { value: m.value, stderr: m.stderr })
-        };
-        let loss = of("loss").unwrap_or(Estimate { value: f64::NAN, stderr: None });
-        Ok(StageResult {
-            submodel: folder.space().label(size),
-            widths: size.widths().to_vec(),
-            params: folder.costs.get(Resource::Params)?.cost(size)? as u64,
-            loss: loss.value,
-            stderr: loss.stderr,
-            top1: of("top1"),
-        })
     }
 
     /// The stages side by side.
@@ -171,4 +130,18 @@ impl<'a, K: Kind> Studied<'a, K> {
         out!("{}: an elastic model", Path::new(&self.stages.model).display())?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// A size as it was measured.
+fn result<K: Kind>(folder: &ModelFolder<K>, losses: &SubmodelLosses) -> Result<StageResult> {
+    let SubmodelLosses { submodel, documents } = losses;
+    let loss = stats::loss(documents)?;
+    Ok(StageResult {
+        submodel: folder.space().label(submodel),
+        widths: submodel.widths().to_vec(),
+        params: folder.costs.get(Resource::Params)?.cost(submodel)? as u64,
+        loss: loss.value,
+        stderr: loss.stderr,
+        top1: stats::accuracy(documents, |hits| hits.top1)?,
+    })
 }

@@ -1,8 +1,6 @@
 //! Submodels measured, and what a report is made of: the whole curve, measured once for the same weights
 //! and tokens.
 
-mod groups;
-
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -11,12 +9,14 @@ use std::{
 use anyhow::Result;
 use matformer::{
     core::{Measurements, Submodel, curve, fs, mix},
-    eval::{DocumentLoss, EvalResults, Evaluation, measurements, report::Sample, stats},
+    eval::{
+        DocumentLoss, EvalResults, Evaluation, Store, StoreKey, Studied, measurements,
+        report::Sample, stats,
+    },
     nn::Elastic,
 };
 use serde::{Deserialize, Serialize};
 
-use self::groups::{forget, group_by_group};
 use super::short;
 use crate::{
     failure,
@@ -160,7 +160,6 @@ fn on_data<K: Kind>(
     }
     let measured = whole_curve(folder, data, tokens)?;
     fs::write_atomic(&kept, serde_json::to_string(&measured)?.as_bytes())?;
-    forget(folder, tokens);
     Ok(measured)
 }
 
@@ -177,8 +176,7 @@ fn reusable<K: Kind>(
     same.then_some(measured)
 }
 
-/// Measures submodels in one walk per batch, keeps what was measured, and says where the data is other
-/// than the model was trained on.
+/// Losses of submodels, from the folder or measured now; says where the data is other than the model was trained on.
 pub fn measure<K: Kind>(
     folder: &ModelFolder<K>,
     prepared: &K::Prepared,
@@ -186,7 +184,7 @@ pub fn measure<K: Kind>(
     targets: Option<usize>,
 ) -> Result<Evaluation> {
     say_data(folder, prepared);
-    walked(folder, prepared, submodels, targets)
+    walked(folder, prepared, submodels, &Part { targets, ..Part::default() })
 }
 
 /// Says so where a model is measured on other data than it was trained on.
@@ -200,28 +198,72 @@ fn say_data<K: Kind>(folder: &ModelFolder<K>, prepared: &K::Prepared) {
     }
 }
 
-/// The same without a word on the data.
+/// The same without a word on the data, of any part of it. What was measured now also becomes lines of
+/// `measurements.jsonl`.
 pub fn walked<K: Kind>(
     folder: &ModelFolder<K>,
     prepared: &K::Prepared,
     submodels: &[Submodel],
-    targets: Option<usize>,
+    part: &Part,
 ) -> Result<Evaluation> {
-    let bar = progress_bar("measuring");
-    let part = Part { targets, ..Part::default() };
-    let evaluation = K::evaluate(folder, prepared, submodels, &part, &mut |done, total| {
+    let mut store = store_of(folder, prepared)?;
+    let Studied { mut evaluation, measured } =
+        studied(folder, prepared, &mut store, (submodels, part), "measuring")?;
+    if !measured.is_empty() {
+        let data = evaluation.data(&K::facts(prepared).hash.to_string());
+        let all = evaluation.submodels.clone();
+        evaluation.submodels.retain(|losses| measured.contains(&losses.submodel));
+        let weights = &folder.manifest.weights_sha256;
+        let lines = measurements(&evaluation, folder.space(), weights, &data)?;
+        evaluation.submodels = all;
+        if store.not_kept().is_none()
+            && let Err(error) = Measurements::append(&folder.dir, &lines)
+        {
+            say!("note: not kept: {:#}", anyhow::Error::from(error));
+        }
+    }
+    say_not_kept(&store);
+    Ok(evaluation)
+}
+
+/// What a model's folder has on held-out data.
+pub fn store_of<K: Kind>(folder: &ModelFolder<K>, prepared: &K::Prepared) -> Result<Store> {
+    let facts = K::facts(prepared);
+    let tokenizer = facts.tokenizer.map_or(String::new(), |hash| hash.to_string());
+    let key = StoreKey {
+        weights: &folder.manifest.weights_sha256,
+        data: &format!("{}/{tokenizer}", facts.hash),
+        context: folder.context(),
+    };
+    let store = Store::open(&folder.dir, &key)?;
+    for path in store.unreadable() {
+        say!("note: {} is damaged, or of another version: passed over", path.display());
+    }
+    Ok(store)
+}
+
+/// Losses of submodels on a part of the held-out data: what is not known is measured, under a progress bar.
+pub fn studied<K: Kind>(
+    folder: &ModelFolder<K>,
+    prepared: &K::Prepared,
+    store: &mut Store,
+    (submodels, part): (&[Submodel], &Part),
+    what: &'static str,
+) -> Result<Studied> {
+    let bar = progress_bar(what);
+    let found = K::evaluate(folder, prepared, store, submodels, part, &mut |done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
     });
     bar.finish_and_clear();
-    let evaluation = evaluation?;
-    let data = evaluation.data(&K::facts(prepared).hash.to_string());
-    let lines = measurements(&evaluation, folder.space(), &folder.manifest.weights_sha256, &data)?;
-    // A folder that cannot be written to does not cost the result.
-    if let Err(error) = Measurements::append(&folder.dir, &lines) {
-        say!("note: not kept: {:#}", anyhow::Error::from(error));
+    found
+}
+
+/// Says why what was measured is not in the folder, where it is not: it does not cost the result.
+pub fn say_not_kept(store: &Store) {
+    if let Some(error) = store.not_kept() {
+        say!("note: not kept: {}", failure::chain(error));
     }
-    Ok(evaluation)
 }
 
 /// The whole Mix'n'Match curve on held-out text.
@@ -236,7 +278,8 @@ fn whole_curve<K: Kind>(
         Some(only) => (vec![only], Vec::new()),
         None => (curve(space), mix::in_between(space)),
     };
-    let evaluation = group_by_group(folder, prepared, &submodels, tokens)?;
+    let part = Part { targets: tokens, ..Part::default() };
+    let evaluation = walked(folder, prepared, &submodels, &part)?;
     let results = EvalResults::new(
         &folder.dir.display().to_string(),
         &K::facts(prepared).hash.to_string(),

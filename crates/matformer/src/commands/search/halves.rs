@@ -1,18 +1,21 @@
 //! Held-out data in two halves: one to choose by, one to judge by.
 
+use std::collections::HashMap;
+
 use anyhow::Result;
 use matformer::{
-    core::Submodel,
+    core::{Measurements, Submodel},
     data::Half,
-    eval::{Evaluation, Found, Sweep},
+    eval::{DocumentLoss, Evaluation, Found, Store, Unit, stats},
     search::Problem,
 };
 
 use crate::{
     args::SearchArgs,
-    failure::{self, Hinted, OrBadInput},
-    folder::{ModelFolder, progress_bar},
-    kind::{Extent, Kind, Part},
+    commands::measured::{say_not_kept, store_of, studied},
+    failure::{Hinted, OrBadInput},
+    folder::ModelFolder,
+    kind::{Kind, Part},
     logging::say,
 };
 
@@ -26,7 +29,13 @@ pub struct Halves<'a, K: Kind> {
     a: Part,
     /// What judges.
     b: Part,
-    sweep: Sweep,
+    store: Store,
+    /// The documents that are chosen by.
+    chooses: Vec<(Unit, DocumentLoss)>,
+    /// What earlier versions measured on them.
+    earlier: HashMap<Submodel, f64>,
+    /// How many submodels were measured so far.
+    measured: usize,
 }
 
 impl<'a, K: Kind> Halves<'a, K> {
@@ -40,19 +49,20 @@ impl<'a, K: Kind> Halves<'a, K> {
             say!("note: other data than the model was trained on");
         }
         let memory = Some(args.memory.saturating_mul(1 << 20));
-        let of = |half: Half, targets: Option<usize>| -> Result<(Part, Extent)> {
+        let of = |half: Half, targets: Option<usize>| -> Result<(Part, usize)> {
             let all = Part { half: Some(half), targets: None, memory };
-            let there = K::extent(prepared, &all)?;
+            let units = K::units(prepared, &all)?;
+            let there: usize = units.iter().map(|(unit, _)| unit.targets).sum();
             // As many as there are, or more, are all.
-            Ok((Part { targets: targets.filter(|n| *n < there.targets), ..all }, there))
+            Ok((Part { targets: targets.filter(|n| *n < there), ..all }, units.len()))
         };
         let (a, chooses) = of(Half::A, args.tokens)?;
         let (b, judges) = of(Half::B, args.judge_tokens.or(args.tokens))?;
-        if judges.documents == 0 {
+        if judges == 0 {
             return Err(Hinted {
                 message: format!(
                     "the held-out data is {}: nothing is left to judge by",
-                    match chooses.documents {
+                    match chooses {
                         1 => format!("1 {}", K::DOCUMENT),
                         n => format!("{n} {}s of one cluster", K::DOCUMENT),
                     }
@@ -64,9 +74,29 @@ impl<'a, K: Kind> Halves<'a, K> {
             })
             .bad_input();
         }
-        let data = chosen_by(&hash, a.targets, folder.context());
-        let sweep = Sweep::open(&folder.dir, &folder.manifest.weights_sha256, &data).bad_input()?;
-        Ok(Self { folder, prepared, hash, a, b, sweep })
+        let store = store_of(folder, prepared)?;
+        let chooses = K::units(prepared, &a)?;
+        let mut halves = Self {
+            folder,
+            prepared,
+            hash,
+            a,
+            b,
+            store,
+            chooses,
+            earlier: HashMap::new(),
+            measured: 0,
+        };
+        halves.earlier = halves.earlier()?;
+        Ok(halves)
+    }
+
+    /// Losses on the half that is chosen by that an earlier version kept, which knew no single documents.
+    fn earlier(&self) -> Result<HashMap<Submodel, f64>> {
+        let (weights, data) = (&self.folder.manifest.weights_sha256, self.chosen_by());
+        let all = Measurements::read_all(&self.folder.dir).bad_input()?.entries.into_iter();
+        let ours = all.filter(|m| m.weights == *weights && m.data == data && m.metric == "loss");
+        Ok(ours.map(|m| (Submodel::new(m.widths), m.value)).collect())
     }
 
     /// Names what is chosen by.
@@ -82,7 +112,7 @@ impl<'a, K: Kind> Halves<'a, K> {
 
     /// Learns what other searches have measured since.
     pub fn refresh(&mut self) -> Result<()> {
-        self.sweep.refresh().bad_input()
+        self.store.refresh().bad_input()
     }
 
     /// Lets no less judge than judged before: what is compared is judged by the same.
@@ -95,9 +125,13 @@ impl<'a, K: Kind> Halves<'a, K> {
         }
     }
 
-    /// Losses on the half that is chosen by, of what was measured within limits.
-    pub fn known(&self, within: &Problem) -> impl Iterator<Item = (&Submodel, f64)> {
-        self.sweep.known().filter(|(submodel, _)| within.fits(submodel))
+    /// Losses on the half that is chosen by, of what was measured within limits, now and before.
+    pub fn known(&self, within: &Problem) -> Result<Vec<(Submodel, f64)>> {
+        let mut known = self.earlier.clone();
+        for of in self.store.known(&self.chooses) {
+            known.insert(of.submodel, stats::loss(&of.documents)?.value);
+        }
+        Ok(known.into_iter().filter(|(submodel, _)| within.fits(submodel)).collect())
     }
 
     /// Targets that were asked for, to choose by and to judge by.
@@ -107,44 +141,34 @@ impl<'a, K: Kind> Halves<'a, K> {
 
     /// How many submodels were measured so far.
     pub fn measured(&self) -> usize {
-        self.sweep.measured()
+        self.measured
     }
 
     /// Losses on the half that is chosen by, measured where they are not known.
     pub fn losses(&mut self, submodels: &[Submodel]) -> Result<Vec<f64>> {
-        let Self { folder, prepared, a, sweep, .. } = self;
-        let open = sweep.open_among(submodels).len();
-        let bar = progress_bar("measuring submodels");
-        bar.set_length(open as u64);
-        let found = sweep.losses(folder.space(), submodels, |chunk| -> Result<Evaluation> {
-            let before = bar.position();
-            let evaluation = K::evaluate(folder, prepared, chunk, a, &mut |done, total| {
-                bar.set_position(before + (done * chunk.len() / total.max(1)) as u64);
-            });
-            bar.set_position(before + chunk.len() as u64);
-            evaluation
-        });
-        bar.finish_and_clear();
-        Ok(found?.into_iter().map(|loss| loss.value).collect())
+        let earlier = |submodel: &&Submodel| self.earlier.contains_key(*submodel);
+        let open: Vec<Submodel> = submodels.iter().filter(|s| !earlier(s)).cloned().collect();
+        let mut found = self.earlier.clone();
+        if !open.is_empty() {
+            let Self { folder, prepared, store, a, .. } = self;
+            let now = studied(folder, prepared, store, (&open, a), "measuring submodels")?;
+            self.measured += now.measured.len();
+            for of in now.evaluation.submodels {
+                found.insert(of.submodel, stats::loss(&of.documents)?.value);
+            }
+        }
+        Ok(submodels.iter().map(|submodel| found[submodel]).collect())
     }
 
     /// Losses on the half that judges, document by document.
-    pub fn judge(&self, submodels: &[Submodel]) -> Result<Evaluation> {
-        let bar = progress_bar("judging");
-        let mut progress = |done: usize, total: usize| {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-        };
-        let found = K::evaluate(self.folder, self.prepared, submodels, &self.b, &mut progress);
-        bar.finish_and_clear();
-        found
+    pub fn judge(&mut self, submodels: &[Submodel]) -> Result<Evaluation> {
+        let Self { folder, prepared, store, b, .. } = self;
+        Ok(studied(folder, prepared, store, (submodels, b), "judging")?.evaluation)
     }
 
     /// Says why what was measured is not in the folder, where it is not.
     pub fn say_not_kept(&self) {
-        if let Some(error) = self.sweep.not_kept() {
-            say!("note: not kept: {}", failure::chain(error));
-        }
+        say_not_kept(&self.store);
     }
 }
 

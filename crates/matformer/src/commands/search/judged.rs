@@ -66,7 +66,8 @@ pub fn best<K: Kind>(
     halves: &Halves<'_, K>,
     outcomes: &[Outcome],
 ) -> Result<Named> {
-    let best = halves.known(&budgets.problem).min_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(b.0)));
+    let known = halves.known(&budgets.problem)?;
+    let best = known.iter().min_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
     let Some((widths, _)) = best else {
         return Err(Hinted {
             message: "no method found a submodel within the budget".to_owned(),
@@ -134,7 +135,7 @@ fn whole<S: Serializer>(count: &f64, serializer: S) -> Result<S::Ok, S::Error> {
 pub fn judged<K: Kind>(
     folder: &ModelFolder<K>,
     budgets: &Budgets,
-    halves: &Halves<'_, K>,
+    halves: &mut Halves<'_, K>,
     (outcomes, best): (Vec<Outcome>, &Submodel),
 ) -> Result<(Printed, Evaluation)> {
     let (space, problem) = (folder.space(), &budgets.problem);
@@ -172,7 +173,7 @@ pub fn judged<K: Kind>(
         model: folder.dir.display().to_string(),
         submodels: problem.size(),
         documents: evaluation.n_documents(),
-        known: halves.known(problem).count(),
+        known: halves.known(problem)?.len(),
         best: space.label(best),
         best_costs: costs(best)?,
         name: None,

@@ -91,7 +91,7 @@ fn run_kind<K: Kind>(args: &SearchArgs, context: &Context) -> Result<ExitCode> {
     let all = judged::with_known(all, known, problem);
     let best = judged::best(&folder, &budgets, &halves, &all)?;
     let (mut printed, losses) =
-        judged::judged(&folder, &budgets, &halves, (all, &best.widths.clone()))?;
+        judged::judged(&folder, &budgets, &mut halves, (all, &best.widths.clone()))?;
     let kept = judged::keep(&folder, &budgets.best, &printed.found, best);
     printed.name = kept.as_ref().ok().cloned().flatten();
     if args.per_document {

@@ -1,0 +1,126 @@
+//! A file of the store: losses of some submodels on some documents.
+
+use std::collections::HashMap;
+
+use matformer_core::Submodel;
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+
+use super::Unit;
+use crate::{DocumentLoss, Evaluation, Hits};
+
+/// Form of the files.
+const FORMAT: &str = "1";
+
+/// Losses as they are kept.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    /// Places of documents in a row.
+    units: HashMap<Unit, usize>,
+    /// Rows of submodels.
+    rows: HashMap<Submodel, usize>,
+    /// `[submodels, units]`.
+    nats: Vec<f64>,
+    /// The same, of targets that are classes.
+    hits: Option<[Vec<u8>; 2]>,
+}
+
+impl Chunk {
+    /// What was measured of a document; nothing if it is not in this chunk.
+    pub(super) fn get(&self, submodel: &Submodel, unit: &Unit) -> Option<(f64, Option<Hits>)> {
+        let at = self.rows.get(submodel)? * self.units.len() + self.units.get(unit)?;
+        let hits = self.hits.as_ref();
+        let hits = hits.map(|[top1, top5]| Hits { top1: top1[at].into(), top5: top5[at].into() });
+        Some((self.nats[at], hits))
+    }
+
+    pub(super) fn submodels(&self) -> impl Iterator<Item = &Submodel> {
+        self.rows.keys()
+    }
+
+    /// The bytes of a file with what was measured on these units.
+    pub(super) fn to_file(
+        units: &[Unit],
+        found: &Evaluation,
+    ) -> Result<Vec<u8>, safetensors::SafeTensorError> {
+        let losses = || found.submodels.iter().flat_map(|of| &of.documents);
+        let widths = found.submodels.iter().flat_map(|of| of.submodel.widths());
+        let widths: Vec<u8> = widths.flat_map(|width| (*width as u64).to_le_bytes()).collect();
+        let places: Vec<u8> = units.iter().flat_map(|unit| unit.to_bytes()).collect();
+        let nats: Vec<u8> = losses().flat_map(|loss| loss.nats.to_le_bytes()).collect();
+        let hits = |of: fn(&Hits) -> usize| -> Option<Vec<u8>> {
+            losses().map(|loss| u8::try_from(of(loss.hits.as_ref()?)).ok()).collect()
+        };
+        let (n, m) = (found.submodels.len(), units.len());
+        let n_layers = found.submodels.first().map_or(0, |of| of.submodel.widths().len());
+        let mut tensors = vec![
+            ("widths", Dtype::U64, vec![n, n_layers], widths),
+            ("documents", Dtype::U64, vec![m, 2], places),
+            ("nats", Dtype::F64, vec![n, m], nats),
+        ];
+        if let (Some(top1), Some(top5)) = (hits(|hits| hits.top1), hits(|hits| hits.top5)) {
+            tensors.push(("top1", Dtype::U8, vec![n, m], top1));
+            tensors.push(("top5", Dtype::U8, vec![n, m], top5));
+        }
+        let views = tensors
+            .iter()
+            .map(|(name, dtype, shape, bytes)| {
+                Ok((*name, TensorView::new(*dtype, shape.clone(), bytes)?))
+            })
+            .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
+        let about = HashMap::from([("format".to_owned(), FORMAT.to_owned())]);
+        safetensors::serialize(views, Some(about))
+    }
+
+    /// Reads a file; nothing if it is not one of the store's.
+    pub(super) fn from_file(bytes: &[u8]) -> Option<Self> {
+        let (_, header) = SafeTensors::read_metadata(bytes).ok()?;
+        if header.metadata().as_ref()?.get("format")? != FORMAT {
+            return None;
+        }
+        let file = SafeTensors::deserialize(bytes).ok()?;
+        let (widths, n_layers) = numbers(&file, "widths")?;
+        let (places, 2) = numbers(&file, "documents")? else { return None };
+        let nats = file.tensor("nats").ok()?;
+        let (&[n, m], Dtype::F64) = (nats.shape(), nats.dtype()) else { return None };
+        let submodels = widths.chunks(n_layers.max(1)).map(|widths| Submodel::new(widths.to_vec()));
+        let rows: HashMap<_, _> = submodels.zip(0..).collect();
+        let units = places.chunks(2).map(|unit| Unit { start: unit[0], targets: unit[1] });
+        let units: HashMap<_, _> = units.zip(0..).collect();
+        let nats = nats.data().as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes));
+        let nats: Vec<f64> = nats.collect();
+        let bytes = |name: &str| file.tensor(name).ok().map(|tensor| tensor.data().to_vec());
+        let hits = bytes("top1").zip(bytes("top5")).map(|(top1, top5)| [top1, top5]);
+        let fits = rows.len() == n
+            && units.len() == m
+            && nats.iter().all(|nats| nats.is_finite())
+            && hits.iter().flatten().all(|hits| hits.len() == n * m);
+        fits.then_some(Self { units, rows, nats, hits })
+    }
+}
+
+/// A matrix of whole numbers, and how long its rows are.
+fn numbers(file: &SafeTensors<'_>, name: &str) -> Option<(Vec<usize>, usize)> {
+    let tensor = file.tensor(name).ok()?;
+    let (&[_, row], Dtype::U64) = (tensor.shape(), tensor.dtype()) else { return None };
+    let values = tensor.data().as_chunks::<8>().0.iter();
+    let values = values.map(|bytes| usize::try_from(u64::from_le_bytes(*bytes)).ok());
+    Some((values.collect::<Option<_>>()?, row))
+}
+
+impl Unit {
+    fn to_bytes(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&(self.start as u64).to_le_bytes());
+        bytes[8..].copy_from_slice(&(self.targets as u64).to_le_bytes());
+        bytes
+    }
+}
+
+/// A document as it was measured.
+pub(super) fn of_unit(
+    unread: &DocumentLoss,
+    targets: usize,
+    (nats, hits): (f64, Option<Hits>),
+) -> DocumentLoss {
+    DocumentLoss { nats, tokens: targets, hits, ..*unread }
+}
