@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use matformer::data::fetch::Files;
+use matformer::sources::Files;
 use serde_json::Value;
 
 use crate::support::{Output, Place};

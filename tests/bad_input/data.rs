@@ -94,31 +94,31 @@ fn shards_that_are_damaged() {
     };
     hashed_snapshot!(both(shard("held_out.bin", |b| b[24] ^= 1)), @"
     error: token shard `cache/[hash]/held_out.bin`: made by tokenizer [hash], expected: [hash]
-    hint: remove `cache/[hash]`; it is prepared again from the text
+    hint: remove `cache/[hash]`; it is prepared again
     ");
     hashed_snapshot!(both(shard("held_out.bin", |b| b.truncate(b.len() - 1))), @"
     error: token shard `cache/[hash]/held_out.bin`: 7499 bytes of tokens, expected: 7500 (the header's count)
-    hint: remove `cache/[hash]`; it is prepared again from the text
+    hint: remove `cache/[hash]`; it is prepared again
     ");
     hashed_snapshot!(both(shard("held_out.bin", |b| b.truncate(20))), @"
     error: token shard `cache/[hash]/held_out.bin`: 20 bytes are shorter than the header: 56
-    hint: remove `cache/[hash]`; it is prepared again from the text
+    hint: remove `cache/[hash]`; it is prepared again
     ");
     hashed_snapshot!(both(shard("held_out.bin", |b| b[0] = b'X')), @"
     error: token shard `cache/[hash]/held_out.bin`: starts with `XFTOKENS`, expected: `MFTOKENS`
-    hint: remove `cache/[hash]`; it is prepared again from the text
+    hint: remove `cache/[hash]`; it is prepared again
     ");
     hashed_snapshot!(both(shard("held_out.bin", |b| b[8] = 7)), @"
     error: token shard `cache/[hash]/held_out.bin`: format version 7, expected: 1
-    hint: remove `cache/[hash]`; it is prepared again from the text
+    hint: remove `cache/[hash]`; it is prepared again
     ");
     hashed_snapshot!(both(shard("held_out.bin", |b| b[59] = 255)), @"
     error: token shard `cache/[hash]/held_out.bin`: token 65331 at position 1, expected: below 300
-    hint: remove `cache/[hash]`; it is prepared again from the text
+    hint: remove `cache/[hash]`; it is prepared again
     ");
     hashed_snapshot!(both(shard("held_out.docs.jsonl", |b| b.truncate(b.len() - 20))), @"
-    error: document list `cache/[hash]/held_out.docs.jsonl`, line 13: EOF while parsing a string at line 1 column 42
-    hint: remove `cache/[hash]`; it is prepared again from the text
+    error: document list `cache/[hash]/held_out.docs.jsonl`: line 13: EOF while parsing a string at line 1 column 42
+    hint: remove `cache/[hash]`; it is prepared again
     ");
     let train = |change: fn(&mut Vec<u8>)| {
         let place = Place::trained();
@@ -132,13 +132,13 @@ fn shards_that_are_damaged() {
     reading documents
     data [hash]: 13.5k training tokens of 47 documents, 3.7k held-out tokens of 13 (prepared before)
     error: token shard `cache/[hash]/train.bin`: made by tokenizer [hash], expected: [hash]
-    hint: remove `cache/[hash]`; it is prepared again from the text
+    hint: remove `cache/[hash]`; it is prepared again
     ");
     hashed_snapshot!(train(|b| b.truncate(b.len() / 2)), @"
     reading documents
     data [hash]: 13.5k training tokens of 47 documents, 3.7k held-out tokens of 13 (prepared before)
     error: token shard `cache/[hash]/train.bin`: 13483 bytes of tokens, expected: 27022 (the header's count)
-    hint: remove `cache/[hash]`; it is prepared again from the text
+    hint: remove `cache/[hash]`; it is prepared again
     ");
 }
 

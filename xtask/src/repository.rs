@@ -6,11 +6,12 @@ use serde_json::Value;
 
 /// The layers: each crate with the crates of ours that it may depend on, directly. Every arrow
 /// points down.
-const LAYERS: [(&str, &[&str]); 11] = [
+const LAYERS: [(&str, &[&str]); 12] = [
     ("matformer-core", &[]),
     ("matformer-data", &["matformer-core"]),
     ("matformer-nn", &["matformer-core"]),
     ("matformer-search", &["matformer-core"]),
+    ("matformer-sources", &["matformer-core", "matformer-data"]),
     ("matformer-lm", &["matformer-core", "matformer-nn"]),
     ("matformer-train", &["matformer-core", "matformer-nn"]),
     ("matformer-vit", &["matformer-core", "matformer-nn"]),
@@ -31,6 +32,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
             "matformer-lm",
             "matformer-nn",
             "matformer-search",
+            "matformer-sources",
             "matformer-train",
             "matformer-vit",
         ],
@@ -38,7 +40,8 @@ const LAYERS: [(&str, &[&str]); 11] = [
 ];
 
 /// Crates that must build without Burn, whatever they depend on.
-const WITHOUT_BURN: [&str; 3] = ["matformer-core", "matformer-data", "matformer-search"];
+const WITHOUT_BURN: [&str; 4] =
+    ["matformer-core", "matformer-data", "matformer-search", "matformer-sources"];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()

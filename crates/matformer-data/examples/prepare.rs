@@ -1,5 +1,5 @@
-//! Prepares a corpus list, files or folders and prints what came of it:
-//! `cargo run --release -p matformer-data --example prepare -- configs/corpus/rust.toml`
+//! Prepares files, folders or hub names and prints what came of it:
+//! `cargo run --release -p matformer-data --example prepare -- docs crates`
 
 use std::path::Path;
 use std::time::Instant;
@@ -9,10 +9,7 @@ use matformer_data::{BatchShape, Batches, DataConfig, Error, Progress, prepare};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let sources: Vec<String> = std::env::args().skip(1).collect();
     let config = match sources.as_slice() {
-        [] => return Err("usage: prepare LIST.toml, or files, folders and hub names".into()),
-        [list] if list.ends_with(".toml") => {
-            DataConfig { corpus: Some(list.into()), ..DataConfig::default() }
-        }
+        [] => return Err("usage: prepare PATHS: files, folders and hub names".into()),
         sources => DataConfig {
             paths: sources.iter().map(|source| source.parse()).collect::<Result<_, _>>()?,
             ..DataConfig::default()

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::source::{self, Source};
+use crate::source::{self, Folder, Source};
 use crate::{Error, Result};
 
 /// Files of a corpus list above this size are generated code and left out, in bytes.
@@ -12,6 +12,17 @@ pub const CORPUS_MAX_FILE_BYTES: usize = 256 * 1024;
 
 /// The smallest vocabulary: 256 bytes and the document separator.
 pub const MIN_VOCAB_SIZE: usize = 257;
+
+/// The folders of both splits of a corpus list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SplitFolders {
+    /// Suffixes of the files that are read: as text, unless they are known as something else.
+    pub suffixes: Vec<String>,
+    /// Trained on.
+    pub train: Vec<Folder>,
+    /// Only measured on.
+    pub held_out: Vec<Folder>,
+}
 
 /// Which text is read, how it is split, and which tokenizer it gets.
 ///
@@ -24,6 +35,9 @@ pub struct DataConfig {
     /// name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub corpus: Option<PathBuf>,
+    /// What `corpus` names. No run file says it: whoever reads such lists puts it here.
+    #[serde(skip)]
+    pub split: Option<SplitFolders>,
     /// Files, folders and hub names: text files (see [`TEXT_SUFFIXES`](crate::TEXT_SUFFIXES)) are
     /// one document each, every row of a `.jsonl` or `.parquet` file is one, and so is every object in a
     /// `.json` file that looks like rows. All but `.parquet` may be packed: `.gz`, `.zst`.
@@ -63,6 +77,7 @@ impl Default for DataConfig {
     fn default() -> Self {
         Self {
             corpus: None,
+            split: None,
             paths: Vec::new(),
             field: "text".into(),
             held_out: 0.02,

@@ -6,10 +6,11 @@ use std::path::Path;
 use crate::config::CORPUS_MAX_FILE_BYTES;
 use crate::counts::Dropped;
 use crate::error::Error;
+use crate::format::{self, Format};
 use crate::hash::Hasher;
 use crate::progress::{Progress, Stage};
 use crate::reader::{Document, Input, Reader};
-use crate::{DataConfig, Hash, PassedOver, Result, crates, inputs};
+use crate::{DataConfig, Folder, Hash, PassedOver, Result, SplitFolders, inputs};
 
 /// The documents of both splits, each sorted by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,20 +27,15 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// Reads what `config` names, downloading what has a hub name and fetching named sources into
-    /// `cache_dir`: drops what is too large, empty, a bad row or a duplicate, and splits the rest.
-    /// Says how far it is.
+    /// Reads what `config` names, downloading what has a hub name: drops what is too large, empty, a
+    /// bad row or a duplicate, and splits the rest. Says how far it is.
     ///
     /// The texts are held in memory.
     ///
     /// # Errors
-    /// A file that cannot be read, unpacked or downloaded, more bad rows than `config` allows, a
-    /// crate that is not there, two files of one name, an empty split.
-    pub fn read(
-        config: &DataConfig,
-        cache_dir: &Path,
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<Self> {
+    /// A file that cannot be read, unpacked or downloaded, more bad rows than `config` allows, two
+    /// files of one name, an empty split; [`Error::Unresolved`].
+    pub fn read(config: &DataConfig, progress: &mut dyn FnMut(Progress)) -> Result<Self> {
         config.validate()?;
         let limit = if config.corpus.is_some() { CORPUS_MAX_FILE_BYTES } else { usize::MAX };
         let mut reader = Reader::new(&config.field, config.max_file_bytes.unwrap_or(limit));
@@ -47,7 +43,11 @@ impl Documents {
         let (train, held_out) = match &config.corpus {
             Some(corpus) => {
                 progress(Progress { stage: Stage::Read, done: 0, total: 0 });
-                let (train, held_out) = crates::find(corpus)?;
+                let split = config
+                    .split
+                    .as_ref()
+                    .ok_or_else(|| Error::Unresolved { found: corpus.display().to_string() })?;
+                let (train, held_out) = (split.files(&split.train)?, split.files(&split.held_out)?);
                 let total = size(&train) + size(&held_out);
                 let mut read =
                     |inputs: &[Input], before| read(&mut reader, inputs, (before, total), progress);
@@ -56,7 +56,7 @@ impl Documents {
                 (kept, distinct.of(read(&held_out, size(&train))?))
             }
             None => {
-                let inputs = inputs::find(&config.paths, cache_dir, &mut passed, progress)?;
+                let inputs = inputs::find(&config.paths, &mut passed, progress)?;
                 if inputs.is_empty() {
                     return Err(Error::NoFile { passed_over: passed });
                 }
@@ -76,6 +76,22 @@ impl Documents {
         let passed = (!passed.is_empty()).then(|| format!("passed over: {passed}"));
         let notes = passed.into_iter().chain(taken.note()).collect();
         Ok(Self { train, held_out, dropped, notes })
+    }
+}
+
+impl SplitFolders {
+    fn files(&self, folders: &[Folder]) -> Result<Vec<Input>> {
+        // A suffix of the list is text, whatever it is.
+        let format = |path: &Path| {
+            let listed = self.suffixes.contains(&format::suffix(path));
+            listed.then(|| Format::of(path).unwrap_or(Format::TEXT))
+        };
+        let mut files = Vec::new();
+        for folder in folders {
+            // The list says what is read: the rest of a folder is not worth a word.
+            files.extend(inputs::named(folder, &format, &mut PassedOver::default())?);
+        }
+        Ok(files)
     }
 }
 
@@ -155,7 +171,7 @@ mod tests {
         let paths = vec![Path::new(&data).into()];
         let mut config = DataConfig { paths, held_out: 0.5, ..DataConfig::default() };
         change(&mut config);
-        Documents::read(&config, root.path(), &mut |_| {})
+        Documents::read(&config, &mut |_| {})
     }
 
     fn names(documents: &Documents) -> Vec<&str> {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::special::{SPECIAL_TOKENS_MAP, TOKENIZER_CONFIG_FILE};
-use crate::{BadRow, Dropped, Hash, Lost, PassedOver};
+use crate::{BadRow, Dropped, Lost, PassedOver};
 
 /// The crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -28,14 +28,6 @@ pub enum Error {
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
-    },
-    /// A folder could not be walked.
-    #[error("cannot list `{}`: {source}", path.display())]
-    Walk {
-        /// The folder that was asked for.
-        path: PathBuf,
-        /// What the system said.
-        source: walkdir::Error,
     },
     /// A key of the `[data]` table has an impossible value.
     #[error("`data.{key}` is {found}, expected: {expected}")]
@@ -63,6 +55,12 @@ pub enum Error {
     #[error("`fetch:{found}` names no source, expected: `fetch:NAME` or `fetch:NAME/PART`")]
     SourceName {
         /// What follows.
+        found: String,
+    },
+    /// A name stands where folders should be by now.
+    #[error("`{found}` is a name, expected: the folders that it stands for")]
+    Unresolved {
+        /// The name.
         found: String,
     },
     /// A named file is of no known text format.
@@ -154,37 +152,6 @@ pub enum Error {
         /// The cache's folder.
         cache: PathBuf,
     },
-    /// A corpus list could not be read.
-    #[error("corpus list `{}`: {reason}", path.display())]
-    CorpusList {
-        /// The list.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// No folder above the corpus list holds a `Cargo.lock`.
-    #[error("no `Cargo.lock` in any folder above `{}`", path.display())]
-    NoWorkspace {
-        /// The list.
-        path: PathBuf,
-    },
-    /// Cargo could not say where the crates are.
-    #[error("`{command}` failed: {reason}")]
-    Cargo {
-        /// What was run.
-        command: &'static str,
-        /// What it said.
-        reason: String,
-    },
-    /// A crate of the corpus list is not among the locked dependencies, or its sources are not
-    /// here.
-    #[error("crate `{name}` is not among the fetched dependencies of `{}`", workspace.display())]
-    MissingCrate {
-        /// The crate.
-        name: String,
-        /// The workspace whose dependencies were looked at.
-        workspace: PathBuf,
-    },
     /// `data.tokenizer` names no tokenizer.
     #[error("no tokenizer at `{found}`; tried: {}", tried.join(", "))]
     NoTokenizer {
@@ -215,30 +182,14 @@ pub enum Error {
         /// The share of the bytes that may be lost.
         allowed: f64,
     },
-    /// A token shard is malformed.
-    #[error("token shard `{}`: {fault}", path.display())]
-    Shard {
+    /// A file of prepared data is damaged, or not of the version that this program writes.
+    #[error("{what} `{}`: {reason}", path.display())]
+    Prepared {
+        /// What it should be.
+        what: &'static str,
         /// The file.
         path: PathBuf,
-        /// What is malformed.
-        fault: ShardFault,
-    },
-    /// The list of a shard's documents does not fit the shard.
-    #[error("document list `{}`, line {line}: {reason}", path.display())]
-    Documents {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// What does not fit.
-        reason: String,
-    },
-    /// A file of the cache folder is not what this version writes.
-    #[error("`{}`: {reason}", path.display())]
-    Cache {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
+        /// What was found, and what was expected.
         reason: String,
     },
     /// A split has fewer tokens than one batch.
@@ -267,129 +218,6 @@ pub enum Error {
         /// The text.
         found: String,
     },
-    /// A table of sources does not serve.
-    #[error("table of sources `{}`: {reason}", path.display())]
-    SourceTable {
-        /// The table.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// No source has the name.
-    #[error("no source is named `{name}`, there are: {}", known.join(", "))]
-    UnknownSource {
-        /// The name.
-        name: String,
-        /// Those that there are.
-        known: Vec<String>,
-    },
-    /// A source holds something else than is wanted.
-    #[error("source `{name}` holds {found}, expected: {expected}")]
-    SourceContent {
-        /// The source.
-        name: String,
-        /// What it holds.
-        found: crate::fetch::Content,
-        /// What is wanted.
-        expected: crate::fetch::Content,
-    },
-    /// A source has no such part, or several where one is wanted.
-    #[error("`fetch:{found}`, expected: one of {}", parts_of(name, parts))]
-    SourcePart {
-        /// What was named.
-        found: String,
-        /// The source.
-        name: String,
-        /// Its parts.
-        parts: Vec<String>,
-    },
-    /// A part of a source can be had nowhere.
-    #[error("source `{name}`, part `{part}`: no place has it{}", lines(tried))]
-    Unavailable {
-        /// The source.
-        name: String,
-        /// The part.
-        part: String,
-        /// What was tried, in this order.
-        tried: Vec<crate::fetch::Attempt>,
-    },
-    /// A source in the cache is not what was fetched.
-    #[error("the files of `{}` have SHA-256 {found}, expected: {expected}", folder.display())]
-    Altered {
-        /// The folder of the part.
-        folder: PathBuf,
-        /// The hash of what it holds.
-        found: Hash,
-        /// The hash of what was fetched.
-        expected: Hash,
-    },
-}
-
-/// One indented line for each.
-fn lines<T: std::fmt::Display>(items: &[T]) -> String {
-    items.iter().map(|item| format!("\n  {item}")).collect()
-}
-
-/// What is malformed in a token shard.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ShardFault {
-    /// The file ends before its header does.
-    #[error("{found} bytes are shorter than the header: {expected}")]
-    Short {
-        /// Bytes in the file.
-        found: usize,
-        /// Bytes of a header.
-        expected: usize,
-    },
-    /// The file starts with something else.
-    #[error("starts with `{}`, expected: `{}`", found.escape_ascii(), expected.escape_ascii())]
-    Magic {
-        /// The first bytes.
-        found: [u8; 8],
-        /// The magic.
-        expected: [u8; 8],
-    },
-    /// Another version of the format.
-    #[error("format version {found}, expected: {expected}")]
-    Version {
-        /// The file's.
-        found: u32,
-        /// Ours.
-        expected: u32,
-    },
-    /// An unknown token width.
-    #[error("tokens of {found} bytes, expected: 2 or 4")]
-    Dtype {
-        /// Bytes of a token by the header.
-        found: u32,
-    },
-    /// The length of the file is not what the header's count says.
-    #[error("{found} bytes of tokens, expected: {expected} (the header's count)")]
-    Length {
-        /// Bytes after the header.
-        found: usize,
-        /// Bytes by the header; text, because a hostile count may exceed every integer type.
-        expected: String,
-    },
-    /// The shard was made by another tokenizer.
-    #[error("made by tokenizer {found}, expected: {expected}")]
-    TokenizerHash {
-        /// The hash in the header.
-        found: Hash,
-        /// The hash of the tokenizer at hand.
-        expected: Hash,
-    },
-    /// A token is outside the vocabulary.
-    #[error("token {found} at position {position}, expected: below {vocab_size}")]
-    Token {
-        /// The token.
-        found: u32,
-        /// Where it is.
-        position: usize,
-        /// The size of the vocabulary.
-        vocab_size: usize,
-    },
 }
 
 impl Error {
@@ -397,7 +225,6 @@ impl Error {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Hub { status, .. } => !matches!(status, Some(400..500)),
-            Self::Unavailable { .. } => true,
             _ => false,
         }
     }
@@ -460,34 +287,16 @@ impl Error {
             Self::Tokenizer { .. } => {
                 "expected a `tokenizer.json` as the tokenizers library writes it".into()
             }
-            Self::NoWorkspace { .. } => {
-                "a corpus list lives inside the workspace whose dependencies it names".into()
-            }
-            Self::Cargo { .. } | Self::MissingCrate { .. } => {
-                "run `cargo fetch --locked` in the workspace; `cargo tree` lists its dependencies"
-                    .into()
-            }
             Self::Lossy { .. } => {
                 "use a byte-level tokenizer, remove `data.tokenizer` to train one, or raise \
                  `data.max_lost_bytes`"
                     .into()
             }
-            Self::Shard { path, .. } | Self::Documents { path, .. } => {
-                let folder = path.parent().unwrap_or(path);
-                format!("remove `{}`; it is prepared again from the text", folder.display())
-            }
-            Self::Cache { path, .. } => {
+            Self::Prepared { path, .. } => {
                 let folder = path.parent().unwrap_or(path);
                 format!("remove `{}`; it is prepared again", folder.display())
             }
             Self::Images(error) => return error.hint(),
-            Self::Unavailable { .. } => {
-                "once one of these serves, the same call goes on: what is complete is kept".into()
-            }
-            Self::Altered { folder, .. } => {
-                let source = folder.parent().and_then(|text| text.parent()).unwrap_or(folder);
-                format!("remove `{}`; it is fetched again", source.display())
-            }
             Self::TooShort { .. } => "give more text, or shorter or fewer rows".into(),
             _ => return None,
         };
@@ -542,10 +351,4 @@ fn bad_rows(bad: usize, read: usize, allowed: Option<f64>, first: &[BadRow]) -> 
         text.push_str(&format!("\n  and {} more", bad - first.len()));
     }
     text
-}
-
-/// The parts of a source as they are typed.
-fn parts_of(name: &str, parts: &[String]) -> String {
-    let typed: Vec<String> = parts.iter().map(|part| format!("`fetch:{name}/{part}`")).collect();
-    typed.join(", ")
 }

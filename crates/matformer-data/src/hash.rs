@@ -35,17 +35,19 @@ impl Hash {
 
 /// Hashes a list of parts; the length goes before each part, so that no two lists run together.
 #[derive(Default)]
-pub(crate) struct Hasher(Sha256);
+pub struct Hasher(Sha256);
 
 impl Hasher {
-    pub(crate) fn part(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+    /// Adds a part.
+    pub fn part(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         let bytes = bytes.as_ref();
         self.0.update((bytes.len() as u64).to_le_bytes());
         self.0.update(bytes);
         self
     }
 
-    pub(crate) fn finish(&self) -> Hash {
+    /// The hash of the parts so far.
+    pub fn finish(&self) -> Hash {
         Hash(self.0.clone().finalize().into())
     }
 }

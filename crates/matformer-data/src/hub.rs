@@ -115,7 +115,7 @@ impl Hub {
         let mut files = Vec::new();
         // Snapshots are links into the cache's store.
         for entry in WalkDir::new(&folder).follow_links(true).sort_by_file_name() {
-            let entry = entry.map_err(|source| Error::Walk { path: folder.clone(), source })?;
+            let entry = entry.map_err(|error| fs::error(&folder, "list")(error.into()))?;
             let Ok(inside) = entry.path().strip_prefix(&folder) else { continue };
             let inside: Vec<_> =
                 inside.components().map(|part| part.as_os_str().to_string_lossy()).collect();

@@ -7,22 +7,21 @@ use crate::format::Format;
 use crate::hub::{self, Hub};
 use crate::progress::{Progress, Stage};
 use crate::reader::Input;
-use crate::source::{HubName, Source};
+use crate::source::{Folder, HubName, Source};
 use crate::walk::{self, PassedOver, Reason};
-use crate::{Error, Result, fetch};
+use crate::{Error, Result};
 
 /// Files of a dataset repository that are about it, not of it; read if they are named.
 const ABOUT: [&str; 2] = ["README.md", "dataset_infos.json"];
 
-/// The files that `sources` name, in their order; hub names are downloaded, named sources are fetched
-/// into `cache_dir`. What is passed over is counted in `passed`.
+/// The files that `sources` name, in their order; hub names are downloaded. What is passed over is
+/// counted in `passed`.
 ///
 /// # Errors
 /// A path that is not there or of no known format, a folder that cannot be walked, a hub name that
 /// cannot be had, two files of one name.
 pub(crate) fn find(
     sources: &[Source],
-    cache_dir: &Path,
     passed: &mut PassedOver,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Input>> {
@@ -34,14 +33,9 @@ pub(crate) fn find(
         match source {
             Source::Path(path) => found.extend(at(path, sources.len() == 1, passed)?),
             Source::Hub(name) => found.extend(of_hub(&Hub::from_env()?, name, passed, progress)?),
-            Source::Fetched(name) => {
-                for part in fetch::texts(cache_dir, name, progress)? {
-                    let files = folder(&part.dir, &part.name, &Format::of, passed)?;
-                    found.extend(files.into_iter().map(|file| match &part.work {
-                        Some(work) => file.of_cluster(work),
-                        None => file,
-                    }));
-                }
+            Source::Folder(of) => found.extend(named(of, &Format::of, passed)?),
+            Source::Fetched(_) => {
+                return Err(Error::Unresolved { found: source.to_string() });
             }
         }
     }
@@ -79,12 +73,23 @@ fn at(path: &Path, alone: bool, passed: &mut PassedOver) -> Result<Vec<Input>> {
     Ok(vec![Input::new(path, name, path.display().to_string(), format)])
 }
 
-/// Every file below `root` of which `format` knows what it holds ([`walk::files`]), with `name`, if it
-/// is not empty, in front of their paths; what is passed over is counted in `passed`.
+/// The files of a folder that stands for a name, of which `format` knows what they hold.
 ///
 /// # Errors
-/// [`Error::Walk`].
-pub(crate) fn folder(
+/// [`Error::File`].
+pub(crate) fn named(
+    of: &Folder,
+    format: &dyn Fn(&Path) -> Option<Format>,
+    passed: &mut PassedOver,
+) -> Result<Vec<Input>> {
+    let mut files = folder(&of.dir, &of.name, format, passed)?;
+    files.iter_mut().for_each(|file| file.cluster.clone_from(&of.cluster));
+    Ok(files)
+}
+
+/// Every file below `root` of which `format` knows what it holds ([`walk::files`]), with `name`, if it
+/// is not empty, in front of their paths; what is passed over is counted in `passed`.
+fn folder(
     root: &Path,
     name: &str,
     format: &dyn Fn(&Path) -> Option<Format>,
@@ -162,11 +167,6 @@ impl Input {
         let name = format.unpacked_name(&name).to_owned();
         Self { path: path.into(), name, label, format, cluster: None }
     }
-
-    /// The same file, whose documents belong to a cluster.
-    pub(crate) fn of_cluster(self, cluster: &str) -> Self {
-        Self { cluster: Some(cluster.to_owned()), ..self }
-    }
 }
 
 #[cfg(test)]
@@ -176,7 +176,7 @@ mod tests {
 
     fn found(root: &Path, paths: &[&str]) -> Result<Vec<String>> {
         let sources: Vec<Source> = paths.iter().map(|path| root.join(path).into()).collect();
-        Ok(find(&sources, root, &mut PassedOver::default(), &mut |_| {})?
+        Ok(find(&sources, &mut PassedOver::default(), &mut |_| {})?
             .into_iter()
             .map(|input| input.name)
             .collect())
@@ -202,25 +202,35 @@ mod tests {
     }
 
     #[test]
-    fn a_source_of_no_known_name_or_of_images_is_refused_before_anything_is_fetched() {
-        let root = made(&[]);
-        let error = find(
-            &["fetch:poems".parse().unwrap()],
-            root.path(),
-            &mut PassedOver::default(),
-            &mut |_| {},
-        )
-        .unwrap_err();
-        assert!(matches!(error, Error::UnknownSource { .. }), "{error}");
-        let error = find(
-            &["fetch:emoji".parse().unwrap()],
-            root.path(),
-            &mut PassedOver::default(),
-            &mut |_| {},
-        )
-        .unwrap_err();
-        assert_eq!(error.to_string(), "source `emoji` holds images, expected: text");
-        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+    fn a_folder_that_stands_for_a_name_has_its_documents_under_it() {
+        let root = made(&["a/x.txt", "b/deep/y.txt", "c.txt"]);
+        let folder = |dir: &str, cluster: Option<&str>| {
+            let cluster = cluster.map(str::to_owned);
+            Source::Folder(Folder {
+                dir: root.path().join(dir),
+                name: format!("tales/{dir}"),
+                cluster,
+            })
+        };
+        let found = |sources: &[Source]| {
+            let found = find(sources, &mut PassedOver::default(), &mut |_| {}).unwrap();
+            found.into_iter().map(|file| (file.name, file.cluster)).collect::<Vec<_>>()
+        };
+        let work = || Some("work".to_owned());
+        let (one, other) = (folder("a", Some("work")), folder("b", None));
+        let names = [("tales/a/x.txt".to_owned(), work()), ("tales/b/deep/y.txt".to_owned(), None)];
+        assert_eq!(found(&[one.clone(), other]), names);
+        // Alone, its documents are what is drawn.
+        assert_eq!(found(std::slice::from_ref(&one)), [("tales/a/x.txt".to_owned(), None)]);
+        let path = Source::from(root.path().join("c.txt"));
+        assert_eq!(found(&[one, path])[0].1, work());
+    }
+
+    #[test]
+    fn a_name_that_nobody_put_folders_for_is_an_error() {
+        let sources = ["fetch:prose".parse().unwrap()];
+        let error = find(&sources, &mut PassedOver::default(), &mut |_| {}).unwrap_err();
+        assert!(error.to_string().starts_with("`fetch:prose` "), "{error}");
     }
 
     #[test]

@@ -6,10 +6,8 @@ mod batches;
 mod cache;
 mod config;
 mod counts;
-mod crates;
 mod documents;
 mod error;
-pub mod fetch;
 mod format;
 mod hash;
 mod held_out;
@@ -34,17 +32,17 @@ mod walk;
 pub use augment::{Augment, AugmentConfig, AugmentError, RandAugment};
 pub use baselines::{Baselines, ByteCounts, baselines};
 pub use batches::{BatchShape, Batches, HostBatch};
-pub use config::{CORPUS_MAX_FILE_BYTES, DataConfig, MIN_VOCAB_SIZE};
+pub use config::{CORPUS_MAX_FILE_BYTES, DataConfig, MIN_VOCAB_SIZE, SplitFolders};
 pub use counts::{BadRow, Dropped};
 pub use documents::Documents;
-pub use error::{Error, Result, ShardFault};
+pub use error::{Error, Result};
 pub use format::TEXT_SUFFIXES;
-pub use hash::Hash;
+pub use hash::{Hash, Hasher};
 pub use held_out::{Half, HeldOut, Window};
 pub use images::{
     Copies, ImageBatch, ImageBatches, ImageConfig, ImageError, ImageLayout, ImagePair, ImageSet,
     ImageShape, ImageSummary, MAX_IMAGE_PIXELS, MAX_IMAGE_SIZE, PixelSizes, PreparedImages,
-    Resized, SetFault, Skipped, SkippedImage, SplitImages, Unended, UnreadFolder, composed,
+    Resized, Skipped, SkippedImage, SplitImages, Unended, UnreadFolder, composed,
     find_prepared_images, prepare_images, spread,
 };
 pub use lost::Lost;
@@ -52,7 +50,7 @@ pub use prepare::{Prepared, SplitSize, Summary, find_prepared, prepare, prepare_
 pub use progress::{Progress, Stage};
 pub use reader::Document;
 pub use shard::{DocumentSpan, Shard};
-pub use source::{HubName, Source};
+pub use source::{Folder, HubName, Source};
 pub use special::{END_OF_TEXT, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
 pub use text_stream::TextStream;
 pub use tokenizer::{TRAINING_SAMPLE_BYTES, TokenSpan, Tokenizer};

@@ -6,7 +6,7 @@ use matformer_core::fs;
 use serde::{Deserialize, Serialize};
 
 use crate::baselines::{Baselines, ByteCounts, baselines};
-use crate::cache::{read_json, write_json};
+use crate::cache::read_json;
 use crate::counts::Dropped;
 use crate::documents::Documents;
 use crate::hash::Hasher;
@@ -134,7 +134,7 @@ pub fn prepare_for(
 ) -> Result<Prepared> {
     config.validate()?;
     let tokenizer = Tokenizer::load(own)?;
-    let documents = Documents::read(config, cache_dir, progress)?;
+    let documents = Documents::read(config, progress)?;
     let trained = Wanted::new(config, documents, None, cache_dir);
     let same = |found: &Prepared| found.summary.tokenizer_hash == tokenizer.hash();
     if let Some(prepared) = trained.find(config)?.filter(same) {
@@ -167,7 +167,7 @@ impl Wanted {
             }
             None => None,
         };
-        let documents = Documents::read(config, cache_dir, progress)?;
+        let documents = Documents::read(config, progress)?;
         Ok(Self::new(config, documents, given, cache_dir))
     }
 
@@ -209,7 +209,7 @@ impl Wanted {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Prepared> {
         let Self { documents, given, dir } = self;
-        cache::enter(cache_dir)?;
+        fs::enter_cache(cache_dir)?;
         let scratch = fs::scratch_dir(&dir)?;
         let (tokenizer, given) = match given {
             Some(tokenizer) => {
@@ -235,7 +235,7 @@ impl Prepared {
     /// Opens a folder that [`prepare`] wrote.
     ///
     /// # Errors
-    /// [`Error::File`] if it is not there, [`Error::Cache`] if its summary is of another format.
+    /// [`Error::File`] if it is not there, [`Error::Prepared`] if its summary is of another format.
     pub fn open(dir: &Path) -> Result<Self> {
         let summary =
             cache::read_summary(&dir.join(SUMMARY), FORMAT_VERSION, |summary: &Summary| {
@@ -304,7 +304,7 @@ impl Prepared {
     /// # Errors
     /// As [`baselines`] and [`HeldOut::texts`].
     pub fn baselines(&self, held_out: &HeldOut) -> Result<Baselines> {
-        let counts: ByteCounts = read_json(&self.dir.join(BYTE_COUNTS))?;
+        let counts: ByteCounts = read_json(&self.dir.join(BYTE_COUNTS), "counts of bytes")?;
         baselines(&counts, &held_out.texts(&self.tokenizer()?)?)
     }
 }
@@ -382,7 +382,7 @@ impl Writer<'_> {
         };
         let sizes = (split(train, "train.bin")?, split(held_out, "held_out.bin")?);
         let counts = ByteCounts::of(train.iter().map(|document| document.text.as_str()));
-        write_json(&self.folder.join(BYTE_COUNTS), &counts)?;
+        fs::write_json(self.folder.join(BYTE_COUNTS), "counts of bytes", &counts)?;
         let mut hasher = Hasher::default();
         // Where documents begin and end is part of the data.
         let separators = [tokenizer.bos(), tokenizer.eos()].map(u32::to_le_bytes);
@@ -398,7 +398,7 @@ impl Writer<'_> {
             dropped: *dropped,
             lost: lost.unwrap_or_default(),
         };
-        write_json(&self.folder.join(SUMMARY), &summary)?;
+        fs::write_json(self.folder.join(SUMMARY), "summary", &summary)?;
         Ok(summary)
     }
 }

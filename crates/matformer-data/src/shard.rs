@@ -23,7 +23,6 @@ use matformer_core::fs;
 use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
-use crate::error::ShardFault;
 use crate::{Error, Hash, Result, Tokenizer};
 
 const MAGIC: [u8; 8] = *b"MFTOKENS";
@@ -70,14 +69,13 @@ impl Shard {
     /// Opens a shard and checks its header and length.
     ///
     /// # Errors
-    /// [`Error::File`], or [`Error::Shard`] with the malformation.
+    /// [`Error::File`], or [`Error::Prepared`] with what is malformed.
     pub fn open(path: &Path) -> Result<Self> {
         let file = fs::open(path)?;
         // SAFETY: shards are published whole by a rename and never written again; as with every
         // mapped file, a program that truncates one while it is open ends this process.
         let map = unsafe { Mmap::map(&file) }.map_err(fs::error(path, "map"))?;
-        let (tokens, width, tokenizer) =
-            parse(&map).map_err(|fault| Error::Shard { path: path.into(), fault })?;
+        let (tokens, width, tokenizer) = parse(&map).map_err(|reason| malformed(path, reason))?;
         Ok(Self { path: path.into(), map: Arc::new(map), tokens, width, tokenizer })
     }
 
@@ -93,17 +91,14 @@ impl Shard {
     }
 
     fn check(&self, tokenizer: Hash, vocab_size: usize) -> Result<()> {
-        let wrong = |fault| Error::Shard { path: self.path.clone(), fault };
         if self.tokenizer != tokenizer {
-            return Err(wrong(ShardFault::TokenizerHash {
-                found: self.tokenizer,
-                expected: tokenizer,
-            }));
+            let reason = format!("made by tokenizer {}, expected: {tokenizer}", self.tokenizer);
+            return Err(malformed(&self.path, reason));
         }
-        match self.iter(0..self.tokens).enumerate().find(|&(_, token)| token as usize >= vocab_size)
-        {
-            Some((position, found)) => {
-                Err(wrong(ShardFault::Token { found, position, vocab_size }))
+        let mut tokens = self.iter(0..self.tokens).enumerate();
+        match tokens.find(|&(_, token)| token as usize >= vocab_size) {
+            Some((position, token)) => {
+                Err(malformed(&self.path, outside(token, position, vocab_size)))
             }
             None => Ok(()),
         }
@@ -123,8 +118,7 @@ impl Shard {
         bytes.extend(tokenizer.as_bytes());
         for (position, token) in tokens.iter().enumerate() {
             if *token as usize >= vocab_size {
-                let fault = ShardFault::Token { found: *token, position, vocab_size };
-                return Err(Error::Shard { path: path.into(), fault });
+                return Err(malformed(path, outside(*token, position, vocab_size)));
             }
             bytes.extend(token.to_le_bytes().iter().take(width));
         }
@@ -161,10 +155,14 @@ impl Shard {
     /// it.
     ///
     /// # Errors
-    /// [`Error::File`] if it cannot be read, [`Error::Documents`] with the line.
+    /// [`Error::File`] if it cannot be read, [`Error::Prepared`] with the line.
     pub fn documents(&self) -> Result<Vec<DocumentSpan>> {
         let path = list_path(&self.path);
-        let wrong = |line, reason| Error::Documents { path: path.clone(), line, reason };
+        let wrong = |line: usize, reason: String| Error::Prepared {
+            what: "document list",
+            path: path.clone(),
+            reason: format!("line {line}: {reason}"),
+        };
         let mut documents = Vec::new();
         let mut end = 0_usize;
         // Between two documents, and behind the last, lies an end token, or none.
@@ -195,8 +193,11 @@ impl Shard {
         let path = list_path(shard);
         let mut text = String::new();
         for document in documents {
-            let row = serde_json::to_string(document)
-                .map_err(|error| Error::Cache { path: path.clone(), reason: error.to_string() })?;
+            let row = serde_json::to_string(document).map_err(|error| Error::Prepared {
+                what: "document list",
+                path: path.clone(),
+                reason: error.to_string(),
+            })?;
             text.push_str(&row);
             text.push('\n');
         }
@@ -208,29 +209,39 @@ fn list_path(shard: &Path) -> PathBuf {
     shard.with_extension("docs.jsonl")
 }
 
+fn malformed(path: &Path, reason: String) -> Error {
+    Error::Prepared { what: "token shard", path: path.into(), reason }
+}
+
+fn outside(token: u32, position: usize, vocab_size: usize) -> String {
+    format!("token {token} at position {position}, expected: below {vocab_size}")
+}
+
 /// The header of a whole file: number of tokens, bytes of each, hash of the tokenizer.
-fn parse(bytes: &[u8]) -> Result<(usize, usize, Hash), ShardFault> {
-    let short = || ShardFault::Short { found: bytes.len(), expected: HEADER };
+fn parse(bytes: &[u8]) -> Result<(usize, usize, Hash), String> {
+    let short = || format!("{} bytes are shorter than the header: {HEADER}", bytes.len());
     let (magic, rest) = bytes.split_first_chunk().ok_or_else(short)?;
     let (version, rest) = rest.split_first_chunk().ok_or_else(short)?;
     let (width, rest) = rest.split_first_chunk().ok_or_else(short)?;
     let (count, rest) = rest.split_first_chunk().ok_or_else(short)?;
     let (tokenizer, tokens) = rest.split_first_chunk().ok_or_else(short)?;
     if *magic != MAGIC {
-        return Err(ShardFault::Magic { found: *magic, expected: MAGIC });
+        let (found, expected) = (magic.escape_ascii(), MAGIC.escape_ascii());
+        return Err(format!("starts with `{found}`, expected: `{expected}`"));
     }
     let version = u32::from_le_bytes(*version);
     if version != VERSION {
-        return Err(ShardFault::Version { found: version, expected: VERSION });
+        return Err(format!("format version {version}, expected: {VERSION}"));
     }
     let width = u32::from_le_bytes(*width);
     if width != 2 && width != 4 {
-        return Err(ShardFault::Dtype { found: width });
+        return Err(format!("tokens of {width} bytes, expected: 2 or 4"));
     }
     let count = u64::from_le_bytes(*count);
     let expected = u128::from(count) * u128::from(width);
     if tokens.len() as u128 != expected {
-        return Err(ShardFault::Length { found: tokens.len(), expected: expected.to_string() });
+        let found = tokens.len();
+        return Err(format!("{found} bytes of tokens, expected: {expected} (the header's count)"));
     }
     Ok((tokens.len() / width as usize, width as usize, Hash::from_bytes(*tokenizer)))
 }
@@ -248,7 +259,7 @@ mod tests {
     }
 
     /// A good shard of four tokens, damaged by `change`, opened and checked.
-    fn open_damaged(change: impl FnOnce(&mut Vec<u8>)) -> ShardFault {
+    fn open_damaged(change: impl FnOnce(&mut Vec<u8>)) -> String {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("train.bin");
         Shard::write(&path, &[0, 1, 299, 2], tokenizer(), VOCAB).unwrap();
@@ -256,7 +267,7 @@ mod tests {
         change(&mut bytes);
         std::fs::write(&path, bytes).unwrap();
         match Shard::open(&path).and_then(|shard| shard.check(tokenizer(), VOCAB)) {
-            Err(Error::Shard { fault, .. }) => fault,
+            Err(Error::Prepared { what: "token shard", reason, .. }) => reason,
             other => panic!("{other:?}"),
         }
     }
@@ -264,38 +275,35 @@ mod tests {
     #[test]
     fn shorter_than_its_header() {
         for length in [0, 7, 8, 55] {
-            let fault = open_damaged(|bytes| bytes.truncate(length));
-            assert_eq!(fault, ShardFault::Short { found: length, expected: HEADER });
+            let expected = format!("{length} bytes are shorter than the header: 56");
+            assert_eq!(open_damaged(|bytes| bytes.truncate(length)), expected);
         }
     }
 
     #[test]
     fn other_magic() {
-        assert!(matches!(open_damaged(|bytes| bytes[0] = b'X'), ShardFault::Magic { .. }));
+        let expected = "starts with `XFTOKENS`, expected: `MFTOKENS`";
+        assert_eq!(open_damaged(|bytes| bytes[0] = b'X'), expected);
     }
 
     #[test]
     fn other_version() {
-        assert_eq!(
-            open_damaged(|bytes| bytes[8] = 9),
-            ShardFault::Version { found: 9, expected: VERSION }
-        );
+        assert_eq!(open_damaged(|bytes| bytes[8] = 9), "format version 9, expected: 1");
     }
 
     #[test]
     fn unknown_token_width() {
         for width in [0, 1, 3, 8] {
-            assert_eq!(
-                open_damaged(|bytes| bytes[12] = width),
-                ShardFault::Dtype { found: width.into() }
-            );
+            let expected = format!("tokens of {width} bytes, expected: 2 or 4");
+            assert_eq!(open_damaged(|bytes| bytes[12] = width), expected);
         }
     }
 
     #[test]
     fn count_against_length() {
-        let length =
-            |found, expected: &str| ShardFault::Length { found, expected: expected.into() };
+        let length = |found: usize, expected: &str| {
+            format!("{found} bytes of tokens, expected: {expected} (the header's count)")
+        };
         assert_eq!(open_damaged(|bytes| bytes[16] = 5), length(8, "10"));
         assert_eq!(open_damaged(|bytes| bytes.truncate(63)), length(7, "8"));
         assert_eq!(open_damaged(|bytes| bytes.push(0)), length(9, "8"));
@@ -307,12 +315,14 @@ mod tests {
 
     #[test]
     fn other_tokenizer() {
-        assert!(matches!(open_damaged(|bytes| bytes[24] ^= 1), ShardFault::TokenizerHash { .. }));
+        let reason = open_damaged(|bytes| bytes[24] ^= 1);
+        assert!(reason.starts_with("made by tokenizer "), "{reason}");
+        assert!(reason.ends_with(&format!(", expected: {}", tokenizer())), "{reason}");
     }
 
     #[test]
     fn token_outside_the_vocabulary() {
-        let expected = ShardFault::Token { found: 300, position: 2, vocab_size: VOCAB };
+        let expected = "token 300 at position 2, expected: below 300";
         assert_eq!(
             open_damaged(
                 |bytes| bytes[HEADER + 4..HEADER + 6].copy_from_slice(&300_u16.to_le_bytes())
@@ -321,10 +331,7 @@ mod tests {
         );
         let folder = tempfile::tempdir().unwrap();
         let written = Shard::write(&folder.path().join("a.bin"), &[300], tokenizer(), VOCAB);
-        assert!(matches!(
-            written,
-            Err(Error::Shard { fault: ShardFault::Token { found: 300, .. }, .. })
-        ));
+        assert!(written.unwrap_err().to_string().contains("token 300 at position 0"));
     }
 
     #[test]
@@ -349,17 +356,17 @@ mod tests {
 
         let line = |spans: &[DocumentSpan]| {
             Shard::write_documents(&path, spans).unwrap();
-            match shard.documents() {
-                Err(Error::Documents { line, .. }) => line,
-                other => panic!("{other:?}"),
-            }
+            let reason = shard.documents().unwrap_err().to_string();
+            let (_, line) = reason.split_once("train.docs.jsonl`: line ").unwrap();
+            line.split_once(": ").unwrap().0.to_owned()
         };
-        assert_eq!(line(&[span("a", 1, 2), span("b", 4, 1)]), 1);
-        assert_eq!(line(&[span("a", 0, 2), span("b", 2, 1)]), 2);
-        assert_eq!(line(&[span("a", 0, usize::MAX)]), 1);
-        assert_eq!(line(&[span("a", 0, 2)]), 1);
+        assert_eq!(line(&[span("a", 1, 2), span("b", 4, 1)]), "1");
+        assert_eq!(line(&[span("a", 0, 2), span("b", 2, 1)]), "2");
+        assert_eq!(line(&[span("a", 0, usize::MAX)]), "1");
+        assert_eq!(line(&[span("a", 0, 2)]), "1");
         std::fs::write(folder.path().join("train.docs.jsonl"), "{\"name\":\"a\"}\n").unwrap();
-        assert!(matches!(shard.documents(), Err(Error::Documents { line: 1, .. })));
+        let error = shard.documents().unwrap_err().to_string();
+        assert!(error.starts_with("document list `") && error.contains("`: line 1: "), "{error}");
     }
 
     proptest! {

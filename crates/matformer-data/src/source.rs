@@ -11,22 +11,37 @@ use crate::{Error, Result};
 
 /// What stands in front of a hub name.
 const HUB: &str = "hf:";
-/// What stands in front of the name of a fetched source.
+/// What stands in front of the name of a source that is fetched.
 const FETCHED: &str = "fetch:";
 
 /// An entry of `data.paths`, or `data.tokenizer`: a path, `hf:` and the name of a repository, or
 /// `fetch:` and the name of a source.
 ///
-/// `FromStr` and `Display` are inverse to each other; a path that begins like a name is written
-/// `./hf:…`.
+/// `FromStr` and `Display` are inverse to each other for all but [`Source::Folder`], which nobody
+/// writes; a path that begins like a name is written `./hf:…`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// A file or a folder.
     Path(PathBuf),
     /// A repository of the Hugging Face Hub, or a part of one.
     Hub(HubName),
-    /// A named source that was [fetched](crate::fetch).
+    /// A named source, `NAME` or `NAME/PART`. It is not read: whoever knows the name puts folders in
+    /// its place.
     Fetched(String),
+    /// A folder that stands for a name.
+    Folder(Folder),
+}
+
+/// A folder of files that are called otherwise than it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folder {
+    /// Where it is.
+    pub dir: PathBuf,
+    /// What stands in front of the names of its documents.
+    pub name: String,
+    /// The cluster of its documents, if they are not independent of each other
+    /// ([`DocumentSpan`](crate::DocumentSpan)).
+    pub cluster: Option<String>,
 }
 
 /// `owner/name`, `owner/name@revision`, `owner/name:path/in/it`: a repository of the Hugging Face
@@ -132,7 +147,7 @@ impl fmt::Display for Source {
         match self {
             Self::Hub(name) => write!(f, "{HUB}{name}"),
             Self::Fetched(name) => write!(f, "{FETCHED}{name}"),
-            Self::Path(path) => {
+            Self::Folder(Folder { dir: path, .. }) | Self::Path(path) => {
                 let path = path.display().to_string();
                 let named = path.starts_with(HUB) || path.starts_with(FETCHED);
                 let here = if named { "./" } else { "" };

@@ -21,7 +21,7 @@ pub(crate) fn locate(
     let path = match source {
         Source::Path(path) => path,
         Source::Hub(name) => return of_hub(&hub()?, name, progress),
-        Source::Fetched(_) => {
+        Source::Folder(_) | Source::Fetched(_) => {
             let tried = vec!["sources hold text alone".into()];
             return Err(Error::NoTokenizer { found: source.to_string(), tried });
         }

@@ -6,12 +6,10 @@ use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
 use matformer_core::Manifest;
+use matformer_core::fs::{self, CACHE_TAG};
 use walkdir::{DirEntry, WalkDir};
 
 use crate::{Error, Result};
-
-/// What marks a folder as a cache (<https://bford.info/cachedir/>); Cargo puts it into `target`.
-pub(crate) const CACHE_TAG: &str = "CACHEDIR.TAG";
 
 /// Why a file or a folder is not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,9 +115,9 @@ pub(crate) struct File {
 /// and folders that are caches, models or training runs. `root` itself is read whatever it is.
 ///
 /// # Errors
-/// [`Error::Walk`] if a folder cannot be listed.
+/// [`Error::File`] if a folder cannot be listed.
 pub(crate) fn files(root: &Path, passed: &mut PassedOver) -> Result<Vec<File>> {
-    let failed = |source| Error::Walk { path: root.into(), source };
+    let failed = |error: walkdir::Error| Error::File(fs::error(root, "list")(error.into()));
     let mut found = Vec::new();
     // How deep the links lie that are being followed. Below them, links to folders of `root` are not
     // followed: folders that all link to each other would be read in every order.

@@ -333,7 +333,7 @@ fn a_damaged_folder_is_an_error_with_a_hint() {
         std::fs::write(&path, text.replace(from, to)).unwrap();
     };
     edit("tokenizer.json", "\"truncation\": null,", "");
-    assert!(matches!(prepared.train(), Err(Error::Shard { .. })));
+    assert!(matches!(prepared.train(), Err(Error::Prepared { what: "token shard", .. })));
     edit("summary.json", "\"format_version\": 3", "\"format_version\": 99");
     let error = Prepared::open(prepared.dir()).unwrap_err();
     assert!(error.to_string().contains("99"), "{error}");

@@ -15,13 +15,13 @@ use matformer::{
     data::{
         AugmentConfig, DataConfig, ImageConfig, ImageShape, Prepared, PreparedImages, Progress,
         Source as DataSource, Stage, TOKENIZER_FILE, Tokenizer,
-        fetch::{Record, Sources},
     },
     engine::{EngineModel, Format},
     eval::latency::{Latency, LayerTimes},
     formats::{Preprocessor, is_gemma3n},
     nn::{Elastic, Folder, folder, weights::Tensors},
     run_file::{self, Lm, RunFile, Vit},
+    sources::{self, resolve_images, resolve_text},
     timing,
     vit::MatVitConfig,
 };
@@ -46,7 +46,7 @@ pub fn data_cache_of(dir: &Path) -> PathBuf {
         && let Ok(dir) = dir.canonicalize()
     {
         let beside = dir.ancestors().take(ABOVE).map(|above| above.join(".data"));
-        let tagged = |cache: &PathBuf| cache.join("CACHEDIR.TAG").is_file();
+        let tagged = |cache: &PathBuf| cache.join(fs::CACHE_TAG).is_file();
         if let Some(found) = beside.into_iter().find(tagged) {
             return found;
         }
@@ -459,12 +459,18 @@ pub fn progress_bar(message: &'static str) -> ProgressBar {
 
 /// Prepares a corpus in `cache`, or finds it there, with a progress bar on a terminal.
 pub fn prepare_text(config: &DataConfig, cache: &Path) -> Result<Prepared> {
-    log_text(with_progress(|report| matformer::data::prepare(config, cache, report))?)
+    log_text(with_progress(|report| {
+        let config = resolve_text(config, cache, report)?;
+        Ok(matformer::data::prepare(&config, cache, report)?)
+    })?)
 }
 
 /// The same for a model with the tokenizer at `own`.
 pub fn prepare_text_for(config: &DataConfig, own: &Path, cache: &Path) -> Result<Prepared> {
-    log_text(with_progress(|report| matformer::data::prepare_for(config, own, cache, report))?)
+    log_text(with_progress(|report| {
+        let config = resolve_text(config, cache, report)?;
+        Ok(matformer::data::prepare_for(&config, own, cache, report)?)
+    })?)
 }
 
 fn log_text(prepared: Prepared) -> Result<Prepared> {
@@ -480,7 +486,8 @@ pub fn prepare_images(
     cache: &Path,
 ) -> Result<PreparedImages> {
     let prepared = with_progress(|report| {
-        matformer::data::prepare_images(config, shape, kept, cache, report)
+        let config = resolve_images(config, cache, report)?;
+        Ok(matformer::data::prepare_images(&config, shape, kept, cache, report)?)
     })?;
     tracing::info!("data {} in {}", prepared.data_hash().short(), prepared.dir().display());
     Ok(prepared)
@@ -490,21 +497,15 @@ pub fn prepare_images(
 /// said where it is read.
 pub fn is_here(source: &DataSource, cache: &Path) -> bool {
     match source {
-        DataSource::Path(_) => true,
+        DataSource::Path(_) | DataSource::Folder(_) => true,
         DataSource::Hub(_) => false,
-        DataSource::Fetched(name) => {
-            let name = name.split('/').next().unwrap_or(name);
-            let cached = |sources: Sources| -> matformer::data::Result<bool> {
-                Ok(Record::of(&sources, sources.get(name)?).is_cached(cache))
-            };
-            Sources::from_env().and_then(cached).unwrap_or(true)
-        }
+        DataSource::Fetched(name) => sources::is_cached(cache, name).unwrap_or(true),
     }
 }
 
-/// Calls what reads or prepares data, with a progress bar on a terminal.
+/// Calls what fetches, reads or prepares data, with a progress bar on a terminal.
 pub fn with_progress<T>(
-    prepare: impl FnOnce(&mut dyn FnMut(Progress)) -> matformer::data::Result<T>,
+    prepare: impl FnOnce(&mut dyn FnMut(Progress)) -> sources::Result<T>,
 ) -> Result<T> {
     let bar = progress_bar("");
     let mut stage: Option<Stage> = None;

@@ -4,8 +4,9 @@ use std::error::Error;
 
 use matformer::{
     core::{self, Named, Resource},
-    data::{self, fetch::Content},
-    engine, eval, lm, nn, run_file, search, train, vit,
+    data, engine, eval, lm, nn, run_file, search,
+    sources::{self, Content},
+    train, vit,
 };
 
 /// An error with nothing but a message and a hint.
@@ -30,6 +31,7 @@ pub fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
     first_of!(
         core::Error => of_core,
         data::Error => of_data,
+        sources::Error => of_sources,
         nn::Error => of_nn,
         lm::Error => of_lm,
         engine::Error => engine::Error::hint,
@@ -71,19 +73,29 @@ fn of_core(error: &core::Error) -> Option<String> {
 }
 
 fn of_data(error: &data::Error) -> Option<String> {
-    use data::Error::{SourceContent, SourceName, SourcePart, UnknownSource};
     match error {
-        SourceContent { name, found: Content::Model, .. } => {
-            Some(format!("it is not data: `matformer import fetch:{name} --out DIR` reads it"))
-        }
-        SourceName { .. } | UnknownSource { .. } | SourcePart { .. } | SourceContent { .. } => {
-            Some("`matformer fetch` lists them".to_owned())
-        }
+        data::Error::SourceName { .. } => Some(LIST.to_owned()),
         data::Error::Path { .. } => Some(
             "relative paths in a run file start at its folder, those of --set in the working directory"
                 .to_owned(),
         ),
         data::Error::File(error) => of_core(error),
+        _ => error.hint(),
+    }
+}
+
+/// Where the names of sources are.
+const LIST: &str = "`matformer fetch` lists them";
+
+fn of_sources(error: &sources::Error) -> Option<String> {
+    use sources::Error::{Content as Other, Data, File, Part, Unknown};
+    match error {
+        Other { name, found: Content::Model, .. } => {
+            Some(format!("it is not data: `matformer import fetch:{name} --out DIR` reads it"))
+        }
+        Unknown { .. } | Part { .. } | Other { .. } => Some(LIST.to_owned()),
+        Data(error) => of_data(error),
+        File(error) => of_core(error),
         _ => error.hint(),
     }
 }
@@ -137,9 +149,11 @@ mod tests {
         };
         let contents =
             core::Error::Contents { path: "named.json".into(), source: Box::new(of_core()) };
-        let through: [Box<dyn Error>; 10] = [
+        let through: [Box<dyn Error>; 12] = [
             Box::new(of_core()),
             Box::new(contents),
+            Box::new(sources::Error::File(of_core())),
+            Box::new(sources::Error::Data(data::Error::File(of_core()))),
             Box::new(nn::Error::Core(of_core())),
             Box::new(lm::Error::Nn(nn::Error::Core(of_core()))),
             Box::new(vit::Error::Core(of_core())),

@@ -3,6 +3,7 @@
 //! A published file or folder appears at once and whole: it is written under a temporary name,
 //! synced and renamed.
 
+mod cache;
 mod lock;
 mod scratch;
 
@@ -14,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, Result};
 
+pub use cache::{CACHE_TAG, enter_cache};
 pub use lock::Lock;
 pub use scratch::{
     SCRATCH, Scratch, publish_dir, scratch_dir, sweep, withdraw_dir, write_atomic,

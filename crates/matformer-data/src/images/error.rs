@@ -213,92 +213,6 @@ pub enum ImageError {
         /// Held-out images that were dropped, because they are training images too.
         copies: usize,
     },
-    /// A prepared file of images is malformed.
-    #[error("image file `{}`: {fault}", path.display())]
-    Set {
-        /// The file.
-        path: PathBuf,
-        /// What is malformed.
-        fault: SetFault,
-    },
-}
-
-/// What is malformed in a prepared file of images.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SetFault {
-    /// The file ends before its header does.
-    #[error("{found} bytes are shorter than the header: {expected}")]
-    Short {
-        /// Bytes in the file.
-        found: usize,
-        /// Bytes of a header.
-        expected: usize,
-    },
-    /// The file starts with something else.
-    #[error("starts with `{}`, expected: `{}`", found.escape_ascii(), expected.escape_ascii())]
-    Magic {
-        /// The first bytes.
-        found: [u8; 8],
-        /// The magic.
-        expected: [u8; 8],
-    },
-    /// Another version of the format.
-    #[error("format version {found}, expected: {expected}")]
-    Version {
-        /// The file's.
-        found: usize,
-        /// Ours.
-        expected: u32,
-    },
-    /// There are no such images.
-    #[error("images of {key} {found}, expected: {expected}")]
-    Shape {
-        /// `size` or `channels`.
-        key: &'static str,
-        /// The file's.
-        found: usize,
-        /// What it may be.
-        expected: String,
-    },
-    /// The length of the file is not what the header's count says.
-    #[error("{found} bytes of pixels and labels, expected: {expected} (the header's count)")]
-    Length {
-        /// Bytes after the header.
-        found: usize,
-        /// Bytes by the header.
-        expected: u128,
-    },
-    /// A label is no class.
-    #[error("the label of image {index} is {found}, expected: below {classes}")]
-    Label {
-        /// The image, from 0.
-        index: usize,
-        /// Its label.
-        found: usize,
-        /// The number of classes.
-        classes: usize,
-    },
-    /// An image to write is of another size than the file's.
-    #[error("image {index} has {found} bytes, expected: {expected}")]
-    Pixels {
-        /// The image, from 0.
-        index: usize,
-        /// Its bytes.
-        found: usize,
-        /// The bytes of its shape.
-        expected: usize,
-    },
-    /// The file is not the one that its summary is about.
-    #[error("{key} {found}, expected: {expected} (`summary.json`)")]
-    Other {
-        /// What differs.
-        key: &'static str,
-        /// The file's.
-        found: usize,
-        /// The summary's.
-        expected: usize,
-    },
 }
 
 impl ImageError {
@@ -341,10 +255,6 @@ impl ImageError {
                 "repair or remove them, or raise `data.max_bad_images` to skip more of them".into()
             }
             Self::EmptySplit { .. } => "give more images, or change `data.held_out`".into(),
-            Self::Set { path, .. } => {
-                let folder = path.parent().unwrap_or(path);
-                format!("remove `{}`; it is prepared again from the images", folder.display())
-            }
             _ => return None,
         };
         Some(text)

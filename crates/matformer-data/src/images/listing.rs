@@ -42,7 +42,7 @@ impl Listing {
     ///
     /// # Errors
     /// [`Error::File`](crate::Error::File) if `root` is not there, [`ImageError::NotAFolder`],
-    /// [`Error::Walk`](crate::Error::Walk).
+    /// [`Error::File`](crate::Error::File).
     pub(super) fn of(root: &Path, passed: &mut PassedOver) -> Result<Self> {
         if !std::fs::metadata(root).map_err(fs::error(root, "read"))?.is_dir() {
             return Err(ImageError::NotAFolder { path: root.into() }.into());

@@ -42,7 +42,7 @@ mod writing;
 
 pub use batches::{ImageBatch, ImageBatches, spread};
 pub use config::ImageConfig;
-pub use error::{ImageError, SetFault};
+pub use error::ImageError;
 pub use found::{ImageLayout, composed};
 pub use prepare::{PreparedImages, find_prepared_images, prepare_images};
 pub use set::ImageSet;

@@ -6,14 +6,13 @@ use matformer_core::fs;
 
 use super::find;
 use super::found::{self, Found};
-use super::set::{ImageSet, fault_of};
+use super::set::{ImageSet, fault_of, other};
 use super::summary::{FORMAT_VERSION, HELD_OUT, SUMMARY, TRAIN};
-use super::{ImageConfig, ImageError, ImageShape, ImageSummary, SetFault, SplitImages, writing};
-use crate::fetch::Content;
+use super::{ImageConfig, ImageError, ImageShape, ImageSummary, SplitImages, writing};
 use crate::hash::Hasher;
 use crate::held_out::numbered;
 use crate::progress::{Progress, Stage};
-use crate::{Error, Hash, PassedOver, Result, Source, cache, fetch};
+use crate::{Error, Hash, PassedOver, Result, Source, cache};
 
 /// What every prepared folder has.
 const FILES: [&str; 5] = [SUMMARY, TRAIN[0], TRAIN[1], HELD_OUT[0], HELD_OUT[1]];
@@ -104,7 +103,7 @@ impl Wanted {
         shape.validate()?;
         let mut roots = Vec::new();
         for source in config.sources()? {
-            roots.push(locate(source, cache, progress)?);
+            roots.push(locate(source)?);
         }
         progress(Progress { stage: Stage::Images, done: 0, total: 0 });
         let mut passed = PassedOver::default();
@@ -142,7 +141,7 @@ impl Wanted {
             Some(size) => ImageShape { size: size.max(shape.size), ..shape },
             None => found::kept_shape(&found, shape),
         };
-        cache::enter(cache)?;
+        fs::enter_cache(cache)?;
         let scratch = fs::scratch_dir(&dir)?;
         writing::write(&found, config, square, shape.size, scratch.path(), progress)?;
         cache::publish(scratch.path(), &dir, &FILES)?;
@@ -158,7 +157,7 @@ impl PreparedImages {
     /// Opens a folder that [`prepare_images`] wrote.
     ///
     /// # Errors
-    /// [`Error::File`](crate::Error::File) if it is not there, [`Error::Cache`](crate::Error::Cache) if its summary is of another format.
+    /// [`Error::File`](crate::Error::File) if it is not there, [`Error::Prepared`](crate::Error::Prepared) if its summary is of another format.
     pub fn open(dir: &Path) -> Result<Self> {
         let summary =
             cache::read_summary(&dir.join(SUMMARY), FORMAT_VERSION, |summary: &ImageSummary| {
@@ -180,7 +179,7 @@ impl PreparedImages {
     /// The images to train on.
     ///
     /// # Errors
-    /// As [`ImageSet::open`]; [`SetFault::Other`] if the file is not what the summary says.
+    /// As [`ImageSet::open`]; [`Error::Prepared`](crate::Error::Prepared) if the file is not what the summary says.
     pub fn train(&self) -> Result<ImageSet> {
         self.set(TRAIN[0], &self.summary.train)
     }
@@ -219,13 +218,13 @@ impl PreparedImages {
 
     fn names(&self, file: &str, split: &SplitImages) -> Result<Vec<String>> {
         let path = self.dir.join(file);
-        let names: Vec<String> = serde_json::from_slice(&fs::read(&path)?)
-            .map_err(|error| Error::Cache { path: path.clone(), reason: error.to_string() })?;
+        let what = "names of images";
+        let names: Vec<String> = cache::read_json(&path, what)?;
         if names.len() == split.images {
             Ok(names)
         } else {
             let reason = format!("{} names of {} images", names.len(), split.images);
-            Err(Error::Cache { path, reason })
+            Err(Error::Prepared { what, path, reason })
         }
     }
 
@@ -238,7 +237,7 @@ impl PreparedImages {
             ("channels", set.channels(), self.summary.channels),
         ] {
             if found != expected {
-                return Err(fault_of(&path, SetFault::Other { key, found, expected }));
+                return Err(fault_of(&path, other(key, found, expected)));
             }
         }
         Ok(set)
@@ -254,11 +253,12 @@ impl PreparedImages {
 }
 
 /// The folder of the images.
-fn locate(source: &Source, cache: &Path, progress: &mut dyn FnMut(Progress)) -> Result<PathBuf> {
+fn locate(source: &Source) -> Result<PathBuf> {
     match source {
         Source::Path(path) => Ok(path.clone()),
+        Source::Folder(folder) => Ok(folder.dir.clone()),
         Source::Hub(name) => Err(ImageError::Hub { name: name.clone() }.into()),
-        Source::Fetched(name) => fetch::folder(cache, name, Content::Images, true, progress),
+        Source::Fetched(_) => Err(Error::Unresolved { found: source.to_string() }),
     }
 }
 

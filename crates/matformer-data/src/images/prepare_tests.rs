@@ -21,7 +21,7 @@ fn images(set: &ImageSet) -> Vec<(usize, u8)> {
 }
 
 fn folders(place: &Place) -> usize {
-    let tag = |entry: &std::fs::DirEntry| entry.file_name() == crate::walk::CACHE_TAG;
+    let tag = |entry: &std::fs::DirEntry| entry.file_name() == matformer_core::fs::CACHE_TAG;
     let entries = std::fs::read_dir(place.cache()).into_iter().flatten().flatten();
     entries.filter(|entry| !tag(entry)).count()
 }
@@ -318,7 +318,7 @@ fn paths_that_are_no_folder_are_named() {
     assert!(hint.is_some());
     let unknown = ImageConfig { path: Some("fetch:poems".parse().unwrap()), ..place.config() };
     let error = place.prepare_with(&unknown, 4, 1).unwrap_err();
-    assert!(matches!(error, Error::UnknownSource { .. }), "{error}");
+    assert!(matches!(error, Error::Unresolved { .. }), "{error}");
 }
 
 #[test]

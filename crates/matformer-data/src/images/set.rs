@@ -24,7 +24,7 @@ use std::sync::Arc;
 use matformer_core::fs;
 use memmap2::Mmap;
 
-use super::{ImageError, ImageShape, MAX_IMAGE_SIZE, SetFault};
+use super::{ImageShape, MAX_IMAGE_SIZE};
 use crate::{Error, Result};
 
 const MAGIC: [u8; 8] = *b"MFIMAGES";
@@ -57,7 +57,7 @@ impl ImageSet {
     /// Opens a file of images of `classes`, and checks its header, its length and its labels.
     ///
     /// # Errors
-    /// [`Error::File`], or [`ImageError::Set`] with the malformation.
+    /// [`Error::File`], or [`Error::Prepared`] with the malformation.
     pub fn open(path: &Path, classes: Vec<String>) -> Result<Self> {
         let file = fs::open(path)?;
         // SAFETY: files are published whole by a rename and never written again; as with every
@@ -74,7 +74,7 @@ impl ImageSet {
     /// It is written in its place, not beside it: until this returns, the file is none.
     ///
     /// # Errors
-    /// [`Error::File`] if it cannot be written; [`ImageError::Set`] for a label that is no class, or
+    /// [`Error::File`] if it cannot be written; [`Error::Prepared`] for a label that is no class, or
     /// pixels of another shape.
     pub fn write<P: AsRef<[u8]>>(
         path: &Path,
@@ -180,7 +180,7 @@ pub(super) struct SetWriter {
 impl SetWriter {
     pub(super) fn create(path: &Path, shape: ImageShape, classes: usize) -> Result<Self> {
         if let Some((key, found, expected)) = shape.fault(MAX_SIZE) {
-            return Err(fault_of(path, SetFault::Shape { key, found, expected }));
+            return Err(fault_of(path, no_shape(key, found, &expected)));
         }
         let file = File::create(path).map_err(fs::error(path, "write"))?;
         let mut writer = Self {
@@ -198,11 +198,12 @@ impl SetWriter {
     pub(super) fn push(&mut self, label: usize, pixels: &[u8]) -> Result<()> {
         let (index, classes, expected) = (self.labels.len(), self.classes, self.shape.bytes());
         if label >= classes {
-            return Err(fault_of(&self.path, SetFault::Label { index, found: label, classes }));
+            return Err(fault_of(&self.path, no_class(index, label, classes)));
         }
         if pixels.len() != expected {
-            let fault = SetFault::Pixels { index, found: pixels.len(), expected };
-            return Err(fault_of(&self.path, fault));
+            let found = pixels.len();
+            let reason = format!("image {index} has {found} bytes, expected: {expected}");
+            return Err(fault_of(&self.path, reason));
         }
         self.labels.push(label as u32);
         self.bytes(pixels)
@@ -228,40 +229,57 @@ impl SetWriter {
     }
 }
 
-pub(super) fn fault_of(path: &Path, fault: SetFault) -> Error {
-    ImageError::Set { path: path.into(), fault }.into()
+pub(super) fn fault_of(path: &Path, reason: String) -> Error {
+    Error::Prepared { what: "image file", path: path.into(), reason }
+}
+
+fn no_shape(key: &str, found: usize, expected: &str) -> String {
+    format!("images of {key} {found}, expected: {expected}")
+}
+
+fn no_class(index: usize, found: usize, classes: usize) -> String {
+    format!("the label of image {index} is {found}, expected: below {classes}")
+}
+
+/// The file is not the one that its summary is about.
+pub(super) fn other(key: &str, found: usize, expected: usize) -> String {
+    format!("{key} {found}, expected: {expected} (`summary.json`)")
 }
 
 /// Reads and checks a whole file, whose labels must be below `classes`.
-fn parse(bytes: &[u8], classes: usize) -> Result<Header, SetFault> {
-    let short = || SetFault::Short { found: bytes.len(), expected: HEADER };
+fn parse(bytes: &[u8], classes: usize) -> Result<Header, String> {
+    let short = || format!("{} bytes are shorter than the header: {HEADER}", bytes.len());
     let (magic, rest) = bytes.split_first_chunk().ok_or_else(short)?;
     let (words, rest) = rest.split_first_chunk::<16>().ok_or_else(short)?;
     let (images, rest) = rest.split_first_chunk().ok_or_else(short)?;
     if *magic != MAGIC {
-        return Err(SetFault::Magic { found: *magic, expected: MAGIC });
+        let (found, expected) = (magic.escape_ascii(), MAGIC.escape_ascii());
+        return Err(format!("starts with `{found}`, expected: `{expected}`"));
     }
     let [version, channels, size, found] = [0, 4, 8, 12].map(|at| word(words, at));
     if version != VERSION as usize {
-        return Err(SetFault::Version { found: version, expected: VERSION });
+        return Err(format!("format version {version}, expected: {VERSION}"));
     }
     let shape = ImageShape { size, channels };
     if let Some((key, found, expected)) = shape.fault(MAX_SIZE) {
-        return Err(SetFault::Shape { key, found, expected });
+        return Err(no_shape(key, found, &expected));
     }
     if found != classes {
-        return Err(SetFault::Other { key: "classes", found, expected: classes });
+        return Err(other("classes", found, classes));
     }
     let expected = u128::from(u64::from_le_bytes(*images)) * (shape.bytes() + LABEL) as u128;
     if rest.len() as u128 != expected {
-        return Err(SetFault::Length { found: rest.len(), expected });
+        let found = rest.len();
+        return Err(format!(
+            "{found} bytes of pixels and labels, expected: {expected} (the header's count)"
+        ));
     }
     let images = rest.len() / (shape.bytes() + LABEL);
     let labels = images * shape.bytes();
     for index in 0..images {
         let found = word(rest, labels + index * LABEL);
         if found >= classes {
-            return Err(SetFault::Label { index, found, classes });
+            return Err(no_class(index, found, classes));
         }
     }
     Ok(Header { shape, images })

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::hash::Hasher;
 use crate::progress::{Progress, Stage};
-use crate::{Hash, Result, cache};
+use crate::{Hash, Result};
 
 /// All images, before it is known which are held out; deleted then.
 const ALL: &str = "all.bin";
@@ -62,7 +62,7 @@ pub(super) fn write(
         ignored: found.ignored,
         folders: found.folders.clone(),
     };
-    cache::write_json(&folder.join(SUMMARY), &summary)
+    Ok(fs::write_json(folder.join(SUMMARY), "summary", &summary)?)
 }
 
 /// A split's name, and the names of its files.
@@ -301,7 +301,7 @@ impl SplitWriter {
 
     fn finish(self, writing: &Writing<'_>) -> Result<SplitImages> {
         self.out.finish()?;
-        cache::write_json(&writing.folder.join(self.part.files[1]), &self.names)?;
+        fs::write_json(writing.folder.join(self.part.files[1]), "names of images", &self.names)?;
         let classes = writing.classes.iter().zip(&self.counts);
         let empty_classes =
             classes.filter(|(_, count)| **count == 0).map(|(class, _)| class.clone()).collect();

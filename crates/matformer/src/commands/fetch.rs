@@ -7,9 +7,9 @@ use std::{
 
 use anyhow::Result;
 use indicatif::ProgressBar;
-use matformer::data::{
-    Source,
-    fetch::{self, Content, Fetched, Progress, Record, Sources},
+use matformer::{
+    data::Source,
+    sources::{self, Content, Fetched, Progress, Record, Sources},
 };
 use serde::Serialize;
 
@@ -74,7 +74,8 @@ fn list(sources: &Sources, json: bool) -> Result<ExitCode> {
 fn one(sources: &Sources, name: &str, json: bool) -> Result<ExitCode> {
     sources.get(name).bad_input()?;
     let mut shown = Shown { bar: progress_bar(""), last: String::new() };
-    let fetched = fetch::fetch(sources, name, &data_cache(), &mut |progress| shown.show(progress));
+    let fetched =
+        sources::fetch(sources, name, &data_cache(), &mut |progress| shown.show(progress));
     shown.bar.finish_and_clear();
     let fetched = fetched?;
     let models = models(&fetched)?;
@@ -113,7 +114,7 @@ fn models(fetched: &Fetched) -> Result<Option<Vec<PathBuf>>> {
     if fetched.record.content != Content::Model {
         return Ok(None);
     }
-    let file = |name: &str| fetch::model_file(&fetched.dir.join(name));
+    let file = |name: &str| sources::model_file(&fetched.dir.join(name));
     let files = fetched.record.parts.iter().map(|part| file(&part.name));
     Ok(Some(files.collect::<Result<_, _>>()?))
 }
@@ -122,7 +123,7 @@ fn models(fetched: &Fetched) -> Result<Option<Vec<PathBuf>>> {
 pub fn model_path(typed: &Path) -> Result<PathBuf> {
     match typed.to_str().map(str::parse) {
         Some(Ok(Source::Fetched(name))) => {
-            with_progress(|report| fetch::model(&data_cache(), &name, report))
+            with_progress(|report| sources::model(&data_cache(), &name, report))
         }
         Some(Err(error)) => Err(error).bad_input(),
         _ => Ok(typed.to_owned()),

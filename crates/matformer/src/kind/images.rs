@@ -17,6 +17,7 @@ use matformer::{
     images::VitBatches,
     nn::Slice,
     run_file::{RunFile, Vit},
+    sources::resolve_images,
     synthetic::{OneBatch, images},
     train::Dims,
     vit::{self, MatVit, MatVitConfig, Pooling, costs},
@@ -86,7 +87,10 @@ impl Kind for Vit {
             return Ok(None);
         }
         let shape = image_shape(run.shape());
-        with_progress(|report| find_prepared_images(&run.data, shape, None, cache, report))
+        with_progress(|report| {
+            let config = resolve_images(&run.data, cache, report)?;
+            Ok(find_prepared_images(&config, shape, None, cache, report)?)
+        })
     }
 
     fn not_prepared(run: &RunFile<Self>) -> String {

@@ -20,6 +20,7 @@ use matformer::{
     lm::{MatLm, MatLmConfig, SpecialTokens, Tokens, costs},
     nn::{Folder, Slice, with_config},
     run_file::{Lm, RunFile},
+    sources::resolve_text,
     synthetic::{OneBatch, one_batch},
     text::TextBatches,
     train::Dims,
@@ -87,7 +88,10 @@ impl Kind for Lm {
         if !tokenizer_here || !run.data.paths.iter().all(|source| is_here(source, cache)) {
             return Ok(None);
         }
-        with_progress(|report| find_prepared(&run.data, cache, report))
+        with_progress(|report| {
+            let config = resolve_text(&run.data, cache, report)?;
+            Ok(find_prepared(&config, cache, report)?)
+        })
     }
 
     fn not_prepared(run: &RunFile<Self>) -> String {

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use matformer_core::fs;
+use matformer_data::Hash;
 use serde::Deserialize;
 
-use super::client::Client;
-use super::decode::{Content, Decoder};
-use crate::{Error, Hash, Result};
+use crate::client::Client;
+use crate::{Content, Decoder, Error, Result};
 
 const BUILT_IN: &str = include_str!("sources.toml");
 
@@ -69,7 +69,7 @@ pub struct Part {
     /// How the files become the part's, and what those are.
     #[serde(default)]
     pub decode: Decoder,
-    /// SHA-256 of the files, as [`Files::hash`](super::Files::hash) makes it.
+    /// SHA-256 of the files, as [`Files::hash`](crate::Files::hash) makes it.
     pub sha256: Hash,
     /// SHA-256 of the texts, images or model, in the same way.
     pub text_sha256: Hash,
@@ -81,7 +81,7 @@ pub struct Part {
 
 /// A place where a part can be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     Client(Client),
     Https(String),
 }
@@ -90,7 +90,7 @@ impl Sources {
     /// The sources that this program knows.
     ///
     /// # Errors
-    /// [`Error::SourceTable`]; a test holds that there is none.
+    /// [`Error::Table`]; a test holds that there is none.
     pub fn built_in() -> Result<Self> {
         Self::parse(BUILT_IN, Path::new("sources.toml"))
     }
@@ -109,13 +109,14 @@ impl Sources {
     /// A table of one's own.
     ///
     /// # Errors
-    /// [`Error::File`] if it cannot be read, [`Error::SourceTable`] if it does not serve.
+    /// [`Error::File`] if it cannot be read, [`Error::Table`] if it does not serve.
     pub fn read(path: &Path) -> Result<Self> {
         Self::parse(&fs::read_to_string(path)?, path)
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self> {
-        let wrong = |reason: String| Error::SourceTable { path: path.into(), reason };
+        let wrong =
+            |reason: String| Error::Table { what: "table of sources", path: path.into(), reason };
         let sources: Self =
             toml::from_str(text).map_err(|error| wrong(error.to_string().trim_end().into()))?;
         sources.check().map_err(wrong)?;
@@ -165,9 +166,9 @@ impl Sources {
     /// The source of a name.
     ///
     /// # Errors
-    /// [`Error::UnknownSource`].
+    /// [`Error::Unknown`].
     pub fn get(&self, name: &str) -> Result<&Source> {
-        self.iter().find(|source| source.name == name).ok_or_else(|| Error::UnknownSource {
+        self.iter().find(|source| source.name == name).ok_or_else(|| Error::Unknown {
             name: name.into(),
             known: self.iter().map(|source| source.name.clone()).collect(),
         })
@@ -191,7 +192,7 @@ impl Part {
     }
 
     /// Where it can be had, in the order in which to try.
-    pub(super) fn places(&self) -> Vec<Place> {
+    pub(crate) fn places(&self) -> Vec<Place> {
         let clients = [
             self.pip.as_deref().map(Client::pip),
             self.apt.as_deref().map(Client::apt),
@@ -322,7 +323,7 @@ mod tests {
     fn a_table_that_does_not_serve_is_told() {
         let sources = table(|text| text).unwrap();
         assert_eq!(sources.get("tales").unwrap().title, "Tales");
-        assert!(matches!(sources.get("tale"), Err(Error::UnknownSource { .. })));
+        assert!(matches!(sources.get("tale"), Err(Error::Unknown { .. })));
         for (from, to, says) in [
             ("licence = \"none\"", "licence = \"\"", "part `old`: title, licence"),
             ("licence = \"none\"\n", "", "licence"),

@@ -11,7 +11,7 @@ const PYTHON: &str = "3.12";
 
 /// A command that leaves one package in the folder that it is run in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Client {
+pub(crate) struct Client {
     /// As a person would type it.
     shown: String,
     program: &'static str,
@@ -20,19 +20,19 @@ pub(super) struct Client {
 
 impl Client {
     /// A wheel; nothing of it is run.
-    pub(super) fn pip(package: &str) -> Self {
+    pub(crate) fn pip(package: &str) -> Self {
         let quiet = ["--quiet", "--disable-pip-version-check", "--no-input", "--retries", "1"];
         let wheel = ["--no-deps", "--only-binary", ":all:", "--python-version", PYTHON];
         Self::new("pip", &["download"], package, &[&quiet[..], &wheel, &["--dest", "."]].concat())
     }
 
     /// A Debian package; nothing is installed.
-    pub(super) fn apt(package: &str) -> Self {
+    pub(crate) fn apt(package: &str) -> Self {
         Self::new("apt-get", &["download"], package, &["--quiet"])
     }
 
     /// A package of npm.
-    pub(super) fn npm(package: &str) -> Self {
+    pub(crate) fn npm(package: &str) -> Self {
         Self::new("npm", &["pack"], package, &["--loglevel=error", "--logs-max=0"])
     }
 
@@ -49,7 +49,7 @@ impl Client {
     ///
     /// # Errors
     /// The reason: not installed, what the client said last, or no package.
-    pub(super) fn run(&self, folder: &Path) -> Result<PathBuf, String> {
+    pub(crate) fn run(&self, folder: &Path) -> Result<PathBuf, String> {
         let output = Command::new(self.program)
             .args(&self.arguments)
             .current_dir(folder)

@@ -1,5 +1,5 @@
-//! The corpus that needs no download: sources of crates that this workspace depends on, at the
-//! versions of its lock file.
+//! Lists of crates by name: the sources of crates that a workspace depends on, at the versions of its
+//! lock file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,11 +8,10 @@ use std::process::Command;
 use cargo_metadata::MetadataCommand;
 use cargo_metadata::semver::Version;
 use matformer_core::fs;
+use matformer_data::{Folder, SplitFolders};
 use serde::Deserialize;
 
-use crate::format::{self, Format};
-use crate::reader::Input;
-use crate::{Error, PassedOver, Result, inputs};
+use crate::{Error, Result};
 
 /// A corpus list: crates by name, split by name.
 #[derive(Debug, Deserialize)]
@@ -26,13 +25,16 @@ struct CorpusList {
     held_out: Vec<String>,
 }
 
-/// The files of both splits, named `crate/path`; the files of one crate are a cluster.
+/// The folders of the crates of both splits; what is in a crate is a cluster.
 ///
 /// # Errors
 /// A list that cannot be read, a crate that is not there.
-pub(crate) fn find(list: &Path) -> Result<(Vec<Input>, Vec<Input>)> {
-    let corpus = CorpusList::parse(&fs::read_to_string(list)?)
-        .map_err(|reason| Error::CorpusList { path: list.into(), reason })?;
+pub(crate) fn find(list: &Path) -> Result<SplitFolders> {
+    let corpus = CorpusList::parse(&fs::read_to_string(list)?).map_err(|reason| Error::Table {
+        what: "corpus list",
+        path: list.into(),
+        reason,
+    })?;
     corpus.find(&workspace(list)?)
 }
 
@@ -45,27 +47,22 @@ impl CorpusList {
         }
     }
 
-    fn find(&self, workspace: &Path) -> Result<(Vec<Input>, Vec<Input>)> {
+    fn find(self, workspace: &Path) -> Result<SplitFolders> {
         let folders = folders(workspace)?;
-        // A suffix of the list is text, whatever it is.
-        let format = |path: &Path| {
-            let listed = self.suffixes.contains(&format::suffix(path));
-            listed.then(|| Format::of(path).unwrap_or(Format::TEXT))
+        let split = |names: Vec<String>| -> Result<Vec<Folder>> {
+            let of = |name: String| match folders.get(&name).filter(|folder| folder.is_dir()) {
+                Some(dir) => Ok(Folder { dir: dir.clone(), cluster: Some(name.clone()), name }),
+                None => Err(Error::Crates {
+                    problem: format!(
+                        "crate `{name}` is not among the fetched dependencies of `{}`",
+                        workspace.display()
+                    ),
+                }),
+            };
+            names.into_iter().map(of).collect()
         };
-        let split = |names: &[String]| -> Result<Vec<Input>> {
-            let mut files = Vec::new();
-            for name in names {
-                let folder =
-                    folders.get(name).filter(|folder| folder.is_dir()).ok_or_else(|| {
-                        Error::MissingCrate { name: name.clone(), workspace: workspace.into() }
-                    })?;
-                // The list says what is read: the rest of a crate is not worth a word.
-                let found = inputs::folder(folder, name, &format, &mut PassedOver::default())?;
-                files.extend(found.into_iter().map(|file| file.of_cluster(name)));
-            }
-            Ok(files)
-        };
-        Ok((split(&self.train)?, split(&self.held_out)?))
+        let (train, held_out) = (split(self.train)?, split(self.held_out)?);
+        Ok(SplitFolders { suffixes: self.suffixes, train, held_out })
     }
 }
 
@@ -86,10 +83,7 @@ fn folders(workspace: &Path) -> Result<BTreeMap<String, PathBuf>> {
         .current_dir(workspace)
         .other_options(["--locked", "--filter-platform", &host].map(String::from))
         .exec()
-        .map_err(|error| Error::Cargo {
-            command: "cargo metadata --locked",
-            reason: error.to_string(),
-        })?;
+        .map_err(|error| failed("cargo metadata --locked", &error.to_string()))?;
     let mut newest: BTreeMap<String, (Version, PathBuf)> = BTreeMap::new();
     for package in metadata.packages.into_iter().filter(|package| package.source.is_some()) {
         let Some(folder) = package.manifest_path.parent() else {
@@ -106,41 +100,45 @@ fn folders(workspace: &Path) -> Result<BTreeMap<String, PathBuf>> {
 
 /// The platform that the compiler runs on, so that Cargo does not ask for the crates of others.
 fn host_triple(workspace: &Path) -> Result<String> {
-    let failed = |reason: String| Error::Cargo { command: "rustc -vV", reason };
+    let failed = |reason: &str| failed("rustc -vV", reason);
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(rustc)
         .arg("-vV")
         .current_dir(workspace)
         .output()
-        .map_err(|error| failed(error.to_string()))?;
+        .map_err(|error| failed(&error.to_string()))?;
     let text = String::from_utf8_lossy(&output.stdout);
     text.lines()
         .find_map(|line| line.strip_prefix("host: "))
         .map(str::to_owned)
-        .ok_or_else(|| failed(String::from_utf8_lossy(&output.stderr).into_owned()))
+        .ok_or_else(|| failed(&String::from_utf8_lossy(&output.stderr)))
+}
+
+fn failed(command: &str, reason: &str) -> Error {
+    Error::Crates { problem: format!("`{command}` failed: {reason}") }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn find(text: &str) -> Result<(Vec<Input>, Vec<Input>)> {
+    fn find(text: &str) -> Result<SplitFolders> {
         let here = workspace(&Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))?;
         CorpusList::parse(text).unwrap().find(&here)
     }
 
     #[test]
-    fn finds_locked_crates_under_names_without_versions_or_paths() {
-        let (train, held_out) =
+    fn finds_the_folders_of_locked_crates() {
+        let found =
             find("suffixes = [\"rs\"]\ntrain = [\"walkdir\"]\nheld_out = [\"memmap2\"]").unwrap();
-        assert!(train.iter().any(|file| file.name == "walkdir/src/lib.rs"));
-        assert!(train.iter().all(|file| file.name.ends_with(".rs")));
-        assert!(
-            held_out.len() > 3 && held_out.iter().all(|file| file.name.starts_with("memmap2/"))
-        );
-        // Files of one crate are not independent.
-        assert!(train.iter().all(|file| file.cluster.as_deref() == Some("walkdir")));
-        assert!(held_out.iter().all(|file| file.cluster.as_deref() == Some("memmap2")));
+        assert_eq!(found.suffixes, ["rs"]);
+        for (folders, name) in [(&found.train, "walkdir"), (&found.held_out, "memmap2")] {
+            let [folder] = &folders[..] else { panic!("{folders:?}") };
+            assert_eq!(folder.name, name);
+            // Files of one crate are not independent.
+            assert_eq!(folder.cluster.as_deref(), Some(name));
+            assert!(folder.dir.join("src/lib.rs").is_file());
+        }
     }
 
     #[test]

@@ -13,14 +13,14 @@ const TRIES: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How far a download is: bytes that are there, and bytes in all (0 if unknown).
-pub(super) type Report<'a> = &'a mut dyn FnMut(u64, u64);
+pub(crate) type Report<'a> = &'a mut dyn FnMut(u64, u64);
 
 /// Brings the content of `url` into the file `part`. What is in it already is not asked for again;
 /// the caller removes it.
 ///
 /// # Errors
 /// The reason: no connection, another answer than the content, a file that cannot be written.
-pub(super) fn download(url: &str, part: &Path, report: Report<'_>) -> Result<(), String> {
+pub(crate) fn download(url: &str, part: &Path, report: Report<'_>) -> Result<(), String> {
     let agent = ureq::Agent::config_builder()
         .timeout_connect(Some(PATIENCE))
         .timeout_per_read(Some(PATIENCE))

@@ -5,11 +5,11 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use matformer_core::fs;
+use matformer_data::Hash;
 
-use super::archive::{Selection, unpack};
-use super::table::Place;
-use super::{Files, Part, Progress, Source, Sources, https};
-use crate::{Error, Hash, Result};
+use crate::archive::{Selection, unpack};
+use crate::table::Place;
+use crate::{Error, Files, Part, Progress, Result, Source, Sources, https};
 
 /// A place that was tried, and why it did not serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl fmt::Display for Attempt {
 }
 
 /// Complete parts of sources that are not there yet.
-pub(super) fn kept(home: &Path) -> PathBuf {
+pub(crate) fn kept(home: &Path) -> PathBuf {
     home.join(".parts")
 }
 
@@ -38,7 +38,7 @@ fn download(home: &Path, part: &Part, url: &str) -> PathBuf {
 }
 
 /// Removes what was kept of a part whose source is there.
-pub(super) fn forget(home: &Path, part: &Part) -> Result<()> {
+pub(crate) fn forget(home: &Path, part: &Part) -> Result<()> {
     let folder = kept(home).join(&part.name);
     if folder.exists() {
         fs::remove_dir_all(folder)?;
@@ -53,17 +53,17 @@ pub(super) fn forget(home: &Path, part: &Part) -> Result<()> {
 }
 
 /// What it takes to get a part.
-pub(super) struct Getter<'a> {
-    pub(super) sources: &'a Sources,
-    pub(super) source: &'a Source,
-    pub(super) part: &'a Part,
+pub(crate) struct Getter<'a> {
+    pub(crate) sources: &'a Sources,
+    pub(crate) source: &'a Source,
+    pub(crate) part: &'a Part,
     /// The folder of all sources in the cache.
-    pub(super) home: &'a Path,
+    pub(crate) home: &'a Path,
 }
 
 impl Getter<'_> {
     /// The files of the part, which are kept until the source is published.
-    pub(super) fn get(&self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Files> {
+    pub(crate) fn get(&self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Files> {
         if let Some(files) = self.cached()? {
             return Ok(files);
         }

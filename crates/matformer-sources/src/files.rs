@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, btree_map};
 use std::path::{Path, PathBuf};
 
 use matformer_core::fs;
+use matformer_data::{Hash, Hasher};
 use walkdir::WalkDir;
 
-use crate::hash::Hasher;
-use crate::{Error, Hash, Result};
+use crate::Result;
 
 /// Files by name, in the order of their names; `/` stands between folders.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,11 +69,11 @@ impl Files {
     /// All files below `folder`, whatever they are.
     ///
     /// # Errors
-    /// [`Error::Walk`] and [`Error::File`].
-    pub(super) fn read(folder: &Path) -> Result<Self> {
+    /// [`Error::File`](crate::Error::File).
+    pub(crate) fn read(folder: &Path) -> Result<Self> {
         let mut files = Self::default();
         for entry in WalkDir::new(folder) {
-            let entry = entry.map_err(|source| Error::Walk { path: folder.into(), source })?;
+            let entry = entry.map_err(|error| fs::error(folder, "list")(error.into()))?;
             if entry.file_type().is_dir() {
                 continue;
             }
@@ -88,8 +88,8 @@ impl Files {
     /// Writes all files below `folder`.
     ///
     /// # Errors
-    /// [`Error::File`].
-    pub(super) fn write(&self, folder: &Path) -> Result<()> {
+    /// [`Error::File`](crate::Error::File).
+    pub(crate) fn write(&self, folder: &Path) -> Result<()> {
         for (name, bytes) in self.iter() {
             let path = name.split('/').fold(PathBuf::from(folder), |path, part| path.join(part));
             if let Some(above) = path.parent() {

@@ -5,20 +5,20 @@ use std::io::{BufReader, Read, Seek};
 use flate2::bufread::MultiGzDecoder;
 use lzma_rust2::XzReader;
 
-use super::Files;
+use crate::Files;
 
 /// More than this comes out of no package that is meant, in bytes.
 const LIMIT: u64 = 1 << 30;
 
 /// Which files of a package are kept, and under which names.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Selection<'a> {
+pub(crate) struct Selection<'a> {
     /// A folder, wherever it lies in the package; names start below it.
-    pub(super) root: &'a str,
+    pub(crate) root: &'a str,
     /// Files and folders below the root, if not all of it is meant.
-    pub(super) only: &'a [String],
+    pub(crate) only: &'a [String],
     /// Suffixes of the files, without a dot.
-    pub(super) suffixes: &'a [String],
+    pub(crate) suffixes: &'a [String],
 }
 
 impl Selection<'_> {
@@ -52,7 +52,7 @@ impl Selection<'_> {
 /// # Errors
 /// The reason: bytes that are no package, or damaged; a package without such files; more than a
 /// GiB of them.
-pub(super) fn unpack(
+pub(crate) fn unpack(
     mut package: impl Read + Seek,
     selection: Selection<'_>,
 ) -> Result<Files, String> {

@@ -1,0 +1,183 @@
+//! From the names in a run file to folders on this machine.
+
+use std::path::{Path, PathBuf};
+
+use matformer_core::fs;
+use matformer_data::{self as data, DataConfig, Folder, ImageConfig, Stage};
+
+use crate::{Content, Error, Part, Progress, Record, Result, Sources, corpus, fetch};
+
+/// The same configuration with folders in place of its named sources, which are fetched if they are
+/// not in `cache`, and with those of the crates that its corpus list names.
+///
+/// # Errors
+/// [`Error::Data`] for a configuration that is not valid; [`Error::Content`] for a source that holds
+/// no text and [`Error::Part`] for one without such a part, before it is fetched; as [`fetch`] and
+/// [`Sources::from_env`]; a corpus list that cannot be read, a crate that is not there.
+pub fn resolve_text(
+    config: &DataConfig,
+    cache: &Path,
+    progress: &mut dyn FnMut(data::Progress),
+) -> Result<DataConfig> {
+    config.validate()?;
+    let read = data::Progress { stage: Stage::Read, done: 0, total: 0 };
+    let mut resolved = DataConfig { paths: Vec::new(), ..config.clone() };
+    if let Some(list) = &config.corpus {
+        progress(read);
+        resolved.split = Some(corpus::find(list)?);
+    }
+    for source in &config.paths {
+        let data::Source::Fetched(typed) = source else {
+            resolved.paths.push(source.clone());
+            continue;
+        };
+        progress(read);
+        let found = folders(cache, typed, Content::Text, progress)?;
+        resolved.paths.extend(found.into_iter().map(data::Source::Folder));
+    }
+    Ok(resolved)
+}
+
+/// The same for images; of a source with several parts, `NAME/PART` says which is meant.
+///
+/// # Errors
+/// As [`resolve_text`].
+pub fn resolve_images(
+    config: &ImageConfig,
+    cache: &Path,
+    progress: &mut dyn FnMut(data::Progress),
+) -> Result<ImageConfig> {
+    config.validate()?;
+    let mut resolved = config.clone();
+    for source in resolved.path.iter_mut().chain(&mut resolved.also) {
+        if let data::Source::Fetched(typed) = source {
+            *source = folder(cache, typed, Content::Images, progress)?.into();
+        }
+    }
+    Ok(resolved)
+}
+
+/// The file of the model that the source `typed` is, or one of its parts (`NAME/PART`), fetched if it is not
+/// in the cache.
+///
+/// # Errors
+/// [`Error::Content`] if it holds text or images, [`Error::Part`]; as [`fetch`] and
+/// [`Sources::from_env`].
+pub fn model(
+    cache: &Path,
+    typed: &str,
+    progress: &mut dyn FnMut(data::Progress),
+) -> Result<PathBuf> {
+    model_file(&folder(cache, typed, Content::Model, progress)?)
+}
+
+/// The file of a model in the folder of its part, in which it is alone.
+///
+/// # Errors
+/// [`Error::File`] if the folder cannot be read, or is empty.
+pub fn model_file(folder: &Path) -> Result<PathBuf> {
+    let empty = || fs::error(folder, "find a model in")(std::io::ErrorKind::NotFound.into());
+    Ok(fs::read_dir(folder)?.pop().ok_or_else(empty)?)
+}
+
+/// Whether the source `typed`, or that of the part `NAME/PART`, is in `cache`; its files are not
+/// looked at.
+///
+/// # Errors
+/// [`Error::Unknown`]; as [`Sources::from_env`].
+pub fn is_cached(cache: &Path, typed: &str) -> Result<bool> {
+    let sources = Sources::from_env()?;
+    Ok(Record::of(&sources, sources.get(split(typed).0)?).is_cached(cache))
+}
+
+/// The folder of the one part of a source that holds images or a model.
+fn folder(
+    cache: &Path,
+    typed: &str,
+    expected: Content,
+    progress: &mut dyn FnMut(data::Progress),
+) -> Result<PathBuf> {
+    let found = folders(cache, typed, expected, progress)?;
+    Ok(found.into_iter().map(|folder| folder.dir).next().unwrap_or_default())
+}
+
+/// The folders of the source `typed`, one for each part, or that of its part `NAME/PART`. The source is
+/// fetched if it is not in the cache. Texts may be of several parts; images and a model are of one.
+fn folders(
+    cache: &Path,
+    typed: &str,
+    expected: Content,
+    progress: &mut dyn FnMut(data::Progress),
+) -> Result<Vec<Folder>> {
+    let (name, wanted) = split(typed);
+    let sources = Sources::from_env()?;
+    let source = sources.get(name)?;
+    let found = sources.content(source);
+    if found != expected {
+        return Err(Error::Content { name: name.into(), found, expected });
+    }
+    let named = |part: &&Part| wanted.is_none_or(|wanted| wanted == part.name);
+    let parts: Vec<&Part> = sources.parts(source).filter(named).collect();
+    if parts.is_empty() || parts.len() > 1 && expected != Content::Text {
+        let (found, name, parts) = (typed.into(), name.into(), source.parts.clone());
+        return Err(Error::Part { found, name, parts });
+    }
+    let mut report = |at: Progress<'_>| {
+        let (done, total) = (at.done as usize, at.total as usize);
+        progress(data::Progress { stage: Stage::Download, done, total });
+    };
+    let dir = fetch(&sources, name, cache, &mut report)?.dir;
+    let folder = |part: &&Part| Folder {
+        dir: dir.join(&part.name),
+        name: format!("{name}/{}", part.name),
+        cluster: part.one_work.then(|| part.name.clone()),
+    };
+    Ok(parts.iter().map(folder).collect())
+}
+
+/// The name of a source, and that of one of its parts.
+fn split(typed: &str) -> (&str, Option<&str>) {
+    match typed.split_once('/') {
+        Some((name, part)) => (name, Some(part)),
+        None => (typed, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_do_not_serve_are_refused_before_anything_is_fetched() {
+        let cache = tempfile::tempdir().unwrap();
+        let said = |typed: &str, expected| {
+            let stage = |at: data::Progress| panic!("{}", at.stage);
+            folders(cache.path(), typed, expected, &mut { stage }).unwrap_err().to_string()
+        };
+        assert!(
+            said("poems", Content::Text).starts_with("no source is named `poems`, there are: ")
+        );
+        let images = "source `emoji` holds images, expected: text";
+        assert_eq!(said("emoji", Content::Text), images);
+        let model = "source `smollm2` holds a model, expected: images";
+        assert_eq!(said("smollm2", Content::Images), model);
+        let parts = "expected: one of `fetch:emoji/emoji-";
+        assert!(said("emoji", Content::Images).starts_with(&format!("`fetch:emoji`, {parts}")));
+        assert!(said("emoji/x", Content::Images).starts_with(&format!("`fetch:emoji/x`, {parts}")));
+        assert!(said("prose/x", Content::Text).starts_with("`fetch:prose/x`, expected: one of "));
+        assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_configuration_without_names_stays_as_it_is() {
+        let cache = tempfile::tempdir().unwrap();
+        let paths = ["a.txt", "hf:owner/name"].map(|text| text.parse().unwrap()).to_vec();
+        let text = DataConfig { paths, ..DataConfig::default() };
+        let stage = |at: data::Progress| panic!("{}", at.stage);
+        assert_eq!(resolve_text(&text, cache.path(), &mut { stage }).unwrap(), text);
+        let images = ImageConfig { path: Some(Path::new("a").into()), ..ImageConfig::default() };
+        assert_eq!(resolve_images(&images, cache.path(), &mut { stage }).unwrap(), images);
+        let invalid = resolve_text(&DataConfig::default(), cache.path(), &mut { stage });
+        assert!(matches!(invalid, Err(Error::Data(data::Error::Config { key: "paths", .. }))));
+    }
+}
