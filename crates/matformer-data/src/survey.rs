@@ -142,7 +142,7 @@ mod tests {
             ("photo.png", b"no text"),
         ]);
         let found = |name: &str| survey_text(&[&root.path().join(name)]);
-        assert_eq!(found("").unwrap(), TextSurvey { bytes: 35, documents: Some(4) });
+        assert_eq!(found("").unwrap(), TextSurvey { bytes: 34, documents: Some(4) });
         assert_eq!(found("a.txt").unwrap(), TextSurvey { bytes: 3, documents: Some(1) });
         assert!(found("photo.png").is_err() && found("none").is_err());
     }
