@@ -21,6 +21,14 @@ fn the_page_is_one_file_and_is_measured_once() {
         assert!(!page.contains(outside), "{outside}");
     }
     assert!(page.contains("prefers-color-scheme"), "light and dark");
+    for fact in ["training time", "measured (UTC)", "machine", "device", "version"] {
+        assert!(page.contains(&format!("<dt>{fact}</dt><dd>")), "{fact}");
+    }
+    let elsewhere = place.matformer(&["report", "run", "--out", "pages/mine.html"]).ok();
+    assert!(elsewhere.stdout.ends_with("\nreport: pages/mine.html\n"), "{elsewhere}");
+    assert_eq!(place.read("pages/mine.html"), page);
+    let said = place.refused(&["report", "run", "--out", "pages"]);
+    assert!(said.starts_with("error: pages: a folder; expected a file\n"), "{said}");
 
     let measurements = place.read("run/measurements.jsonl");
     let second = place.matformer(&["report", "run"]).ok();

@@ -271,7 +271,7 @@ fn a_run_file_that_was_edited_may_change_what_is_still_to_come() {
     let refused = |from, to| edited(from, to).refused(&["train", "run", "--resume"]);
     snapshot!(refused("learning_rate = 0.01", "learning_rate = 0.02"), @"
     error: run/run.toml: `train.learning_rate` is 0.02; the run was trained with 0.01
-    hint: set it back, or train into another folder (--out); `train.steps` may grow, and `batch_rows`, `eval_every`, `eval_tokens`, `checkpoint_every`, `keep` and `spike` may change
+    hint: set it back, or train into another folder (--out); `train.steps` may grow, and `batch_rows`, `eval_every`, `eval_tokens`, `checkpoint_every`, `keep`, `spike` and `tensorboard` may change
     ");
     snapshot!(refused("\nseed = 0\ntokens", "\nseed = 1\ntokens").lines().next().unwrap(), @"error: run/run.toml: `train.seed` is 1; the run was trained with 0");
     snapshot!(refused("draw = \"sampled\"", "draw = \"joint\"").lines().next().unwrap(), @r#"error: run/run.toml: `train.draw` is "joint"; the run was trained with "sampled""#);

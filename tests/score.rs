@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Place, keys};
+use crate::support::{Output, Place, keys};
 
 fn score(place: &Place, submodel: &str, text: &str) -> (Vec<u64>, Vec<Option<f64>>) {
     let arguments = ["score", "run", "--submodel", submodel, "--text", text, "--json"];
@@ -30,6 +30,18 @@ fn every_token_but_the_first_has_a_probability() {
         let mean = rest.iter().sum::<f64>() / rest.len() as f64;
         assert!(mean > -(300_f64.ln()), "{submodel}: {mean}");
     }
+}
+
+#[test]
+fn a_text_is_read_from_standard_input() {
+    use std::{io::Write, process::Stdio};
+    let place = Place::trained();
+    let mut command = place.command(&["score", "run", "--submodel", "S", "--json"]);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"The fox\n").unwrap();
+    let piped = Output::of(child.wait_with_output().unwrap()).ok().json();
+    let typed = ["score", "run", "--submodel", "S", "--json", "--text", "The fox"];
+    assert_eq!(piped, place.matformer(&typed).ok().json());
 }
 
 #[test]

@@ -435,3 +435,38 @@ fn what_does_not_fit_is_refused_before_anything_is_made() {
     let said = place.refused(&[&arguments[..], &["--dry-run"]].concat());
     assert!(said.contains("hint: a smaller model needs less"), "{said}");
 }
+
+#[test]
+fn metrics_go_to_tensorboard_too() {
+    let place = Place::new();
+    let train = ["train", "run.toml", "--out", "run", "--set", "train.tensorboard=true"];
+    place.matformer(&train).ok();
+    let files: Vec<String> = place
+        .list("run")
+        .lines()
+        .filter(|name| name.starts_with("events.out.tfevents."))
+        .map(str::to_owned)
+        .collect();
+    let [file] = &files[..] else { panic!("{files:?}") };
+    let bytes = std::fs::read(place.path("run").join(file)).unwrap();
+    // Records of a length, a checksum, that many bytes, and a checksum.
+    let (mut at, mut records) = (0, 0);
+    while at < bytes.len() {
+        let len = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+        at += 16 + usize::try_from(len).unwrap();
+        records += 1;
+    }
+    // The version of the format, 12 steps and 3 evaluations.
+    assert_eq!((at, records), (bytes.len(), 16));
+    let text = String::from_utf8_lossy(&bytes);
+    for tag in ["brain.Event:2", "held_out/XL", "learning_rate", "tokens_per_second", "loss/"] {
+        assert!(text.contains(tag), "{tag}");
+    }
+    // It may be turned off underway, and changes nothing of the run.
+    let kept = place.read("run/run.toml");
+    place.write(
+        "run/run.toml",
+        kept.replace("tensorboard = true\n", "").replace("steps = 12", "steps = 13"),
+    );
+    place.matformer(&["train", "run", "--resume"]).ok();
+}

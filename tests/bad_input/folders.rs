@@ -58,6 +58,6 @@ fn a_checkpoint_of_another_model() {
     std::fs::rename(place.path(from), place.path(to)).unwrap();
     snapshot!(place.refused(&["train", "run", "--resume"]), @"
     error: run/run.toml: `model.lm.d_model` is 32; the run was trained with 64
-    hint: set it back, or train into another folder (--out); `train.steps` may grow, and `batch_rows`, `eval_every`, `eval_tokens`, `checkpoint_every`, `keep` and `spike` may change
+    hint: set it back, or train into another folder (--out); `train.steps` may grow, and `batch_rows`, `eval_every`, `eval_tokens`, `checkpoint_every`, `keep`, `spike` and `tensorboard` may change
     ");
 }

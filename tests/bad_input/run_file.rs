@@ -10,11 +10,11 @@ fn unknown_key() {
       |
     2 | stepz = 3
       | ^^^^^
-    unknown field `stepz`, expected one of `steps`, `seed`, `images_per_step`, `tokens_per_step`, `batch_rows`, `seq_len`, `dtype`, `draw`, `outer`, `learning_rate`, `schedule`, `warmup`, `min_lr`, `decay`, `weight_decay`, `betas`, `eps`, `clip`, `ema`, `layer_decay`, `freeze`, `eval_every`, `eval_images`, `eval_tokens`, `checkpoint_every`, `keep`, `init`, `spike`, `distill`, `overfit`
+    unknown field `stepz`, expected one of `steps`, `seed`, `images_per_step`, `tokens_per_step`, `batch_rows`, `seq_len`, `dtype`, `draw`, `outer`, `learning_rate`, `schedule`, `warmup`, `min_lr`, `decay`, `weight_decay`, `betas`, `eps`, `clip`, `ema`, `layer_decay`, `freeze`, `eval_every`, `eval_images`, `eval_tokens`, `checkpoint_every`, `keep`, `tensorboard`, `init`, `spike`, `distill`, `overfit`
     hint: did you mean `steps`?
     ");
     snapshot!(train(FILE, &["train.stepz=3"]), @"
-    error: --set: unknown field `stepz`, expected one of `steps`, `seed`, `images_per_step`, `tokens_per_step`, `batch_rows`, `seq_len`, `dtype`, `draw`, `outer`, `learning_rate`, `schedule`, `warmup`, `min_lr`, `decay`, `weight_decay`, `betas`, `eps`, `clip`, `ema`, `layer_decay`, `freeze`, `eval_every`, `eval_images`, `eval_tokens`, `checkpoint_every`, `keep`, `init`, `spike`, `distill`, `overfit` in `train`
+    error: --set: unknown field `stepz`, expected one of `steps`, `seed`, `images_per_step`, `tokens_per_step`, `batch_rows`, `seq_len`, `dtype`, `draw`, `outer`, `learning_rate`, `schedule`, `warmup`, `min_lr`, `decay`, `weight_decay`, `betas`, `eps`, `clip`, `ema`, `layer_decay`, `freeze`, `eval_every`, `eval_images`, `eval_tokens`, `checkpoint_every`, `keep`, `tensorboard`, `init`, `spike`, `distill`, `overfit` in `train`
     hint: did you mean `steps`?
     ");
 }

@@ -51,7 +51,7 @@ pub(crate) fn find(
 
 /// A file, or all files of a folder. Where the folder is all there is, its own name stays out of the
 /// names of the documents: a folder that is renamed or moved holds the same data, split alike.
-fn at(path: &Path, alone: bool, passed: &mut PassedOver) -> Result<Vec<Input>> {
+pub(crate) fn at(path: &Path, alone: bool, passed: &mut PassedOver) -> Result<Vec<Input>> {
     // `.` and `..` are called what the folder is called, from wherever it is read.
     let named = match path.file_name() {
         Some(_) => path.to_owned(),

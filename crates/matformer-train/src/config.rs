@@ -120,6 +120,9 @@ pub struct TrainConfig {
     pub checkpoint_every: u64,
     /// Number of newest checkpoints to keep, beside the best.
     pub keep: usize,
+    /// Whether metrics are also written as TensorBoard's event files.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tensorboard: bool,
     /// Model folder whose weights the run starts from. If absent, weights are drawn from `seed`.
     /// The caller of [`run`](crate::run) reads them.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -162,6 +165,7 @@ impl Default for TrainConfig {
             eval_tokens: 16_384,
             checkpoint_every: 200,
             keep: 3,
+            tensorboard: false,
             init: None,
             spike: Spike::default(),
             distill: None,

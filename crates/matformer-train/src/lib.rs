@@ -19,6 +19,7 @@ mod overfit;
 mod run;
 mod schedule;
 mod step;
+mod tensorboard;
 
 pub use batches::{Batch, Batches, BoxError};
 pub use burn_train::Interrupter;

@@ -8,7 +8,7 @@ use std::{
 use matformer_core::fs;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{Error, Result, tensorboard::EventLog};
 
 /// One line of `metrics.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -89,6 +89,8 @@ impl MetricsLine {
 pub struct MetricsLog {
     path: PathBuf,
     waiting: String,
+    /// The same for TensorBoard, where that was asked for.
+    events: Option<EventLog>,
 }
 
 impl MetricsLog {
@@ -105,7 +107,13 @@ impl MetricsLog {
         let lines = if path.exists() { Self::read(run)? } else { Vec::new() };
         let kept: String = lines.iter().filter(|line| line.step() <= step).map(line_of).collect();
         fs::write_atomic(&path, kept.as_bytes())?;
-        Ok(Self { path, waiting: String::new() })
+        Ok(Self { path, waiting: String::new(), events: None })
+    }
+
+    /// The same log, which is also written as event files.
+    pub(crate) fn with_events(mut self, events: Option<EventLog>) -> Self {
+        self.events = events;
+        self
     }
 
     /// All lines of a run's log, without an incomplete last one, which a killed run may leave.
@@ -138,6 +146,13 @@ impl MetricsLog {
     /// Adds a line; it reaches the file with the next [`flush`](Self::flush).
     pub fn push(&mut self, line: MetricsLine) {
         self.waiting.push_str(&line_of(&line));
+        if let Some(events) = &mut self.events
+            && let Err(error) = events.push(&line)
+        {
+            // Nothing depends on them.
+            tracing::warn!("no more event files: {error}");
+            self.events = None;
+        }
     }
 
     /// Writes the waiting lines.
@@ -150,7 +165,7 @@ impl MetricsLog {
         if !lines.is_empty() {
             fs::append(&self.path, lines.as_bytes())?;
         }
-        Ok(())
+        self.events.as_mut().map_or(Ok(()), EventLog::flush)
     }
 }
 

@@ -1,5 +1,10 @@
 //! Arguments as typed.
 
+mod examples;
+mod started;
+mod values;
+mod version;
+
 use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -12,21 +17,32 @@ use matformer::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::started::{CompareArgs, CompletionsArgs, InitArgs, InitKind, ListArgs, ManArgs};
+use self::values::{
+    at_least_one, at_least_two, below_one, bias, byte_size, draft_len, penalty, positive,
+    probability, share, temperature, up_to_4096, whole,
+};
+pub use self::version::commit;
+
+/// Heading of the options that every command has.
+const GLOBAL: &str = "Global options";
+
 /// Train one elastic transformer, cut out hundreds.
 #[derive(Debug, Parser)]
-#[command(name = "matformer", version, about, max_term_width = 100)]
+#[command(name = "matformer", version, long_version = version::long(), about, max_term_width = 100)]
+#[command(after_help = examples::PROGRAM)]
 pub struct Args {
     /// Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default: MATFORMER_DEVICE, or auto]
-    #[arg(long, global = true, value_name = "DEVICE")]
+    #[arg(long, global = true, value_name = "DEVICE", help_heading = GLOBAL)]
     pub device: Option<DeviceSpec>,
     /// One JSON document on standard output, everything else on standard error
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
     /// Only errors on standard error
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = GLOBAL)]
     pub quiet: bool,
     /// More on standard error: `-v` what is done, `-vv` with details
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = GLOBAL)]
     pub verbose: u8,
     #[command(subcommand)]
     pub command: Command,
@@ -34,58 +50,96 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a run file for data of your own, with a comment to each key
+    #[command(after_help = examples::INIT)]
+    Init(InitArgs),
     /// Train the model that a run file describes
+    #[command(after_help = examples::TRAIN)]
     Train(TrainArgs),
     /// Make a pretrained model elastic: order its neurons by importance, then train every size
+    #[command(after_help = examples::ELASTIFY)]
     Elastify(ElastifyArgs),
     /// Train every granularity of a run alone, and show them beside the elastic sizes
+    #[command(after_help = examples::BASELINES)]
     Baselines(BaselinesArgs),
     /// Held-out loss or accuracy of any submodels, with standard errors
+    #[command(after_help = examples::EVAL)]
     Eval(EvalArgs),
     /// Log-probabilities of a text, token by token
+    #[command(after_help = examples::SCORE)]
     Score(ScoreArgs),
     /// Generate text from a prompt
+    #[command(after_help = examples::GENERATE)]
     Generate(GenerateArgs),
     /// Shapes and costs of a model, or of a preset
+    #[command(after_help = examples::INFO)]
     Info(InfoArgs),
+    /// List the runs and models below a folder
+    #[command(after_help = examples::LIST)]
+    List(ListArgs),
+    /// Show runs side by side: settings that differ, and what is recorded of each
+    #[command(after_help = examples::COMPARE)]
+    Compare(CompareArgs),
     /// Cut a submodel out into a folder of its own
+    #[command(after_help = examples::SLICE)]
     Slice(SliceArgs),
     /// Make a model folder of another program's language model or vision transformer
+    #[command(after_help = examples::IMPORT)]
     Import(ImportArgs),
     /// Write embeddings of images, for an index of your own
+    #[command(after_help = examples::EMBED)]
     Embed(EmbedArgs),
     /// Search the training images for held-out ones: one gallery, queries of any size
+    #[command(after_help = examples::RETRIEVE)]
     Retrieve(RetrieveArgs),
     /// Find the submodel for a budget, by several methods
+    #[command(after_help = examples::SEARCH)]
     Search(SearchArgs),
     /// Measure the whole accuracy-cost curve and write it on one HTML page
+    #[command(after_help = examples::REPORT)]
     Report(ReportArgs),
     /// Measure how long a model takes on this device
+    #[command(after_help = examples::BENCH)]
     Bench(BenchArgs),
     /// Check that this device computes what the CPU does, and measure how fast it is
+    #[command(after_help = examples::DOCTOR)]
     Doctor(DoctorArgs),
     /// Bring a named source of text, images or a model into the cache, or list them
+    #[command(after_help = examples::FETCH)]
     Fetch(FetchArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write those of all commands
+    #[command(after_help = examples::MAN)]
+    Man(ManArgs),
 }
 
 #[derive(Debug, ClapArgs)]
 pub struct TrainArgs {
     /// Run file (TOML), or the folder of a run to resume
     #[arg(value_name = "CONFIG|RUN")]
-    pub config: PathBuf,
+    pub config: Option<PathBuf>,
+    /// In place of CONFIG: text files and folders, or a folder of images, to train on with the settings that
+    /// `matformer init` would write
+    #[arg(long, num_args = 1.., value_name = "DATA")]
+    pub data: Vec<String>,
+    /// With --data: the named shape of the model [default: one that fits the data]
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
     /// Override a key of the run file, such as `train.steps=100`; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
-    /// Run folder [default: runs/<name of the run file>]
+    /// Run folder [default: runs/<name of the run file, or of the data>]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Start from the weights of a model folder: what `train.init` sets
     #[arg(long, value_name = "DIR")]
     pub init: Option<String>,
-    /// Go on from the last checkpoint of the run folder
+    /// Continue from the last checkpoint of the run folder
     #[arg(long)]
     pub resume: bool,
-    /// Say what the run would cost; nothing is written, downloaded or tokenised
+    /// Print what the run would cost; nothing is written, downloaded or tokenised
     #[arg(long, conflicts_with = "resume")]
     pub dry_run: bool,
 }
@@ -103,30 +157,30 @@ pub struct ElastifyArgs {
     pub out: PathBuf,
     /// Order the neurons of each layer by `activation`, `rms`, `contribution`, `rms-contribution` or
     /// `weights`
-    #[arg(long, default_value_t, value_name = "SCORE")]
+    #[arg(long, default_value_t, value_name = "SCORE", help_heading = "Ordering")]
     pub order: Importance,
     /// Training rows, or images, that the score is measured on
-    #[arg(long, default_value_t = 512, value_name = "N")]
+    #[arg(long, default_value_t = 512, value_name = "N", help_heading = "Ordering")]
     #[arg(value_parser = at_least_one, allow_negative_numbers = true)]
     pub calibration_rows: usize,
     /// Tokens of each of these rows [default: 512, or the model's context]
-    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true, help_heading = "Ordering")]
     pub calibration_tokens: Option<usize>,
     /// Order the neurons and measure, but do not train
-    #[arg(long)]
+    #[arg(long, help_heading = "Ordering")]
     pub order_only: bool,
     /// Held-out tokens, or images, that each size is measured on before ordering, after ordering and
     /// after training
-    #[arg(long, default_value_t = 32_768, value_name = "N")]
+    #[arg(long, default_value_t = 32_768, value_name = "N", help_heading = "Measuring")]
     #[arg(value_parser = at_least_one, allow_negative_numbers = true)]
     pub tokens: usize,
     /// Override a key of the run file, such as `train.steps=100`; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
-    /// Go on with a run that was interrupted
+    /// Continue a run that was interrupted
     #[arg(long)]
     pub resume: bool,
-    /// Say what the run would do and cost (with --order-only, what the ordering would read); nothing is written,
+    /// Print what the run would do and cost (with --order-only, what the ordering would read); nothing is written,
     /// downloaded or tokenised
     #[arg(long, conflicts_with = "resume")]
     pub dry_run: bool,
@@ -194,9 +248,9 @@ pub struct ScoreArgs {
     /// Submodel: `S`, `60%`, `64x1+128x4`, … [default: the largest]
     #[arg(long, value_name = "SUBMODEL")]
     pub submodel: Option<SubmodelSpec>,
-    /// The text
+    /// The text [default: standard input]
     #[arg(long, allow_hyphen_values = true)]
-    pub text: String,
+    pub text: Option<String>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -220,15 +274,21 @@ pub struct GenerateArgs {
     /// Narrower submodel that proposes tokens, of which --submodel keeps those that it would have chosen
     /// (speculative decoding); `auto`: whichever trained size is fastest. Faster if most are kept. Without
     /// --temperature the text stays the same
-    #[arg(long, value_name = "SUBMODEL|auto")]
+    #[arg(long, value_name = "SUBMODEL|auto", help_heading = "Speculative decoding")]
     pub draft: Option<DraftSpec>,
     /// Number of tokens to propose at a time, 1 to 15 [default: chosen while generating, from measured
     /// speed; 0 where drafting does not pay]
-    #[arg(long, value_name = "N", requires = "draft")]
+    #[arg(long, value_name = "N", requires = "draft", help_heading = "Speculative decoding")]
     #[arg(value_parser = draft_len, allow_negative_numbers = true)]
     pub draft_len: Option<usize>,
     /// Stop proposing before a token whose most likely value has a lower probability than this
-    #[arg(long, default_value_t = 0.0, value_name = "P", requires = "draft")]
+    #[arg(
+        long,
+        default_value_t = 0.0,
+        value_name = "P",
+        requires = "draft",
+        help_heading = "Speculative decoding"
+    )]
     #[arg(value_parser = below_one, allow_negative_numbers = true)]
     pub draft_min_p: f64,
     /// Which size takes each token: `fixed`: always --submodel. `escalate=SUBMODEL[,NATS]`: a wider one decides
@@ -460,10 +520,10 @@ pub struct EmbedArgs {
     /// Run file or run folder whose images to embed [default: the model's own run]
     #[arg(long, value_name = "CONFIG|RUN")]
     pub data: Option<PathBuf>,
-    /// Which of them
+    /// Part of the images
     #[arg(long, value_enum, default_value_t = Part::HeldOut)]
     pub part: Part,
-    /// How many, spread evenly [default: all]
+    /// Number of images, spread evenly [default: all]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub images: Option<usize>,
 }
@@ -481,17 +541,17 @@ pub enum Part {
 pub struct RetrieveArgs {
     /// Model folder of a vision model
     pub model: PathBuf,
-    /// What embeds the queries, separated by commas [default: every granularity]
+    /// Submodels that embed the queries, separated by commas [default: every granularity]
     #[arg(long, value_name = "LIST")]
     pub submodels: Option<String>,
-    /// What embeds the gallery [default: the largest]
+    /// Submodel that embeds the gallery [default: the largest]
     #[arg(long, value_name = "SUBMODEL")]
     pub gallery: Option<SubmodelSpec>,
     /// Search also a gallery that the query's own encoder embedded
     #[arg(long)]
     pub symmetric: bool,
-    /// Search the held-out images of the first folder for those of the others (`data.also`): what has
-    /// the same name is found
+    /// Search the held-out images of the first folder for those of the others (`data.also`): images of
+    /// the same name match
     #[arg(long, conflicts_with_all = ["images", "gallery_images"])]
     pub across: bool,
     /// Run file or run folder whose images to search [default: the model's own run]
@@ -522,20 +582,20 @@ pub struct SearchArgs {
     #[arg(long, default_value_t = 200, value_name = "N")]
     #[arg(value_parser = at_least_one, allow_negative_numbers = true)]
     pub evaluations: usize,
-    /// Of everything that is drawn
+    /// Random seed of the search
     #[arg(long, default_value_t = 0, value_parser = whole::<u64>, allow_negative_numbers = true)]
     pub seed: u64,
     /// Run file or run folder whose `[data]` to measure on [default: the model's own run]
-    #[arg(long, value_name = "CONFIG|RUN")]
+    #[arg(long, value_name = "CONFIG|RUN", help_heading = "Held-out data")]
     pub data: Option<PathBuf>,
     /// Held-out tokens, or images, of each half: the one's choose, the other's judge [default: all]
-    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true, help_heading = "Held-out data")]
     pub tokens: Option<usize>,
     /// Another number for the half that judges: only what was found is measured on it
-    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true, help_heading = "Held-out data")]
     pub judge_tokens: Option<usize>,
     /// With --json: also the losses of each document that judged, for comparisons with other models
-    #[arg(long)]
+    #[arg(long, help_heading = "Held-out data")]
     pub per_document: bool,
     /// Megabytes for the hidden states of one sweep of submodels
     #[arg(long, default_value_t = 256, value_name = "MB")]
@@ -559,8 +619,10 @@ pub struct BenchArgs {
 #[derive(Debug, Subcommand)]
 pub enum BenchWhat {
     /// Every layer at every width: what `8ms` as a budget means from then on
+    #[command(after_help = examples::BENCH_LAYERS)]
     Layers(LayersArgs),
     /// Generation: tokens per second of every trained size, in every format, for one and for several texts
+    #[command(after_help = examples::BENCH_DECODE)]
     Decode(DecodeArgs),
 }
 
@@ -587,10 +649,16 @@ pub struct DecodeArgs {
     pub prefill: Option<usize>,
     /// Text file, or JSON Lines with a {"prompt": "..."} per line: measure the loss of each format on it, and
     /// speculative decoding of continuations of its parts in the first format; may be repeated
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Speculative decoding and loss")]
     pub text: Vec<PathBuf>,
     /// Number of prompts that speculative decoding is measured on
-    #[arg(long, default_value_t = 8, value_name = "N", requires = "text")]
+    #[arg(
+        long,
+        default_value_t = 8,
+        value_name = "N",
+        requires = "text",
+        help_heading = "Speculative decoding and loss"
+    )]
     #[arg(value_parser = up_to_4096, allow_negative_numbers = true)]
     pub prompts: usize,
     /// Number of rounds; medians are printed
@@ -621,6 +689,9 @@ pub struct ReportArgs {
     /// Run folder; several are laid over each other on one page, compared with the first
     #[arg(required = true, value_name = "RUN")]
     pub runs: Vec<PathBuf>,
+    /// Page to write [default: report/index.html in the first run]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
     /// Held-out tokens, of many documents [default: all]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub tokens: Option<usize>,
@@ -636,77 +707,45 @@ pub struct FetchArgs {
     pub name: Option<String>,
 }
 
-fn draft_len(text: &str) -> Result<usize, &'static str> {
-    let fits = |n: &usize| (1..=engine::DraftLen::MOST).contains(n);
-    text.parse().ok().filter(fits).ok_or("expected a number from 1 to 15")
-}
-
-fn at_least_two(text: &str) -> Result<usize, &'static str> {
-    text.parse().ok().filter(|n| (2..=4096).contains(n)).ok_or("expected a number from 2 to 4096")
-}
-
-fn whole<T: FromStr>(text: &str) -> Result<T, &'static str> {
-    text.parse().map_err(|_| "expected a whole number, 0 or more")
-}
-
-fn at_least_one(text: &str) -> Result<usize, &'static str> {
-    text.parse().ok().filter(|n| *n > 0).ok_or("expected a whole number, 1 or more")
-}
-
-fn up_to_4096(text: &str) -> Result<usize, &'static str> {
-    text.parse().ok().filter(|n| (1..=4096).contains(n)).ok_or("expected a whole number, 1 to 4096")
-}
-
-/// `5GB`, `500MB`, `1000000`: powers of ten, as Hugging Face counts.
-fn byte_size(text: &str) -> Result<u64, &'static str> {
-    let units = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000), ("", 1)];
-    let size = units.into_iter().find_map(|(unit, bytes)| {
-        let number: u64 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
-        number.checked_mul(bytes)
-    });
-    size.filter(|size| *size > 0).ok_or("expected a size above 0, such as 5GB, 500MB or 1000000")
-}
-
-fn temperature(text: &str) -> Result<f64, &'static str> {
-    let fits = |t: &f64| *t >= 0.0 && t.is_finite();
-    text.parse().ok().filter(fits).ok_or("expected a number, 0 or more")
-}
-
-fn probability(text: &str) -> Result<f64, &'static str> {
-    text.parse().ok().filter(|p| *p > 0.0 && *p <= 1.0).ok_or("expected above 0, at most 1")
-}
-
-fn below_one(text: &str) -> Result<f64, &'static str> {
-    let fits = |p: &f64| (0.0..1.0).contains(p);
-    text.parse().ok().filter(fits).ok_or("expected a number from 0 to below 1")
-}
-
-fn share(text: &str) -> Result<f64, &'static str> {
-    text.parse().ok().filter(|p| (0.0..=1.0).contains(p)).ok_or("expected a number from 0 to 1")
-}
-
-fn positive(text: &str) -> Result<f64, &'static str> {
-    let fits = |r: &f64| *r > 0.0 && r.is_finite();
-    text.parse().ok().filter(fits).ok_or("expected a number above 0")
-}
-
-fn penalty(text: &str) -> Result<f64, &'static str> {
-    text.parse().ok().filter(|x| (-2.0..=2.0).contains(x)).ok_or("expected a number from -2 to 2")
-}
-
-fn bias(text: &str) -> Result<(u32, f32), &'static str> {
-    let parse =
-        |(token, bias): (&str, &str)| Some((token.parse().ok()?, bias.parse::<f32>().ok()?));
-    let found = text.split_once('=').and_then(parse).filter(|(_, bias)| !bias.is_nan());
-    found.ok_or("expected a token id and a number, such as 1234=-5")
-}
-
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{Command, CommandFactory, Parser};
+
+    use super::Args;
 
     #[test]
     fn arguments_are_consistent() {
-        super::Args::command().debug_assert();
+        Args::command().debug_assert();
+    }
+
+    /// All commands, also those of commands.
+    fn all(command: &Command) -> Vec<Command> {
+        let below = command.get_subcommands().filter(|below| below.get_name() != "help");
+        let below = below.flat_map(all);
+        std::iter::once(command.clone()).chain(below).collect()
+    }
+
+    #[test]
+    fn every_command_has_examples_that_can_be_typed() {
+        let mut program = Args::command();
+        program.build();
+        for command in all(&program) {
+            let name = command.get_name();
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let (_, examples) = text.split_once("Examples:\n").unwrap_or_else(|| panic!("{name}"));
+            let examples: Vec<&str> =
+                examples.lines().take_while(|line| !line.is_empty()).collect();
+            assert!((1..=4).contains(&examples.len()), "{name}: {examples:?}");
+            for line in examples {
+                let typed = line.split(['|', '<', '>', '#']).map(str::trim);
+                let Some(typed) = typed.clone().find(|part| part.starts_with("matformer")) else {
+                    panic!("{name}: {line}")
+                };
+                let words = shlex::split(typed).unwrap();
+                if let Err(error) = Args::try_parse_from(words) {
+                    panic!("{line}: {error}");
+                }
+            }
+        }
     }
 }

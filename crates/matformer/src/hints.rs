@@ -125,7 +125,9 @@ pass_on! {
         Core => of_core, Data => of_data, Nn => of_nn, Lm => of_lm, Vit => of_vit, _ => error.hint()
     }
     fn of_search(error: &search::Error) { Core => of_core, _ => error.hint() }
-    fn of_run_file(error: &run_file::Error) { Core => of_core, _ => error.hint() }
+    fn of_run_file(error: &run_file::Error) {
+        Core => of_core, Data => of_data, Sources => of_sources, _ => error.hint()
+    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 #![doc = include_str!("../README.md")]
 
+pub mod date;
 pub mod doctor;
 pub mod images;
 pub mod machine;
 pub mod memory;
 pub mod products;
 pub mod run_file;
+pub mod runs;
 pub mod synthetic;
 pub mod text;
 pub mod timing;

@@ -5,6 +5,7 @@ mod commands;
 mod failure;
 mod folder;
 mod hints;
+mod input;
 mod interrupt;
 mod kind;
 mod logging;

@@ -235,6 +235,19 @@ pub(super) fn dimensions(path: &Path) -> Option<Dimensions> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_default()
 }
 
+/// Size and colors of the image in a file, by its header.
+pub(super) fn header(path: &Path) -> Option<Raster> {
+    let read = || {
+        let mut reader = ImageReader::open(path).ok()?.with_guessed_format().ok()?;
+        reader.limits(limits());
+        let decoder = reader.into_decoder().ok()?;
+        let (columns, rows) = decoder.dimensions();
+        let channels = if decoder.color_type().has_color() { 3 } else { 1 };
+        Some(Raster { channels, rows: rows as usize, columns: columns as usize })
+    };
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_default()
+}
+
 fn limits() -> Limits {
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_DECODED_BYTES);

@@ -162,9 +162,14 @@ fn labelled(
     Ok(Images::files(&listing.root, files))
 }
 
+/// Whether a file is an image by its name.
+pub(super) fn has_image_suffix(path: &Path) -> bool {
+    SUFFIXES.contains(&suffix(path).as_str())
+}
+
 /// Whether a file is an image, by its name or else by its content.
 fn is_image(path: &Path, file: &Listed) -> bool {
-    SUFFIXES.contains(&suffix(&file.inside).as_str()) || {
+    has_image_suffix(&file.inside) || {
         let mut start = Vec::new();
         let read = std::fs::File::open(path).and_then(|file| file.take(16).read_to_end(&mut start));
         read.is_ok()

@@ -272,6 +272,21 @@ impl Images {
         }
     }
 
+    /// What the headers of up to `most` images say, spread evenly; those that cannot be read are left out.
+    pub(super) fn sample(&self, most: usize) -> Vec<Raster> {
+        match &self.pixels {
+            Pixels::Files { roots, files } => {
+                let step = files.len().div_ceil(most).max(1);
+                let sample: Vec<_> = files.iter().step_by(step).collect();
+                let header = |(root, file): &&(usize, Listed)| {
+                    decode::header(&roots[*root].path.join(&file.inside))
+                };
+                sample.par_iter().filter_map(header).collect()
+            }
+            Pixels::Packed(packed) => packed.files.iter().map(|file| file.raster).collect(),
+        }
+    }
+
     /// Decodes the images, some at once, and hands them over in order.
     ///
     /// # Errors

@@ -36,6 +36,7 @@ mod prepare_tests;
 mod set;
 mod split;
 mod summary;
+mod survey;
 #[cfg(test)]
 mod testing;
 mod writing;
@@ -50,6 +51,8 @@ pub use summary::{
     Copies, ImagePair, ImageSummary, PixelSizes, Resized, Skipped, SkippedImage, SplitImages,
     Unended, UnreadFolder,
 };
+
+pub(crate) use survey::{are_images, survey};
 
 use serde::{Deserialize, Serialize};
 

@@ -16,6 +16,7 @@ use crate::{
     Batches, Checkpoints, HeldOut, MetricsLog, Overfit, Result, RunLock, TrainConfig, Trainer,
     observe::{Observer, observer},
     overfit::FirstBatches,
+    tensorboard::EventLog,
 };
 
 /// How the progress of a run is shown.
@@ -138,7 +139,10 @@ pub fn run_taught<M: Folder + 'static>(
     let restored = checkpoints.restore(&mut trainer, &options.config, &device)?;
     let mut observer = observer(&options, trainer.model().space());
     observer.restored(&restored);
-    let log = MetricsLog::open(&options.dir, trainer.steps_done())?;
+    let done = trainer.steps_done();
+    let events = options.config.tensorboard;
+    let events = events.then(|| EventLog::open(&options.dir, done, options.targets)).transpose()?;
+    let log = MetricsLog::open(&options.dir, done)?.with_events(events);
     let (held_out, held_out_mean) = (None, restored.held_out);
     let mut the_loop =
         Loop { trainer, batches, options, checkpoints, log, observer, held_out, held_out_mean };

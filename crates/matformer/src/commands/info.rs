@@ -12,7 +12,7 @@ use matformer::{
 };
 use serde::Serialize;
 
-use super::{Context, count, print_json, short};
+use super::{Context, count, operations, print_json, short};
 use crate::{
     args::InfoArgs,
     failure::{self, OrBadInput},
@@ -222,9 +222,9 @@ fn print<K: Kind>(info: &Info<'_, K::Shape>) -> Result<ExitCode> {
             count(g.params.total as f64),
             count(g.params.non_embedding as f64),
             count(g.params.ffn as f64),
-            count(g.flops_per_token),
+            operations(g.flops_per_token),
         ];
-        cells.extend(g.kv_bytes_per_token.map(count));
+        cells.extend(g.kv_bytes_per_token.map(operations));
         cells.extend(g.millis.map(|ms| Resource::Millis.describe(ms).replace(" ms", "")));
         let padded = g.exports_padded.iter().map(|program| format!("{program} (--pad)"));
         let exports = g.exports.iter().map(|program| (*program).to_owned()).chain(padded);

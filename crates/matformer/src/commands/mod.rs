@@ -4,6 +4,9 @@
 mod alone;
 mod baselines;
 mod bench;
+mod compare;
+mod completions;
+mod data;
 mod doctor;
 mod elastify;
 mod embed;
@@ -12,6 +15,8 @@ mod fetch;
 mod generate;
 mod import;
 mod info;
+mod init;
+mod list;
 mod measured;
 mod report;
 mod retrieve;
@@ -44,6 +49,13 @@ pub struct Context {
     pub json: bool,
 }
 
+impl Context {
+    /// What the device is called: `flex`, `cuda:0`.
+    pub fn device_name(&self) -> String {
+        DeviceSpec::of(&self.device).unwrap_or(self.spec).to_string()
+    }
+}
+
 pub fn run(args: Args) -> Result<ExitCode> {
     let json = args.json;
     let context = || -> Result<Context> {
@@ -67,6 +79,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         _ => {}
     }
     match args.command {
+        Command::Init(args) => init::run(&args, json),
         Command::Train(args) => train::run(&args, &context()?),
         Command::Elastify(args) => elastify::run(&args, &context()?),
         Command::Baselines(args) => baselines::run(&args, &context()?),
@@ -84,6 +97,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Command::Bench(args) => bench::run(&args, &context()?),
         Command::Doctor(args) => doctor::run(&args, &context()?),
         Command::Fetch(args) => fetch::run(&args, json),
+        Command::List(args) => list::run(&args, json),
+        Command::Compare(args) => compare::run(&args, json),
+        Command::Completions(args) => completions::run(&args, json),
+        Command::Man(args) => completions::man(&args, json),
     }
 }
 
@@ -157,11 +174,20 @@ pub fn documents(n: usize) -> String {
     format!("{n} {}", if n == 1 { "document" } else { "documents" })
 }
 
-/// A number of parameters or FLOPs as people write it.
+/// A number of parameters or tokens as people write it, and as budgets are typed: `1.20B`.
 pub fn count(n: f64) -> String {
+    scaled(n, 'B')
+}
+
+/// A number of operations or bytes: `1.20G`.
+pub fn operations(n: f64) -> String {
+    scaled(n, 'G')
+}
+
+fn scaled(n: f64, billion: char) -> String {
     match n {
         n if n >= 1e12 => format!("{:.2}T", n / 1e12),
-        n if n >= 1e9 => format!("{:.2}G", n / 1e9),
+        n if n >= 1e9 => format!("{:.2}{billion}", n / 1e9),
         n if n >= 1e6 => format!("{:.2}M", n / 1e6),
         n if n >= 1e3 => format!("{:.1}k", n / 1e3),
         n => format!("{n:.0}"),

@@ -19,7 +19,7 @@ use matformer::{
     run_file::{RunKind, Vit},
 };
 
-use super::{Context, alone, count, embed, print_json, table};
+use super::{Context, alone, count, embed, operations, print_json, table};
 use crate::{
     args::{Budget, RetrieveArgs},
     failure::{Hinted, OrBadInput},
@@ -394,7 +394,7 @@ fn print(printed: &SearchResults) -> Result<()> {
             row.gallery.clone(),
             row.alone.clone().unwrap_or_default(),
             count(row.query_params as f64),
-            count(row.query_flops),
+            operations(row.query_flops),
             table::percent(row.found.nearest),
             table::percent(row.found.recall_5),
             table::percent(row.found.recall_10),

@@ -10,7 +10,7 @@ use matformer::{
 use serde::Serialize;
 
 use super::{Context, print_json};
-use crate::{args::ScoreArgs, failure::OrBadInput, folder::ModelFolder, kind, output::out};
+use crate::{args::ScoreArgs, failure::OrBadInput, folder::ModelFolder, input, kind, output::out};
 
 /// `score --json`: stable.
 #[derive(Serialize)]
@@ -24,11 +24,15 @@ struct Scored {
 
 pub fn run(args: &ScoreArgs, context: &Context) -> Result<ExitCode> {
     kind::check_is(&args.model, RunKind::Lm, "score")?;
+    let text = match &args.text {
+        Some(text) => text.clone(),
+        None => input::piped("text", "--text TEXT")?,
+    };
     let folder = ModelFolder::<Lm>::load(&args.model, &context.device)?;
     let submodel = folder.submodel(args.submodel.as_ref())?;
     let tokenizer = folder.tokenizer()?;
     let mut tokens = vec![tokenizer.bos()];
-    tokens.extend(tokenizer.encode(&args.text)?);
+    tokens.extend(tokenizer.encode(&text)?);
     let logprobs = lm::score(&folder.model, &submodel, &tokens).bad_input()?;
     let label = folder.space().label(&submodel);
     if context.json {
@@ -42,8 +46,8 @@ pub fn run(args: &ScoreArgs, context: &Context) -> Result<ExitCode> {
     let nats = -logprobs.iter().flatten().copied().map(f64::from).sum::<f64>();
     let scored = logprobs.iter().flatten().count();
     out!("{label}: {scored} tokens, {nats:.3} nats")?;
-    if !args.text.is_empty() {
-        let bits = nats / std::f64::consts::LN_2 / args.text.len() as f64;
+    if !text.is_empty() {
+        let bits = nats / std::f64::consts::LN_2 / text.len() as f64;
         out!("{:.4} nats per token, {bits:.4} bits per byte", nats / scored.max(1) as f64)?;
     }
     Ok(ExitCode::SUCCESS)

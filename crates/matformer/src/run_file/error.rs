@@ -13,6 +13,12 @@ pub enum Error {
     /// The file cannot be read.
     #[error(transparent)]
     Core(#[from] matformer_core::Error),
+    /// The data that a run file is to be made for.
+    #[error(transparent)]
+    Data(#[from] matformer_data::Error),
+    /// The table of named sources.
+    #[error(transparent)]
+    Sources(#[from] matformer_sources::Error),
     /// A preset that does not exist.
     #[error("{}unknown preset `{found}`; there are: {known}", in_file(path))]
     Preset {
@@ -122,6 +128,8 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Core(e) => e.hint(),
+            Self::Data(e) => e.hint(),
+            Self::Sources(e) => e.hint(),
             Self::Toml { message, .. } | Self::SetValue { message } => keys::meant(message),
             Self::NotARunFile { path } => Some(format!(
                 "text is named in a run file, as `paths = [{:?}]` in its table `[data]`; \
@@ -135,8 +143,8 @@ impl Error {
             ),
             Self::Changed { .. } => Some(
                 "set it back, or train into another folder (--out); `train.steps` may grow, and \
-                 `batch_rows`, `eval_every`, `eval_tokens`, `checkpoint_every`, `keep` and `spike` \
-                 may change"
+                 `batch_rows`, `eval_every`, `eval_tokens`, `checkpoint_every`, `keep`, `spike` and \
+                 `tensorboard` may change"
                     .to_owned(),
             ),
             _ => None,

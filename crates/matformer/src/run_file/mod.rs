@@ -4,6 +4,7 @@ mod error;
 mod keys;
 mod kinds;
 mod paths;
+mod starter;
 mod table;
 
 use std::{marker::PhantomData, path::Path};
@@ -16,6 +17,7 @@ use toml::{Table, Value};
 pub use error::{Error, Result};
 pub use kinds::{Lm, ModelTable, RunKind, Tables, Vit, unknown_preset};
 use paths::Base;
+pub use starter::Starter;
 
 /// A run: model, data, training. What kind of model decides which keys there are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -57,7 +59,7 @@ impl<T: Tables> Draft<T> {
         }
         // The file alone was fine. Before presets, which would hide what is no table.
         typed::<T>(&table)?;
-        table::resolve_preset::<T>(&mut table, path)?;
+        table::resolve_preset::<T>(&mut table).map_err(|error| error.of_file(path))?;
         Ok(Self { table, kind: PhantomData })
     }
 
@@ -65,7 +67,7 @@ impl<T: Tables> Draft<T> {
     /// Relative paths start at the working directory.
     ///
     /// # Errors
-    /// When a key is unknown.
+    /// When a key or a preset is unknown.
     pub fn of(tables: Vec<Table>, sets: &[String]) -> Result<Self> {
         let mut table = Table::new();
         for above in tables {
@@ -75,6 +77,7 @@ impl<T: Tables> Draft<T> {
             table::apply::<T>(&mut table, set)?;
         }
         typed::<T>(&table)?;
+        table::resolve_preset::<T>(&mut table)?;
         Ok(Self { table, kind: PhantomData })
     }
 
@@ -180,7 +183,7 @@ impl<T: Tables> RunFile<T> {
     /// Checks that a run that was begun as `configured` may go on as `self`, which was read from
     /// `path`. `steps` may grow, and what does not touch the steps that were made may change:
     /// `batch_rows` (where a step does not depend on it), `eval_every`, `eval_tokens`,
-    /// `checkpoint_every`, `keep`, `spike`. The `[data]` table may, as long as the text is the same
+    /// `checkpoint_every`, `keep`, `spike`, `tensorboard`. The `[data]` table may, as long as the text is the same
     /// ([`check_same_data`](Self::check_same_data)).
     ///
     /// # Errors
@@ -200,6 +203,7 @@ impl<T: Tables> RunFile<T> {
         (train.eval_every, train.eval_tokens) = (was.eval_every, was.eval_tokens);
         (train.checkpoint_every, train.keep) = (was.checkpoint_every, was.keep);
         train.spike = was.spike;
+        train.tensorboard = was.tensorboard;
         now.data = configured.data.clone();
         now.check_unchanged(path, &configured)
     }
@@ -400,6 +404,7 @@ mod tests {
         let was = load("", &["train.steps=100"]).unwrap();
         let sets = ["train.steps=200", "train.eval_every=7", "train.keep=1", "train.spike=0"];
         let more = ["train.checkpoint_every=9", "train.eval_tokens=99", "train.batch_rows=4"];
+        let more = [&more[..], &["train.tensorboard=true"]].concat();
         load("", &[&sets[..], &more].concat()).unwrap().check_goes_on(path, &was).unwrap();
         load("", &["train.steps=100", "data.paths=[\"b\"]"])
             .unwrap()

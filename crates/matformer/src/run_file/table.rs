@@ -1,7 +1,5 @@
 //! A run file as a TOML table: overrides, presets, and in what two differ.
 
-use std::path::Path;
-
 use toml::{Table, Value};
 
 use super::{
@@ -106,12 +104,12 @@ fn check_table<T: Tables>(key: &str, value: &Value) -> Result<()> {
 }
 
 /// Puts the preset's shape below what the model's table says.
-pub(super) fn resolve_preset<T: Tables>(table: &mut Table, path: &Path) -> Result<()> {
+pub(super) fn resolve_preset<T: Tables>(table: &mut Table) -> Result<()> {
     let model = table.get_mut("model").and_then(Value::as_table_mut);
     let Some(Value::String(name)) = model.and_then(|model| model.remove("preset")) else {
         return Ok(());
     };
-    let shape = T::preset(&name).ok_or_else(|| no_preset::<T>(&name).of_file(path))?;
+    let shape = T::preset(&name).ok_or_else(|| no_preset::<T>(&name))?;
     lay_below::<T>(table, &shape);
     Ok(())
 }

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::budget::baseline;
 use crate::{
     args::Budget,
-    commands::{alone, count, train},
+    commands::{alone, operations, train},
     failure::OrBadInput,
     kind::Kind,
     output::out,
@@ -80,7 +80,7 @@ pub fn print(costs: &[Cost]) -> Result<()> {
         table.add_row([
             cost.what.clone(),
             cost.steps.to_string(),
-            count(cost.flops),
+            operations(cost.flops),
             duration(cost.seconds),
             cost.peak_bytes.map_or("-".to_owned(), |bytes| train::bytes(bytes as f64)),
         ]);

@@ -1,6 +1,6 @@
 //! The run file of an elastified model: what is trained where nothing else is said.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use matformer::{
@@ -12,6 +12,7 @@ use toml::{Table, Value};
 
 use crate::{
     args::ElastifyArgs,
+    commands::data::{BESIDE_OTHERS, check_is_data, run_file_of},
     failure::{Hinted, OrBadInput},
     folder::check_is_model,
     kind::Kind,
@@ -31,7 +32,8 @@ pub fn draft<K: Kind>(args: &ElastifyArgs) -> Result<Draft<K>> {
             tables.push(table);
         }
         places => {
-            places.iter().try_for_each(|place| check_is_data(place)).bad_input()?;
+            let check = |place: &String| check_is_data(place, &BESIDE_OTHERS);
+            places.iter().try_for_each(check).bad_input()?;
             let data = Value::Table(K::data_at(places));
             tables.push([("data".to_owned(), data)].into_iter().collect());
         }
@@ -46,23 +48,6 @@ pub fn draft<K: Kind>(args: &ElastifyArgs) -> Result<Draft<K>> {
     let mut draft = Draft::of(tables, &args.sets).bad_input()?;
     draft.set_init(&args.model.display().to_string());
     Ok(draft)
-}
-
-/// Refuses what is no text and no images: a run file beside other data, a model.
-fn check_is_data(place: &str) -> Result<(), Hinted> {
-    if run_file_of(place).is_some() {
-        return Err(Hinted {
-            message: format!("--data {place}: a run file or run folder, beside other data"),
-            hint: "give it alone: its `[data]` names all data of the run".to_owned(),
-        });
-    }
-    if Path::new(place).join(Manifest::FILE).is_file() {
-        return Err(Hinted {
-            message: format!("--data {place}: a model folder; expected text or images"),
-            hint: "--data names what to train on".to_owned(),
-        });
-    }
-    Ok(())
 }
 
 /// A run that was begun with other settings, with what to do about it.
@@ -83,17 +68,6 @@ fn context_of<K: Kind>(args: &ElastifyArgs) -> Result<Option<usize>> {
     let file = matformer::nn::ConfigFile::read(&args.model).bad_input()?;
     let config = <K::Net as matformer::nn::Folder>::read_config(&file).bad_input()?;
     Ok(K::context(&config))
-}
-
-/// A run file, or that of a run folder.
-fn run_file_of(data: &str) -> Option<PathBuf> {
-    let path = Path::new(data);
-    let of_folder = path.join(run_file::FILE);
-    if of_folder.is_file() {
-        return Some(of_folder);
-    }
-    (path.is_file() && path.extension().is_some_and(|suffix| suffix == "toml"))
-        .then(|| path.to_owned())
 }
 
 /// What is trained where neither a run file nor `--set` says otherwise; a text model has a `context`.

@@ -3,11 +3,7 @@
 mod ask;
 mod rows;
 
-use std::{
-    io::{IsTerminal, Read, stdin},
-    ops::ControlFlow,
-    process::ExitCode,
-};
+use std::{ops::ControlFlow, process::ExitCode};
 
 use anyhow::Result;
 use matformer::{
@@ -23,9 +19,9 @@ use serde::Serialize;
 use super::{Context, print_json};
 use crate::{
     args::GenerateArgs,
-    failure::{Hinted, OrBadInput},
+    failure::OrBadInput,
     folder::{ModelFolder, progress_bar},
-    kind,
+    input, kind,
     logging::say,
     output::{self, out},
 };
@@ -54,7 +50,7 @@ pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
     let rows = args.prompts.as_deref().map(rows::read).transpose()?;
     let prompt = match (&args.prompt, &rows) {
         (Some(prompt), _) => prompt.clone(),
-        (None, None) => piped()?,
+        (None, None) => input::piped("prompt", "--prompt TEXT or --prompts FILE")?,
         (None, Some(_)) => String::new(),
     };
     let dtype = args.dtype.unwrap_or_else(|| Format::default_on(&context.device));
@@ -65,28 +61,6 @@ pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
         Some(rows) => rows::run(&asker, rows, &model, args.slots),
         None => one(&asker, asker.ask(&prompt)?, &model, context.json),
     }
-}
-
-/// The prompt from standard input, without its last line break.
-fn piped() -> Result<String> {
-    if stdin().is_terminal() {
-        return Err(Hinted {
-            message: "no prompt".to_owned(),
-            hint: "give --prompt TEXT or --prompts FILE, or pipe a text in".to_owned(),
-        })
-        .bad_input();
-    }
-    let mut text = String::new();
-    stdin()
-        .read_to_string(&mut text)
-        .map_err(|error| Hinted {
-            message: format!("standard input: {error}"),
-            hint: "expected text in UTF-8".to_owned(),
-        })
-        .bad_input()?;
-    let line = text.strip_suffix('\n').map_or(text.len(), str::len);
-    text.truncate(line);
-    Ok(text)
 }
 
 /// An engine with room for requests, so many at a time.

@@ -11,6 +11,7 @@ use matformer::core::{SubmodelSpec, fs};
 use serde::Deserialize;
 
 use super::*;
+use crate::failure::Hinted;
 
 /// A row of the file; what it leaves out is as the command says.
 #[derive(Deserialize)]

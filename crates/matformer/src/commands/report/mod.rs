@@ -2,11 +2,12 @@
 
 mod overlay;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use matformer::{
     core::{Budget, fs},
+    date::utc,
     eval::{
         DataFacts, Found, Stages,
         report::{HeldOutPoint, Metric, ReportData, TrainPoint, curve as curve_svg, render},
@@ -14,7 +15,9 @@ use matformer::{
     },
     nn::Folder,
     run_file::{Lm, RunKind, Vit},
-    train::{MetricsLine, MetricsLog},
+    runs::seconds,
+    timing,
+    train::{MetricsLine, MetricsLog, duration},
 };
 
 use super::{
@@ -27,7 +30,7 @@ use super::{
     table,
 };
 use crate::{
-    args::ReportArgs,
+    args::{ReportArgs, commit},
     failure::{self, Hinted, OrBadInput},
     folder::ModelFolder,
     kind::{self, Kind},
@@ -61,12 +64,16 @@ fn run_kind<K: Kind>(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
         return overlay::run::<K>(args, context);
     };
     let folder = ModelFolder::<K>::load(run, &context.device)?.with_context(args.context)?;
+    let page = match &args.out {
+        Some(page) => page.clone(),
+        None => file_of(&folder, "index", args.tokens, "html"),
+    };
+    check_page(&page)?;
     let curve = measured(&folder, args.tokens)?;
     let alone = alone(&folder, &curve, args.tokens, context)?;
     let measured = curve.measured;
-    let data = report_data(&folder, &measured, &alone)?;
+    let data = report_data(&folder, &measured, &alone, args.tokens, context)?;
     let (html, curve) = (render(&data)?, curve_svg(&data)?);
-    let page = file_of(&folder, "index", args.tokens, "html");
     fs::write_atomic(&page, html.as_bytes())?;
     fs::write_atomic(file_of(&folder, "curve", args.tokens, "svg"), curve.as_bytes())?;
     if context.json {
@@ -83,13 +90,31 @@ fn run_kind<K: Kind>(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A page that cannot be written must not cost the measurements.
+fn check_page(page: &Path) -> Result<()> {
+    if page.is_dir() {
+        return Err(Hinted {
+            message: format!("{}: a folder; expected a file", page.display()),
+            hint: "name another --out".to_owned(),
+        })
+        .bad_input();
+    }
+    drop(fs::scratch_dir(page)?);
+    Ok(())
+}
+
 fn report_data<K: Kind>(
     folder: &ModelFolder<K>,
     measured: &Measured<K>,
     alone: &[Alone],
+    tokens: Option<usize>,
+    context: &Context,
 ) -> Result<ReportData> {
     let (mut train, mut held_out) = (Vec::new(), Vec::new());
-    for line in metrics(folder)? {
+    let log = metrics(folder)?;
+    let kept = file_of(folder, "measured", tokens, "json");
+    let facts = [facts(folder), made(&log, &kept, context)].concat();
+    for line in log {
         match line {
             MetricsLine::Train(t) => {
                 let point = |(label, loss)| TrainPoint { step: t.step, label, loss };
@@ -104,7 +129,7 @@ fn report_data<K: Kind>(
     }
     Ok(ReportData {
         title: format!("{}: accuracy against cost", folder.dir.display()),
-        facts: facts(folder),
+        facts,
         results: measured.results.clone(),
         granularities: granularities(folder),
         train,
@@ -172,6 +197,25 @@ fn facts<K: Kind>(folder: &ModelFolder<K>) -> Vec<(String, String)> {
     .to_vec()
 }
 
+/// How long it was trained, when it was measured, which `kept` is of, and what makes the page.
+fn made(log: &[MetricsLine], kept: &Path, context: &Context) -> Vec<(String, String)> {
+    let version = env!("CARGO_PKG_VERSION");
+    let version = match commit() {
+        Some(commit) => format!("{version}, commit {commit}"),
+        None => version.to_owned(),
+    };
+    let measured = std::fs::metadata(kept).and_then(|kept| kept.modified()).ok().map(utc);
+    let made = [
+        ("training time", seconds(log).map(duration)),
+        ("measured (UTC)", measured),
+        ("machine", Some(timing::describe())),
+        ("device", Some(context.device_name())),
+        ("version", Some(version)),
+    ];
+    let made = made.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    made.collect()
+}
+
 fn granularities<K: Kind>(folder: &ModelFolder<K>) -> Vec<String> {
     folder.space().granularities.names().iter().map(|name| (*name).to_owned()).collect()
 }
@@ -184,11 +228,7 @@ fn metrics<K: Kind>(folder: &ModelFolder<K>) -> Result<Vec<MetricsLine>> {
     }
 }
 
-fn print<K: Kind>(
-    measured: &Measured<K>,
-    baselines: &[Alone],
-    page: &std::path::Path,
-) -> Result<()> {
+fn print<K: Kind>(measured: &Measured<K>, baselines: &[Alone], page: &Path) -> Result<()> {
     table::print(&measured.results, &[])?;
     let too_few = measured.results.data.independent() < FEW_DOCUMENTS;
     let gaps: Vec<String> = measured

@@ -13,7 +13,7 @@ use matformer::{
     train::MetricsLine,
 };
 
-use super::{facts, granularities, metrics};
+use super::{check_page, facts, granularities, metrics};
 use crate::{
     args::ReportArgs,
     commands::{
@@ -34,9 +34,9 @@ pub fn run<K: Kind>(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
         // All are there before any is measured.
         check_is_model(run).bad_input()?;
     }
-    let page = args.runs[0].join("report").join(page_name(&names));
-    // A page that cannot be written must not cost the measurements.
-    drop(fs::scratch_dir(&page)?);
+    let own = || args.runs[0].join("report").join(page_name(&names));
+    let page = args.out.clone().unwrap_or_else(own);
+    check_page(&page)?;
     let mut first = None;
     let mut runs = Vec::new();
     for (run, name) in args.runs.iter().zip(&names) {

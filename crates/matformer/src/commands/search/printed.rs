@@ -10,7 +10,7 @@ use matformer::{
 
 use super::judged::Printed;
 use crate::{
-    commands::{FEW_DOCUMENTS, count, table},
+    commands::{FEW_DOCUMENTS, count, operations, table},
     folder::ModelFolder,
     kind::Kind,
     output::out,
@@ -71,6 +71,7 @@ fn rows(printed: &Printed, problem: &Problem) -> Table {
         };
         let cost = |(resource, cost): (&Resource, &f64)| match resource {
             Resource::Millis => resource.describe(*cost).replace(" ms", ""),
+            Resource::Flops | Resource::KvBytes => operations(*cost),
             _ => count(*cost),
         };
         let mut cells = vec![method.to_owned(), submodel.to_owned()];

@@ -22,7 +22,7 @@ use super::{
     target::Target,
 };
 use crate::{
-    commands::{Context, count, print_json},
+    commands::{Context, count, operations, print_json},
     folder::data_cache_of,
     kind::{Facts, Kind},
     logging::say,
@@ -222,7 +222,7 @@ fn print<K: Kind>(run: &RunFile<K>, found: &DryRun) -> Result<ExitCode> {
     if !found.prepared {
         out!("data     {}", K::not_prepared(run))?;
     }
-    out!("FLOPs    {} with draw {}", count(found.flops), run.train.draw)?;
+    out!("FLOPs    {} with draw {}", operations(found.flops), run.train.draw)?;
     out!(
         "time     about {}: {:.3} s a step, by {} timed, {} evaluations",
         duration(found.seconds),

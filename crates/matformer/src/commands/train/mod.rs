@@ -3,6 +3,7 @@
 mod dry_run;
 mod fit;
 mod init;
+mod origin;
 mod outcome;
 mod target;
 
@@ -21,8 +22,8 @@ pub use dry_run::run as dry_run;
 pub use fit::{Need, bytes};
 pub use outcome::{peak_bytes, steps};
 
-use self::init::Init;
 pub use self::target::Target;
+use self::{init::Init, origin::Origin};
 use super::Context;
 use crate::{
     args::TrainArgs,
@@ -35,23 +36,19 @@ use crate::{
 };
 
 pub fn run(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
-    // What is wrong with the path is said where it is read.
-    let file = match args.config.is_dir() {
-        true => args.config.join(run_file::FILE),
-        false => args.config.clone(),
-    };
-    match RunKind::of(&file, &args.sets, args.init.as_deref()).unwrap_or(RunKind::Lm) {
-        RunKind::Lm => run_kind::<Lm>(args, context),
-        RunKind::Vit => run_kind::<Vit>(args, context),
+    let origin = Origin::of(args)?;
+    match origin.kind(args) {
+        RunKind::Lm => run_kind::<Lm>(args, &origin, context),
+        RunKind::Vit => run_kind::<Vit>(args, &origin, context),
     }
 }
 
-fn run_kind<K: Kind>(args: &TrainArgs, context: &Context) -> Result<ExitCode> {
+fn run_kind<K: Kind>(args: &TrainArgs, origin: &Origin<'_>, context: &Context) -> Result<ExitCode> {
     let interrupts = Interrupts::install(|signal| {
         say!("{}: interrupted before training began: nothing was lost", signal.name);
         Then::End
     })?;
-    let target = Target::<K>::resolve(args, &context.device)?;
+    let target = Target::<K>::resolve(args, origin, &context.device)?;
     target.validate()?;
     if target.is_complete() {
         say!("{}: complete, nothing to do", target.dir.display());

@@ -11,7 +11,7 @@ use matformer::{
     train::{Checkpoints, RunLock},
 };
 
-use super::init::Init;
+use super::{init::Init, origin::Origin};
 use crate::{
     args::TrainArgs,
     commands::short,
@@ -32,18 +32,18 @@ pub struct Target<K: Kind> {
 
 impl<K: Kind> Target<K> {
     /// What was typed, opened.
-    pub fn resolve(args: &TrainArgs, device: &burn::tensor::Device) -> Result<Self> {
-        match args.config.is_dir() {
-            true => Self::of_folder(args, device),
-            false => Self::of_file(args, device),
+    pub fn resolve(args: &TrainArgs, origin: &Origin<'_>, device: &Device) -> Result<Self> {
+        match origin {
+            Origin::Folder(dir) => Self::of_folder(args, dir, device),
+            Origin::File(_) | Origin::Data(_) => Self::of_origin(args, origin, device),
         }
     }
 
     /// `train RUN --resume`
-    fn of_folder(args: &TrainArgs, device: &burn::tensor::Device) -> Result<Self> {
+    fn of_folder(args: &TrainArgs, run: &Path, device: &Device) -> Result<Self> {
         let alone = args.out.is_none() && args.sets.is_empty() && args.init.is_none();
         if !args.resume || !alone {
-            let dir = args.config.display();
+            let dir = run.display();
             let hint = match args.resume && !args.sets.is_empty() {
                 true => {
                     format!("change `{dir}/{}`, then resume with --resume alone", run_file::FILE)
@@ -53,7 +53,7 @@ impl<K: Kind> Target<K> {
             return Err(Hinted { message: format!("{dir}: a folder; expected a run file"), hint })
                 .bad_input();
         }
-        let kept = args.config.join(run_file::FILE);
+        let kept = run.join(run_file::FILE);
         if !kept.exists() {
             return Err(Hinted {
                 message: format!("{}: no such file", kept.display()),
@@ -61,18 +61,16 @@ impl<K: Kind> Target<K> {
             })
             .bad_input();
         }
-        Self::of_run(&kept, args.config.clone(), device)
+        Self::of_run(&kept, run.to_owned(), device)
     }
 
-    /// `train CONFIG`, in a new folder or in the run's own.
-    fn of_file(args: &TrainArgs, device: &burn::tensor::Device) -> Result<Self> {
-        let mut draft: Draft<K> = Draft::read(&args.config, &args.sets).bad_input()?;
+    /// `train CONFIG` or `train --data`, in a new folder or in the run's own.
+    fn of_origin(args: &TrainArgs, origin: &Origin<'_>, device: &Device) -> Result<Self> {
+        let mut draft: Draft<K> = origin.draft(&args.sets).bad_input()?;
         if let Some(init) = &args.init {
             draft.set_init(init);
         }
-        let dir: PathBuf = args.out.clone().unwrap_or_else(|| {
-            Path::new("runs").join(args.config.file_stem().unwrap_or(args.config.as_os_str()))
-        });
+        let dir: PathBuf = args.out.clone().unwrap_or_else(|| origin.run_folder());
         let kept = dir.join(run_file::FILE);
         if kept.exists() && args.resume {
             let there = Self::of_run(&kept, dir, device)?;
@@ -92,12 +90,7 @@ impl<K: Kind> Target<K> {
     }
 
     /// A run that has not begun.
-    pub fn new(
-        mut draft: Draft<K>,
-        dir: PathBuf,
-        resume: bool,
-        device: &burn::tensor::Device,
-    ) -> Result<Self> {
+    pub fn new(mut draft: Draft<K>, dir: PathBuf, resume: bool, device: &Device) -> Result<Self> {
         if dir.exists() && !dir.is_dir() {
             return Err(Hinted {
                 message: format!("{}: a file is there; expected a folder", dir.display()),
@@ -116,7 +109,7 @@ impl<K: Kind> Target<K> {
     }
 
     /// The run whose file is `kept`.
-    pub fn of_run(kept: &Path, dir: PathBuf, device: &burn::tensor::Device) -> Result<Self> {
+    pub fn of_run(kept: &Path, dir: PathBuf, device: &Device) -> Result<Self> {
         let mut draft: Draft<K> = Draft::read(kept, &[]).bad_input()?;
         let checkpoints = Checkpoints::of(&dir);
         let init = match checkpoints.all()?.is_empty() {

@@ -1,0 +1,67 @@
+//! Arguments of the commands that need no model.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, ValueEnum};
+
+use super::values::whole;
+
+#[derive(Debug, ClapArgs)]
+pub struct InitArgs {
+    /// File to write (`.toml`), or the folder for it [default: named after the data]
+    #[arg(value_name = "FILE|DIR")]
+    pub target: Option<PathBuf>,
+    /// Text files and folders, or a folder of images; several are joined. Also `hf:owner/name` and `fetch:NAME`
+    #[arg(long, required = true, num_args = 1.., value_name = "DATA")]
+    pub data: Vec<String>,
+    /// Kind of data [default: by the files]
+    #[arg(long, value_enum)]
+    pub kind: Option<InitKind>,
+    /// Named shape of the model [default: one that fits the data]
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
+    /// Overwrite the file if it exists
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// A kind of data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum InitKind {
+    /// Text, for a language model
+    Text,
+    /// Images in classes, for a vision transformer
+    Images,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ListArgs {
+    /// Folder to look in
+    #[arg(default_value = ".")]
+    pub dir: PathBuf,
+    /// How many folders deep to look
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    #[arg(value_parser = whole::<usize>, allow_negative_numbers = true)]
+    pub depth: usize,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct CompareArgs {
+    /// Folders of runs or models
+    #[arg(required = true, num_args = 2.., value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct CompletionsArgs {
+    /// Shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ManArgs {
+    /// Folder to write a page for each command to [default: the page of the program on standard output]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}

@@ -1,0 +1,90 @@
+//! `matformer init`
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Result;
+use matformer::{
+    core::fs,
+    run_file::{RunKind, Starter},
+};
+use serde::Serialize;
+
+use super::{
+    data::{FOR_A_NEW_RUN, check_is_data},
+    print_json,
+};
+use crate::{
+    args::{InitArgs, InitKind},
+    failure::{Hinted, OrBadInput},
+    output::out,
+    typed,
+};
+
+/// `init --json`: stable.
+#[derive(Serialize)]
+struct Written<'a> {
+    file: &'a Path,
+    kind: &'static str,
+    preset: &'a str,
+    found: &'a str,
+}
+
+pub fn run(args: &InitArgs, json: bool) -> Result<ExitCode> {
+    args.data.iter().try_for_each(|place| check_is_data(place, &FOR_A_NEW_RUN)).bad_input()?;
+    let kind = args.kind.map(|kind| match kind {
+        InitKind::Text => RunKind::Lm,
+        InitKind::Images => RunKind::Vit,
+    });
+    let starter = Starter::new(&args.data, kind, args.preset.as_deref()).bad_input()?;
+    let file = file(args.target.as_deref(), &starter);
+    check_target(&file, args.force).bad_input()?;
+    if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::create_dir_all(folder).bad_input()?;
+    }
+    fs::write_atomic(&file, starter.page(&file)?.as_bytes())?;
+    let kind = match starter.kind() {
+        RunKind::Lm => "text",
+        RunKind::Vit => "images",
+    };
+    let preset = starter.preset();
+    if json {
+        return print_json(&Written { file: &file, kind, preset, found: starter.found() });
+    }
+    out!("{}: {}, preset {preset}", file.display(), starter.found())?;
+    let train = |more: &[&str]| {
+        let file = file.display().to_string();
+        typed::command([&["train", &file][..], more].concat())
+    };
+    out!("next: {}", train(&["--dry-run"]))?;
+    out!("      {}", train(&[]))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The file that is written.
+fn file(target: Option<&Path>, starter: &Starter) -> PathBuf {
+    let named = || PathBuf::from(format!("{}.toml", starter.name()));
+    match target {
+        None => named(),
+        Some(file) if file.extension().is_some_and(|suffix| suffix == "toml") && !file.is_dir() => {
+            file.to_owned()
+        }
+        Some(folder) => folder.join(named()),
+    }
+}
+
+/// Refuses a file that is there, unless it may be overwritten.
+fn check_target(file: &Path, force: bool) -> Result<(), Hinted> {
+    let refuse = |message: String, hint: &str| Err(Hinted { message, hint: hint.to_owned() });
+    if file.is_dir() {
+        let message = format!("{}: a folder; expected a file", file.display());
+        return refuse(message, "name another file");
+    }
+    if file.exists() && !force {
+        let message = format!("{}: exists", file.display());
+        return refuse(message, "name another file, or overwrite it with --force");
+    }
+    Ok(())
+}
