@@ -207,7 +207,8 @@ fn generate() {
                                  the next token is above NATS [2]. `phases=SUBMODEL`: another one reads
                                  the prompt [default: fixed]
           --dtype <FORMAT>       Format that weights are held in: `f32`, or on the CPU `bf16` or `q8_0`,
-                                 which are faster and nearly as accurate [default: f32]
+                                 which are faster and nearly as accurate [default: bf16 on the CPU, else
+                                 f32]
           --max-tokens <N>       Maximum number of new tokens; generation also ends when the context is
                                  full [default: 64]
           --stop <TEXT>          String that ends the text, and is not part of it; may be repeated

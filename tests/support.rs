@@ -254,9 +254,18 @@ impl Place {
 
     /// Files of what was measured of a model: one a walk.
     pub fn measured(&self, folder: &str) -> Vec<String> {
-        let names = self.list(folder);
-        let ours = names.lines().filter(|name| name.starts_with("measured/"));
-        ours.map(|name| format!("{folder}/{name}")).collect()
+        // By name alone: another process may be writing there.
+        let inside = |folder: String| -> Vec<String> {
+            let entries = std::fs::read_dir(self.path(&folder)).into_iter().flatten().flatten();
+            let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+            let mut names: Vec<_> = names.map(|name| format!("{folder}/{name}")).collect();
+            names.sort();
+            names
+        };
+        let mut files: Vec<_> =
+            inside(format!("{folder}/measured")).into_iter().flat_map(inside).collect();
+        files.retain(|file| file.ends_with(".safetensors"));
+        files
     }
 
     /// The binary, not yet started, in here and deaf to the environment.
