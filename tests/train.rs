@@ -116,7 +116,7 @@ fn a_run_is_not_overwritten() {
     let place = Place::trained();
     snapshot!(place.refused(&["train", "run.toml", "--out", "run"]), @"
     error: run: a run is there already
-    hint: go on with it (--resume), or train into another folder (--out)
+    hint: go on with it (matformer train run --resume), or train into another folder (--out)
     ");
 }
 

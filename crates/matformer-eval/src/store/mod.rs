@@ -114,7 +114,10 @@ impl Store {
             if path.extension().is_none_or(|e| e != "safetensors") || !self.seen.insert(name) {
                 continue;
             }
-            match Chunk::from_file(&fs::read(&path)?) {
+            let bytes = fs::read(&path)?;
+            // A file is called what it holds.
+            let is_whole = path.file_name().is_some_and(|name| *name == *name_of(&bytes));
+            match is_whole.then(|| Chunk::from_file(&bytes)).flatten() {
                 Some(chunk) => self.chunks.push(chunk),
                 None => self.unreadable.push(path),
             }
@@ -224,7 +227,7 @@ impl Store {
         let chunk = Chunk::from_file(&bytes);
         self.chunks.extend(chunk);
         if self.not_kept.is_none() {
-            let name = format!("{}.safetensors", &fs::sha256_bytes(&bytes)[..16]);
+            let name = name_of(&bytes);
             let written = fs::create_dir_all(&self.folder)
                 .and_then(|()| fs::write_atomic(self.folder.join(&name), &bytes));
             match written {
@@ -234,6 +237,11 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// What a file with these bytes is called.
+fn name_of(bytes: &[u8]) -> String {
+    format!("{}.safetensors", &fs::sha256_bytes(bytes)[..16])
 }
 
 /// Documents in a row that have about so many targets.

@@ -130,7 +130,9 @@ fn damaged_files_are_named_and_measured_again() {
     let dir = fs::read_dir(folder.path().join(Store::FOLDER)).unwrap().remove(0);
     let file = fs::read_dir(&dir).unwrap().remove(0);
     let bytes = fs::read(&file).unwrap();
-    for damaged in [&bytes[..bytes.len() - 1], &bytes[..5], b"", b"{}"] {
+    let mut flipped = bytes.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    for damaged in [&bytes[..bytes.len() - 1], &flipped, &bytes[..5], b"", b"{}"] {
         std::fs::write(&file, damaged).unwrap();
         let mut store = open(folder.path(), "w");
         assert_eq!(store.unreadable(), std::slice::from_ref(&file));

@@ -43,6 +43,12 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// Text of which nothing can be held out.
+    #[error("{found}; expected two documents at least: one to train on, one to hold out")]
+    TooLittle {
+        /// What was found.
+        found: String,
+    },
     /// A `--set` that is not `key=value`.
     #[error("--set {found}: expected key=value, such as train.steps=100")]
     Set {
@@ -131,6 +137,11 @@ impl Error {
             Self::Data(e) => e.hint(),
             Self::Sources(e) => e.hint(),
             Self::Toml { message, .. } | Self::SetValue { message } => keys::meant(message),
+            Self::TooLittle { .. } => Some(
+                "give more files, or split the text into several: each file, or row of a .jsonl, is a \
+                 document; images are chosen by --kind images"
+                    .to_owned(),
+            ),
             Self::NotARunFile { path } => Some(format!(
                 "text is named in a run file, as `paths = [{:?}]` in its table `[data]`; \
                  `matformer train --help` and configs/lm show the rest",

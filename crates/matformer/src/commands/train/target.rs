@@ -17,6 +17,7 @@ use crate::{
     commands::short,
     failure::{Hinted, OrBadInput},
     kind::Kind,
+    typed,
 };
 
 /// A run and where it goes.
@@ -180,7 +181,10 @@ impl<K: Kind> Target<K> {
                 true => Ok(()),
                 false => hinted(
                     format!("{}: a run is there already", dir.display()),
-                    "go on with it (--resume), or train into another folder (--out)",
+                    &format!(
+                        "go on with it ({}), or train into another folder (--out)",
+                        typed::command(["train", &dir.display().to_string(), "--resume"])
+                    ),
                 ),
             };
         }

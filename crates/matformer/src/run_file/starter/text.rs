@@ -4,7 +4,7 @@ use matformer_data::{Source, TextSurvey, survey_text};
 use matformer_train::TrainConfig;
 
 use super::{Sized, named, page::Key, rounded, table, whole};
-use crate::run_file::{Lm, Result, Tables};
+use crate::run_file::{Error, Lm, Result, Tables};
 
 /// Bytes of text from which a model of the larger preset has enough to learn.
 const ENOUGH: u64 = 8_000_000;
@@ -81,6 +81,9 @@ pub(super) fn sized(sources: &[Source], preset: Option<&str>) -> Result<Sized> {
     let plan = Plan::of(preset);
     let vocab_size = bytes.map_or(plan.most_vocab, vocab_size).min(plan.most_vocab);
     let context = TrainConfig::default().row_len(shape.context);
+    if survey.is_some_and(|found| found.bytes == 0 || found.documents.is_some_and(|n| n < 2)) {
+        return Err(Error::TooLittle { found: found(survey) });
+    }
     let tokens = bytes.map(|bytes| bytes as f64 / bytes_per_token(vocab_size));
     let Batch { rows, seq_len } = Batch { rows: plan.rows, seq_len: context }.within(tokens);
     let tokens_per_step = rows * seq_len;
