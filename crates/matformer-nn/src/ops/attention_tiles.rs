@@ -181,8 +181,11 @@ struct Tile {
     keys: Range<usize>,
 }
 
-/// Numbers of the scores that are held at a time: however long a context is, no more.
-const TILE_ELEMENTS: usize = 1 << 25;
+/// Numbers of the scores that are held at a time: eight times those of the queries, so that memory grows as the
+/// context does, where that is neither too few for products of a good size nor too many for any device.
+fn tile_elements(spec: &AttentionSpec) -> usize {
+    (8 * spec.spans.tokens() * spec.q_dim()).clamp(1 << 22, 1 << 25)
+}
 
 /// Products of queries and keys, `[rows, kv_heads, group·tile, keys]`.
 fn scores<B: Backend>(q: FloatTensor<B>, k: FloatTensor<B>) -> FloatTensor<B> {
@@ -246,7 +249,7 @@ pub(super) fn forward<B: RowBackend>(
     v: FloatTensor<B>,
     spec: &AttentionSpec,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
-    forward_in_tiles::<B>([q, k, v], spec, TILE_ELEMENTS)
+    forward_in_tiles::<B>([q, k, v], spec, tile_elements(spec))
 }
 
 fn forward_in_tiles<B: RowBackend>(
@@ -276,7 +279,7 @@ pub(super) fn backward<B: RowBackend>(
     grad: FloatTensor<B>,
     spec: &AttentionSpec,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
-    backward_in_tiles::<B>(qkv, [out, lse, grad], spec, TILE_ELEMENTS)
+    backward_in_tiles::<B>(qkv, [out, lse, grad], spec, tile_elements(spec))
 }
 
 fn backward_in_tiles<B: RowBackend>(

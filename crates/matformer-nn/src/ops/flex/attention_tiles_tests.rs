@@ -74,3 +74,28 @@ fn a_tile_has_the_keys_that_its_queries_see() {
     spec.mask = Mask::Window { size: 4 };
     assert_eq!(keys(&spec), [(0..16, 0..16), (16..32, 13..32), (32..40, 29..40)]);
 }
+
+#[test]
+fn scores_that_are_held_grow_no_faster_than_the_context() {
+    for (heads, head_dim) in [(2, 32), (16, 64)] {
+        let held = |context: usize| {
+            let spec = AttentionSpec {
+                spans: Spans::equal(1, context),
+                capacity: None,
+                heads,
+                kv_heads: heads,
+                head_dim,
+                scale: 1.0,
+                mask: Mask::Causal,
+            };
+            let tiles = Padded::new(&spec).tiles(tile_elements(&spec)).into_iter();
+            let numbers = tiles.map(|tile| heads * tile.queries.len() * tile.keys.len());
+            numbers.max().unwrap()
+        };
+        for context in [2048, 4096, 8192, 16_384] {
+            let [short, long] = [context, 2 * context].map(held);
+            assert!(long <= 2 * short, "{heads} heads, {context}: {short}, then {long}");
+            assert!(long <= 1 << 25);
+        }
+    }
+}
