@@ -27,7 +27,12 @@ started=$(date +%s)
 # Kernels are compiled once per shape: property tests then try a fixed list of shapes.
 export MATFORMER_DEVICE=$device PROPTEST_CASES=12 PROPTEST_RNG_SEED=1
 export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-/tmp}
-[ -n "$quick" ] && export CUBECL_AUTOTUNE_LEVEL=minimal
+few= few_tokens=
+if [ -n "$quick" ]; then
+    export CUBECL_AUTOTUNE_LEVEL=minimal
+    few="--set train.steps=3 --set train.tokens_per_step=256 --set train.eval_tokens=256"
+    few_tokens="--tokens 256"
+fi
 
 # A JSON string of what comes in.
 quoted() {
@@ -56,6 +61,8 @@ assemble() {
 part() {
     local name=$1 most=$2 status=0 begun
     shift 2
+    # A device that the CPU emulates takes its time.
+    [ -n "$quick" ] && most=$((4 * most))
     begun=$(date +%s)
     echo "$name: at most $most s" >&2
     timeout "$most" "$@" >"$parts/$name.out" 2>"$parts/$name.log" || status=$?
@@ -87,20 +94,20 @@ suite() {
 command_line() {
     local run=$out/run
     rm -rf "$run"
-    "$here/matformer" train "$here/check.toml" --device "$device" --out "$run" >&2 &&
+    "$here/matformer" train "$here/check.toml" --device "$device" --out "$run" $few >&2 &&
         "$here/matformer" generate "$run" --device "$device" --prompt "pub fn" --max-tokens 16 >&2 &&
-        "$here/matformer" eval "$run" --device "$device" --json
+        "$here/matformer" eval "$run" --device "$device" --json $few_tokens
 }
 export -f suite quoted command_line
-export here out parts device
+export here out parts device few few_tokens
 
 with_python=()
 [ -n "$python" ] && with_python=(--python "$python")
 speed=("$here/speed" train --device "$device" --json --widths XL "${with_python[@]}")
 part doctor 150 "$here/matformer" doctor --device "$device" --json ${quick:+--quick}
 if [ -n "$quick" ]; then
-    part train-f32 240 "${speed[@]}" --shapes tiny --rounds 1
-    part memory 240 "$here/speed" memory --device "$device" --json --shape tiny --steps 50
+    part train-f32 60 "${speed[@]}" --shapes tiny --rounds 1
+    part memory 60 "$here/speed" memory --device "$device" --json --shape tiny --steps 50
 else
     part train-180m-bf16 90 "${speed[@]}" --shapes 180m --rounds 3 --bf16
     part train-180m-f32 90 "${speed[@]}" --shapes 180m --rounds 3
