@@ -187,6 +187,10 @@ fn what_is_measured_once_is_never_measured_again() {
         assert_eq!(now != before, is_new, "{arguments:?}");
         before = now;
     }
+    // What `eval` says is in the summary, whatever measured it, once.
+    let lines = place.read_lines("run/measurements.jsonl");
+    let says = |label: &str| lines.iter().filter(|line| line["submodel"] == label).count();
+    assert!(says("32x1+256x1") >= 2 && says("XL") == 4, "loss and bits per byte, in two contexts");
     // A damaged file is named, and costs what it held.
     let damaged = &before[0];
     place.write(damaged, "");

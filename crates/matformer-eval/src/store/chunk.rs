@@ -6,7 +6,7 @@ use matformer_core::Submodel;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use super::Unit;
-use crate::{DocumentLoss, Evaluation, Hits};
+use crate::{DocumentLoss, Error, Evaluation, Hits, Result};
 
 /// Form of the files.
 const FORMAT: &str = "1";
@@ -25,12 +25,9 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
-    /// What was measured of a document; nothing if it is not in this chunk.
-    pub(super) fn get(&self, submodel: &Submodel, unit: &Unit) -> Option<(f64, Option<Hits>)> {
-        let at = self.rows.get(submodel)? * self.units.len() + self.units.get(unit)?;
-        let hits = self.hits.as_ref();
-        let hits = hits.map(|[top1, top5]| Hits { top1: top1[at].into(), top5: top5[at].into() });
-        Some((self.nats[at], hits))
+    /// What was measured of a submodel; nothing if it is not in this chunk.
+    pub(super) fn row(&self, submodel: &Submodel) -> Option<Row<'_>> {
+        Some(Row { chunk: self, first: self.rows.get(submodel)? * self.units.len() })
     }
 
     pub(super) fn submodels(&self) -> impl Iterator<Item = &Submodel> {
@@ -38,17 +35,19 @@ impl Chunk {
     }
 
     /// The bytes of a file with what was measured on these units.
-    pub(super) fn to_file(
-        units: &[Unit],
-        found: &Evaluation,
-    ) -> Result<Vec<u8>, safetensors::SafeTensorError> {
+    pub(super) fn to_file(units: &[Unit], found: &Evaluation) -> Result<Vec<u8>> {
+        let unfit = |message: String| Error::Store { message };
         let losses = || found.submodels.iter().flat_map(|of| &of.documents);
         let widths = found.submodels.iter().flat_map(|of| of.submodel.widths());
         let widths: Vec<u8> = widths.flat_map(|width| (*width as u64).to_le_bytes()).collect();
         let places: Vec<u8> = units.iter().flat_map(|unit| unit.to_bytes()).collect();
         let nats: Vec<u8> = losses().flat_map(|loss| loss.nats.to_le_bytes()).collect();
-        let hits = |of: fn(&Hits) -> usize| -> Option<Vec<u8>> {
-            losses().map(|loss| u8::try_from(of(loss.hits.as_ref()?)).ok()).collect()
+        let hits = |of: fn(&Hits) -> usize| -> Result<Vec<u8>> {
+            let found = losses().filter_map(|loss| loss.hits.as_ref()).map(of);
+            let bytes = found.map(|hits| {
+                u8::try_from(hits).map_err(|_| unfit(format!("{hits} hits, expected at most 255")))
+            });
+            bytes.collect()
         };
         let (n, m) = (found.submodels.len(), units.len());
         let n_layers = found.submodels.first().map_or(0, |of| of.submodel.widths().len());
@@ -57,18 +56,19 @@ impl Chunk {
             ("documents", Dtype::U64, vec![m, 2], places),
             ("nats", Dtype::F64, vec![n, m], nats),
         ];
-        if let (Some(top1), Some(top5)) = (hits(|hits| hits.top1), hits(|hits| hits.top5)) {
-            tensors.push(("top1", Dtype::U8, vec![n, m], top1));
-            tensors.push(("top5", Dtype::U8, vec![n, m], top5));
+        if losses().any(|loss| loss.hits.is_some()) {
+            tensors.push(("top1", Dtype::U8, vec![n, m], hits(|hits| hits.top1)?));
+            tensors.push(("top5", Dtype::U8, vec![n, m], hits(|hits| hits.top5)?));
         }
         let views = tensors
             .iter()
             .map(|(name, dtype, shape, bytes)| {
                 Ok((*name, TensorView::new(*dtype, shape.clone(), bytes)?))
             })
-            .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
+            .collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
         let about = HashMap::from([("format".to_owned(), FORMAT.to_owned())]);
-        safetensors::serialize(views, Some(about))
+        let file = views.and_then(|views| safetensors::serialize(views, Some(about)));
+        file.map_err(|error| unfit(error.to_string()))
     }
 
     /// Reads a file; nothing if it is not one of the store's.
@@ -98,6 +98,26 @@ impl Chunk {
     }
 }
 
+/// What was measured of a document: nats, and where its targets are classes, how many were found.
+pub(super) type Loss = (f64, Option<Hits>);
+
+/// Losses of a submodel in a chunk.
+pub(super) struct Row<'a> {
+    chunk: &'a Chunk,
+    first: usize,
+}
+
+impl Row<'_> {
+    /// That of a document; nothing if it is not in the chunk.
+    pub(super) fn get(&self, unit: &Unit) -> Option<Loss> {
+        let Chunk { units, nats, hits, .. } = self.chunk;
+        let at = self.first + units.get(unit)?;
+        let hits = hits.as_ref();
+        let hits = hits.map(|[top1, top5]| Hits { top1: top1[at].into(), top5: top5[at].into() });
+        Some((nats[at], hits))
+    }
+}
+
 /// A matrix of whole numbers, and how long its rows are.
 fn numbers(file: &SafeTensors<'_>, name: &str) -> Option<(Vec<usize>, usize)> {
     let tensor = file.tensor(name).ok()?;
@@ -117,10 +137,6 @@ impl Unit {
 }
 
 /// A document as it was measured.
-pub(super) fn of_unit(
-    unread: &DocumentLoss,
-    targets: usize,
-    (nats, hits): (f64, Option<Hits>),
-) -> DocumentLoss {
+pub(super) fn of_unit(unread: &DocumentLoss, targets: usize, (nats, hits): Loss) -> DocumentLoss {
     DocumentLoss { nats, tokens: targets, hits, ..*unread }
 }

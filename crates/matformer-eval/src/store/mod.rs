@@ -10,7 +10,7 @@ use std::{
 
 use matformer_core::{Submodel, fs};
 
-use self::chunk::{Chunk, of_unit};
+use self::chunk::{Chunk, Loss, Row, of_unit};
 use crate::{DocumentLoss, Error, Evaluation, Result, SubmodelLosses, evaluate::MANY};
 
 /// A document, or the beginning of one, in the held-out data.
@@ -161,9 +161,13 @@ impl Store {
         }
         let mut measured: Vec<Submodel> = groups.into_values().flatten().collect();
         measured.sort();
-        let of = |submodel: &Submodel| self.losses(&units, submodel);
+        let of = |submodel: &Submodel| {
+            let missing =
+                || Error::NotEvaluated { submodel: submodel.to_string(), evaluated: Vec::new() };
+            self.losses(&units, submodel).ok_or_else(missing)
+        };
         let evaluation = Evaluation {
-            submodels: submodels.iter().filter_map(of).collect(),
+            submodels: submodels.iter().map(of).collect::<Result<_>>()?,
             whole: data.is_whole(),
             context: data.context(),
         };
@@ -195,7 +199,8 @@ impl Store {
         distinct.dedup();
         let mut groups = Groups::new();
         for submodel in distinct {
-            let unknown = |at: &usize| self.get(&submodel, &units[*at].0).is_none();
+            let rows = self.rows(&submodel);
+            let unknown = |at: &usize| get(&rows, &units[*at].0).is_none();
             let places: Vec<usize> = (0..units.len()).filter(unknown).collect();
             if !places.is_empty() {
                 groups.entry(places).or_default().push(submodel);
@@ -204,8 +209,9 @@ impl Store {
         groups
     }
 
-    fn get(&self, submodel: &Submodel, unit: &Unit) -> Option<(f64, Option<crate::Hits>)> {
-        self.chunks.iter().find_map(|chunk| chunk.get(submodel, unit))
+    /// What there is of a submodel: looked up once, not for each document.
+    fn rows(&self, submodel: &Submodel) -> Vec<Row<'_>> {
+        self.chunks.iter().filter_map(|chunk| chunk.row(submodel)).collect()
     }
 
     fn losses(
@@ -213,8 +219,9 @@ impl Store {
         units: &[(Unit, DocumentLoss)],
         submodel: &Submodel,
     ) -> Option<SubmodelLosses> {
+        let rows = self.rows(submodel);
         let of = |(unit, unread): &(Unit, DocumentLoss)| {
-            Some(of_unit(unread, unit.targets, self.get(submodel, unit)?))
+            Some(of_unit(unread, unit.targets, get(&rows, unit)?))
         };
         let documents = units.iter().map(of).collect::<Option<_>>()?;
         Some(SubmodelLosses { submodel: submodel.clone(), documents })
@@ -222,10 +229,11 @@ impl Store {
 
     /// Keeps what a walk found.
     fn take(&mut self, units: &[Unit], found: &Evaluation) -> Result<()> {
-        let bytes = Chunk::to_file(units, found)
-            .map_err(|error| Error::Store { message: error.to_string() })?;
-        let chunk = Chunk::from_file(&bytes);
-        self.chunks.extend(chunk);
+        let bytes = Chunk::to_file(units, found)?;
+        let chunk = Chunk::from_file(&bytes).ok_or_else(|| Error::Store {
+            message: "documents or submodels that are there twice".to_owned(),
+        })?;
+        self.chunks.push(chunk);
         if self.not_kept.is_none() {
             let name = name_of(&bytes);
             let written = fs::create_dir_all(&self.folder)
@@ -237,6 +245,11 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// What was measured of a document.
+fn get(rows: &[Row<'_>], unit: &Unit) -> Option<Loss> {
+    rows.iter().find_map(|row| row.get(unit))
 }
 
 /// What a file with these bytes is called.

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 use matformer::{
-    core::{Measurements, Submodel, curve, fs, mix},
+    core::{Key, Measurements, Submodel, curve, fs, mix},
     eval::{
         DocumentLoss, EvalResults, Evaluation, Store, StoreKey, Studied, measurements,
         report::Sample, stats,
@@ -198,8 +198,7 @@ fn say_data<K: Kind>(folder: &ModelFolder<K>, prepared: &K::Prepared) {
     }
 }
 
-/// The same without a word on the data, of any part of it. What was measured now also becomes lines of
-/// `measurements.jsonl`.
+/// The same without a word on the data, of any part of it. Results also become lines of `measurements.jsonl`.
 pub fn walked<K: Kind>(
     folder: &ModelFolder<K>,
     prepared: &K::Prepared,
@@ -207,23 +206,28 @@ pub fn walked<K: Kind>(
     part: &Part,
 ) -> Result<Evaluation> {
     let mut store = store_of(folder, prepared)?;
-    let Studied { mut evaluation, measured } =
-        studied(folder, prepared, &mut store, (submodels, part), "measuring")?;
-    if !measured.is_empty() {
-        let data = evaluation.data(&K::facts(prepared).hash.to_string());
-        let all = evaluation.submodels.clone();
-        evaluation.submodels.retain(|losses| measured.contains(&losses.submodel));
-        let weights = &folder.manifest.weights_sha256;
-        let lines = measurements(&evaluation, folder.space(), weights, &data)?;
-        evaluation.submodels = all;
-        if store.not_kept().is_none()
-            && let Err(error) = Measurements::append(&folder.dir, &lines)
-        {
-            say!("note: not kept: {:#}", anyhow::Error::from(error));
-        }
-    }
+    let evaluation =
+        studied(folder, prepared, &mut store, (submodels, part), "measuring")?.evaluation;
     say_not_kept(&store);
+    if store.not_kept().is_none()
+        && let Err(error) = summarise(folder, &evaluation, &K::facts(prepared).hash.to_string())
+    {
+        say!("note: not kept: {error:#}");
+    }
     Ok(evaluation)
+}
+
+/// Adds what `measurements.jsonl` does not say yet: also of losses that were measured for something else.
+fn summarise<K: Kind>(folder: &ModelFolder<K>, found: &Evaluation, hash: &str) -> Result<()> {
+    let (weights, data) = (&folder.manifest.weights_sha256, found.data(hash));
+    let mut lines = measurements(found, folder.space(), weights, &data)?;
+    let there = Measurements::read_all(&folder.dir)?;
+    lines.retain(|line| {
+        let (submodel, metric) = (&line.submodel, &line.metric);
+        let old = there.find(&Key { weights, data: &data, submodel, metric });
+        old.is_none_or(|old| old.value != line.value)
+    });
+    Ok(Measurements::append(&folder.dir, &lines)?)
 }
 
 /// What a model's folder has on held-out data.

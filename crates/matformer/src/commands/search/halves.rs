@@ -148,7 +148,7 @@ impl<'a, K: Kind> Halves<'a, K> {
     pub fn losses(&mut self, submodels: &[Submodel]) -> Result<Vec<f64>> {
         let earlier = |submodel: &&Submodel| self.earlier.contains_key(*submodel);
         let open: Vec<Submodel> = submodels.iter().filter(|s| !earlier(s)).cloned().collect();
-        let mut found = self.earlier.clone();
+        let mut found = HashMap::new();
         if !open.is_empty() {
             let Self { folder, prepared, store, a, .. } = self;
             let now = studied(folder, prepared, store, (&open, a), "measuring submodels")?;
@@ -157,7 +157,8 @@ impl<'a, K: Kind> Halves<'a, K> {
                 found.insert(of.submodel, stats::loss(&of.documents)?.value);
             }
         }
-        Ok(submodels.iter().map(|submodel| found[submodel]).collect())
+        let known = |submodel| self.earlier.get(submodel).or_else(|| found.get(submodel)).copied();
+        Ok(submodels.iter().filter_map(known).collect())
     }
 
     /// Losses on the half that judges, document by document.
