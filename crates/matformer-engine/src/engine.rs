@@ -9,7 +9,7 @@ use crate::{
     RequestId, Result,
     drafting::{Drafter, Speeds},
     running::{Running, Turn, certainty, rows},
-    stepper::{Stepper, Timed},
+    stepper::Stepper,
 };
 
 /// Prompt tokens of a step at most whose logits are asked for: they are as many as the vocabulary for each.
@@ -244,14 +244,7 @@ impl Engine {
         for (submodel, _) in all() {
             self.stepper.space().check(submodel)?;
         }
-        let mut timed = Vec::new();
-        for pass in passes {
-            let rows = pass.iter();
-            timed.push(
-                rows.map(|(of, tokens)| Timed { widths: of.widths(), tokens: *tokens }).collect(),
-            );
-        }
-        self.stepper.seconds(&timed, 0, past)
+        self.stepper.seconds(passes, 0, past)
     }
 
     fn slot_of(&self, id: RequestId) -> Option<usize> {
@@ -326,8 +319,7 @@ impl Engine {
                 Some(known) => known.clone(),
                 None => {
                     let most = DraftLen::MOST.min(self.context - 1);
-                    let wide = request.submodel.widths();
-                    self.stepper.speeds(slot, narrow.widths(), wide, most)?
+                    self.stepper.speeds(slot, narrow, &request.submodel, most)?
                 }
             };
             self.speeds.insert(pair, known.clone());

@@ -46,17 +46,17 @@ pub(crate) trait Stepper: Send {
     /// As [`step`](Self::step).
     fn seconds(
         &mut self,
-        passes: &[Vec<Timed<'_>>],
+        passes: &[Vec<(&Submodel, usize)>],
         first_slot: usize,
         past: usize,
     ) -> Result<Vec<f64>> {
         let Some(widest) = passes.iter().max_by_key(|pass| pass.len()) else {
             return Ok(Vec::new());
         };
-        self.pass(
-            &widest.iter().map(|row| Timed { tokens: past, ..*row }).collect::<Vec<_>>(),
-            first_slot,
-        )?;
+        let filled: Vec<_> = widest.iter().map(|(submodel, _)| (*submodel, past)).collect();
+        if past > 0 {
+            self.pass(&filled, first_slot)?;
+        }
         let mut times = vec![Vec::new(); passes.len()];
         for repeat in 0..=REPEATS {
             for (pass, times) in passes.iter().zip(&mut times) {
@@ -73,25 +73,24 @@ pub(crate) trait Stepper: Send {
         Ok(times.into_iter().map(median).collect())
     }
 
-    /// A pass of rows in free slots of their own.
+    /// A pass of rows in free slots of their own: each is so many tokens, one at least, of a submodel.
     ///
     /// # Errors
     /// As [`step`](Self::step).
-    fn pass(&mut self, rows: &[Timed<'_>], first_slot: usize) -> Result<()> {
-        let ids = vec![0; rows.iter().map(|row| row.tokens).max().unwrap_or(0)];
-        let mut wanted = Vec::new();
-        for (i, row) in rows.iter().enumerate().filter(|(_, row)| row.tokens > 0) {
-            wanted.push(Row {
+    fn pass(&mut self, rows: &[(&Submodel, usize)], first_slot: usize) -> Result<()> {
+        let ids = vec![0; rows.iter().map(|(_, tokens)| *tokens).max().unwrap_or(0)];
+        let row = |i: usize| {
+            let (submodel, tokens) = rows[i];
+            // Those of a past that is only there to be attended to would be many.
+            let logits_from = tokens.saturating_sub(LOGITS);
+            Row {
                 slot: first_slot + i,
-                ids: &ids[..row.tokens],
-                widths: row.widths,
-                // Those of a past that is only there to be attended to would be many.
-                logits_from: row.tokens.saturating_sub(LOGITS),
-            });
-        }
-        if !wanted.is_empty() {
-            self.step(&wanted)?;
-        }
+                ids: &ids[..tokens],
+                widths: submodel.widths(),
+                logits_from,
+            }
+        };
+        self.step(&(0..rows.len()).map(row).collect::<Vec<_>>())?;
         Ok(())
     }
 
@@ -103,16 +102,14 @@ pub(crate) trait Stepper: Send {
     fn speeds(
         &mut self,
         slot: usize,
-        narrow: &[usize],
-        wide: &[usize],
+        narrow: &Submodel,
+        wide: &Submodel,
         most: usize,
     ) -> Result<Speeds> {
         let (mut measured, mut narrows) = (Vec::new(), Vec::new());
         let mut tokens = 1;
         loop {
-            let passes = [(narrow, 1), (wide, tokens)];
-            let passes = passes.map(|(widths, tokens)| vec![Timed { widths, tokens }]);
-            let seconds = self.seconds(&passes, slot, 0)?;
+            let seconds = self.seconds(&[vec![(narrow, 1)], vec![(wide, tokens)]], slot, 0)?;
             narrows.push(seconds[0]);
             measured.push((tokens, seconds[1]));
             if tokens > most {
@@ -131,13 +128,6 @@ pub(crate) trait Stepper: Send {
         };
         Ok(Speeds { narrow: median(narrows), verify: (1..=most + 1).map(between).collect() })
     }
-}
-
-/// A row of a pass that is timed: so many tokens of a submodel with these widths.
-#[derive(Clone, Copy)]
-pub(crate) struct Timed<'a> {
-    pub(crate) widths: &'a [usize],
-    pub(crate) tokens: usize,
 }
 
 fn median(mut of: Vec<f64>) -> f64 {
