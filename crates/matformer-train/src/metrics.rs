@@ -183,10 +183,11 @@ fn line_of(line: &MetricsLine) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn train(step: u64) -> MetricsLine {
+    /// A step that trained S.
+    pub(crate) fn train(step: u64) -> MetricsLine {
         MetricsLine::Train(TrainLine {
             step,
             tokens: 10 * step,

@@ -194,22 +194,8 @@ fn masked_crc(bytes: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-    use crate::{HeldOut, TrainLine};
-
-    fn train(step: u64) -> MetricsLine {
-        MetricsLine::Train(TrainLine {
-            step,
-            tokens: 10 * step,
-            loss: [("S".to_owned(), 2.5)].into(),
-            distill: BTreeMap::new(),
-            learning_rate: 1e-3,
-            grad_norm: 1.0,
-            tokens_per_second: 100.0,
-        })
-    }
+    use crate::{HeldOut, metrics::tests::train};
 
     /// A field of a message: its number, its bytes (of a number: as a varint), and what follows.
     fn field(message: &[u8]) -> Option<(u8, &[u8], &[u8])> {

@@ -3,7 +3,11 @@
 use matformer_data::{ImageSurvey, Source, survey_images};
 use toml::Table;
 
-use super::{Sized, page::Key, paths_of, rounded, table, whole};
+use super::{
+    Sized,
+    page::{Key, shared},
+    paths_of, rounded, table, whole,
+};
 use crate::run_file::{Result, Tables, Vit};
 
 /// The largest images that the preset of small ones is for, in pixels.
@@ -60,35 +64,31 @@ pub(super) const KEYS: &[Key] = &[
     ),
     Key::new("data.augment.smoothing", "label smoothing"),
     Key::new("data.augment.mixup", "strength of mixup, such as 0.2; 0: none"),
-    Key::new("train.steps", "number of steps: a longer run is the first thing to try"),
+    shared::STEPS,
     Key::new("train.images_per_step", "batch size"),
     Key::like(
         "train.batch_rows",
         "32",
         "images of one pass: fewer take less memory; default: all of a step",
     ),
-    Key::new("train.learning_rate", "peak learning rate"),
-    Key::new("train.schedule", "cosine, or wsd: constant until it decays at the end"),
+    shared::LEARNING_RATE,
+    shared::SCHEDULE,
     Key::new("train.min_lr", "last learning rate as a share of the peak"),
-    Key::new("train.warmup", "steps until the learning rate has reached its peak"),
+    shared::WARMUP,
     Key::new("train.weight_decay", "decay of matrices"),
-    Key::new("train.draw", "sizes that a step trains: sampled, joint, sandwich, per-layer, …"),
+    shared::DRAW,
     Key::new(
         "train.ema",
         "decay of a moving average of the weights, which is what is evaluated; 0: none",
     ),
-    Key::new("train.dtype", "bf16 for GPUs that compute in it"),
-    Key::new("train.seed", "random seed of weights, draws and batches"),
-    Key::like(
-        "train.init",
-        "\"runs/other\"",
-        "start from the weights of this model folder; leave [model] out then",
-    ),
+    shared::DTYPE,
+    shared::SEED,
+    shared::INIT,
     Key::new("train.eval_every", "steps between two evaluations on held-out images"),
     Key::new("train.eval_images", "held-out images of each of them"),
-    Key::new("train.checkpoint_every", "steps between two checkpoints"),
-    Key::new("train.keep", "newest checkpoints to keep, beside the best"),
-    Key::like("train.tensorboard", "true", "also write the metrics as TensorBoard event files"),
+    shared::CHECKPOINT_EVERY,
+    shared::KEEP,
+    shared::TENSORBOARD,
 ];
 
 /// A run on these images.

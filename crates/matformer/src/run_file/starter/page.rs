@@ -38,6 +38,37 @@ impl Key {
     }
 }
 
+/// Keys that mean the same for every kind of model.
+pub(super) mod shared {
+    use super::Key;
+
+    pub(in super::super) const LEARNING_RATE: Key =
+        Key::new("train.learning_rate", "peak learning rate");
+    pub(in super::super) const SCHEDULE: Key =
+        Key::new("train.schedule", "cosine, or wsd: constant until it decays at the end");
+    pub(in super::super) const WARMUP: Key =
+        Key::new("train.warmup", "steps until the learning rate has reached its peak");
+    pub(in super::super) const STEPS: Key =
+        Key::new("train.steps", "number of steps: a longer run is the first thing to try");
+    pub(in super::super) const DRAW: Key =
+        Key::new("train.draw", "sizes that a step trains: sampled, joint, sandwich, per-layer, …");
+    pub(in super::super) const DTYPE: Key =
+        Key::new("train.dtype", "bf16 for GPUs that compute in it");
+    pub(in super::super) const SEED: Key =
+        Key::new("train.seed", "random seed of weights, draws and batches");
+    pub(in super::super) const INIT: Key = Key::like(
+        "train.init",
+        "\"runs/other\"",
+        "start from the weights of this model folder; leave [model] out then",
+    );
+    pub(in super::super) const CHECKPOINT_EVERY: Key =
+        Key::new("train.checkpoint_every", "steps between two checkpoints");
+    pub(in super::super) const KEEP: Key =
+        Key::new("train.keep", "newest checkpoints to keep, beside the best");
+    pub(in super::super) const TENSORBOARD: Key =
+        Key::like("train.tensorboard", "true", "also write the metrics as TensorBoard event files");
+}
+
 /// Width of a key with its value, where it is not longer.
 const WIDTH: usize = 32;
 

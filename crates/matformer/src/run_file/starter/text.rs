@@ -3,7 +3,11 @@
 use matformer_data::{Source, TextSurvey, survey_text};
 use matformer_train::TrainConfig;
 
-use super::{Sized, named, page::Key, rounded, table, whole};
+use super::{
+    Sized, named,
+    page::{Key, shared},
+    rounded, table, whole,
+};
 use crate::run_file::{Error, Lm, Result, Tables};
 
 /// Bytes of text from which a model of the larger preset has enough to learn.
@@ -38,7 +42,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new("data.held_out", "share of the documents that are kept apart for evaluation"),
     Key::new("data.vocab_size", "size of the tokenizer that is trained on the text"),
     Key::like("data.tokenizer", "\"hf:owner/model\"", "use another model's tokenizer instead"),
-    Key::new("train.steps", "number of steps: a longer run is the first thing to try"),
+    shared::STEPS,
     Key::new("train.tokens_per_step", "batch size in tokens; a multiple of seq_len"),
     Key::like(
         "train.batch_rows",
@@ -50,24 +54,20 @@ pub(super) const KEYS: &[Key] = &[
         "256",
         "tokens of a training row; default: the context, at most 1024",
     ),
-    Key::new("train.learning_rate", "peak learning rate"),
-    Key::new("train.schedule", "cosine, or wsd: constant until it decays at the end"),
-    Key::new("train.warmup", "steps until the learning rate has reached its peak"),
+    shared::LEARNING_RATE,
+    shared::SCHEDULE,
+    shared::WARMUP,
     Key::new("train.weight_decay", "decay of matrices and embeddings"),
-    Key::new("train.draw", "sizes that a step trains: sampled, joint, sandwich, per-layer, …"),
+    shared::DRAW,
     Key::new("train.ema", "decay of a moving average of the weights, such as 0.999; 0: none"),
-    Key::new("train.dtype", "bf16 for GPUs that compute in it"),
-    Key::new("train.seed", "random seed of weights, draws and batches"),
-    Key::like(
-        "train.init",
-        "\"runs/other\"",
-        "start from the weights of this model folder; leave [model] out then",
-    ),
+    shared::DTYPE,
+    shared::SEED,
+    shared::INIT,
     Key::new("train.eval_every", "steps between two evaluations on held-out text"),
     Key::new("train.eval_tokens", "held-out tokens of each of them"),
-    Key::new("train.checkpoint_every", "steps between two checkpoints"),
-    Key::new("train.keep", "newest checkpoints to keep, beside the best"),
-    Key::like("train.tensorboard", "true", "also write the metrics as TensorBoard event files"),
+    shared::CHECKPOINT_EVERY,
+    shared::KEEP,
+    shared::TENSORBOARD,
 ];
 
 /// A run on this text.
