@@ -10,14 +10,32 @@ const NEW: f64 = 0.05;
 const RETRY: usize = 64;
 /// Tokens of such a try.
 const TRY: usize = 2;
+/// Choices after which a length beside the best one is tried: it costs little, and times change with the text's length
+/// and with what else the machine does.
+const EXPLORE: usize = 16;
+/// Weight of a new time in its average.
+const NEW_TIME: f64 = 0.1;
+/// A time counts as at most so many times what is known: a thread that was held up says nothing of the others.
+const HELD_UP: f64 = 2.0;
 
-/// How long the passes of a pair of submodels take, in any unit.
+/// How long the passes of a pair of submodels take, in seconds: measured once, then averaged over what turns took.
 #[derive(Clone, Debug)]
 pub(crate) struct Speeds {
     /// A token through the narrow one.
     pub(crate) narrow: f64,
     /// 1, 2, … tokens through the other.
     pub(crate) verify: Vec<f64>,
+}
+
+/// What a turn of one request took, in seconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Took {
+    /// Tokens that were drafted.
+    pub(crate) drafted: usize,
+    /// All passes of the narrow submodel.
+    pub(crate) drafting: f64,
+    /// The pass that verified them.
+    pub(crate) verifying: f64,
 }
 
 impl Speeds {
@@ -27,6 +45,19 @@ impl Speeds {
         let tokens: f64 = (0..=k).map(|i| kept.powi(i as i32)).sum();
         tokens / (k as f64 * self.narrow + self.verify[k])
     }
+
+    fn learn(&mut self, took: &Took) {
+        if took.drafted > 0 {
+            average(&mut self.narrow, took.drafting / took.drafted as f64);
+        }
+        if let Some(verify) = self.verify.get_mut(took.drafted) {
+            average(verify, took.verifying);
+        }
+    }
+}
+
+fn average(known: &mut f64, seconds: f64) {
+    *known += NEW_TIME * (seconds.min(HELD_UP * *known) - *known);
 }
 
 /// What a request has learnt about its drafts.
@@ -34,16 +65,26 @@ impl Speeds {
 pub(crate) struct Drafter {
     /// By narrow submodel.
     learnt: Vec<Learnt>,
+    /// Drafts that were chosen so far.
+    choices: usize,
 }
 
+/// What is known of drafts of a submodel. The next request with the same pair of submodels starts from it.
 #[derive(Clone, Debug)]
-struct Learnt {
+pub(crate) struct Learnt {
     /// Share of its tokens that are kept, averaged over time.
     kept: f64,
     /// Passes since its last draft.
     idle: usize,
     /// Absent where the length and the submodel are given.
     speeds: Option<Speeds>,
+}
+
+impl Learnt {
+    /// Before the first draft.
+    pub(crate) fn new(speeds: Option<Speeds>) -> Self {
+        Self { kept: HOPE, idle: 0, speeds }
+    }
 }
 
 /// A draft to be made.
@@ -56,10 +97,14 @@ pub(crate) struct Choice {
 }
 
 impl Drafter {
-    /// `speeds` are those of each narrow submodel, where [`measures`](Self::measures) says that they are needed.
-    pub(crate) fn new(speeds: Vec<Option<Speeds>>) -> Self {
-        let learnt = |speeds| Learnt { kept: HOPE, idle: 0, speeds };
-        Self { learnt: speeds.into_iter().map(learnt).collect() }
+    /// What is known of each narrow submodel, with speeds where [`measures`](Self::measures) says that they are needed.
+    pub(crate) fn new(learnt: Vec<Learnt>) -> Self {
+        Self { learnt, choices: 0 }
+    }
+
+    /// What was learnt of each narrow submodel.
+    pub(crate) fn learnt(self) -> Vec<Learnt> {
+        self.learnt
     }
 
     /// Whether the choice follows from times.
@@ -69,6 +114,7 @@ impl Drafter {
 
     /// The next draft; of no tokens where drafting does not pay.
     pub(crate) fn choose(&mut self, draft: &Draft) -> Choice {
+        self.choices += 1;
         self.learnt.iter_mut().for_each(|learnt| learnt.idle += 1);
         let best = self.best(draft);
         let stale = (0..self.learnt.len()).max_by_key(|who| self.learnt[*who].idle);
@@ -76,8 +122,22 @@ impl Drafter {
             (DraftLen::Auto { most }, Some(who)) if self.learnt[who].idle > RETRY => {
                 Choice { who, len: TRY.min(most) }
             }
+            (DraftLen::Auto { most }, _) => self.beside(best, most),
             _ => best,
         }
+    }
+
+    /// The best choice, or now and then one token more or fewer.
+    fn beside(&self, best: Choice, most: usize) -> Choice {
+        let speeds = self.learnt[best.who].speeds.as_ref();
+        let longest = speeds.map_or(0, |speeds| speeds.verify.len() - 1);
+        let len = match self.choices % (2 * EXPLORE) {
+            _ if best.len == 0 => 0,
+            0 => best.len - 1,
+            EXPLORE => best.len + 1,
+            _ => best.len,
+        };
+        Choice { len: len.min(most).min(longest), ..best }
     }
 
     fn best(&self, draft: &Draft) -> Choice {
@@ -103,9 +163,16 @@ impl Drafter {
         best.0
     }
 
-    /// The verifier is another now; what was learnt of the drafts stays.
-    pub(crate) fn retime(&mut self, who: usize, speeds: &Speeds) {
-        self.learnt[who].speeds = Some(speeds.clone());
+    /// The verifier is another now; what was learnt of what is kept stays.
+    pub(crate) fn retime(&mut self, who: usize, other: &Learnt) {
+        self.learnt[who].speeds.clone_from(&other.speeds);
+    }
+
+    /// Counts what a turn took that this request had for itself.
+    pub(crate) fn timed(&mut self, who: usize, took: &Took) {
+        if let Some(speeds) = &mut self.learnt[who].speeds {
+            speeds.learn(took);
+        }
     }
 
     /// Counts a draft.
@@ -132,14 +199,15 @@ mod tests {
         Draft { submodels, len, confidence: 0.0, cache: DraftCache::Shared }
     }
 
-    fn speeds(narrow: f64) -> Option<Speeds> {
-        Some(Speeds { narrow, verify: (0..16).map(|k| 1.0 + 0.05 * f64::from(k)).collect() })
+    fn learnt(narrow: f64) -> Learnt {
+        let verify = (0..16).map(|k| 1.0 + 0.05 * f64::from(k)).collect();
+        Learnt::new(Some(Speeds { narrow, verify }))
     }
 
     #[test]
     fn the_length_follows_what_is_kept() {
         let auto = draft(1, DraftLen::Auto { most: 8 });
-        let mut drafter = Drafter::new(vec![speeds(0.3)]);
+        let mut drafter = Drafter::new(vec![learnt(0.3)]);
         let first = drafter.choose(&auto).len;
         assert!((1..8).contains(&first), "{first}");
         for _ in 0..100 {
@@ -159,13 +227,47 @@ mod tests {
             choice.len > 0
         });
         assert!((5..=10).contains(&tries.count()));
-        assert_eq!(Drafter::new(vec![None]).choose(&draft(1, DraftLen::Fixed(3))).len, 3);
+        assert_eq!(
+            Drafter::new(vec![Learnt::new(None)]).choose(&draft(1, DraftLen::Fixed(3))).len,
+            3
+        );
+    }
+
+    #[test]
+    fn the_length_follows_what_turns_take() {
+        let auto = draft(1, DraftLen::Auto { most: 8 });
+        let mut drafter = Drafter::new(vec![learnt(0.1)]);
+        let first = drafter.choose(&auto).len;
+        assert!(first >= 3, "{first}");
+        // Passes of more than two tokens turn out to be slow; one that was held up does not count.
+        for _ in 0..200 {
+            let drafted = drafter.choose(&auto).len;
+            let verifying = if drafted > 1 { 3.0 } else { 1.0 };
+            drafter.timed(0, &Took { drafted, drafting: 0.1 * drafted as f64, verifying });
+            drafter.learn(0, drafted, drafted);
+        }
+        let lens: Vec<usize> = (0..EXPLORE)
+            .map(|_| {
+                let len = drafter.choose(&auto).len;
+                drafter.learn(0, len, len);
+                len
+            })
+            .collect();
+        assert!(lens.iter().filter(|len| **len != lens[1]).count() <= 1, "{lens:?}");
+        let best = drafter.best(&auto).len;
+        let rate =
+            |len: usize| (len + 1) as f64 / (0.1 * len as f64 + if len > 1 { 3.0 } else { 1.0 });
+        assert!(rate(best) > 0.9 * rate(8).max(rate(1)), "{best}");
+        let before = drafter.learnt[0].speeds.clone().unwrap();
+        drafter.timed(0, &Took { drafted: 1, drafting: 50.0, verifying: 50.0 });
+        let after = drafter.learnt[0].speeds.clone().unwrap();
+        assert!(after.narrow < 1.2 * before.narrow && after.verify[1] < 1.2 * before.verify[1]);
     }
 
     #[test]
     fn of_several_the_one_that_pays_drafts() {
         let auto = draft(2, DraftLen::Auto { most: 8 });
-        let mut drafter = Drafter::new(vec![speeds(0.1), speeds(0.5)]);
+        let mut drafter = Drafter::new(vec![learnt(0.1), learnt(0.5)]);
         assert_eq!(drafter.choose(&auto).who, 0, "cheaper, and as promising");
         for _ in 0..100 {
             drafter.learn(0, 1, 0);

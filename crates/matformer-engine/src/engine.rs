@@ -1,13 +1,16 @@
 //! Admission, slots, and one step for all requests.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Instant,
+};
 
 use matformer_core::Submodel;
 
 use crate::{
     Draft, DraftCache, DraftLen, Drafted, EngineModel, Error, Event, Finish, Policy, Request,
     RequestId, Result,
-    drafting::{Drafter, Speeds},
+    drafting::{Drafter, Learnt, Took},
     running::{Running, Turn, certainty, rows},
     stepper::Stepper,
 };
@@ -47,8 +50,8 @@ pub struct Engine {
     waiting: VecDeque<Running>,
     /// By slot.
     running: Vec<Option<Running>>,
-    /// Of pairs of submodels, the narrow one first, as they were measured.
-    speeds: HashMap<[Submodel; 2], Speeds>,
+    /// Of pairs of submodels, the narrow one first: their times, and what was kept of the last request's drafts.
+    learnt: HashMap<[Submodel; 2], Learnt>,
 }
 
 impl Engine {
@@ -75,7 +78,7 @@ impl Engine {
             done: Vec::new(),
             waiting: VecDeque::new(),
             running: (0..options.slots).map(|_| None).collect(),
-            speeds: HashMap::new(),
+            learnt: HashMap::new(),
         })
     }
 
@@ -215,8 +218,8 @@ impl Engine {
         // Times of the new pairs, where they are known; until then those of the old size are near enough.
         if let (Some(draft), Some(drafter)) = (&running.request.draft, &mut running.drafter) {
             for (who, narrow) in draft.submodels.iter().enumerate() {
-                if let Some(speeds) = self.speeds.get(&[narrow.clone(), submodel.clone()]) {
-                    drafter.retime(who, speeds);
+                if let Some(learnt) = self.learnt.get(&[narrow.clone(), submodel.clone()]) {
+                    drafter.retime(who, learnt);
                 }
             }
         }
@@ -255,7 +258,13 @@ impl Engine {
     fn free(&mut self, slot: usize) -> Option<Running> {
         self.stepper.truncate(slot, 0);
         self.truncate_own(slot, 0);
-        self.running[slot].take()
+        let mut running = self.running[slot].take();
+        if let Some(running) = &mut running
+            && let Some(drafter) = running.drafter.take()
+        {
+            self.remember(&running.request, drafter);
+        }
+        running
     }
 
     /// The cache that a slot's drafts have for themselves.
@@ -281,8 +290,14 @@ impl Engine {
         if turns.is_empty() {
             return Ok(events);
         }
+        let started = Instant::now();
         self.draft(&mut turns)?;
+        let drafting = started.elapsed().as_secs_f64();
         let logits = self.stepper.step(&rows(&turns))?;
+        if let [turn] = &turns[..] {
+            let verifying = started.elapsed().as_secs_f64() - drafting;
+            self.timed(turn, &Took { drafted: turn.drafts.len(), drafting, verifying });
+        }
         let mut logits = logits.chunks_exact(self.stepper.vocab_size());
         for turn in turns {
             let wanted = turn.ids.len() - turn.logits_from;
@@ -290,6 +305,16 @@ impl Engine {
             self.take(turn, &of_turn, &mut events);
         }
         Ok(events)
+    }
+
+    /// Counts what the turn of a request that runs alone took: beside others it would be another time.
+    fn timed(&mut self, turn: &Turn, took: &Took) {
+        if turn.ids.len() == 1 + took.drafted
+            && let Some(running) = &mut self.running[turn.slot]
+            && let Some(drafter) = &mut running.drafter
+        {
+            drafter.timed(turn.drafter, took);
+        }
     }
 
     fn admit(&mut self) -> Result<()> {
@@ -308,24 +333,34 @@ impl Engine {
     /// What drafts for a request, in a free slot: pairs of submodels that are new are timed.
     fn drafter(&mut self, slot: usize, request: &Request) -> Result<Option<Drafter>> {
         let Some(draft) = &request.draft else { return Ok(None) };
-        let mut speeds = Vec::new();
+        let mut learnt = Vec::new();
         for narrow in &draft.submodels {
             if !Drafter::measures(draft) {
-                speeds.push(None);
+                learnt.push(Learnt::new(None));
                 continue;
             }
             let pair = [narrow.clone(), request.submodel.clone()];
-            let known = match self.speeds.get(&pair) {
+            learnt.push(match self.learnt.get(&pair) {
                 Some(known) => known.clone(),
                 None => {
                     let most = DraftLen::MOST.min(self.context - 1);
-                    self.stepper.speeds(slot, narrow, &request.submodel, most)?
+                    let speeds = self.stepper.speeds(slot, narrow, &request.submodel, most)?;
+                    Learnt::new(Some(speeds))
                 }
-            };
-            self.speeds.insert(pair, known.clone());
-            speeds.push(Some(known));
+            });
         }
-        Ok(Some(Drafter::new(speeds)))
+        Ok(Some(Drafter::new(learnt)))
+    }
+
+    /// Keeps what a request has learnt of its drafts for the next one.
+    fn remember(&mut self, request: &Request, drafter: Drafter) {
+        if let Some(draft) = &request.draft
+            && Drafter::measures(draft)
+        {
+            for (narrow, learnt) in draft.submodels.iter().zip(drafter.learnt()) {
+                self.learnt.insert([narrow.clone(), request.submodel.clone()], learnt);
+            }
+        }
     }
 
     /// What each running request feeds next, without drafts.

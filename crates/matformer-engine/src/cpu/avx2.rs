@@ -12,7 +12,10 @@ const AHEAD: usize = 4096;
 /// Defines `WIDTH`, the values of a register, and `dots`, by instructions on registers: zeros, how a format's and the
 /// inputs' values get there, `a·b + c`, and the sum of its values.
 macro_rules! define_dots {
-    ($features:literal, $width:literal, $zero:ident, $load:ident, $read:ident, $fma:ident, $total:ident) => {
+    (
+        $features:literal, $width:literal, $zero:ident, $load:ident, $read:ident, $write:ident, $all:ident,
+        $fma:ident, $total:ident
+    ) => {
         /// Values of a register.
         pub(super) const WIDTH: usize = $width;
 
@@ -45,11 +48,80 @@ macro_rules! define_dots {
             }
             sums.map(|of_row| of_row.map(|sum| $total(sum)))
         }
+
+        /// `out += Σ weights[i]·values[i]` in the columns up to the multiple of `WIDTH`, whose number is returned. A
+        /// value begins `stride` after the one before.
+        ///
+        /// # Safety
+        /// The processor has the features.
+        #[target_feature(enable = $features)]
+        pub(super) unsafe fn weigh(
+            weights: &[f32],
+            values: &[f32],
+            stride: usize,
+            out: &mut [f32],
+        ) -> usize {
+            let width = out.len();
+            assert!(width <= stride);
+            assert!(weights.is_empty() || (weights.len() - 1) * stride + width <= values.len());
+            let mut at = 0;
+            while at + WIDTH <= width {
+                let out = &mut out[at..];
+                // As many sums at a time as hide how long an addition takes.
+                // SAFETY: so many columns are in every value and in `out`.
+                at += unsafe {
+                    match (width - at) / WIDTH {
+                        8.. => weigh_columns::<8>(weights, values, stride, out, at),
+                        4.. => weigh_columns::<4>(weights, values, stride, out, at),
+                        _ => weigh_columns::<1>(weights, values, stride, out, at),
+                    }
+                };
+            }
+            at
+        }
+
+        /// The same in `N` registers of columns from `at` on, which `out` begins with; returns how many columns.
+        ///
+        /// # Safety
+        /// The processor has the features, and every value and `out` have the columns.
+        #[target_feature(enable = $features)]
+        unsafe fn weigh_columns<const N: usize>(
+            weights: &[f32],
+            values: &[f32],
+            stride: usize,
+            out: &mut [f32],
+            at: usize,
+        ) -> usize {
+            let mut sums = [$zero(); N];
+            for (i, weight) in weights.iter().enumerate() {
+                let weight = $all(*weight);
+                let value = values.as_ptr().wrapping_add(i * stride + at);
+                for (n, sum) in sums.iter_mut().enumerate() {
+                    // SAFETY: the caller's.
+                    *sum = $fma(weight, unsafe { $read(value.add(n * WIDTH)) }, *sum);
+                }
+            }
+            for (sum, out) in sums.into_iter().zip(out.chunks_exact_mut(WIDTH)) {
+                // SAFETY: a register's values.
+                unsafe { $write(out.as_mut_ptr(), $fma(sum, $all(1.0), $read(out.as_ptr()))) };
+            }
+            N * WIDTH
+        }
     };
 }
 pub(super) use define_dots;
 
-define_dots!("avx2,fma", 8, _mm256_setzero_ps, load, _mm256_loadu_ps, _mm256_fmadd_ps, total);
+define_dots!(
+    "avx2,fma",
+    8,
+    _mm256_setzero_ps,
+    load,
+    _mm256_loadu_ps,
+    _mm256_storeu_ps,
+    _mm256_set1_ps,
+    _mm256_fmadd_ps,
+    total
+);
 
 /// Defines the same for blocks of `q8_0`: `R` rows from block `from` on, with inputs `i` to before `i + M`. `$sum`
 /// multiplies 32 bytes without a sign with 32 that have one, and adds up four neighbours each.

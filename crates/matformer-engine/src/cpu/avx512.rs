@@ -15,6 +15,8 @@ define_dots!(
     _mm512_setzero_ps,
     load_wide,
     _mm512_loadu_ps,
+    _mm512_storeu_ps,
+    _mm512_set1_ps,
     _mm512_fmadd_ps,
     _mm512_reduce_add_ps
 );

@@ -143,7 +143,7 @@ impl Decoder {
             rings: &whole,
         });
         panel::run(team, jobs, &work.inputs, tokens);
-        turn(&work.found, tokens, &mut work.turned);
+        turn(&mut work.found, tokens, &mut work.turned);
         let rotated = rope.of_layer(c, index);
         for (place, row) in places.iter().zip(work.turned.chunks_exact_mut(all)) {
             let (q, rest) = row.split_at_mut(q_dim);
@@ -179,7 +179,7 @@ impl Decoder {
         fill(&mut work.found, c.d_model * tokens);
         let job = Job { matrix: o, out: &mut work.found, rings: &rings };
         panel::run(team, [job], &work.inputs, tokens);
-        turn(&work.found, tokens, &mut work.turned);
+        turn(&mut work.found, tokens, &mut work.turned);
         for row in work.turned.chunks_exact_mut(c.d_model) {
             add_bias(&layer.o, row);
         }
@@ -208,13 +208,13 @@ impl Decoder {
         work.inputs.set(&work.normed, c.d_model, panel::rounds(up, &neurons));
         fill(&mut work.found, widest * tokens);
         panel::neurons(team, up, gate, &work.inputs, &neurons, tokens, &mut work.found);
-        turn(&work.found, tokens, &mut work.turned);
+        turn(&mut work.found, tokens, &mut work.turned);
         let rings = Ring::in_blocks(&neurons, down.cols());
         work.inputs.set(&work.turned, widest, panel::rounds(down, &rings));
         fill(&mut work.found, c.d_model * tokens);
         let job = Job { matrix: down, out: &mut work.found, rings: &rings };
         panel::run(team, [job], &work.inputs, tokens);
-        turn(&work.found, tokens, &mut work.turned);
+        turn(&mut work.found, tokens, &mut work.turned);
         self.add(c, &layer.ffn_post_norm, order.as_deref());
     }
 
@@ -260,7 +260,7 @@ impl Decoder {
             &work.inputs,
             tokens,
         );
-        turn(&work.found, tokens, &mut work.turned);
+        turn(&mut work.found, tokens, &mut work.turned);
         std::mem::take(&mut work.turned)
     }
 }
@@ -272,12 +272,12 @@ fn fill(values: &mut Vec<f32>, n: usize) {
 }
 
 /// `[outputs, tokens]` as `[tokens, outputs]`.
-fn turn(from: &[f32], tokens: usize, to: &mut Vec<f32>) {
-    to.clear();
+fn turn(from: &mut Vec<f32>, tokens: usize, to: &mut Vec<f32>) {
     if tokens == 1 {
-        to.extend_from_slice(from);
+        std::mem::swap(from, to);
         return;
     }
+    to.clear();
     let outputs = from.len() / tokens.max(1);
     to.resize(from.len(), 0.0);
     // In squares that stay in the cache.

@@ -17,6 +17,9 @@ const LANES: usize = 16;
 /// Rows of the matrix that go through the inputs together: with four inputs, as many sums as half the registers.
 const ROWS: usize = 2;
 
+/// Keys that a query is multiplied with at a time.
+const KEYS: usize = 4;
+
 /// Inputs as the products with a format read them, `[inputs, cols]`; `cols` is a multiple of [`BLOCK`], padded
 /// with zeros.
 #[derive(Clone, Debug, Default)]
@@ -186,22 +189,20 @@ vectorised! {
         out: &mut [f32],
     ) {
         let head_dim = query.len();
+        let n = keys.len().div_ceil(stride);
+        let key = |i: usize| &keys[i * stride..i * stride + head_dim];
         scores.clear();
-        for key in keys.chunks(stride) {
-            scores.push(dot(query, &key[..head_dim]) * scale);
+        while scores.len() + KEYS <= n {
+            let rows: [_; KEYS] = std::array::from_fn(|i| key(scores.len() + i));
+            let found = dots::<F32, LEVEL, KEYS, 1>(rows, [query]);
+            scores.extend(found.map(|[product]| product * scale));
         }
-        let largest = scores.iter().fold(f32::NEG_INFINITY, |max, score| max.max(*score));
-        let mut total = 0.0;
-        for score in scores.iter_mut() {
-            *score = exp(*score - largest);
-            total += *score;
+        while scores.len() < n {
+            let [[product]] = dots::<F32, LEVEL, 1, 1>([key(scores.len())], [query]);
+            scores.push(product * scale);
         }
-        for (weight, value) in scores.iter().zip(values.chunks(stride)) {
-            let weight = weight / total;
-            for (out, v) in out.iter_mut().zip(value) {
-                *out += weight * v;
-            }
-        }
+        normalise(scores);
+        weigh::<LEVEL>(scores, values, stride, out);
     }
 }
 
@@ -210,28 +211,53 @@ vectorised! {
     fn softmax(scores: &mut [f32], start: usize, end: usize) {
         scores[..start].fill(0.0);
         scores[end..].fill(0.0);
-        let seen = &mut scores[start..end];
-        let largest = seen.iter().fold(f32::NEG_INFINITY, |max, score| max.max(*score));
-        let mut total = 0.0;
-        for score in seen.iter_mut() {
-            *score = exp(*score - largest);
-            total += *score;
-        }
-        let factor = 1.0 / total;
-        seen.iter_mut().for_each(|score| *score *= factor);
+        normalise(&mut scores[start..end]);
     }
 }
 
+/// Softmax.
 #[inline(always)]
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0f32; LANES];
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-    for (a, b) in a.iter().zip(b) {
-        for l in 0..LANES {
-            lanes[l] += a[l] * b[l];
+fn normalise(scores: &mut [f32]) {
+    let mut largest = [f32::NEG_INFINITY; LANES];
+    let (chunks, rest) = scores.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (largest, score) in largest.iter_mut().zip(chunk) {
+            *largest = if *score > *largest { *score } else { *largest };
         }
     }
-    sum(lanes) + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
+    let largest = largest.iter().chain(rest).fold(f32::NEG_INFINITY, |max, score| max.max(*score));
+    scores.iter_mut().for_each(|score| *score = exp(*score - largest));
+    let mut lanes = [0f32; LANES];
+    let (chunks, rest) = scores.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, score) in lanes.iter_mut().zip(chunk) {
+            *lane += score;
+        }
+    }
+    let factor = 1.0 / (sum(lanes) + rest.iter().sum::<f32>());
+    scores.iter_mut().for_each(|score| *score *= factor);
+}
+
+/// `out += Σ weights[i]·values[i]`, where a value begins `stride` after the one before.
+#[inline(always)]
+fn weigh<const LEVEL: u8>(weights: &[f32], values: &[f32], stride: usize, out: &mut [f32]) {
+    let done = match LEVEL {
+        // SAFETY: the processor has what they need.
+        #[cfg(target_arch = "x86_64")]
+        AVX512 => unsafe { avx512::weigh(weights, values, stride, out) },
+        #[cfg(target_arch = "x86_64")]
+        AVX2 => unsafe { avx2::weigh(weights, values, stride, out) },
+        _ => 0,
+    };
+    let width = out.len();
+    if done == width {
+        return;
+    }
+    for (weight, value) in weights.iter().zip(values.chunks(stride)) {
+        for (out, v) in out[done..].iter_mut().zip(&value[done..width]) {
+            *out += weight * v;
+        }
+    }
 }
 
 /// How the rows of a format are multiplied.
@@ -316,21 +342,46 @@ fn sum(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// The products of rows by plain code.
+/// The products of rows with inputs, all of one length.
+#[inline(always)]
+fn dots<L: Load, const LEVEL: u8, const R: usize, const M: usize>(
+    rows: [&[L::Unit]; R],
+    inputs: [&[f32]; M],
+) -> [[f32; M]; R] {
+    #[cfg(target_arch = "x86_64")]
+    if LEVEL != PLAIN {
+        // SAFETY: the processor has what it needs.
+        let (mut found, width) = unsafe {
+            if LEVEL == AVX512 {
+                (avx512::dots::<L, R, M>(rows, inputs), avx512::WIDTH)
+            } else {
+                (avx2::dots::<L, R, M>(rows, inputs), avx2::WIDTH)
+            }
+        };
+        let whole = inputs[0].len() / width * width;
+        if whole < inputs[0].len() {
+            let rest =
+                plain_dots::<L, R, M>(rows.map(|r| &r[whole..]), inputs.map(|x| &x[whole..]));
+            for (found, rest) in found.iter_mut().flatten().zip(rest.iter().flatten()) {
+                *found += rest;
+            }
+        }
+        return found;
+    }
+    plain_dots::<L, R, M>(rows, inputs)
+}
+
+/// The same by plain code.
 #[inline(always)]
 fn plain_dots<L: Load, const R: usize, const M: usize>(
     rows: [&[L::Unit]; R],
-    inputs: &Inputs,
-    i: usize,
-    ring: Ring,
+    inputs: [&[f32]; M],
 ) -> [[f32; M]; R] {
     let mut found = [[0f32; M]; R];
     for (row, found) in rows.iter().zip(&mut found) {
-        for (m, found) in found.iter_mut().enumerate() {
-            let x = &inputs.row(i + m)[ring.from..ring.to];
+        for (x, found) in inputs.iter().zip(found) {
             let mut lanes = [0f32; LANES];
-            let ((w, w_rest), (x, x_rest)) =
-                (row[ring.from..ring.to].as_chunks::<LANES>(), x.as_chunks::<LANES>());
+            let ((w, w_rest), (x, x_rest)) = (row.as_chunks::<LANES>(), x.as_chunks::<LANES>());
             for (w, x) in w.iter().zip(x) {
                 for ((lane, w), x) in lanes.iter_mut().zip(w).zip(x) {
                     *lane += L::widen(*w) * x;
@@ -432,32 +483,11 @@ impl<L: Load> Format for L {
         i: usize,
         ring: Ring,
     ) -> [[f32; M]; R] {
-        #[cfg(target_arch = "x86_64")]
-        if LEVEL != PLAIN {
-            let part = rows.map(|row| &row[ring.from..ring.to]);
-            let mut x = [&[0f32][..0]; M];
-            for (m, x) in x.iter_mut().enumerate() {
-                *x = &inputs.row(i + m)[ring.from..ring.to];
-            }
-            // SAFETY: the processor has what it needs.
-            let (mut found, width) = unsafe {
-                if LEVEL == AVX512 {
-                    (avx512::dots::<L, R, M>(part, x), avx512::WIDTH)
-                } else {
-                    (avx2::dots::<L, R, M>(part, x), avx2::WIDTH)
-                }
-            };
-            let whole = ring.from + (ring.to - ring.from) / width * width;
-            if whole < ring.to {
-                let behind = Ring { from: whole, ..ring };
-                let rest: [[f32; M]; R] = plain_dots::<L, R, M>(rows, inputs, i, behind);
-                for (found, rest) in found.iter_mut().flatten().zip(rest.iter().flatten()) {
-                    *found += rest;
-                }
-            }
-            return found;
+        let mut x = [&[0f32][..0]; M];
+        for (m, x) in x.iter_mut().enumerate() {
+            *x = &inputs.row(i + m)[ring.from..ring.to];
         }
-        plain_dots::<L, R, M>(rows, inputs, i, ring)
+        dots::<L, LEVEL, R, M>(rows.map(|row| &row[ring.from..ring.to]), x)
     }
 }
 
@@ -510,6 +540,34 @@ pub(super) fn half(bits: u16) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whole registers and what is left of them, more and fewer keys than go together.
+    #[test]
+    fn attention_is_the_weighted_sum_of_values() {
+        for head_dim in [5, 8, 20, 64, 72] {
+            for n in [1, 3, 4, 21] {
+                let stride = 2 * head_dim + 3;
+                let number = |i: usize| ((i * 37 + 11) % 101) as f32 / 50.0 - 1.0;
+                let len = (n - 1) * stride + head_dim;
+                let query: Vec<f32> = (0..head_dim).map(|i| 3.0 * number(i + 7)).collect();
+                let [keys, values] =
+                    [3, 5].map(|from| (from..from + len).map(number).collect::<Vec<f32>>());
+                let mut found = vec![1.0; head_dim];
+                attend(&query, &keys, &values, stride, 0.5, &mut vec![9.0], &mut found);
+                let score = |i: usize| {
+                    let key = keys[i * stride..].iter().zip(&query);
+                    (0.5 * key.map(|(k, q)| f64::from(*k) * f64::from(*q)).sum::<f64>()).exp()
+                };
+                let scores: Vec<f64> = (0..n).map(score).collect();
+                for (column, found) in found.iter().enumerate() {
+                    let of = |i: usize| scores[i] * f64::from(values[i * stride + column]);
+                    let expected = 1.0 + (0..n).map(of).sum::<f64>() / scores.iter().sum::<f64>();
+                    let off = (f64::from(*found) - expected).abs();
+                    assert!(off < 1e-5, "{head_dim} {n} {column}: {found} for {expected}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn half_is_f16() {
