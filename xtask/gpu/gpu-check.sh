@@ -92,11 +92,10 @@ suite() {
 
 # A model trained, measured and asked for text, from the command line.
 command_line() {
-    local run=$out/run
-    rm -rf "$run"
-    "$here/matformer" train "$here/check.toml" --device "$device" --out "$run" $few >&2 &&
-        "$here/matformer" generate "$run" --device "$device" --prompt "pub fn" --max-tokens 16 >&2 &&
-        "$here/matformer" eval "$run" --device "$device" --json $few_tokens
+    cd "$out" && rm -rf run || return 1 # the page names no folder of this machine
+    "$here/matformer" train "$here/check.toml" --device "$device" --out run $few >&2 &&
+        "$here/matformer" generate run --device "$device" --prompt "pub fn" --max-tokens 16 >&2 &&
+        "$here/matformer" eval run --device "$device" --json $few_tokens
 }
 export -f suite quoted command_line
 export here out parts device few few_tokens

@@ -197,8 +197,11 @@ fn suites(found: &Value) -> String {
 
 fn beside(found: &Value) -> String {
     let ops = list(&found["doctor"]["ops"]);
-    let error =
-        |value: &Value| value.as_f64().map_or("no number".to_owned(), |e| format!("{e:.1e}"));
+    let error = |value: &Value| match value.as_f64() {
+        None => "no number".to_owned(),
+        Some(0.0) => "0".to_owned(),
+        Some(error) => format!("{error:.1e}"),
+    };
     let mut rows: Vec<_> =
         ops.iter().map(|op| vec![text(&op["op"]), error(&op["error"])]).collect();
     let training = &found["doctor"]["training"];
@@ -213,22 +216,23 @@ fn beside(found: &Value) -> String {
 
 fn rates(found: &Value) -> String {
     let doctor = &found["doctor"];
-    let number =
-        |value: &Value, by: f64| value.as_f64().map_or(String::new(), |v| format!("{:.2}", v / by));
+    let rate = |value: &Value, unit: &str| {
+        let value = value.as_f64().unwrap_or(f64::NAN);
+        let (by, prefix) = if value < 1e12 { (1e9, "G") } else { (1e12, "T") };
+        (format!("{:.2}", value / by), format!("{prefix}{unit}"))
+    };
     let mut rows: Vec<_> = list(&doctor["matrices"])
         .iter()
         .map(|m| {
             let size = text(&m["size"]);
-            vec![
-                format!("product of {size} × {size}, f32"),
-                number(&m["flops_per_second"], 1e12),
-                "TFLOP/s".to_owned(),
-            ]
+            let (value, unit) = rate(&m["flops_per_second"], "FLOP/s");
+            vec![format!("product of {size} × {size}, f32"), value, unit]
         })
         .collect();
     let bytes = &doctor["bytes_per_second"];
     if bytes.is_number() {
-        rows.push(vec!["reading memory".to_owned(), number(bytes, 1e9), "GB/s".to_owned()]);
+        let (value, unit) = rate(bytes, "B/s");
+        rows.push(vec!["reading memory".to_owned(), value, unit]);
     }
     for speed in list(&doctor["speeds"]) {
         let of = |key: &str| speed[key].as_f64().unwrap_or(f64::NAN);
@@ -323,7 +327,12 @@ mod tests {
         let found = json!({
             "device": "cuda", "date": "2026-01-02", "commit": "abc", "seconds": 9, "card": "H",
             "doctor": {
-                "ops": [{ "op": "rope", "error": 1e-6 }, { "op": "linear", "error": null }],
+                "ops": [
+                    { "op": "rope", "error": 1e-6 },
+                    { "op": "linear", "error": null },
+                    { "op": "adamw", "error": 0.0 },
+                ],
+                "matrices": [{ "size": 512, "flops_per_second": 1.117e9 }],
                 "bytes_per_second": 4e12,
                 "speeds": [{ "params": 1e9, "training": 10.4, "generation": 500.0 }],
             },
@@ -334,7 +343,8 @@ mod tests {
         for expected in [
             "## `cuda`\n\nH; 2026-01-02, commit abc, 9 s in all.",
             "| nn | 68 | 1 | a::b | 7 |",
-            "| rope | 1.0e-6 |\n| linear | no number |",
+            "| rope | 1.0e-6 |\n| linear | no number |\n| adamw | 0 |",
+            "| product of 512 × 512, f32 | 1.12 | GFLOP/s |\n| reading memory | 4.00 | TB/s |",
             "| a model of 1000.0 M parameters, generating | 500 | tokens/s, 50 % of reading memory |",
             "- `train-180m-bf16` did not end (status 124): last",
         ] {
