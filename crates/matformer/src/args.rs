@@ -13,9 +13,10 @@ use matformer::{
     engine,
     formats::Gemma3nWidths,
     nn::{DeviceSpec, Importance},
+    run::slice,
     search::Method,
+    study,
 };
-use serde::{Deserialize, Serialize};
 
 pub use self::started::{CompareArgs, CompletionsArgs, InitArgs, InitKind, ListArgs, ManArgs};
 use self::values::{
@@ -196,8 +197,7 @@ pub struct BaselinesArgs {
 }
 
 /// How much data a baseline sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Budget {
     /// As many steps as the elastic run gave to a width in the mean: a quarter of them if it drew one
     /// of four widths in each step
@@ -206,15 +206,11 @@ pub enum Budget {
     Total,
 }
 
-impl Budget {
-    /// Every budget.
-    pub const ALL: [Self; 2] = [Self::PerWidth, Self::Total];
-
-    /// As it is typed.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::PerWidth => "per-width",
-            Self::Total => "total",
+impl From<Budget> for study::Budget {
+    fn from(budget: Budget) -> Self {
+        match budget {
+            Budget::PerWidth => Self::PerWidth,
+            Budget::Total => Self::Total,
         }
     }
 }
@@ -486,6 +482,38 @@ pub enum Format {
     Timm,
 }
 
+impl Format {
+    /// As it is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hf => "hf",
+            Self::Gguf => "gguf",
+            Self::Timm => "timm",
+        }
+    }
+}
+
+impl From<SliceDtype> for slice::SliceDtype {
+    fn from(dtype: SliceDtype) -> Self {
+        match dtype {
+            SliceDtype::F32 => Self::F32,
+            SliceDtype::Bf16 => Self::Bf16,
+            SliceDtype::F16 => Self::F16,
+            SliceDtype::Q8_0 => Self::Q8_0,
+        }
+    }
+}
+
+impl From<Format> for slice::Format {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Hf => Self::Hf,
+            Format::Gguf => Self::Gguf,
+            Format::Timm => Self::Timm,
+        }
+    }
+}
+
 #[derive(Debug, ClapArgs)]
 pub struct ImportArgs {
     /// Folder of `config.json` and safetensors (a language model of transformers, or a vision
@@ -535,6 +563,15 @@ pub enum Part {
     Train,
     /// What is not
     HeldOut,
+}
+
+impl From<Part> for study::embed::Part {
+    fn from(part: Part) -> Self {
+        match part {
+            Part::Train => Self::Train,
+            Part::HeldOut => Self::HeldOut,
+        }
+    }
 }
 
 #[derive(Debug, ClapArgs)]

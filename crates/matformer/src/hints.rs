@@ -4,20 +4,12 @@ use std::error::Error;
 
 use matformer::{
     core::{self, Named, Resource},
-    data, engine, eval, lm, nn, run_file, search,
+    data, engine, eval, lm, nn, run, run_file, search,
     sources::{self, Content},
     train, vit,
 };
 
-/// An error with nothing but a message and a hint.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct Hinted {
-    /// What is wrong.
-    pub message: String,
-    /// What to do about it.
-    pub hint: String,
-}
+pub use matformer::run::Hinted;
 
 /// The hint of one error in a chain.
 pub fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
@@ -40,8 +32,14 @@ pub fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
         eval::Error => of_eval,
         search::Error => of_search,
         run_file::Error => of_run_file,
+        run::Error => of_run,
     );
     cause.downcast_ref::<Hinted>().map(|hinted| hinted.hint.clone())
+}
+
+/// The hint of the error that it passes on.
+fn of_run(error: &run::Error) -> Option<String> {
+    error.cause().and_then(hint)
 }
 
 fn of_core(error: &core::Error) -> Option<String> {

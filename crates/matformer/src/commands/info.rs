@@ -4,20 +4,22 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use matformer::{
-    core::{Costs, Names, Resource, Space, Submodel, SubmodelSpec},
+    core::{
+        Costs, Names, Resource, Space, Submodel, SubmodelSpec,
+        units::{count, operations, short},
+    },
     eval::ParamCounts,
     lm::{MatLmConfig, PAPER_TABLE, Preset, costs},
     nn::{Folder, ModelConfig, standalone},
-    run_file::{Lm, RunKind, Tables, Vit, unknown_preset},
+    run::{Kind, ModelFolder, kind},
+    run_file::{Lm, Tables, Vit, unknown_preset, visit},
 };
 use serde::Serialize;
 
-use super::{Context, count, operations, print_json, short};
+use super::{Context, print_json, table};
 use crate::{
     args::InfoArgs,
     failure::{self, OrBadInput},
-    folder::ModelFolder,
-    kind::{self, Kind},
     logging::say,
     output::out,
 };
@@ -69,14 +71,11 @@ pub fn run(args: &InfoArgs, context: &Context) -> Result<ExitCode> {
     let Some(dir) = &args.model else {
         return preset(args, context.json);
     };
-    match kind::of_folder(dir)? {
-        RunKind::Lm => run_kind::<Lm>(dir, context),
-        RunKind::Vit => run_kind::<Vit>(dir, context),
-    }
+    visit!(kind::of_folder(dir)?, run_kind(dir, context))
 }
 
 fn run_kind<K: Kind>(dir: &Path, context: &Context) -> Result<ExitCode> {
-    let folder = ModelFolder::<K>::load(dir, &context.device)?;
+    let folder = ModelFolder::<K>::load(dir, &context.session)?;
     let info = Info {
         preset: None,
         model: Some(dir),
@@ -196,7 +195,7 @@ fn named<K: Kind>(folder: &ModelFolder<K>) -> Result<Vec<NamedInfo>> {
                 params: ParamCounts::of(&submodel, &folder.costs)?,
                 found_by: named.found_by.clone(),
             }),
-            Err(error) => say!("note: `{name}` is not listed: {}", failure::said(&error)),
+            Err(error) => say!("note: `{name}` is not listed: {}", failure::said(&error.into())),
         }
     }
     Ok(found)
@@ -204,8 +203,7 @@ fn named<K: Kind>(folder: &ModelFolder<K>) -> Result<Vec<NamedInfo>> {
 
 fn print<K: Kind>(info: &Info<'_, K::Shape>) -> Result<ExitCode> {
     out!("{}", K::describe(info.shape))?;
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
+    let mut table = table::plain();
     let cached = info.granularities.iter().any(|g| g.kv_bytes_per_token.is_some());
     let flops = format!("FLOPs/{}", K::TARGET);
     let mut head = vec!["", "width", "params", "non-embedding", "ffn", &flops];
@@ -270,8 +268,7 @@ fn paper_table(json: bool) -> Result<ExitCode> {
     if json {
         return print_json(&rows);
     }
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
+    let mut table = table::plain();
     table.set_header([
         "",
         "",

@@ -8,6 +8,7 @@ use std::{
 use anyhow::Result;
 use matformer::{
     core::fs,
+    run::typed,
     run_file::{RunKind, Starter},
 };
 use serde::Serialize;
@@ -20,7 +21,6 @@ use crate::{
     args::{InitArgs, InitKind},
     failure::{Hinted, OrBadInput},
     output::out,
-    typed,
 };
 
 /// `init --json`: stable.

@@ -3,15 +3,17 @@
 use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
-use matformer::runs::{Found, Recorded, Role, find};
+use matformer::{
+    core::units::count,
+    run::{
+        chain,
+        runs::{Found, Recorded, Role, find},
+    },
+};
 use serde_json::{Value, json};
 
-use super::{count, print_json};
-use crate::{
-    args::ListArgs,
-    failure::{OrBadInput, chain},
-    output::out,
-};
+use super::{print_json, table};
+use crate::{args::ListArgs, failure::OrBadInput, output::out};
 
 pub fn run(args: &ListArgs, as_json: bool) -> Result<ExitCode> {
     let found = find(&args.dir, args.depth).bad_input()?;
@@ -22,8 +24,7 @@ pub fn run(args: &ListArgs, as_json: bool) -> Result<ExitCode> {
         out!("{}: no run and no model, {} folders deep", args.dir.display(), args.depth)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
+    let mut table = table::plain();
     table.set_header(["", "kind", "params", "sizes", "steps", "held-out", "date (UTC)"]);
     for Found { path, recorded } in &found {
         match recorded {

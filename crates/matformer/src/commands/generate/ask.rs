@@ -5,14 +5,13 @@ use matformer::{
     core::{Submodel, SubmodelSpec},
     data::Tokenizer,
     engine::{Draft, DraftLen, Policy, Request, Sampling},
+    run::{ModelFolder, kind::ends},
     run_file::Lm,
 };
 
 use crate::{
     args::{DraftSpec, GenerateArgs, PolicySpec},
     failure::{Hinted, OrBadInput},
-    folder::ModelFolder,
-    kind::ends,
 };
 
 /// Tokens that are drafted at a time, at most, where as many are as pay.

@@ -12,6 +12,7 @@ use matformer::{
         self, Answer, Drafted, Engine, EngineModel, EngineOptions, Finish, Format, Heard, Logprobs,
         Request,
     },
+    run::{ModelFolder, kind},
     run_file::RunKind,
 };
 use serde::Serialize;
@@ -20,10 +21,10 @@ use super::{Context, print_json};
 use crate::{
     args::GenerateArgs,
     failure::OrBadInput,
-    folder::{ModelFolder, progress_bar},
-    input, kind,
+    input,
     logging::say,
     output::{self, out},
+    progress::progress_bar,
 };
 use ask::{Ask, Asker};
 
@@ -53,8 +54,8 @@ pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
         (None, None) => input::piped("prompt", "--prompt TEXT or --prompts FILE")?,
         (None, Some(_)) => String::new(),
     };
-    let dtype = args.dtype.unwrap_or_else(|| Format::default_on(&context.device));
-    let (folder, model) = ModelFolder::open(&args.model, &context.device, dtype)?;
+    let dtype = args.dtype.unwrap_or_else(|| Format::default_on(&context.session.device));
+    let (folder, model) = ModelFolder::open(&args.model, &context.session, dtype)?;
     let tokenizer = folder.tokenizer()?;
     let asker = Asker::new(&folder, &tokenizer, args)?;
     match rows {

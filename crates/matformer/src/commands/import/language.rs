@@ -4,21 +4,23 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use matformer::{
-    core::{SliceFacts, fs},
+    core::{SliceFacts, fs, units::count},
     data::{TOKENIZER_FILE, Tokenizer},
     formats::{Checkpoint, LmImport},
     nn::ModelConfig,
     nn::weights::SHARD_BYTES,
+    run::{
+        Kind,
+        folder::{GEMMA3N_HINT, tokenizer_by_transformers},
+    },
     run_file::{Lm, Tables},
 };
 use serde_json::{Value, json};
 
 use crate::{
     args::ImportArgs,
-    commands::{Context, count, print_json, written},
+    commands::{Context, print_json, written},
     failure::{Hinted, OrBadInput},
-    folder::{GEMMA3N_HINT, tokenizer_by_transformers},
-    kind::Kind,
     logging::say,
     output::out,
 };
@@ -28,7 +30,7 @@ pub(super) fn run(
     args: &ImportArgs,
     context: &Context,
 ) -> Result<ExitCode> {
-    let import = LmImport::new(source, args.granularities.as_deref(), &context.device);
+    let import = LmImport::new(source, args.granularities.as_deref(), &context.session.device);
     let import = import.map_err(|error| with_families(error, source)).bad_input()?;
     let scratch = fs::scratch_dir(&args.out).bad_input()?;
     let dir = scratch.path();

@@ -13,17 +13,17 @@ use matformer::{
         ConfigFile, folder,
         weights::{INDEX, WeightFiles},
     },
+    run::folder::{check_is_new, is_gguf},
 };
 
-use super::{Context, check_is_new, fetch};
+use super::{Context, fetch};
 use crate::{
     args::ImportArgs,
     failure::{Hinted, OrBadInput},
-    folder::is_gguf,
 };
 
 pub fn run(args: &ImportArgs, context: &Context) -> Result<ExitCode> {
-    let path = fetch::model_path(&args.source)?;
+    let path = fetch::model_path(&args.source, &context.session)?;
     check_source(&path).bad_input()?;
     check_is_new(&args.out).bad_input()?;
     if path.is_file() {

@@ -4,10 +4,11 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use matformer::{
-    core::{Draw, Manifest, Provenance, fs},
+    core::{Draw, Manifest, Provenance, fs, units::count},
     data::AugmentConfig,
     formats::{Normalization, PREPROCESSOR_FILE, Preprocessor, files_of, import_vit},
     nn::{Elastic, Folder, folder},
+    run::Kind,
     run_file::{Tables, Vit},
     vit::MatVit,
 };
@@ -15,9 +16,8 @@ use serde_json::json;
 
 use crate::{
     args::ImportArgs,
-    commands::{Context, count, print_json},
+    commands::{Context, print_json},
     failure::{Hinted, OrBadInput},
-    kind::Kind,
     logging::say,
     output::out,
 };
@@ -35,7 +35,7 @@ pub(super) fn run(source: &Path, args: &ImportArgs, context: &Context) -> Result
         .bad_input();
     }
     let imported =
-        import_vit(source, args.granularities.as_deref(), &context.device).bad_input()?;
+        import_vit(source, args.granularities.as_deref(), &context.session.device).bad_input()?;
     let (model, space) = (&imported.model, imported.model.space());
     let names = space.granularities.names();
     let largest = names.last().map_or_else(String::new, |name| (*name).to_owned());

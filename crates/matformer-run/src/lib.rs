@@ -1,0 +1,20 @@
+#![doc = include_str!("../README.md")]
+
+mod error;
+pub mod folder;
+mod images;
+pub mod kind;
+pub mod runs;
+mod session;
+pub mod slice;
+pub mod synthetic;
+mod text;
+pub mod train;
+pub mod typed;
+
+pub use error::{Cause, Error, Hinted, OrBadInput, Result, chain};
+pub use folder::ModelFolder;
+pub use images::VitBatches;
+pub use kind::{Facts, Kind, Part, Source};
+pub use session::{Bar, Session, Watch};
+pub use text::TextBatches;
