@@ -53,9 +53,13 @@ pub fn data_cache_of(dir: &Path) -> PathBuf {
 
 /// A model, and what goes with it.
 pub struct ModelFolder<K: Kind> {
+    /// The folder.
     pub dir: PathBuf,
+    /// The model.
     pub model: K::Net,
+    /// What is recorded of it.
     pub manifest: Manifest,
+    /// What its submodels cost.
     pub costs: Costs,
     /// What it computes on, and who follows it.
     pub session: Session,
@@ -161,6 +165,7 @@ impl<K: Kind> ModelFolder<K> {
         self.other_context
     }
 
+    /// The submodels that it can run.
     pub fn space(&self) -> &Space {
         self.model.space()
     }

@@ -17,7 +17,9 @@ use matformer_train::say;
 /// A granularity that was trained alone, measured on what its elastic run was measured on.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Alone {
+    /// How much it was trained.
     pub budget: Budget,
+    /// What was measured of it.
     pub result: SubmodelResult,
     /// Loss of the elastic size minus this one's, or its accuracy minus this one's, paired.
     pub elastic_above: Estimate,
@@ -42,8 +44,11 @@ pub fn dir(run: &Path, budget: Budget, name: &str) -> PathBuf {
 
 /// A granularity that was trained alone to its end.
 pub struct Ended {
+    /// How much it was trained.
     pub budget: Budget,
+    /// Its size.
     pub submodel: Submodel,
+    /// Its folder.
     pub dir: PathBuf,
 }
 

@@ -14,7 +14,9 @@ use matformer_run::{Kind, OrBadInput, Result, train::peak_bytes};
 /// What a run, or several, took.
 #[derive(Clone, Serialize)]
 pub struct Cost {
+    /// The run, or the runs.
     pub what: String,
+    /// Their steps.
     pub steps: u64,
     /// Of all steps, by formula.
     pub flops: f64,

@@ -11,7 +11,6 @@ use matformer_eval::{
     DocumentLoss, EvalResults, Evaluation, Store, StoreKey, Studied, measurements, report::Sample,
     stats,
 };
-use matformer_nn::Elastic;
 use serde::{Deserialize, Serialize};
 
 use matformer_core::units::short;
@@ -47,11 +46,14 @@ pub struct Measured<K: Kind> {
     format: u32,
     weights: String,
     tokens_asked: Option<usize>,
+    /// The whole curve.
     pub results: EvalResults,
+    /// How much each granularity gains over the next narrower one.
     pub gaps: Vec<Gap>,
     /// In-between submodels that lie outside the two granularities that they mix by more than
     /// two paired standard errors.
     pub outside: Vec<String>,
+    /// How many submodels lie in between.
     pub in_between: usize,
     /// What the same data gives without a model.
     #[serde(rename = "baselines")]
@@ -66,13 +68,18 @@ pub struct Measured<K: Kind> {
 /// Loss of a granularity above that of the next wider one, paired by document.
 #[derive(Serialize, Deserialize)]
 pub struct Gap {
+    /// The narrower one.
     pub narrow: String,
+    /// The wider one.
     pub wide: String,
+    /// Loss of the narrower one minus that of the wider one.
     pub diff: f64,
+    /// Its standard error.
     pub stderr: Option<f64>,
 }
 
 impl Gap {
+    /// Whether it is larger than two standard errors.
     pub fn exceeds_two_errors(&self) -> bool {
         self.stderr.is_some_and(|stderr| self.diff > 2.0 * stderr)
     }
@@ -80,7 +87,9 @@ impl Gap {
 
 /// A curve, with the data that it is of where that can be read.
 pub struct Curve<K: Kind> {
+    /// The curve.
     pub measured: Measured<K>,
+    /// The data.
     pub data: Option<K::Prepared>,
 }
 

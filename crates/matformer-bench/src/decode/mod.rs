@@ -31,13 +31,17 @@ const FLOATS: usize = 1 << 26;
 /// `bench decode --json`.
 #[derive(Debug, Serialize)]
 pub struct Found {
+    /// The machine.
     pub machine: String,
+    /// The device.
     pub device: String,
     /// Bytes per second that all threads read together, in 10⁹; only of the CPU.
     pub bandwidth_gb_s: Option<f64>,
     /// New tokens of each text.
     pub tokens: usize,
+    /// Rates of generation.
     pub rows: Vec<Row>,
+    /// Rates of reading a prompt.
     pub prefill: Vec<Prefill>,
     /// Batches in which every size has as many texts.
     pub mixed: Vec<Mixed>,
@@ -49,9 +53,12 @@ pub struct Found {
     pub verify: Vec<Verify>,
 }
 
+/// Generation at a size, in a format, of some texts at the same time.
 #[derive(Debug, Serialize)]
 pub struct Row {
+    /// The size.
     pub submodel: String,
+    /// The format of the weights.
     pub dtype: String,
     /// Texts that are generated at the same time.
     pub batch: usize,
@@ -65,31 +72,44 @@ pub struct Row {
     pub first_token_ms: f64,
 }
 
+/// Reading a prompt at a size, in a format.
 #[derive(Debug, Serialize)]
 pub struct Prefill {
+    /// The size.
     pub submodel: String,
+    /// The format of the weights.
     pub dtype: String,
+    /// Tokens of the prompt.
     pub tokens: usize,
+    /// Tokens that are read per second.
     pub tokens_per_second: f64,
 }
 
+/// A batch of texts of every size.
 #[derive(Debug, Serialize)]
 pub struct Mixed {
+    /// The sizes, text by text.
     pub submodels: Vec<String>,
+    /// The format of the weights.
     pub dtype: String,
     /// Of a step of all texts.
     pub step_ms: f64,
     /// What its bytes and FLOPs predict, from steps of one size: each ring of widths for as many texts as have it.
     pub predicted_ms: f64,
+    /// The one over the other.
     pub ratio: f64,
     /// Of giving a running text another size.
     pub resize_us: f64,
 }
 
+/// Verifying several tokens in a pass.
 #[derive(Debug, Serialize)]
 pub struct Verify {
+    /// The size.
     pub submodel: String,
+    /// The format of the weights.
     pub dtype: String,
+    /// Times of a pass of 1, 2, … tokens over that of 1.
     pub v: Vec<f64>,
 }
 

@@ -20,9 +20,13 @@ const MOST: usize = 8;
 /// What speculation with a pair of submodels gives. Times are in passes of a token through the verifier.
 #[derive(Debug, Serialize)]
 pub struct Speculation {
+    /// The text that is continued.
     pub text: String,
+    /// The size that verifies.
     pub verifier: String,
+    /// The size that drafts.
     pub draft: String,
+    /// The format of the weights.
     pub dtype: String,
     /// `shared` or `own`: the cache of the drafts.
     pub cache: &'static str,

@@ -22,10 +22,15 @@ const PASS: usize = 16;
 /// Nats per token of a text.
 #[derive(Debug, Serialize)]
 pub struct Loss {
+    /// The text.
     pub text: String,
+    /// The size.
     pub submodel: String,
+    /// The format of the weights.
     pub dtype: String,
+    /// Tokens that were scored.
     pub tokens: usize,
+    /// Nats per token.
     pub nats: f64,
     /// Above the first format.
     pub difference: f64,

@@ -18,8 +18,11 @@ use matformer_core::units::short;
 
 /// A run and where it goes.
 pub struct Target<K: Kind> {
+    /// What is trained, on what and how.
     pub run: RunFile<K>,
+    /// The folder of the run.
     pub dir: PathBuf,
+    /// Whether a run that is there goes on.
     pub resume: bool,
     /// What the weights of step 0 are read from; none where a checkpoint has them.
     pub init: Option<Init<K>>,

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use matformer_core::{Budget, Submodel};
 use matformer_eval::{Found, Outcome, Scored};
-use matformer_run::{Error, Hinted, Kind, ModelFolder, OrBadInput, Result};
+use matformer_run::{Error, Hinted, Kind, ModelFolder, Result};
 use matformer_search::{
     Method, Problem, Search, Searcher, run as run_search, shapes::count_non_decreasing,
 };

@@ -164,8 +164,8 @@ fn print(stages: &Stages, context: &Context) -> Result<ExitCode> {
         return print_json(stages);
     }
     let metric = match stages.stages[0].results[0].top1 {
-        Some(_) => matformer_eval::report::Metric::Top1,
-        None => matformer_eval::report::Metric::Loss,
+        Some(_) => Metric::Top1,
+        None => Metric::Loss,
     };
     table::print_data(&stages.data, metric)?;
     let mut shown = table::plain();
