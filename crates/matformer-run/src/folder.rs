@@ -25,7 +25,7 @@ use matformer_vit::MatVitConfig;
 use crate::{
     Session,
     error::{Error, Hinted, OrBadInput, Result, chain},
-    kind::Kind,
+    kind::{Data, Model},
 };
 use matformer_train::say;
 
@@ -52,7 +52,7 @@ pub fn data_cache_of(dir: &Path) -> PathBuf {
 }
 
 /// A model, and what goes with it.
-pub struct ModelFolder<K: Kind> {
+pub struct ModelFolder<K: Model> {
     /// The folder.
     pub dir: PathBuf,
     /// The model.
@@ -71,7 +71,7 @@ pub struct ModelFolder<K: Kind> {
     other_context: Option<usize>,
 }
 
-impl<K: Kind> ModelFolder<K> {
+impl<K: Model> ModelFolder<K> {
     /// Reads the model in `dir`.
     pub fn load(dir: &Path, session: &Session) -> Result<Self> {
         check_is_model(dir).bad_input()?;
@@ -260,7 +260,9 @@ impl<K: Kind> ModelFolder<K> {
         let alone = matches!(self.manifest.objective, Draw::Baseline { .. }) && trained.len() == 1;
         alone.then(|| trained.remove(0))
     }
+}
 
+impl<K: Data> ModelFolder<K> {
     /// The data that the model's own run names, also that of a checkpoint; `hint` says what to do
     /// where there is no run.
     pub fn own_data(&self, hint: &str) -> Result<K::Prepared> {
@@ -371,7 +373,7 @@ impl ModelFolder<Vit> {
 
 /// What `ms` of a budget mean for the model in `dir`, if it was measured on this machine and device; else why
 /// it is not that.
-fn latency<K: Kind>(
+fn latency<K: Model>(
     dir: &Path,
     device: &Device,
     space: &Space,

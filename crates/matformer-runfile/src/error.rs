@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::keys;
+use crate::{
+    Tables,
+    keys::{Wrong, meant},
+};
 
 /// Result with this module's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -29,13 +32,35 @@ pub enum Error {
         /// The presets that exist.
         known: String,
     },
-    /// Not TOML, an unknown key, or a value of another type.
+    /// Not TOML, or a value that its key does not have.
     #[error("{path}: {message}")]
     Toml {
         /// The run file.
         path: PathBuf,
         /// The parser's message, with line and column.
         message: String,
+    },
+    /// A key that run files of this kind do not have.
+    #[error("{place}: unknown key `{key}`")]
+    UnknownKey {
+        /// The run file and the line, or `--set`.
+        place: String,
+        /// The key, with its tables.
+        key: String,
+        /// What was probably meant.
+        meant: Option<String>,
+    },
+    /// A value of another type than its key's.
+    #[error("{place}: `{key}` is {found}; expected {expected}")]
+    Value {
+        /// The run file and the line, or `--set`.
+        place: String,
+        /// The key, with its tables.
+        key: String,
+        /// The value.
+        found: String,
+        /// What it should be.
+        expected: String,
     },
     /// A file of something else, by name and content.
     #[error("{path}: not a run file; expected TOML")]
@@ -55,7 +80,7 @@ pub enum Error {
         /// What was given.
         found: String,
     },
-    /// A `--set` with an unknown key, or a value of another type.
+    /// A `--set` with a value that its key does not have.
     #[error("--set: {message}")]
     SetValue {
         /// The parser's message, with the key.
@@ -120,6 +145,16 @@ fn in_file(path: &Option<PathBuf>) -> String {
 }
 
 impl Error {
+    /// What is wrong with a key, at a place that depends on it.
+    pub(super) fn of_key<T: Tables>(wrong: Wrong, place: impl Fn(&str) -> String) -> Self {
+        let Wrong { key, value } = wrong;
+        let place = place(&key);
+        match value {
+            Some((found, expected)) => Self::Value { place, key, found, expected },
+            None => Self::UnknownKey { place, meant: meant::<T>(&key), key },
+        }
+    }
+
     /// The same, of a key in the run file `path`.
     pub(super) fn of_file(self, path: &Path) -> Self {
         match self {
@@ -136,7 +171,7 @@ impl Error {
             Self::Core(e) => e.hint(),
             Self::Data(e) => e.hint(),
             Self::Sources(e) => e.hint(),
-            Self::Toml { message, .. } | Self::SetValue { message } => keys::meant(message),
+            Self::UnknownKey { meant, .. } => meant.clone(),
             Self::TooLittle { .. } => Some(
                 "give more files, or split the text into several: each file, or row of a .jsonl, is a \
                  document; images are chosen by --kind images"

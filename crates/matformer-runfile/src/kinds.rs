@@ -18,6 +18,8 @@ use super::{
 
 /// What the tables of a run file hold for a kind of model.
 pub trait Tables: Clone + Debug + Default + PartialEq + Send + Sync + 'static {
+    /// The kind.
+    const KIND: RunKind;
     /// The table below `model` that holds the shape.
     const NAME: &'static str;
     /// Shape of the model.
@@ -93,6 +95,7 @@ impl ModelTable for LmTable {
 }
 
 impl Tables for Lm {
+    const KIND: RunKind = RunKind::Lm;
     const NAME: &'static str = "lm";
     type Shape = MatLmConfig;
     type Model = LmTable;
@@ -151,6 +154,7 @@ impl ModelTable for VitTable {
 }
 
 impl Tables for Vit {
+    const KIND: RunKind = RunKind::Vit;
     const NAME: &'static str = "vit";
     type Shape = MatVitConfig;
     type Model = VitTable;
@@ -226,10 +230,10 @@ pub fn unknown_preset(found: &str) -> Error {
 /// ```
 #[macro_export]
 macro_rules! visit {
-    ($kind:expr, $function:ident($($argument:expr),* $(,)?)) => {
+    ($kind:expr, $($function:ident)::+ ($($argument:expr),* $(,)?)) => {
         match $kind {
-            $crate::RunKind::Lm => $function::<$crate::Lm>($($argument),*),
-            $crate::RunKind::Vit => $function::<$crate::Vit>($($argument),*),
+            $crate::RunKind::Lm => $($function)::+::<$crate::Lm>($($argument),*),
+            $crate::RunKind::Vit => $($function)::+::<$crate::Vit>($($argument),*),
         }
     };
 }

@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod error;
-mod keys;
+pub mod keys;
 mod kinds;
 mod paths;
 mod starter;
@@ -49,16 +49,23 @@ impl<T: Tables> Draft<T> {
     /// When the file is missing or malformed, or a key unknown.
     pub fn read(path: &Path, sets: &[String]) -> Result<Self> {
         let text = fs::read_to_string(path)?;
-        // The typed parse of the text first: its messages name line and column.
-        let _: RunFile<T> = toml::from_str(&text).map_err(|e| malformed(path, &e))?;
         let mut table: Table = text.parse().map_err(|e| malformed(path, &e))?;
+        if is_toml(path) {
+            let place = |key: &str| match line_of(&text, key) {
+                Some(line) => format!("{}, line {line}", path.display()),
+                None => path.display().to_string(),
+            };
+            keys::check::<T>(&table).map_err(|wrong| Error::of_key::<T>(wrong, place))?;
+        }
+        // The typed parse of the text: its messages name line and column.
+        let _: RunFile<T> = toml::from_str(&text).map_err(|e| malformed(path, &e))?;
         paths::read(&mut table, &Base::of(path));
         table::without_aliases(&mut table);
         for set in sets {
             table::apply::<T>(&mut table, set)?;
         }
         // The file alone was fine. Before presets, which would hide what is no table.
-        typed::<T>(&table)?;
+        check_sets::<T>(&table)?;
         table::resolve_preset::<T>(&mut table).map_err(|error| error.of_file(path))?;
         Ok(Self { table, kind: PhantomData })
     }
@@ -76,7 +83,7 @@ impl<T: Tables> Draft<T> {
         for set in sets {
             table::apply::<T>(&mut table, set)?;
         }
-        typed::<T>(&table)?;
+        check_sets::<T>(&table)?;
         table::resolve_preset::<T>(&mut table)?;
         Ok(Self { table, kind: PhantomData })
     }
@@ -246,38 +253,47 @@ impl<T: Tables> RunFile<T> {
     }
 }
 
+fn is_toml(path: &Path) -> bool {
+    path.extension().is_none_or(|suffix| suffix == "toml")
+}
+
 fn malformed(path: &Path, error: &toml::de::Error) -> Error {
-    match path.extension().is_none_or(|suffix| suffix == "toml") {
-        true => Error::Toml { path: path.to_owned(), message: readable(error) },
-        false => Error::NotARunFile { path: path.to_owned() },
+    if is_toml(path) {
+        Error::Toml { path: path.to_owned(), message: error.to_string().trim_end().to_owned() }
+    } else {
+        Error::NotARunFile { path: path.to_owned() }
     }
+}
+
+/// The line of a file, from 1, in which a key with its tables has its value.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let table = toml::de::DeTable::parse(text).ok()?.into_inner();
+    let (mut at, mut line) = (&table, None);
+    let mut parts = key.split('.').peekable();
+    while let Some(part) = parts.next() {
+        let (name, value) = at.iter().find(|(name, _)| name.get_ref() == part)?;
+        line = Some(text[..name.span().start].matches('\n').count() + 1);
+        match value.get_ref() {
+            toml::de::DeValue::Table(below) => at = below,
+            _ if parts.peek().is_some() => return None,
+            _ => {}
+        }
+    }
+    line
+}
+
+/// Checks the keys of a table that overrides were applied to.
+fn check_sets<T: Tables>(table: &Table) -> Result<()> {
+    let place = |_: &str| "--set".to_owned();
+    keys::check::<T>(table).map_err(|wrong| Error::of_key::<T>(wrong, place))?;
+    typed::<T>(table).map(drop)
 }
 
 fn typed<T: Tables>(table: &Table) -> Result<RunFile<T>> {
-    table
-        .clone()
-        .try_into()
-        .map_err(|e: toml::de::Error| Error::SetValue { message: readable(&e).replace('\n', " ") })
+    let message = |error: toml::de::Error| error.to_string().trim_end().replace('\n', " ");
+    let set_value = |error| Error::SetValue { message: message(error) };
+    table.clone().try_into().map_err(set_value)
 }
-
-/// The parser's message, with a person's names of types.
-fn readable(error: &toml::de::Error) -> String {
-    let mut text = error.to_string().trim_end().to_owned();
-    for (types, name) in TYPES {
-        for found in types {
-            text = text.replace(&format!("expected {found}"), &format!("expected {name}"));
-        }
-    }
-    text
-}
-
-/// Types as serde names them, and what a person calls them.
-const TYPES: [(&[&str], &str); 4] = [
-    (&["u64", "u32", "usize"], "a whole number, 0 or more"),
-    (&["f64", "f32"], "a number"),
-    (&["a boolean"], "true or false"),
-    (&["a sequence"], "a list"),
-];
 
 #[cfg(test)]
 mod tests {

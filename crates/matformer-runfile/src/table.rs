@@ -24,7 +24,7 @@ pub(super) fn put(table: &mut Table, set: &str) -> Result<()> {
 }
 
 /// What keys of `[train]` are called in runs of images, and what they are.
-const ALIASES: [(&str, &str); 2] =
+pub(super) const ALIASES: [(&str, &str); 2] =
     [("images_per_step", "tokens_per_step"), ("eval_images", "eval_tokens")];
 
 /// Gives the keys of a table one name each, so that one above another replaces it.

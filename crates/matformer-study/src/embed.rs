@@ -8,7 +8,7 @@ use std::{
 use matformer_core::{Submodel, fs};
 use matformer_data::{ImageBatches, ImageSet, PreparedImages, spread};
 use matformer_eval::retrieval::{Vectors, embed_images};
-use matformer_run::{Error, Hinted, Kind, ModelFolder, OrBadInput, Result, folder::normalization};
+use matformer_run::{Data, Error, Hinted, ModelFolder, OrBadInput, Result, folder::normalization};
 use matformer_runfile::Vit;
 use matformer_train::say;
 use safetensors::{Dtype, tensor::TensorView};

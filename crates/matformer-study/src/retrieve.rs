@@ -10,7 +10,7 @@ use matformer_eval::{
     },
     stats,
 };
-use matformer_run::{Hinted, Kind, ModelFolder, OrBadInput, Result, Session};
+use matformer_run::{Data, Hinted, ModelFolder, OrBadInput, Result, Session};
 use matformer_runfile::Vit;
 use matformer_train::say;
 

@@ -18,7 +18,7 @@ use matformer::{
     study,
 };
 
-pub use self::started::{CompareArgs, CompletionsArgs, InitArgs, InitKind, ListArgs, ManArgs};
+pub use self::started::{CompareArgs, CompletionsArgs, InitArgs, KeysArgs, ListArgs, ManArgs};
 use self::values::{
     at_least_one, at_least_two, below_one, bias, byte_size, draft_len, penalty, positive,
     probability, share, temperature, up_to_4096, whole,
@@ -54,6 +54,9 @@ pub enum Command {
     /// Write a run file for data of your own, with a comment to each key
     #[command(after_help = examples::INIT)]
     Init(InitArgs),
+    /// List the keys of run files: types, defaults and what they do
+    #[command(after_help = examples::KEYS)]
+    Keys(KeysArgs),
     /// Train the model that a run file describes
     #[command(after_help = examples::TRAIN)]
     Train(TrainArgs),

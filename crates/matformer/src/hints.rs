@@ -124,8 +124,15 @@ pass_on! {
     }
     fn of_search(error: &search::Error) { Core => of_core, _ => error.hint() }
     fn of_run_file(error: &run_file::Error) {
-        Core => of_core, Data => of_data, Sources => of_sources, _ => error.hint()
+        Core => of_core, Data => of_data, Sources => of_sources,
+        _ => error.hint().or_else(|| list_of_keys(error))
     }
+}
+
+/// Where the keys of run files are listed, for a key that there is not.
+fn list_of_keys(error: &run_file::Error) -> Option<String> {
+    let unknown = matches!(error, run_file::Error::UnknownKey { .. });
+    unknown.then(|| "`matformer keys` lists the keys of run files".to_owned())
 }
 
 #[cfg(test)]

@@ -1,4 +1,6 @@
-//! What the commands need of a kind of model: all in which text and images differ.
+//! Kinds of models. Text and images differ in what these traits list, and in nothing else: [`Model`] is the
+//! model, [`Data`] its data, [`Measure`] how good it is, [`Export`] what other programs make of it, and
+//! [`Words`] what things are called. What is generic over all of it asks for a [`Kind`].
 
 mod image_data;
 mod images;
@@ -43,19 +45,8 @@ impl Part {
     }
 }
 
-/// A kind of model, from its data to its report.
-pub trait Kind: Tables {
-    /// The model.
-    type Net: Folder<Config = Self::Shape>
-        + Elastic<Input: Send + Sync, Target: Send + Sync>
-        + 'static;
-    /// Its data, read and kept.
-    type Prepared;
-    /// What the same held-out data gives without a model.
-    type Floor: Clone + Serialize + DeserializeOwned;
-
-    /// Whether training ends with a measurement on all held-out data, which then takes little.
-    const MEASURED_AT_END: bool;
+/// What things are called, for a person.
+pub trait Words: Tables {
     /// What rows of a batch are called: `rows`, `images`.
     const ROWS: &'static str;
     /// One of them.
@@ -68,12 +59,57 @@ pub trait Kind: Tables {
     const TARGETS: &'static str;
     /// What costs are counted by: `token`, `image`.
     const TARGET: &'static str;
-    /// The task that the Hub's model cards name.
-    const TASK: &'static str;
-    /// The class of transformers that loads a folder of its.
-    const AUTO_CLASS: &'static str;
-    /// What makes the input of a model in transformers.
-    const PROCESSOR: Processor;
+}
+
+/// The model: its shape, its weights, what it costs.
+pub trait Model: Tables {
+    /// The model.
+    type Net: Folder<Config = Self::Shape>
+        + Elastic<Input: Send + Sync, Target: Send + Sync>
+        + 'static;
+
+    /// Targets of a row.
+    fn targets_per_row(shape: &Self::Shape) -> usize;
+
+    /// Sizes that decide how much memory training takes, of rows as long as the shape's context.
+    fn dims(shape: &Self::Shape) -> Result<Dims>;
+
+    /// A model with weights drawn from `seed`.
+    fn create(shape: &Self::Shape, seed: u64, device: &Device) -> Result<Self::Net>;
+
+    /// What its submodels cost.
+    fn costs(shape: &Self::Shape) -> Costs;
+
+    /// The other programs that run a standalone model of this shape.
+    fn exports(shape: &Self::Shape) -> Vec<&'static str>;
+
+    /// The shape in a few words.
+    fn describe(shape: &Self::Shape) -> String;
+
+    /// `shape` with what follows the data as `of` has it.
+    fn like(shape: &Self::Shape, of: &Self::Shape) -> Self::Shape;
+
+    /// A model of this shape that starts from the weights of another.
+    fn start(model: &Self::Net, shape: &Self::Shape) -> Result<Self::Net>;
+
+    /// What `ms` of a budget are milliseconds of: a workload of `matformer bench layers`.
+    const MILLIS_OF: &'static str;
+
+    /// A prompt and the token behind it, in slot 0 of a cache, for a kind that generates.
+    fn prompt_and_next(model: &Self::Net) -> Result<Option<[<Self::Net as Elastic>::Input; 2]>>;
+
+    /// `rows` rows of nothing in particular, as long as those of `shape`.
+    fn synthetic(
+        model: &Self::Net,
+        shape: &Self::Shape,
+        rows: usize,
+    ) -> Result<OneBatch<Self::Net>>;
+}
+
+/// The data of runs and models: how it is prepared, and what it makes of a run.
+pub trait Data: Model {
+    /// Its data, read and kept.
+    type Prepared;
 
     /// Checks the `[data]` table, as far as it can be judged without reading a file.
     fn check_data(run: &RunFile<Self>) -> Result<()>;
@@ -115,44 +151,9 @@ pub trait Kind: Tables {
     /// Hash of the tokenizer of a folder, where the kind has one: it is checked.
     fn tokenizer_of(folder: &ModelFolder<Self>) -> Result<Option<Hash>>;
 
-    /// Refuses a format that the kind does not have, for the model in `dir`.
-    fn check_format(format: Format, dir: &Path) -> Result<(), Hinted>;
-
-    /// Writes a slice of a folder as timm has it.
-    fn write_timm(folder: &ModelFolder<Self>, slim: Slice<'_, Self::Net>, dir: &Path)
-    -> Result<()>;
-
-    /// Writes a slice of a folder as a GGUF file.
-    fn write_gguf(
-        folder: &ModelFolder<Self>,
-        slim: Slice<'_, Self::Net>,
-        gguf: &GgufOut<'_>,
-    ) -> Result<()>;
-
     /// The batches of a run whose model is [`fitted`](Self::fitted), of `rows` rows.
     fn batches(run: &RunFile<Self>, prepared: &Self::Prepared, rows: usize)
     -> Result<Source<Self>>;
-
-    /// Targets of a row.
-    fn targets_per_row(shape: &Self::Shape) -> usize;
-
-    /// Sizes that decide how much memory training takes, of rows as long as the shape's context.
-    fn dims(shape: &Self::Shape) -> Result<Dims>;
-
-    /// A model with weights drawn from `seed`.
-    fn create(shape: &Self::Shape, seed: u64, device: &Device) -> Result<Self::Net>;
-
-    /// What its submodels cost.
-    fn costs(shape: &Self::Shape) -> Costs;
-
-    /// The other programs that run a standalone model of this shape.
-    fn exports(shape: &Self::Shape) -> Vec<&'static str>;
-
-    /// The shape in a few words.
-    fn describe(shape: &Self::Shape) -> String;
-
-    /// `shape` with what follows the data as `of` has it.
-    fn like(shape: &Self::Shape, of: &Self::Shape) -> Self::Shape;
 
     /// What a `[data]` table leaves open is taken from another, of the same run.
     fn take_open(data: &mut Self::Data, of: &Self::Data);
@@ -166,22 +167,15 @@ pub trait Kind: Tables {
 
     /// Checks that data can be read with what the run took from the folder `dir`.
     fn check_adopted(dir: &Path, prepared: &Self::Prepared) -> Result<()>;
+}
 
-    /// A model of this shape that starts from the weights of another.
-    fn start(model: &Self::Net, shape: &Self::Shape) -> Result<Self::Net>;
+/// How good a model is on held-out data.
+pub trait Measure: Data {
+    /// What the same held-out data gives without a model.
+    type Floor: Clone + Serialize + DeserializeOwned;
 
-    /// What `ms` of a budget are milliseconds of: a workload of `matformer bench layers`.
-    const MILLIS_OF: &'static str;
-
-    /// A prompt and the token behind it, in slot 0 of a cache, for a kind that generates.
-    fn prompt_and_next(model: &Self::Net) -> Result<Option<[<Self::Net as Elastic>::Input; 2]>>;
-
-    /// `rows` rows of nothing in particular, as long as those of `shape`.
-    fn synthetic(
-        model: &Self::Net,
-        shape: &Self::Shape,
-        rows: usize,
-    ) -> Result<OneBatch<Self::Net>>;
+    /// Whether training ends with a measurement on all held-out data, which then takes little.
+    const MEASURED_AT_END: bool;
 
     /// The documents of a part of the held-out data, or beginnings of some, each with its loss before it is read.
     fn units(prepared: &Self::Prepared, part: &Part) -> Result<Vec<(Unit, DocumentLoss)>>;
@@ -216,6 +210,35 @@ pub trait Kind: Tables {
         targets: Option<usize>,
     ) -> Result<Option<Sample>>;
 }
+
+/// Slices in the formats of other programs.
+pub trait Export: Data {
+    /// The task that the Hub's model cards name.
+    const TASK: &'static str;
+    /// The class of transformers that loads a folder of its.
+    const AUTO_CLASS: &'static str;
+    /// What makes the input of a model in transformers.
+    const PROCESSOR: Processor;
+
+    /// Refuses a format that the kind does not have, for the model in `dir`.
+    fn check_format(format: Format, dir: &Path) -> Result<(), Hinted>;
+
+    /// Writes a slice of a folder as timm has it.
+    fn write_timm(folder: &ModelFolder<Self>, slim: Slice<'_, Self::Net>, dir: &Path)
+    -> Result<()>;
+
+    /// Writes a slice of a folder as a GGUF file.
+    fn write_gguf(
+        folder: &ModelFolder<Self>,
+        slim: Slice<'_, Self::Net>,
+        gguf: &GgufOut<'_>,
+    ) -> Result<()>;
+}
+
+/// A kind of model, from its data to its report: all in which text and images differ.
+pub trait Kind: Words + Measure + Export {}
+
+impl<T: Words + Measure + Export> Kind for T {}
 
 /// A GGUF file that is to be written.
 #[cfg_attr(not(feature = "gguf"), allow(dead_code, reason = "the writer of GGUF files reads it"))]
@@ -253,7 +276,7 @@ pub struct Facts {
 }
 
 /// A run's batches.
-pub struct Source<K: Kind> {
+pub struct Source<K: Model> {
     /// The batches.
     pub batches: Arc<dyn Batches<K::Net>>,
     /// How many of them share no row: an epoch's.
@@ -261,7 +284,7 @@ pub struct Source<K: Kind> {
 }
 
 /// Parameters of the widest submodel.
-fn params<K: Kind>(shape: &K::Shape) -> Result<f64> {
+fn params<K: Model>(shape: &K::Shape) -> Result<f64> {
     let widest = shape.space()?.largest();
     Ok(K::costs(shape).get(Resource::Params)?.cost(&widest)?)
 }

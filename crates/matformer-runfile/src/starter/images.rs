@@ -3,93 +3,13 @@
 use matformer_data::{ImageSurvey, Source, survey_images};
 use toml::Table;
 
-use super::{
-    Sized,
-    page::{Key, shared},
-    paths_of, rounded, table, whole,
-};
+use super::{Sized, paths_of, rounded, table, whole};
 use crate::{Result, Tables, Vit};
 
 /// The largest images that the preset of small ones is for, in pixels.
 const SMALL: usize = 40;
 /// Passes over the images.
 const EPOCHS: f64 = 30.0;
-
-/// The keys that a run on images shows.
-pub(super) const KEYS: &[Key] = &[
-    Key::new(
-        "model.preset",
-        "named shape: small28, small64, ti16, …; `matformer info --preset NAME` shows its sizes",
-    ),
-    Key::new(
-        "model.vit.image_size",
-        "height and width that images are resized to; a multiple of patch_size",
-    ),
-    Key::new("model.vit.channels", "1: grey, 3: colors"),
-    Key::new(
-        "model.vit.patch_size",
-        "height and width of a patch: halving it makes four times as many tokens",
-    ),
-    Key::new("model.vit.d_model", "size of the hidden state"),
-    Key::new("model.vit.n_layers", "number of layers"),
-    Key::new("model.vit.n_heads", "attention heads; divides d_model"),
-    Key::new("model.vit.d_ff", "widest feed-forward width: that of XL"),
-    Key::like(
-        "model.vit.granularities",
-        "",
-        "widths of S, M, L and XL; default: d_ff/8, /4, /2, /1",
-    ),
-    Key::new(
-        "model.vit.drop_path",
-        "probability that training leaves out a branch of the last layer",
-    ),
-    Key::new(
-        "data.path",
-        "folder with a folder per class, or files of MNIST or CIFAR, or fetch:NAME",
-    ),
-    Key::like("data.also", "[\"more\"]", "further folders of the same classes"),
-    Key::new(
-        "data.held_out",
-        "share that is kept apart for evaluation, if there is no val or test folder",
-    ),
-    Key::new("data.augment.pad", "pixels by which a training image may be shifted"),
-    Key::like(
-        "data.augment.crop_scale",
-        "[0.5, 1.0]",
-        "share of a training image that a random crop has",
-    ),
-    Key::new(
-        "data.augment.flip",
-        "share of training images that are mirrored, such as 0.5; not for letters or digits",
-    ),
-    Key::new("data.augment.smoothing", "label smoothing"),
-    Key::new("data.augment.mixup", "strength of mixup, such as 0.2; 0: none"),
-    shared::STEPS,
-    Key::new("train.images_per_step", "batch size"),
-    Key::like(
-        "train.batch_rows",
-        "32",
-        "images of one pass: fewer take less memory; default: all of a step",
-    ),
-    shared::LEARNING_RATE,
-    shared::SCHEDULE,
-    Key::new("train.min_lr", "last learning rate as a share of the peak"),
-    shared::WARMUP,
-    Key::new("train.weight_decay", "decay of matrices"),
-    shared::DRAW,
-    Key::new(
-        "train.ema",
-        "decay of a moving average of the weights, which is what is evaluated; 0: none",
-    ),
-    shared::DTYPE,
-    shared::SEED,
-    shared::INIT,
-    Key::new("train.eval_every", "steps between two evaluations on held-out images"),
-    Key::new("train.eval_images", "held-out images of each of them"),
-    shared::CHECKPOINT_EVERY,
-    shared::KEEP,
-    shared::TENSORBOARD,
-];
 
 /// A run on these images.
 pub(super) fn sized(sources: &[Source], asked: Option<&str>) -> Result<Sized> {

@@ -11,6 +11,8 @@ use matformer_data::{Source, holds_images};
 use matformer_sources::{Content, Record, Sources};
 use toml::{Table, Value};
 
+use crate::visit;
+
 use super::{
     Lm, Result, RunKind, Tables, Vit,
     kinds::{no_preset, unknown_preset},
@@ -123,10 +125,7 @@ impl Starter {
     pub fn page(&self, file: &Path) -> Result<String> {
         let mut own = self.table.clone();
         paths::write(&mut own, &Base::of(file));
-        match self.kind {
-            RunKind::Lm => page::of::<Lm>(self, &own, file, text::KEYS),
-            RunKind::Vit => page::of::<Vit>(self, &own, file, images::KEYS),
-        }
+        visit!(self.kind, page::of(self, &own, file))
     }
 }
 

@@ -3,11 +3,7 @@
 use matformer_data::{Source, TextSurvey, survey_text};
 use matformer_train::TrainConfig;
 
-use super::{
-    Sized, named,
-    page::{Key, shared},
-    rounded, table, whole,
-};
+use super::{Sized, named, rounded, table, whole};
 use crate::{Error, Lm, Result, Tables};
 
 /// Bytes of text from which a model of the larger preset has enough to learn.
@@ -16,59 +12,6 @@ const ENOUGH: u64 = 8_000_000;
 const EPOCHS: f64 = 10.0;
 /// Documents that are held out where there are many: enough for standard errors.
 const HELD_OUT: f64 = 100.0;
-
-/// The keys that a run on text shows.
-pub(super) const KEYS: &[Key] = &[
-    Key::new(
-        "model.preset",
-        "named shape: demo, small, 78m, …; `matformer info --preset NAME` shows its sizes",
-    ),
-    Key::new("model.lm.d_model", "size of the hidden state"),
-    Key::new("model.lm.n_layers", "number of layers"),
-    Key::new("model.lm.n_heads", "attention heads; divides d_model"),
-    Key::new("model.lm.n_kv_heads", "heads of keys and values; divides n_heads"),
-    Key::new("model.lm.d_ff", "widest feed-forward width: that of XL"),
-    Key::like(
-        "model.lm.granularities",
-        "",
-        "widths of S, M, L and XL; default: d_ff/8, /4, /2, /1",
-    ),
-    Key::new("model.lm.context", "most tokens that the model can read at once"),
-    Key::new("data.paths", "files, folders, hf:owner/name, fetch:NAME; relative to this file"),
-    Key::new(
-        "data.field",
-        "field of a .jsonl row, or column of a .parquet file, that holds the text",
-    ),
-    Key::new("data.held_out", "share of the documents that are kept apart for evaluation"),
-    Key::new("data.vocab_size", "size of the tokenizer that is trained on the text"),
-    Key::like("data.tokenizer", "\"hf:owner/model\"", "use another model's tokenizer instead"),
-    shared::STEPS,
-    Key::new("train.tokens_per_step", "batch size in tokens; a multiple of seq_len"),
-    Key::like(
-        "train.batch_rows",
-        "4",
-        "rows of one pass: fewer take less memory; default: all of a step",
-    ),
-    Key::like(
-        "train.seq_len",
-        "256",
-        "tokens of a training row; default: the context, at most 1024",
-    ),
-    shared::LEARNING_RATE,
-    shared::SCHEDULE,
-    shared::WARMUP,
-    Key::new("train.weight_decay", "decay of matrices and embeddings"),
-    shared::DRAW,
-    Key::new("train.ema", "decay of a moving average of the weights, such as 0.999; 0: none"),
-    shared::DTYPE,
-    shared::SEED,
-    shared::INIT,
-    Key::new("train.eval_every", "steps between two evaluations on held-out text"),
-    Key::new("train.eval_tokens", "held-out tokens of each of them"),
-    shared::CHECKPOINT_EVERY,
-    shared::KEEP,
-    shared::TENSORBOARD,
-];
 
 /// A run on this text.
 pub(super) fn sized(sources: &[Source], preset: Option<&str>) -> Result<Sized> {

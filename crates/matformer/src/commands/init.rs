@@ -18,7 +18,7 @@ use super::{
     print_json,
 };
 use crate::{
-    args::{InitArgs, InitKind},
+    args::InitArgs,
     failure::{Hinted, OrBadInput},
     output::out,
 };
@@ -34,10 +34,7 @@ struct Written<'a> {
 
 pub fn run(args: &InitArgs, json: bool) -> Result<ExitCode> {
     args.data.iter().try_for_each(|place| check_is_data(place, &FOR_A_NEW_RUN)).bad_input()?;
-    let kind = args.kind.map(|kind| match kind {
-        InitKind::Text => RunKind::Lm,
-        InitKind::Images => RunKind::Vit,
-    });
+    let kind = args.kind.map(RunKind::from);
     let starter = Starter::new(&args.data, kind, args.preset.as_deref()).bad_input()?;
     let file = file(args.target.as_deref(), &starter);
     check_target(&file, args.force).bad_input()?;

@@ -14,6 +14,7 @@ mod generate;
 mod import;
 mod info;
 mod init;
+mod keys;
 mod list;
 mod report;
 mod retrieve;
@@ -78,6 +79,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     match args.command {
         Command::Init(args) => init::run(&args, json),
+        Command::Keys(args) => keys::run(&args, json),
         Command::Train(args) => train::run(&args, &context()?),
         Command::Elastify(args) => elastify::run(&args, &context()?),
         Command::Baselines(args) => baselines::run(&args, &context()?),

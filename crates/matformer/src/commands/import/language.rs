@@ -10,8 +10,8 @@ use matformer::{
     nn::ModelConfig,
     nn::weights::SHARD_BYTES,
     run::{
-        Kind,
         folder::{GEMMA3N_HINT, tokenizer_by_transformers},
+        kind::Model,
     },
     run_file::{Lm, Tables},
 };

@@ -8,7 +8,7 @@ use matformer::{
     data::AugmentConfig,
     formats::{Normalization, PREPROCESSOR_FILE, Preprocessor, files_of, import_vit},
     nn::{Elastic, Folder, folder},
-    run::Kind,
+    run::kind::Model,
     run_file::{Tables, Vit},
     vit::MatVit,
 };
