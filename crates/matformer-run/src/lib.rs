@@ -2,7 +2,10 @@
 
 mod error;
 pub mod folder;
+pub mod generate;
 mod images;
+pub mod import;
+pub mod info;
 pub mod kind;
 pub mod runs;
 mod session;

@@ -68,6 +68,24 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// Places of text and of images for one run.
+    #[error("{text} is text, {images} has images; expected data of one kind")]
+    Mixed {
+        /// The first place of text.
+        text: String,
+        /// The first place of images.
+        images: String,
+    },
+    /// Rows that are not what they seem.
+    #[error("{place}: {found}; expected {expected}")]
+    Rows {
+        /// The file and the line.
+        place: String,
+        /// What was found.
+        found: String,
+        /// What was expected.
+        expected: &'static str,
+    },
     /// Text of which nothing can be held out.
     #[error("{found}; expected two documents at least: one to train on, one to hold out")]
     TooLittle {
@@ -172,6 +190,14 @@ impl Error {
             Self::Data(e) => e.hint(),
             Self::Sources(e) => e.hint(),
             Self::UnknownKey { meant, .. } => meant.clone(),
+            Self::Mixed { .. } => Some(
+                "a model learns one of them: give only text, or only folders of images".to_owned(),
+            ),
+            Self::Rows { .. } => Some(
+                "`data.field` in a run file names the field of the text; `data.max_bad_rows` says how many \
+                 rows may be bad"
+                    .to_owned(),
+            ),
             Self::TooLittle { .. } => Some(
                 "give more files, or split the text into several: each file, or row of a .jsonl, is a \
                  document; images are chosen by --kind images"

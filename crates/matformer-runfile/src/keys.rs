@@ -55,8 +55,6 @@ pub enum ValueType {
 pub enum Shown {
     /// None.
     Never,
-    /// Those of text.
-    Text,
     /// Those of images.
     Images,
     /// Those of all kinds that have it.
@@ -122,7 +120,6 @@ impl Key {
         self.is_of(kind)
             && match self.shown {
                 Shown::Never => false,
-                Shown::Text => kind == RunKind::Lm,
                 Shown::Images => kind == RunKind::Vit,
                 Shown::Always => true,
             }

@@ -9,7 +9,7 @@ use matformer_eval::{
 use matformer_runfile::{self as run_file, RunFile};
 use serde::{Deserialize, Serialize};
 
-use crate::{Budget, Curve, baseline, measured_baseline, walked};
+use crate::{Budget, Curve, Keep, baseline, measured_baseline, walked};
 use matformer_core::units::{counted, short};
 use matformer_run::{Kind, ModelFolder, OrBadInput, Part, Result};
 use matformer_train::say;
@@ -108,13 +108,15 @@ pub fn alone<K: Kind>(
     folder: &ModelFolder<K>,
     elastic: &Curve<K>,
     tokens: Option<usize>,
+    keep: Keep,
 ) -> Result<Vec<Alone>> {
     let mut found = Vec::new();
     for Ended { budget, submodel, dir } in ended(folder)? {
         let name = folder.space().label(&submodel);
         let baseline = ModelFolder::<K>::load(&dir, &folder.session)?;
         let baseline = baseline.with_context(folder.context())?;
-        let Some(measured) = measured_baseline(&baseline, elastic.data.as_ref(), tokens)? else {
+        let Some(measured) = measured_baseline(&baseline, elastic.data.as_ref(), tokens, keep)?
+        else {
             say!("note: {} is left out: its data cannot be read", dir.display());
             continue;
         };

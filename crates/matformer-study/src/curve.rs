@@ -95,12 +95,16 @@ pub struct Curve<K: Kind> {
 
 /// The curve of a run on its own data: measured before, or now. Without its data what was measured
 /// before is shown.
-pub fn measured<K: Kind>(folder: &ModelFolder<K>, tokens: Option<usize>) -> Result<Curve<K>> {
-    let before = before(folder, tokens)?;
+pub fn measured<K: Kind>(
+    folder: &ModelFolder<K>,
+    tokens: Option<usize>,
+    keep: Keep,
+) -> Result<Curve<K>> {
+    let before = before(folder, tokens, keep)?;
     match (before, folder.own_data(DATA_HINT)) {
         (before, Ok(data)) => {
             say_data(folder, &data);
-            let measured = on_data(folder, before, &data, tokens)?;
+            let measured = on_data(folder, before, &data, (tokens, keep))?;
             Ok(Curve { measured, data: Some(data) })
         }
         (Some(measured), Err(error)) => {
@@ -117,20 +121,33 @@ pub fn measured_baseline<K: Kind>(
     folder: &ModelFolder<K>,
     data: Option<&K::Prepared>,
     tokens: Option<usize>,
+    keep: Keep,
 ) -> Result<Option<Measured<K>>> {
-    let before = before(folder, tokens)?;
+    let before = before(folder, tokens, keep)?;
     match data {
-        Some(data) => on_data(folder, before, data, tokens).map(Some),
+        Some(data) => on_data(folder, before, data, (tokens, keep)).map(Some),
         None => Ok(before),
     }
 }
 
-/// What was measured before. A folder that cannot be written into must not cost a measurement: it is
-/// an error before anything is read.
-fn before<K: Kind>(folder: &ModelFolder<K>, tokens: Option<usize>) -> Result<Option<Measured<K>>> {
+/// Whether a measurement must be kept in the folder of its model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// A folder that cannot be written to is an error before anything is measured.
+    Must,
+    /// A folder that cannot be written to is noted.
+    May,
+}
+
+/// What was measured before.
+fn before<K: Kind>(
+    folder: &ModelFolder<K>,
+    tokens: Option<usize>,
+    keep: Keep,
+) -> Result<Option<Measured<K>>> {
     let kept = kept_in(folder, tokens);
     let before = reusable(&kept, folder, tokens);
-    if before.is_none() {
+    if before.is_none() && keep == Keep::Must {
         drop(fs::scratch_dir(&kept)?);
     }
     Ok(before)
@@ -145,7 +162,7 @@ fn on_data<K: Kind>(
     folder: &ModelFolder<K>,
     before: Option<Measured<K>>,
     data: &K::Prepared,
-    tokens: Option<usize>,
+    (tokens, keep): (Option<usize>, Keep),
 ) -> Result<Measured<K>> {
     let (kept, now) = (kept_in(folder, tokens), K::facts(data).hash.to_string());
     if let Some(measured) = before {
@@ -161,7 +178,11 @@ fn on_data<K: Kind>(
         );
     }
     let measured = whole_curve(folder, data, tokens)?;
-    fs::write_atomic(&kept, serde_json::to_string(&measured)?.as_bytes())?;
+    match (fs::write_atomic(&kept, serde_json::to_string(&measured)?.as_bytes()), keep) {
+        (Err(error), Keep::Must) => return Err(error.into()),
+        (Err(error), Keep::May) => say!("note: not kept: {}", chain(&error)),
+        (Ok(()), _) => {}
+    }
     Ok(measured)
 }
 

@@ -13,8 +13,8 @@ pub mod search;
 pub use budget::{Budget, baseline, unequal};
 pub use cost::{Cost, costs};
 pub use curve::{
-    Curve, Gap, Measured, at_end, file_of, measure, measured, measured_baseline, say_not_kept,
-    store_of, studied, walked,
+    Curve, Gap, Keep, Measured, at_end, file_of, measure, measured, measured_baseline,
+    say_not_kept, store_of, studied, walked,
 };
 pub use matformer_run::{Error, Result};
 pub use page::{facts, granularities, metrics, overlay_run, report_data};

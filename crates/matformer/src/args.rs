@@ -5,7 +5,7 @@ mod started;
 mod values;
 mod version;
 
-use std::{path::PathBuf, str::FromStr};
+use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use matformer::{
@@ -13,7 +13,10 @@ use matformer::{
     engine,
     formats::Gemma3nWidths,
     nn::{DeviceSpec, Importance},
-    run::slice,
+    run::{
+        generate::{DraftSpec, PolicySpec},
+        slice,
+    },
     search::Method,
     study,
 };
@@ -351,56 +354,6 @@ pub struct SamplingArgs {
     /// Random seed of the sampling
     #[arg(long, default_value_t = 0, value_parser = whole::<u64>, allow_negative_numbers = true)]
     pub seed: u64,
-}
-
-/// What drafts: a submodel, or whichever is fastest.
-#[derive(Clone, Debug)]
-pub enum DraftSpec {
-    Auto,
-    Of(SubmodelSpec),
-}
-
-impl FromStr for DraftSpec {
-    type Err = <SubmodelSpec as FromStr>::Err;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "auto" { Ok(Self::Auto) } else { text.parse().map(Self::Of) }
-    }
-}
-
-/// Which size takes each token.
-#[derive(Clone, Debug)]
-pub enum PolicySpec {
-    Fixed,
-    Escalate { wide: SubmodelSpec, entropy: f64 },
-    Phases { prompt: SubmodelSpec },
-}
-
-impl FromStr for PolicySpec {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        /// Nats above which a wider submodel decides.
-        const UNSURE: f64 = 2.0;
-        let spec = |text: &str| text.parse::<SubmodelSpec>().map_err(|error| error.to_string());
-        match text.split_once('=') {
-            None if text == "fixed" => Ok(Self::Fixed),
-            Some(("phases", prompt)) => Ok(Self::Phases { prompt: spec(prompt)? }),
-            Some(("escalate", of)) => {
-                let (wide, entropy) = match of.split_once(',') {
-                    None => (of, UNSURE),
-                    Some((wide, nats)) => {
-                        let nats = nats.parse().ok().filter(|n: &f64| *n >= 0.0);
-                        (wide, nats.ok_or("expected a number of nats behind the comma, 0 or more")?)
-                    }
-                };
-                Ok(Self::Escalate { wide: spec(wide)?, entropy })
-            }
-            _ => {
-                Err("expected `fixed`, `escalate=SUBMODEL[,NATS]` or `phases=SUBMODEL`".to_owned())
-            }
-        }
-    }
 }
 
 #[derive(Debug, ClapArgs)]

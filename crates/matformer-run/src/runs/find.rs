@@ -19,14 +19,20 @@ pub struct Found {
 
 /// The runs and models below `root`, at most `depth` folders deep, sorted by path; `root` itself may be one.
 /// What lies in the folder of a run or a model is its own, except in `root`. Hidden folders and caches are
-/// left out, links are followed, and each folder is found once.
+/// left out. Links are followed, and each folder is found once: by its own path where it has one below `root`.
 ///
 /// # Errors
 /// When `root` cannot be listed.
 pub fn find(root: &Path, depth: usize) -> Result<Vec<Found>> {
     folders(root)?;
-    let mut walk = Walk { seen: HashSet::new(), found: Vec::new() };
+    let mut walk = Walk { seen: HashSet::new(), links: Vec::new(), found: Vec::new() };
     walk.visit(root, depth, true);
+    // Links last: what they lead to may have a path of its own.
+    while !walk.links.is_empty() {
+        for (path, depth) in std::mem::take(&mut walk.links) {
+            walk.visit(&path, depth, false);
+        }
+    }
     walk.found.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(walk.found)
 }
@@ -34,6 +40,8 @@ pub fn find(root: &Path, depth: usize) -> Result<Vec<Found>> {
 struct Walk {
     /// Folders that were visited, where links lead to.
     seen: HashSet<PathBuf>,
+    /// Links to folders that were met, and how much deeper to look.
+    links: Vec<(PathBuf, usize)>,
     found: Vec<Found>,
 }
 
@@ -55,7 +63,11 @@ impl Walk {
         match folders(dir) {
             Ok(below) => {
                 for path in below.into_iter().filter(|path| !is_left_out(path, is_root)) {
-                    self.visit(&path, depth - 1, false);
+                    if path.is_symlink() {
+                        self.links.push((path, depth - 1));
+                    } else {
+                        self.visit(&path, depth - 1, false);
+                    }
                 }
             }
             Err(error) => self.found.push(Found { path: dir.to_owned(), recorded: Err(error) }),
@@ -121,5 +133,9 @@ mod tests {
         symlink(root.path(), root.path().join("runs/up")).unwrap();
         symlink("nowhere", root.path().join("runs/broken")).unwrap();
         assert_eq!(names(root.path(), 9), ["runs/again"]);
+        // A folder that has a path of its own is found by it, however its links are called.
+        let root = place(&["runs/deep/own/matformer.json"]);
+        symlink(root.path().join("runs/deep/own"), root.path().join("runs/a")).unwrap();
+        assert_eq!(names(root.path(), 9), ["runs/deep/own"]);
     }
 }

@@ -11,16 +11,17 @@ use std::{
 
 use matformer_core::{Costs, Manifest, Measurements, Resource, Space, fs};
 use matformer_lm::MatLm;
-use matformer_nn::{ConfigFile, Folder, ModelConfig};
+use matformer_nn::{ConfigFile, Folder, ModelConfig, weights::WeightFiles};
 use matformer_train::{Checkpoints, MetricsLine, MetricsLog, TrainLine};
 use matformer_vit::MatVit;
 use serde::Serialize;
+use serde_json::Value;
 use toml::Table;
 
 use matformer_core::units;
 use matformer_runfile::{self as run_file, Lm, RunFile, RunKind, Tables, Vit};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, chain};
 
 pub use compare::{Comparison, compare};
 pub use find::{Found, find};
@@ -146,6 +147,34 @@ impl Recorded {
         }
     }
 
+    /// What is known of a folder that cannot be read: nothing, under the names of what is known of others.
+    pub fn unknown() -> serde_json::Map<String, Value> {
+        let nothing = Self {
+            kind: "",
+            role: Role::Model,
+            sizes: Vec::new(),
+            steps: 0,
+            total_steps: None,
+            finished: false,
+            tokens: 0,
+            data: None,
+            window: None,
+            train_loss: BTreeMap::new(),
+            held_out: None,
+            measured: Vec::new(),
+            tokens_per_second: None,
+            seconds: None,
+            date: None,
+            problems: Vec::new(),
+            settings: BTreeMap::new(),
+        };
+        let names = match serde_json::to_value(nothing) {
+            Ok(Value::Object(names)) => names,
+            _ => serde_json::Map::new(),
+        };
+        names.into_iter().map(|(name, _)| (name, Value::Null)).collect()
+    }
+
     /// The largest size.
     pub fn largest(&self) -> Option<&Size> {
         self.sizes.last()
@@ -192,10 +221,21 @@ impl<'a, T: Tables, N: Folder<Config = T::Shape>> Reader<'a, T, N> {
             _ => Vec::new(),
         };
         let mut problems = Vec::new();
+        if let Some(dir) = &model {
+            problems.extend(weights_problem(dir));
+        }
         let log = self.log(&mut problems);
         let provenance = manifest.as_ref().map(|manifest| &manifest.provenance);
         let total_steps = run.as_ref().map(|run| run.train.steps);
         let steps = provenance.map_or(0, |provenance| provenance.steps);
+        let logged = log.iter().map(step_of).max().unwrap_or(0);
+        if run.is_some() && problems.is_empty() && logged < steps {
+            let path = self.dir.join(MetricsLog::FILE);
+            problems.push(format!(
+                "{}: ends at step {logged}; the model was trained {steps} steps",
+                path.display()
+            ));
+        }
         Ok(Recorded {
             kind: self.kind,
             role: match &manifest {
@@ -335,13 +375,44 @@ fn settings<T: Tables>(
     shape: Option<&T::Shape>,
 ) -> BTreeMap<String, String> {
     let (prefix, table) = match (run, shape) {
-        (Some(run), _) => (String::new(), Table::try_from(run.explicit())),
+        // A run file has the vocabulary, or the classes, of its preset; the model has the data's.
+        (Some(run), Some(shape)) => {
+            (String::new(), Table::try_from(run.with_shape(shape.clone()).explicit()))
+        }
+        (Some(run), None) => (String::new(), Table::try_from(run.explicit())),
         (None, Some(shape)) => (format!("model.{}.", T::NAME), Table::try_from(shape)),
         (None, None) => return BTreeMap::new(),
     };
     let mut flat = BTreeMap::new();
     flatten(&prefix, &table.unwrap_or_default(), &mut flat);
-    flat
+    flat.into_iter().map(|(key, value)| (typed_key::<T>(key), value)).collect()
+}
+
+/// A key as a person writes it for this kind of model.
+fn typed_key<T: Tables>(key: String) -> String {
+    let known = ["tokens_per_step", "eval_tokens"].into_iter();
+    let found = known
+        .map(|name| (name, T::train_key(name)))
+        .find(|(name, typed)| name != typed && key.strip_prefix("train.") == Some(*name));
+    found.map_or(key, |(_, typed)| format!("train.{typed}"))
+}
+
+/// What is wrong with the weights of a model, as far as that is seen without reading them.
+fn weights_problem(dir: &Path) -> Option<String> {
+    let files = match WeightFiles::open(dir) {
+        Ok(files) => files,
+        Err(error) => return Some(chain(&error)),
+    };
+    files.tensors().err().map(|error| chain(&error))
+}
+
+/// The step that a line of a log is about.
+fn step_of(line: &MetricsLine) -> u64 {
+    match line {
+        MetricsLine::Train(line) => line.step,
+        MetricsLine::HeldOut(line) => line.step,
+        MetricsLine::Skipped(line) => line.step,
+    }
 }
 
 fn flatten(prefix: &str, table: &Table, flat: &mut BTreeMap<String, String>) {

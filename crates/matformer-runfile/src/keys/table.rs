@@ -2,7 +2,7 @@
 
 use super::{
     Key,
-    Shown::{self, Always, Images, Never, Text},
+    Shown::{self, Always, Images, Never},
     ValueType::{self, Bool, Number, Numbers, Other, Texts, Whole, Wholes, Word},
 };
 use crate::RunKind::{self, Lm, Vit};

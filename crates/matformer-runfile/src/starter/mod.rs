@@ -3,6 +3,7 @@
 
 mod images;
 mod page;
+mod rows;
 mod text;
 
 use std::path::Path;
@@ -14,7 +15,7 @@ use toml::{Table, Value};
 use crate::visit;
 
 use super::{
-    Lm, Result, RunKind, Tables, Vit,
+    Error, Lm, Result, RunKind, Tables, Vit,
     kinds::{no_preset, unknown_preset},
     paths::{self, Base},
 };
@@ -112,6 +113,26 @@ impl Starter {
         &self.table
     }
 
+    /// The table of a run that is there, with the places of this data in place of its own; with `model`
+    /// also the model. What was sized by the data stays as the run has it.
+    pub fn table_over(&self, mut run: Table, model: bool) -> Table {
+        let places = ["paths", "path", "also"];
+        if let (Some(Value::Table(data)), Some(Value::Table(own))) =
+            (run.get_mut("data"), self.table.get("data"))
+        {
+            for place in places {
+                data.remove(place);
+                if let Some(value) = own.get(place) {
+                    data.insert(place.to_owned(), value.clone());
+                }
+            }
+        }
+        if model && let Some(model) = self.table.get("model") {
+            run.insert("model".to_owned(), model.clone());
+        }
+        run
+    }
+
     /// The same without a model: that of the folder that the run starts from.
     pub fn without_model(mut self) -> Self {
         self.table.remove("model");
@@ -129,14 +150,26 @@ impl Starter {
     }
 }
 
-/// What the first place holds.
+/// What the places hold: all of them the same.
 fn kind_of(sources: &[Source]) -> Result<RunKind> {
-    let images = match sources.first() {
-        Some(Source::Path(path)) => holds_images(path)?,
-        Some(Source::Fetched(name)) => named(name)?.content == Content::Images,
-        _ => false,
+    let kind = |source: &Source| -> Result<RunKind> {
+        let images = match source {
+            Source::Path(path) => holds_images(path)?,
+            Source::Fetched(name) => named(name)?.content == Content::Images,
+            _ => false,
+        };
+        Ok(if images { RunKind::Vit } else { RunKind::Lm })
     };
-    Ok(if images { RunKind::Vit } else { RunKind::Lm })
+    let kinds = sources.iter().map(kind).collect::<Result<Vec<_>>>()?;
+    let place = |kind: RunKind| {
+        let at = kinds.iter().position(|found| *found == kind);
+        at.map(|at| sources[at].to_string())
+    };
+    match (place(RunKind::Lm), place(RunKind::Vit)) {
+        (Some(text), Some(images)) => Err(Error::Mixed { text, images }),
+        (None, Some(_)) => Ok(RunKind::Vit),
+        _ => Ok(RunKind::Lm),
+    }
 }
 
 /// The paths among these places, if all are.

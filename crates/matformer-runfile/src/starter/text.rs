@@ -1,9 +1,10 @@
 //! A first run on text.
 
+use matformer_core::units::{counted, file_size};
 use matformer_data::{Source, TextSurvey, survey_text};
 use matformer_train::TrainConfig;
 
-use super::{Sized, named, rounded, table, whole};
+use super::{Sized, named, paths_of, rounded, rows, table, whole};
 use crate::{Error, Lm, Result, Tables};
 
 /// Bytes of text from which a model of the larger preset has enough to learn.
@@ -27,8 +28,14 @@ pub(super) fn sized(sources: &[Source], preset: Option<&str>) -> Result<Sized> {
     if survey.is_some_and(|found| found.bytes == 0 || found.documents.is_some_and(|n| n < 2)) {
         return Err(Error::TooLittle { found: found(survey) });
     }
+    let field = paths_of(sources).map(|paths| rows::field(&paths)).transpose()?.flatten();
     let tokens = bytes.map(|bytes| bytes as f64 / bytes_per_token(vocab_size));
-    let Batch { rows, seq_len } = Batch { rows: plan.rows, seq_len: context }.within(tokens);
+    let held_out = held_out(survey.and_then(|survey| survey.documents));
+    let sure = match bytes {
+        Some(bytes) if is_tiny(bytes) => Some(sure_tokens(bytes, held_out)),
+        _ => tokens,
+    };
+    let Batch { rows, seq_len } = Batch { rows: plan.rows, seq_len: context }.within(sure);
     let tokens_per_step = rows * seq_len;
     let epochs = tokens.map(|tokens| EPOCHS * tokens / tokens_per_step as f64);
     let most = epochs.map_or(u64::MAX, |steps| rounded(steps.ceil() as u64));
@@ -45,10 +52,14 @@ pub(super) fn sized(sources: &[Source], preset: Option<&str>) -> Result<Sized> {
     if seq_len < context {
         train.insert("seq_len".to_owned(), whole(seq_len as u64));
     }
-    let held_out = held_out(survey.and_then(|survey| survey.documents));
-    let data = table([("held_out", held_out.into()), ("vocab_size", whole(vocab_size as u64))]);
+    let mut data = table([("held_out", held_out.into()), ("vocab_size", whole(vocab_size as u64))]);
+    let mut found = found(survey);
+    if let Some(field) = field {
+        found += &format!(", in the field `{field}` of its rows");
+        data.insert("field".to_owned(), field.into());
+    }
     let shape = toml::Table::new();
-    Ok(Sized { preset: preset.to_owned(), shape, data, train, found: found(survey) })
+    Ok(Sized { preset: preset.to_owned(), shape, data, train, found })
 }
 
 /// About how much text there is; nothing where some of it is on the Hub.
@@ -81,6 +92,8 @@ impl Batch {
     fn within(self, tokens: Option<f64>) -> Self {
         /// The shortest rows from which something can be learnt.
         const SHORT: usize = 32;
+        /// The same of texts of a few lines.
+        const SHORTEST: usize = 8;
         let Self { mut rows, mut seq_len } = self;
         let too_many = |n: usize| tokens.is_some_and(|tokens| n as f64 > tokens / 4.0);
         while too_many(rows * seq_len) && seq_len > SHORT {
@@ -88,6 +101,9 @@ impl Batch {
         }
         while too_many(rows * seq_len) && rows > 1 {
             rows /= 2;
+        }
+        while too_many(rows * seq_len) && seq_len > SHORTEST {
+            seq_len /= 2;
         }
         Self { rows, seq_len }
     }
@@ -145,6 +161,17 @@ fn vocab_size(bytes: u64) -> usize {
     }
 }
 
+/// Whether a text is of a few lines.
+fn is_tiny(bytes: u64) -> bool {
+    bytes < 4096
+}
+
+/// The tokens that a text of a few lines has at least for training: a tokenizer learns it by heart, and what
+/// is held out may be more than its share.
+fn sure_tokens(bytes: u64, held_out: f64) -> f64 {
+    bytes as f64 / 6.0 * (1.0 - 2.0 * held_out)
+}
+
 fn bytes_per_token(vocab_size: usize) -> f64 {
     match vocab_size {
         0..1024 => 2.0,
@@ -165,15 +192,9 @@ fn found(survey: Option<TextSurvey>) -> String {
     let Some(TextSurvey { bytes, documents }) = survey else {
         return "text of the Hub, whose size is not known yet".to_owned();
     };
-    let size = match bytes {
-        1_000_000_000.. => format!("{:.1} GB", bytes as f64 / 1e9),
-        1_000_000.. => format!("{:.1} MB", bytes as f64 / 1e6),
-        1000.. => format!("{:.0} kB", bytes as f64 / 1e3),
-        _ => format!("{bytes} bytes"),
-    };
+    let size = file_size(bytes);
     match documents {
-        Some(1) => format!("{size} of text in 1 document"),
-        Some(n) => format!("{size} of text in {n} documents"),
+        Some(n) => format!("{size} of text in {}", counted(n as usize, "document")),
         None => format!("about {size} of text"),
     }
 }

@@ -10,7 +10,7 @@ use matformer::{
         runs::{Found, Recorded, Role, find},
     },
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{print_json, table};
 use crate::{args::ListArgs, failure::OrBadInput, output::out};
@@ -49,14 +49,15 @@ pub fn run(args: &ListArgs, as_json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is recorded, or why that cannot be read.
+/// What is recorded, or why that cannot be read: the same keys for each folder.
 fn to_json(found: &Found) -> Result<Value> {
-    let mut value = match &found.recorded {
-        Ok(recorded) => serde_json::to_value(recorded)?,
-        Err(error) => json!({ "error": chain(error) }),
+    let (mut value, error) = match &found.recorded {
+        Ok(recorded) => (serde_json::to_value(recorded)?, Value::Null),
+        Err(error) => (Value::Object(Recorded::unknown()), chain(error).into()),
     };
     if let Some(fields) = value.as_object_mut() {
         fields.shift_insert(0, "path".to_owned(), found.path.display().to_string().into());
+        fields.insert("error".to_owned(), error);
     }
     Ok(value)
 }

@@ -15,7 +15,7 @@ use matformer::{
     run::{Kind, ModelFolder, kind},
     run_file::{self, RunFile, visit},
     study::{
-        Budget, Cost,
+        Budget, Cost, Keep,
         alone::{self, Alone},
         baseline, costs, measured, unequal,
     },
@@ -99,8 +99,8 @@ fn run_kind<K: Kind>(args: &BaselinesArgs, context: &Context) -> Result<ExitCode
         Then::End
     });
     let folder = ModelFolder::<K>::load(&args.run, &context.session)?;
-    let curve = measured(&folder, None)?;
-    let found = alone::alone(&folder, &curve, None)?;
+    let curve = measured(&folder, None, Keep::Must)?;
+    let found = alone::alone(&folder, &curve, None, Keep::Must)?;
     let costs = costs(&args.run, &elastic.run, budget)?;
     if context.json {
         let results = numbers(&curve.measured.results, &found, elastic.run.train.seed);

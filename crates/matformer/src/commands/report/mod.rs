@@ -18,7 +18,7 @@ use matformer::{
     run::{Kind, ModelFolder, kind, runs::seconds},
     run_file::{RunKind, visit},
     study::{
-        Measured,
+        Keep, Measured,
         alone::{Alone, alone},
         file_of, measured, metrics, report_data,
     },
@@ -60,15 +60,19 @@ fn run_kind<K: Kind>(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
         None => file_of(&folder, "index", args.tokens, "html"),
     };
     check_page(&page)?;
-    let curve = measured(&folder, args.tokens)?;
-    let alone = alone(&folder, &curve, args.tokens)?;
+    let curve = measured(&folder, args.tokens, keep(args))?;
+    let alone = alone(&folder, &curve, args.tokens, keep(args))?;
     let measured = curve.measured;
     let log = metrics(&folder)?;
     let made = made(&log, &file_of(&folder, "measured", args.tokens, "json"), context);
     let data = report_data(&folder, (&measured, &alone), log, made)?;
     let (html, curve) = (render(&data)?, curve_svg(&data)?);
     fs::write_atomic(&page, html.as_bytes())?;
-    fs::write_atomic(file_of(&folder, "curve", args.tokens, "svg"), curve.as_bytes())?;
+    let svg = match &args.out {
+        Some(page) => page.with_extension("svg"),
+        None => file_of(&folder, "curve", args.tokens, "svg"),
+    };
+    fs::write_atomic(svg, curve.as_bytes())?;
     if context.json {
         let mut measured = serde_json::to_value(&measured)?;
         if let Some(fields) = measured.as_object_mut() {
@@ -81,6 +85,11 @@ fn run_kind<K: Kind>(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
     }
     print(&measured, &alone, &page)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A page elsewhere asks nothing of the folder of the run.
+fn keep(args: &ReportArgs) -> Keep {
+    if args.out.is_some() { Keep::May } else { Keep::Must }
 }
 
 /// A page that cannot be written must not cost the measurements.

@@ -13,7 +13,7 @@ use matformer::{
     study::{measured, overlay_run},
 };
 
-use super::check_page;
+use super::{check_page, keep};
 use crate::{
     args::ReportArgs,
     commands::{Context, print_json, table},
@@ -37,7 +37,7 @@ pub fn run<K: Kind>(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
         // One after the other: models need not fit into memory together.
         let folder = ModelFolder::<K>::load(run, &context.session)?;
         let folder = folder.with_context(args.context)?;
-        let ours = measured(&folder, args.tokens)?.measured;
+        let ours = measured(&folder, args.tokens, keep(args))?.measured;
         runs.push(overlay_run(name, &folder, &ours, first.as_ref())?);
         first.get_or_insert(ours);
     }

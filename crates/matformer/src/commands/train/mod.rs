@@ -19,7 +19,7 @@ use matformer::{
         train::{Ended, Ready, Target, check, keep_peak},
         typed,
     },
-    run_file::{self, visit},
+    run_file::{self, Draft, visit},
     train::{Interrupter, Progress},
 };
 
@@ -77,14 +77,23 @@ fn target<K: Kind>(args: &TrainArgs, origin: &Origin<'_>, context: &Context) -> 
     if let Origin::Folder(dir) = origin {
         return of_folder(args, dir, context);
     }
-    let mut draft = origin.draft::<K>(&args.sets).bad_input()?;
-    if let Some(init) = &args.init {
-        draft.set_init(init);
-    }
     let device = &context.session.device;
     let dir: PathBuf = args.out.clone().unwrap_or_else(|| origin.run_folder());
     let kept = dir.join(run_file::FILE);
-    Ok(if kept.exists() && args.resume {
+    let resumes = kept.exists() && args.resume;
+    let mut draft = match origin {
+        // What was not typed is as the run has it, however the data would be sized now.
+        Origin::Data(starter) if resumes => {
+            let run = Draft::<K>::read(&kept, &[]).bad_input()?.into_table();
+            let model = args.preset.is_some();
+            Draft::of(vec![starter.table_over(run, model)], &args.sets).bad_input()?
+        }
+        origin => origin.draft::<K>(&args.sets).bad_input()?,
+    };
+    if let Some(init) = &args.init {
+        draft.set_init(init);
+    }
+    Ok(if resumes {
         Target::resumed(draft, &kept, dir, device)?
     } else {
         Target::new(draft, dir, args.resume, device)?

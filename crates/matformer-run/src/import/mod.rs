@@ -1,50 +1,100 @@
-//! `matformer import`
+//! Models of other programs as model folders.
 
 mod language;
 mod vision;
 
-use std::{path::Path, process::ExitCode};
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
-use matformer::{
-    core::Manifest,
-    formats::HfFolder,
-    nn::{
-        ConfigFile, folder,
-        weights::{INDEX, WeightFiles},
-    },
-    run::folder::{check_is_new, is_gguf},
+use matformer_core::Manifest;
+use matformer_formats::HfFolder;
+use matformer_nn::{
+    ConfigFile, folder,
+    weights::{INDEX, WeightFiles},
 };
+use serde::Serialize;
 
-use super::{Context, fetch};
 use crate::{
-    args::ImportArgs,
-    failure::{Hinted, OrBadInput},
+    Session,
+    error::{Hinted, OrBadInput, Result},
+    folder::{check_is_new, is_gguf},
 };
 
-pub fn run(args: &ImportArgs, context: &Context) -> Result<ExitCode> {
-    let path = fetch::model_path(&args.source, &context.session)?;
-    check_source(&path).bad_input()?;
-    check_is_new(&args.out).bad_input()?;
+/// What to import, and what to write.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// A folder of another program's, or a GGUF file.
+    pub source: PathBuf,
+    /// The folder to write, which must not be there.
+    pub out: PathBuf,
+    /// Feed-forward widths that get names.
+    pub granularities: Option<Vec<usize>>,
+    /// Size above which the weights are written as several files.
+    pub shard_bytes: Option<u64>,
+}
+
+/// A model that was imported.
+#[derive(Debug)]
+pub struct Imported {
+    /// `lm` or `vit`.
+    pub kind: &'static str,
+    /// What it was, for a person.
+    pub format: String,
+    /// Its shape in a few words.
+    pub described: String,
+    /// Its parameters.
+    pub params: usize,
+    /// How its weights are stored.
+    pub dtype: &'static str,
+    /// Whether it has a tokenizer, of a language model.
+    pub tokenizer: Option<bool>,
+    /// Whether it had no head, of a vision model.
+    pub headless: Option<bool>,
+    /// Tensors that the model has no use for.
+    pub left_out: Vec<LeftOut>,
+    /// What else a person should know.
+    pub notes: Vec<String>,
+    /// What widths were rounded to, where they were.
+    pub rounded_to: Option<usize>,
+    /// What is recorded of it.
+    pub manifest: Manifest,
+}
+
+/// A tensor that the model has no use for.
+#[derive(Clone, Debug, Serialize)]
+pub struct LeftOut {
+    /// Its name.
+    pub tensor: String,
+    /// Why.
+    pub why: &'static str,
+}
+
+/// Makes a model folder of another program's model.
+///
+/// # Errors
+/// When the model is of no known family, or a file cannot be read or written.
+pub fn import(order: &Order, session: &Session) -> Result<Imported> {
+    let path = &order.source;
+    check_source(path).bad_input()?;
+    check_is_new(&order.out).bad_input()?;
     if path.is_file() {
-        return gguf(&path, args, context);
+        return gguf(path, order, session);
     }
-    if is_vision(&ConfigFile::read(&path).bad_input()?) {
-        return vision::run(&path, args, context);
+    if is_vision(&ConfigFile::read(path).bad_input()?) {
+        return vision::write(path, order, session);
     }
-    let files = WeightFiles::open(&path).bad_input()?;
-    let source = HfFolder::new(&path, &files).bad_input()?;
-    language::run(&source, args, context)
+    let files = WeightFiles::open(path).bad_input()?;
+    let source = HfFolder::new(path, &files).bad_input()?;
+    language::write(&source, order, session)
 }
 
 #[cfg(feature = "gguf")]
-fn gguf(path: &Path, args: &ImportArgs, context: &Context) -> Result<ExitCode> {
-    let source = matformer::formats::gguf::Gguf::open(path).bad_input()?;
-    language::run(&source, args, context)
+fn gguf(path: &Path, order: &Order, session: &Session) -> Result<Imported> {
+    let source = matformer_formats::gguf::Gguf::open(path).bad_input()?;
+    language::write(&source, order, session)
 }
 
 #[cfg(not(feature = "gguf"))]
-fn gguf(path: &Path, _: &ImportArgs, _: &Context) -> Result<ExitCode> {
+fn gguf(path: &Path, _: &Order, _: &Session) -> Result<Imported> {
     Err(Hinted {
         message: format!("{}: a file; this program was built without GGUF", path.display()),
         hint: "build it with the feature `gguf`, or import a folder".to_owned(),

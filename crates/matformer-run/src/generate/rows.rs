@@ -1,17 +1,20 @@
-//! Many prompts through one engine: `generate --prompts FILE.jsonl`.
+//! Many prompts through one engine, from a file of rows.
 
 use std::{
     collections::BTreeMap,
     fmt::Display,
     io::{BufRead, BufReader, stdin},
+    ops::ControlFlow,
     path::Path,
 };
 
-use matformer::core::{SubmodelSpec, fs};
+use matformer_core::{SubmodelSpec, fs};
+use matformer_data::TextStream;
+use matformer_engine::{self as engine, EngineModel, Heard, Request};
 use serde::Deserialize;
 
-use super::*;
-use crate::failure::Hinted;
+use super::{Ask, Asker, Output, engine as new_engine};
+use crate::error::{Error, Hinted, OrBadInput, Result, chain};
 
 /// A row of the file; what it leaves out is as the command says.
 #[derive(Deserialize)]
@@ -42,13 +45,16 @@ enum Stops {
 }
 
 /// A line of the file, and where it is.
-pub(super) struct Line {
+pub struct Line {
     place: String,
     row: Row,
 }
 
 /// Reads the rows of a file, or of standard input where it is `-`; empty lines are none.
-pub(super) fn read(path: &Path) -> Result<Vec<Line>> {
+///
+/// # Errors
+/// When a line is no such row.
+pub fn read(path: &Path) -> Result<Vec<Line>> {
     let name =
         if path == Path::new("-") { "standard input".into() } else { path.display().to_string() };
     let wrong = |place: &str, found: &dyn Display| {
@@ -85,19 +91,22 @@ pub(super) fn read(path: &Path) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// Answers all rows, and prints them in their order.
-pub(super) fn run(
+/// Answers all rows; `each` gets the answers in the order of the rows.
+///
+/// # Errors
+/// When a row does not fit the model, the device fails, or `each` does.
+pub fn answer(
     asker: &Asker<'_>,
     lines: Vec<Line>,
-    model: &EngineModel,
-    slots: usize,
-) -> Result<ExitCode> {
+    (model, slots): (&EngineModel, usize),
+    each: &mut dyn FnMut(&Output) -> Result<()>,
+) -> Result<()> {
     let mut asks = Vec::new();
     for line in lines {
         asks.push(line.ask(asker)?);
     }
     let requests: Vec<Request> = asks.iter().map(|(_, ask)| ask.request.clone()).collect();
-    let mut engine = engine(model, &requests, slots)?;
+    let mut engine = new_engine(model, &requests, slots)?;
     for ((place, _), request) in asks.iter().zip(&requests) {
         engine.check(request).map_err(|error| at(place, &error)).bad_input()?;
     }
@@ -109,8 +118,6 @@ pub(super) fn run(
     let mut whole: BTreeMap<usize, Output> = BTreeMap::new();
     let mut next = 0;
     let mut failed = Ok(());
-    let bar = progress_bar("generating");
-    bar.set_length(asks.len() as u64);
     let answered = engine::generate(&mut engine, &requests, |i, heard| {
         let Some(stream) = &mut streams[i] else { return ControlFlow::Continue(()) };
         let step = match heard {
@@ -120,15 +127,13 @@ pub(super) fn run(
             Heard::Answer(answer) => {
                 let stream = streams[i].take();
                 let rest = stream.map_or_else(|| Ok(String::new()), TextStream::finish);
-                rest.map_err(anyhow::Error::from).and_then(|rest| {
+                rest.map_err(Error::from).and_then(|rest| {
                     let text = std::mem::take(&mut texts[i]) + &rest;
                     let prompt = asks[i].1.prompt.clone();
                     whole.insert(i, asker.output(prompt, &requests[i], text, answer.clone()));
-                    bar.inc(1);
                     while let Some(output) = whole.remove(&next) {
                         next += 1;
-                        let line = serde_json::to_string(&output)?;
-                        bar.suspend(|| out!("{line}"))?;
+                        each(&output)?;
                     }
                     Ok(())
                 })
@@ -140,19 +145,18 @@ pub(super) fn run(
         let stopped = streams[i].as_ref().is_some_and(TextStream::is_stopped);
         if stopped || failed.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
-    bar.finish_and_clear();
     failed?;
     answered.map_err(|error| match error {
         engine::Error::NotFinite { request } => at(&asks[request].0, &"the logits are NaN"),
         error => at("generate", &error),
     })?;
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 impl Line {
     fn ask(self, asker: &Asker<'_>) -> Result<(String, Ask)> {
         let Self { place, row } = self;
-        let in_row = |error: anyhow::Error| at(&place, &format!("{error:#}"));
+        let in_row = |error: Error| at(&place, &chain(&error));
         let mut ask = asker.ask(&row.prompt).map_err(in_row).bad_input()?;
         if let Some(spec) = &row.submodel {
             let spec: SubmodelSpec = spec
@@ -189,6 +193,6 @@ fn set<T>(value: &mut T, new: Option<T>) {
     }
 }
 
-fn at(place: &str, found: &dyn Display) -> anyhow::Error {
-    anyhow::anyhow!("{place}: {found}")
+fn at(place: &str, found: &dyn Display) -> Error {
+    Error::failed(format!("{place}: {found}"))
 }

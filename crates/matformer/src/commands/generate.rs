@@ -1,54 +1,39 @@
 //! `matformer generate`
 
-mod ask;
-mod rows;
-
 use std::{ops::ControlFlow, process::ExitCode};
 
 use anyhow::Result;
 use matformer::{
     data::TextStream,
-    engine::{
-        self, Answer, Drafted, Engine, EngineModel, EngineOptions, Finish, Format, Heard, Logprobs,
-        Request,
+    engine::{self, EngineModel, Finish, Format, Heard, Sampling},
+    run::{
+        Error, ModelFolder,
+        generate::{Ask, Asker, Options, answer, engine, read},
+        kind,
     },
-    run::{ModelFolder, kind},
     run_file::RunKind,
 };
-use serde::Serialize;
 
 use super::{Context, print_json};
 use crate::{
     args::GenerateArgs,
-    failure::OrBadInput,
+    failure::{Hinted, OrBadInput},
     input,
     logging::say,
     output::{self, out},
     progress::progress_bar,
 };
-use ask::{Ask, Asker};
-
-/// An answer as `--json` and `--prompts` print it.
-#[derive(Serialize)]
-struct Output {
-    submodel: String,
-    prompt: String,
-    /// What was generated, without the prompt, control tokens and the stop string.
-    text: String,
-    tokens: Vec<u32>,
-    /// `stop` (end of text, or a stop string) or `length`.
-    finish_reason: &'static str,
-    /// Of each token, with --logprobs.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    logprobs: Vec<Logprobs>,
-    /// What drafting came to, with --draft.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    drafted: Option<Drafted>,
-}
 
 pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
     kind::check_is(&args.model, RunKind::Lm, "generate")?;
-    let rows = args.prompts.as_deref().map(rows::read).transpose()?;
+    if args.logprobs.is_some() && args.prompts.is_none() && !context.json {
+        return Err(Hinted {
+            message: "--logprobs: text has no room for them".to_owned(),
+            hint: "add --json, or give prompts as --prompts FILE".to_owned(),
+        })
+        .bad_input();
+    }
+    let rows = args.prompts.as_deref().map(read).transpose()?;
     let prompt = match (&args.prompt, &rows) {
         (Some(prompt), _) => prompt.clone(),
         (None, None) => input::piped("prompt", "--prompt TEXT or --prompts FILE")?,
@@ -57,23 +42,46 @@ pub fn run(args: &GenerateArgs, context: &Context) -> Result<ExitCode> {
     let dtype = args.dtype.unwrap_or_else(|| Format::default_on(&context.session.device));
     let (folder, model) = ModelFolder::open(&args.model, &context.session, dtype)?;
     let tokenizer = folder.tokenizer()?;
-    let asker = Asker::new(&folder, &tokenizer, args)?;
-    match rows {
-        Some(rows) => rows::run(&asker, rows, &model, args.slots),
-        None => one(&asker, asker.ask(&prompt)?, &model, context.json),
-    }
+    let options = options(args);
+    let asker = Asker::new(&folder, &tokenizer, &options)?;
+    let Some(rows) = rows else {
+        return one(&asker, asker.ask(&prompt)?, &model, context.json);
+    };
+    let bar = progress_bar("generating");
+    bar.set_length(rows.len() as u64);
+    let answered = answer(&asker, rows, (&model, args.slots), &mut |output| {
+        bar.inc(1);
+        let line = serde_json::to_string(output)?;
+        bar.suspend(|| out!("{line}")).map_err(Error::failed)
+    });
+    bar.finish_and_clear();
+    answered?;
+    Ok(ExitCode::SUCCESS)
 }
 
-/// An engine with room for requests, so many at a time.
-fn engine(model: &EngineModel, requests: &[Request], slots: usize) -> Result<Engine> {
-    let tokens =
-        |request: &Request| request.prompt.len().saturating_add(request.max_new_tokens.max(1));
-    let options = EngineOptions {
-        slots: slots.min(requests.len()).max(1),
-        capacity: requests.iter().map(tokens).max(),
-        ..EngineOptions::default()
-    };
-    Engine::new(model, &options).bad_input()
+fn options(args: &GenerateArgs) -> Options {
+    let s = &args.sampling;
+    Options {
+        submodel: args.submodel.clone(),
+        draft: args.draft.clone(),
+        draft_len: args.draft_len,
+        draft_min_p: args.draft_min_p,
+        policy: args.policy.clone(),
+        sampling: Sampling {
+            temperature: s.temperature,
+            top_k: s.top_k,
+            top_p: s.top_p,
+            min_p: s.min_p,
+            repetition_penalty: s.repetition_penalty,
+            frequency_penalty: s.frequency_penalty,
+            presence_penalty: s.presence_penalty,
+            logit_bias: s.logit_bias.clone(),
+            seed: s.seed,
+        },
+        max_new_tokens: args.max_tokens,
+        stops: args.stop.clone(),
+        logprobs: args.logprobs,
+    }
 }
 
 fn one(asker: &Asker<'_>, ask: Ask, model: &EngineModel, json: bool) -> Result<ExitCode> {
@@ -117,18 +125,4 @@ fn one(asker: &Asker<'_>, ask: Ask, model: &EngineModel, json: bool) -> Result<E
         );
     }
     Ok(ExitCode::SUCCESS)
-}
-
-impl Asker<'_> {
-    fn output(&self, prompt: String, request: &Request, text: String, answer: Answer) -> Output {
-        Output {
-            submodel: self.folder.space().label(&request.submodel),
-            prompt,
-            text,
-            tokens: answer.tokens,
-            finish_reason: if answer.reason == Finish::Stop { "stop" } else { "length" },
-            logprobs: answer.logprobs,
-            drafted: request.draft.is_some().then_some(answer.drafted),
-        }
-    }
 }
