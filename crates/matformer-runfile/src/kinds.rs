@@ -248,6 +248,14 @@ pub enum RunKind {
 }
 
 impl RunKind {
+    /// What its data is called: `text`, `images`.
+    pub fn data(self) -> &'static str {
+        match self {
+            Self::Lm => "text",
+            Self::Vit => "images",
+        }
+    }
+
     /// The kind of a run file with its `sets`, that starts from the folder `init`: what has a table
     /// `model.vit`, or a preset of a MatViT's, is one; a file that says nothing of a model is of the
     /// kind that it starts from, or a MatViT's if it has `data.path`, else a MatLM's.

@@ -590,6 +590,10 @@ pub struct SearchArgs {
     /// With --json: also the losses of each document that judged, for comparisons with other models
     #[arg(long, help_heading = "Held-out data")]
     pub per_document: bool,
+    /// Output of another search with --json --per-document: also print how far each winner is above what
+    /// `mix` found there, paired by document
+    #[arg(long, value_name = "FILE", help_heading = "Held-out data")]
+    pub paired_to: Option<PathBuf>,
     /// Megabytes for the hidden states of one sweep of submodels
     #[arg(long, default_value_t = 256, value_name = "MB")]
     #[arg(value_parser = at_least_one, allow_negative_numbers = true)]

@@ -5,23 +5,25 @@ mod find;
 
 use std::{
     collections::BTreeMap,
+    marker::PhantomData,
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
 use matformer_core::{Costs, Manifest, Measurements, Resource, Space, fs};
-use matformer_lm::MatLm;
 use matformer_nn::{ConfigFile, Folder, ModelConfig, weights::WeightFiles};
 use matformer_train::{Checkpoints, MetricsLine, MetricsLog, TrainLine};
-use matformer_vit::MatVit;
 use serde::Serialize;
 use serde_json::Value;
 use toml::Table;
 
 use matformer_core::units;
-use matformer_runfile::{self as run_file, Lm, RunFile, RunKind, Tables, Vit};
+use matformer_runfile::{self as run_file, RunFile, RunKind, Tables, visit};
 
-use crate::error::{Error, Result, chain};
+use crate::{
+    error::{Error, Result, chain},
+    kind::Model,
+};
 
 pub use compare::{Comparison, compare};
 pub use find::{Found, find};
@@ -141,10 +143,7 @@ impl Recorded {
         } else {
             RunKind::of(&file, &[], None)?
         };
-        match kind {
-            RunKind::Lm => Reader::<Lm, MatLm>::new("text", dir, matformer_lm::costs).read(),
-            RunKind::Vit => Reader::<Vit, MatVit>::new("images", dir, matformer_vit::costs).read(),
-        }
+        visit!(kind, read(dir))
     }
 
     /// What is known of a folder that cannot be read: nothing, under the names of what is known of others.
@@ -187,27 +186,25 @@ impl Recorded {
 }
 
 /// Reads a folder of a kind of model.
-struct Reader<'a, T: Tables, N> {
-    kind: &'static str,
-    dir: &'a Path,
-    costs: fn(&T::Shape) -> Costs,
-    model: std::marker::PhantomData<N>,
+fn read<K: Model>(dir: &Path) -> Result<Recorded> {
+    Reader::<K> { dir, kind: PhantomData }.read()
 }
 
-impl<'a, T: Tables, N: Folder<Config = T::Shape>> Reader<'a, T, N> {
-    fn new(kind: &'static str, dir: &'a Path, costs: fn(&T::Shape) -> Costs) -> Self {
-        Self { kind, dir, costs, model: std::marker::PhantomData }
-    }
+struct Reader<'a, K> {
+    dir: &'a Path,
+    kind: PhantomData<K>,
+}
 
+impl<K: Model> Reader<'_, K> {
     fn read(&self) -> Result<Recorded> {
         let complete = self.dir.join(Manifest::FILE).is_file();
         let file = self.dir.join(run_file::FILE);
-        let run = file.is_file().then(|| RunFile::<T>::load(&file, &[])).transpose()?;
+        let run = file.is_file().then(|| RunFile::<K>::load(&file, &[])).transpose()?;
         let checkpoint = Checkpoints::of(self.dir).latest()?;
         let model = if complete { Some(self.dir.to_owned()) } else { checkpoint.map(|c| c.dir) };
         let manifest = model.as_deref().map(Manifest::load).transpose()?;
         let shape = match (&model, &run) {
-            (Some(dir), _) => Some(N::read_config(&ConfigFile::read(dir)?)?),
+            (Some(dir), _) => Some(K::Net::read_config(&ConfigFile::read(dir)?)?),
             (None, Some(run)) => Some(run.shape().clone()),
             (None, None) => None,
         };
@@ -217,7 +214,7 @@ impl<'a, T: Tables, N: Folder<Config = T::Shape>> Reader<'a, T, N> {
             (None, None) => None,
         };
         let sizes = match (&shape, &space) {
-            (Some(shape), Some(space)) => sizes(&(self.costs)(shape), space)?,
+            (Some(shape), Some(space)) => sizes(&K::costs(shape), space)?,
             _ => Vec::new(),
         };
         let mut problems = Vec::new();
@@ -237,7 +234,7 @@ impl<'a, T: Tables, N: Folder<Config = T::Shape>> Reader<'a, T, N> {
             ));
         }
         Ok(Recorded {
-            kind: self.kind,
+            kind: K::KIND.data(),
             role: match &manifest {
                 _ if run.is_some() => Role::Run,
                 Some(manifest) if manifest.slice.is_some() => Role::Slice,
@@ -261,7 +258,7 @@ impl<'a, T: Tables, N: Folder<Config = T::Shape>> Reader<'a, T, N> {
             tokens_per_second: speed(&log),
             seconds: seconds(&log),
             date: self.date(),
-            settings: settings::<T>(run.as_ref(), shape.as_ref()),
+            settings: settings::<K>(run.as_ref(), shape.as_ref()),
             sizes,
             problems,
         })

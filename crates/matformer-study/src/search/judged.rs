@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use matformer_core::{Named, Names, Resource, Space, Submodel};
-use matformer_eval::{EvalResults, Evaluation, Found, Outcome, SubmodelLosses, stats};
+use matformer_eval::{Estimate, EvalResults, Evaluation, Found, Outcome, SubmodelLosses, stats};
 use matformer_search::{Method, Problem};
 use serde::{Serialize, Serializer};
 
@@ -106,6 +106,10 @@ pub struct Judged {
     pub found: Vec<Found>,
     /// The winners, and the largest submodel, on the half that judges.
     pub judged: EvalResults,
+    /// How far each method's winner is above the Mix'n'Match submodel of another search, paired by document,
+    /// where one was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub above: Option<BTreeMap<String, Estimate>>,
     /// Nats and targets of each document that judged, for each of these, where they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_document: Option<BTreeMap<String, Vec<(f64, usize)>>>,
@@ -180,6 +184,7 @@ pub fn judged<K: Kind>(
             &folder.costs,
             Some(&space.largest()),
         )?,
+        above: None,
         per_document: None,
         clusters: None,
     };

@@ -3,8 +3,9 @@
 mod budgets;
 mod halves;
 mod judged;
+mod other;
 
-use std::time::Instant;
+use std::{path::PathBuf, time::Instant};
 
 use matformer_core::{Budget, Submodel};
 use matformer_eval::{Found, Outcome, Scored};
@@ -15,7 +16,7 @@ use matformer_search::{
 use matformer_train::say;
 
 pub use self::judged::{Judged, all_found};
-use self::{budgets::Budgets, halves::Halves};
+use self::{budgets::Budgets, halves::Halves, other::Other};
 
 /// Most submodels that are listed without being asked for.
 const LISTED: f64 = 1024.0;
@@ -37,6 +38,8 @@ pub struct Question {
     pub judge_tokens: Option<usize>,
     /// Whether losses of each document that judged are wanted.
     pub per_document: bool,
+    /// What another search printed, whose Mix'n'Match submodel the winners are compared with.
+    pub paired_to: Option<PathBuf>,
     /// Bytes for the hidden states of one sweep of submodels.
     pub memory: usize,
 }
@@ -84,6 +87,7 @@ pub fn search<K: Kind>(
     data: impl FnOnce() -> Result<K::Prepared>,
 ) -> Result<Searched> {
     check(folder)?;
+    let other = question.paired_to.as_deref().map(Other::read).transpose()?;
     let budgets = Budgets::new(folder, &question.budgets)?;
     let problem = &budgets.problem;
     let methods = methods(question, problem);
@@ -114,6 +118,7 @@ pub fn search<K: Kind>(
         judged::judged(folder, &budgets, &mut halves, (all, &best.widths.clone()))?;
     let kept = judged::keep(folder, &budgets.best, &judged.found, best);
     judged.name = kept.as_ref().ok().cloned().flatten();
+    judged.above = other.map(|other| other.above(&judged.found, &losses)).transpose()?;
     if question.per_document {
         judged.add_documents(&losses, folder.space());
     }

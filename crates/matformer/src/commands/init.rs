@@ -42,10 +42,7 @@ pub fn run(args: &InitArgs, json: bool) -> Result<ExitCode> {
         fs::create_dir_all(folder).bad_input()?;
     }
     fs::write_atomic(&file, starter.page(&file)?.as_bytes())?;
-    let kind = match starter.kind() {
-        RunKind::Lm => "text",
-        RunKind::Vit => "images",
-    };
+    let kind = starter.kind().data();
     let preset = starter.preset();
     if json {
         return print_json(&Written { file: &file, kind, preset, found: starter.found() });

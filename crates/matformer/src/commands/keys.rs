@@ -33,7 +33,7 @@ impl From<&Key> for Listed {
     fn from(key: &Key) -> Self {
         Self {
             key: key.path,
-            kind: key.kind.map(name),
+            kind: key.kind.map(RunKind::data),
             value: key.value.name(),
             default: key.default(),
             example: key.example,
@@ -65,7 +65,7 @@ pub fn run(args: &KeysArgs, json: bool) -> Result<ExitCode> {
             out!("{gap}[{table}]")?;
             above = table;
         }
-        let of = key.kind.map_or(String::new(), |kind| format!(" ({} only)", name(kind)));
+        let of = key.kind.map_or(String::new(), |kind| format!(" ({} only)", kind.data()));
         let line = match (key.default(), key.example) {
             (Some(default), _) => format!("{own} = {default}"),
             (None, Some(example)) => format!("# {own} = {example}"),
@@ -74,11 +74,4 @@ pub fn run(args: &KeysArgs, json: bool) -> Result<ExitCode> {
         out!("{line}\n    {}: {}{of}", key.value.name(), key.about)?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn name(kind: RunKind) -> &'static str {
-    match kind {
-        RunKind::Lm => "text",
-        RunKind::Vit => "images",
-    }
 }

@@ -44,6 +44,7 @@ fn run_kind<K: Kind>(args: &SearchArgs, context: &Context) -> Result<ExitCode> {
         tokens: args.tokens,
         judge_tokens: args.judge_tokens,
         per_document: args.per_document,
+        paired_to: args.paired_to.clone(),
         memory: args.memory.saturating_mul(1 << 20),
     };
     let Searched { judged, problem, kept } = search(&folder, &question, || match &args.data {
@@ -88,6 +89,9 @@ fn print<K: Kind>(found: &Judged, problem: &Problem, folder: &ModelFolder<K>) ->
     if let Some(mix) = mix.filter(better) {
         let above = table::loss(Estimate { value: mix.regret, stderr: mix.stderr });
         out!("{}, which needs no search, is better on the half that judges: {above}", mix.winner)?;
+    }
+    for (method, above) in found.above.iter().flatten() {
+        out!("{method}: {} above `mix` of the other search", table::loss(*above))?;
     }
     let over = Metric::of(&found.judged).counted(data);
     if !judged {
