@@ -76,7 +76,10 @@ impl Error {
 
     /// Whether a file or folder that is not there is the cause.
     pub fn is_nothing_there(&self) -> bool {
-        let mut next = self.cause().or_else(|| self.source());
+        if let Self::At { source, .. } = self {
+            return source.is_nothing_there();
+        }
+        let mut next = self.cause();
         while let Some(cause) = next {
             let error = cause.downcast_ref::<std::io::Error>();
             if error.is_some_and(|error| error.kind() == ErrorKind::NotFound) {

@@ -39,7 +39,10 @@ pub fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
 
 /// The hint of the error that it passes on.
 fn of_run(error: &run::Error) -> Option<String> {
-    error.cause().and_then(hint)
+    match error {
+        run::Error::At { source, .. } => of_run(source),
+        _ => error.cause().and_then(hint),
+    }
 }
 
 fn of_core(error: &core::Error) -> Option<String> {
@@ -156,7 +159,7 @@ mod tests {
         };
         let contents =
             core::Error::Contents { path: "named.json".into(), source: Box::new(of_core()) };
-        let through: [Box<dyn Error>; 12] = [
+        let through: [Box<dyn Error>; 14] = [
             Box::new(of_core()),
             Box::new(contents),
             Box::new(sources::Error::File(of_core())),
@@ -169,6 +172,8 @@ mod tests {
             Box::new(eval::Error::Lm(lm::Error::Core(of_core()))),
             Box::new(search::Error::Core(of_core())),
             Box::new(run_file::Error::Core(of_core())),
+            Box::new(run::Error::refused(of_core())),
+            Box::new(run::Error::failed(of_core()).at("a place")),
         ];
         for error in through {
             let hint = hint(error.as_ref()).unwrap();
