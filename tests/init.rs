@@ -67,12 +67,12 @@ fn a_folder_of_text_gets_a_run_file_that_trains() {
     snapshot!(place.matformer(&["init", "--data", "text"]), @"
     exit code 0
     --- standard output
-    text.toml: 34 kB of text in 60 documents, preset demo
+    text.toml: 34.2 kB of text in 60 documents, preset demo
     next: matformer train text.toml --dry-run
           matformer train text.toml
     ");
     snapshot!(place.read("text.toml"), @r#"
-    # A run of matformer on 34 kB of text in 60 documents.
+    # A run of matformer on 34.2 kB of text in 60 documents.
     #
     #   matformer train text.toml --dry-run    parameters, time and memory; writes nothing
     #   matformer train text.toml              trains into runs/text; Ctrl-C saves, --resume continues
