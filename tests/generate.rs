@@ -266,3 +266,13 @@ fn rows_that_ask_for_what_there_is_not_are_named() {
     let said = place.refused(&["generate", "run", "--prompts", "none.jsonl"]);
     assert!(said.contains("none.jsonl"), "{said}");
 }
+
+#[test]
+fn log_probabilities_need_a_place() {
+    let place = Place::trained();
+    let asked = ["generate", "run", "--prompt", "The", "--logprobs", "1"];
+    snapshot!(place.refused(&asked), @"
+    error: --logprobs: text has no room for them
+    hint: add --json, or give prompts as --prompts FILE
+    ");
+}

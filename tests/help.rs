@@ -20,6 +20,7 @@ fn program() {
 
     Commands:
       init         Write a run file for data of your own, with a comment to each key
+      keys         List the keys of run files: types, defaults and what they do
       train        Train the model that a run file describes
       elastify     Make a pretrained model elastic: order its neurons by importance, then train every
                    size

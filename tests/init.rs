@@ -67,12 +67,12 @@ fn a_folder_of_text_gets_a_run_file_that_trains() {
     snapshot!(place.matformer(&["init", "--data", "text"]), @"
     exit code 0
     --- standard output
-    text.toml: 34 kB of text in 60 documents, preset demo
+    text.toml: 34.2 kB of text in 60 documents, preset demo
     next: matformer train text.toml --dry-run
           matformer train text.toml
     ");
     snapshot!(place.read("text.toml"), @r#"
-    # A run of matformer on 34 kB of text in 60 documents.
+    # A run of matformer on 34.2 kB of text in 60 documents.
     #
     #   matformer train text.toml --dry-run    parameters, time and memory; writes nothing
     #   matformer train text.toml              trains into runs/text; Ctrl-C saves, --resume continues
@@ -299,4 +299,88 @@ fn what_is_missing_or_too_much_is_said() {
     }
     let said = place.refused(&["init", "--data", "nowhere"]);
     assert!(said.contains("nowhere`: No such file"), "{said}");
+}
+
+#[test]
+fn a_few_hundred_bytes_train() {
+    let place = place();
+    place.remove("text");
+    place.write("tiny/a.txt", "The owl counts coats.\n".repeat(5));
+    place.write("tiny/b.txt", "The hare has a hat.\n".repeat(5));
+    place.matformer(&["init", "--data", "tiny"]).ok();
+    let tiny =
+        TINY.map(|set| if set == "train.eval_tokens=512" { "train.eval_tokens=8" } else { set });
+    let train = [&["train", "tiny.toml"][..], &tiny].concat();
+    let output = place.matformer(&train).ok();
+    assert!(output.stderr.contains("trained 2 steps"), "{output}");
+}
+
+#[test]
+fn rows_are_looked_at_before_a_file_is_written() {
+    let place = place();
+    place.write("bad.jsonl", "{\"text\": \"a\"}\noops\n");
+    snapshot!(place.refused(&["init", "--data", "bad.jsonl"]), @"
+    error: bad.jsonl, line 2: not a JSON object; expected one in each line of the file
+    hint: `data.field` in a run file names the field of the text; `data.max_bad_rows` says how many rows may be bad
+    ");
+    assert!(!place.path("bad.toml").exists());
+    place.write("content.jsonl", rows(40).replace("\"text\"", "\"content\""));
+    let said = place.matformer(&["init", "--data", "content.jsonl"]).ok();
+    assert!(said.stdout.contains("in the field `content` of its rows"), "{said}");
+    assert!(place.read("content.toml").contains("\nfield = \"content\""));
+    let train = [&["train", "content.toml"][..], &TINY].concat();
+    place.matformer(&train).ok();
+}
+
+#[test]
+fn places_hold_one_kind_of_data_and_names_are_those_of_files() {
+    let place = place();
+    pictures(&place);
+    snapshot!(place.refused(&["train", "--data", "text", "pictures"]), @"
+    error: text is text, pictures has images; expected data of one kind
+    hint: a model learns one of them: give only text, or only folders of images
+    ");
+    snapshot!(place.refused(&["init", "x.txt", "--data", "text"]), @"
+    error: x.txt: not the name of a run file
+    hint: expected a name that ends in .toml, or a folder
+    ");
+    assert!(!place.path("x.txt").exists());
+}
+
+#[test]
+fn a_run_on_data_resumes_as_it_was_begun() {
+    let place = place();
+    let train = |more: &[&str]| {
+        let all = [&["train", "--data", "text", "--out", "runs/a"][..], &TINY, more].concat();
+        place.matformer(&all)
+    };
+    train(&[]).ok();
+    // More text would be sized otherwise: that is no other setting of the run.
+    let resume = ["train", "--data", "text", "--out", "runs/a", "--resume"];
+    let output = place.matformer(&resume).ok();
+    assert!(output.stderr.contains("complete, nothing to do"), "{output}");
+    let other = place.matformer(&[&resume[..], &["--set", "train.seed=9"]].concat());
+    assert_eq!(other.code, Some(2), "{other}");
+    assert!(other.stderr.contains("`train.seed` is 0 there, 9 here"), "{other}");
+}
+
+#[test]
+fn keys_are_listed() {
+    let place = place();
+    snapshot!(place.matformer(&["keys", "eval", "--kind", "text"]), @r#"
+    exit code 0
+    --- standard output
+    [train]
+    eval_every = 200
+        a whole number, 0 or more: steps between two evaluations on held-out text (text only)
+    eval_tokens = 16384
+        a whole number, 0 or more: held-out tokens of each of them (text only)
+    "#);
+    let json = place.matformer(&["keys", "--json"]).ok().json();
+    let first = &json.as_array().unwrap()[0];
+    assert_eq!(keys(first), ["key", "kind", "value", "default", "example", "about"]);
+    snapshot!(place.refused(&["keys", "unheard"]), @"
+    error: no key has `unheard` in its name
+    hint: `matformer keys` lists all
+    ");
 }

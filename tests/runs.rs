@@ -76,7 +76,9 @@ fn runs_and_models_are_rows() {
     let rows = json.as_array().unwrap();
     let paths: Vec<&str> = rows.iter().map(|row| row["path"].as_str().unwrap()).collect();
     assert_eq!(paths, ["runs/damaged", "runs/killed", "runs/torn"]);
-    assert_eq!(keys(&rows[0]), ["path", "error"]);
+    assert_eq!(keys(&rows[0]), keys(&rows[1]), "a damaged folder has the same keys");
+    assert!(rows[0]["steps"].is_null() && rows[1]["error"].is_null());
+    assert!(rows[0]["error"].as_str().unwrap().contains("matformer.json"));
     assert_eq!((&rows[1]["steps"], &rows[1]["total_steps"]), (&8.into(), &12.into()));
     assert_eq!(rows[1]["finished"], false);
     assert_eq!(rows[1]["sizes"][3]["name"], "XL");
@@ -167,4 +169,24 @@ fn other_data_is_said_not_to_compare() {
     let expected = "error: text: neither a run nor a model; expected a folder that `train`, `slice` or \
                     `import` wrote\n";
     assert_eq!(said, expected);
+}
+
+#[test]
+fn truncated_files_are_noticed() {
+    let place = Place::trained();
+    let weights = place.path("run/model.safetensors");
+    let bytes = std::fs::read(&weights).unwrap();
+    let problem = |place: &Place| {
+        let json = place.matformer(&["list", "run", "--json"]).ok().json();
+        json[0]["problems"].to_string()
+    };
+    assert_eq!(problem(&place), "[]");
+    std::fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
+    assert!(problem(&place).contains("model.safetensors"), "{}", problem(&place));
+    std::fs::write(&weights, &bytes).unwrap();
+    let log = place.read("run/metrics.jsonl");
+    let lines: Vec<&str> = log.lines().take(5).collect();
+    place.write("run/metrics.jsonl", lines.join("\n") + "\n");
+    let said = problem(&place);
+    assert!(said.contains("metrics.jsonl: ends at step"), "{said}");
 }

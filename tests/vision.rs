@@ -287,7 +287,7 @@ fn images_that_do_not_serve_are_refused() {
     ");
     snapshot!(train(&["data.augment.flip=2"]), @"error: `data.augment.flip` is 2.0, expected: a probability from 0 to 1");
     snapshot!(train(&["model.lm.d_model=8"]), @"
-    error: --set: unknown field `lm`, expected `preset` or `vit` in `model`
+    error: --set: unknown key `model.lm`
     hint: a run is of one kind of model: it has `model.lm` or `model.vit`
     ");
     snapshot!(train(&["train.seq_len=8"]), @"error: `train.seq_len` is 8; expected none: only a language model has rows of tokens");

@@ -325,3 +325,46 @@ fn import() {
       matformer import fetch:smollm2 --out smollm2
     ");
 }
+
+#[test]
+fn keys() {
+    snapshot!(help(&["keys", "--help"]), @"
+    List the keys of run files: types, defaults and what they do
+
+    Usage: matformer keys [OPTIONS] [KEY]
+
+    Arguments:
+      [KEY]
+              Part of the names of the keys to list, such as `train` or `eval` [default: all]
+
+    Options:
+          --kind <KIND>
+              Only the keys of runs on this kind of data
+
+              Possible values:
+              - text:   Text, for a language model
+              - images: Images in classes, for a vision transformer
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Global options:
+          --device <DEVICE>
+              Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default: MATFORMER_DEVICE,
+              or auto]
+
+          --json
+              One JSON document on standard output, everything else on standard error
+
+      -q, --quiet
+              Only errors on standard error
+
+      -v, --verbose...
+              More on standard error: `-v` what is done, `-vv` with details
+
+    Examples:
+      matformer keys train
+      matformer keys eval --kind images
+      matformer keys --json
+    ");
+}

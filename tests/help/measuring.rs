@@ -222,6 +222,8 @@ fn search() {
                                on it
           --per-document       With --json: also the losses of each document that judged, for
                                comparisons with other models
+          --paired-to <FILE>   Output of another search with --json --per-document: also print how far
+                               each winner is above what `mix` found there, paired by document
 
     Global options:
           --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:

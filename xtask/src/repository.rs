@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// The layers: each crate with the crates of ours that it may depend on, directly. Every arrow
 /// points down.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     ("matformer-core", &[]),
     ("matformer-data", &["matformer-core"]),
     ("matformer-nn", &["matformer-core"]),
@@ -22,7 +22,19 @@ const LAYERS: [(&str, &[&str]); 12] = [
         &["matformer-core", "matformer-data", "matformer-lm", "matformer-nn", "matformer-vit"],
     ),
     (
-        "matformer",
+        "matformer-runfile",
+        &[
+            "matformer-core",
+            "matformer-data",
+            "matformer-lm",
+            "matformer-nn",
+            "matformer-sources",
+            "matformer-train",
+            "matformer-vit",
+        ],
+    ),
+    (
+        "matformer-run",
         &[
             "matformer-core",
             "matformer-data",
@@ -31,8 +43,55 @@ const LAYERS: [(&str, &[&str]); 12] = [
             "matformer-formats",
             "matformer-lm",
             "matformer-nn",
+            "matformer-runfile",
+            "matformer-sources",
+            "matformer-train",
+            "matformer-vit",
+        ],
+    ),
+    (
+        "matformer-study",
+        &[
+            "matformer-core",
+            "matformer-data",
+            "matformer-eval",
+            "matformer-nn",
+            "matformer-run",
+            "matformer-runfile",
+            "matformer-search",
+            "matformer-train",
+        ],
+    ),
+    (
+        "matformer-bench",
+        &[
+            "matformer-core",
+            "matformer-engine",
+            "matformer-eval",
+            "matformer-lm",
+            "matformer-nn",
+            "matformer-run",
+            "matformer-runfile",
+            "matformer-train",
+            "matformer-vit",
+        ],
+    ),
+    (
+        "matformer",
+        &[
+            "matformer-bench",
+            "matformer-core",
+            "matformer-data",
+            "matformer-engine",
+            "matformer-eval",
+            "matformer-formats",
+            "matformer-lm",
+            "matformer-nn",
+            "matformer-run",
+            "matformer-runfile",
             "matformer-search",
             "matformer-sources",
+            "matformer-study",
             "matformer-train",
             "matformer-vit",
         ],

@@ -15,6 +15,7 @@ mod space;
 mod span;
 mod spec;
 mod submodel;
+pub mod units;
 
 pub use cost::{CostTable, Costs, Resource};
 pub use draw::{Draw, StepDraw};

@@ -52,6 +52,16 @@ pub struct Estimate {
     pub stderr: Option<f64>,
 }
 
+/// Number of independent documents, images or clusters below which a standard error over them means
+/// little, so that nothing should be judged by it.
+pub const FEW_DOCUMENTS: usize = 5;
+
+/// The median of some numbers; of an even number of them the lower of the two in the middle.
+pub fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers.get(numbers.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
+}
+
 /// Held-out loss in nats per token.
 ///
 /// # Errors

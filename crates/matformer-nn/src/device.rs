@@ -124,6 +124,11 @@ pub fn in_host_memory(device: &Device) -> bool {
     is_cpu(device) || (wgpu().contains(device) && !gpus().contains(device))
 }
 
+/// The CPU, which other devices are compared with; none where this build is without it.
+pub fn cpu() -> Option<Device> {
+    flex()
+}
+
 /// Whether a device is the CPU itself, with or without gradients.
 pub fn is_cpu(device: &Device) -> bool {
     flex().as_ref() == Some(device)

@@ -13,6 +13,7 @@ pub mod folder;
 pub mod hardware;
 pub mod importance;
 pub mod init;
+pub mod machine;
 pub mod math;
 pub mod memory;
 mod modules;

@@ -33,9 +33,20 @@ pub use guard::{Guard, Outlier, Spike};
 pub use lock::RunLock;
 pub use memory::{Dims, TrainingMemory};
 pub use metrics::{HeldOut, MetricsLine, MetricsLog, SkippedLine, TrainLine};
-pub use observe::{SAID, duration};
+pub use observe::SAID;
 pub use optimizer::AdamW;
 pub use overfit::{Learnt, Overfit};
 pub use run::{Outcome, Progress, RunOptions, run, run_taught};
 pub use schedule::learning_rate;
 pub use step::{StepReport, Term, Trainer};
+
+/// Tells a person how it goes: an event of the target [`SAID`], at info.
+#[macro_export]
+macro_rules! say {
+    ($($argument:tt)*) => {
+        $crate::tracing::info!(target: $crate::SAID, $($argument)*)
+    };
+}
+
+#[doc(hidden)]
+pub use tracing;

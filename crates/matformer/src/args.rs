@@ -5,7 +5,7 @@ mod started;
 mod values;
 mod version;
 
-use std::{path::PathBuf, str::FromStr};
+use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use matformer::{
@@ -13,11 +13,15 @@ use matformer::{
     engine,
     formats::Gemma3nWidths,
     nn::{DeviceSpec, Importance},
+    run::{
+        generate::{DraftSpec, PolicySpec},
+        slice,
+    },
     search::Method,
+    study,
 };
-use serde::{Deserialize, Serialize};
 
-pub use self::started::{CompareArgs, CompletionsArgs, InitArgs, InitKind, ListArgs, ManArgs};
+pub use self::started::{CompareArgs, CompletionsArgs, InitArgs, KeysArgs, ListArgs, ManArgs};
 use self::values::{
     at_least_one, at_least_two, below_one, bias, byte_size, draft_len, penalty, positive,
     probability, share, temperature, up_to_4096, whole,
@@ -53,6 +57,9 @@ pub enum Command {
     /// Write a run file for data of your own, with a comment to each key
     #[command(after_help = examples::INIT)]
     Init(InitArgs),
+    /// List the keys of run files: types, defaults and what they do
+    #[command(after_help = examples::KEYS)]
+    Keys(KeysArgs),
     /// Train the model that a run file describes
     #[command(after_help = examples::TRAIN)]
     Train(TrainArgs),
@@ -196,8 +203,7 @@ pub struct BaselinesArgs {
 }
 
 /// How much data a baseline sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Budget {
     /// As many steps as the elastic run gave to a width in the mean: a quarter of them if it drew one
     /// of four widths in each step
@@ -206,15 +212,11 @@ pub enum Budget {
     Total,
 }
 
-impl Budget {
-    /// Every budget.
-    pub const ALL: [Self; 2] = [Self::PerWidth, Self::Total];
-
-    /// As it is typed.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::PerWidth => "per-width",
-            Self::Total => "total",
+impl From<Budget> for study::Budget {
+    fn from(budget: Budget) -> Self {
+        match budget {
+            Budget::PerWidth => Self::PerWidth,
+            Budget::Total => Self::Total,
         }
     }
 }
@@ -354,56 +356,6 @@ pub struct SamplingArgs {
     pub seed: u64,
 }
 
-/// What drafts: a submodel, or whichever is fastest.
-#[derive(Clone, Debug)]
-pub enum DraftSpec {
-    Auto,
-    Of(SubmodelSpec),
-}
-
-impl FromStr for DraftSpec {
-    type Err = <SubmodelSpec as FromStr>::Err;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "auto" { Ok(Self::Auto) } else { text.parse().map(Self::Of) }
-    }
-}
-
-/// Which size takes each token.
-#[derive(Clone, Debug)]
-pub enum PolicySpec {
-    Fixed,
-    Escalate { wide: SubmodelSpec, entropy: f64 },
-    Phases { prompt: SubmodelSpec },
-}
-
-impl FromStr for PolicySpec {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        /// Nats above which a wider submodel decides.
-        const UNSURE: f64 = 2.0;
-        let spec = |text: &str| text.parse::<SubmodelSpec>().map_err(|error| error.to_string());
-        match text.split_once('=') {
-            None if text == "fixed" => Ok(Self::Fixed),
-            Some(("phases", prompt)) => Ok(Self::Phases { prompt: spec(prompt)? }),
-            Some(("escalate", of)) => {
-                let (wide, entropy) = match of.split_once(',') {
-                    None => (of, UNSURE),
-                    Some((wide, nats)) => {
-                        let nats = nats.parse().ok().filter(|n: &f64| *n >= 0.0);
-                        (wide, nats.ok_or("expected a number of nats behind the comma, 0 or more")?)
-                    }
-                };
-                Ok(Self::Escalate { wide: spec(wide)?, entropy })
-            }
-            _ => {
-                Err("expected `fixed`, `escalate=SUBMODEL[,NATS]` or `phases=SUBMODEL`".to_owned())
-            }
-        }
-    }
-}
-
 #[derive(Debug, ClapArgs)]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["model", "preset"]))]
 pub struct InfoArgs {
@@ -486,6 +438,38 @@ pub enum Format {
     Timm,
 }
 
+impl Format {
+    /// As it is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hf => "hf",
+            Self::Gguf => "gguf",
+            Self::Timm => "timm",
+        }
+    }
+}
+
+impl From<SliceDtype> for slice::SliceDtype {
+    fn from(dtype: SliceDtype) -> Self {
+        match dtype {
+            SliceDtype::F32 => Self::F32,
+            SliceDtype::Bf16 => Self::Bf16,
+            SliceDtype::F16 => Self::F16,
+            SliceDtype::Q8_0 => Self::Q8_0,
+        }
+    }
+}
+
+impl From<Format> for slice::Format {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Hf => Self::Hf,
+            Format::Gguf => Self::Gguf,
+            Format::Timm => Self::Timm,
+        }
+    }
+}
+
 #[derive(Debug, ClapArgs)]
 pub struct ImportArgs {
     /// Folder of `config.json` and safetensors (a language model of transformers, or a vision
@@ -535,6 +519,15 @@ pub enum Part {
     Train,
     /// What is not
     HeldOut,
+}
+
+impl From<Part> for study::embed::Part {
+    fn from(part: Part) -> Self {
+        match part {
+            Part::Train => Self::Train,
+            Part::HeldOut => Self::HeldOut,
+        }
+    }
 }
 
 #[derive(Debug, ClapArgs)]
@@ -597,6 +590,10 @@ pub struct SearchArgs {
     /// With --json: also the losses of each document that judged, for comparisons with other models
     #[arg(long, help_heading = "Held-out data")]
     pub per_document: bool,
+    /// Output of another search with --json --per-document: also print how far each winner is above what
+    /// `mix` found there, paired by document
+    #[arg(long, value_name = "FILE", help_heading = "Held-out data")]
+    pub paired_to: Option<PathBuf>,
     /// Megabytes for the hidden states of one sweep of submodels
     #[arg(long, default_value_t = 256, value_name = "MB")]
     #[arg(value_parser = at_least_one, allow_negative_numbers = true)]

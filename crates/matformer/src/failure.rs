@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-use matformer::train::SAID;
+use matformer::{run, train::SAID};
 
 pub use crate::hints::Hinted;
 use crate::hints::hint;
@@ -61,28 +61,23 @@ pub fn said(error: &anyhow::Error) -> String {
 
 /// Says an error, its causes and its hint; returns the exit code.
 pub fn report(error: &anyhow::Error) -> ExitCode {
-    let bad_input = error.downcast_ref::<BadInput>();
-    let inner = bad_input.map_or(error, |b| &b.0);
+    let marked = error.downcast_ref::<BadInput>();
+    let inner = marked.map_or(error, |b| &b.0);
+    let is_input = |cause: &run::Error| cause.is_input();
+    let bad_input = marked.is_some() || inner.downcast_ref::<run::Error>().is_some_and(is_input);
     let text = format!("error: {}", said(inner));
-    match tracing::enabled!(target: SAID, tracing::Level::ERROR) {
-        true => tracing::error!(target: SAID, "{text}"),
+    if tracing::enabled!(target: SAID, tracing::Level::ERROR) {
+        tracing::error!(target: SAID, "{text}");
+    } else {
         // Before anything else was set up.
-        false => drop(writeln!(std::io::stderr(), "{text}")),
+        drop(writeln!(std::io::stderr(), "{text}"));
     }
-    ExitCode::from(match bad_input {
-        Some(_) if !out_of_space(inner) => BAD_INPUT,
-        _ => FAILURE,
-    })
+    ExitCode::from(if bad_input && !out_of_space(inner) { BAD_INPUT } else { FAILURE })
 }
 
 /// A full disk is not the input's fault, whatever was being done.
 fn out_of_space(error: &anyhow::Error) -> bool {
     kinds(error).any(|kind| matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
-}
-
-/// Whether a file or folder that is not there is the cause.
-pub fn nothing_there(error: &anyhow::Error) -> bool {
-    kinds(error).any(|kind| kind == ErrorKind::NotFound)
 }
 
 fn kinds(error: &anyhow::Error) -> impl Iterator<Item = ErrorKind> + '_ {
@@ -92,17 +87,5 @@ fn kinds(error: &anyhow::Error) -> impl Iterator<Item = ErrorKind> + '_ {
 
 /// The error and its causes, each said once: some errors say their cause themselves.
 pub fn message(error: &anyhow::Error) -> String {
-    chain(error.as_ref())
-}
-
-/// The same of any error.
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut causes = std::iter::successors(error.source(), |cause| cause.source());
-    while let Some(cause) = causes.next().map(ToString::to_string) {
-        if !text.ends_with(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
+    run::chain(error.as_ref())
 }

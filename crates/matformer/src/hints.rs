@@ -4,20 +4,12 @@ use std::error::Error;
 
 use matformer::{
     core::{self, Named, Resource},
-    data, engine, eval, lm, nn, run_file, search,
+    data, engine, eval, lm, nn, run, run_file, search,
     sources::{self, Content},
     train, vit,
 };
 
-/// An error with nothing but a message and a hint.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct Hinted {
-    /// What is wrong.
-    pub message: String,
-    /// What to do about it.
-    pub hint: String,
-}
+pub use matformer::run::Hinted;
 
 /// The hint of one error in a chain.
 pub fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
@@ -40,8 +32,17 @@ pub fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
         eval::Error => of_eval,
         search::Error => of_search,
         run_file::Error => of_run_file,
+        run::Error => of_run,
     );
     cause.downcast_ref::<Hinted>().map(|hinted| hinted.hint.clone())
+}
+
+/// The hint of the error that it passes on.
+fn of_run(error: &run::Error) -> Option<String> {
+    match error {
+        run::Error::At { source, .. } => of_run(source),
+        _ => error.cause().and_then(hint),
+    }
 }
 
 fn of_core(error: &core::Error) -> Option<String> {
@@ -126,8 +127,15 @@ pass_on! {
     }
     fn of_search(error: &search::Error) { Core => of_core, _ => error.hint() }
     fn of_run_file(error: &run_file::Error) {
-        Core => of_core, Data => of_data, Sources => of_sources, _ => error.hint()
+        Core => of_core, Data => of_data, Sources => of_sources,
+        _ => error.hint().or_else(|| list_of_keys(error))
     }
+}
+
+/// Where the keys of run files are listed, for a key that there is not.
+fn list_of_keys(error: &run_file::Error) -> Option<String> {
+    let unknown = matches!(error, run_file::Error::UnknownKey { .. });
+    unknown.then(|| "`matformer keys` lists the keys of run files".to_owned())
 }
 
 #[cfg(test)]
@@ -151,7 +159,7 @@ mod tests {
         };
         let contents =
             core::Error::Contents { path: "named.json".into(), source: Box::new(of_core()) };
-        let through: [Box<dyn Error>; 12] = [
+        let through: [Box<dyn Error>; 14] = [
             Box::new(of_core()),
             Box::new(contents),
             Box::new(sources::Error::File(of_core())),
@@ -164,6 +172,8 @@ mod tests {
             Box::new(eval::Error::Lm(lm::Error::Core(of_core()))),
             Box::new(search::Error::Core(of_core())),
             Box::new(run_file::Error::Core(of_core())),
+            Box::new(run::Error::refused(of_core())),
+            Box::new(run::Error::failed(of_core()).at("a place")),
         ];
         for error in through {
             let hint = hint(error.as_ref()).unwrap();

@@ -37,13 +37,7 @@ use crate::{
     failure::{Hinted, OrBadInput},
 };
 
-/// Tells a person how it goes: a line on standard error, unless `-q` is given.
-macro_rules! say {
-    ($($argument:tt)*) => {
-        tracing::info!(target: crate::logging::SAID, $($argument)*)
-    };
-}
-pub(crate) use say;
+pub use matformer::train::say;
 
 /// Environment variable with the levels of the log.
 const ENV: &str = "MATFORMER_LOG";

@@ -3,13 +3,12 @@
 mod args;
 mod commands;
 mod failure;
-mod folder;
 mod hints;
 mod input;
 mod interrupt;
-mod kind;
 mod logging;
 mod output;
+mod progress;
 mod terminal;
 mod typed;
 

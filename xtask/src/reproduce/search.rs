@@ -2,13 +2,10 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
-use super::{
-    Binary, matvit,
-    page::{list, text},
-};
+use super::{Binary, matvit, page::list};
 
 /// A trained model, and what is searched of it.
 struct Case {
@@ -113,7 +110,7 @@ pub fn document(binary: &Binary) -> Result<Value> {
     let trained: BTreeMap<&str, Value> = trained.into_iter().collect();
     let all = |cases: &[Case]| cases.iter().map(|c| printed(binary, c)).collect::<Result<Vec<_>>>();
     let first = all(&CASES)?;
-    let mut draws = vec![compared(0, &first)?];
+    let mut draws = vec![compared(binary, (0, &CASES), &first)?];
     let mut cases = Vec::new();
     for (case, mut budgets) in CASES.iter().zip(first) {
         budgets.iter_mut().for_each(shorten);
@@ -130,7 +127,7 @@ pub fn document(binary: &Binary) -> Result<Value> {
         }
         cases.push(found);
     }
-    draws.push(compared(1, &all(&AGAIN)?)?);
+    draws.push(compared(binary, (1, &AGAIN), &all(&AGAIN)?)?);
     Ok(json!({ "trained_stamps": trained, "cases": cases, "draws": draws }))
 }
 
@@ -233,95 +230,37 @@ fn copy(binary: &Binary, case: &Case, to: &str, also: &[&str]) -> Result<()> {
 
 /// The paper's Figure 6: what is best of a model that was trained on random widths per layer, and of one that
 /// saw uniform widths only, each above Mix'n'Match's on the latter, paired by document.
-fn compared(seed: usize, printed: &[Vec<Value>]) -> Result<Value> {
-    let [sampled, per_layer, ..] = printed else { bail!("two draws are compared") };
-    let rows = sampled.iter().zip(per_layer).map(|(sampled, per_layer)| {
-        let reference = documents(sampled, "mix")?;
-        let above = |of: &Value, method: &str| difference(&documents(of, method)?, &reference);
+fn compared(
+    binary: &Binary,
+    (seed, cases): (usize, &[Case]),
+    printed: &[Vec<Value>],
+) -> Result<Value> {
+    let [sampled, per_layer, ..] = cases else { bail!("two draws are compared") };
+    let rows = sampled.budgets.iter().enumerate().map(|(at, budget)| {
+        // What the command compares with, as it printed it.
+        let reference = Path::new(sampled.run).join(format!("reproduced-reference-{budget}.json"));
+        binary.shell.write_file(&reference, printed[0][at].to_string())?;
+        let reference = reference.display().to_string();
+        let above = |case: &Case| {
+            let mut arguments = arguments(case, case.run, budget, "mix,evolution", case.tokens[1]);
+            arguments.extend(["--paired-to", &reference]);
+            let file = format!("reproduced-above-{budget}.json");
+            binary.kept(&[case.run, sampled.run], &file, &arguments, || Ok(()))
+        };
+        let (ours, theirs) = (above(sampled)?, above(per_layer)?);
         Ok(json!({
-            "budgets": sampled["found"][0]["budgets"],
-            "sampled, evolution": above(sampled, "evolution")?,
-            "per-layer, mix": above(per_layer, "mix")?,
-            "per-layer, evolution": above(per_layer, "evolution")?,
-            "stamps": { "sampled": sampled["stamp"], "per-layer": per_layer["stamp"] },
+            "budgets": printed[0][at]["found"][0]["budgets"],
+            "sampled, evolution": ours["above"]["evolution"],
+            "per-layer, mix": theirs["above"]["mix"],
+            "per-layer, evolution": theirs["above"]["evolution"],
+            "stamps": { "sampled": ours["stamp"], "per-layer": theirs["stamp"] },
         }))
     });
     Ok(json!({ "seed": seed, "rows": rows.collect::<Result<Vec<_>>>()? }))
-}
-
-/// What a method's winner makes of one document.
-#[derive(Clone, Copy)]
-struct DocumentLoss {
-    nats: f64,
-    targets: f64,
-    /// Documents of one cluster are not independent.
-    cluster: Option<u64>,
-}
-
-/// Losses on every document, of what a method found.
-fn documents(printed: &Value, method: &str) -> Result<Vec<DocumentLoss>> {
-    let winner = text(&found(printed, method)["winner"]);
-    let documents = list(&printed["per_document"][&winner]).iter().enumerate();
-    let of = |(at, d): (usize, &Value)| {
-        let cluster = printed["clusters"][at].as_u64();
-        Some(DocumentLoss { nats: d[0].as_f64()?, targets: d[1].as_f64()?, cluster })
-    };
-    documents.map(of).collect::<Option<_>>().with_context(|| format!("losses of `{winner}`"))
-}
-
-/// Nats per target of `a` above those of `b` on the same documents, with its error: of a ratio of sums over
-/// clusters of documents, as `eval` has them.
-fn difference(a: &[DocumentLoss], b: &[DocumentLoss]) -> Result<Value> {
-    let same = |(a, b): (&DocumentLoss, &DocumentLoss)| a.targets == b.targets;
-    ensure!(
-        a.len() == b.len() && a.iter().zip(b).all(same),
-        "{} and {} documents: not the same",
-        a.len(),
-        b.len()
-    );
-    let targets: f64 = a.iter().map(|d| d.targets).sum();
-    let value = a.iter().zip(b).map(|(a, b)| a.nats - b.nats).sum::<f64>() / targets;
-    // What stands for itself is a cluster of its own.
-    let mut residuals: BTreeMap<(Option<u64>, usize), f64> = BTreeMap::new();
-    for (at, (a, b)) in a.iter().zip(b).enumerate() {
-        let key = (a.cluster, if a.cluster.is_some() { 0 } else { at });
-        *residuals.entry(key).or_default() += a.nats - b.nats - value * a.targets;
-    }
-    let n = residuals.len() as f64;
-    ensure!(n > 1.0, "{} documents of one cluster: too few", a.len());
-    let squares: f64 = residuals.values().map(|residual| residual * residual).sum();
-    Ok(json!({ "value": value, "stderr": (n / (n - 1.0) * squares).sqrt() / targets }))
 }
 
 /// What a method found; null if it did not.
 pub fn found(printed: &Value, method: &str) -> Value {
     let found = list(&printed["found"]).iter().find(|f| f["method"] == method);
     found.cloned().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn differences_are_paired() {
-        // Documents of 1 and 3 targets, 0.5 and 1.5 nats above: half a nat each, exactly.
-        let of = |documents: &[[f64; 2]], clusters: Option<&[u64]>| -> Vec<DocumentLoss> {
-            let of = |(at, [nats, targets]): (usize, &[f64; 2])| {
-                let cluster = clusters.map(|clusters| clusters[at]);
-                DocumentLoss { nats: *nats, targets: *targets, cluster }
-            };
-            documents.iter().enumerate().map(of).collect()
-        };
-        let (a, b) = (of(&[[2.5, 1.0], [4.5, 3.0]], None), of(&[[2.0, 1.0], [3.0, 3.0]], None));
-        assert_eq!(difference(&a, &b).unwrap(), json!({ "value": 0.5, "stderr": 0.0 }));
-        let (a, b) = ([[2.0, 1.0], [3.0, 1.0]], [[1.0, 1.0], [3.0, 1.0]]);
-        let found = difference(&of(&a, None), &of(&b, None)).unwrap();
-        assert_eq!(found, json!({ "value": 0.5, "stderr": 0.5 }));
-        // Each twice, in two clusters: nothing more is known.
-        let twice = |d: [[f64; 2]; 2]| of(&[d, d].concat(), Some(&[4, 7, 4, 7]));
-        assert_eq!(difference(&twice(a), &twice(b)).unwrap(), found);
-        assert!(difference(&of(&a, None), &of(&b[..1], None)).is_err());
-        assert!(difference(&of(&a, Some(&[0, 0])), &of(&b, Some(&[0, 0]))).is_err());
-    }
 }

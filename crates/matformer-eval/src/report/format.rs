@@ -2,6 +2,8 @@
 
 use matformer_core::Submodel;
 
+pub(super) use matformer_core::units::thousands;
+
 use crate::DataFacts;
 
 /// Which widths how many layers have: `64 × 3, 128 × 2`.
@@ -26,19 +28,6 @@ pub(super) fn counted(clusters: Option<usize>, of: usize, noun: &str) -> String 
         Some(clusters) => format!("{} of {}", count(clusters, "cluster"), count(of, noun)),
         None => count(of, noun),
     }
-}
-
-/// `1,234,567`.
-pub(super) fn thousands(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// A tick of an axis that counts: `0`, `250`, `1.5k`, `2M`.
@@ -93,9 +82,6 @@ mod tests {
 
     #[test]
     fn counts() {
-        for (count, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (12_345_678, "12,345,678")] {
-            assert_eq!(thousands(count), text);
-        }
         for (count, text) in [
             (0.0, "0"),
             (250.0, "250"),

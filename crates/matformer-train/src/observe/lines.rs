@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use matformer_core::units::duration;
+
 use super::{About, Observer};
 use crate::{Checkpoint, HeldOut, Outlier, TrainLine, checkpoint::Restored};
 
@@ -130,21 +132,10 @@ impl Pace {
         Self { started: Instant::now(), first, last }
     }
 
-    /// The time left after `done` steps, as [`duration`] writes it.
+    /// The time left after `done` steps, as people read it.
     fn left(&self, done: u64) -> String {
         let made = done.saturating_sub(self.first).max(1) as f64;
         let seconds = self.started.elapsed().as_secs_f64() / made * (self.last - done) as f64;
         duration(seconds)
-    }
-}
-
-/// `45s`, `2m10s`, `3h05m`, `12d 4h`.
-pub fn duration(seconds: f64) -> String {
-    let seconds = seconds.round() as u64;
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        3600..345_600 => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
-        _ => format!("{}d {}h", seconds / 86_400, seconds / 3600 % 24),
     }
 }

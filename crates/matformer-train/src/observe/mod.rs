@@ -11,7 +11,7 @@ use crate::{
 
 use dashboard::Dashboard;
 
-pub use lines::{SAID, duration};
+pub use lines::SAID;
 
 /// Follows a run. The loop reports what happens, in order; an observer changes nothing.
 pub(crate) trait Observer {

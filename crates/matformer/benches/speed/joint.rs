@@ -4,11 +4,11 @@
 use anyhow::{Result, ensure};
 use clap::Args;
 use matformer::{
+    bench::timing,
     core::{Plan, Resource, Submodel},
     lm::{MatLm, MatLmConfig, Preset, costs},
     nn::{DeviceSpec, Elastic, State, row_losses, walk},
-    synthetic::{OneBatch, one_batch},
-    timing,
+    run::synthetic::{OneBatch, one_batch},
 };
 use serde_json::json;
 

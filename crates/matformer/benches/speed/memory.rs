@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use clap::Args;
-use matformer::{nn::DeviceSpec, timing, train::Precision};
+use matformer::{bench::timing, nn::DeviceSpec, train::Precision};
 use serde::Serialize;
 use serde_json::json;
 
@@ -113,7 +113,7 @@ fn measured(case: &mut dyn Timed, steps: usize, device: &Device) -> Result<(f64,
         return Ok((most, readings));
     }
     reset.context("peak resident memory can be measured on Linux only")?;
-    let (before, _) = before.context("no VmRSS in /proc/self/status")?;
-    let (_, peak) = timing::resident().context("no VmHWM in /proc/self/status")?;
-    Ok((peak - before, readings))
+    let unknown = "the system does not say how much memory this process holds";
+    let (before, after) = (before.context(unknown)?, timing::resident().context(unknown)?);
+    Ok((after.peak - before.now, readings))
 }

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use matformer::{
+    bench::timing::{median, millis},
     core::{Block, Spans, rng},
     lm::{MatLm, MatLmConfig},
     nn::{
@@ -12,7 +13,6 @@ use matformer::{
             attention, cross_entropy, linear, nested_ffn, rms_norm, sum_of_squares,
         },
     },
-    timing::{median, millis},
 };
 use serde::Serialize;
 

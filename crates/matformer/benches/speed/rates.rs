@@ -4,9 +4,11 @@ use anyhow::Result;
 use burn::tensor::{Device, Distribution, Tensor};
 use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 use matformer::{
+    bench::{
+        products::{Layout, Product},
+        timing::millis,
+    },
     nn::device::in_host_memory,
-    products::{Layout, Product},
-    timing::millis,
     train::Precision,
 };
 use rayon::prelude::*;

@@ -3,10 +3,10 @@
 use anyhow::{Context, Result};
 use clap::Args;
 use matformer::{
+    bench::timing::{self, median, millis},
     core::rng,
     eval::retrieval::{Gallery, Vectors, top_k},
     nn::DeviceSpec,
-    timing::{self, median, millis},
 };
 use serde_json::json;
 
@@ -74,7 +74,7 @@ pub fn run(args: &SearchArgs, as_json: bool) -> Result<()> {
             theirs.push(answer["ms"].as_f64().context("bench_search.py: `ms`: expected a number")?);
         }
     }
-    let peak = before.and_then(|(before, _)| Some(timing::resident()?.1 - before));
+    let peak = before.and_then(|before| Some(timing::resident()?.peak - before.now));
     let (all, products) = (median(all), median(products));
     let theirs = peer.map(|peer| (peer.version.clone(), median(theirs)));
     if as_json {

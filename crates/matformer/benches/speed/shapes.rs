@@ -2,9 +2,9 @@
 
 use anyhow::{Context, Result};
 use matformer::{
+    bench::products::{self, Product},
     core::{Plan, Resource},
     lm::{self, MatLmConfig, Preset},
-    products::{self, Product},
     vit::{self, MatVitConfig},
 };
 use serde_json::{Value, json};

@@ -4,13 +4,13 @@
 use anyhow::{Result, ensure};
 use clap::Args;
 use matformer::{
+    bench::timing::{self, median, millis},
     core::{Costs, Plan, Resource, Submodel},
     eval::{DocumentLoss, Documents, HeldOutBatch, Measured, Walks, measure},
     lm::{self, MatLm, Preset},
     nn::{DeviceSpec, Elastic},
+    run::synthetic::{OneBatch, images, one_batch},
     search::Problem,
-    synthetic::{OneBatch, images, one_batch},
-    timing::{self, median, millis},
     vit::{self, MatVit},
 };
 use serde_json::json;
@@ -132,7 +132,7 @@ fn compare<M: Measured>(
     let before = timing::reset_peak().ok().and_then(|()| timing::resident());
     let together = batches(args.held_out, walks.rows, make)?;
     losses(model, &together, &all, walks.submodels)?;
-    let peak = before.and_then(|(before, _)| Some(timing::resident()?.1 - before));
+    let peak = before.and_then(|before| Some(timing::resident()?.peak - before.now));
     let best = best_rows(args, model, make)?;
     let alone = batches(args.held_out, best, make)?;
     let mut times = [Vec::new(), Vec::new()];

@@ -5,11 +5,11 @@ use anyhow::{Result, ensure};
 use burn::{module::Module, tensor::Device};
 use clap::Args;
 use matformer::{
+    bench::timing::{self, median, millis},
     core::{Draw, Plan, StepDraw},
     lm::MatLm,
     nn::{DeviceSpec, Elastic, State, device, row_losses, walk},
-    synthetic::{OneBatch, images, one_batch},
-    timing::{self, median, millis},
+    run::synthetic::{OneBatch, images, one_batch},
     train::{Precision, TrainConfig, Trainer},
     vit::MatVit,
 };

@@ -26,6 +26,12 @@ Examples:
   matformer init runs.toml --data notes papers --preset small
   matformer init vision --kind images --data pictures";
 
+pub const KEYS: &str = "\
+Examples:
+  matformer keys train
+  matformer keys eval --kind images
+  matformer keys --json";
+
 pub const TRAIN: &str = "\
 Examples:
   matformer train my.toml --dry-run

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, ValueEnum};
+use matformer::run_file::RunKind;
 
 use super::values::whole;
 
@@ -32,6 +33,24 @@ pub enum InitKind {
     Text,
     /// Images in classes, for a vision transformer
     Images,
+}
+
+impl From<InitKind> for RunKind {
+    fn from(kind: InitKind) -> Self {
+        match kind {
+            InitKind::Text => Self::Lm,
+            InitKind::Images => Self::Vit,
+        }
+    }
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct KeysArgs {
+    /// Part of the names of the keys to list, such as `train` or `eval` [default: all]
+    pub key: Option<String>,
+    /// Only the keys of runs on this kind of data
+    #[arg(long, value_enum)]
+    pub kind: Option<InitKind>,
 }
 
 #[derive(Debug, ClapArgs)]

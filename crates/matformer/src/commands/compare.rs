@@ -4,15 +4,14 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use matformer::{
-    runs::{Comparison, Recorded, compare},
-    train::duration,
+    core::units::{count, duration, short},
+    run::runs::{Comparison, Recorded, compare},
 };
 use serde_json::json;
 
 use super::{
-    count,
     list::{role, steps},
-    print_json, short,
+    print_json, table,
 };
 use crate::{args::CompareArgs, failure::OrBadInput, logging::say, output::out};
 
@@ -38,7 +37,7 @@ pub fn run(args: &CompareArgs, as_json: bool) -> Result<ExitCode> {
             "runs": all, "differences": differences, "comparable": comparable, "notes": notes,
         }));
     }
-    out!("{}", table(&runs, &names, &comparison))?;
+    out!("{}", sheet(&runs, &names, &comparison))?;
     for note in &comparison.notes {
         out!("note: {note}")?;
     }
@@ -74,9 +73,8 @@ impl Sheet {
     }
 }
 
-fn table(runs: &[Recorded], names: &[String], comparison: &Comparison) -> comfy_table::Table {
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
+fn sheet(runs: &[Recorded], names: &[String], comparison: &Comparison) -> comfy_table::Table {
+    let mut table = table::plain();
     table.set_header(std::iter::once(String::new()).chain(names.iter().cloned()));
     let mut sheet = Sheet(table);
     let each = |of: &dyn Fn(&Recorded) -> Option<String>| runs.iter().map(of).collect::<Vec<_>>();

@@ -4,17 +4,19 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use matformer::{
-    doctor::{Findings, examine},
+    bench::doctor::{Findings, examine},
+    core::units::count,
     nn::DeviceSpec,
 };
 
-use super::{Context, count, print_json};
+use super::{Context, print_json};
 use crate::{args::DoctorArgs, failure, logging::say, output::out};
 
 pub fn run(args: &DoctorArgs, context: &Context) -> Result<ExitCode> {
     say!("looking for devices");
-    let spec = DeviceSpec::of(&context.device).unwrap_or(context.spec);
-    let found = examine(spec, &context.device, args.quick, &mut |_, next| say!("measuring {next}"));
+    let spec = DeviceSpec::of(&context.session.device).unwrap_or(context.spec);
+    let found =
+        examine(spec, &context.session.device, args.quick, &mut |_, next| say!("measuring {next}"));
     if context.json {
         print_json(&found)?;
     } else {

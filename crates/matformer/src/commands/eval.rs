@@ -6,40 +6,32 @@ use anyhow::Result;
 use matformer::{
     core::SubmodelSpec,
     eval::EvalResults,
-    run_file::{Lm, RunKind, Vit},
+    run::{Kind, ModelFolder, kind},
+    run_file::visit,
+    study::{
+        alone::{Alone, beside},
+        measure,
+    },
 };
 use serde::Serialize;
 
-use super::{
-    Context, DATA_HINT,
-    alone::{self, Alone},
-    measured::measure,
-    print_json, table,
-};
-use crate::{
-    args::EvalArgs,
-    failure::OrBadInput,
-    folder::ModelFolder,
-    kind::{self, Kind},
-};
+use super::{Context, DATA_HINT, print_json, table};
+use crate::{args::EvalArgs, failure::OrBadInput};
 
 pub fn run(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
-    match kind::of_folder(&args.model)? {
-        RunKind::Lm => run_kind::<Lm>(args, context),
-        RunKind::Vit => run_kind::<Vit>(args, context),
-    }
+    visit!(kind::of_folder(&args.model)?, run_kind(args, context))
 }
 
 fn run_kind<K: Kind>(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
     let folder =
-        ModelFolder::<K>::load(&args.model, &context.device)?.with_context(args.context)?;
+        ModelFolder::<K>::load(&args.model, &context.session)?.with_context(args.context)?;
     let asked = match &args.submodels {
         None => Vec::new(),
         Some(list) => SubmodelSpec::parse_list(list).bad_input()?,
     };
     let mut submodels = match &asked[..] {
         [] => folder.trained(),
-        asked => asked.iter().map(|spec| folder.submodel(Some(spec))).collect::<Result<_>>()?,
+        asked => asked.iter().map(|spec| folder.submodel(Some(spec))).collect::<Result<_, _>>()?,
     };
     let reference = folder.submodel(args.paired_to.as_ref())?;
     let shown = submodels.len();
@@ -63,13 +55,13 @@ fn run_kind<K: Kind>(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
     )?;
     results.results.truncate(shown);
     submodels.truncate(shown);
-    let alone = alone::beside(&folder, &prepared, &evaluation, &submodels, args.tokens, context)?;
+    let alone = beside(&folder, &prepared, &evaluation, &submodels, args.tokens)?;
     if context.json {
         return print_json(&Printed { results, alone });
     }
     let asked: Vec<String> = asked.iter().map(SubmodelSpec::to_string).collect();
     table::print(&results, &asked)?;
-    alone::print(&alone)?;
+    table::print_alone(&alone)?;
     Ok(ExitCode::SUCCESS)
 }
 

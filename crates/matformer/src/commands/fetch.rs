@@ -8,18 +8,19 @@ use std::{
 use anyhow::Result;
 use indicatif::ProgressBar;
 use matformer::{
+    core::units::{counted, file_size},
     data::Source,
+    run::{
+        Session,
+        folder::{data_cache, with_progress},
+    },
     sources::{self, Content, Fetched, Progress, Record, Sources},
 };
 use serde::Serialize;
 
-use super::print_json;
+use super::{print_json, table};
 use crate::{
-    args::FetchArgs,
-    failure::OrBadInput,
-    folder::{data_cache, progress_bar, with_progress},
-    logging::say,
-    output::out,
+    args::FetchArgs, failure::OrBadInput, logging::say, output::out, progress::progress_bar,
 };
 
 /// `fetch NAME --json`.
@@ -64,7 +65,7 @@ fn list(sources: &Sources, json: bool) -> Result<ExitCode> {
     }
     for Listed { cached, bytes, record } in &listed {
         let state = if *cached { "in the cache" } else { "not fetched" };
-        out!("{}: {}, {state}\n  {}", record.name, size(*bytes), record.title)?;
+        out!("{}: {}, {state}\n  {}", record.name, file_size(*bytes as u64), record.title)?;
         print_parts(record)?;
     }
     out!("`matformer fetch NAME` brings one into {}", cache.display())?;
@@ -87,8 +88,8 @@ fn one(sources: &Sources, name: &str, json: bool) -> Result<ExitCode> {
     out!(
         "{}: {} in {}, {}{}",
         record.name,
-        size(record.bytes()),
-        files(record.files()),
+        file_size(record.bytes() as u64),
+        counted(record.files(), "file"),
         dir.display(),
         if fetched.reused { " (fetched before)" } else { "" }
     )?;
@@ -120,10 +121,10 @@ fn models(fetched: &Fetched) -> Result<Option<Vec<PathBuf>>> {
 }
 
 /// A model as a person names it: a path, or `fetch:NAME`, which is fetched if it is not in the cache.
-pub fn model_path(typed: &Path) -> Result<PathBuf> {
+pub fn model_path(typed: &Path, session: &Session) -> Result<PathBuf> {
     match typed.to_str().map(str::parse) {
         Some(Ok(Source::Fetched(name))) => {
-            with_progress(|report| sources::model(&data_cache(), &name, report))
+            Ok(with_progress(session, |report| sources::model(&data_cache(), &name, report))?)
         }
         Some(Err(error)) => Err(error).bad_input(),
         _ => Ok(typed.to_owned()),
@@ -131,31 +132,16 @@ pub fn model_path(typed: &Path) -> Result<PathBuf> {
 }
 
 fn print_parts(record: &Record) -> Result<()> {
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
+    let mut table = table::plain();
     for part in &record.parts {
         table.add_row([
-            format!(" {}", size(part.bytes)),
+            format!(" {}", file_size(part.bytes as u64)),
             part.title.clone(),
             part.licence.clone(),
             part.origin.clone(),
         ]);
     }
     table.lines().try_for_each(|line| out!("{}", line.trim_end()))
-}
-
-/// `1 file`, `12 files`.
-fn files(n: usize) -> String {
-    format!("{n} {}", if n == 1 { "file" } else { "files" })
-}
-
-/// Bytes as people write them.
-fn size(bytes: usize) -> String {
-    match bytes {
-        n if n >= 1_000_000 => format!("{:.1} MB", n as f64 / 1e6),
-        n if n >= 1_000 => format!("{:.1} kB", n as f64 / 1e3),
-        n => format!("{n} bytes"),
-    }
 }
 
 /// Progress as people see it: a line per place that is tried, and a bar for a download.

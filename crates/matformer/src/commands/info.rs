@@ -4,51 +4,27 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use matformer::{
-    core::{Costs, Names, Resource, Space, Submodel, SubmodelSpec},
-    eval::ParamCounts,
-    lm::{MatLmConfig, PAPER_TABLE, Preset, costs},
-    nn::{Folder, ModelConfig, standalone},
-    run_file::{Lm, RunKind, Tables, Vit, unknown_preset},
+    core::{
+        Manifest, Resource,
+        units::{count, operations, short},
+    },
+    nn::{Folder, ModelConfig},
+    run::{
+        Kind, ModelFolder,
+        info::{GranularityInfo, Listed, NamedInfo, granularities, named, paper_table},
+        kind,
+    },
+    run_file::{Lm, Tables, Vit, unknown_preset, visit},
 };
 use serde::Serialize;
 
-use super::{Context, count, operations, print_json, short};
+use super::{Context, print_json, table};
 use crate::{
     args::InfoArgs,
     failure::{self, OrBadInput},
-    folder::ModelFolder,
-    kind::{self, Kind},
     logging::say,
     output::out,
 };
-
-#[derive(Serialize)]
-struct GranularityInfo {
-    name: String,
-    width: usize,
-    params: ParamCounts,
-    /// Of the forward pass of one token at the full context, or of one image.
-    flops_per_token: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kv_bytes_per_token: Option<f64>,
-    /// Of a token or an image, where `bench layers` measured it here.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    millis: Option<f64>,
-    /// Where a slice of this width can go.
-    exports: Vec<&'static str>,
-    /// Where it can go besides, with narrower layers padded with zeros.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    exports_padded: Vec<&'static str>,
-}
-
-/// A submodel that has a name.
-#[derive(Serialize)]
-struct NamedInfo {
-    name: String,
-    submodel: String,
-    params: ParamCounts,
-    found_by: String,
-}
 
 #[derive(Serialize)]
 struct Info<'a, S> {
@@ -61,7 +37,7 @@ struct Info<'a, S> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     named: Vec<NamedInfo>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    manifest: Option<&'a matformer::core::Manifest>,
+    manifest: Option<&'a Manifest>,
 }
 
 /// `info RUN`
@@ -69,20 +45,25 @@ pub fn run(args: &InfoArgs, context: &Context) -> Result<ExitCode> {
     let Some(dir) = &args.model else {
         return preset(args, context.json);
     };
-    match kind::of_folder(dir)? {
-        RunKind::Lm => run_kind::<Lm>(dir, context),
-        RunKind::Vit => run_kind::<Vit>(dir, context),
-    }
+    visit!(kind::of_folder(dir)?, run_kind(dir, context))
 }
 
 fn run_kind<K: Kind>(dir: &Path, context: &Context) -> Result<ExitCode> {
-    let folder = ModelFolder::<K>::load(dir, &context.device)?;
+    let folder = ModelFolder::<K>::load(dir, &context.session)?;
+    let Listed { named, problems } = named(&folder)?;
+    for (name, error) in problems {
+        let said = failure::said(&error.into());
+        match name {
+            Some(name) => say!("note: `{name}` is not listed: {said}"),
+            None => say!("note: {said}"),
+        }
+    }
     let info = Info {
         preset: None,
         model: Some(dir),
         shape: folder.model.config(),
         granularities: granularities::<K>(folder.model.config(), folder.space(), &folder.costs)?,
-        named: named(&folder)?,
+        named,
         manifest: Some(&folder.manifest),
     };
     if context.json {
@@ -120,7 +101,7 @@ fn run_kind<K: Kind>(dir: &Path, context: &Context) -> Result<ExitCode> {
 pub fn preset(args: &InfoArgs, json: bool) -> Result<ExitCode> {
     let name = args.preset.as_deref().unwrap_or_default();
     if name.is_empty() {
-        return paper_table(json);
+        return print_paper_table(json);
     }
     if let Some(shape) = Lm::preset(name) {
         return preset_of::<Lm>(name, &shape, json);
@@ -147,65 +128,9 @@ fn preset_of<K: Kind>(name: &str, shape: &K::Shape, json: bool) -> Result<ExitCo
     print::<K>(&info)
 }
 
-fn granularities<K: Kind>(
-    shape: &K::Shape,
-    space: &Space,
-    costs: &Costs,
-) -> Result<Vec<GranularityInfo>> {
-    space
-        .granularities
-        .iter()
-        .map(|g| {
-            let submodel = space.uniform(&g.name)?;
-            let of = |submodel: &Submodel| -> Result<Vec<&'static str>> {
-                Ok(K::exports(&standalone(shape, space, submodel)?.0))
-            };
-            let exports = of(&submodel)?;
-            let mut exports_padded = of(&submodel.padded())?;
-            exports_padded.retain(|program| !exports.contains(program));
-            let known = |resource| -> Result<Option<f64>> {
-                Ok(costs.get(resource).ok().map(|table| table.cost(&submodel)).transpose()?)
-            };
-            Ok(GranularityInfo {
-                name: g.name.clone(),
-                width: g.width,
-                params: ParamCounts::of(&submodel, costs)?,
-                flops_per_token: costs.get(Resource::Flops)?.cost(&submodel)?,
-                kv_bytes_per_token: known(Resource::KvBytes)?,
-                millis: known(Resource::Millis)?,
-                exports,
-                exports_padded,
-            })
-        })
-        .collect()
-}
-
-/// The names that mean something for these weights, here; says why others do not.
-fn named<K: Kind>(folder: &ModelFolder<K>) -> Result<Vec<NamedInfo>> {
-    // A damaged list does not cost the rest.
-    let names = Names::load(&folder.dir).unwrap_or_else(|error| {
-        say!("note: {}", failure::said(&error.into()));
-        Names::default()
-    });
-    let mut found = Vec::new();
-    for (name, named) in names.iter() {
-        match folder.submodel(Some(&SubmodelSpec::Name(name.to_owned()))) {
-            Ok(submodel) => found.push(NamedInfo {
-                name: name.to_owned(),
-                submodel: folder.space().label(&submodel),
-                params: ParamCounts::of(&submodel, &folder.costs)?,
-                found_by: named.found_by.clone(),
-            }),
-            Err(error) => say!("note: `{name}` is not listed: {}", failure::said(&error)),
-        }
-    }
-    Ok(found)
-}
-
 fn print<K: Kind>(info: &Info<'_, K::Shape>) -> Result<ExitCode> {
     out!("{}", K::describe(info.shape))?;
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
+    let mut table = table::plain();
     let cached = info.granularities.iter().any(|g| g.kv_bytes_per_token.is_some());
     let flops = format!("FLOPs/{}", K::TARGET);
     let mut head = vec!["", "width", "params", "non-embedding", "ffn", &flops];
@@ -240,38 +165,12 @@ fn print<K: Kind>(info: &Info<'_, K::Shape>) -> Result<ExitCode> {
 }
 
 /// The paper's Table 4 beside ours: millions of parameters.
-fn paper_table(json: bool) -> Result<ExitCode> {
-    #[derive(Serialize)]
-    struct Row {
-        model: &'static str,
-        granularity: String,
-        paper: [f64; 2],
-        two_matrix: [f64; 2],
-        ours: [f64; 2],
-    }
-    let mut rows = Vec::new();
-    for (i, printed) in PAPER_TABLE.iter().enumerate() {
-        let (plain, ours) = (Preset::PaperPlain(i).config(), Preset::Paper(i).config());
-        for (at, g) in plain.space()?.granularities.iter().enumerate() {
-            let millions = |config: &MatLmConfig| {
-                let submodel = config.space()?.uniform(&g.name)?;
-                let params = ParamCounts::of(&submodel, &costs(config))?;
-                Ok::<_, anyhow::Error>([params.total, params.non_embedding].map(|n| n as f64 / 1e6))
-            };
-            rows.push(Row {
-                model: printed.name,
-                granularity: g.name.clone(),
-                paper: [printed.total[at], printed.non_embedding[at]],
-                two_matrix: millions(&plain)?,
-                ours: millions(&ours)?,
-            });
-        }
-    }
+fn print_paper_table(json: bool) -> Result<ExitCode> {
+    let rows = paper_table()?;
     if json {
         return print_json(&rows);
     }
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
+    let mut table = table::plain();
     table.set_header([
         "",
         "",

@@ -8,6 +8,7 @@ use std::{
 use anyhow::Result;
 use matformer::{
     core::fs,
+    run::typed,
     run_file::{RunKind, Starter},
 };
 use serde::Serialize;
@@ -17,10 +18,9 @@ use super::{
     print_json,
 };
 use crate::{
-    args::{InitArgs, InitKind},
+    args::InitArgs,
     failure::{Hinted, OrBadInput},
     output::out,
-    typed,
 };
 
 /// `init --json`: stable.
@@ -34,21 +34,15 @@ struct Written<'a> {
 
 pub fn run(args: &InitArgs, json: bool) -> Result<ExitCode> {
     args.data.iter().try_for_each(|place| check_is_data(place, &FOR_A_NEW_RUN)).bad_input()?;
-    let kind = args.kind.map(|kind| match kind {
-        InitKind::Text => RunKind::Lm,
-        InitKind::Images => RunKind::Vit,
-    });
+    let kind = args.kind.map(RunKind::from);
     let starter = Starter::new(&args.data, kind, args.preset.as_deref()).bad_input()?;
-    let file = file(args.target.as_deref(), &starter);
+    let file = file(args.target.as_deref(), &starter).bad_input()?;
     check_target(&file, args.force).bad_input()?;
     if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::create_dir_all(folder).bad_input()?;
     }
     fs::write_atomic(&file, starter.page(&file)?.as_bytes())?;
-    let kind = match starter.kind() {
-        RunKind::Lm => "text",
-        RunKind::Vit => "images",
-    };
+    let kind = starter.kind().data();
     let preset = starter.preset();
     if json {
         return print_json(&Written { file: &file, kind, preset, found: starter.found() });
@@ -64,14 +58,19 @@ pub fn run(args: &InitArgs, json: bool) -> Result<ExitCode> {
 }
 
 /// The file that is written.
-fn file(target: Option<&Path>, starter: &Starter) -> PathBuf {
+fn file(target: Option<&Path>, starter: &Starter) -> Result<PathBuf, Hinted> {
     let named = || PathBuf::from(format!("{}.toml", starter.name()));
     match target {
-        None => named(),
-        Some(file) if file.extension().is_some_and(|suffix| suffix == "toml") && !file.is_dir() => {
-            file.to_owned()
-        }
-        Some(folder) => folder.join(named()),
+        None => Ok(named()),
+        Some(folder) if folder.is_dir() => Ok(folder.join(named())),
+        Some(path) => match path.extension() {
+            None => Ok(path.join(named())),
+            Some(suffix) if suffix == "toml" => Ok(path.to_owned()),
+            Some(_) => Err(Hinted {
+                message: format!("{}: not the name of a run file", path.display()),
+                hint: "expected a name that ends in .toml, or a folder".to_owned(),
+            }),
+        },
     }
 }
 

@@ -3,15 +3,17 @@
 use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
-use matformer::runs::{Found, Recorded, Role, find};
-use serde_json::{Value, json};
-
-use super::{count, print_json};
-use crate::{
-    args::ListArgs,
-    failure::{OrBadInput, chain},
-    output::out,
+use matformer::{
+    core::units::count,
+    run::{
+        chain,
+        runs::{Found, Recorded, Role, find},
+    },
 };
+use serde_json::Value;
+
+use super::{print_json, table};
+use crate::{args::ListArgs, failure::OrBadInput, output::out};
 
 pub fn run(args: &ListArgs, as_json: bool) -> Result<ExitCode> {
     let found = find(&args.dir, args.depth).bad_input()?;
@@ -22,8 +24,7 @@ pub fn run(args: &ListArgs, as_json: bool) -> Result<ExitCode> {
         out!("{}: no run and no model, {} folders deep", args.dir.display(), args.depth)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
+    let mut table = table::plain();
     table.set_header(["", "kind", "params", "sizes", "steps", "held-out", "date (UTC)"]);
     for Found { path, recorded } in &found {
         match recorded {
@@ -48,14 +49,15 @@ pub fn run(args: &ListArgs, as_json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is recorded, or why that cannot be read.
+/// What is recorded, or why that cannot be read: the same keys for each folder.
 fn to_json(found: &Found) -> Result<Value> {
-    let mut value = match &found.recorded {
-        Ok(recorded) => serde_json::to_value(recorded)?,
-        Err(error) => json!({ "error": chain(error) }),
+    let (mut value, error) = match &found.recorded {
+        Ok(recorded) => (serde_json::to_value(recorded)?, Value::Null),
+        Err(error) => (Value::Object(Recorded::unknown()), chain(error).into()),
     };
     if let Some(fields) = value.as_object_mut() {
         fields.shift_insert(0, "path".to_owned(), found.path.display().to_string().into());
+        fields.insert("error".to_owned(), error);
     }
     Ok(value)
 }

@@ -1,7 +1,5 @@
-//! One file per command: resolve what was typed, call the crates, print. `measured` and `alone` are what
-//! `report` and `baselines` share.
+//! One file per command: resolve what was typed, call the crates, print.
 
-mod alone;
 mod baselines;
 mod bench;
 mod compare;
@@ -16,8 +14,8 @@ mod generate;
 mod import;
 mod info;
 mod init;
+mod keys;
 mod list;
-mod measured;
 mod report;
 mod retrieve;
 mod score;
@@ -29,20 +27,21 @@ mod train;
 use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
-use matformer::{core::fs, nn::DeviceSpec};
+use matformer::{core::fs, nn::DeviceSpec, run::Session};
 use serde::Serialize;
 
 use crate::{
     args::{Args, Command},
-    failure::{Hinted, OrBadInput},
+    failure::OrBadInput,
     interrupt::Interrupts,
     output::out,
+    progress,
 };
 
 /// What every command knows.
 pub struct Context {
-    /// The device, without gradients.
-    pub device: burn::tensor::Device,
+    /// The device, and the bars that show progress.
+    pub session: Session,
     /// What was asked for.
     pub spec: DeviceSpec,
     /// Whether standard output is for one JSON document.
@@ -52,7 +51,7 @@ pub struct Context {
 impl Context {
     /// What the device is called: `flex`, `cuda:0`.
     pub fn device_name(&self) -> String {
-        DeviceSpec::of(&self.device).unwrap_or(self.spec).to_string()
+        DeviceSpec::of(&self.session.device).unwrap_or(self.spec).to_string()
     }
 }
 
@@ -62,7 +61,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let spec = args.device.map_or_else(DeviceSpec::from_env, Ok).bad_input()?;
         let device = spec.resolve().bad_input()?;
         tracing::debug!("device {device:?}");
-        Ok(Context { device, spec, json })
+        Ok(Context { session: progress::watched(device), spec, json })
     };
     // The others end as the system has it, or, as `train` and `baselines`, once all is saved.
     match &args.command {
@@ -80,6 +79,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     match args.command {
         Command::Init(args) => init::run(&args, json),
+        Command::Keys(args) => keys::run(&args, json),
         Command::Train(args) => train::run(&args, &context()?),
         Command::Elastify(args) => elastify::run(&args, &context()?),
         Command::Baselines(args) => baselines::run(&args, &context()?),
@@ -112,26 +112,6 @@ const DATA_HINT: &str = "name the data with --data RUN: a run file, or the folde
 fn print_json(value: &impl Serialize) -> Result<ExitCode> {
     out!("{}", serde_json::to_string_pretty(value)?)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The first part of a hash, which tells two apart.
-pub fn short(hash: &str) -> &str {
-    hash.get(..16).unwrap_or(hash)
-}
-
-/// Held-out documents, images or clusters of them below which a standard error over them means little:
-/// nothing is judged by it.
-pub const FEW_DOCUMENTS: usize = 5;
-
-/// Refuses a folder or file to write that is there.
-fn check_is_new(dir: &Path) -> Result<(), Hinted> {
-    match dir.exists() {
-        false => Ok(()),
-        true => Err(Hinted {
-            message: format!("{}: exists", dir.display()),
-            hint: "choose another --out, or remove it".to_owned(),
-        }),
-    }
 }
 
 /// The files that a command wrote.
@@ -167,29 +147,4 @@ fn written(out: &Path) -> Result<Written> {
         files.push(WrittenFile { name, bytes });
     }
     Ok(Written(files))
-}
-
-/// `1 document`, `12 documents`.
-pub fn documents(n: usize) -> String {
-    format!("{n} {}", if n == 1 { "document" } else { "documents" })
-}
-
-/// A number of parameters or tokens as people write it, and as budgets are typed: `1.20B`.
-pub fn count(n: f64) -> String {
-    scaled(n, 'B')
-}
-
-/// A number of operations or bytes: `1.20G`.
-pub fn operations(n: f64) -> String {
-    scaled(n, 'G')
-}
-
-fn scaled(n: f64, billion: char) -> String {
-    match n {
-        n if n >= 1e12 => format!("{:.2}T", n / 1e12),
-        n if n >= 1e9 => format!("{:.2}{billion}", n / 1e9),
-        n if n >= 1e6 => format!("{:.2}M", n / 1e6),
-        n if n >= 1e3 => format!("{:.1}k", n / 1e3),
-        n => format!("{n:.0}"),
-    }
 }

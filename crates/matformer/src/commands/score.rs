@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use anyhow::Result;
 use matformer::{
     lm,
+    run::{ModelFolder, kind},
     run_file::{Lm, RunKind},
 };
 use serde::Serialize;
 
 use super::{Context, print_json};
-use crate::{args::ScoreArgs, failure::OrBadInput, folder::ModelFolder, input, kind, output::out};
+use crate::{args::ScoreArgs, failure::OrBadInput, input, output::out};
 
 /// `score --json`: stable.
 #[derive(Serialize)]
@@ -28,7 +29,7 @@ pub fn run(args: &ScoreArgs, context: &Context) -> Result<ExitCode> {
         Some(text) => text.clone(),
         None => input::piped("text", "--text TEXT")?,
     };
-    let folder = ModelFolder::<Lm>::load(&args.model, &context.device)?;
+    let folder = ModelFolder::<Lm>::load(&args.model, &context.session)?;
     let submodel = folder.submodel(args.submodel.as_ref())?;
     let tokenizer = folder.tokenizer()?;
     let mut tokens = vec![tokenizer.bos()];

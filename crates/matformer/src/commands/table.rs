@@ -1,10 +1,21 @@
 //! Results of submodels as a table: what `eval`, `report` and `baselines` print.
 
 use anyhow::Result;
-use matformer::eval::{DataFacts, Estimate, EvalResults, SubmodelResult, report::Metric};
+use comfy_table::{Table, presets::NOTHING};
+use matformer::{
+    core::units::{count, counted, short},
+    eval::{DataFacts, Estimate, EvalResults, SubmodelResult, report::Metric},
+    study::alone::Alone,
+};
 
-use super::{count, documents, short};
 use crate::output::out;
+
+/// A table without lines.
+pub fn plain() -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    table
+}
 
 /// The columns of a table of results: losses of text, accuracies of images.
 pub struct Columns {
@@ -74,7 +85,7 @@ pub fn print_data(d: &DataFacts, metric: Metric) -> Result<()> {
         Metric::Loss => out!(
             "held-out: {} tokens of {}{}, data {hash}",
             count(d.tokens as f64),
-            documents(d.documents),
+            counted(d.documents, "document"),
             d.context.map_or(String::new(), |n| format!(" in windows of {n}"))
         ),
     }
@@ -85,8 +96,7 @@ pub fn print(results: &EvalResults, asked: &[String]) -> Result<()> {
     let head = columns(results.results.iter());
     print_data(&results.data, head.metric)?;
     let reference = results.results.iter().find_map(|r| r.paired.as_ref()).map(|p| p.to.as_str());
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
+    let mut table = plain();
     let to = reference.map_or(String::new(), |to| head.above(to));
     table.set_header(["submodel", "params", "non-emb.", head.columns[0], head.columns[1], &to]);
     for (i, r) in results.results.iter().enumerate() {
@@ -115,4 +125,27 @@ pub fn footnote(over: &str, mut errors: impl Iterator<Item = Option<f64>>) -> Re
     } else {
         out!("no standard error: {over}")
     }
+}
+
+/// Sizes that were trained alone, as a table.
+pub fn print_alone(alone: &[Alone]) -> Result<()> {
+    if alone.is_empty() {
+        return Ok(());
+    }
+    let head = columns(alone.iter().map(|alone| &alone.result));
+    let mut table = plain();
+    let above = format!("elastic {} above", head.metric.short());
+    table.set_header(["alone", "budget", "params", head.columns[0], head.columns[1], &above]);
+    for Alone { budget, result, elastic_above } in alone {
+        let [value, second] = head.cells(result);
+        table.add_row([
+            result.submodel.clone(),
+            budget.name().to_owned(),
+            count(result.params.total as f64),
+            value,
+            second,
+            head.difference(*elastic_above),
+        ]);
+    }
+    out!("{table}")
 }

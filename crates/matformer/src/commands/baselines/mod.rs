@@ -1,43 +1,40 @@
 //! `matformer baselines`: every granularity of a run trained alone, and what that shows.
 
-pub mod budget;
-mod cost;
 mod twin;
 
 use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Result;
 use matformer::{
-    core::{Draw, Manifest},
+    core::{
+        Draw, Manifest,
+        units::{counted, duration, memory, operations},
+    },
+    eval::{Estimate, EvalResults},
     nn::ModelConfig,
-    run_file::{self, Lm, RunFile, RunKind, Vit},
+    run::{Kind, ModelFolder, kind},
+    run_file::{self, RunFile, visit},
+    study::{
+        Budget, Cost, Keep,
+        alone::{self, Alone},
+        baseline, costs, measured, unequal,
+    },
 };
 use serde::Serialize;
 
-use super::{
-    Context,
-    alone::{self, Alone, alone},
-    measured::measured,
-    print_json, table,
-};
+use super::{Context, print_json, table};
 use crate::{
-    args::{BaselinesArgs, Budget},
+    args::BaselinesArgs,
     failure::{Hinted, INTERRUPTED, OrBadInput},
-    folder::ModelFolder,
     interrupt::{Interrupts, Then},
-    kind::{self, Kind},
     logging::say,
+    output::out,
     typed,
 };
-use budget::{baseline, unequal};
-use cost::Cost;
 use twin::{Elastic, Running, Twin, pass_on};
 
 pub fn run(args: &BaselinesArgs, context: &Context) -> Result<ExitCode> {
-    match kind::of_folder(&args.run)? {
-        RunKind::Lm => run_kind::<Lm>(args, context),
-        RunKind::Vit => run_kind::<Vit>(args, context),
-    }
+    visit!(kind::of_folder(&args.run)?, run_kind(args, context))
 }
 
 /// What `baselines --json` prints.
@@ -84,10 +81,11 @@ fn run_kind<K: Kind>(args: &BaselinesArgs, context: &Context) -> Result<ExitCode
     let manifest = Manifest::load(&args.run).bad_input()?;
     let elastic = Elastic { dir: &args.run, manifest, run: elastic };
     elastic.check_ended()?;
+    let budget = args.budget.into();
     let running: Running = Arc::default();
     let interrupts = pass_on(&running)?;
     let resume = typed::again(None);
-    let code = train_all(&elastic, args.budget, (&interrupts, &running), context)?;
+    let code = train_all(&elastic, budget, (&interrupts, &running), context)?;
     if code == INTERRUPTED {
         let by = interrupts.received().map_or(String::new(), |s| format!("{}: ", s.name));
         say!("{by}interrupted; go on with all with: {resume}");
@@ -100,18 +98,18 @@ fn run_kind<K: Kind>(args: &BaselinesArgs, context: &Context) -> Result<ExitCode
         say!("{name}: interrupted while measuring; all are trained, go on with: {resume}");
         Then::End
     });
-    let folder = ModelFolder::<K>::load(&args.run, &context.device)?;
-    let curve = measured(&folder, None)?;
-    let found = alone(&folder, &curve, None, context)?;
-    let costs = cost::of(&args.run, &elastic.run, args.budget)?;
+    let folder = ModelFolder::<K>::load(&args.run, &context.session)?;
+    let curve = measured(&folder, None, Keep::Must)?;
+    let found = alone::alone(&folder, &curve, None, Keep::Must)?;
+    let costs = costs(&args.run, &elastic.run, budget)?;
     if context.json {
         let results = numbers(&curve.measured.results, &found, elastic.run.train.seed);
         let run = args.run.display().to_string();
         return print_json(&Baselines { run, results, costs });
     }
     table::print(&curve.measured.results, &[])?;
-    alone::print(&found)?;
-    cost::print(&costs)?;
+    table::print_alone(&found)?;
+    print(&costs)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -135,9 +133,9 @@ fn train_all<K: Kind>(
     for (i, (name, twin)) in names.iter().zip(&twins).enumerate() {
         // Hours may have passed since the last one began.
         if i == 0 || !twin.is_complete() {
-            elastic.check_data()?;
+            elastic.check_data(&context.session)?;
         }
-        let steps = super::train::steps(twin.run.train.steps);
+        let steps = counted(twin.run.train.steps as usize, "step");
         say!("baseline {name} alone ({} of {}): {steps}", i + 1, names.len());
         match (twin.train(context, running)?, interrupts.received()) {
             (0, Some(_)) => return Ok(INTERRUPTED),
@@ -148,7 +146,7 @@ fn train_all<K: Kind>(
     Ok(0)
 }
 
-fn numbers(elastic: &matformer::eval::EvalResults, alone: &[Alone], seed: u64) -> Vec<Number> {
+fn numbers(elastic: &EvalResults, alone: &[Alone], seed: u64) -> Vec<Number> {
     let n = elastic.data.tokens;
     let elastic = elastic.results.iter().map(|result| ("elastic", result));
     let alone = alone.iter().map(|alone| (alone.budget.name(), &alone.result));
@@ -164,11 +162,26 @@ fn numbers(elastic: &matformer::eval::EvalResults, alone: &[Alone], seed: u64) -
                 value,
                 stderr,
             };
-            let top = |metric, top: Option<matformer::eval::Estimate>| {
-                top.map(|top| of(metric, top.value, top.stderr))
-            };
+            let top =
+                |metric, top: Option<Estimate>| top.map(|top| of(metric, top.value, top.stderr));
             let loss = of("loss", r.loss, r.stderr);
             [Some(loss), top("top1", r.top1), top("top5", r.top5)].into_iter().flatten()
         })
         .collect()
+}
+
+/// What an elastic run and its baselines cost, as a table.
+fn print(costs: &[Cost]) -> Result<()> {
+    let mut table = table::plain();
+    table.set_header(["", "steps", "FLOPs", "time of the steps", "peak memory"]);
+    for cost in costs {
+        table.add_row([
+            cost.what.clone(),
+            cost.steps.to_string(),
+            operations(cost.flops),
+            duration(cost.seconds),
+            cost.peak_bytes.map_or("-".to_owned(), |bytes| memory(bytes as f64)),
+        ]);
+    }
+    out!("{table}")
 }

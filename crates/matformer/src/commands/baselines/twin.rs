@@ -8,17 +8,19 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use matformer::{
-    core::{Manifest, fs},
+    core::{
+        Manifest, fs,
+        units::{counted, short},
+    },
+    run::{Kind, Session, folder::data_cache_of},
     run_file::{self, RunFile},
     train::Checkpoints,
 };
 
 use crate::{
-    commands::{Context, short, train},
+    commands::Context,
     failure::{Hinted, OrBadInput},
-    folder::data_cache_of,
     interrupt::{Interrupts, Then},
-    kind::Kind,
     logging::{quiet, say},
 };
 
@@ -64,16 +66,17 @@ impl<K: Kind> Elastic<'_, K> {
         } else {
             format!("set `train.steps` back to {made}")
         };
-        let made = train::steps(made);
+        let made = counted(made as usize, "step");
         let message = format!("{dir}: trained {made}; its `{}` asks for {asked}", run_file::FILE);
         Err(Hinted { message, hint }).bad_input()
     }
 
     /// Refuses a run whose data is no longer what it was trained on: a baseline would learn other data,
     /// in other tokens. What a baseline reads is in the cache from here on, the tokenizer included.
-    pub fn check_data(&self) -> Result<()> {
+    pub fn check_data(&self, session: &Session) -> Result<()> {
         let trained_on = &self.manifest.provenance.data_hash;
-        let now = K::facts(&K::prepare(&self.run, &data_cache_of(self.dir))?).hash.to_string();
+        let prepared = K::prepare(&self.run, &data_cache_of(self.dir), session)?;
+        let now = K::facts(&prepared).hash.to_string();
         if now == *trained_on {
             return Ok(());
         }
@@ -121,7 +124,7 @@ impl<K: Kind> Twin<K> {
                 let message = format!(
                     "{}: a run of {}; the budget gives it {}",
                     dir.display(),
-                    train::steps(was.train.steps),
+                    counted(was.train.steps as usize, "step"),
                     run.train.steps
                 );
                 return Err(Hinted { message, hint: remove() }).bad_input();

@@ -1,57 +1,58 @@
 //! `matformer elastify`
 
-mod ordering;
 mod plan;
-mod stages;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use matformer::{
-    core::{Manifest, fs},
-    run_file::{self, Lm, RunFile, RunKind, Vit},
+    core::{Manifest, fs, units::count},
+    eval::{Estimate, Stages, report::Metric},
+    run::{
+        Kind, ModelFolder,
+        folder::data_cache_of,
+        kind,
+        train::{Target, check},
+    },
+    run_file::{self, RunFile, visit},
+    study::elastify::{self, ORDERED, Ordering, Plan, Studied, starting_from},
     train::RunLock,
 };
+use serde_json::json;
 
-use self::{ordering::ORDERED, stages::Studied};
-use super::{
-    Context,
-    train::{self, Target},
-};
+use super::{Context, print_json, table, train};
 use crate::{
     args::ElastifyArgs,
     failure::{INTERRUPTED, OrBadInput},
-    folder::{ModelFolder, data_cache_of},
     interrupt::{Interrupts, Then},
-    kind::{self, Kind},
     logging::{self, say},
+    output::out,
     typed,
 };
 
 pub fn run(args: &ElastifyArgs, context: &Context) -> Result<ExitCode> {
-    match kind::of_folder(&args.model)? {
-        RunKind::Lm => run_kind::<Lm>(args, context),
-        RunKind::Vit => run_kind::<Vit>(args, context),
-    }
+    visit!(kind::of_folder(&args.model)?, run_kind(args, context))
 }
 
 fn run_kind<K: Kind>(args: &ElastifyArgs, context: &Context) -> Result<ExitCode> {
     let resume = typed::again(Some("--resume"));
     let interrupts = end_at_once(&resume)?;
     let draft = plan::draft::<K>(args)?;
-    let mut target = Target::<K>::new(draft, args.out.clone(), args.resume, &context.device)?;
+    let session = &context.session;
+    let mut target = Target::<K>::new(draft, args.out.clone(), args.resume, &session.device)?;
     target.validate()?;
-    plan::check::<K>(args, &target.run)?;
-    let planned = plan::starting_from(&target.run, &args.out.join(ORDERED))?;
-    target.run = plan::starting_from(&target.run, &args.model)?;
-    train::check(&target, context)?;
+    let plan = plan::of(args);
+    elastify::check::<K>(&plan, &target.run)?;
+    let planned = starting_from(&target.run, &args.out.join(ORDERED))?;
+    target.run = starting_from(&target.run, &args.model)?;
+    check(&target, session)?;
     if args.dry_run && args.order_only {
-        return ordering::dry_run(args, &target.run, context);
+        return dry_run(&plan, &target.run, context);
     }
     if args.dry_run {
         return train::dry_run(&target, context);
     }
-    let prepared = K::prepare(&target.run_with_own_files(), &data_cache_of(&args.out))?;
+    let prepared = K::prepare(&target.run_with_own_files(), &data_cache_of(&args.out), session)?;
     K::say(&target.run.data, &prepared);
     target.check_data(&prepared)?;
     let run = target.run.with_shape(K::fitted(&target.run, &prepared)?);
@@ -60,14 +61,14 @@ fn run_kind<K: Kind>(args: &ElastifyArgs, context: &Context) -> Result<ExitCode>
     // Training takes it for itself.
     let lock = RunLock::take(&args.out)?;
     logging::open(&args.out)?;
-    let mut studied = Studied::new(args, &run, &prepared)?;
-    order(args, &mut studied, context)?;
+    let mut studied = Studied::new(&plan, &run, &prepared)?;
+    order(&plan, &mut studied, context)?;
     if args.order_only {
-        ordering::publish(&args.out.join(ORDERED), &args.out)?;
-        return studied.print(context);
+        elastify::publish(&args.out.join(ORDERED), &args.out)?;
+        return print(studied.stages(), context);
     }
     drop(lock);
-    let target = Target::<K>::of_run(&kept, args.out.clone(), &context.device)?;
+    let target = Target::<K>::of_run(&kept, args.out.clone(), &session.device)?;
     if !target.is_complete() {
         let outcome = train::train(&target, &interrupts, &resume, context)?.outcome;
         if outcome.interrupted {
@@ -75,9 +76,9 @@ fn run_kind<K: Kind>(args: &ElastifyArgs, context: &Context) -> Result<ExitCode>
         }
     }
     say_measured(&interrupts, &resume);
-    let folder = ModelFolder::<K>::load(&args.out, &context.device)?;
+    let folder = ModelFolder::<K>::load(&args.out, session)?;
     studied.add("trained", folder.manifest.provenance.tokens, &folder)?;
-    studied.print(context)
+    print(studied.stages(), context)
 }
 
 /// Makes the folder of the run with its run file, or checks that the one there is the same; the file's
@@ -98,22 +99,19 @@ fn begin<K: Kind>(args: &ElastifyArgs, planned: &RunFile<K>) -> Result<PathBuf> 
 }
 
 /// Orders the neurons, unless that was done before; measures each size before and after.
-fn order<K: Kind>(
-    args: &ElastifyArgs,
-    studied: &mut Studied<'_, K>,
-    context: &Context,
-) -> Result<()> {
-    let ordered = args.out.join(ORDERED);
-    let original = ModelFolder::<K>::load(&args.model, &context.device)?;
+fn order<K: Kind>(plan: &Plan, studied: &mut Studied<'_, K>, context: &Context) -> Result<()> {
+    let ordered = plan.out.join(ORDERED);
+    let original = ModelFolder::<K>::load(&plan.model, &context.session)?;
     studied.check_begun(&original.manifest)?;
     studied.add("original", 0, &original)?;
     if ordered.join(Manifest::FILE).exists() {
         drop(original);
     } else {
-        ordering::order(args, studied.run, studied.prepared, original, &ordered)?;
+        elastify::order(plan, studied.run, studied.prepared, original, &ordered)?;
     }
-    let folder = ModelFolder::<K>::load(&ordered, &context.device)?;
-    studied.add("ordered", ordering::tokens_of(&ordered), &folder)
+    let folder = ModelFolder::<K>::load(&ordered, &context.session)?;
+    studied.add("ordered", elastify::tokens_of(&ordered), &folder)?;
+    Ok(())
 }
 
 /// Until training begins a signal ends the process at once: little is lost.
@@ -135,4 +133,56 @@ fn say_measured(interrupts: &Interrupts, resume: &str) {
         );
         Then::End
     });
+}
+
+/// What the ordering would look at, as far as that is known before the data is read; nothing is written.
+fn dry_run<K: Kind>(plan: &Plan, run: &RunFile<K>, context: &Context) -> Result<ExitCode> {
+    let Ordering { rows, targets: about } = elastify::ordering(plan, run);
+    if context.json {
+        return print_json(&json!({
+            "order": plan.order.to_string(),
+            "calibration": about,
+            "measured": plan.tokens,
+        }));
+    }
+    let over = match rows {
+        0 => String::new(),
+        _ => format!(", over about {} {} of the training data", count(about as f64), K::TARGETS),
+    };
+    out!(
+        "neurons ordered by {}{over}; each size measured on up to {} held-out {}, before and after; no training",
+        plan.order,
+        count(plan.tokens as f64),
+        K::TARGETS
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The stages side by side.
+fn print(stages: &Stages, context: &Context) -> Result<ExitCode> {
+    if context.json {
+        return print_json(stages);
+    }
+    let metric = match stages.stages[0].results[0].top1 {
+        Some(_) => Metric::Top1,
+        None => Metric::Loss,
+    };
+    table::print_data(&stages.data, metric)?;
+    let mut shown = table::plain();
+    let names = stages.stages.iter().map(|stage| stage.stage.clone());
+    shown.set_header(["submodel".to_owned(), "params".to_owned()].into_iter().chain(names));
+    for (i, size) in stages.stages[0].results.iter().enumerate() {
+        let cells = stages.stages.iter().map(|stage| {
+            let r = &stage.results[i];
+            match r.top1 {
+                Some(top1) => table::percent(top1),
+                None => table::loss(Estimate { value: r.loss, stderr: r.stderr }),
+            }
+        });
+        let name = [size.submodel.clone(), count(size.params as f64)];
+        shown.add_row(name.into_iter().chain(cells));
+    }
+    out!("{shown}")?;
+    out!("{}: an elastic model", stages.model)?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -4,26 +4,20 @@ use std::{collections::BTreeSet, path::Path, process::ExitCode};
 
 use anyhow::Result;
 use matformer::{
-    core::fs,
+    core::{fs, units::count},
     eval::{
-        Estimate,
-        report::{HeldOutPoint, OverlayData, OverlayRun, render_overlay},
-        stats,
+        Estimate, SubmodelResult,
+        report::{OverlayData, OverlayRun, render_overlay},
     },
-    train::MetricsLine,
+    run::{Kind, ModelFolder, folder::check_is_model},
+    study::{measured, overlay_run},
 };
 
-use super::{check_page, facts, granularities, metrics};
+use super::{check_page, keep};
 use crate::{
     args::ReportArgs,
-    commands::{
-        Context, count,
-        measured::{Measured, measured},
-        print_json, table,
-    },
+    commands::{Context, print_json, table},
     failure::{Hinted, OrBadInput},
-    folder::{ModelFolder, check_is_model},
-    kind::Kind,
     logging::say,
     output::out,
 };
@@ -41,9 +35,9 @@ pub fn run<K: Kind>(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
     let mut runs = Vec::new();
     for (run, name) in args.runs.iter().zip(&names) {
         // One after the other: models need not fit into memory together.
-        let folder = ModelFolder::<K>::load(run, &context.device)?;
+        let folder = ModelFolder::<K>::load(run, &context.session)?;
         let folder = folder.with_context(args.context)?;
-        let ours = measured(&folder, args.tokens)?.measured;
+        let ours = measured(&folder, args.tokens, keep(args))?.measured;
         runs.push(overlay_run(name, &folder, &ours, first.as_ref())?);
         first.get_or_insert(ours);
     }
@@ -100,50 +94,6 @@ fn last_parts(path: &Path, n: usize) -> String {
     kept.iter().map(|part| part.trim_matches('/')).collect::<Vec<_>>().join("-")
 }
 
-fn overlay_run<K: Kind>(
-    name: &str,
-    folder: &ModelFolder<K>,
-    ours: &Measured<K>,
-    first: Option<&Measured<K>>,
-) -> Result<OverlayRun> {
-    let mut differences = Vec::new();
-    let comparable = first.filter(|first| first.results.data == ours.results.data);
-    for result in &ours.results.results {
-        // Names are each run's own; equal are equal widths.
-        let theirs = comparable.and_then(|first| {
-            let same = first.results.results.iter().find(|r| r.widths == result.widths)?;
-            first.documents.get(&same.submodel)
-        });
-        if let (Some(own), Some(theirs)) = (ours.documents.get(&result.submodel), theirs) {
-            let difference = stats::judged_difference(own, theirs)?;
-            differences.push((result.submodel.clone(), difference));
-        }
-    }
-    let mut tokens = 0;
-    let mut held_out = Vec::new();
-    for line in metrics(folder)? {
-        match line {
-            MetricsLine::Train(line) => tokens = line.tokens,
-            MetricsLine::HeldOut(line) => {
-                held_out.extend(line.held_out.into_iter().map(|(name, loss)| HeldOutPoint {
-                    step: tokens,
-                    name,
-                    loss,
-                }))
-            }
-            MetricsLine::Skipped(_) => {}
-        }
-    }
-    Ok(OverlayRun {
-        name: name.to_owned(),
-        facts: facts(folder),
-        results: ours.results.clone(),
-        granularities: granularities(folder),
-        held_out,
-        differences,
-    })
-}
-
 fn json(data: &OverlayData, page: &Path) -> serde_json::Value {
     let differences = |run: &OverlayRun| -> serde_json::Value {
         let of = |(label, Estimate { value, stderr }): &(String, Estimate)| {
@@ -166,16 +116,14 @@ fn json(data: &OverlayData, page: &Path) -> serde_json::Value {
 fn print(data: &OverlayData, page: &Path) -> Result<()> {
     let first = &data.runs[0].name;
     let head = table::columns(data.runs.iter().flat_map(|run| &run.results.results));
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
+    let mut table = table::plain();
     if data.same_data() {
         table::print_data(&data.runs[0].results.data, head.metric)?;
     }
     let above = head.above(first);
     table.set_header(["run", "submodel", "non-emb.", head.columns[0], head.columns[1], &above]);
     for run in &data.runs {
-        let of =
-            |r: &&_| run.granularities.contains(&(r as &matformer::eval::SubmodelResult).submodel);
+        let of = |r: &&_| run.granularities.contains(&(r as &SubmodelResult).submodel);
         for r in run.results.results.iter().filter(of) {
             let difference = run.differences.iter().find(|(label, _)| *label == r.submodel);
             let [value, second] = head.cells(r);

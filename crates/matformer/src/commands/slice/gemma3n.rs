@@ -4,15 +4,16 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use matformer::{
-    core::{Manifest, fs},
+    core::{Manifest, fs, units::count},
     formats::{Gemma3nPlan, is_gemma3n, slice_gemma3n},
     nn::weights::SHARD_BYTES,
+    run::folder::check_is_new,
 };
 use serde_json::json;
 
-use super::super::{check_is_new, count, print_json};
 use crate::{
     args::{Gemma3nArgs, SliceArgs},
+    commands::print_json,
     failure::{Hinted, OrBadInput},
     logging::say,
     output::out,

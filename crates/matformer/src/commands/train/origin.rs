@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use matformer::run_file::{self, Draft, RunKind, Starter};
+use matformer::{
+    run::Kind,
+    run_file::{self, Draft, RunKind, Starter},
+};
 
 use crate::{
     args::TrainArgs,
     commands::data::{FOR_A_NEW_RUN, check_is_data},
     failure::{Hinted, OrBadInput},
-    kind::Kind,
 };
 
 /// What a run is made of.

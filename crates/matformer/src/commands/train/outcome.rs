@@ -4,21 +4,21 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use matformer::{
-    core::fs,
-    eval::{EvalResults, Stages},
-    machine::peak_memory,
-    train::{MetricsLine, MetricsLog, Outcome},
+    core::units::counted,
+    eval::Stages,
+    run::{
+        Kind,
+        train::{Target, skipped},
+    },
+    study,
+    train::Outcome,
 };
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::target::Target;
 use crate::{
-    commands::{Context, measured, print_json, table},
+    commands::{Context, print_json, table},
     failure::INTERRUPTED,
-    folder::ModelFolder,
     interrupt::Signal,
-    kind::Kind,
     logging::say,
     output::out,
 };
@@ -37,7 +37,7 @@ pub fn say(outcome: &Outcome, signal: Option<Signal>, dir: &Path, resume: &str) 
             say!("{by}interrupted after step {step}, saved; go on with: {resume}");
         }
         (false, n) => {
-            say!("{}: trained {}{left_out}", dir.display(), steps(n));
+            say!("{}: trained {}{left_out}", dir.display(), counted(n as usize, "step"));
             if dir.join(Stages::FILE).exists() && resume.starts_with("matformer train") {
                 say!("note: `matformer elastify … --resume` measures it beside the original");
             }
@@ -51,43 +51,12 @@ pub fn say(outcome: &Outcome, signal: Option<Signal>, dir: &Path, resume: &str) 
     }
 }
 
-/// Its file in a run folder: the most memory that a process of the run held.
-const RESOURCES: &str = "resources.json";
-
-/// What [`RESOURCES`] holds.
-#[derive(Serialize, Deserialize)]
-struct Resources {
-    peak_bytes: u64,
-}
-
-/// The most memory that training into `dir` held, where it is known.
-pub fn peak_bytes(dir: &Path) -> Option<u64> {
-    let kept: Resources = serde_json::from_slice(&fs::read(dir.join(RESOURCES)).ok()?).ok()?;
-    Some(kept.peak_bytes)
-}
-
-/// Keeps this process's peak, unless an earlier one's was higher.
-pub fn keep_peak(dir: &Path) {
-    let peak = peak_memory().max(peak_bytes(dir));
-    if let Some(peak_bytes) = peak {
-        let text = json!({ "peak_bytes": peak_bytes }).to_string();
-        // Nothing depends on it.
-        let _ = fs::write_atomic(dir.join(RESOURCES), text.as_bytes());
-    }
-}
-
 /// The end of a run that had ended before.
 pub fn complete<K: Kind>(context: &Context, target: &Target<K>) -> Result<ExitCode> {
     let mut result = result(target, target.run.train.steps, false);
     result["skipped"] = skipped(&target.dir).into();
     print(context, result)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// How many steps of a run were left out, by its log.
-fn skipped(dir: &Path) -> usize {
-    let lines = MetricsLog::read(dir).unwrap_or_default();
-    lines.iter().filter(|line| matches!(line, MetricsLine::Skipped(_))).count()
 }
 
 /// The end of a run.
@@ -115,18 +84,7 @@ pub fn done<K: Kind>(
 /// Measures every granularity that was trained on all held-out data, beside what that gives without a
 /// model.
 pub fn measure<K: Kind>(context: &Context, dir: &Path, prepared: &K::Prepared) -> Result<Value> {
-    let folder = ModelFolder::<K>::load(dir, &context.device)?;
-    let submodels = folder.trained();
-    let evaluation = measured::measure(&folder, prepared, &submodels, None)?;
-    let results = EvalResults::new(
-        &dir.display().to_string(),
-        &K::facts(prepared).hash.to_string(),
-        &evaluation,
-        folder.space(),
-        &folder.costs,
-        submodels.last(),
-    )?;
-    let floor = K::floor(prepared, None, &context.device)?;
+    let (results, floor) = study::at_end::<K>(dir, prepared, &context.session)?;
     if !context.json {
         table::print(&results, &[])?;
         out!("{}", K::say_floor(&floor, &results))?;
@@ -143,12 +101,4 @@ fn print(context: &Context, result: Value) -> Result<()> {
         print_json(&result)?;
     }
     Ok(())
-}
-
-/// `1 step`, `2 steps`.
-pub fn steps(n: u64) -> String {
-    match n {
-        1 => "1 step".to_owned(),
-        n => format!("{n} steps"),
-    }
 }

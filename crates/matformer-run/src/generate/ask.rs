@@ -1,0 +1,251 @@
+//! What a person asks for, as the engine takes it.
+
+use std::str::FromStr;
+
+use matformer_core::{Submodel, SubmodelSpec};
+use matformer_data::Tokenizer;
+use matformer_engine::{Answer, Draft, DraftLen, Finish, Policy, Request, Sampling};
+use matformer_runfile::Lm;
+
+use super::Output;
+use crate::{
+    error::{Hinted, OrBadInput, Result},
+    folder::ModelFolder,
+    kind::ends,
+};
+
+/// How prompts are continued.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The size; the largest if none.
+    pub submodel: Option<SubmodelSpec>,
+    /// What drafts tokens, if anything does.
+    pub draft: Option<DraftSpec>,
+    /// Tokens that are drafted at a time; as many as pay if none.
+    pub draft_len: Option<usize>,
+    /// Probability below which drafting stops.
+    pub draft_min_p: f64,
+    /// Which size takes each token.
+    pub policy: PolicySpec,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Most new tokens.
+    pub max_new_tokens: usize,
+    /// Strings that end the text.
+    pub stops: Vec<String>,
+    /// Number of the likeliest tokens whose log-probabilities are wanted.
+    pub logprobs: Option<usize>,
+}
+
+/// Tokens that are drafted at a time, at most, where as many are as pay.
+const MOST_DRAFTED: usize = 8;
+
+/// What drafts: a submodel, or whichever is fastest.
+#[derive(Clone, Debug)]
+pub enum DraftSpec {
+    /// Whichever trained size is fastest.
+    Auto,
+    /// This one.
+    Of(SubmodelSpec),
+}
+
+impl FromStr for DraftSpec {
+    type Err = <SubmodelSpec as FromStr>::Err;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "auto" { Ok(Self::Auto) } else { text.parse().map(Self::Of) }
+    }
+}
+
+/// Which size takes each token.
+#[derive(Clone, Debug)]
+pub enum PolicySpec {
+    /// The size that was asked for.
+    Fixed,
+    /// A wider one where the next token is unsure.
+    Escalate {
+        /// The wider one.
+        wide: SubmodelSpec,
+        /// Nats of entropy above which it decides.
+        entropy: f64,
+    },
+    /// Another one reads the prompt.
+    Phases {
+        /// The one that reads.
+        prompt: SubmodelSpec,
+    },
+}
+
+impl FromStr for PolicySpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        /// Nats above which a wider submodel decides.
+        const UNSURE: f64 = 2.0;
+        let spec = |text: &str| text.parse::<SubmodelSpec>().map_err(|error| error.to_string());
+        match text.split_once('=') {
+            None if text == "fixed" => Ok(Self::Fixed),
+            Some(("phases", prompt)) => Ok(Self::Phases { prompt: spec(prompt)? }),
+            Some(("escalate", of)) => {
+                let (wide, entropy) = match of.split_once(',') {
+                    None => (of, UNSURE),
+                    Some((wide, nats)) => {
+                        let nats = nats.parse().ok().filter(|n: &f64| *n >= 0.0);
+                        (wide, nats.ok_or("expected a number of nats behind the comma, 0 or more")?)
+                    }
+                };
+                Ok(Self::Escalate { wide: spec(wide)?, entropy })
+            }
+            _ => {
+                Err("expected `fixed`, `escalate=SUBMODEL[,NATS]` or `phases=SUBMODEL`".to_owned())
+            }
+        }
+    }
+}
+
+/// A prompt, and what is asked of the engine for it.
+pub struct Ask {
+    /// The prompt.
+    pub prompt: String,
+    /// What is asked.
+    pub request: Request,
+    /// Strings that end the answer.
+    pub stops: Vec<String>,
+}
+
+/// Makes requests from the options of the command.
+pub struct Asker<'a> {
+    /// The model.
+    pub folder: &'a ModelFolder<Lm>,
+    /// Its tokenizer.
+    pub tokenizer: &'a Tokenizer,
+    options: &'a Options,
+    /// What all prompts have in common.
+    common: Request,
+}
+
+impl<'a> Asker<'a> {
+    /// Resolves what the options name.
+    ///
+    /// # Errors
+    /// When the model has no such submodel.
+    pub fn new(
+        folder: &'a ModelFolder<Lm>,
+        tokenizer: &'a Tokenizer,
+        options: &'a Options,
+    ) -> Result<Self> {
+        let submodel = folder.submodel(options.submodel.as_ref())?;
+        let common = Request {
+            policy: policy(folder, &options.policy)?,
+            draft: options
+                .draft
+                .as_ref()
+                .map(|d| draft(folder, options, d, &submodel))
+                .transpose()?,
+            sampling: options.sampling.clone(),
+            stop: ends(&folder.model, tokenizer),
+            logprobs: options.logprobs,
+            ..Request::new(Vec::new(), submodel, options.max_new_tokens)
+        };
+        Ok(Self { folder, tokenizer, options, common })
+    }
+
+    /// A request with the options of the command.
+    ///
+    /// # Errors
+    /// When the prompt does not fit the context.
+    pub fn ask(&self, prompt: &str) -> Result<Ask> {
+        let typed = self.tokenizer.encode(prompt)?;
+        let context = self.folder.model.config().context;
+        // The separator in front, and at least one new token.
+        let room = context.saturating_sub(2);
+        if typed.len() > room {
+            return Err(Hinted {
+                message: format!(
+                    "--prompt: {} tokens, expected at most {room}: the context holds {context}",
+                    typed.len()
+                ),
+                hint: "with the separator in front of the prompt and a first new token".to_owned(),
+            })
+            .bad_input();
+        }
+        let tokens = [vec![self.tokenizer.bos()], typed].concat();
+        Ok(Ask {
+            prompt: prompt.to_owned(),
+            request: Request { prompt: tokens, ..self.common.clone() },
+            stops: self.options.stops.clone(),
+        })
+    }
+
+    /// The same at another size: what drafts for it may be another, too.
+    ///
+    /// # Errors
+    /// When the model has no such submodel.
+    pub fn resized(&self, request: Request, spec: &SubmodelSpec) -> Result<Request> {
+        let submodel = self.folder.submodel(Some(spec))?;
+        let drafts = self.options.draft.as_ref();
+        let draft = drafts.map(|d| draft(self.folder, self.options, d, &submodel)).transpose()?;
+        Ok(Request { draft, submodel, ..request })
+    }
+}
+
+fn policy(folder: &ModelFolder<Lm>, spec: &PolicySpec) -> Result<Policy> {
+    Ok(match spec {
+        PolicySpec::Fixed => Policy::Fixed,
+        PolicySpec::Escalate { wide, entropy } => {
+            Policy::Escalate { wide: folder.submodel(Some(wide))?, entropy: *entropy }
+        }
+        PolicySpec::Phases { prompt } => Policy::Phases { prompt: folder.submodel(Some(prompt))? },
+    })
+}
+
+fn draft(
+    folder: &ModelFolder<Lm>,
+    options: &Options,
+    spec: &DraftSpec,
+    verifier: &Submodel,
+) -> Result<Draft> {
+    let submodels = match spec {
+        DraftSpec::Of(spec) => vec![folder.submodel(Some(spec))?],
+        DraftSpec::Auto => {
+            let narrower = |narrow: &Submodel| {
+                let mut pairs = narrow.widths().iter().zip(verifier.widths());
+                narrow != verifier && pairs.all(|(narrow, wide)| narrow <= wide)
+            };
+            let found: Vec<Submodel> = folder.trained().into_iter().filter(narrower).collect();
+            if found.is_empty() {
+                let label = folder.space().label(verifier);
+                return Err(Hinted {
+                    message: format!("--draft auto: no trained size is narrower than `{label}`"),
+                    hint: "leave --draft out, or choose a wider --submodel".to_owned(),
+                })
+                .bad_input();
+            }
+            found
+        }
+    };
+    let len = options.draft_len.map_or(DraftLen::Auto { most: MOST_DRAFTED }, DraftLen::Fixed);
+    let first = Draft::new(verifier.clone(), len);
+    Ok(Draft { submodels, confidence: options.draft_min_p, ..first })
+}
+
+impl Asker<'_> {
+    /// An answer with its prompt and text.
+    pub fn output(
+        &self,
+        prompt: String,
+        request: &Request,
+        text: String,
+        answer: Answer,
+    ) -> Output {
+        Output {
+            submodel: self.folder.space().label(&request.submodel),
+            prompt,
+            text,
+            tokens: answer.tokens,
+            finish_reason: if answer.reason == Finish::Stop { "stop" } else { "length" },
+            logprobs: answer.logprobs,
+            drafted: request.draft.is_some().then_some(answer.drafted),
+        }
+    }
+}

@@ -1,0 +1,23 @@
+#![doc = include_str!("../README.md")]
+
+mod error;
+pub mod folder;
+pub mod generate;
+mod images;
+pub mod import;
+pub mod info;
+pub mod kind;
+pub mod runs;
+mod session;
+pub mod slice;
+pub mod synthetic;
+mod text;
+pub mod train;
+pub mod typed;
+
+pub use error::{Cause, Error, Hinted, OrBadInput, Result, chain};
+pub use folder::ModelFolder;
+pub use images::VitBatches;
+pub use kind::{Data, Facts, Kind, Part, Source};
+pub use session::{Bar, Session, Watch};
+pub use text::TextBatches;

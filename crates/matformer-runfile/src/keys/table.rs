@@ -1,0 +1,384 @@
+//! The table of keys, in the order of a run file.
+
+use super::{
+    Key,
+    Shown::{self, Always, Images, Never},
+    ValueType::{self, Bool, Number, Numbers, Other, Texts, Whole, Wholes, Word},
+};
+use crate::RunKind::{self, Lm, Vit};
+
+/// A key of all kinds.
+const fn both(path: &'static str, value: ValueType, shown: Shown, about: &'static str) -> Key {
+    Key { path, kind: None, value, example: None, about, shown }
+}
+
+/// A key of one kind.
+const fn of(
+    kind: RunKind,
+    path: &'static str,
+    value: ValueType,
+    shown: Shown,
+    about: &'static str,
+) -> Key {
+    Key { path, kind: Some(kind), value, example: None, about, shown }
+}
+
+impl Key {
+    /// The same key, with a value to show.
+    const fn like(self, example: &'static str) -> Self {
+        Self { example: Some(example), ..self }
+    }
+}
+
+const GRANULARITIES: &str = "widths of S, M, L and XL; default: d_ff/8, /4, /2, /1";
+const PATHS: &str = "a list, such as [\"my.jsonl\", \"texts\"]";
+
+/// All keys of run files.
+pub const KEYS: &[Key] = &[
+    of(
+        Lm,
+        "model.preset",
+        ValueType::Text,
+        Always,
+        "named shape: demo, small, 78m, …; `matformer info --preset NAME` shows its sizes",
+    )
+    .like("\"demo\""),
+    of(
+        Vit,
+        "model.preset",
+        ValueType::Text,
+        Always,
+        "named shape: small28, small64, ti16, …; `matformer info --preset NAME` shows its sizes",
+    )
+    .like("\"small28\""),
+    of(Lm, "model.lm.vocab_size", Whole, Never, "size of the vocabulary; a run takes the tokenizer's"),
+    of(Lm, "model.lm.d_model", Whole, Always, "size of the hidden state"),
+    of(Lm, "model.lm.n_layers", Whole, Always, "number of layers"),
+    of(Lm, "model.lm.n_heads", Whole, Always, "attention heads; divides d_model"),
+    of(Lm, "model.lm.n_kv_heads", Whole, Always, "heads of keys and values; divides n_heads"),
+    of(Lm, "model.lm.head_dim", Whole, Never, "size of a head; default: d_model / n_heads").like("32"),
+    of(Lm, "model.lm.d_ff", Whole, Always, "widest feed-forward width: that of XL"),
+    of(Lm, "model.lm.granularities", Wholes, Always, GRANULARITIES).like("[64, 128, 256, 512]"),
+    of(Lm, "model.lm.width_multiple", Whole, Never, "every width is a multiple of it"),
+    of(Lm, "model.lm.context", Whole, Always, "most tokens that the model can read at once"),
+    of(Lm, "model.lm.tied_embeddings", Bool, Never, "whether the head is the embedding"),
+    of(
+        Lm,
+        "model.lm.activation",
+        Word(&["swi_glu", "ge_glu", "gelu"]),
+        Never,
+        "of the feed-forward block; gelu: two matrices, the paper's form",
+    ),
+    of(Lm, "model.lm.rope_theta", Number, Never, "base of the rotary embedding"),
+    of(
+        Lm,
+        "model.lm.rope_scaling",
+        Other("a table"),
+        Never,
+        "type `linear`, or `llama3` with low_freq_factor, high_freq_factor and original_context",
+    )
+    .like("{ type = \"linear\", factor = 4.0 }"),
+    of(Lm, "model.lm.nope_layers", Wholes, Never, "layers without rotary embedding").like("[3]"),
+    of(
+        Lm,
+        "model.lm.window",
+        Other("a table"),
+        Never,
+        "sliding window; without layers, of all; without rope_theta, with the base and scaling of the other \
+         layers",
+    )
+    .like("{ size = 512, layers = [0, 1], rope_theta = 1e4 }"),
+    of(Lm, "model.lm.qkv_bias", Bool, Never, "biases of queries, keys and values").like("true"),
+    of(Lm, "model.lm.o_bias", Bool, Never, "bias of the attention's output").like("true"),
+    of(Lm, "model.lm.qk_norm", Bool, Never, "norms of query and key heads").like("true"),
+    of(
+        Lm,
+        "model.lm.query_pre_attn_scalar",
+        Whole,
+        Never,
+        "products of queries and keys are divided by its root; default: head_dim",
+    )
+    .like("32"),
+    of(Lm, "model.lm.post_norms", Bool, Never, "norms also behind attention and feed-forward block")
+        .like("true"),
+    of(Lm, "model.lm.norm_plus_one", Bool, Never, "norms multiply by 1 + weight").like("true"),
+    of(Lm, "model.lm.scale_embeddings", Bool, Never, "embeddings times the root of d_model").like("true"),
+    of(Lm, "model.lm.norm_eps", Number, Never, "added to the variance in norms"),
+    of(Lm, "model.lm.layer_d_ff", Wholes, Never, "feed-forward width of each layer, of a slice")
+        .like("[256, 512]"),
+    of(
+        Vit,
+        "model.vit.image_size",
+        Whole,
+        Always,
+        "height and width that images are resized to; a multiple of patch_size",
+    ),
+    of(Vit, "model.vit.channels", Whole, Always, "1: grey, 3: colors"),
+    of(
+        Vit,
+        "model.vit.patch_size",
+        Whole,
+        Always,
+        "height and width of a patch: halving it makes four times as many tokens",
+    ),
+    of(Vit, "model.vit.classes", Whole, Never, "number of classes; a run takes the data's"),
+    of(Vit, "model.vit.d_model", Whole, Always, "size of the hidden state"),
+    of(Vit, "model.vit.n_layers", Whole, Always, "number of layers"),
+    of(Vit, "model.vit.n_heads", Whole, Always, "attention heads; divides d_model"),
+    of(Vit, "model.vit.d_ff", Whole, Always, "widest feed-forward width: that of XL"),
+    of(Vit, "model.vit.granularities", Wholes, Always, GRANULARITIES).like("[48, 96, 192, 384]"),
+    of(Vit, "model.vit.width_multiple", Whole, Never, "every width is a multiple of it"),
+    of(Vit, "model.vit.pooling", Word(&["class_token", "mean"]), Never, "what the head reads"),
+    of(Vit, "model.vit.distillation_token", Bool, Never, "a second token and head, as DeiT has"),
+    of(
+        Vit,
+        "model.vit.drop_path",
+        Number,
+        Always,
+        "probability that training leaves out a branch of the last layer",
+    ),
+    of(Vit, "model.vit.norm_eps", Number, Never, "added to the variance in norms"),
+    of(Vit, "model.vit.layer_d_ff", Wholes, Never, "feed-forward width of each layer, of a slice")
+        .like("[192, 384]"),
+    of(
+        Lm,
+        "data.paths",
+        Other(PATHS),
+        Always,
+        "files, folders, hf:owner/name, fetch:NAME; relative to this file",
+    )
+    .like("[\"texts\", \"rows.jsonl\"]"),
+    of(
+        Lm,
+        "data.corpus",
+        ValueType::Text,
+        Never,
+        "list of crates in place of paths, split by their names",
+    )
+    .like("\"../corpus/rust.toml\""),
+    of(
+        Lm,
+        "data.field",
+        ValueType::Text,
+        Always,
+        "field of a .jsonl row, or column of a .parquet file, that holds the text",
+    ),
+    of(
+        Vit,
+        "data.path",
+        ValueType::Text,
+        Always,
+        "folder with a folder per class, or files of MNIST or CIFAR, or fetch:NAME",
+    )
+    .like("\"pictures\""),
+    of(Vit, "data.also", Other(PATHS), Always, "further folders of the same classes").like("[\"more\"]"),
+    of(
+        Lm,
+        "data.held_out",
+        Number,
+        Always,
+        "share of the documents that are kept apart for evaluation",
+    ),
+    of(
+        Vit,
+        "data.held_out",
+        Number,
+        Always,
+        "share that is kept apart for evaluation, if there is no val or test folder",
+    ),
+    of(
+        Lm,
+        "data.vocab_size",
+        Whole,
+        Always,
+        "size of the tokenizer that is trained on the text",
+    ),
+    of(
+        Lm,
+        "data.tokenizer",
+        ValueType::Text,
+        Always,
+        "use another model's tokenizer instead",
+    )
+    .like("\"hf:owner/model\""),
+    of(
+        Lm,
+        "data.max_file_bytes",
+        Whole,
+        Never,
+        "larger documents are dropped; default: 262144 for a corpus, none for paths",
+    )
+    .like("262144"),
+    of(Lm, "data.max_bad_rows", Number, Never, "share of rows and files that may be bad; they are skipped"),
+    of(
+        Lm,
+        "data.max_lost_bytes",
+        Number,
+        Never,
+        "share of the bytes that a given tokenizer may lose",
+    ),
+    of(Vit, "data.max_bad_images", Number, Never, "share of the images that may be bad; they are skipped"),
+    both("data.strict", Bool, Never, "whether nothing may be bad or lost"),
+    of(Lm, "data.seed", Whole, Never, "random seed of the split and of the tokenizer's sample"),
+    of(
+        Vit,
+        "data.augment.crop_ratio",
+        Numbers,
+        Never,
+        "least and largest ratio of width to height of a crop",
+    ),
+    of(Vit, "data.augment.pad", Whole, Always, "pixels by which a training image may be shifted"),
+    of(
+        Vit,
+        "data.augment.crop_scale",
+        Numbers,
+        Always,
+        "share of a training image that a random crop has",
+    )
+    .like("[0.5, 1.0]"),
+    of(
+        Vit,
+        "data.augment.flip",
+        Number,
+        Always,
+        "share of training images that are mirrored, such as 0.5; not for letters or digits",
+    ),
+    of(Vit, "data.augment.smoothing", Number, Always, "label smoothing"),
+    of(Vit, "data.augment.mixup", Number, Always, "strength of mixup, such as 0.2; 0: none"),
+    of(Vit, "data.augment.cutmix", Number, Never, "strength of CutMix, such as 1.0; 0: none"),
+    of(Vit, "data.augment.erase", Number, Never, "probability that a rectangle is erased"),
+    of(
+        Vit,
+        "data.augment.rand_augment",
+        Other("a table"),
+        Never,
+        "RandAugment: so many operations, so strong",
+    )
+    .like("{ n = 2, magnitude = 3.0 }"),
+    of(Vit, "data.augment.mean", Numbers, Never, "mean of each channel, where white is 1").like("[0.5]"),
+    of(Vit, "data.augment.std", Numbers, Never, "standard deviation of each channel").like("[0.5]"),
+    both("train.steps", Whole, Always, "number of steps: a longer run is the first thing to try"),
+    of(
+        Lm,
+        "train.tokens_per_step",
+        Whole,
+        Always,
+        "batch size in tokens; a multiple of seq_len",
+    ),
+    of(Vit, "train.images_per_step", Whole, Always, "batch size"),
+    of(
+        Lm,
+        "train.batch_rows",
+        Whole,
+        Always,
+        "rows of one pass: fewer take less memory; default: all of a step",
+    )
+    .like("4"),
+    of(
+        Vit,
+        "train.batch_rows",
+        Whole,
+        Always,
+        "images of one pass: fewer take less memory; default: all of a step",
+    )
+    .like("32"),
+    of(
+        Lm,
+        "train.seq_len",
+        Whole,
+        Always,
+        "tokens of a training row; default: the context, at most 1024",
+    )
+    .like("256"),
+    both("train.learning_rate", Number, Always, "peak learning rate"),
+    both(
+        "train.schedule",
+        Word(&["cosine", "wsd"]),
+        Always,
+        "cosine, or wsd: constant until it decays at the end",
+    ),
+    both("train.decay", Number, Never, "share of the steps in which wsd decays"),
+    both("train.min_lr", Number, Images, "last learning rate as a share of the peak"),
+    both("train.warmup", Whole, Always, "steps until the learning rate has reached its peak"),
+    of(Lm, "train.weight_decay", Number, Always, "decay of matrices and embeddings"),
+    of(Vit, "train.weight_decay", Number, Always, "decay of matrices"),
+    both("train.betas", Numbers, Never, "decay rates of the moments of AdamW"),
+    both("train.eps", Number, Never, "added to the root of the second moment"),
+    both("train.clip", Number, Never, "largest norm of the gradient; 0: no clipping"),
+    both(
+        "train.layer_decay",
+        Number,
+        Never,
+        "factor on the learning rate from each layer to the one below, from the head down",
+    ),
+    both(
+        "train.freeze",
+        Texts,
+        Never,
+        "parts that are not trained, by parameter path: embed, layers.0.ffn, norm; patch, head, …",
+    )
+    .like("[\"embed\"]"),
+    both(
+        "train.draw",
+        Other("a draw"),
+        Always,
+        "sizes that a step trains: sampled, joint, sandwich, per-layer, …",
+    ),
+    both(
+        "train.outer",
+        Word(&["decay", "skip"]),
+        Never,
+        "what happens to rows that a step has not drawn",
+    ),
+    of(
+        Lm,
+        "train.ema",
+        Number,
+        Always,
+        "decay of a moving average of the weights, such as 0.999; 0: none",
+    ),
+    of(
+        Vit,
+        "train.ema",
+        Number,
+        Always,
+        "decay of a moving average of the weights, which is what is evaluated; 0: none",
+    ),
+    both("train.dtype", Word(&["f32", "bf16"]), Always, "bf16 for GPUs that compute in it"),
+    both("train.seed", Whole, Always, "random seed of weights, draws and batches"),
+    both(
+        "train.init",
+        ValueType::Text,
+        Always,
+        "start from the weights of this model folder; leave [model] out then",
+    )
+    .like("\"runs/other\""),
+    of(Lm, "train.eval_every", Whole, Always, "steps between two evaluations on held-out text"),
+    of(Vit, "train.eval_every", Whole, Always, "steps between two evaluations on held-out images"),
+    of(Lm, "train.eval_tokens", Whole, Always, "held-out tokens of each of them"),
+    of(Vit, "train.eval_images", Whole, Always, "held-out images of each of them"),
+    both("train.checkpoint_every", Whole, Always, "steps between two checkpoints"),
+    both("train.keep", Whole, Always, "newest checkpoints to keep, beside the best"),
+    both("train.tensorboard", Bool, Always, "also write the metrics as TensorBoard event files")
+        .like("true"),
+    both(
+        "train.spike",
+        Other("a number, or a table"),
+        Never,
+        "nats above the running mean at which a step is left out; 0: never. Or { nats = 2.0, deviations = 8.0, \
+         in_a_row = 5 }",
+    ),
+    both("train.overfit", Whole, Never, "self-test: train on so many first batches only").like("1"),
+    both("train.distill.from", ValueType::Text, Never, "size of the model that teaches the others")
+        .like("\"XL\""),
+    both("train.distill.teacher", ValueType::Text, Never, "model folder that teaches, in place of `from`")
+        .like("\"base\""),
+    both("train.distill.students", Texts, Never, "sizes that learn from the teacher; default: all")
+        .like("[\"S\"]"),
+    both("train.distill.weight", Number, Never, "weight of the divergence from the teacher")
+        .like("0.5"),
+    both("train.distill.cross_entropy", Number, Never, "weight of the cross-entropy").like("1.0"),
+    both("train.distill.temperature", Number, Never, "temperature of both distributions").like("1.0"),
+    both("train.distill.reverse", Bool, Never, "whether the divergence is the reverse one")
+        .like("false"),
+];

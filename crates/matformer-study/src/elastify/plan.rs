@@ -1,0 +1,113 @@
+//! The run file of an elastified model: what is trained where nothing else is said.
+
+use std::path::Path;
+
+use matformer_nn::ModelConfig;
+use matformer_runfile::RunFile;
+use toml::{Table, Value};
+
+use matformer_run::{Hinted, Kind, OrBadInput, Result, folder::check_is_model};
+
+use super::Plan;
+
+/// The most tokens that a row of the model may have.
+pub fn context_of<K: Kind>(model: &Path) -> Result<Option<usize>> {
+    let file = matformer_nn::ConfigFile::read(model).bad_input()?;
+    let config = <K::Net as matformer_nn::Folder>::read_config(&file).bad_input()?;
+    Ok(K::context(&config))
+}
+
+/// What is trained where neither a run file nor `--set` says otherwise; a text model has a `context`.
+pub fn defaults(context: Option<usize>) -> Table {
+    /// Length of training rows: enough for the statistics of neurons, at little attention.
+    const SEQ_LEN: usize = 256;
+    let mut train = toml::toml! {
+        learning_rate = 2e-4
+        weight_decay = 0.0
+        keep = 1
+        [distill]
+        weight = 1.0
+    };
+    train.extend(match context {
+        // Measured: docs/results/elastify.md. Many small steps teach small sizes most; leaving the
+        // embedding alone keeps what the original knows beside this text.
+        Some(_) => toml::toml! {
+            steps = 960
+            tokens_per_step = 512
+            warmup = 50
+            eval_every = 240
+            eval_tokens = 4096
+            checkpoint_every = 240
+            freeze = ["embed"]
+        },
+        None => toml::toml! {
+            steps = 180
+            tokens_per_step = 64
+            warmup = 20
+            eval_every = 90
+            eval_tokens = 2048
+            checkpoint_every = 50
+        },
+    });
+    if let Some(context) = context {
+        train.insert("seq_len".to_owned(), (SEQ_LEN.min(context) as i64).into());
+    }
+    [("train".to_owned(), Value::Table(train))].into_iter().collect()
+}
+
+/// The run as it starts from the model in `dir` and learns from it: from the original before its neurons
+/// are ordered, then from the ordered model, whose full width computes the same. Where nothing else is said,
+/// it teaches the full width of a text model alone, so that it keeps what it knows: the other sizes learn more
+/// from the text itself in the time that the teacher would take.
+pub fn starting_from<K: Kind>(run: &RunFile<K>, dir: &Path) -> Result<RunFile<K>> {
+    let mut run = run.clone();
+    let widest = run.shape().space()?.granularities.largest().name.clone();
+    let is_text = K::context(run.shape()).is_some();
+    if let Some(distill) = &mut run.train.distill
+        && distill.from.is_none()
+        && distill.teacher.is_none()
+    {
+        distill.teacher = Some(dir.to_owned());
+        if is_text {
+            distill.students.get_or_insert_with(|| vec![widest]);
+        }
+    }
+    run.train.init = Some(dir.to_owned());
+    Ok(run)
+}
+
+/// Checks what only `elastify` asks of a run.
+pub fn check<K: Kind>(plan: &Plan, run: &RunFile<K>) -> Result<()> {
+    if let Some(teacher) = run.train.distill.as_ref().and_then(|d| d.teacher.as_ref()) {
+        check_is_model(teacher).bad_input().map_err(|error| error.at("`train.distill.teacher`"))?;
+    }
+    let space = run.shape().space()?;
+    if space.d_ff < 2 {
+        return Err(Hinted {
+            message: format!("{}: `d_ff` is 1: it has no smaller size", plan.model.display()),
+            hint: "elastify needs a model whose feed-forward blocks have several neurons"
+                .to_owned(),
+        })
+        .bad_input();
+    }
+    if space.granularities.len() < 2 {
+        return Err(Hinted {
+            message: format!("{}: a model of one size, {}", plan.model.display(), space.d_ff),
+            hint: format!(
+                "name its widths: --set model.{}.granularities=[{},{}]",
+                K::NAME,
+                space.d_ff / 2,
+                space.d_ff
+            ),
+        })
+        .bad_input();
+    }
+    match (K::context(run.shape()), plan.calibration_tokens) {
+        (Some(context), Some(found)) if found > context => Err(Hinted {
+            message: format!("--calibration-tokens {found}: the model's context is {context}"),
+            hint: format!("expected at most {context}"),
+        })
+        .bad_input(),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,20 @@
+#![doc = include_str!("../README.md")]
+
+pub mod alone;
+mod budget;
+mod cost;
+mod curve;
+pub mod elastify;
+pub mod embed;
+mod page;
+pub mod retrieve;
+pub mod search;
+
+pub use budget::{Budget, baseline, unequal};
+pub use cost::{Cost, costs};
+pub use curve::{
+    Curve, Gap, Keep, Measured, at_end, file_of, measure, measured, measured_baseline,
+    say_not_kept, store_of, studied, walked,
+};
+pub use matformer_run::{Error, Result};
+pub use page::{facts, granularities, metrics, overlay_run, report_data};
