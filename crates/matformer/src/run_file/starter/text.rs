@@ -37,9 +37,10 @@ pub(super) const KEYS: &[Key] = &[
     Key::new("data.paths", "files, folders, hf:owner/name, fetch:NAME; relative to this file"),
     Key::new(
         "data.field",
-        "field of a .jsonl row, or column of a .parquet file, that holds the text",
+        "field of a .jsonl row, or column of a .csv or .parquet file, that holds the text",
     ),
     Key::new("data.held_out", "share of the documents that are kept apart for evaluation"),
+    Key::like("data.validation", "[\"test.jsonl\"]", "held-out files of your own instead"),
     Key::new("data.vocab_size", "size of the tokenizer that is trained on the text"),
     Key::like("data.tokenizer", "\"hf:owner/model\"", "use another model's tokenizer instead"),
     shared::STEPS,
