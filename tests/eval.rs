@@ -200,9 +200,13 @@ fn other_data_than_it_was_trained_on_is_noted() {
 }
 
 #[test]
-fn a_run_whose_text_lies_elsewhere_now_says_where_it_was_looked_for() {
+fn a_run_whose_text_is_gone_is_measured_on_what_was_prepared_from_it() {
     let place = Place::trained();
     std::fs::rename(place.path("text"), place.path("moved")).unwrap();
+    let said = place.matformer(&["eval", "run", "--submodels", "S"]).ok().stderr;
+    let gone = "note: the text is not there any more (cannot read `text`); what was prepared from it is used\n";
+    assert!(said.starts_with(gone), "{said}");
+    std::fs::remove_dir_all(place.path("cache")).unwrap();
     snapshot!(place.refused(&["eval", "run"]), @"
     reading documents
     error: cannot read `text`: No such file or directory (os error 2)

@@ -93,8 +93,9 @@ fn a_folder_of_text_gets_a_run_file_that_trains() {
 
     [data]
     paths = ["text"]                  # files, folders, hf:owner/name, fetch:NAME; relative to this file
-    # field = "text"                  # field of a .jsonl row, or column of a .parquet file, that holds the text
+    # field = "text"                  # field of a .jsonl row, or column of a .csv or .parquet file, that holds the text
     held_out = 0.2                    # share of the documents that are kept apart for evaluation
+    # validation = ["test.jsonl"]     # held-out files of your own instead
     vocab_size = 512                  # size of the tokenizer that is trained on the text
     # tokenizer = "hf:owner/model"    # use another model's tokenizer instead
 

@@ -76,6 +76,29 @@ fn numbers(line: &str) -> Vec<&str> {
 }
 
 #[test]
+fn a_single_text_trains_and_ends_held_out() {
+    let place = Place::new();
+    let story = (0..12).map(|index| place.read(format!("text/story-{index:02}.txt")));
+    place.write("input.txt", story.collect::<String>());
+    let said = train(&place, "data.paths=[\"input.txt\"]", "run").stderr;
+    let note = "`input.txt` is all there is: its last 20 % are held out, in blocks";
+    assert!(said.contains(note), "{said}");
+}
+
+#[test]
+fn held_out_files_can_be_named() {
+    let place = Place::new();
+    place.write("test.csv", "id,text\n1,\"A held-out story, of a crow.\"\n2,And of a toad.\n");
+    let sets = ["data.validation=[\"test.csv\"]"];
+    let output = place.matformer(&arguments("data.paths=[\"text\"]", "run", &sets)).ok();
+    let [_, documents, _, held_out] = numbers(data_line(&output))[..] else { panic!("{output}") };
+    assert_eq!((documents, held_out), ("60", "2"));
+    // The run file of the run says so, from its own folder.
+    assert!(place.read("run/run.toml").contains("validation = [\"../test.csv\"]"));
+    place.matformer(&["eval", "run", "--submodels", "S"]).ok();
+}
+
+#[test]
 fn five_megabytes_of_rows() {
     let place = Place::new();
     let rows = jsonl(texts(5000));

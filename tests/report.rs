@@ -32,7 +32,7 @@ fn the_page_is_one_file_and_is_measured_once() {
 
     let measurements = place.read("run/measurements.jsonl");
     let second = place.matformer(&["report", "run"]).ok();
-    let reused = "reading documents\nrun/report/measured.json: measured before, reused\n";
+    let reused = "run/report/measured.json: measured before, reused\n";
     assert_eq!(second.stderr, reused);
     assert_eq!(second.stdout, first.stdout);
     assert_eq!(place.read("run/report/index.html"), page);

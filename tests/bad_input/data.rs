@@ -16,17 +16,12 @@ fn text_that_is_not_there() {
     snapshot!(with("data.paths=[\"other\"]"), @"
     reading documents
     error: no text: `data.paths` has no file of a known format; passed over: 1 file of unknown format (notes.pdf)
-    hint: known suffixes are `jsonl`, `parquet` and: txt, md, rst, tex, org, rs, py, c, h, cc, cpp, hpp, cu, cuh, go, java, kt, scala, js, jsx, ts, tsx, rb, php, swift, cs, hs, ml, jl, lua, pl, r, zig, sh, sql, wgsl, toml, yaml, yml, json, html, css, xml; all but `parquet` also with `.gz` or `.zst`
-    ");
-    snapshot!(with("data.paths=[\"text/story-00.txt\"]"), @"
-    reading documents
-    error: no document is left for `held_out` out of 1
-    hint: data is split by document: give more files than one, or a `.jsonl` file with one document per row, or change `data.held_out`
+    hint: known suffixes are `jsonl`, `csv`, `tsv`, `parquet` and: txt, md, rst, tex, org, rs, py, c, h, cc, cpp, hpp, cu, cuh, go, java, kt, scala, js, jsx, ts, tsx, rb, php, swift, cs, hs, ml, jl, lua, pl, r, zig, sh, sql, wgsl, toml, yaml, yml, json, html, css, xml; all but `parquet` also with `.gz` or `.zst`
     ");
     snapshot!(with("data.paths=[\"other/notes.pdf\"]"), @"
     reading documents
     error: `other/notes.pdf` is of no known text format
-    hint: known suffixes are `jsonl`, `parquet` and: txt, md, rst, tex, org, rs, py, c, h, cc, cpp, hpp, cu, cuh, go, java, kt, scala, js, jsx, ts, tsx, rb, php, swift, cs, hs, ml, jl, lua, pl, r, zig, sh, sql, wgsl, toml, yaml, yml, json, html, css, xml; all but `parquet` also with `.gz` or `.zst`
+    hint: known suffixes are `jsonl`, `csv`, `tsv`, `parquet` and: txt, md, rst, tex, org, rs, py, c, h, cc, cpp, hpp, cu, cuh, go, java, kt, scala, js, jsx, ts, tsx, rb, php, swift, cs, hs, ml, jl, lua, pl, r, zig, sh, sql, wgsl, toml, yaml, yml, json, html, css, xml; all but `parquet` also with `.gz` or `.zst`
     ");
     snapshot!(train("", &[]), @"error: `data.paths` is empty, expected: files, folders or hub names, or a corpus list in `data.corpus`");
 }
@@ -58,13 +53,13 @@ fn too_little_text() {
 fn no_text_at_all() {
     let place = Place::trained();
     place.write("empty.jsonl", "");
-    place.write("blank/a.txt", " \n");
+    place.write("one.jsonl", "{\"text\": \"one row\"}\n");
     let with = |set: &str| place.refused(&["train", "run.toml", "--out", "out", "--set", set]);
     snapshot!(with("data.paths=[\"empty.jsonl\"]"), @"
     reading documents
     error: no text: there is no row in any file of `data.paths`
     ");
-    snapshot!(with("data.paths=[\"blank\"]"), @"
+    snapshot!(with("data.paths=[\"one.jsonl\"]"), @"
     reading documents
     error: no document is left for `held_out` out of 1
     hint: data is split by document: give more files than one, or a `.jsonl` file with one document per row, or change `data.held_out`

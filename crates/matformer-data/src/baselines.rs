@@ -21,14 +21,23 @@ pub struct Baselines {
     pub gzip: f64,
 }
 
+impl Default for ByteCounts {
+    fn default() -> Self {
+        Self([0; 256])
+    }
+}
+
 impl ByteCounts {
     /// Counts the bytes of all texts.
     pub fn of<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut counts = [0; 256];
-        for byte in texts.into_iter().flat_map(str::bytes) {
-            counts[usize::from(byte)] += 1;
-        }
-        Self(counts)
+        let mut counts = Self::default();
+        texts.into_iter().for_each(|text| counts.add(text));
+        counts
+    }
+
+    /// Counts the bytes of one more text.
+    pub fn add(&mut self, text: &str) {
+        text.bytes().for_each(|byte| self.0[usize::from(byte)] += 1);
     }
 
     fn total(&self) -> u64 {

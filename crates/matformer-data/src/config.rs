@@ -43,11 +43,15 @@ pub struct DataConfig {
     /// `.json` file that looks like rows. All but `.parquet` may be packed: `.gz`, `.zst`.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "source::list")]
     pub paths: Vec<Source>,
+    /// Files, folders and hub names that are only measured on, all of them. Then all of `paths` is trained
+    /// on, but for documents that are held out as well.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "source::list")]
+    pub validation: Vec<Source>,
     /// The field of a `.jsonl` row, or the column of a `.parquet` file, that holds the text. Default
     /// `text`.
     pub field: String,
-    /// The fraction of the documents of `paths` that is held out, by a hash of the document's name.
-    /// Default 0.02.
+    /// The fraction of the documents of `paths` that is held out, by a hash of the document's name; of a
+    /// single text file, the last part. Without effect beside `validation`. Default 0.02.
     pub held_out: f64,
     /// The size of the vocabulary that is trained, with the document separator. Default 2048.
     pub vocab_size: usize,
@@ -56,6 +60,8 @@ pub struct DataConfig {
     /// no effect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<Source>,
+    /// Whether of several documents with the same text one is kept. Default true.
+    pub deduplicate: bool,
     /// Documents above this size are dropped, in bytes. Default: 256 KiB for a corpus list, no
     /// limit for `paths`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,10 +85,12 @@ impl Default for DataConfig {
             corpus: None,
             split: None,
             paths: Vec::new(),
+            validation: Vec::new(),
             field: "text".into(),
             held_out: 0.02,
             vocab_size: 2048,
             tokenizer: None,
+            deduplicate: true,
             max_file_bytes: None,
             max_bad_rows: 0.01,
             max_lost_bytes: 0.001,
@@ -112,6 +120,10 @@ impl DataConfig {
                 );
             }
             _ => {}
+        }
+        if let (Some(_), [first, ..]) = (&self.corpus, self.validation.as_slice()) {
+            let expected = "none beside `corpus`, which lists its own held-out text";
+            return wrong("validation", first.to_string(), expected);
         }
         if !(self.held_out > 0.0 && self.held_out < 1.0) {
             return wrong(
@@ -170,6 +182,9 @@ mod tests {
         };
         assert_eq!(key(DataConfig::default()), "paths");
         assert_eq!(key(DataConfig { corpus: Some("a".into()), ..own(&["b"]) }), "corpus");
+        let validation = own(&["b"]).paths;
+        let both = DataConfig { corpus: Some("a".into()), validation, ..DataConfig::default() };
+        assert_eq!(key(both), "validation");
         assert_eq!(key(DataConfig { held_out: 0.0, ..own(&["b"]) }), "held_out");
         assert_eq!(key(DataConfig { held_out: f64::NAN, ..own(&["b"]) }), "held_out");
         assert_eq!(key(DataConfig { max_bad_rows: 1.5, ..own(&["b"]) }), "max_bad_rows");

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::rows::Taken;
+
 /// How many documents were left out, and why.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,23 +64,25 @@ impl fmt::Display for BadRow {
 
 /// Of the files whose name leaves it open, how many were read as rows and how many as documents.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Taken {
+pub(crate) struct TakenFiles {
     /// Read row by row.
-    pub rows: Files,
+    rows: Files,
     /// Read as one document each.
-    pub documents: Files,
+    documents: Files,
+    /// Tables without the column.
+    tables: Files,
 }
 
 /// A number of files, and the first of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Files {
+struct Files {
     count: usize,
     first: String,
 }
 
 impl Files {
     /// Counts one more.
-    pub(crate) fn add(&mut self, label: &str) {
+    fn add(&mut self, label: &str) {
         if self.count == 0 {
             self.first = label.to_owned();
         }
@@ -86,9 +90,18 @@ impl Files {
     }
 }
 
-impl Taken {
-    /// What a person may want to know of it, if anything was open.
-    pub(crate) fn note(&self) -> Option<String> {
+impl TakenFiles {
+    /// Counts a file.
+    pub(crate) fn add(&mut self, taken: Taken, label: &str) {
+        match taken {
+            Taken::Rows => self.rows.add(label),
+            Taken::Document => self.documents.add(label),
+            Taken::No => self.tables.add(label),
+        }
+    }
+
+    /// What a person may want to know of it, where anything was open.
+    pub(crate) fn notes(&self) -> Vec<String> {
         let part = |files: &Files, one: &str, many: &str| match files.count {
             0 => None,
             1 => Some(format!("1 {one} (`{}`)", files.first)),
@@ -97,7 +110,11 @@ impl Taken {
         let rows = part(&self.rows, "holds rows", "hold rows");
         let documents = part(&self.documents, "is one document", "are one document each");
         let said: Vec<String> = rows.into_iter().chain(documents).collect();
-        (!said.is_empty()).then(|| format!("files of JSON: {}", said.join(", ")))
+        let json = (!said.is_empty()).then(|| format!("files of JSON: {}", said.join(", ")));
+        let tables = part(&self.tables, "table", "tables");
+        let tables =
+            tables.map(|tables| format!("without the column of `data.field`, not read: {tables}"));
+        json.into_iter().chain(tables).collect()
     }
 }
 
@@ -107,14 +124,16 @@ mod tests {
 
     #[test]
     fn what_was_taken_for_what_is_said() {
-        let mut taken = Taken::default();
-        assert_eq!(taken.note(), None);
-        taken.documents.add("package.json");
-        assert_eq!(taken.note().unwrap(), "files of JSON: 1 is one document (`package.json`)");
-        taken.rows.add("a.json.gz");
-        taken.rows.add("b.json.gz");
+        let mut taken = TakenFiles::default();
+        assert!(taken.notes().is_empty());
+        taken.add(Taken::Document, "package.json");
+        assert_eq!(taken.notes(), ["files of JSON: 1 is one document (`package.json`)"]);
+        taken.add(Taken::Rows, "a.json.gz");
+        taken.add(Taken::Rows, "b.json.gz");
         let said = "files of JSON: 2 hold rows (first `a.json.gz`), 1 is one document \
                     (`package.json`)";
-        assert_eq!(taken.note().unwrap(), said);
+        taken.add(Taken::No, "a.csv");
+        let table = "without the column of `data.field`, not read: 1 table (`a.csv`)";
+        assert_eq!(taken.notes(), [said, table]);
     }
 }

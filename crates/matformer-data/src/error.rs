@@ -79,7 +79,7 @@ pub enum Error {
         /// What its reader says.
         reason: String,
     },
-    /// A `.parquet` file has no such column.
+    /// A `.parquet`, `.csv` or `.tsv` file has no such column.
     #[error("`{file}` has no column of text `{field}`, there are: {}", known.join(", "))]
     Column {
         /// The file.
@@ -88,6 +88,30 @@ pub enum Error {
         field: String,
         /// Its columns.
         known: Vec<String>,
+    },
+    /// The rows do not have the field of the text.
+    #[error("{row}")]
+    NoField {
+        /// The first of them.
+        row: BadRow,
+    },
+    /// Token ids without the tokenizer that they are of.
+    #[error("`{file}` holds token ids, expected: their tokenizer in `data.tokenizer`")]
+    NoDecoder {
+        /// The file.
+        file: String,
+    },
+    /// A file of more rows than can be counted.
+    #[error("`{file}` has more than {} rows", u32::MAX)]
+    TooManyRows {
+        /// The file.
+        file: String,
+    },
+    /// A file is not what it was when it was read first.
+    #[error("`{file}` has changed while it was read")]
+    Changed {
+        /// The file.
+        file: String,
     },
     /// More rows are bad than may be.
     #[error("{}", bad_rows(*bad, *read, *allowed, first))]
@@ -235,6 +259,14 @@ impl Error {
             Self::Suffix { .. } => known_suffixes(),
             Self::Unreadable { .. } => "it is damaged, or not what its name says".into(),
             Self::Column { .. } => "name the column of the text with `data.field`".into(),
+            Self::NoField { .. } => "name the field of the text with `data.field`".into(),
+            Self::NoDecoder { .. } => {
+                "nanoGPT and llm.c mostly use GPT-2's: a folder with its `tokenizer.json`, or \
+                 `hf:openai-community/gpt2`; ids of characters need the text itself"
+                    .into()
+            }
+            Self::TooManyRows { .. } => "split it into several files".into(),
+            Self::Changed { .. } => "run the same once more when nobody writes there".into(),
             Self::BadRows { allowed: None, .. } => {
                 "mend them, or remove `data.strict` to skip them".into()
             }
@@ -306,7 +338,7 @@ impl Error {
 
 fn known_suffixes() -> String {
     format!(
-        "known suffixes are `jsonl`, `parquet` and: {}; all but `parquet` also with `.gz` or `.zst`",
+        "known suffixes are `jsonl`, `csv`, `tsv`, `parquet` and: {}; all but `parquet` also with `.gz` or `.zst`",
         crate::TEXT_SUFFIXES.join(", ")
     )
 }

@@ -10,7 +10,8 @@ use matformer_core::fs;
 use crate::Result;
 
 /// Suffixes of the files that are read as text, one document each; a `.json` file that looks like
-/// rows is read as rows. Files in `.jsonl` and `.parquet` are read row by row.
+/// rows is read as rows. Files in `.jsonl`, `.csv`, `.tsv` and `.parquet` are read
+/// row by row.
 pub const TEXT_SUFFIXES: &[&str] = &[
     "txt", "md", "rst", "tex", "org", // prose
     "rs", "py", "c", "h", "cc", "cpp", "hpp", "cu", "cuh", "go", "java", "kt", "scala", "js",
@@ -33,6 +34,13 @@ pub(crate) enum Kind {
     Json,
     /// Every row of a column is one.
     Parquet,
+    /// A header, and a document in every row of a column.
+    Table { delimiter: u8 },
+    /// Ids of tokens.
+    Tokens,
+    /// A text that is all there is: blocks of it are, and those that begin at byte `train` or behind
+    /// it are held out.
+    Blocks { train: u64 },
 }
 
 /// What a file of text or lines is packed with.
@@ -52,6 +60,8 @@ pub(crate) struct Format {
 impl Format {
     /// A file of plain text.
     pub(crate) const TEXT: Self = Self { kind: Kind::Text, compression: None };
+    /// A file of token ids.
+    pub(crate) const TOKENS: Self = Self { kind: Kind::Tokens, compression: None };
 
     /// The format of a file by its name, if it is a known one.
     pub(crate) fn of(path: &Path) -> Option<Self> {
@@ -64,6 +74,8 @@ impl Format {
             (lines, _) if LINES.contains(&lines) => Kind::Jsonl,
             ("json", _) => Kind::Json,
             ("parquet", None) => Kind::Parquet,
+            ("csv", _) => Kind::Table { delimiter: b',' },
+            ("tsv", _) => Kind::Table { delimiter: b'\t' },
             (known, _) if TEXT_SUFFIXES.contains(&known) => Kind::Text,
             _ => return None,
         };
@@ -82,7 +94,7 @@ impl Format {
 impl Compression {
     /// A reader of what is packed in `path`; all members of a gzip file and all frames of a zstd
     /// file, one after the other.
-    fn open(self, file: File) -> io::Result<Box<dyn BufRead>> {
+    fn open(self, file: File) -> io::Result<Box<dyn BufRead + Send>> {
         let file = BufReader::new(file);
         Ok(match self {
             Self::Gzip => Box::new(BufReader::new(MultiGzDecoder::new(file))),
@@ -92,7 +104,10 @@ impl Compression {
 }
 
 /// Opens a file for reading what is packed in it, if anything is.
-pub(crate) fn open(path: &Path, compression: Option<Compression>) -> Result<Box<dyn BufRead>> {
+pub(crate) fn open(
+    path: &Path,
+    compression: Option<Compression>,
+) -> Result<Box<dyn BufRead + Send>> {
     let file = fs::open(path)?;
     match compression {
         Some(compression) => Ok(compression.open(file).map_err(fs::error(path, "unpack"))?),
@@ -119,6 +134,8 @@ mod tests {
         assert_eq!(of("b.ndjson"), format(Kind::Jsonl, None));
         assert_eq!(of("c4.json.gz"), format(Kind::Json, Some(Compression::Gzip)));
         assert_eq!(of("b.parquet"), format(Kind::Parquet, None));
+        let table = Kind::Table { delimiter: b'\t' };
+        assert_eq!(of("b.tsv.gz"), format(table, Some(Compression::Gzip)));
         for unknown in ["b.parquet.gz", "b.gz", "gz", "b", "b.tar.gz", "b.png", ".txt", "b.gz.gz"] {
             assert_eq!(of(unknown), None, "{unknown}");
         }

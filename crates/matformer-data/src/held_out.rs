@@ -231,6 +231,7 @@ mod tests {
 
     use super::*;
     use crate::Hash;
+    use crate::shard::ShardWriter;
 
     /// A shard of documents of these lengths: the separator is 0, tokens count from 1.
     fn held_out(lengths: &[usize]) -> (tempfile::TempDir, HeldOut) {
@@ -249,8 +250,16 @@ mod tests {
             tokens.push(0);
             tokens.extend(next.by_ref().take(length));
         }
-        Shard::write(&path, &tokens, Hash::of(b""), 1 << 20).unwrap();
-        Shard::write_documents(&path, &documents).unwrap();
+        let mut writer = ShardWriter::create(&path, Hash::of(b""), 1 << 20).unwrap();
+        writer.push(&tokens).unwrap();
+        documents.iter().for_each(|document| writer.list(document).unwrap());
+        writer.finish().unwrap();
+        // An empty list is a list.
+        std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(path.with_extension("docs.jsonl"))
+            .unwrap();
         (folder, HeldOut::new(Shard::open(&path).unwrap()).unwrap())
     }
 

@@ -2,7 +2,9 @@
 //!
 //! The cache is the one that other programs use; all files of a name are of one commit.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hf_hub::api::Progress as FileProgress;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
@@ -17,6 +19,9 @@ use crate::{Error, Result};
 
 /// The list of a repository's files is refused above this size, in bytes.
 const MAX_LIST: u64 = 64 << 20;
+
+/// A server that says nothing for so long is given up.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a repository is to the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +44,9 @@ pub(crate) struct Hub {
     /// Whether only the cache is read.
     pub offline: bool,
 }
+
+/// Leaves of the paths of a repository those that are wanted.
+pub(crate) type Keep<'k> = dyn FnMut(&mut Vec<String>) + 'k;
 
 /// A file of a repository on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,8 +90,8 @@ impl Hub {
         Ok(Self { cache, endpoint: text("HF_ENDPOINT"), token: text("HF_TOKEN"), offline })
     }
 
-    /// The files of a repository that `name` and `wanted` pick, sorted by path. A path that is
-    /// named exactly is taken whatever `wanted` says. What the cache does not hold is downloaded;
+    /// The files of a repository that `name` and `keep` pick, sorted by path. A path that is
+    /// named exactly is taken whatever `keep` says. What the cache does not hold is downloaded;
     /// what an interrupted download left is gone on with.
     ///
     /// # Errors
@@ -94,22 +102,37 @@ impl Hub {
         &self,
         kind: Kind,
         name: &HubName,
-        wanted: &mut dyn FnMut(&str) -> bool,
+        keep: &mut Keep<'_>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Vec<HubFile>> {
         match self.offline {
-            true => self.cached(kind, name, wanted),
-            false => self.online(kind, name, wanted, progress),
+            true => self.cached(kind, name, keep),
+            false => self.online(kind, name, keep, progress),
         }
     }
 
+    /// The commit that a name stands for: itself, or what the hub says, or, where nothing may be asked,
+    /// the cache.
+    ///
+    /// # Errors
+    /// As [`Hub::files`].
+    pub(crate) fn commit(&self, kind: Kind, name: &HubName) -> Result<String> {
+        let revision = name.revision();
+        if revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok(revision.to_owned());
+        }
+        if self.offline {
+            let folder = self.snapshot(kind, name);
+            let commit = folder.as_deref().and_then(Path::file_name);
+            let missing = || Error::Offline { name: name.to_string(), cache: self.cache.clone() };
+            return Ok(commit.ok_or_else(missing)?.to_string_lossy().into_owned());
+        }
+        let api = self.api().map_err(|error| failed(name, &error))?;
+        Ok(list(&api.repo(repo(kind, name, revision)), name)?.sha)
+    }
+
     /// What the cache holds.
-    fn cached(
-        &self,
-        kind: Kind,
-        name: &HubName,
-        wanted: &mut dyn FnMut(&str) -> bool,
-    ) -> Result<Vec<HubFile>> {
+    fn cached(&self, kind: Kind, name: &HubName, keep: &mut Keep<'_>) -> Result<Vec<HubFile>> {
         let missing = || Error::Offline { name: name.to_string(), cache: self.cache.clone() };
         let folder = self.snapshot(kind, name).ok_or_else(missing)?;
         let mut files = Vec::new();
@@ -120,10 +143,12 @@ impl Hub {
             let inside: Vec<_> =
                 inside.components().map(|part| part.as_os_str().to_string_lossy()).collect();
             let inside = inside.join("/");
-            if entry.file_type().is_file() && picks(name, wanted, &inside) {
+            if entry.file_type().is_file() {
                 files.push(HubFile { inside, path: entry.into_path() });
             }
         }
+        let wanted = picked(name, files.iter().map(|file| file.inside.clone()), keep);
+        files.retain(|file| wanted.contains(&file.inside));
         if files.is_empty() {
             return Err(missing());
         }
@@ -146,14 +171,16 @@ impl Hub {
         &self,
         kind: Kind,
         name: &HubName,
-        wanted: &mut dyn FnMut(&str) -> bool,
+        keep: &mut Keep<'_>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Vec<HubFile>> {
         progress(Progress { stage: Stage::Download, done: 0, total: 0 });
         let api = self.api().map_err(|error| failed(name, &error))?;
         let listing = list(&api.repo(repo(kind, name, name.revision())), name)?;
         let mut listed = listing.siblings;
-        listed.retain(|file| picks(name, wanted, &file.rfilename) && is_inside(&file.rfilename));
+        listed.retain(|file| is_inside(&file.rfilename));
+        let wanted = picked(name, listed.iter().map(|file| file.rfilename.clone()), keep);
+        listed.retain(|file| wanted.contains(&file.rfilename));
         if listed.is_empty() {
             return Err(Error::NoHubFile { name: name.to_string() });
         }
@@ -207,16 +234,24 @@ fn repo(kind: Kind, name: &HubName, revision: &str) -> Repo {
     Repo::with_revision(name.repository.clone(), kind, revision.into())
 }
 
-/// Whether `name` asks for the file at `inside`.
-fn picks(name: &HubName, wanted: &mut dyn FnMut(&str) -> bool, inside: &str) -> bool {
-    let Some(path) = &name.path else {
-        return wanted(inside);
-    };
-    match inside.strip_prefix(path.as_str()) {
-        Some("") => true,
-        Some(below) => below.starts_with('/') && wanted(inside),
-        None => false,
+/// The files of those in a repository that `name` asks for.
+fn picked(
+    name: &HubName,
+    files: impl Iterator<Item = String>,
+    keep: &mut Keep<'_>,
+) -> HashSet<String> {
+    let mut files: Vec<String> = files.collect();
+    if let Some(path) = &name.path {
+        files.retain(|file| {
+            let below = file.strip_prefix(path.as_str());
+            below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
+        });
+        if files.contains(path) {
+            return HashSet::from([path.clone()]);
+        }
     }
+    keep(&mut files);
+    files.into_iter().collect()
 }
 
 fn list(remote: &ApiRepo, name: &HubName) -> Result<Listing> {
@@ -224,6 +259,11 @@ fn list(remote: &ApiRepo, name: &HubName) -> Result<Listing> {
     let listing: Listing = remote
         .info_request()
         .query("blobs", "true")
+        .config()
+        .timeout_connect(Some(PATIENCE))
+        .timeout_recv_response(Some(PATIENCE))
+        .timeout_recv_body(Some(PATIENCE))
+        .build()
         .call()
         .map_err(wrong)?
         .into_body()

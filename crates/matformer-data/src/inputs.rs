@@ -1,26 +1,87 @@
 //! From the sources of a corpus to the files to read, each with the name of its documents.
 
-use std::collections::HashMap;
-use std::path::Path;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 
-use crate::format::Format;
+use crate::format::{self, Format, Kind};
 use crate::hub::{self, Hub};
 use crate::progress::{Progress, Stage};
-use crate::reader::Input;
 use crate::source::{Folder, HubName, Source};
 use crate::walk::{self, PassedOver, Reason};
-use crate::{Error, Result};
+use crate::{Error, Result, splits, tokens};
+
+/// A file to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Input {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The name of its document, or what stands in front of `:17` in the names of its rows. Holds
+    /// no machine path.
+    pub name: String,
+    /// What errors call it: its path, or its hub name.
+    pub label: String,
+    /// What it holds.
+    pub format: Format,
+    /// The cluster of its documents.
+    pub cluster: Option<String>,
+    /// The split of its documents.
+    pub part: Part,
+    /// Whether it was named, not found in a folder.
+    pub named: bool,
+}
+
+/// The split that a file's documents are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Each is drawn by its name.
+    Drawn,
+    /// All are trained on.
+    Train,
+    /// All are held out, but for those that are trained on as well.
+    HeldOut,
+    /// All are held out: `data.validation`.
+    Validation,
+}
 
 /// Files of a dataset repository that are about it, not of it; read if they are named.
 const ABOUT: [&str; 2] = ["README.md", "dataset_infos.json"];
 
-/// The files that `sources` name, in their order; hub names are downloaded. What is passed over is
-/// counted in `passed`.
+/// The files that `sources` name, in their order, and those of `validation`, if it names any; hub names
+/// are downloaded. What is passed over is counted in `passed`.
 ///
 /// # Errors
 /// A path that is not there or of no known format, a folder that cannot be walked, a hub name that
 /// cannot be had, two files of one name.
 pub(crate) fn find(
+    sources: &[Source],
+    validation: &[Source],
+    passed: &mut PassedOver,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Vec<Input>> {
+    let mut found = all(sources, passed, progress)?;
+    if !validation.is_empty() {
+        // Whatever a repository says of its own splits.
+        found.retain(|file| file.part != Part::Validation);
+        let mut held_out = all(validation, passed, progress)?;
+        if held_out.iter().any(|file| file.part == Part::Validation) {
+            held_out.retain(|file| file.part == Part::Validation);
+        }
+        found.iter_mut().for_each(|file| file.part = Part::Train);
+        held_out.iter_mut().for_each(|file| file.part = Part::Validation);
+        found.extend(held_out);
+    }
+    tell_apart(&mut found);
+    check_names(&found)?;
+    // Of one work alone, its chapters are what is drawn.
+    if let [first, ..] = &found[..]
+        && found.iter().all(|file| file.cluster == first.cluster)
+    {
+        found.iter_mut().for_each(|file| file.cluster = None);
+    }
+    Ok(found)
+}
+
+fn all(
     sources: &[Source],
     passed: &mut PassedOver,
     progress: &mut dyn FnMut(Progress),
@@ -39,14 +100,26 @@ pub(crate) fn find(
             }
         }
     }
-    check_names(&found)?;
-    // Of one work alone, its chapters are what is drawn.
-    if let [first, ..] = &found[..]
-        && found.iter().all(|file| file.cluster == first.cluster)
-    {
-        found.iter_mut().for_each(|file| file.cluster = None);
-    }
     Ok(found)
+}
+
+/// Files of one name get the names of the folders that they are in as well, as many as tell them apart:
+/// `a/train.jsonl` and `b/train.jsonl`.
+fn tell_apart(inputs: &mut [Input]) {
+    let mut names: HashMap<String, Vec<usize>> = HashMap::new();
+    for (place, input) in inputs.iter().enumerate() {
+        names.entry(input.name.clone()).or_default().push(place);
+    }
+    names.retain(|_, places| places.len() > 1);
+    for places in names.into_values() {
+        let longer = |place: &usize, more: usize| inputs[*place].longer_name(more);
+        let distinct = (1..16).map(|more| places.iter().map(|p| longer(p, more)).collect());
+        let differ = |all: &Vec<String>| all.iter().collect::<HashSet<_>>().len() == all.len();
+        let found: Option<Vec<String>> = distinct.into_iter().find(differ);
+        for (place, name) in places.iter().zip(found.into_iter().flatten()) {
+            inputs[*place].name = name;
+        }
+    }
 }
 
 /// A file, or all files of a folder. Where the folder is all there is, its own name stays out of the
@@ -61,6 +134,10 @@ pub(crate) fn at(path: &Path, alone: bool, passed: &mut PassedOver) -> Result<Ve
     let about = std::fs::metadata(path).map_err(|source| Error::Path { path: path.into(), source });
     let about = about?;
     if about.is_dir() {
+        let ids = tokens::in_folder(path);
+        if !ids.is_empty() {
+            return Ok(ids.into_iter().map(|name| of_ids(&path.join(&name), name)).collect());
+        }
         return folder(path, if alone { "" } else { &name }, &Format::of, passed);
     }
     if !about.is_file() {
@@ -68,9 +145,17 @@ pub(crate) fn at(path: &Path, alone: bool, passed: &mut PassedOver) -> Result<Ve
         let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, reason);
         return Err(Error::Path { path: path.into(), source });
     }
-    let format =
-        Format::of(path).ok_or_else(|| Error::Suffix { file: path.display().to_string() })?;
-    Ok(vec![Input::new(path, name, path.display().to_string(), format)])
+    let ids = format::suffix(path) == "bin";
+    let format = if ids { Some(Format::TOKENS) } else { Format::of(path) };
+    let format = format.ok_or_else(|| Error::Suffix { file: path.display().to_string() })?;
+    Ok(vec![Input { named: true, ..Input::new(path, name, path.display().to_string(), format) }])
+}
+
+/// A file of token ids in a folder of them: its name says its split.
+fn of_ids(path: &Path, name: String) -> Input {
+    let held_out = tokens::part(&name) == Some(true);
+    let part = if held_out { Part::Validation } else { Part::Train };
+    Input { part, ..Input::new(path, name, path.display().to_string(), Format::TOKENS) }
 }
 
 /// The files of a folder that stands for a name, of which `format` knows what they hold.
@@ -117,17 +202,29 @@ fn of_hub(
     passed: &mut PassedOver,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Input>> {
-    let mut wanted = |inside: &str| {
-        let reason = if inside.split('/').any(|part| part.starts_with('.')) {
-            Some(Reason::Hidden)
-        } else if ABOUT.contains(&inside) {
-            Some(Reason::About)
-        } else {
-            Format::of(Path::new(inside)).is_none().then_some(Reason::Format)
-        };
-        reason.inspect(|reason| passed.add(*reason, inside)).is_none()
+    let (mut counted, mut part) = (PassedOver::default(), HashMap::new());
+    let mut keep = |files: &mut Vec<String>| {
+        files.retain(|inside| {
+            let reason = if inside.split('/').any(|part| part.starts_with('.')) {
+                Some(Reason::Hidden)
+            } else if ABOUT.contains(&inside.as_str()) {
+                Some(Reason::About)
+            } else {
+                Format::of(Path::new(inside)).is_none().then_some(Reason::Format)
+            };
+            reason.inspect(|reason| counted.add(*reason, inside)).is_none()
+        });
+        part = splits::of(files);
+        files.retain(|inside| {
+            let ours = part.is_empty() || part.contains_key(inside);
+            if !ours {
+                counted.add(Reason::OtherSplit, inside);
+            }
+            ours
+        });
     };
-    let files = hub.files(hub::Kind::Dataset, name, &mut wanted, progress)?;
+    let files = hub.files(hub::Kind::Dataset, name, &mut keep, progress)?;
+    passed.join(counted);
     if hub.offline && files.iter().any(|file| name.path.as_ref() != Some(&file.inside)) {
         tracing::warn!(
             "HF_HUB_OFFLINE is set: of `hf:{name}` what the cache holds is read, files: {}",
@@ -140,7 +237,8 @@ fn of_hub(
         let format = Format::of(Path::new(&file.inside))
             .ok_or_else(|| Error::Suffix { file: label.clone() })?;
         let name = format!("{}/{}", name.repository, file.inside);
-        Ok(Input::new(&file.path, name, label, format))
+        let part = part.get(&file.inside).copied().unwrap_or(Part::Drawn);
+        Ok(Input { part, ..Input::new(&file.path, name, label, format) })
     };
     files.into_iter().map(input).collect()
 }
@@ -163,9 +261,31 @@ pub(crate) fn check_names(inputs: &[Input]) -> Result<()> {
 }
 
 impl Input {
-    fn new(path: &Path, name: String, label: String, format: Format) -> Self {
+    /// A file that is called `name` with its packing.
+    pub(crate) fn new(path: &Path, name: String, label: String, format: Format) -> Self {
         let name = format.unpacked_name(&name).to_owned();
-        Self { path: path.into(), name, label, format, cluster: None }
+        let path = path.into();
+        Self { path, name, label, format, cluster: None, part: Part::Drawn, named: false }
+    }
+
+    /// Its name behind those of `more` folders that it lies in, where it is called as its path is.
+    fn longer_name(&self, more: usize) -> String {
+        let path = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
+        let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
+        let known = self.name.split('/').count() + more;
+        let longer = parts[parts.len().saturating_sub(known)..].join("/");
+        let longer = self.format.unpacked_name(&longer);
+        if longer.ends_with(&self.name) { longer.to_owned() } else { self.name.clone() }
+    }
+
+    /// Whether it is a table that nobody asked for.
+    pub(crate) fn is_stray_table(&self) -> bool {
+        !self.named && matches!(self.format.kind, Kind::Table { .. })
+    }
+
+    /// The size of the file as it lies there; what cannot be asked for its size fails when it is read.
+    pub(crate) fn bytes(&self) -> u64 {
+        std::fs::metadata(&self.path).map_or(0, |file| file.len())
     }
 }
 
@@ -176,7 +296,7 @@ mod tests {
 
     fn found(root: &Path, paths: &[&str]) -> Result<Vec<String>> {
         let sources: Vec<Source> = paths.iter().map(|path| root.join(path).into()).collect();
-        Ok(find(&sources, &mut PassedOver::default(), &mut |_| {})?
+        Ok(find(&sources, &[], &mut PassedOver::default(), &mut |_| {})?
             .into_iter()
             .map(|input| input.name)
             .collect())
@@ -213,7 +333,7 @@ mod tests {
             })
         };
         let found = |sources: &[Source]| {
-            let found = find(sources, &mut PassedOver::default(), &mut |_| {}).unwrap();
+            let found = find(sources, &[], &mut PassedOver::default(), &mut |_| {}).unwrap();
             found.into_iter().map(|file| (file.name, file.cluster)).collect::<Vec<_>>()
         };
         let work = || Some("work".to_owned());
@@ -229,7 +349,7 @@ mod tests {
     #[test]
     fn a_name_that_nobody_put_folders_for_is_an_error() {
         let sources = ["fetch:prose".parse().unwrap()];
-        let error = find(&sources, &mut PassedOver::default(), &mut |_| {}).unwrap_err();
+        let error = find(&sources, &[], &mut PassedOver::default(), &mut |_| {}).unwrap_err();
         assert!(error.to_string().starts_with("`fetch:prose` "), "{error}");
     }
 
@@ -239,9 +359,21 @@ mod tests {
         let paths = |paths: &[&str]| found(root.path(), paths).unwrap_err();
         assert!(matches!(paths(&["data/b.parquet.gz"]), Error::Suffix { .. }));
         assert!(paths(&["nowhere"]).to_string().contains("nowhere"));
-        let Error::SameName { name, files } = paths(&["data", "more/data"]) else { panic!() };
-        assert_eq!(name, "data/a.txt");
         let path = |path: &str| root.path().join(path).display().to_string();
-        assert_eq!(files, [path("data/a.txt"), path("more/data/a.txt.zst")]);
+        let Error::SameName { name, files } = paths(&["data/a.txt", "data/a.txt"]) else {
+            panic!()
+        };
+        assert_eq!((name.as_str(), files), ("a.txt", [path("data/a.txt"), path("data/a.txt")]));
+    }
+
+    #[test]
+    fn files_of_one_name_are_told_apart_by_their_folders() {
+        let root = made(&["a/train.jsonl", "b/train.jsonl.gz", "b/more.txt", "c/b/more.txt"]);
+        let found = |paths: &[&str]| found(root.path(), paths).unwrap();
+        let names = found(&["a/train.jsonl", "b/train.jsonl.gz", "b/more.txt"]);
+        assert_eq!(names, ["a/train.jsonl", "b/train.jsonl", "more.txt"]);
+        let folder = root.path().file_name().unwrap().to_string_lossy();
+        let more = [format!("{folder}/b/more.txt"), "b/train.jsonl".into(), "c/b/more.txt".into()];
+        assert_eq!(found(&["b", "c/b"]), more);
     }
 }

@@ -9,6 +9,15 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 /// Fields that an error names.
 const NAMED: usize = 5;
 
+/// Why a row has no text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NoText {
+    /// It has fields, but not the one that was asked for.
+    Field(String),
+    /// It is something else.
+    Other(String),
+}
+
 /// How a file of JSON holds its documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layout {
@@ -131,7 +140,7 @@ fn values(bytes: &[u8]) -> Result<Vec<Range<usize>>, usize> {
 ///
 /// # Errors
 /// What the row is instead.
-pub(crate) fn text_of(row: &[u8], field: &str) -> Result<String, String> {
+pub(crate) fn text_of(row: &[u8], field: &str) -> Result<String, NoText> {
     let read = |row: &[u8]| {
         let mut json = serde_json::Deserializer::from_slice(row);
         let text = Row { field }.deserialize(&mut json)?;
@@ -145,10 +154,10 @@ pub(crate) fn text_of(row: &[u8], field: &str) -> Result<String, String> {
     let malformed = |error: serde_json::Error| {
         let text = error.to_string();
         let place = format!(" at line {} column {}", error.line(), error.column());
-        match text.strip_suffix(&place) {
+        NoText::Other(match text.strip_suffix(&place) {
             Some(reason) => format!("not JSON: {reason} at column {}", error.column()),
             None => format!("not JSON: {text}"),
-        }
+        })
     };
     found.map_err(malformed)?
 }
@@ -183,20 +192,26 @@ struct Row<'a> {
 }
 
 impl<'de> DeserializeSeed<'de> for Row<'_> {
-    type Value = Result<String, String>;
+    type Value = Result<String, NoText>;
 
     fn deserialize<D: Deserializer<'de>>(self, row: D) -> Result<Self::Value, D::Error> {
         let field = self.field;
         Ok(match row.deserialize_any(Any { field: Some(field) })? {
             Value::Object { text: Some(value), .. } => match *value {
                 Value::Text(text) => Ok(text),
-                other => Err(format!("`{field}` is {}, expected: a string", other.kind())),
+                other => {
+                    let kind = other.kind();
+                    Err(NoText::Other(format!("`{field}` is {kind}, expected: a string")))
+                }
             },
-            Value::Object { text: None, known } => {
-                let known = if known.is_empty() { "none".into() } else { known.join(", ") };
-                Err(format!("no field `{field}`, there are: {known}"))
+            Value::Object { text: None, known } if known.is_empty() => {
+                Err(NoText::Other(format!("no field `{field}`, there are: none")))
             }
-            other => Err(format!("{}, expected: an object", other.kind())),
+            Value::Object { text: None, known } => {
+                let known = known.join(", ");
+                Err(NoText::Field(format!("no field `{field}`, there are: {known}")))
+            }
+            other => Err(NoText::Other(format!("{}, expected: an object", other.kind()))),
         })
     }
 }
@@ -352,7 +367,10 @@ mod tests {
             (b"{\"text\": \"\\ud83d\"}", "not JSON: unexpected end of hex escape at column 17"),
             (b"{\"text\": \"\xff\"}", "not JSON: invalid unicode code point at column 11"),
         ] {
-            assert_eq!(text_of(row, "text"), Err(reason.into()), "{}", row.escape_ascii());
+            let said = match text_of(row, "text").unwrap_err() {
+                NoText::Field(said) | NoText::Other(said) => said,
+            };
+            assert_eq!(said, reason, "{}", row.escape_ascii());
         }
     }
 

@@ -1,7 +1,9 @@
 //! One column of text in a `.parquet` file.
 
+use std::collections::VecDeque;
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::sync::Arc;
 
 use matformer_core::fs;
 use parquet::basic::{ConvertedType, LogicalType, Type};
@@ -11,74 +13,151 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescriptor;
 
+use crate::inputs::Input;
+use crate::rows::{Content, Row, Rows, next_number};
 use crate::{Error, Result};
 
 /// Rows that are held at a time.
 const ROWS: usize = 1024;
 
-/// Hands every row of the column `field` to `row`, in order: its bytes, or `None` for a null. Reads
-/// one row group after the other, and of each that column only.
-///
-/// `label` names the file in errors.
-pub(crate) fn rows(
-    path: &Path,
-    label: &str,
-    field: &str,
-    row: &mut dyn FnMut(Option<&[u8]>),
-) -> Result<()> {
-    // The crate panics on some damaged pages. What `row` has seen by then is of no use to anybody:
-    // the error ends the reading.
-    catch_unwind(AssertUnwindSafe(|| read(path, label, field, row))).unwrap_or_else(|_| {
-        let reason = "its pages are damaged".into();
-        Err(Error::Unreadable { file: label.into(), format: "parquet", reason })
-    })
+/// A column of text, of which one row group after the other is read.
+pub(crate) struct Column {
+    input: Input,
+    field: String,
+    reader: SerializedFileReader<File>,
+    /// The place of the column in the file.
+    index: usize,
+    nullable: bool,
+    /// The next row group.
+    group: usize,
+    column: Option<ColumnReader>,
+    held: VecDeque<Option<ByteArray>>,
+    /// Of the next row.
+    number: u32,
 }
 
-fn read(path: &Path, label: &str, field: &str, row: &mut dyn FnMut(Option<&[u8]>)) -> Result<()> {
-    let broken = |error: ParquetError| Error::Unreadable {
-        file: label.into(),
-        format: "parquet",
-        reason: error.to_string().trim_start_matches("Parquet error: ").into(),
-    };
-    let reader = SerializedFileReader::new(fs::open(path)?).map_err(broken)?;
-    let columns = reader.metadata().file_metadata().schema_descr_ptr();
-    let top = |column: &ColumnDescriptor| column.path().parts().first().cloned();
-    let found = columns
-        .columns()
-        .iter()
-        .position(|column| column.path().parts() == [field] && is_text(column));
-    let Some(index) = found else {
-        let mut known: Vec<String> =
-            columns.columns().iter().filter_map(|column| top(column)).collect();
-        known.dedup();
-        return Err(Error::Column { file: label.into(), field: field.into(), known });
-    };
-    let nullable = columns.column(index).max_def_level() > 0;
-    for group in 0..reader.num_row_groups() {
-        let group = reader.get_row_group(group).map_err(broken)?;
-        let ColumnReader::ByteArrayColumnReader(mut column) =
-            group.get_column_reader(index).map_err(broken)?
-        else {
-            return Err(Error::Column { file: label.into(), field: field.into(), known: vec![] });
-        };
+impl Column {
+    /// Opens the column `field` of a file.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`]; [`Error::Column`] if there is no such column of text.
+    pub(crate) fn open(input: &Input, field: &str) -> Result<Self> {
+        let file = fs::open(&input.path)?;
+        guarded(input, || {
+            let reader = SerializedFileReader::new(file).map_err(|error| broken(input, &error))?;
+            let schema = reader.metadata().file_metadata().schema_descr_ptr();
+            let columns = schema.columns();
+            let ours = |column: &&Arc<ColumnDescriptor>| {
+                column.path().parts() == [field] && is_text(column)
+            };
+            let index = columns.iter().position(|column| ours(&column));
+            let index = index.ok_or_else(|| no_column(input, field, columns))?;
+            let nullable = columns[index].max_def_level() > 0;
+            let (input, field, held) = (input.clone(), field.to_owned(), VecDeque::new());
+            let (group, column, number) = (0, None, 1);
+            Ok(Self { input, field, reader, index, nullable, group, column, held, number })
+        })
+    }
+
+    /// Reads some more rows, of the next row group where this one has ended; false behind the last.
+    fn fill(&mut self) -> Result<bool> {
+        let broken = |error: ParquetError| broken(&self.input, &error);
         loop {
+            if self.column.is_none() {
+                if self.group == self.reader.num_row_groups() {
+                    return Ok(false);
+                }
+                let group = self.reader.get_row_group(self.group).map_err(broken)?;
+                self.column = Some(group.get_column_reader(self.index).map_err(broken)?);
+                self.group += 1;
+            }
+            let Some(ColumnReader::ByteArrayColumnReader(column)) = &mut self.column else {
+                let (file, field) = (self.input.label.clone(), self.field.clone());
+                return Err(Error::Column { file, field, known: vec![] });
+            };
             let (mut values, mut levels) = (Vec::<ByteArray>::new(), Vec::new());
             let (read, _, _) =
                 column.read_records(ROWS, Some(&mut levels), None, &mut values).map_err(broken)?;
             if read == 0 {
-                break;
+                self.column = None;
+                continue;
             }
-            let mut values = values.iter();
-            if nullable {
-                levels.iter().for_each(|&level| {
-                    row(if level > 0 { values.next().map(ByteArray::data) } else { None });
-                });
+            let mut values = values.into_iter();
+            if self.nullable {
+                let row = |level: i16| if level > 0 { values.next() } else { None };
+                self.held.extend(levels.into_iter().map(row));
             } else {
-                values.for_each(|value| row(Some(value.data())));
+                self.held.extend(values.map(Some));
             }
+            return Ok(true);
         }
     }
-    Ok(())
+}
+
+impl Rows for Column {
+    fn next(&mut self) -> Result<Option<Row>> {
+        let input = self.input.clone();
+        if self.held.is_empty() && !guarded(&input, || self.fill())? {
+            return Ok(None);
+        }
+        let content = match self.held.pop_front().flatten() {
+            Some(value) => Content::Text(value.data().to_vec()),
+            None => Content::Bad(format!("`{}` is null", self.field)),
+        };
+        let number = self.number;
+        self.number = next_number(number, &self.input)?;
+        Ok(Some(Row { number, unit: "row", held_out: false, content }))
+    }
+
+    fn skip_to(&mut self, number: u32) -> Result<()> {
+        let input = self.input.clone();
+        while self.number < number {
+            if self.held.pop_front().is_some() {
+                self.number += 1;
+                continue;
+            }
+            let more = guarded(&input, || {
+                while self.column.is_none() && self.group < self.reader.num_row_groups() {
+                    let rows = self.reader.metadata().row_group(self.group).num_rows();
+                    let Some(next) =
+                        u32::try_from(rows).ok().and_then(|rows| self.number.checked_add(rows))
+                    else {
+                        break;
+                    };
+                    if next > number {
+                        break;
+                    }
+                    (self.number, self.group) = (next, self.group + 1);
+                }
+                self.fill()
+            })?;
+            if !more {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Calls what reads a file. The parquet crate panics on some damaged pages; what was read by then is
+/// of no use to anybody: the error ends the reading.
+fn guarded<T>(input: &Input, read: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
+        let (file, reason) = (input.label.clone(), "its pages are damaged".into());
+        Err(Error::Unreadable { file, format: "parquet", reason })
+    })
+}
+
+fn broken(input: &Input, error: &ParquetError) -> Error {
+    let reason = error.to_string().trim_start_matches("Parquet error: ").into();
+    Error::Unreadable { file: input.label.clone(), format: "parquet", reason }
+}
+
+fn no_column(input: &Input, field: &str, columns: &[Arc<ColumnDescriptor>]) -> Error {
+    let top = |column: &Arc<ColumnDescriptor>| column.path().parts().first().cloned();
+    let mut known: Vec<String> = columns.iter().filter_map(top).collect();
+    known.dedup();
+    Error::Column { file: input.label.clone(), field: field.into(), known }
 }
 
 /// Whether a column holds text, one per row: strings, or bytes that say nothing of themselves.
@@ -99,7 +178,7 @@ fn is_text(column: &ColumnDescriptor) -> bool {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::sync::Arc;
+    use std::path::Path;
 
     use parquet::basic::{Compression, Encoding};
     use parquet::data_type::{ByteArrayType, Int64Type};
@@ -148,9 +227,37 @@ pub(crate) mod tests {
     }
 
     fn read(path: &Path, field: &str) -> Result<Vec<Option<Vec<u8>>>> {
+        let mut rows = Column::open(&input(path), field)?;
         let mut found = Vec::new();
-        rows(path, "rows.parquet", field, &mut |row| found.push(row.map(<[u8]>::to_vec)))?;
+        while let Some(row) = rows.next()? {
+            assert_eq!(row.number as usize, found.len() + 1);
+            found.push(match row.content {
+                Content::Text(text) => Some(text),
+                _ => None,
+            });
+        }
         Ok(found)
+    }
+
+    fn input(path: &Path) -> Input {
+        let format = crate::format::Format::of(path).unwrap();
+        let name: String = "rows.parquet".into();
+        Input::new(path, name.clone(), name, format)
+    }
+
+    #[test]
+    fn rows_in_front_are_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.parquet");
+        let rows = many();
+        let borrowed: Vec<_> = rows.iter().map(Option::as_deref).collect();
+        write(&path, &borrowed, 700, Compression::SNAPPY, false);
+        for number in [1, 2, 700, 701, 1400, 1401, 2999, 3000, 3001] {
+            let mut column = Column::open(&input(&path), "text").unwrap();
+            column.skip_to(number).unwrap();
+            let found = column.next().unwrap().map(|row| row.number);
+            assert_eq!(found, (number <= 3000).then_some(number));
+        }
     }
 
     fn many() -> Vec<Option<Vec<u8>>> {

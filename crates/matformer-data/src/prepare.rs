@@ -7,18 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::baselines::{Baselines, ByteCounts, baselines};
 use crate::cache::read_json;
+use crate::census::Census;
 use crate::counts::Dropped;
-use crate::documents::Documents;
+use crate::encode::{self, Encoded, SHARDS};
 use crate::hash::Hasher;
 use crate::hub::Hub;
 use crate::lost::Lost;
 use crate::progress::{Progress, Stage};
-use crate::reader::Document;
+use crate::record::{self, Place, Record};
 use crate::special::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
-use crate::{
-    DataConfig, DocumentSpan, Error, Hash, HeldOut, Result, Shard, Tokenizer, cache,
-    tokenizer_source,
-};
+use crate::{DataConfig, Error, Hash, HeldOut, Result, Shard, Tokenizer, cache, tokenizer_source};
 
 /// Goes into the key: a folder of another version is never reused.
 const FORMAT_VERSION: u32 = 3;
@@ -30,14 +28,12 @@ const FILES: [&str; 8] = [
     SUMMARY,
     TOKENIZER_FILE,
     TOKENIZER_CONFIG_FILE,
-    "train.bin",
+    SHARDS[0],
     "train.docs.jsonl",
     BYTE_COUNTS,
-    "held_out.bin",
+    SHARDS[1],
     "held_out.docs.jsonl",
 ];
-/// Text that is tokenised between two reports of progress, in bytes.
-const CHUNK: usize = 1 << 20;
 
 /// Sizes of one split.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,30 +82,36 @@ pub struct Prepared {
     /// How the files were read, where a person might expect something else; nothing of a folder that
     /// was opened ([`Prepared::open`]).
     pub notes: Vec<String>,
+    /// Why the text cannot be read any more, where that is so.
+    pub gone: Option<String>,
 }
 
 /// Reads the text that `config` names, downloading what has a hub name, trains or copies the
 /// tokenizer, and writes the token shards into a folder of `cache_dir` that is named by a hash of
-/// the text and of what `config` makes of it. What is there already is reused; what is not appears
-/// by one rename, in place of a folder that lacks a file.
+/// the documents and of what `config` makes of them. What is there already is reused, without reading the
+/// text where paths, sizes and times of the files are those of before, and also where the text is gone;
+/// what is not appears by one rename, in place of a folder that lacks a file. Of several processes that
+/// prepare the same, one does, and the others wait for it.
+///
+/// The text is read twice, and only some of it is held in memory at a time; of each document about 32
+/// bytes are.
 ///
 /// # Errors
-/// As [`Documents::read`], [`Tokenizer::train`] and [`Tokenizer::load`]; [`Error::NoTokenizer`];
-/// [`Error::Lossy`] for a given tokenizer that loses more of the text than `config` allows;
-/// [`Error::File`] for files that cannot be written.
+/// A file that cannot be read, unpacked or downloaded, or changes on the way; more bad rows than `config`
+/// allows, a field that no row has, two files of one name, an empty split; [`Error::Unresolved`]; as
+/// [`Tokenizer::train`] and [`Tokenizer::load`]; [`Error::NoTokenizer`]; [`Error::Lossy`] for a given
+/// tokenizer that loses more of the text than `config` allows; [`Error::File`] for files that cannot be
+/// written.
 pub fn prepare(
     config: &DataConfig,
     cache_dir: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Prepared> {
-    let wanted = Wanted::read(config, cache_dir, progress)?;
-    match wanted.find(config)? {
-        Some(prepared) => Ok(prepared),
-        None => wanted.make(config, cache_dir, progress),
-    }
+    let given = given(config, progress)?;
+    Wanted::new(config, given.as_ref(), cache_dir).prepare(progress)
 }
 
-/// What [`prepare`] would reuse, if it is there; nothing is written.
+/// What [`prepare`] would reuse without reading the text, if it is there; nothing is written.
 ///
 /// # Errors
 /// As [`prepare`].
@@ -118,7 +120,8 @@ pub fn find_prepared(
     cache_dir: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Option<Prepared>> {
-    Wanted::read(config, cache_dir, progress)?.find(config)
+    let given = given(config, progress)?;
+    Wanted::new(config, given.as_ref(), cache_dir).find()
 }
 
 /// As [`prepare`], for a model with the tokenizer at `own`, which stands in for what `config` says of
@@ -134,100 +137,164 @@ pub fn prepare_for(
 ) -> Result<Prepared> {
     config.validate()?;
     let tokenizer = Tokenizer::load(own)?;
-    let documents = Documents::read(config, progress)?;
-    let trained = Wanted::new(config, documents, None, cache_dir);
-    let same = |found: &Prepared| found.summary.tokenizer_hash == tokenizer.hash();
-    if let Some(prepared) = trained.find(config)?.filter(same) {
-        return Ok(prepared);
-    }
-    let given = Wanted::new(config, trained.documents, Some(tokenizer), cache_dir);
-    match given.find(config)? {
-        Some(prepared) => Ok(prepared),
-        None => given.make(config, cache_dir, progress),
-    }
+    Wanted { or_trained: true, ..Wanted::new(config, Some(&tokenizer), cache_dir) }
+        .prepare(progress)
+}
+
+/// The tokenizer that a configuration names, if it names one.
+///
+/// # Errors
+/// As [`tokenizer_source::locate`] and [`Tokenizer::load`].
+pub(crate) fn given(
+    config: &DataConfig,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Option<Tokenizer>> {
+    config.validate()?;
+    let Some(source) = &config.tokenizer else { return Ok(None) };
+    Tokenizer::load(&tokenizer_source::locate(source, &Hub::from_env, progress)?).map(Some)
 }
 
 /// What is to be prepared, and where.
-struct Wanted {
-    documents: Documents,
-    given: Option<Tokenizer>,
-    dir: PathBuf,
+struct Wanted<'a> {
+    config: &'a DataConfig,
+    given: Option<&'a Tokenizer>,
+    /// Whether what a trained tokenizer has made is as good, if it is the given one.
+    or_trained: bool,
+    cache: &'a Path,
 }
 
-impl Wanted {
-    fn read(
-        config: &DataConfig,
-        cache_dir: &Path,
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<Self> {
-        config.validate()?;
-        let given = match &config.tokenizer {
-            Some(source) => {
-                Some(Tokenizer::load(&tokenizer_source::locate(source, &Hub::from_env, progress)?)?)
-            }
-            None => None,
-        };
-        let documents = Documents::read(config, progress)?;
-        Ok(Self::new(config, documents, given, cache_dir))
+impl<'a> Wanted<'a> {
+    fn new(config: &'a DataConfig, given: Option<&'a Tokenizer>, cache: &'a Path) -> Self {
+        Self { config, given, or_trained: false, cache }
     }
 
-    fn new(
-        config: &DataConfig,
-        documents: Documents,
-        given: Option<Tokenizer>,
-        cache_dir: &Path,
-    ) -> Self {
-        let dir = cache_dir.join(key(config, &documents, given.as_ref()).short());
-        Self { documents, given, dir }
+    fn prepare(&self, progress: &mut dyn FnMut(Progress)) -> Result<Prepared> {
+        if let Some(prepared) = self.find()? {
+            return Ok(prepared);
+        }
+        fs::enter_cache(self.cache)?;
+        let place = Place::of(self.config, self.given, self.cache);
+        let (_lock, waited) = place.lock(progress)?;
+        if waited && let Some(prepared) = self.find()? {
+            return Ok(prepared);
+        }
+        self.make(&place, progress)
     }
 
-    fn find(&self, config: &DataConfig) -> Result<Option<Prepared>> {
-        match cache::missing(&self.dir, &FILES) {
-            None => {
-                let prepared = Prepared::open(&self.dir)?;
-                let own = prepared.tokenizer_path();
-                let path = self.given.as_ref().map_or(own.as_path(), Tokenizer::path);
-                check_lost(&prepared.summary, path, config)?;
-                Ok(Some(Prepared { notes: self.documents.notes.clone(), ..prepared }))
-            }
-            Some(file) => {
-                if self.dir.exists() {
-                    tracing::warn!(
-                        "`{}` has no `{file}` and is prepared again",
-                        self.dir.display()
-                    );
-                }
-                Ok(None)
-            }
+    /// The tokenizers whose folders will do: the trained one first.
+    fn tokenizers(&self) -> impl Iterator<Item = Option<&'a Tokenizer>> {
+        let trained = self.or_trained && self.given.is_some();
+        trained.then_some(None).into_iter().chain([self.given])
+    }
+
+    /// What the records of the cache lead to.
+    fn find(&self) -> Result<Option<Prepared>> {
+        let mut now = None;
+        for tokenizer in self.tokenizers() {
+            let record = Place::of(self.config, tokenizer, self.cache).read();
+            let Some(Record { read, folder, notes }) = record else { continue };
+            let Some(found) = self.open(&folder)? else { continue };
+            let gone = match now.get_or_insert_with(|| record::fingerprint(self.config, self.cache))
+            {
+                Ok(now) if *now == read => None,
+                Ok(_) => continue,
+                Err(error) if record::is_gone(error) => Some(error.to_string()),
+                Err(_) => break,
+            };
+            return Ok(Some(Prepared { notes, gone, ..found }));
+        }
+        match now {
+            Some(Err(error)) if !record::is_gone(&error) => Err(error),
+            _ => Ok(None),
         }
     }
 
-    fn make(
-        self,
-        config: &DataConfig,
-        cache_dir: &Path,
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<Prepared> {
-        let Self { documents, given, dir } = self;
-        fs::enter_cache(cache_dir)?;
-        let scratch = fs::scratch_dir(&dir)?;
-        let (tokenizer, given) = match given {
-            Some(tokenizer) => {
-                copy(&tokenizer, scratch.path())?;
-                (tokenizer, true)
+    /// A folder of the cache, if it is whole and of the right tokenizer.
+    fn open(&self, folder: &str) -> Result<Option<Prepared>> {
+        let dir = self.cache.join(folder);
+        if let Some(file) = cache::missing(&dir, &FILES) {
+            if dir.exists() {
+                tracing::warn!("`{}` has no `{file}` and is prepared again", dir.display());
             }
-            None => {
-                let total = size(&documents.train);
-                progress(Progress { stage: Stage::Tokenizer, done: 0, total });
-                let (train, folder) = (&documents.train, scratch.path());
-                let trained = Tokenizer::train(train, config.vocab_size, config.seed, folder)?;
-                (trained.at(dir.join(TOKENIZER_FILE)), false)
+            return Ok(None);
+        }
+        let prepared = Prepared::open(&dir)?;
+        let other = |given: &&Tokenizer| given.hash() != prepared.summary.tokenizer_hash;
+        if self.given.as_ref().is_some_and(other) {
+            return Ok(None);
+        }
+        let own = prepared.tokenizer_path();
+        let path = self.given.map_or(own.as_path(), Tokenizer::path);
+        check_lost(&prepared.summary, path, self.config)?;
+        Ok(Some(prepared))
+    }
+
+    /// Reads the text, and encodes it unless that was done under another name.
+    fn make(&self, place: &Place, progress: &mut dyn FnMut(Progress)) -> Result<Prepared> {
+        let read = record::fingerprint(self.config, self.cache);
+        let census = Census::take(self.config, progress)?;
+        let made = |notes: Vec<String>, folder: String| -> Result<()> {
+            let now = record::fingerprint(self.config, self.cache);
+            match (read, now) {
+                (Ok(read), Ok(now)) if read == now => place.write(&Record { read, folder, notes }),
+                (Ok(_), Ok(_)) => Err(Error::Changed { file: "data.paths".into() }),
+                // Of a hub that cannot be reached now, the text is read again the next time.
+                _ => Ok(()),
             }
         };
-        let mut writer = Writer { tokenizer: &tokenizer, given, folder: scratch.path(), progress };
-        check_lost(&writer.write(&documents)?, tokenizer.path(), config)?;
+        let key = |tokenizer| key(self.config, &census, tokenizer).short();
+        for tokenizer in self.tokenizers() {
+            let folder = key(tokenizer);
+            if let Some(found) = self.open(&folder)? {
+                made(census.notes.clone(), folder)?;
+                return Ok(Prepared { notes: census.notes, ..found });
+            }
+        }
+        let folder = key(self.given);
+        let dir = self.cache.join(&folder);
+        let scratch = fs::scratch_dir(&dir)?;
+        self.encode(&census, &dir, scratch.path(), progress)?;
+        made(census.notes.clone(), folder)?;
         cache::publish(scratch.path(), &dir, &FILES)?;
-        Ok(Prepared { reused: false, notes: documents.notes, ..Prepared::open(&dir)? })
+        Ok(Prepared { reused: false, notes: census.notes, ..Prepared::open(&dir)? })
+    }
+
+    /// Writes everything into the folder `scratch`, which will be `dir`.
+    fn encode(
+        &self,
+        census: &Census,
+        dir: &Path,
+        scratch: &Path,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<()> {
+        let tokenizer = match self.given {
+            Some(tokenizer) => {
+                copy(tokenizer, scratch)?;
+                tokenizer.clone()
+            }
+            None => {
+                progress(Progress { stage: Stage::Tokenizer, done: 0, total: 0 });
+                let texts = encode::sample(census, self.config.seed)?;
+                let trained = Tokenizer::train(&texts, self.config.vocab_size, scratch)?;
+                trained.at(dir.join(TOKENIZER_FILE))
+            }
+        };
+        let given = self.given.is_some();
+        let Encoded { sizes: [train, held_out], data_hash, counts, lost } =
+            encode::encode(census, (&tokenizer, given), scratch, progress)?;
+        fs::write_json(scratch.join(BYTE_COUNTS), "counts of bytes", &counts)?;
+        let summary = Summary {
+            format_version: FORMAT_VERSION,
+            data_hash,
+            tokenizer_hash: tokenizer.hash(),
+            vocab_size: tokenizer.vocab_size(),
+            train,
+            held_out,
+            dropped: census.dropped,
+            lost,
+        };
+        check_lost(&summary, tokenizer.path(), self.config)?;
+        Ok(fs::write_json(scratch.join(SUMMARY), "summary", &summary)?)
     }
 }
 
@@ -241,7 +308,8 @@ impl Prepared {
             cache::read_summary(&dir.join(SUMMARY), FORMAT_VERSION, |summary: &Summary| {
                 summary.format_version
             })?;
-        Ok(Self { dir: dir.into(), reused: true, summary, notes: Vec::new() })
+        let (reused, notes, gone) = (true, Vec::new(), None);
+        Ok(Self { dir: dir.into(), reused, summary, notes, gone })
     }
 
     /// The folder.
@@ -277,7 +345,7 @@ impl Prepared {
     /// # Errors
     /// As [`Shard::open_checked`].
     pub fn train(&self) -> Result<Shard> {
-        Shard::open_checked(&self.dir.join("train.bin"), &self.tokenizer()?)
+        Shard::open_checked(&self.dir.join(SHARDS[0]), &self.tokenizer()?)
     }
 
     /// The held-out documents, checked against the tokenizer.
@@ -285,7 +353,7 @@ impl Prepared {
     /// # Errors
     /// As [`Shard::open_checked`] and [`HeldOut::new`].
     pub fn held_out(&self) -> Result<HeldOut> {
-        HeldOut::new(Shard::open_checked(&self.dir.join("held_out.bin"), &self.tokenizer()?)?)
+        HeldOut::new(Shard::open_checked(&self.dir.join(SHARDS[1]), &self.tokenizer()?)?)
     }
 
     /// About `tokens` tokens of the held-out documents ([`HeldOut::take`]), or all.
@@ -310,31 +378,15 @@ impl Prepared {
 }
 
 /// Names the folder: everything that its contents depend on.
-fn key(config: &DataConfig, documents: &Documents, tokenizer: Option<&Tokenizer>) -> Hash {
+fn key(config: &DataConfig, census: &Census, tokenizer: Option<&Tokenizer>) -> Hash {
     let mut hasher = Hasher::default();
-    hasher.part(FORMAT_VERSION.to_le_bytes());
+    hasher.part("documents").part(FORMAT_VERSION.to_le_bytes());
     match tokenizer {
         Some(tokenizer) => hasher.part(tokenizer.hash().as_bytes()).part(tokenizer.config()),
         None => hasher.part(config.vocab_size.to_le_bytes()).part(config.seed.to_le_bytes()),
     };
-    hash_documents(&mut hasher, documents);
-    let Dropped { too_large, duplicate, empty, bad_rows } = documents.dropped;
-    for count in [too_large, duplicate, empty, bad_rows] {
-        hasher.part(count.to_le_bytes());
-    }
+    census.fingerprint(&mut hasher);
     hasher.finish()
-}
-
-fn hash_documents(hasher: &mut Hasher, documents: &Documents) {
-    for split in [&documents.train, &documents.held_out] {
-        hasher.part(split.len().to_le_bytes());
-        for document in split {
-            hasher.part(&document.name).part(&document.text);
-            if let Some(cluster) = &document.cluster {
-                hasher.part("cluster").part(cluster);
-            }
-        }
-    }
 }
 
 /// Whether the tokenizer at `path` loses no more text than `config` allows: the same for documents in
@@ -343,7 +395,9 @@ fn check_lost(summary: &Summary, path: &Path, config: &DataConfig) -> Result<()>
     let Summary { train, held_out, lost, .. } = summary;
     let allowed = if config.strict { 0.0 } else { config.max_lost_bytes };
     let bytes = train.bytes + held_out.bytes;
-    if lost.bytes as f64 <= allowed * bytes as f64 && (allowed > 0.0 || lost.documents == 0) {
+    // What comes back in another normal form of Unicode says the same: it is reported.
+    let really = lost.bytes - lost.normalised.min(lost.bytes);
+    if really as f64 <= allowed * bytes as f64 && (allowed > 0.0 || lost.documents == 0) {
         return Ok(());
     }
     let documents = train.documents + held_out.documents;
@@ -355,114 +409,4 @@ fn copy(tokenizer: &Tokenizer, folder: &Path) -> Result<()> {
     fs::write_atomic(folder.join(TOKENIZER_FILE), &fs::read(tokenizer.path())?)?;
     fs::write_atomic(folder.join(TOKENIZER_CONFIG_FILE), tokenizer.config().as_bytes())?;
     Ok(())
-}
-
-/// Writes everything but the tokenizer into a folder.
-struct Writer<'a> {
-    tokenizer: &'a Tokenizer,
-    /// Whether it was not trained here: then it may lose text.
-    given: bool,
-    folder: &'a Path,
-    progress: &'a mut dyn FnMut(Progress),
-}
-
-impl Writer<'_> {
-    fn write(&mut self, documents: &Documents) -> Result<Summary> {
-        let Documents { train, held_out, dropped, .. } = documents;
-        let tokenizer = self.tokenizer;
-        let (total, mut done) = (size(train) + size(held_out), 0);
-        (self.progress)(Progress { stage: Stage::Encode, done, total });
-        let mut report = |bytes: usize| {
-            done += bytes;
-            (self.progress)(Progress { stage: Stage::Encode, done, total });
-        };
-        let mut lost = self.given.then(Lost::default);
-        let mut split = |documents, file: &str| {
-            encode(documents, tokenizer, &self.folder.join(file), lost.as_mut(), &mut report)
-        };
-        let sizes = (split(train, "train.bin")?, split(held_out, "held_out.bin")?);
-        let counts = ByteCounts::of(train.iter().map(|document| document.text.as_str()));
-        fs::write_json(self.folder.join(BYTE_COUNTS), "counts of bytes", &counts)?;
-        let mut hasher = Hasher::default();
-        // Where documents begin and end is part of the data.
-        let separators = [tokenizer.bos(), tokenizer.eos()].map(u32::to_le_bytes);
-        hasher.part(tokenizer.hash().as_bytes()).part(separators.concat());
-        hash_documents(&mut hasher, documents);
-        let summary = Summary {
-            format_version: FORMAT_VERSION,
-            data_hash: hasher.finish(),
-            tokenizer_hash: tokenizer.hash(),
-            vocab_size: tokenizer.vocab_size(),
-            train: sizes.0,
-            held_out: sizes.1,
-            dropped: *dropped,
-            lost: lost.unwrap_or_default(),
-        };
-        fs::write_json(self.folder.join(SUMMARY), "summary", &summary)?;
-        Ok(summary)
-    }
-}
-
-/// Encodes one split into a shard: each document begins with the begin token and ends with the end
-/// token. Where they are the same, one stands between two documents. What does not come back is
-/// counted in `lost`.
-fn encode(
-    documents: &[Document],
-    tokenizer: &Tokenizer,
-    path: &Path,
-    mut lost: Option<&mut Lost>,
-    report: &mut dyn FnMut(usize),
-) -> Result<SplitSize> {
-    let (bos, eos) = (tokenizer.bos(), tokenizer.eos());
-    let (mut tokens, mut spans) = (Vec::new(), Vec::new());
-    let mut size = SplitSize { documents: documents.len(), ..SplitSize::default() };
-    for chunk in chunks(documents, CHUNK) {
-        let texts: Vec<&str> = chunk.iter().map(|document| document.text.as_str()).collect();
-        let encoded = tokenizer.encode_batch(&texts)?;
-        if let Some(lost) = &mut lost {
-            let lists: Vec<&[u32]> = encoded.iter().map(Vec::as_slice).collect();
-            let decoded = tokenizer.decode_batch(&lists)?;
-            chunk.iter().zip(&decoded).for_each(|(document, text)| lost.compare(document, text));
-        }
-        for (document, encoded) in chunk.iter().zip(encoded) {
-            spans.push(DocumentSpan {
-                name: document.name.clone(),
-                start: tokens.len(),
-                tokens: encoded.len(),
-                bytes: document.text.len(),
-                cluster: document.cluster.clone(),
-            });
-            size.tokens += encoded.len();
-            size.bytes += document.text.len();
-            tokens.push(bos);
-            tokens.extend(encoded);
-            if eos != bos {
-                tokens.push(eos);
-            }
-        }
-        report(texts.iter().map(|text| text.len()).sum());
-    }
-    if eos == bos {
-        tokens.push(eos);
-    }
-    Shard::write(path, &tokens, tokenizer.hash(), tokenizer.vocab_size())?;
-    Shard::write_documents(path, &spans)?;
-    Ok(size)
-}
-
-/// Cuts `documents` into runs, each as short as it can be to hold `bytes` of text.
-fn chunks(documents: &[Document], bytes: usize) -> impl Iterator<Item = &[Document]> {
-    let mut held = 0;
-    documents.split_inclusive(move |document| {
-        held += document.text.len();
-        let full = held >= bytes;
-        if full {
-            held = 0;
-        }
-        full
-    })
-}
-
-fn size(documents: &[Document]) -> usize {
-    documents.iter().map(|document| document.text.len()).sum()
 }

@@ -7,6 +7,8 @@ use std::fmt;
 pub enum Stage {
     /// Downloading what has a name instead of a path.
     Download,
+    /// Waiting for another process that prepares the same data.
+    Wait,
     /// Reading the documents.
     Read,
     /// Training the tokenizer.
@@ -21,6 +23,7 @@ impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Download => "downloading",
+            Self::Wait => "waiting for another process that prepares the same data",
             Self::Read => "reading documents",
             Self::Tokenizer => "training the tokenizer",
             Self::Encode => "encoding documents",

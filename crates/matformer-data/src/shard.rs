@@ -15,6 +15,8 @@
 //! "start", "tokens", "bytes"}` per document, in the order of the stream, with a `"cluster"` where
 //! several documents are not independent.
 
+use std::fs::File;
+use std::io::{BufWriter, Seek, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -107,22 +109,11 @@ impl Shard {
     /// Writes a shard; u16 where the vocabulary allows it.
     ///
     /// # Errors
-    /// [`Error::File`] if it cannot be written.
+    /// As [`ShardWriter::push`].
     pub fn write(path: &Path, tokens: &[u32], tokenizer: Hash, vocab_size: usize) -> Result<()> {
-        let width = if vocab_size <= 1 << 16 { 2 } else { 4 };
-        let mut bytes = Vec::with_capacity(HEADER + tokens.len() * width);
-        bytes.extend(MAGIC);
-        bytes.extend(VERSION.to_le_bytes());
-        bytes.extend((width as u32).to_le_bytes());
-        bytes.extend((tokens.len() as u64).to_le_bytes());
-        bytes.extend(tokenizer.as_bytes());
-        for (position, token) in tokens.iter().enumerate() {
-            if *token as usize >= vocab_size {
-                return Err(malformed(path, outside(*token, position, vocab_size)));
-            }
-            bytes.extend(token.to_le_bytes().iter().take(width));
-        }
-        Ok(fs::write_atomic(path, &bytes)?)
+        let mut writer = ShardWriter::create(path, tokenizer, vocab_size)?;
+        writer.push(tokens)?;
+        writer.finish()
     }
 
     /// The number of tokens, begin and end tokens included.
@@ -187,21 +178,98 @@ impl Shard {
         }
         Ok(documents)
     }
+}
 
-    /// Writes the list of documents of the shard at `shard`.
-    pub(crate) fn write_documents(shard: &Path, documents: &[DocumentSpan]) -> Result<()> {
-        let path = list_path(shard);
-        let mut text = String::new();
-        for document in documents {
-            let row = serde_json::to_string(document).map_err(|error| Error::Prepared {
-                what: "document list",
-                path: path.clone(),
-                reason: error.to_string(),
-            })?;
-            text.push_str(&row);
-            text.push('\n');
+/// Writes a shard and the list of documents beside it, a piece at a time. A file that is not finished has
+/// no tokens by its header, and cannot be opened.
+#[derive(Debug)]
+pub struct ShardWriter {
+    path: PathBuf,
+    out: BufWriter<File>,
+    list: Option<BufWriter<File>>,
+    tokenizer: Hash,
+    vocab_size: usize,
+    width: usize,
+    tokens: usize,
+}
+
+impl ShardWriter {
+    /// Begins a shard at `path`.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it cannot be written.
+    pub fn create(path: &Path, tokenizer: Hash, vocab_size: usize) -> Result<Self> {
+        let file = File::create(path).map_err(fs::error(path, "create"))?;
+        let width = if vocab_size <= 1 << 16 { 2 } else { 4 };
+        let (path, out, list) = (path.to_owned(), BufWriter::with_capacity(1 << 20, file), None);
+        let mut writer = Self { path, out, list, tokenizer, vocab_size, width, tokens: 0 };
+        writer.header(0)?;
+        Ok(writer)
+    }
+
+    /// Tokens so far.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Adds tokens.
+    ///
+    /// # Errors
+    /// [`Error::Prepared`] for a token outside the vocabulary; [`Error::File`].
+    pub fn push(&mut self, tokens: &[u32]) -> Result<()> {
+        for (at, token) in tokens.iter().enumerate() {
+            if *token as usize >= self.vocab_size {
+                let reason = outside(*token, self.tokens + at, self.vocab_size);
+                return Err(malformed(&self.path, reason));
+            }
+            let bytes = token.to_le_bytes();
+            self.out.write_all(&bytes[..self.width]).map_err(fs::error(&self.path, "write"))?;
         }
-        Ok(fs::write_atomic(&path, text.as_bytes())?)
+        self.tokens += tokens.len();
+        Ok(())
+    }
+
+    /// Adds a row to the list of documents.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn list(&mut self, document: &DocumentSpan) -> Result<()> {
+        let path = list_path(&self.path);
+        if self.list.is_none() {
+            let file = File::create(&path).map_err(fs::error(&path, "create"))?;
+            self.list = Some(BufWriter::new(file));
+        }
+        let Some(list) = &mut self.list else { return Ok(()) };
+        let mut row = serde_json::to_vec(document).map_err(|error| Error::Prepared {
+            what: "document list",
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
+        row.push(b'\n');
+        Ok(list.write_all(&row).map_err(fs::error(&path, "write"))?)
+    }
+
+    /// Completes the header.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn finish(mut self) -> Result<()> {
+        if let Some(mut list) = self.list.take() {
+            list.flush().map_err(fs::error(list_path(&self.path), "write"))?;
+        }
+        self.out.rewind().map_err(fs::error(&self.path, "write"))?;
+        self.header(self.tokens)?;
+        Ok(self.out.flush().map_err(fs::error(&self.path, "write"))?)
+    }
+
+    fn header(&mut self, tokens: usize) -> Result<()> {
+        let mut header = Vec::with_capacity(HEADER);
+        header.extend(MAGIC);
+        header.extend(VERSION.to_le_bytes());
+        header.extend((self.width as u32).to_le_bytes());
+        header.extend((tokens as u64).to_le_bytes());
+        header.extend(self.tokenizer.as_bytes());
+        Ok(self.out.write_all(&header).map_err(fs::error(&self.path, "write"))?)
     }
 }
 
@@ -256,6 +324,11 @@ mod tests {
 
     fn tokenizer() -> Hash {
         Hash::of(b"tokenizer")
+    }
+
+    fn write_documents(path: &Path, documents: &[DocumentSpan]) {
+        let rows = documents.iter().map(|row| serde_json::to_string(row).unwrap() + "\n");
+        std::fs::write(list_path(path), rows.collect::<String>()).unwrap();
     }
 
     /// A good shard of four tokens, damaged by `change`, opened and checked.
@@ -348,14 +421,14 @@ mod tests {
             cluster: (name == "b").then(|| "book".into()),
         };
         let good = vec![span("a", 0, 2), span("b", 3, 1)];
-        Shard::write_documents(&path, &good).unwrap();
+        write_documents(&path, &good);
         assert_eq!(shard.documents().unwrap(), good);
         let rows = std::fs::read_to_string(folder.path().join("train.docs.jsonl")).unwrap();
         assert_eq!(rows.matches("cluster").count(), 1, "{rows}");
         assert_eq!(good[1].text(), 4..5);
 
         let line = |spans: &[DocumentSpan]| {
-            Shard::write_documents(&path, spans).unwrap();
+            write_documents(&path, spans);
             let reason = shard.documents().unwrap_err().to_string();
             let (_, line) = reason.split_once("train.docs.jsonl`: line ").unwrap();
             line.split_once(": ").unwrap().0.to_owned()

@@ -5,7 +5,7 @@ use std::io::{BufRead, Read};
 use std::path::Path;
 
 use crate::format::{self, Kind};
-use crate::reader::Input;
+use crate::inputs::Input;
 use crate::{Error, PassedOver, Result, images, inputs, walk};
 
 /// Bytes of a file of rows that are read: the number of rows in the rest follows from them.
@@ -52,10 +52,18 @@ pub fn holds_images(path: &Path) -> Result<bool> {
 pub fn survey_text(paths: &[&Path]) -> Result<TextSurvey> {
     let mut all = TextSurvey { bytes: 0, documents: Some(0) };
     let mut passed = PassedOver::default();
+    let mut inputs = Vec::new();
     for path in paths {
-        for input in inputs::at(path, paths.len() == 1, &mut passed)? {
-            all = all.and(of_file(&input));
-        }
+        inputs.extend(inputs::at(path, paths.len() == 1, &mut passed)?);
+    }
+    for input in &inputs {
+        all = all.and(of_file(input));
+    }
+    // A text that is all there is becomes blocks.
+    if let [alone] = &inputs[..]
+        && alone.format.kind == Kind::Text
+    {
+        all.documents = None;
     }
     Ok(all)
 }
@@ -74,8 +82,8 @@ fn of_file(input: &Input) -> TextSurvey {
     let packed = input.format.compression.is_some() || input.format.kind == Kind::Parquet;
     let bytes = if packed { size * UNPACKED } else { size };
     let documents = match input.format.kind {
-        Kind::Text => Some(1),
-        Kind::Jsonl => rows(input).map(|rows| rows.scaled(bytes)),
+        Kind::Text | Kind::Blocks { .. } => Some(1),
+        Kind::Jsonl | Kind::Table { .. } => rows(input).map(|rows| rows.scaled(bytes)),
         _ => None,
     };
     TextSurvey { bytes, documents }
@@ -143,7 +151,7 @@ mod tests {
         ]);
         let found = |name: &str| survey_text(&[&root.path().join(name)]);
         assert_eq!(found("").unwrap(), TextSurvey { bytes: 34, documents: Some(4) });
-        assert_eq!(found("a.txt").unwrap(), TextSurvey { bytes: 3, documents: Some(1) });
+        assert_eq!(found("a.txt").unwrap(), TextSurvey { bytes: 3, documents: None });
         assert!(found("photo.png").is_err() && found("none").is_err());
     }
 

@@ -96,13 +96,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Document;
 
     fn tokenizer() -> (tempfile::TempDir, Tokenizer) {
         let dir = tempfile::tempdir().unwrap();
         let text = "one two three мир café 🦊 four five six one two".to_owned();
-        let document = Document { name: "a".to_owned(), text, cluster: None };
-        let tokenizer = Tokenizer::train(&[document], 280, 1, dir.path()).unwrap();
+        let tokenizer = Tokenizer::train(&[text], 280, dir.path()).unwrap();
         (dir, tokenizer)
     }
 

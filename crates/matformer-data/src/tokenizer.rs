@@ -3,16 +3,21 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use matformer_core::{fs, rng};
+use matformer_core::fs;
+use rayon::prelude::*;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, TokenizerBuilder};
 
 use crate::special::{self, END_OF_TEXT, Special, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
-use crate::{Document, Error, Hash, Result};
+use crate::words::{self, Words};
+use crate::{Error, Hash, Result, pieces};
 
 /// A tokenizer is trained on at most this much text, in bytes: whole documents, drawn by the seed.
 pub const TRAINING_SAMPLE_BYTES: usize = 24 << 20;
+
+/// A longer text is encoded in pieces of about this length, where the tokenizer allows it, in bytes.
+const PIECE: usize = 256 << 10;
 
 /// A tokenizer with its begin, end and padding tokens and the hash of its file.
 ///
@@ -29,6 +34,10 @@ pub struct Tokenizer {
     bos: u32,
     eos: u32,
     pad: Option<u32>,
+    /// Whether a text may be encoded in pieces.
+    pieces: bool,
+    /// The tokens of words, where they do not depend on the words around them.
+    words: Option<Words>,
 }
 
 /// A token and the bytes of the text that it covers. A character cut into several tokens is covered
@@ -80,24 +89,20 @@ impl Tokenizer {
         let given = inner.get_vocab(true).into_values().filter(|id| !never(id)).chain(control);
         let rows = given.max().map_or(0, |id| id as usize + 1);
         let hash = Hash::of(&bytes);
-        Ok(Self { inner, path: path.into(), hash, config, vocab_size, rows, bos, eos, pad })
+        let (pieces, path) = (pieces::may_be_cut(&inner), path.into());
+        let words = words::are_alone(&inner).then(Words::default);
+        Ok(Self { inner, path, hash, config, vocab_size, rows, bos, eos, pad, pieces, words })
     }
 
-    /// Trains a byte-level BPE vocabulary of `vocab_size` tokens on `documents` and writes
-    /// `tokenizer.json` and `tokenizer_config.json` into `folder`. Of more than
-    /// [`TRAINING_SAMPLE_BYTES`] a sample is used, drawn by `seed`. The same documents, size and
-    /// seed give the same bytes. A small text may give fewer tokens than asked for.
+    /// Trains a byte-level BPE vocabulary of `vocab_size` tokens on `texts` and writes
+    /// `tokenizer.json` and `tokenizer_config.json` into `folder`. The same texts, in any order, and the
+    /// same size give the same bytes. A small text may give fewer tokens than asked for.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if training fails, [`Error::File`] if a file cannot be written.
-    pub fn train(
-        documents: &[Document],
-        vocab_size: usize,
-        seed: u64,
-        folder: &Path,
-    ) -> Result<Self> {
+    pub fn train(texts: &[String], vocab_size: usize, folder: &Path) -> Result<Self> {
         let path = folder.join(TOKENIZER_FILE);
-        let json = train(documents, vocab_size, seed)
+        let json = train(texts, vocab_size)
             .map_err(|error| Error::Tokenizer { path: path.clone(), reason: error.to_string() })?;
         fs::write_atomic(&path, json.as_bytes())?;
         fs::write_atomic(folder.join(TOKENIZER_CONFIG_FILE), special::of_trained().as_bytes())?;
@@ -110,8 +115,14 @@ impl Tokenizer {
     /// [`Error::Tokenizer`] if the tokenizer cannot encode it; byte-level ones can encode
     /// everything.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode_fast(text, false).map_err(|error| self.failed(error))?;
-        Ok(encoding.get_ids().to_vec())
+        let whole = |text: &str| {
+            let encoding = self.inner.encode_fast(text, false);
+            Ok(encoding.map_err(|error| self.failed(error))?.get_ids().to_vec())
+        };
+        match &self.words {
+            Some(words) => words.encode(text, &whole),
+            None => whole(text),
+        }
     }
 
     /// The tokens of `text`, each with the bytes that it covers.
@@ -124,24 +135,30 @@ impl Tokenizer {
         Ok(spans.map(|(&id, &(start, end))| TokenSpan { id, bytes: start..end }).collect())
     }
 
-    /// The tokens of many texts, on all cores.
+    /// The tokens of many texts, on all cores, also of one that is long: its tokens are those of
+    /// [`Tokenizer::encode`].
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode_batch(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>> {
-        let encodings = self
-            .inner
-            .encode_batch_fast(texts.to_vec(), false)
-            .map_err(|error| self.failed(error))?;
-        Ok(encodings.iter().map(|encoding| encoding.get_ids().to_vec()).collect())
-    }
-
-    /// The texts of many lists of tokens, on all cores, as [`Tokenizer::decode`] gives them.
-    ///
-    /// # Errors
-    /// As [`Tokenizer::decode`].
-    pub fn decode_batch(&self, lists: &[&[u32]]) -> Result<Vec<String>> {
-        self.inner.decode_batch(lists, false).map_err(|error| self.failed(error))
+        let whole = |text| vec![text];
+        let cut = |text| if self.pieces { pieces::of(text, PIECE) } else { whole(text) };
+        let all: Vec<(usize, &str)> = texts
+            .iter()
+            .enumerate()
+            .flat_map(|(place, text)| cut(*text).into_iter().map(move |piece| (place, piece)))
+            .collect();
+        let encode = |(place, piece): &(usize, &str)| Ok((*place, self.encode(piece)?));
+        let encoded: Vec<_> = all.par_iter().map(encode).collect::<Result<_>>()?;
+        let mut tokens = vec![Vec::new(); texts.len()];
+        for (place, more) in encoded {
+            if tokens[place].is_empty() {
+                tokens[place] = more;
+            } else {
+                tokens[place].extend(more);
+            }
+        }
+        Ok(tokens)
     }
 
     /// The text of `tokens`. Control tokens are spelt out; bytes that are no UTF-8 become U+FFFD.
@@ -275,8 +292,8 @@ fn added(
     }
 }
 
-/// The `tokenizer.json` of a vocabulary trained on a sample of `documents`.
-fn train(documents: &[Document], vocab_size: usize, seed: u64) -> tokenizers::Result<String> {
+/// The `tokenizer.json` of a vocabulary trained on `texts`.
+fn train(texts: &[String], vocab_size: usize) -> tokenizers::Result<String> {
     let byte_level = ByteLevel::new(false, true, true);
     let separator = AddedToken::from(END_OF_TEXT, true);
     let mut trainer = BpeTrainer::builder()
@@ -292,27 +309,8 @@ fn train(documents: &[Document], vocab_size: usize, seed: u64) -> tokenizers::Re
         .with_post_processor(None::<tokenizers::PostProcessorWrapper>)
         .with_decoder(Some(byte_level))
         .build()?;
-    tokenizer.train(&mut trainer, sample(documents, seed, TRAINING_SAMPLE_BYTES).into_iter())?;
+    tokenizer.train(&mut trainer, texts.iter().map(String::as_str))?;
     tokenizer.to_string(true)
-}
-
-/// Documents in an order drawn by `seed`, until they hold `limit` bytes.
-fn sample(documents: &[Document], seed: u64, limit: usize) -> Vec<&str> {
-    let mut order: Vec<usize> = (0..documents.len()).collect();
-    let mut random = rng::keyed(seed, "tokenizer", 0);
-    for at in (1..order.len()).rev() {
-        order.swap(at, rng::index(&mut random, at + 1));
-    }
-    let mut bytes = 0;
-    order
-        .into_iter()
-        .filter_map(|index| documents.get(index).map(|document| document.text.as_str()))
-        .take_while(|text| {
-            let fits = bytes < limit;
-            bytes += text.len();
-            fits
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -62,12 +62,13 @@ fn of_hub(hub: &Hub, name: &HubName, progress: &mut dyn FnMut(Progress)) -> Resu
     };
     let (tokenizer, config) = (at(TOKENIZER_FILE), at(TOKENIZER_CONFIG_FILE));
     let whole = HubName { path: None, ..name.clone() };
-    let mut wanted = |inside: &str| inside == tokenizer || inside == config;
+    let mut keep =
+        |files: &mut Vec<String>| files.retain(|file| *file == tokenizer || *file == config);
     let none = || Error::NoTokenizer {
         found: Source::Hub(name.clone()).to_string(),
         tried: vec![format!("`{tokenizer}` in the repository")],
     };
-    let files = match hub.files(hub::Kind::Model, &whole, &mut wanted, progress) {
+    let files = match hub.files(hub::Kind::Model, &whole, &mut keep, progress) {
         Err(Error::NoHubFile { .. }) => return Err(none()),
         files => files?,
     };

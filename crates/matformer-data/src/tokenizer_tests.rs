@@ -3,17 +3,15 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn documents() -> Vec<Document> {
+fn texts() -> Vec<String> {
     let text =
         |index: usize| format!("fn f{index}(x: u32) -> u32 {{\n    x + {index}\n}}\n").repeat(5);
-    (0..40)
-        .map(|index| Document { name: index.to_string(), text: text(index), cluster: None })
-        .collect()
+    (0..40).map(text).collect()
 }
 
 fn trained(vocab_size: usize) -> (tempfile::TempDir, Tokenizer) {
     let folder = tempfile::tempdir().unwrap();
-    let tokenizer = Tokenizer::train(&documents(), vocab_size, 0, folder.path()).unwrap();
+    let tokenizer = Tokenizer::train(&texts(), vocab_size, folder.path()).unwrap();
     (folder, tokenizer)
 }
 
@@ -106,17 +104,6 @@ fn offsets_cover_the_text() {
         let (a, b) = (&pair[0].bytes, &pair[1].bytes);
         assert!(a.end == b.start || a == b, "{a:?} {b:?}");
     }
-}
-
-#[test]
-fn a_sample_is_drawn_by_the_seed_and_stops_at_its_limit() {
-    let documents = documents();
-    let one = sample(&documents, 1, 1000);
-    let bytes: usize = one.iter().map(|text| text.len()).sum();
-    assert!((1000..1400).contains(&bytes), "{bytes}");
-    assert_eq!(one, sample(&documents, 1, 1000));
-    assert_ne!(one, sample(&documents, 2, 1000));
-    assert_eq!(sample(&documents, 1, usize::MAX).len(), documents.len());
 }
 
 #[test]

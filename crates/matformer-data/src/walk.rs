@@ -36,6 +36,8 @@ pub(crate) enum Reason {
     Format,
     /// A file of a dataset repository that describes it.
     About,
+    /// A file of a dataset repository beside those of its splits, or of a split that is not read.
+    OtherSplit,
 }
 
 impl Reason {
@@ -53,6 +55,7 @@ impl Reason {
             Self::Special => ["pipe, socket or device", "pipes, sockets or devices"],
             Self::Format => ["file of unknown format", "files of unknown format"],
             Self::About => ["description", "descriptions"],
+            Self::OtherSplit => ["file of no split that is read", "files of no split that is read"],
         }
     }
 }
@@ -72,6 +75,13 @@ impl PassedOver {
     pub(crate) fn add(&mut self, reason: Reason, name: impl fmt::Display) {
         let new = || Group { count: 0, first: name.to_string() };
         self.0.entry(reason).or_insert_with(new).count += 1;
+    }
+
+    /// Counts what another list has.
+    pub(crate) fn join(&mut self, other: Self) {
+        for (reason, Group { count, first }) in other.0 {
+            self.0.entry(reason).or_insert(Group { count: 0, first }).count += count;
+        }
     }
 
     /// Whether everything was read.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use matformer_data::{
     BatchShape, Batches, DataConfig, Error, Lost, Prepared, Shard, Stage, TOKENIZER_FILE,
-    Tokenizer, prepare,
+    Tokenizer, find_prepared, prepare, prepare_for,
 };
 use serde_json::{Value, json};
 
@@ -72,8 +72,155 @@ fn a_folder_is_reused_until_its_text_or_config_changes() {
     std::fs::write(root.path().join("data/0.rs"), "// changed").unwrap();
     let changed = quietly(&config, &cache);
     assert!(!changed.reused && changed.data_hash() != first.data_hash());
-    // Four folders, the tag of a cache, and nothing half-made.
-    assert_eq!(std::fs::read_dir(&cache).unwrap().count(), 5);
+    // Four folders, their index, the tag of a cache, and nothing half-made.
+    assert_eq!(std::fs::read_dir(&cache).unwrap().count(), 6);
+}
+
+/// The stages of a preparation.
+fn stages(config: &DataConfig, cache: &Path) -> (Prepared, Vec<Stage>) {
+    let mut stages = Vec::new();
+    let prepared = prepare(config, cache, &mut |progress| stages.push(progress.stage)).unwrap();
+    stages.dedup();
+    (prepared, stages)
+}
+
+#[test]
+fn what_was_prepared_is_found_without_reading_the_text() {
+    let root = tempfile::tempdir().unwrap();
+    let (cache, config) = (root.path().join("cache"), corpus(root.path()));
+    let first = quietly(&config, &cache);
+    let (again, read) = stages(&config, &cache);
+    assert_eq!((again.dir(), again.reused, read), (first.dir(), true, vec![]));
+    let found = |config: &DataConfig| {
+        find_prepared(config, &cache, &mut |_| {}).unwrap().map(|found| found.dir().to_owned())
+    };
+    assert_eq!(found(&config).as_deref(), Some(first.dir()));
+    assert_eq!(found(&DataConfig { seed: 1, ..config.clone() }), None);
+    // Another time of a file: the text is read, and is the same.
+    let file = std::fs::File::open(root.path().join("data/0.rs")).unwrap();
+    let hour = std::time::Duration::from_secs(3600);
+    file.set_modified(std::time::SystemTime::now() - hour).unwrap();
+    assert_eq!(found(&config), None);
+    let (again, read) = stages(&config, &cache);
+    assert_eq!((again.dir(), again.reused, read), (first.dir(), true, vec![Stage::Read]));
+    assert_eq!(stages(&config, &cache).1, []);
+}
+
+#[test]
+fn what_was_prepared_is_used_when_the_text_is_gone() {
+    let root = tempfile::tempdir().unwrap();
+    let (cache, config) = (root.path().join("cache"), corpus(root.path()));
+    let first = quietly(&config, &cache);
+    assert_eq!(first.gone, None);
+    std::fs::remove_dir_all(root.path().join("data")).unwrap();
+    let (again, read) = stages(&config, &cache);
+    assert_eq!((again.data_hash(), again.reused, read), (first.data_hash(), true, vec![]));
+    assert!(again.gone.as_ref().unwrap().starts_with("cannot read `"), "{:?}", again.gone);
+    let own = prepare_for(&config, &first.tokenizer_path(), &cache, &mut |_| {}).unwrap();
+    assert_eq!((own.dir(), &own.gone), (first.dir(), &again.gone));
+    let other = DataConfig { seed: 1, ..config };
+    let error = prepare(&other, &cache, &mut |_| {}).unwrap_err();
+    assert!(matches!(error, Error::Path { .. }), "{error:?}");
+}
+
+#[test]
+fn one_prepares_and_the_others_wait() {
+    let root = tempfile::tempdir().unwrap();
+    let (cache, config) = (root.path().join("cache"), corpus(root.path()));
+    let made: Vec<(Prepared, Vec<Stage>)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| stages(&config, &cache))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(made.iter().filter(|(prepared, _)| !prepared.reused).count(), 1);
+    for (prepared, stages) in &made {
+        assert!(!prepared.reused || stages.iter().all(|stage| *stage == Stage::Wait), "{stages:?}");
+        assert_eq!(prepared.dir(), made[0].0.dir());
+    }
+}
+
+#[test]
+fn a_normal_form_of_unicode_is_reported_and_allowed() {
+    let root = tempfile::tempdir().unwrap();
+    let (cache, config) = (root.path().join("cache"), corpus(root.path()));
+    let own = quietly(&config, &cache);
+    let path = root.path().join("nfc").join(TOKENIZER_FILE);
+    changed(&own.tokenizer_path(), &path, |json| json["normalizer"] = json!({"type": "NFC"}));
+    let text = "cafe\u{301} ".repeat(900);
+    std::fs::write(root.path().join("data/decomposed.rs"), &text).unwrap();
+    let config = DataConfig { tokenizer: Some(path.into()), ..config };
+    let prepared = quietly(&config, &cache);
+    let Lost { documents, bytes, normalised, .. } = prepared.summary.lost.clone();
+    assert_eq!((documents, bytes, normalised), (1, 3 * 900, 3 * 900));
+    let documents =
+        [prepared.train().unwrap(), Shard::open(&prepared.dir().join("held_out.bin")).unwrap()]
+            .map(|shard| shard.documents().unwrap())
+            .concat();
+    let document = documents.iter().find(|document| document.name == "decomposed.rs").unwrap();
+    assert_eq!(document.bytes, text.len(), "of the original");
+    let error = prepare(&DataConfig { strict: true, ..config }, &cache, &mut |_| {}).unwrap_err();
+    assert!(matches!(error, Error::Lossy { .. }), "{error}");
+}
+
+#[test]
+fn a_long_text_has_the_tokens_that_it_has_in_one_piece() {
+    let root = tempfile::tempdir().unwrap();
+    let config = corpus(root.path());
+    let long = |index: usize| format!("the {index}th line; it's naïve 🦀\r\n\n  and more");
+    let long: String = (0..20_000).map(long).collect();
+    std::fs::write(root.path().join("data/long.rs"), &long).unwrap();
+    let prepared = quietly(&config, &root.path().join("cache"));
+    let tokenizer = prepared.tokenizer().unwrap();
+    assert!(tokenizer.encode_batch(&[&long, "a"]).unwrap()[0] == tokenizer.encode(&long).unwrap());
+}
+
+#[test]
+fn token_files_of_nanogpt_and_llm_c_are_text_of_their_tokenizer() {
+    let root = tempfile::tempdir().unwrap();
+    let (cache, config) = (root.path().join("cache"), corpus(root.path()));
+    let own = quietly(&config, &cache);
+    let tokenizer = own.tokenizer().unwrap();
+    let ids = |texts: &[&str]| -> Vec<u8> {
+        let end = [tokenizer.eos()];
+        let tokens = texts.iter().flat_map(|text| [tokenizer.encode(text).unwrap(), end.to_vec()]);
+        tokens.flatten().flat_map(|token| (token as u16).to_le_bytes()).collect()
+    };
+    let folder = root.path().join("ids");
+    std::fs::create_dir_all(&folder).unwrap();
+    let (train, held_out) = (ids(&["fn f1() {}", "naïve 🦀\n"]), ids(&["held out"]));
+    std::fs::write(folder.join("val.bin"), &held_out).unwrap();
+    let header = |version: u32, bytes: &[u8]| {
+        let words = [20_240_520, version, (train.len() / 2) as u32].map(u32::to_le_bytes).concat();
+        [&words[..], &[0; 1024 - 12], bytes].concat()
+    };
+    let given = DataConfig {
+        paths: vec![folder.clone().into()],
+        tokenizer: Some(own.tokenizer_path().into()),
+        ..config
+    };
+    let mut hashes = Vec::new();
+    for bytes in [train.clone(), header(1, &train)] {
+        std::fs::write(folder.join("train.bin"), bytes).unwrap();
+        let prepared = quietly(&given, &cache);
+        assert_eq!(prepared.held_out().unwrap().texts(&tokenizer).unwrap(), ["held out"]);
+        assert_eq!((prepared.summary.train.documents, prepared.summary.train.bytes), (2, 22));
+        hashes.push(prepared.data_hash());
+    }
+    assert_eq!(hashes[0], hashes[1]);
+    let refused = |bytes: &[u8], config: &DataConfig| {
+        std::fs::write(folder.join("train.bin"), bytes).unwrap();
+        prepare(config, &cache, &mut |_| {}).unwrap_err().to_string()
+    };
+    let said = refused(&header(2, &train), &given);
+    assert!(said.ends_with("as token ids: llm.c's version 2, expected: 1"), "{said}");
+    let said = refused(&header(1, &train[2..]), &given);
+    assert!(said.ends_with("(the header's count)"), "{said}");
+    assert!(refused(&train[1..], &given).ends_with("expected: two for each token"));
+    assert!(refused(&[255, 255], &given).contains("token 65535, expected: below 300"));
+    let said = refused(&train, &DataConfig { tokenizer: None, ..given });
+    assert!(
+        said.ends_with("holds token ids, expected: their tokenizer in `data.tokenizer`"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -360,7 +507,7 @@ fn a_folder_that_lacks_a_file_is_prepared_again() {
         for (file, bytes) in files.iter().zip(&whole) {
             assert!(std::fs::read(file).unwrap() == *bytes, "{file:?}");
         }
-        assert_eq!(std::fs::read_dir(&cache).unwrap().count(), 2, "{file:?}");
+        assert_eq!(std::fs::read_dir(&cache).unwrap().count(), 3, "{file:?}");
     }
     std::fs::remove_dir_all(first.dir()).unwrap();
     std::fs::write(first.dir(), "a file").unwrap();

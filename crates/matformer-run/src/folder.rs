@@ -484,6 +484,9 @@ pub fn prepare_text_for(
 }
 
 fn log_text(prepared: Prepared) -> Result<Prepared> {
+    if let Some(why) = &prepared.gone {
+        say!("note: the text is not there any more ({why}); what was prepared from it is used");
+    }
     tracing::info!("data {} in {}", prepared.data_hash().short(), prepared.dir().display());
     Ok(prepared)
 }

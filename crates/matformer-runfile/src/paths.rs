@@ -7,7 +7,7 @@ use toml::{Table, Value};
 
 /// The keys that hold a path, or a list of them, by table.
 const KEYS: [(&[&str], &[&str]); 3] = [
-    (&["data"], &["paths", "corpus", "tokenizer", "path", "also"]),
+    (&["data"], &["paths", "validation", "corpus", "tokenizer", "path", "also"]),
     (&["train"], &["init"]),
     (&["train", "distill"], &["teacher"]),
 ];

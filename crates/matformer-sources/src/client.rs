@@ -1,4 +1,5 @@
-//! Package clients: whatever is installed fetches a package from where it is set up to.
+//! Package clients: whatever is installed fetches a package from where it is set up to. All are told to
+//! give up on a server that says nothing for half a minute.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,19 +22,28 @@ pub(crate) struct Client {
 impl Client {
     /// A wheel; nothing of it is run.
     pub(crate) fn pip(package: &str) -> Self {
-        let quiet = ["--quiet", "--disable-pip-version-check", "--no-input", "--retries", "1"];
+        let quiet = ["--quiet", "--disable-pip-version-check", "--no-input"];
+        let patience = ["--retries", "1", "--timeout", "30"];
         let wheel = ["--no-deps", "--only-binary", ":all:", "--python-version", PYTHON];
-        Self::new("pip", &["download"], package, &[&quiet[..], &wheel, &["--dest", "."]].concat())
+        Self::new(
+            "pip",
+            &["download"],
+            package,
+            &[&quiet[..], &patience, &wheel, &["--dest", "."]].concat(),
+        )
     }
 
     /// A Debian package; nothing is installed.
     pub(crate) fn apt(package: &str) -> Self {
-        Self::new("apt-get", &["download"], package, &["--quiet"])
+        let patience = ["-o", "Acquire::http::Timeout=30", "-o", "Acquire::https::Timeout=30"];
+        Self::new("apt-get", &["download"], package, &[&["--quiet"][..], &patience].concat())
     }
 
     /// A package of npm.
     pub(crate) fn npm(package: &str) -> Self {
-        Self::new("npm", &["pack"], package, &["--loglevel=error", "--logs-max=0"])
+        let patience = ["--fetch-retries=1", "--fetch-timeout=30000"];
+        let quiet = ["--loglevel=error", "--logs-max=0"];
+        Self::new("npm", &["pack"], package, &[quiet, patience].concat())
     }
 
     fn new(program: &'static str, verb: &[&str], package: &str, options: &[&str]) -> Self {

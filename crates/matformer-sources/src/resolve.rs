@@ -21,19 +21,21 @@ pub fn resolve_text(
 ) -> Result<DataConfig> {
     config.validate()?;
     let read = data::Progress { stage: Stage::Read, done: 0, total: 0 };
-    let mut resolved = DataConfig { paths: Vec::new(), ..config.clone() };
+    let mut resolved = config.clone();
     if let Some(list) = &config.corpus {
         progress(read);
         resolved.split = Some(corpus::find(list)?);
     }
-    for source in &config.paths {
-        let data::Source::Fetched(typed) = source else {
-            resolved.paths.push(source.clone());
-            continue;
-        };
-        progress(read);
-        let found = folders(cache, typed, Content::Text, progress)?;
-        resolved.paths.extend(found.into_iter().map(data::Source::Folder));
+    for sources in [&mut resolved.paths, &mut resolved.validation] {
+        for source in std::mem::take(sources) {
+            let data::Source::Fetched(typed) = &source else {
+                sources.push(source);
+                continue;
+            };
+            progress(read);
+            let found = folders(cache, typed, Content::Text, progress)?;
+            sources.extend(found.into_iter().map(data::Source::Folder));
+        }
     }
     Ok(resolved)
 }

@@ -84,6 +84,17 @@ pub enum ImageError {
         /// The folder of the held-out images.
         folder: PathBuf,
     },
+    /// The images of the splits are in no folders of classes.
+    #[error(
+        "`{}`: images lie right in {}, expected: a folder per class in each",
+        path.display(), quoted(folders)
+    )]
+    NoClasses {
+        /// The folder of the data.
+        path: PathBuf,
+        /// The folders of the splits in it.
+        folders: Vec<String>,
+    },
     /// A set lacks a file.
     #[error("`{}` has no `{name}`", folder.display())]
     Missing {
@@ -232,6 +243,9 @@ impl ImageError {
             Self::NoTrain { .. } => {
                 "to train on these images, name their folder in `data.path`".into()
             }
+            Self::NoClasses { .. } => {
+                "a class is told by its folder: `train/CLASS/1.jpg`, `test/CLASS/2.jpg`".into()
+            }
             Self::UnknownClass { .. } => {
                 "give the class training images, or move its folder away".into()
             }
@@ -281,4 +295,8 @@ fn bad_images(bad: usize, total: usize, allowed: Option<f64>, first: &[SkippedIm
         text.push_str(&format!("\n  and {} more", bad - first.len()));
     }
     text
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }

@@ -28,7 +28,7 @@ const SUFFIXES: [&str; 12] = [
 /// The images of each class in `listing`. Without any there is no class.
 ///
 /// # Errors
-/// [`ImageError::UnknownClass`]; [`ImageError::NoTrain`].
+/// [`ImageError::UnknownClass`]; [`ImageError::NoTrain`]; [`ImageError::NoClasses`].
 pub(super) fn find(listing: &Listing) -> Result<Found> {
     let images: Vec<&Listed> =
         listing.files.iter().filter(|file| is_image(&listing.path(file), file)).collect();
@@ -59,6 +59,13 @@ pub(super) fn find(listing: &Listing) -> Result<Found> {
             if let Some((folder, _)) = held_out.filter(|_| beside.keys().all(is_held_out)) {
                 let folder = listing.root.join(format!("{top}{folder}"));
                 return Err(ImageError::NoTrain { path: listing.root.clone(), folder }.into());
+            }
+            let is_split = |folder: &String| {
+                is_held_out(folder) || TRAIN.contains(&folder.to_lowercase().as_str())
+            };
+            if beside.len() > 1 && beside.keys().all(is_split) {
+                let folders = beside.keys().map(|folder| format!("{top}{folder}/")).collect();
+                return Err(ImageError::NoClasses { path: listing.root.clone(), folders }.into());
             }
             let holds_runs = |folder: &String| holds_models(&listing.root.join(&top).join(folder));
             let runs: Vec<String> = beside.keys().filter(|f| holds_runs(f)).cloned().collect();
@@ -313,6 +320,17 @@ mod tests {
         std::os::unix::fs::symlink(place.root(), place.path("a/up")).unwrap();
         let (_, train, ..) = found(&place);
         assert_eq!(train, pairs(&[("a/1.png", 0), ("a/3.png", 0), ("b/2.png", 1)]));
+    }
+
+    #[test]
+    fn splits_without_classes_are_no_classes() {
+        let message = made(&["set/train/1.jpg", "set/train/2.jpg", "set/test/3.jpg"]).refused();
+        assert!(
+            message.ends_with(
+                "`: images lie right in `set/test/`, `set/train/`, expected: a folder per class in each"
+            ),
+            "{message}"
+        );
     }
 
     #[test]

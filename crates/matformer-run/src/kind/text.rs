@@ -70,7 +70,8 @@ impl Data for Lm {
             Some(source) => is_here(source, cache),
             None => true,
         };
-        if !tokenizer_here || !run.data.paths.iter().all(|source| is_here(source, cache)) {
+        let mut sources = run.data.paths.iter().chain(&run.data.validation);
+        if !tokenizer_here || !sources.all(|source| is_here(source, cache)) {
             return Ok(None);
         }
         with_progress(session, |report| {

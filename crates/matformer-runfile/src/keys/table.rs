@@ -161,7 +161,7 @@ pub const KEYS: &[Key] = &[
         "data.field",
         ValueType::Text,
         Always,
-        "field of a .jsonl row, or column of a .parquet file, that holds the text",
+        "field of a .jsonl row, or column of a .csv or .parquet file, that holds the text",
     ),
     of(
         Vit,
@@ -179,6 +179,8 @@ pub const KEYS: &[Key] = &[
         Always,
         "share of the documents that are kept apart for evaluation",
     ),
+    of(Lm, "data.validation", Other(PATHS), Always, "held-out files of your own instead")
+        .like("[\"test.jsonl\"]"),
     of(
         Vit,
         "data.held_out",
@@ -215,8 +217,9 @@ pub const KEYS: &[Key] = &[
         "data.max_lost_bytes",
         Number,
         Never,
-        "share of the bytes that a given tokenizer may lose",
+        "share of the bytes that a given tokenizer may lose, other than to Unicode's normal forms",
     ),
+    of(Lm, "data.deduplicate", Bool, Never, "whether one of several documents with the same text is kept"),
     of(Vit, "data.max_bad_images", Number, Never, "share of the images that may be bad; they are skipped"),
     both("data.strict", Bool, Never, "whether nothing may be bad or lost"),
     of(Lm, "data.seed", Whole, Never, "random seed of the split and of the tokenizer's sample"),

@@ -14,12 +14,25 @@ fn read_with(
     let path = folder.path().join(name);
     std::fs::write(&path, bytes).unwrap();
     let format = Format::of(Path::new(name)).unwrap();
-    let input = Input { path, name: name.into(), label: name.into(), format, cluster: None };
-    let mut reader = Reader::new(&config.field, config.max_file_bytes.unwrap_or(usize::MAX));
-    let mut documents = Vec::new();
-    let result = reader.read(&input, &mut documents).and_then(|()| reader.finish(config));
-    let result = result.map(|(dropped, _)| dropped);
-    (result, documents.into_iter().map(|document| (document.name, document.text)).collect())
+    let name: String = name.into();
+    let (label, cluster, part) = (name.clone(), None, Part::Drawn);
+    let inputs = vec![Input { path, name, label, format, cluster, part, named: true }];
+    let max_bytes = config.max_file_bytes.unwrap_or(usize::MAX);
+    let wanted = Wanted { field: config.field.clone(), max_bytes, tokenizer: None };
+    let mut found = Found::default();
+    let result = found
+        .read(&inputs, (&wanted, config.max_bad_rows), &mut |_| {})
+        .and_then(|()| found.check_bad(config));
+    let mut documents = found.documents;
+    documents.sort_by(|a, b| Names(&inputs).order(a, b));
+    let (train, dropped, notes) = (0, Dropped::default(), Vec::new());
+    let census = Census { inputs, wanted, documents, train, dropped, notes };
+    let mut texts = Texts::new(&census);
+    let text = |document: &Entry| {
+        let text = texts.get(document).unwrap().text(&census.wanted).unwrap();
+        (census.name(document), text)
+    };
+    (result, census.documents.iter().map(text).collect())
 }
 
 fn read(name: &str, bytes: &[u8]) -> (Dropped, Vec<(String, String)>) {
@@ -179,4 +192,17 @@ fn dropped_says_what_there_is() {
     let dropped = Dropped { too_large: 0, duplicate: 2, empty: 3, bad_rows: 1 };
     assert_eq!(dropped.to_string(), "1 bad row, 3 empty, 2 duplicates");
     assert_eq!(Dropped::default().to_string(), "none");
+}
+
+#[test]
+fn tables_have_a_header_and_quoted_fields() {
+    let csv = b"\xef\xbb\xbfid,text\n1,one\n2,\"two, \"\"2\"\"\nlines\"\n3,\n4\n5,five,more\n";
+    let (dropped, documents) = read("r.csv", csv);
+    let five = pair("r.csv:5", "five");
+    assert_eq!(documents, [pair("r.csv:1", "one"), pair("r.csv:2", "two, \"2\"\nlines"), five]);
+    assert_eq!((dropped.empty, dropped.bad_rows), (1, 1));
+    assert_eq!(read("r.tsv.gz", &gzip(b"text\tn\na, b\t1\n")).1, [pair("r.tsv.gz:1", "a, b")]);
+    let (result, _) = read_with("r.csv", b"id,body\n1,x\n", &DataConfig::default());
+    let said = result.unwrap_err().to_string();
+    assert_eq!(said, "`r.csv` has no column of text `text`, there are: id, body");
 }

@@ -1,0 +1,94 @@
+//! The splits of a dataset repository, by the names of its files.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use crate::format::{self, Format, Kind};
+use crate::inputs::Part;
+
+/// Words in the path of a file that is trained on.
+const TRAIN: [&str; 2] = ["train", "training"];
+/// Words in the path of a file that is held out.
+const VALIDATION: [&str; 4] = ["validation", "valid", "val", "dev"];
+/// Words in the path of a file that is not read where another split is.
+const TEST: [&str; 4] = ["test", "testing", "eval", "evaluation"];
+
+/// The files to train on and those of a validation split, if some files are named as such: other files,
+/// among them those of a test split, then belong to neither. Nothing where no file is said to be trained on.
+pub(crate) fn of(files: &[String]) -> HashMap<String, Part> {
+    let named = files.iter().filter_map(|file| Some((file.clone(), split(file)?)));
+    let named: HashMap<String, Part> = named.collect();
+    let train = named.values().any(|part| *part == Part::Train);
+    let validation = named.values().any(|part| *part == Part::Validation);
+    let part = |(file, part): (String, Part)| match part {
+        // Without a validation split a share is held out.
+        Part::Train if !validation => (file, Part::Drawn),
+        part => (file, part),
+    };
+    if train { named.into_iter().map(part).collect() } else { HashMap::new() }
+}
+
+/// The split that the path of a file of data names: words of its last parts count most.
+fn split(file: &str) -> Option<Part> {
+    let path = Path::new(file);
+    let is_text = Format::of(path).is_some_and(|format| format.kind == Kind::Text);
+    let inner = Path::new(file.trim_end_matches(".gz").trim_end_matches(".zst"));
+    if is_text && format::suffix(inner) != "txt" {
+        return None;
+    }
+    let file = file.to_lowercase();
+    let words = file.rsplit(|c: char| !c.is_ascii_alphanumeric());
+    let part = |word: &str| match word {
+        word if TRAIN.contains(&word) => Some(Some(Part::Train)),
+        word if VALIDATION.contains(&word) => Some(Some(Part::Validation)),
+        word if TEST.contains(&word) => Some(None),
+        _ => None,
+    };
+    words.into_iter().find_map(part)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(files: &[&str]) -> Vec<(String, Part)> {
+        let files: Vec<String> = files.iter().map(|file| (*file).to_owned()).collect();
+        let mut found: Vec<_> = of(&files).into_iter().collect();
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        found
+    }
+
+    #[test]
+    fn files_are_of_the_split_that_they_name() {
+        let files = found(&[
+            "data/train-00000-of-00002.parquet",
+            "data/train-00001-of-00002.parquet",
+            "data/validation-00000-of-00001.parquet",
+            "data/test-00000-of-00001.parquet",
+            "train.py",
+            "extra.jsonl",
+        ]);
+        let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "data/train-00000-of-00002.parquet",
+                "data/train-00001-of-00002.parquet",
+                "data/validation-00000-of-00001.parquet",
+            ]
+        );
+        let parts: Vec<Part> = files.iter().map(|(_, part)| *part).collect();
+        assert_eq!(parts, [Part::Train, Part::Train, Part::Validation]);
+        // Without a validation split a share of the training documents is held out.
+        let drawn = |name: &str| vec![(name.to_owned(), Part::Drawn)];
+        assert_eq!(found(&["train.jsonl", "test.jsonl"]), drawn("train.jsonl"));
+        assert_eq!(found(&["en/Train.txt.gz", "load.py"]), drawn("en/Train.txt.gz"));
+        // A folder of training scripts says nothing of a file behind it.
+        assert_eq!(found(&["training/test.jsonl", "a.jsonl"]), []);
+    }
+
+    #[test]
+    fn files_without_splits_are_all_read() {
+        assert_eq!(found(&["a.jsonl", "test/b.jsonl", "constrained.txt"]), []);
+    }
+}
