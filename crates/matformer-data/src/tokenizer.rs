@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use matformer_core::{fs, rng};
 use tokenizers::models::bpe::{BPE, BpeTrainer};
@@ -21,6 +22,8 @@ pub const TRAINING_SAMPLE_BYTES: usize = 24 << 20;
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    /// The same, to which the spelling of a control token is that token; made when it is first needed.
+    with_control: Arc<OnceLock<tokenizers::Tokenizer>>,
     path: PathBuf,
     hash: Hash,
     config: String,
@@ -80,7 +83,9 @@ impl Tokenizer {
         let given = inner.get_vocab(true).into_values().filter(|id| !never(id)).chain(control);
         let rows = given.max().map_or(0, |id| id as usize + 1);
         let hash = Hash::of(&bytes);
-        Ok(Self { inner, path: path.into(), hash, config, vocab_size, rows, bos, eos, pad })
+        let with_control = Arc::default();
+        let path = path.into();
+        Ok(Self { inner, with_control, path, hash, config, vocab_size, rows, bos, eos, pad })
     }
 
     /// Trains a byte-level BPE vocabulary of `vocab_size` tokens on `documents` and writes
@@ -112,6 +117,27 @@ impl Tokenizer {
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.inner.encode_fast(text, false).map_err(|error| self.failed(error))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The same of a text that is laid out for the model, such as a chat: the spelling of a control token is that
+    /// token.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_with_control(&self, text: &str) -> Result<Vec<u32>> {
+        let inner = self.with_control.get_or_init(|| {
+            let mut inner = self.inner.clone();
+            inner.set_encode_special_tokens(false);
+            inner
+        });
+        let encoding = inner.encode_fast(text, false).map_err(|error| self.failed(error))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// How control tokens are spelt.
+    pub fn control_spellings(&self) -> Vec<String> {
+        let added = self.inner.get_added_tokens_decoder();
+        added.into_values().filter(|token| token.special).map(|token| token.content).collect()
     }
 
     /// The tokens of `text`, each with the bytes that it covers.
