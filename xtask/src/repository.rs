@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// The layers: each crate with the crates of ours that it may depend on, directly. Every arrow
 /// points down.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     ("matformer-core", &[]),
     ("matformer-data", &["matformer-core"]),
     ("matformer-nn", &["matformer-core"]),
@@ -16,6 +16,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
     ("matformer-train", &["matformer-core", "matformer-nn"]),
     ("matformer-vit", &["matformer-core", "matformer-nn"]),
     ("matformer-engine", &["matformer-core", "matformer-lm", "matformer-nn"]),
+    ("matformer-serve", &["matformer-core", "matformer-data", "matformer-engine"]),
     ("matformer-formats", &["matformer-core", "matformer-lm", "matformer-nn", "matformer-vit"]),
     (
         "matformer-eval",
@@ -32,6 +33,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
             "matformer-lm",
             "matformer-nn",
             "matformer-search",
+            "matformer-serve",
             "matformer-sources",
             "matformer-train",
             "matformer-vit",

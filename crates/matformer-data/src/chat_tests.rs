@@ -79,9 +79,9 @@ fn a_template_that_is_not_valid_is_named_with_its_line() {
 #[test]
 fn dates_are_formatted() {
     let today = template("{{ strftime_now('%d %b %Y') }}").unwrap();
-    let text = today.render::<Value>(&[], false).unwrap();
+    let text = today.render(&[] as &[Value], false).unwrap();
     assert_eq!(text.len(), "26 Jul 2024".len(), "{text}");
-    let said = template("{{ strftime_now('%Q!') }}").unwrap().render::<Value>(&[], false);
+    let said = template("{{ strftime_now('%Q!') }}").unwrap().render(&[] as &[Value], false);
     assert!(said.unwrap_err().to_string().contains("%Q!"));
 }
 
@@ -91,7 +91,7 @@ fn a_folder_has_a_template_in_either_of_two_files_or_none() {
     let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
     let rendered = || {
         let template = ChatTemplate::from_folder(dir.path()).unwrap()?;
-        Some(template.render::<Value>(&[], true).unwrap())
+        Some(template.render(&[] as &[Value], true).unwrap())
     };
     assert_eq!(rendered(), None);
     write(TOKENIZER_CONFIG_FILE, r#"{"chat_template": null}"#);

@@ -1,11 +1,12 @@
 //! Arguments as typed.
 
 mod examples;
+mod serve;
 mod started;
 mod values;
 mod version;
 
-use std::{path::PathBuf, str::FromStr};
+use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use matformer::{
@@ -17,6 +18,7 @@ use matformer::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::serve::ServeArgs;
 pub use self::started::{CompareArgs, CompletionsArgs, InitArgs, InitKind, ListArgs, ManArgs};
 use self::values::{
     at_least_one, at_least_two, below_one, bias, byte_size, draft_len, penalty, positive,
@@ -71,6 +73,9 @@ pub enum Command {
     /// Generate text from a prompt
     #[command(after_help = examples::GENERATE)]
     Generate(GenerateArgs),
+    /// Serve a language model over HTTP, as OpenAI does; each request picks its size
+    #[command(after_help = examples::SERVE)]
+    Serve(ServeArgs),
     /// Shapes and costs of a model, or of a preset
     #[command(after_help = examples::INFO)]
     Info(InfoArgs),
@@ -275,7 +280,7 @@ pub struct GenerateArgs {
     /// (speculative decoding); `auto`: whichever trained size is fastest. Faster if most are kept. Without
     /// --temperature the text stays the same
     #[arg(long, value_name = "SUBMODEL|auto", help_heading = "Speculative decoding")]
-    pub draft: Option<DraftSpec>,
+    pub draft: Option<engine::DraftSpec>,
     /// Number of tokens to propose at a time, 1 to 15 [default: chosen while generating, from measured
     /// speed; 0 where drafting does not pay]
     #[arg(long, value_name = "N", requires = "draft", help_heading = "Speculative decoding")]
@@ -294,7 +299,7 @@ pub struct GenerateArgs {
     /// Which size takes each token: `fixed`: always --submodel. `escalate=SUBMODEL[,NATS]`: a wider one decides
     /// where the entropy of the next token is above NATS [2]. `phases=SUBMODEL`: another one reads the prompt
     #[arg(long, value_name = "POLICY", default_value = "fixed")]
-    pub policy: PolicySpec,
+    pub policy: engine::PolicySpec,
     /// Format that weights are held in: `f32`, or on the CPU `bf16` or `q8_0`, which are faster and nearly as
     /// accurate [default: bf16 on the CPU, else f32]
     #[arg(long, value_name = "FORMAT")]
@@ -352,56 +357,6 @@ pub struct SamplingArgs {
     /// Random seed of the sampling
     #[arg(long, default_value_t = 0, value_parser = whole::<u64>, allow_negative_numbers = true)]
     pub seed: u64,
-}
-
-/// What drafts: a submodel, or whichever is fastest.
-#[derive(Clone, Debug)]
-pub enum DraftSpec {
-    Auto,
-    Of(SubmodelSpec),
-}
-
-impl FromStr for DraftSpec {
-    type Err = <SubmodelSpec as FromStr>::Err;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "auto" { Ok(Self::Auto) } else { text.parse().map(Self::Of) }
-    }
-}
-
-/// Which size takes each token.
-#[derive(Clone, Debug)]
-pub enum PolicySpec {
-    Fixed,
-    Escalate { wide: SubmodelSpec, entropy: f64 },
-    Phases { prompt: SubmodelSpec },
-}
-
-impl FromStr for PolicySpec {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        /// Nats above which a wider submodel decides.
-        const UNSURE: f64 = 2.0;
-        let spec = |text: &str| text.parse::<SubmodelSpec>().map_err(|error| error.to_string());
-        match text.split_once('=') {
-            None if text == "fixed" => Ok(Self::Fixed),
-            Some(("phases", prompt)) => Ok(Self::Phases { prompt: spec(prompt)? }),
-            Some(("escalate", of)) => {
-                let (wide, entropy) = match of.split_once(',') {
-                    None => (of, UNSURE),
-                    Some((wide, nats)) => {
-                        let nats = nats.parse().ok().filter(|n: &f64| *n >= 0.0);
-                        (wide, nats.ok_or("expected a number of nats behind the comma, 0 or more")?)
-                    }
-                };
-                Ok(Self::Escalate { wide: spec(wide)?, entropy })
-            }
-            _ => {
-                Err("expected `fixed`, `escalate=SUBMODEL[,NATS]` or `phases=SUBMODEL`".to_owned())
-            }
-        }
-    }
 }
 
 #[derive(Debug, ClapArgs)]

@@ -216,7 +216,7 @@ impl<K: Kind> ModelFolder<K> {
     }
 
     /// What was typed: also a name that the folder gives, such as `best@60%`.
-    fn resolve(&self, spec: &SubmodelSpec) -> matformer::core::Result<Submodel> {
+    pub fn resolve(&self, spec: &SubmodelSpec) -> matformer::core::Result<Submodel> {
         let space = self.space();
         if let SubmodelSpec::Name(name) = spec
             && space.granularities.get(name).is_none()

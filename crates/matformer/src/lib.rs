@@ -20,6 +20,7 @@ pub use matformer_formats as formats;
 pub use matformer_lm as lm;
 pub use matformer_nn as nn;
 pub use matformer_search as search;
+pub use matformer_serve as serve;
 pub use matformer_sources as sources;
 pub use matformer_train as train;
 pub use matformer_vit as vit;

@@ -4,12 +4,12 @@ use anyhow::Result;
 use matformer::{
     core::{Submodel, SubmodelSpec},
     data::Tokenizer,
-    engine::{Draft, DraftLen, Policy, Request, Sampling},
+    engine::{Draft, DraftLen, DraftSpec, Request, Sampling},
     run_file::Lm,
 };
 
 use crate::{
-    args::{DraftSpec, GenerateArgs, PolicySpec},
+    args::GenerateArgs,
     failure::{Hinted, OrBadInput},
     folder::ModelFolder,
     kind::ends,
@@ -44,7 +44,7 @@ impl<'a> Asker<'a> {
         let s = &args.sampling;
         let submodel = folder.submodel(args.submodel.as_ref())?;
         let common = Request {
-            policy: policy(folder, &args.policy)?,
+            policy: args.policy.resolve(|spec| folder.submodel(Some(spec)))?,
             draft: args.draft.as_ref().map(|d| draft(folder, args, d, &submodel)).transpose()?,
             sampling: Sampling {
                 temperature: s.temperature,
@@ -97,41 +97,21 @@ impl<'a> Asker<'a> {
     }
 }
 
-fn policy(folder: &ModelFolder<Lm>, spec: &PolicySpec) -> Result<Policy> {
-    Ok(match spec {
-        PolicySpec::Fixed => Policy::Fixed,
-        PolicySpec::Escalate { wide, entropy } => {
-            Policy::Escalate { wide: folder.submodel(Some(wide))?, entropy: *entropy }
-        }
-        PolicySpec::Phases { prompt } => Policy::Phases { prompt: folder.submodel(Some(prompt))? },
-    })
-}
-
 fn draft(
     folder: &ModelFolder<Lm>,
     args: &GenerateArgs,
     spec: &DraftSpec,
     verifier: &Submodel,
 ) -> Result<Draft> {
-    let submodels = match spec {
-        DraftSpec::Of(spec) => vec![folder.submodel(Some(spec))?],
-        DraftSpec::Auto => {
-            let narrower = |narrow: &Submodel| {
-                let mut pairs = narrow.widths().iter().zip(verifier.widths());
-                narrow != verifier && pairs.all(|(narrow, wide)| narrow <= wide)
-            };
-            let found: Vec<Submodel> = folder.trained().into_iter().filter(narrower).collect();
-            if found.is_empty() {
-                let label = folder.space().label(verifier);
-                return Err(Hinted {
-                    message: format!("--draft auto: no trained size is narrower than `{label}`"),
-                    hint: "leave --draft out, or choose a wider --submodel".to_owned(),
-                })
-                .bad_input();
-            }
-            found
-        }
-    };
+    let submodels = spec.resolve(folder.trained(), verifier, |spec| folder.submodel(Some(spec)))?;
+    if submodels.is_empty() {
+        let label = folder.space().label(verifier);
+        return Err(Hinted {
+            message: format!("--draft auto: no trained size is narrower than `{label}`"),
+            hint: "leave --draft out, or choose a wider --submodel".to_owned(),
+        })
+        .bad_input();
+    }
     let len = args.draft_len.map_or(DraftLen::Auto { most: MOST_DRAFTED }, DraftLen::Fixed);
     let first = Draft::new(verifier.clone(), len);
     Ok(Draft { submodels, confidence: args.draft_min_p, ..first })

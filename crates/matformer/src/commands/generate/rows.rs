@@ -7,7 +7,10 @@ use std::{
     path::Path,
 };
 
-use matformer::core::{SubmodelSpec, fs};
+use matformer::{
+    core::{SubmodelSpec, fs},
+    data::Tokenizer,
+};
 use serde::Deserialize;
 
 use super::*;
@@ -101,7 +104,7 @@ pub(super) fn run(
     for ((place, _), request) in asks.iter().zip(&requests) {
         engine.check(request).map_err(|error| at(place, &error)).bad_input()?;
     }
-    let mut streams: Vec<Option<TextStream<'_>>> = asks
+    let mut streams: Vec<Option<TextStream<&Tokenizer>>> = asks
         .iter()
         .map(|(_, ask)| Some(TextStream::new(asker.tokenizer, &ask.request.prompt, &ask.stops)))
         .collect();
