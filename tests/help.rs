@@ -28,6 +28,7 @@ fn program() {
       eval         Held-out loss or accuracy of any submodels, with standard errors
       score        Log-probabilities of a text, token by token
       generate     Generate text from a prompt
+      serve        Serve a language model over HTTP, as OpenAI does; each request picks its size
       info         Shapes and costs of a model, or of a preset
       list         List the runs and models below a folder
       compare      Show runs side by side: settings that differ, and what is recorded of each

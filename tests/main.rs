@@ -32,6 +32,7 @@ mod retrieve;
 mod runs;
 mod score;
 mod search;
+mod serve;
 mod slice;
 mod tables;
 mod terminal;

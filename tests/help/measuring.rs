@@ -363,3 +363,60 @@ fn bench_decode() {
       matformer bench decode runs/demo --text prompts.jsonl --threads 4
     "#);
 }
+
+#[test]
+fn serve() {
+    snapshot!(help(&["serve", "--help"]), @"
+    Serve a language model over HTTP, as OpenAI does; each request picks its size
+
+    Usage: matformer serve [OPTIONS] <MODEL>
+
+    Arguments:
+      <MODEL>  Model folder
+
+    Options:
+          --host <ADDRESS>       Address to listen at; `0.0.0.0` lets other machines connect, preferably
+                                 with --api-key-file [default: 127.0.0.1]
+          --port <N>             Port to listen at; 0: any free port [default: 8080]
+          --name <NAME>          Name of the model in requests; `NAME@SIZE` is one of its sizes
+                                 [default: name of the folder]
+          --submodel <SUBMODEL>  Size that answers requests without one: `S`, `60%`, `64x1+128x4`, …
+                                 [default: the largest]
+          --dtype <FORMAT>       Format that weights are held in: `f32`, or on the CPU `bf16` or `q8_0`,
+                                 which are faster and nearly as accurate [default: bf16 on the CPU, else
+                                 f32]
+          --slots <N>            Number of texts that are generated at the same time [default: 8]
+          --context <N>          Maximum tokens of prompt and answer together [default: the model's
+                                 context]
+          --threads <N>          Number of threads that compute [default: all]
+          --narrow-when-busy     While requests wait, answer requests without a size at a narrower
+                                 trained size; each response names the size that answered
+          --api-key-file <FILE>  File with API keys, one per line: requests need one as `Authorization:
+                                 Bearer KEY`
+          --grace <S>            Maximum seconds for running requests to end after Ctrl-C or SIGTERM
+                                 [default: 30]
+      -h, --help                 Print help
+
+    Limits of a request:
+          --queue <N>         Number of requests that may wait; more are refused with status 429
+                              [default: 64]
+          --max-tokens <N>    Maximum number of new tokens of an answer [default: the context]
+          --max-body <SIZE>   Maximum size of a request's body [default: 2MB]
+          --read-timeout <S>  Maximum seconds for the headers of a request to arrive, and again for its
+                              body [default: 30]
+          --timeout <S>       Maximum seconds from the arrival of a request to the end of its answer
+                              [default: 600]
+
+    Global options:
+          --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
+                             MATFORMER_DEVICE, or auto]
+          --json             One JSON document on standard output, everything else on standard error
+      -q, --quiet            Only errors on standard error
+      -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
+
+    Examples:
+      matformer serve runs/demo
+      matformer serve runs/demo --name demo --slots 16 --context 512 --narrow-when-busy
+      matformer serve runs/demo --host 0.0.0.0 --api-key-file keys.txt
+    ");
+}

@@ -11,6 +11,7 @@ mod parity;
 #[cfg(test)]
 mod repository;
 mod reproduce;
+mod serve;
 
 use std::path::PathBuf;
 
@@ -137,6 +138,8 @@ enum What {
     },
     /// Time generation at every size and in every format; compare it with llama.cpp; writes docs/results/decode.md
     Decode(reproduce::decode::Decode),
+    /// Load `matformer serve` with clients of mixed sizes and with malformed requests, beside llama.cpp's server
+    Serve(serve::Serve),
     /// Measure the peak memory of a training step; compare it with PyTorch
     Memory {
         /// Arguments of the benchmark: --width, --python, --json
@@ -172,6 +175,22 @@ enum Peer {
         #[arg(long, default_value = "runs/demo")]
         run: String,
     },
+    /// Run lm-evaluation-harness and OpenAI's client against `matformer serve`; compare scores with transformers on
+    /// the exported folders
+    Serve {
+        /// Python that has torch, transformers, lm_eval and openai
+        #[arg(long, default_value = "python3")]
+        python: String,
+        /// Trained run
+        #[arg(long, default_value = "runs/demo")]
+        run: String,
+        /// Sizes to compare, separated by commas
+        #[arg(long, default_value = "S,XL")]
+        sizes: String,
+        /// The command, where it is built already
+        #[arg(long, value_name = "FILE")]
+        binary: Option<String>,
+    },
     /// Take vision transformers of timm and transformers through `matformer import` and back
     Vit {
         /// Python that has torch, timm and transformers
@@ -195,6 +214,7 @@ fn main() -> Result<()> {
         Command::Bench { what: What::Sweep { arguments } } => bench::run("sweep", &arguments),
         Command::Bench { what: What::Memory { arguments } } => bench::run("memory", &arguments),
         Command::Bench { what: What::Decode(arguments) } => reproduce::decode::run(&arguments),
+        Command::Bench { what: What::Serve(arguments) } => serve::run(&arguments),
         Command::Gpu { what: Gpu::Pack { out } } => gpu::pack(&out),
         Command::Gpu { what: Gpu::Page { found } } => gpu::page(&found),
         Command::Ci => check::ci(),
@@ -203,6 +223,9 @@ fn main() -> Result<()> {
         }
         Command::Parity { peer: Peer::Formats { python, elastic, run } } => {
             parity::formats(&python, elastic.as_deref(), &run)
+        }
+        Command::Parity { peer: Peer::Serve { python, run, sizes, binary } } => {
+            parity::serve(&python, &run, &sizes, binary.as_deref())
         }
         Command::Reproduce { page: Page::Matvit } => reproduce::matvit(),
         Command::Reproduce { page: Page::Search } => reproduce::search(),

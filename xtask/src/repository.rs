@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// The layers: each crate with the crates of ours that it may depend on, directly. Every arrow
 /// points down.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("matformer-core", &[]),
     ("matformer-data", &["matformer-core"]),
     ("matformer-nn", &["matformer-core"]),
@@ -16,6 +16,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("matformer-train", &["matformer-core", "matformer-nn"]),
     ("matformer-vit", &["matformer-core", "matformer-nn"]),
     ("matformer-engine", &["matformer-core", "matformer-lm", "matformer-nn"]),
+    ("matformer-serve", &["matformer-core", "matformer-data", "matformer-engine"]),
     ("matformer-formats", &["matformer-core", "matformer-lm", "matformer-nn", "matformer-vit"]),
     (
         "matformer-eval",
@@ -90,6 +91,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "matformer-run",
             "matformer-runfile",
             "matformer-search",
+            "matformer-serve",
             "matformer-sources",
             "matformer-study",
             "matformer-train",

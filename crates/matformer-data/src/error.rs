@@ -57,6 +57,14 @@ pub enum Error {
         /// What follows.
         found: String,
     },
+    /// A chat template is not valid, or refuses a conversation.
+    #[error("chat template of `{}`: {reason}", path.display())]
+    ChatTemplate {
+        /// The file that it is in.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// A name stands where folders should be by now.
     #[error("`{found}` is a name, expected: the folders that it stands for")]
     Unresolved {

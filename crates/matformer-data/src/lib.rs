@@ -41,6 +41,7 @@ mod words;
 pub use augment::{Augment, AugmentConfig, AugmentError, RandAugment};
 pub use baselines::{Baselines, ByteCounts, baselines};
 pub use batches::{BatchShape, Batches, HostBatch};
+pub use chat::{CHAT_TEMPLATE_FILE, ChatTemplate};
 pub use config::{CORPUS_MAX_FILE_BYTES, DataConfig, MIN_VOCAB_SIZE, SplitFolders};
 pub use counts::{BadRow, Dropped};
 pub use error::{Error, Result};

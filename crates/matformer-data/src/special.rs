@@ -81,7 +81,7 @@ pub(crate) fn of_trained() -> String {
 }
 
 /// A file that holds an object, and its text; an empty object where there is no file.
-fn object(path: &Path) -> Result<(Option<String>, Map<String, Value>)> {
+pub(crate) fn object(path: &Path) -> Result<(Option<String>, Map<String, Value>)> {
     if !path.is_file() {
         return Ok((None, Map::new()));
     }
@@ -92,7 +92,7 @@ fn object(path: &Path) -> Result<(Option<String>, Map<String, Value>)> {
 }
 
 /// A special token: a string, or an object with `content`.
-fn token<'a>(config: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
+pub(crate) fn token<'a>(config: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
     let token = config.get(key)?;
     token.as_str().or_else(|| token.get("content")?.as_str())
 }

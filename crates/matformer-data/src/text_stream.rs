@@ -1,14 +1,16 @@
 //! The text of tokens that come one by one, and where it shall end.
 
+use std::borrow::Borrow;
+
 use crate::{Result, Tokenizer};
 
 /// Tokens before the first that its text may depend on: some tokenizers drop the space in front of a text.
 const BEFORE: usize = 8;
 
 /// Turns tokens into text as they come: characters that take several tokens come out whole, and a text ends before a
-/// stop string.
-pub struct TextStream<'a> {
-    tokenizer: &'a Tokenizer,
+/// stop string. It holds its tokenizer or a reference to it.
+pub struct TextStream<T> {
+    tokenizer: T,
     stops: Vec<String>,
     /// The last tokens whose text is out, and those whose text is not: from `shown` on.
     tokens: Vec<u32>,
@@ -18,9 +20,9 @@ pub struct TextStream<'a> {
     stopped: bool,
 }
 
-impl<'a> TextStream<'a> {
+impl<T: Borrow<Tokenizer>> TextStream<T> {
     /// The text behind a prompt. Empty stop strings stop nothing.
-    pub fn new(tokenizer: &'a Tokenizer, prompt: &[u32], stops: &[String]) -> Self {
+    pub fn new(tokenizer: T, prompt: &[u32], stops: &[String]) -> Self {
         let tokens = prompt[prompt.len().saturating_sub(BEFORE)..].to_vec();
         let stops = stops.iter().filter(|stop| !stop.is_empty()).cloned().collect();
         let shown = tokens.len();
@@ -59,7 +61,7 @@ impl<'a> TextStream<'a> {
 
     fn unshown(&self) -> Result<String> {
         let (before, new) = self.tokens.split_at(self.shown);
-        self.tokenizer.continuation(before, new)
+        self.tokenizer.borrow().continuation(before, new)
     }
 
     /// Keeps what the text of the next tokens depends on: whole characters.

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use matformer_core::fs;
 use rayon::prelude::*;
@@ -26,6 +27,8 @@ const PIECE: usize = 256 << 10;
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    /// The same, to which the spelling of a control token is that token; made when it is first needed.
+    with_control: Arc<OnceLock<tokenizers::Tokenizer>>,
     path: PathBuf,
     hash: Hash,
     config: String,
@@ -123,6 +126,27 @@ impl Tokenizer {
             Some(words) => words.encode(text, &whole),
             None => whole(text),
         }
+    }
+
+    /// The same of a text that is laid out for the model, such as a chat: the spelling of a control token is that
+    /// token.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_with_control(&self, text: &str) -> Result<Vec<u32>> {
+        let inner = self.with_control.get_or_init(|| {
+            let mut inner = self.inner.clone();
+            inner.set_encode_special_tokens(false);
+            inner
+        });
+        let encoding = inner.encode_fast(text, false).map_err(|error| self.failed(error))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// How control tokens are spelt.
+    pub fn control_spellings(&self) -> Vec<String> {
+        let added = self.inner.get_added_tokens_decoder();
+        added.into_values().filter(|token| token.special).map(|token| token.content).collect()
     }
 
     /// The tokens of `text`, each with the bytes that it covers.

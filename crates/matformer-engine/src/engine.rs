@@ -503,7 +503,7 @@ impl Engine {
             running.escalated = false;
             running.learn(drafter, drafted.len(), kept);
             running.unseen.extend(chosen.last());
-            running.say(&chosen, logits, self.context, events)
+            running.say(&chosen, kept, logits, self.context, events)
         };
         self.stepper.truncate(slot, true_len);
         self.truncate_own(slot, true_len);

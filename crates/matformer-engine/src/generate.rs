@@ -56,7 +56,7 @@ pub fn generate(
         let mut finished = Vec::new();
         for event in engine.step()? {
             match event {
-                Event::Token { id, token, logprobs } if !stopped.contains(&id) => {
+                Event::Token { id, token, logprobs, .. } if !stopped.contains(&id) => {
                     let answer = &mut answers[places[&id]];
                     answer.tokens.push(token);
                     answer.logprobs.extend(logprobs);

@@ -10,6 +10,7 @@ mod model;
 mod request;
 mod running;
 mod sampling;
+mod spec;
 mod stepper;
 
 pub use engine::{Engine, EngineOptions};
@@ -21,3 +22,4 @@ pub use request::{
     Draft, DraftCache, DraftLen, Drafted, Event, Finish, Logprobs, Policy, Request, RequestId,
 };
 pub use sampling::Sampling;
+pub use spec::{DraftSpec, PolicySpec};

@@ -133,6 +133,8 @@ pub enum Event {
         id: RequestId,
         /// The token.
         token: u32,
+        /// Whether a narrower submodel drafted it.
+        drafted: bool,
         /// Its log-probability and the most likely tokens with theirs, where they were asked for; before penalties,
         /// biases and temperature.
         logprobs: Option<Logprobs>,

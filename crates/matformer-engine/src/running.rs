@@ -77,21 +77,22 @@ impl Running {
         }
     }
 
-    /// Adds tokens to the answer and says so, until it ends: with what.
+    /// Adds tokens to the answer, of which the first `kept` were drafted, and says so, until it ends: with what.
     pub(crate) fn say(
         &mut self,
         tokens: &[u32],
+        kept: usize,
         logits: &[&[f32]],
         context: usize,
         events: &mut Vec<Event>,
     ) -> Option<Finish> {
-        for (token, logits) in tokens.iter().zip(logits) {
+        for (i, (token, logits)) in tokens.iter().zip(logits).enumerate() {
             if self.request.stop.contains(token) {
                 return Some(Finish::Stop);
             }
             self.answer.push(*token);
             let logprobs = self.request.logprobs.map(|n| Logprobs::of(logits, *token, n));
-            events.push(Event::Token { id: self.id, token: *token, logprobs });
+            events.push(Event::Token { id: self.id, token: *token, drafted: i < kept, logprobs });
             if self.answer.len() >= self.request.max_new_tokens {
                 return Some(Finish::Length);
             }

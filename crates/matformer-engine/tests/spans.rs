@@ -105,7 +105,7 @@ proptest! {
             step += 1;
             for event in engine.step().unwrap() {
                 match event {
-                    Event::Token { id, token, logprobs } => {
+                    Event::Token { id, token, logprobs, .. } => {
                         texts[ids[&id]].push(token);
                         found[ids[&id]].extend(logprobs);
                     }

@@ -221,7 +221,7 @@ impl<K: Model> ModelFolder<K> {
     }
 
     /// What was typed: also a name that the folder gives, such as `best@60%`.
-    fn resolve(&self, spec: &SubmodelSpec) -> matformer_core::Result<Submodel> {
+    pub fn resolve(&self, spec: &SubmodelSpec) -> matformer_core::Result<Submodel> {
         let space = self.space();
         if let SubmodelSpec::Name(name) = spec
             && space.granularities.get(name).is_none()

@@ -1,6 +1,7 @@
 //! Arguments as typed.
 
 mod examples;
+mod serve;
 mod started;
 mod values;
 mod version;
@@ -13,14 +14,12 @@ use matformer::{
     engine,
     formats::Gemma3nWidths,
     nn::{DeviceSpec, Importance},
-    run::{
-        generate::{DraftSpec, PolicySpec},
-        slice,
-    },
+    run::slice,
     search::Method,
     study,
 };
 
+pub use self::serve::ServeArgs;
 pub use self::started::{CompareArgs, CompletionsArgs, InitArgs, KeysArgs, ListArgs, ManArgs};
 use self::values::{
     at_least_one, at_least_two, below_one, bias, byte_size, draft_len, penalty, positive,
@@ -78,6 +77,9 @@ pub enum Command {
     /// Generate text from a prompt
     #[command(after_help = examples::GENERATE)]
     Generate(GenerateArgs),
+    /// Serve a language model over HTTP, as OpenAI does; each request picks its size
+    #[command(after_help = examples::SERVE)]
+    Serve(ServeArgs),
     /// Shapes and costs of a model, or of a preset
     #[command(after_help = examples::INFO)]
     Info(InfoArgs),
@@ -277,7 +279,7 @@ pub struct GenerateArgs {
     /// (speculative decoding); `auto`: whichever trained size is fastest. Faster if most are kept. Without
     /// --temperature the text stays the same
     #[arg(long, value_name = "SUBMODEL|auto", help_heading = "Speculative decoding")]
-    pub draft: Option<DraftSpec>,
+    pub draft: Option<engine::DraftSpec>,
     /// Number of tokens to propose at a time, 1 to 15 [default: chosen while generating, from measured
     /// speed; 0 where drafting does not pay]
     #[arg(long, value_name = "N", requires = "draft", help_heading = "Speculative decoding")]
@@ -296,7 +298,7 @@ pub struct GenerateArgs {
     /// Which size takes each token: `fixed`: always --submodel. `escalate=SUBMODEL[,NATS]`: a wider one decides
     /// where the entropy of the next token is above NATS [2]. `phases=SUBMODEL`: another one reads the prompt
     #[arg(long, value_name = "POLICY", default_value = "fixed")]
-    pub policy: PolicySpec,
+    pub policy: engine::PolicySpec,
     /// Format that weights are held in: `f32`, or on the CPU `bf16` or `q8_0`, which are faster and nearly as
     /// accurate [default: bf16 on the CPU, else f32]
     #[arg(long, value_name = "FORMAT")]

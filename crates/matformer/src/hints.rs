@@ -4,7 +4,7 @@ use std::error::Error;
 
 use matformer::{
     core::{self, Named, Resource},
-    data, engine, eval, lm, nn, run, run_file, search,
+    data, engine, eval, lm, nn, run, run_file, search, serve,
     sources::{self, Content},
     train, vit,
 };
@@ -31,6 +31,7 @@ pub fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
         train::Error => of_train,
         eval::Error => of_eval,
         search::Error => of_search,
+        serve::Error => serve::Error::hint,
         run_file::Error => of_run_file,
         run::Error => of_run,
     );

@@ -13,6 +13,7 @@ pub use matformer_nn as nn;
 pub use matformer_run as run;
 pub use matformer_runfile as run_file;
 pub use matformer_search as search;
+pub use matformer_serve as serve;
 pub use matformer_sources as sources;
 pub use matformer_study as study;
 pub use matformer_train as train;

@@ -15,6 +15,13 @@ const SPINS: u32 = 1 << 11;
 /// Rounds after which it sleeps: about a millisecond.
 const YIELDS: u32 = 1 << 10;
 
+/// Part of the state: the number of workers that are in the piece of work.
+const INSIDE: u64 = 0xFFFF;
+/// Part of the state: workers may enter.
+const OPEN: u64 = INSIDE + 1;
+/// Where the number of the piece begins in the state.
+const NUMBER: u32 = OPEN.trailing_zeros() + 1;
+
 /// Work that every member takes part in.
 type Work = dyn Fn() + Sync;
 
@@ -25,12 +32,11 @@ pub struct Team {
 }
 
 struct Shared {
-    /// Counts what was asked for so far.
-    asked: AtomicU64,
-    /// What is being done: valid from the increment of `asked` until `left` is 0.
+    /// The piece of work: its number, whether it is open, and how many workers are in it. A worker that has not come
+    /// when the others are done is not waited for: it may be asleep, or have no processor.
+    state: AtomicU64,
+    /// What is being done: valid while the piece is open or a worker is in it.
     work: Mutex<Option<&'static Work>>,
-    /// Workers that are not done yet.
-    left: AtomicUsize,
     /// Workers that sleep, or are about to.
     sleepers: AtomicUsize,
     bed: Mutex<()>,
@@ -43,9 +49,8 @@ impl Team {
     /// A team of so many threads, one at least, the caller's included.
     pub fn new(members: usize) -> Self {
         let shared = Arc::new(Shared {
-            asked: AtomicU64::new(0),
+            state: AtomicU64::new(0),
             work: Mutex::new(None),
-            left: AtomicUsize::new(0),
             sleepers: AtomicUsize::new(0),
             bed: Mutex::new(()),
             bell: Condvar::new(),
@@ -86,16 +91,15 @@ impl Team {
         });
     }
 
-    /// Has every member do its part, and returns when all have.
+    /// Has every member do its part that comes in time, and returns when all of them have.
     fn all(&mut self, work: &(dyn Fn() + Sync)) {
         let shared = &*self.shared;
-        // SAFETY: nobody uses the reference after `Finish` has waited for all members, which happens before
-        // this function returns or unwinds.
+        // SAFETY: nobody uses the reference after `Finish` has closed the piece and waited for all that are in it,
+        // which happens before this function returns or unwinds.
         let work: &'static Work =
             unsafe { std::mem::transmute::<&(dyn Fn() + Sync), &'static Work>(work) };
         *lock(&shared.work) = Some(work);
-        shared.left.store(self.workers.len(), Ordering::Relaxed);
-        shared.asked.fetch_add(1, Ordering::SeqCst);
+        shared.open();
         let finish = Finish(shared);
         if shared.sleepers.load(Ordering::SeqCst) > 0 {
             let _bed = lock(&shared.bed);
@@ -109,13 +113,14 @@ impl Team {
     }
 }
 
-/// Waits for all workers when it is dropped, also while the asking thread unwinds.
+/// Closes the piece of work when it is dropped, also while the asking thread unwinds, and waits for those in it.
 struct Finish<'a>(&'a Shared);
 
 impl Drop for Finish<'_> {
     fn drop(&mut self) {
+        self.0.state.fetch_and(!OPEN, Ordering::AcqRel);
         let mut round = 0;
-        while self.0.left.load(Ordering::Acquire) > 0 {
+        while self.0.state.load(Ordering::Acquire) & INSIDE > 0 {
             pause(&mut round);
         }
         *lock(&self.0.work) = None;
@@ -123,26 +128,45 @@ impl Drop for Finish<'_> {
 }
 
 impl Shared {
+    /// Begins the next piece of work. Nobody is in the one before.
+    fn open(&self) {
+        let next = (self.state.load(Ordering::Relaxed) >> NUMBER) + 1;
+        self.state.store(next << NUMBER | OPEN, Ordering::SeqCst);
+    }
+
     fn serve(&self) {
         let mut seen = 0;
         loop {
             self.wait_for(seen);
-            seen += 1;
-            if self.ended.load(Ordering::Relaxed) {
+            if self.ended.load(Ordering::SeqCst) {
                 return;
             }
-            let work = *lock(&self.work);
-            let done = catch_unwind(AssertUnwindSafe(|| work.map(|work| work())));
-            if done.is_err() {
-                self.panicked.store(true, Ordering::Relaxed);
+            let state = self.state.load(Ordering::Acquire);
+            let entered = state & OPEN > 0
+                && self
+                    .state
+                    .compare_exchange(state, state + 1, Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok();
+            if entered {
+                let work = *lock(&self.work);
+                let done = catch_unwind(AssertUnwindSafe(|| work.map(|work| work())));
+                if done.is_err() {
+                    self.panicked.store(true, Ordering::Relaxed);
+                }
+                self.state.fetch_sub(1, Ordering::Release);
             }
-            self.left.fetch_sub(1, Ordering::Release);
+            // Where another has changed the state in between, it is looked at once more.
+            if entered || state & OPEN == 0 {
+                seen = state >> NUMBER;
+            }
         }
     }
 
-    /// Returns when more was asked for than was `seen`.
+    /// Returns when there is another piece of work than the one that was `seen`, or the team ends.
     fn wait_for(&self, seen: u64) {
-        let is_next = || self.asked.load(Ordering::SeqCst) > seen;
+        let is_next = || {
+            self.state.load(Ordering::SeqCst) >> NUMBER > seen || self.ended.load(Ordering::SeqCst)
+        };
         let mut round = 0;
         while !is_next() {
             if round < SPINS + YIELDS {
@@ -179,8 +203,7 @@ fn into_inner<T>(mutex: Mutex<T>) -> T {
 
 impl Drop for Team {
     fn drop(&mut self) {
-        self.shared.ended.store(true, Ordering::Relaxed);
-        self.shared.asked.fetch_add(1, Ordering::SeqCst);
+        self.shared.ended.store(true, Ordering::SeqCst);
         {
             let _bed = lock(&self.shared.bed);
             self.shared.bell.notify_all();
@@ -229,6 +252,19 @@ mod tests {
             }
         }
         assert_eq!(sum.load(Ordering::Relaxed), 20_000);
+    }
+
+    /// More threads than processors: most come when a piece is done, and some end before they did anything.
+    #[test]
+    fn nobody_waits_for_those_who_come_too_late() {
+        for _ in 0..50 {
+            let mut team = Team::new(16);
+            let mut values = vec![0u64; 40];
+            for _ in 0..20 {
+                team.each(values.iter_mut(), |value| *value += 1);
+            }
+            assert!(values.iter().all(|value| *value == 20));
+        }
     }
 
     #[test]

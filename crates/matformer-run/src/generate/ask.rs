@@ -1,10 +1,8 @@
 //! What a person asks for, as the engine takes it.
 
-use std::str::FromStr;
-
 use matformer_core::{Submodel, SubmodelSpec};
 use matformer_data::Tokenizer;
-use matformer_engine::{Answer, Draft, DraftLen, Finish, Policy, Request, Sampling};
+use matformer_engine::{Answer, Draft, DraftLen, DraftSpec, Finish, PolicySpec, Request, Sampling};
 use matformer_runfile::Lm;
 
 use super::Output;
@@ -40,69 +38,6 @@ pub struct Options {
 /// Tokens that are drafted at a time, at most, where as many are as pay.
 const MOST_DRAFTED: usize = 8;
 
-/// What drafts: a submodel, or whichever is fastest.
-#[derive(Clone, Debug)]
-pub enum DraftSpec {
-    /// Whichever trained size is fastest.
-    Auto,
-    /// This one.
-    Of(SubmodelSpec),
-}
-
-impl FromStr for DraftSpec {
-    type Err = <SubmodelSpec as FromStr>::Err;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "auto" { Ok(Self::Auto) } else { text.parse().map(Self::Of) }
-    }
-}
-
-/// Which size takes each token.
-#[derive(Clone, Debug)]
-pub enum PolicySpec {
-    /// The size that was asked for.
-    Fixed,
-    /// A wider one where the next token is unsure.
-    Escalate {
-        /// The wider one.
-        wide: SubmodelSpec,
-        /// Nats of entropy above which it decides.
-        entropy: f64,
-    },
-    /// Another one reads the prompt.
-    Phases {
-        /// The one that reads.
-        prompt: SubmodelSpec,
-    },
-}
-
-impl FromStr for PolicySpec {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        /// Nats above which a wider submodel decides.
-        const UNSURE: f64 = 2.0;
-        let spec = |text: &str| text.parse::<SubmodelSpec>().map_err(|error| error.to_string());
-        match text.split_once('=') {
-            None if text == "fixed" => Ok(Self::Fixed),
-            Some(("phases", prompt)) => Ok(Self::Phases { prompt: spec(prompt)? }),
-            Some(("escalate", of)) => {
-                let (wide, entropy) = match of.split_once(',') {
-                    None => (of, UNSURE),
-                    Some((wide, nats)) => {
-                        let nats = nats.parse().ok().filter(|n: &f64| *n >= 0.0);
-                        (wide, nats.ok_or("expected a number of nats behind the comma, 0 or more")?)
-                    }
-                };
-                Ok(Self::Escalate { wide: spec(wide)?, entropy })
-            }
-            _ => {
-                Err("expected `fixed`, `escalate=SUBMODEL[,NATS]` or `phases=SUBMODEL`".to_owned())
-            }
-        }
-    }
-}
-
 /// A prompt, and what is asked of the engine for it.
 pub struct Ask {
     /// The prompt.
@@ -136,7 +71,7 @@ impl<'a> Asker<'a> {
     ) -> Result<Self> {
         let submodel = folder.submodel(options.submodel.as_ref())?;
         let common = Request {
-            policy: policy(folder, &options.policy)?,
+            policy: options.policy.resolve(|spec| folder.submodel(Some(spec)))?,
             draft: options
                 .draft
                 .as_ref()
@@ -189,41 +124,21 @@ impl<'a> Asker<'a> {
     }
 }
 
-fn policy(folder: &ModelFolder<Lm>, spec: &PolicySpec) -> Result<Policy> {
-    Ok(match spec {
-        PolicySpec::Fixed => Policy::Fixed,
-        PolicySpec::Escalate { wide, entropy } => {
-            Policy::Escalate { wide: folder.submodel(Some(wide))?, entropy: *entropy }
-        }
-        PolicySpec::Phases { prompt } => Policy::Phases { prompt: folder.submodel(Some(prompt))? },
-    })
-}
-
 fn draft(
     folder: &ModelFolder<Lm>,
     options: &Options,
     spec: &DraftSpec,
     verifier: &Submodel,
 ) -> Result<Draft> {
-    let submodels = match spec {
-        DraftSpec::Of(spec) => vec![folder.submodel(Some(spec))?],
-        DraftSpec::Auto => {
-            let narrower = |narrow: &Submodel| {
-                let mut pairs = narrow.widths().iter().zip(verifier.widths());
-                narrow != verifier && pairs.all(|(narrow, wide)| narrow <= wide)
-            };
-            let found: Vec<Submodel> = folder.trained().into_iter().filter(narrower).collect();
-            if found.is_empty() {
-                let label = folder.space().label(verifier);
-                return Err(Hinted {
-                    message: format!("--draft auto: no trained size is narrower than `{label}`"),
-                    hint: "leave --draft out, or choose a wider --submodel".to_owned(),
-                })
-                .bad_input();
-            }
-            found
-        }
-    };
+    let submodels = spec.resolve(folder.trained(), verifier, |spec| folder.submodel(Some(spec)))?;
+    if submodels.is_empty() {
+        let label = folder.space().label(verifier);
+        return Err(Hinted {
+            message: format!("--draft auto: no trained size is narrower than `{label}`"),
+            hint: "leave --draft out, or choose a wider --submodel".to_owned(),
+        })
+        .bad_input();
+    }
     let len = options.draft_len.map_or(DraftLen::Auto { most: MOST_DRAFTED }, DraftLen::Fixed);
     let first = Draft::new(verifier.clone(), len);
     Ok(Draft { submodels, confidence: options.draft_min_p, ..first })

@@ -7,7 +7,7 @@ use matformer_engine::{Drafted, Engine, EngineModel, EngineOptions, Logprobs, Re
 use serde::Serialize;
 
 pub use self::{
-    ask::{Ask, Asker, DraftSpec, Options, PolicySpec},
+    ask::{Ask, Asker, Options},
     rows::{Line, answer, read},
 };
 use crate::error::{OrBadInput, Result};

@@ -110,7 +110,7 @@ pub fn answer(
     for ((place, _), request) in asks.iter().zip(&requests) {
         engine.check(request).map_err(|error| at(place, &error)).bad_input()?;
     }
-    let mut streams: Vec<Option<TextStream<'_>>> = asks
+    let mut streams: Vec<Option<TextStream<&Tokenizer>>> = asks
         .iter()
         .map(|(_, ask)| Some(TextStream::new(asker.tokenizer, &ask.request.prompt, &ask.stops)))
         .collect();

@@ -68,6 +68,12 @@ Examples:
   matformer generate runs/demo --draft S --max-tokens 256 < prompt.txt
   matformer generate runs/demo --prompts prompts.jsonl > answers.jsonl";
 
+pub const SERVE: &str = "\
+Examples:
+  matformer serve runs/demo
+  matformer serve runs/demo --name demo --slots 16 --context 512 --narrow-when-busy
+  matformer serve runs/demo --host 0.0.0.0 --api-key-file keys.txt";
+
 pub const INFO: &str = "\
 Examples:
   matformer info runs/demo

@@ -1,6 +1,6 @@
 //! Values of options: how they are read, and what is expected of them.
 
-use std::str::FromStr;
+use std::{str::FromStr, time::Duration};
 
 use matformer::engine;
 
@@ -42,6 +42,11 @@ pub(super) fn temperature(text: &str) -> Result<f64, &'static str> {
 
 pub(super) fn probability(text: &str) -> Result<f64, &'static str> {
     text.parse().ok().filter(|p| *p > 0.0 && *p <= 1.0).ok_or("expected above 0, at most 1")
+}
+
+pub(super) fn seconds(text: &str) -> Result<Duration, &'static str> {
+    let seconds: Option<f64> = text.parse().ok().filter(|s| (0.0..=1e6).contains(s));
+    seconds.map(Duration::from_secs_f64).ok_or("expected a number of seconds, 0 or more")
 }
 
 pub(super) fn below_one(text: &str) -> Result<f64, &'static str> {

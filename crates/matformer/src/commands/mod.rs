@@ -20,6 +20,7 @@ mod report;
 mod retrieve;
 mod score;
 mod search;
+mod serve;
 mod slice;
 mod table;
 mod train;
@@ -86,6 +87,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Command::Eval(args) => eval::run(&args, &context()?),
         Command::Score(args) => score::run(&args, &context()?),
         Command::Generate(args) => generate::run(&args, &context()?),
+        Command::Serve(args) => serve::run(&args, &context()?),
         Command::Info(args) if args.preset.is_some() => info::preset(&args, json),
         Command::Info(args) => info::run(&args, &context()?),
         Command::Slice(args) => slice::run(&args, &context()?),

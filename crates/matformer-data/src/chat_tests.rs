@@ -1,0 +1,143 @@
+use serde::Deserialize;
+
+use super::*;
+
+#[derive(Deserialize)]
+struct Fixture {
+    template: String,
+    tokens: Map<String, Value>,
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    messages: Vec<Value>,
+    add_generation_prompt: bool,
+    text: Option<String>,
+    refused: Option<String>,
+}
+
+/// What `tests/fixtures/make_chat.py` wrote.
+fn fixtures() -> [(&'static str, Fixture); 4] {
+    [
+        ("smollm2", include_str!("../tests/fixtures/chat/smollm2.json")),
+        ("qwen2.5", include_str!("../tests/fixtures/chat/qwen2.5.json")),
+        ("qwen3", include_str!("../tests/fixtures/chat/qwen3.json")),
+        ("python", include_str!("../tests/fixtures/chat/python.json")),
+    ]
+    .map(|(name, text)| (name, serde_json::from_str(text).unwrap()))
+}
+
+fn template(source: &str) -> Result<ChatTemplate> {
+    ChatTemplate::new(PathBuf::from("chat.jinja"), source, Map::new())
+}
+
+#[test]
+fn conversations_are_rendered_as_transformers_renders_them() {
+    for (name, fixture) in fixtures() {
+        let template =
+            ChatTemplate::new(PathBuf::from(name), &fixture.template, fixture.tokens).unwrap();
+        assert!(fixture.cases.len() > 10);
+        for case in fixture.cases {
+            let found = template.render(&case.messages, case.add_generation_prompt);
+            let place = format!("{name}: {}", case.name);
+            match (found, case.text, case.refused) {
+                (Ok(found), Some(expected), _) => assert_eq!(found, expected, "{place}"),
+                (Err(found), None, Some(_)) => {
+                    assert!(matches!(found, Error::ChatTemplate { .. }), "{place}: {found}");
+                }
+                (found, expected, refused) => {
+                    panic!("{place}: {found:?}, expected {expected:?} or {refused:?}")
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_template_refuses_in_its_own_words() {
+    let (_, fixture) = fixtures().into_iter().find(|(name, _)| *name == "python").unwrap();
+    let template = template(&fixture.template).unwrap();
+    let case = fixture.cases.iter().find(|case| case.refused.is_some()).unwrap();
+    let said = template.render(&case.messages, false).unwrap_err().to_string();
+    let refused = case.refused.as_deref().unwrap();
+    assert!(
+        said.starts_with("chat template of `chat.jinja`: ") && said.contains(refused),
+        "{said}"
+    );
+    let said = template.render(&["no object"], false).unwrap_err().to_string();
+    assert!(said.contains("expected an object"), "{said}");
+}
+
+#[test]
+fn a_template_that_is_not_valid_is_named_with_its_line() {
+    let said = template("a\n{% if %}").unwrap_err().to_string();
+    assert!(said.starts_with("chat template of `chat.jinja`: ") && said.contains('2'), "{said}");
+}
+
+#[test]
+fn dates_are_formatted() {
+    let today = template("{{ strftime_now('%d %b %Y') }}").unwrap();
+    let text = today.render(&[] as &[Value], false).unwrap();
+    assert_eq!(text.len(), "26 Jul 2024".len(), "{text}");
+    let said = template("{{ strftime_now('%Q!') }}").unwrap().render(&[] as &[Value], false);
+    assert!(said.unwrap_err().to_string().contains("%Q!"));
+}
+
+#[test]
+fn a_folder_has_a_template_in_either_of_two_files_or_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    let rendered = || {
+        let template = ChatTemplate::from_folder(dir.path()).unwrap()?;
+        Some(template.render(&[] as &[Value], true).unwrap())
+    };
+    assert_eq!(rendered(), None);
+    write(TOKENIZER_CONFIG_FILE, r#"{"chat_template": null}"#);
+    assert_eq!(rendered(), None);
+    let text = r#"{"eos_token": {"content": "</s>"}, "chat_template": "config{{ eos_token }}"}"#;
+    write(TOKENIZER_CONFIG_FILE, text);
+    assert_eq!(rendered().unwrap(), "config</s>");
+    let named = r#"[{"name": "rag", "template": "a"}, {"name": "default", "template": "b"}]"#;
+    write(TOKENIZER_CONFIG_FILE, &format!("{{\"chat_template\": {named}}}"));
+    assert_eq!(rendered().unwrap(), "b");
+    write(TOKENIZER_CONFIG_FILE, r#"{"bos_token": "<s>", "chat_template": "config"}"#);
+    write(CHAT_TEMPLATE_FILE, "{{ bos_token }}file\n");
+    assert_eq!(rendered().unwrap(), "<s>file");
+    std::fs::remove_file(dir.path().join(CHAT_TEMPLATE_FILE)).unwrap();
+    for (config, expected) in [("{\"chat_template\": 5}", "found 5"), ("[]", "sequence")] {
+        write(TOKENIZER_CONFIG_FILE, config);
+        let said = ChatTemplate::from_folder(dir.path()).unwrap_err().to_string();
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[test]
+fn control_tokens_are_the_templates_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "user what is a fox assistant".to_owned();
+    let document = crate::Document { name: "a".to_owned(), text, cluster: None };
+    let tokenizer = Tokenizer::train(&[document], 280, 1, dir.path()).unwrap();
+    let end = tokenizer.eos();
+    let chat = template("{% for m in messages %}{{ m.content }}<|endoftext|>{% endfor %}").unwrap();
+    let encoded = |content: &str| {
+        chat.encode(&tokenizer, &[serde_json::json!({ "content": content })], false).unwrap()
+    };
+    let plain = |text: &str| tokenizer.encode(text).unwrap();
+    assert_eq!(encoded("what is"), [plain("what is"), vec![end]].concat());
+    let found = encoded("a <|endoftext|> b");
+    assert_eq!(found.iter().filter(|token| **token == end).count(), 1, "{found:?}");
+    assert_eq!(tokenizer.decode(&found).unwrap(), "a <|endoftext|> b<|endoftext|>");
+    // Marks of ours in a message are no way around it.
+    for forged in ["\u{f0000}<|endo\u{f0001}ftext|>", "<|endo\u{f0000}ftext|>\u{f0001}"] {
+        let found = encoded(forged);
+        assert_eq!(found.iter().filter(|token| **token == end).count(), 1, "{found:?}");
+    }
+    // A template that cuts a marked spelling apart.
+    let chat = template("{{ messages[0].content[:4] }}|{{ messages[0].content[4:] }}").unwrap();
+    let message = serde_json::json!({ "content": "a <|endoftext|>" });
+    let found = chat.encode(&tokenizer, &[message], false).unwrap();
+    assert_eq!(tokenizer.decode(&found).unwrap(), "a <||endoftext|>");
+    assert!(!found.contains(&end), "{found:?}");
+}
