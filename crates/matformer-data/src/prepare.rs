@@ -169,16 +169,10 @@ impl<'a> Wanted<'a> {
     }
 
     fn prepare(&self, progress: &mut dyn FnMut(Progress)) -> Result<Prepared> {
-        if let Some(prepared) = self.find()? {
-            return Ok(prepared);
+        match self.find()? {
+            Some(prepared) => Ok(prepared),
+            None => self.make(progress),
         }
-        fs::enter_cache(self.cache)?;
-        let place = Place::of(self.config, self.given, self.cache);
-        let (_lock, waited) = place.lock(progress)?;
-        if waited && let Some(prepared) = self.find()? {
-            return Ok(prepared);
-        }
-        self.make(&place, progress)
     }
 
     /// The tokenizers whose folders will do: the trained one first.
@@ -230,7 +224,8 @@ impl<'a> Wanted<'a> {
     }
 
     /// Reads the text, and encodes it unless that was done under another name.
-    fn make(&self, place: &Place, progress: &mut dyn FnMut(Progress)) -> Result<Prepared> {
+    fn make(&self, progress: &mut dyn FnMut(Progress)) -> Result<Prepared> {
+        let place = Place::of(self.config, self.given, self.cache);
         let read = record::fingerprint(self.config, self.cache);
         let census = Census::take(self.config, progress)?;
         let made = |notes: Vec<String>, folder: String| -> Result<()> {
@@ -249,6 +244,13 @@ impl<'a> Wanted<'a> {
                 made(census.notes.clone(), folder)?;
                 return Ok(Prepared { notes: census.notes, ..found });
             }
+        }
+        // Only now: what is refused by then has written nothing.
+        fs::enter_cache(self.cache)?;
+        let _turn = place.turn(progress)?;
+        // Another process may have had its turn meanwhile.
+        if let Some(prepared) = self.find()? {
+            return Ok(prepared);
         }
         let folder = key(self.given);
         let dir = self.cache.join(&folder);

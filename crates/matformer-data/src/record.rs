@@ -62,22 +62,42 @@ impl Place {
         Ok(fs::write_json(self.file("json"), "record of prepared data", record)?)
     }
 
-    /// Waits until no other process prepares the same; whether one did.
+    /// Waits until no other process prepares the same.
     ///
     /// # Errors
     /// [`Error::File`].
-    pub(crate) fn lock(&self, progress: &mut dyn FnMut(Progress)) -> Result<(Lock, bool)> {
+    pub(crate) fn turn(&self, progress: &mut dyn FnMut(Progress)) -> Result<Turn> {
         fs::create_dir_all(&self.index)?;
         let path = self.file("lock");
-        if let Some(lock) = Lock::try_take(&path)? {
-            return Ok((lock, false));
-        }
-        progress(Progress { stage: Stage::Wait, done: 0, total: 0 });
-        Ok((Lock::take(&path)?, true))
+        let lock = match Lock::try_take(&path)? {
+            Some(lock) => lock,
+            None => {
+                progress(Progress { stage: Stage::Wait, done: 0, total: 0 });
+                Lock::take(&path)?
+            }
+        };
+        Ok(Turn { path, _lock: lock })
     }
 
     fn file(&self, suffix: &str) -> PathBuf {
         self.index.join(format!("{}.{suffix}", self.key))
+    }
+}
+
+/// While it is there, no other process prepares the same.
+pub(crate) struct Turn {
+    path: PathBuf,
+    _lock: Lock,
+}
+
+impl Drop for Turn {
+    /// Leaves nothing behind. Who waits for this file finds the record; if there is none because of an
+    /// error, two may prepare at once, of which the first to end publishes.
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+        if let Some(index) = self.path.parent() {
+            let _ = std::fs::remove_dir(index);
+        }
     }
 }
 
