@@ -87,7 +87,7 @@ fn a_model_becomes_elastic_in_three_stages() {
 
     // Again: nothing is left to do, and a person sees it side by side.
     let output = elastify(&place, &["--resume"]).ok();
-    measured_snapshot!(output, @"
+    measured_snapshot!(output, @r"
     exit code 0
     --- standard output
     held-out: 3.7k tokens of 13 documents in windows of 32, data [hash]
@@ -99,7 +99,6 @@ fn a_model_becomes_elastic_in_three_stages() {
     elastic: an elastic model
     --- standard error
     note: `train.warmup` is 50 and `train.steps` is 8: the learning rate rises until the last step, to 3.20e-5 of 2.00e-4, and never comes down
-    reading documents
     data [hash]: 13.5k training tokens of 47 documents, 3.7k held-out tokens of 13 (prepared before)
     ");
     let page = {

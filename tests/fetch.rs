@@ -222,9 +222,9 @@ fn package_clients_bring_a_source() {
     sources/more/text/tales/hare/hare.txt
     ");
     assert_eq!(shop.place.read("cache/sources/more/text/tales/hare/hare.txt"), tales()[1].1);
-    snapshot!(shop.place.read("calls"), @"
-    npm pack --loglevel=error --logs-max=0 -- tales@1.0.0
-    pip download --quiet --disable-pip-version-check --no-input --retries 1 --no-deps --only-binary :all: --python-version 3.12 --dest . -- songs==2.0
+    snapshot!(shop.place.read("calls"), @r"
+    npm pack --loglevel=error --logs-max=0 --fetch-retries=1 --fetch-timeout=30000 -- tales@1.0.0
+    pip download --quiet --disable-pip-version-check --no-input --retries 1 --timeout 30 --no-deps --only-binary :all: --python-version 3.12 --dest . -- songs==2.0
     ");
     snapshot!(shop.place.read("cache/sources/more/source.json"), @r#"
     {

@@ -13,36 +13,37 @@ fn help(arguments: &[&str]) -> String {
 
 #[test]
 fn program() {
-    snapshot!(help(&["--help"]), @"
+    snapshot!(help(&["--help"]), @r"
     Train one elastic transformer, cut out hundreds.
 
     Usage: matformer [OPTIONS] <COMMAND>
 
     Commands:
-      init         Write a run file for data of your own, with a comment to each key
+      init         Write a commented run file (TOML config) that suits your data
       keys         List the keys of run files: types, defaults and what they do
-      train        Train the model that a run file describes
-      elastify     Make a pretrained model elastic: order its neurons by importance, then train every
-                   size
-      baselines    Train every granularity of a run alone, and show them beside the elastic sizes
-      eval         Held-out loss or accuracy of any submodels, with standard errors
-      score        Log-probabilities of a text, token by token
+      train        Train the model described by a run file
+      elastify     Make a pretrained model elastic: sort its neurons by importance, then train all sizes
+      baselines    Train a separate model for each size of a run, and compare them with the elastic
+                   sizes
+      eval         Evaluate submodels on held-out data: loss or accuracy with standard errors
+      score        Print the log-probability of each token of a text
       generate     Generate text from a prompt
       serve        Serve a language model over HTTP, as OpenAI does; each request picks its size
-      info         Shapes and costs of a model, or of a preset
-      list         List the runs and models below a folder
-      compare      Show runs side by side: settings that differ, and what is recorded of each
-      slice        Cut a submodel out into a folder of its own
-      import       Make a model folder of another program's language model or vision transformer
-      embed        Write embeddings of images, for an index of your own
-      retrieve     Search the training images for held-out ones: one gallery, queries of any size
-      search       Find the submodel for a budget, by several methods
-      report       Measure the whole accuracy-cost curve and write it on one HTML page
-      bench        Measure how long a model takes on this device
-      doctor       Check that this device computes what the CPU does, and measure how fast it is
-      fetch        Bring a named source of text, images or a model into the cache, or list them
+      info         Show shapes and costs of a model or preset
+      list         List the runs and models in a folder, recursively
+      compare      Compare runs side by side: settings that differ, and recorded results
+      slice        Export a submodel as a standalone model (Hugging Face, GGUF or timm)
+      import       Import a language model or vision transformer (Hugging Face, GGUF or timm)
+      embed        Compute image embeddings, for use in your own index
+      retrieve     Image retrieval: search the training images with held-out images as queries, embedded
+                   by any size
+      search       Search for the best submodel within a budget
+      report       Evaluate all sizes and write the accuracy-cost curve as an HTML page
+      bench        Benchmark a model on this device: layer latency, or generation speed
+      doctor       Check that this device gives the same results as the CPU, and benchmark it
+      fetch        Download a built-in dataset or model into the cache, or list them
       completions  Print a completion script for a shell
-      man          Print the manual page, or write those of all commands
+      man          Print the manual page, or write the manual pages of all commands
       help         Print this message or the help of the given subcommand(s)
 
     Options:
@@ -50,23 +51,27 @@ fn program() {
       -V, --version  Print version
 
     Global options:
-          --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
-                             MATFORMER_DEVICE, or auto]
-          --json             One JSON document on standard output, everything else on standard error
-      -q, --quiet            Only errors on standard error
-      -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
+                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
+                             GPU through wgpu, CPU]
+          --json             Print the result as JSON on standard output, everything else on standard
+                             error
+      -q, --quiet            Print only errors
+      -v, --verbose...       More log output: `-v` info, `-vv` debug
 
     Environment variables:
-      MATFORMER_DEVICE   Device, where --device is not given
-      MATFORMER_CACHE    Folder for prepared and fetched data [default: runs/.data]
-      MATFORMER_SOURCES  Table of the sources that `fetch` knows [default: built in]
-      MATFORMER_LOG      Levels of the log: `debug`, `warn,matformer_data=debug`
+      MATFORMER_DEVICE   Default for --device
+      MATFORMER_CACHE    Cache folder for tokenised and downloaded data [default: runs/.data in the
+      working directory]
+      MATFORMER_SOURCES  TOML file that replaces the built-in table of datasets and models for `fetch`
+      MATFORMER_LOG      Log levels, such as `debug` or `warn,matformer_data=debug`
       RAYON_NUM_THREADS  Number of CPU threads [default: all]
       HF_TOKEN           Token for private and gated repositories of the Hugging Face Hub
-      HF_HOME            Folder of the Hub's files, in `hub` below it [default: ~/.cache/huggingface]
-      HF_HUB_CACHE       The same folder, named itself
-      HF_HUB_OFFLINE     `1`: read only files of the Hub that are in its cache
-      HF_ENDPOINT        Address of the Hub, for mirrors
+      HF_HOME            Hugging Face home; the cache is its subfolder `hub` [default:
+      ~/.cache/huggingface]
+      HF_HUB_CACHE       Hugging Face cache folder, overrides HF_HOME [default: $HF_HOME/hub]
+      HF_HUB_OFFLINE     `1`: use only cached Hub files
+      HF_ENDPOINT        URL of the Hub or of a mirror
 
     Examples:
       matformer init --data my.jsonl
@@ -104,59 +109,61 @@ fn generate() {
     Options:
           --submodel <SUBMODEL>  Submodel: `S`, `60%`, `64x1+128x4`, … [default: the largest]
           --prompt <TEXT>        Text to continue [default: standard input]
-          --prompts <FILE>       Prompts as JSON Lines, one {"prompt": "..."} per line (`-`: standard
-                                 input); other keys override the options for their line. Prints one line
-                                 of JSON per prompt, in order
-          --slots <N>            Number of --prompts that are generated at the same time [default: 8]
-          --policy <POLICY>      Which size takes each token: `fixed`: always --submodel.
-                                 `escalate=SUBMODEL[,NATS]`: a wider one decides where the entropy of
-                                 the next token is above NATS [2]. `phases=SUBMODEL`: another one reads
-                                 the prompt [default: fixed]
-          --dtype <FORMAT>       Format that weights are held in: `f32`, or on the CPU `bf16` or `q8_0`,
-                                 which are faster and nearly as accurate [default: bf16 on the CPU, else
-                                 f32]
+          --prompts <FILE>       JSON Lines file with one {"prompt": "..."} per line (`-`: standard
+                                 input); other keys override the options for that prompt. Prints one
+                                 JSON line per prompt, in the same order
+          --slots <N>            With --prompts: maximum number of prompts processed at once (batch
+                                 size) [default: 8]
+          --policy <POLICY>      Which submodel generates each token. `fixed`: always --submodel;
+                                 `escalate=SUBMODEL[,NATS]`: a wider submodel where the entropy of
+                                 --submodel is above NATS (default 2); `phases=SUBMODEL`: another
+                                 submodel for the prompt (prefill) [default: fixed]
+          --dtype <FORMAT>       Weight format in memory: `f32`; on the CPU also `bf16` and `q8_0`,
+                                 which are faster and nearly as accurate [default: bf16 on the CPU, f32
+                                 elsewhere]
           --max-tokens <N>       Maximum number of new tokens; generation also ends when the context is
                                  full [default: 64]
-          --stop <TEXT>          String that ends the text, and is not part of it; may be repeated
-          --logprobs <N>         With --json or --prompts, also print the log-probability of each token,
-                                 and the N most likely tokens with theirs
+          --stop <TEXT>          Stop string; not included in the output; can be repeated
+          --logprobs <N>         With --json or --prompts: also print the log-probability of each token
+                                 and of the N most likely alternatives
       -h, --help                 Print help
 
     Speculative decoding:
-          --draft <SUBMODEL|auto>  Narrower submodel that proposes tokens, of which --submodel keeps
-                                   those that it would have chosen (speculative decoding); `auto`:
-                                   whichever trained size is fastest. Faster if most are kept. Without
-                                   --temperature the text stays the same
-          --draft-len <N>          Number of tokens to propose at a time, 1 to 15 [default: chosen while
-                                   generating, from measured speed; 0 where drafting does not pay]
-          --draft-min-p <P>        Stop proposing before a token whose most likely value has a lower
-                                   probability than this [default: 0]
+          --draft <SUBMODEL|auto>  Draft submodel for speculative decoding: a narrower submodel drafts
+                                   tokens, --submodel verifies them. `auto`: whichever trained size is
+                                   fastest. Speeds up generation if most drafts are accepted; greedy
+                                   output does not change
+          --draft-len <N>          Number of tokens to draft at a time, 1 to 15 [default: adapted to
+                                   measured speed and acceptance rate; no drafting where it would be
+                                   slower]
+          --draft-min-p <P>        Stop drafting when the top probability of the draft submodel falls
+                                   below this [default: 0]
 
     Sampling:
-          --temperature <T>         Divides logits before a token is sampled; 0: always the most likely
-                                    token [default: 0]
-          --top-k <K>               Sample among the K most likely tokens only; 0: among all [default:
-                                    0]
-          --top-p <P>               Sample among the most likely tokens that together have this
-                                    probability [default: 1]
-          --min-p <P>               Sample among tokens that have at least this share of the probability
-                                    of the most likely one [default: 0]
-          --repetition-penalty <R>  Divide positive logits of tokens in the prompt or the text by this,
-                                    and multiply negative ones; 1: off [default: 1]
-          --frequency-penalty <X>   Subtract this from the logit of a token for each time that it was
-                                    generated, -2 to 2 [default: 0]
+          --temperature <T>         Sampling temperature; 0: greedy decoding [default: 0]
+          --top-k <K>               Sample only from the K most likely tokens; 0: off [default: 0]
+          --top-p <P>               Nucleus sampling: sample from the smallest set of tokens with at
+                                    least this total probability; 1: off [default: 1]
+          --min-p <P>               Sample only from tokens with at least this fraction of the top
+                                    token's probability; 0: off [default: 0]
+          --repetition-penalty <R>  Divide positive logits of tokens that occur in the prompt or output
+                                    by this, and multiply negative ones; 1: off [default: 1]
+          --frequency-penalty <X>   Subtract this from a token's logit for each time it was generated,
+                                    -2 to 2 [default: 0]
           --presence-penalty <X>    Subtract this from the logit of every token that was generated, -2
                                     to 2 [default: 0]
           --logit-bias <TOKEN=X>    Add a number to the logit of a token, such as 1234=-5; may be
                                     repeated
-          --seed <SEED>             Random seed of the sampling [default: 0]
+          --seed <SEED>             Random seed for sampling [default: 0]
 
     Global options:
-          --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
-                             MATFORMER_DEVICE, or auto]
-          --json             One JSON document on standard output, everything else on standard error
-      -q, --quiet            Only errors on standard error
-      -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
+                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
+                             GPU through wgpu, CPU]
+          --json             Print the result as JSON on standard output, everything else on standard
+                             error
+      -q, --quiet            Print only errors
+      -v, --verbose...       More log output: `-v` info, `-vv` debug
 
     Examples:
       matformer generate runs/demo --prompt 'fn main'
@@ -168,8 +175,8 @@ fn generate() {
 
 #[test]
 fn info() {
-    snapshot!(help(&["info", "--help"]), @"
-    Shapes and costs of a model, or of a preset
+    snapshot!(help(&["info", "--help"]), @r"
+    Show shapes and costs of a model or preset
 
     Usage: matformer info [OPTIONS] <MODEL|--preset [<NAME>]>
 
@@ -177,15 +184,18 @@ fn info() {
       [MODEL]  Model folder
 
     Options:
-          --preset [<NAME>]  A preset's costs; without a name, the paper's model table beside ours
+          --preset [<NAME>]  Show the costs of a preset; without a name, compare the paper's model table
+                             with ours
       -h, --help             Print help
 
     Global options:
-          --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
-                             MATFORMER_DEVICE, or auto]
-          --json             One JSON document on standard output, everything else on standard error
-      -q, --quiet            Only errors on standard error
-      -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
+                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
+                             GPU through wgpu, CPU]
+          --json             Print the result as JSON on standard output, everything else on standard
+                             error
+      -q, --quiet            Print only errors
+      -v, --verbose...       More log output: `-v` info, `-vv` debug
 
     Examples:
       matformer info runs/demo
@@ -196,8 +206,8 @@ fn info() {
 
 #[test]
 fn list() {
-    snapshot!(help(&["list", "--help"]), @"
-    List the runs and models below a folder
+    snapshot!(help(&["list", "--help"]), @r"
+    List the runs and models in a folder, recursively
 
     Usage: matformer list [OPTIONS] [DIR]
 
@@ -205,15 +215,17 @@ fn list() {
       [DIR]  Folder to look in [default: .]
 
     Options:
-          --depth <N>  How many folders deep to look [default: 5]
+          --depth <N>  Maximum folder depth [default: 5]
       -h, --help       Print help
 
     Global options:
-          --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
-                             MATFORMER_DEVICE, or auto]
-          --json             One JSON document on standard output, everything else on standard error
-      -q, --quiet            Only errors on standard error
-      -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
+                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
+                             GPU through wgpu, CPU]
+          --json             Print the result as JSON on standard output, everything else on standard
+                             error
+      -q, --quiet            Print only errors
+      -v, --verbose...       More log output: `-v` info, `-vv` debug
 
     Examples:
       matformer list
@@ -224,23 +236,25 @@ fn list() {
 
 #[test]
 fn compare() {
-    snapshot!(help(&["compare", "--help"]), @"
-    Show runs side by side: settings that differ, and what is recorded of each
+    snapshot!(help(&["compare", "--help"]), @r"
+    Compare runs side by side: settings that differ, and recorded results
 
     Usage: matformer compare [OPTIONS] <RUN> <RUN>...
 
     Arguments:
-      <RUN> <RUN>...  Folders of runs or models
+      <RUN> <RUN>...  Run or model folders
 
     Options:
       -h, --help  Print help
 
     Global options:
-          --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
-                             MATFORMER_DEVICE, or auto]
-          --json             One JSON document on standard output, everything else on standard error
-      -q, --quiet            Only errors on standard error
-      -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
+                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
+                             GPU through wgpu, CPU]
+          --json             Print the result as JSON on standard output, everything else on standard
+                             error
+      -q, --quiet            Print only errors
+      -v, --verbose...       More log output: `-v` info, `-vv` debug
 
     Examples:
       matformer compare runs/a runs/b
@@ -250,7 +264,7 @@ fn compare() {
 
 #[test]
 fn completions() {
-    snapshot!(help(&["completions", "--help"]), @"
+    snapshot!(help(&["completions", "--help"]), @r"
     Print a completion script for a shell
 
     Usage: matformer completions [OPTIONS] <SHELL>
@@ -262,11 +276,13 @@ fn completions() {
       -h, --help  Print help
 
     Global options:
-          --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
-                             MATFORMER_DEVICE, or auto]
-          --json             One JSON document on standard output, everything else on standard error
-      -q, --quiet            Only errors on standard error
-      -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
+                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
+                             GPU through wgpu, CPU]
+          --json             Print the result as JSON on standard output, everything else on standard
+                             error
+      -q, --quiet            Print only errors
+      -v, --verbose...       More log output: `-v` info, `-vv` debug
 
     Examples:
       matformer completions bash > ~/.local/share/bash-completion/completions/matformer
@@ -277,22 +293,24 @@ fn completions() {
 
 #[test]
 fn man() {
-    snapshot!(help(&["man", "--help"]), @"
-    Print the manual page, or write those of all commands
+    snapshot!(help(&["man", "--help"]), @r"
+    Print the manual page, or write the manual pages of all commands
 
     Usage: matformer man [OPTIONS]
 
     Options:
-          --out <DIR>  Folder to write a page for each command to [default: the page of the program on
+          --out <DIR>  Write one page per command into this folder [default: print the main page on
                        standard output]
       -h, --help       Print help
 
     Global options:
-          --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
-                             MATFORMER_DEVICE, or auto]
-          --json             One JSON document on standard output, everything else on standard error
-      -q, --quiet            Only errors on standard error
-      -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
+                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
+                             GPU through wgpu, CPU]
+          --json             Print the result as JSON on standard output, everything else on standard
+                             error
+      -q, --quiet            Print only errors
+      -v, --verbose...       More log output: `-v` info, `-vv` debug
 
     Examples:
       matformer man | man -l -

@@ -80,7 +80,7 @@ fn a_folder_of_text_gets_a_run_file_that_trains() {
     # A key behind `#` shows its default, or an example.
 
     [model]
-    preset = "demo"                   # named shape: demo, small, 78m, …; `matformer info --preset NAME` shows its sizes
+    preset = "demo"                   # model preset: demo, small, 78m, …; see `matformer info --preset NAME`
 
     [model.lm]
     # d_model = 128                   # size of the hidden state
@@ -89,34 +89,34 @@ fn a_folder_of_text_gets_a_run_file_that_trains() {
     # n_kv_heads = 2                  # heads of keys and values; divides n_heads
     # d_ff = 512                      # widest feed-forward width: that of XL
     # granularities = [64, 128, 256, 512]  # widths of S, M, L and XL; default: d_ff/8, /4, /2, /1
-    # context = 256                   # most tokens that the model can read at once
+    # context = 256                   # context length in tokens
 
     [data]
     paths = ["text"]                  # files, folders, hf:owner/name, fetch:NAME; relative to this file
     # field = "text"                  # field of a .jsonl row, or column of a .csv or .parquet file, that holds the text
-    held_out = 0.2                    # share of the documents that are kept apart for evaluation
+    held_out = 0.2                    # fraction of the documents in the held-out split
     # validation = ["test.jsonl"]     # held-out files of your own instead
-    vocab_size = 512                  # size of the tokenizer that is trained on the text
-    # tokenizer = "hf:owner/model"    # use another model's tokenizer instead
+    vocab_size = 512                  # vocabulary size of the tokenizer trained on this text
+    # tokenizer = "hf:owner/model"    # use this existing tokenizer instead
 
     [train]
-    steps = 100                       # number of steps: a longer run is the first thing to try
+    steps = 100                       # number of training steps; to improve results, increase this first
     tokens_per_step = 2048            # batch size in tokens; a multiple of seq_len
-    # batch_rows = 4                  # rows of one pass: fewer take less memory; default: all of a step
-    # seq_len = 256                   # tokens of a training row; default: the context, at most 1024
+    # batch_rows = 4                  # micro-batch size in sequences: lower it to save memory; default: the whole batch
+    # seq_len = 256                   # training sequence length in tokens; default: the context length, at most 1024
     learning_rate = 0.003             # peak learning rate
-    # schedule = "cosine"             # cosine, or wsd: constant until it decays at the end
-    warmup = 10                       # steps until the learning rate has reached its peak
-    # weight_decay = 0.1              # decay of matrices and embeddings
-    # draw = "sampled"                # sizes that a step trains: sampled, joint, sandwich, per-layer, …
-    # ema = 0.0                       # decay of a moving average of the weights, such as 0.999; 0: none
-    # dtype = "f32"                   # bf16 for GPUs that compute in it
-    # seed = 0                        # random seed of weights, draws and batches
-    # init = "runs/other"             # start from the weights of this model folder; leave [model] out then
+    # schedule = "cosine"             # learning rate schedule: cosine, or wsd (constant, with a decay at the end)
+    warmup = 10                       # warm-up steps
+    # weight_decay = 0.1              # weight decay (matrices and embeddings)
+    # draw = "sampled"                # which sizes each step trains: sampled (one at random), joint (all), sandwich, per-layer, …
+    # ema = 0.0                       # decay rate of an exponential moving average of the weights, such as 0.999; 0: off
+    # dtype = "f32"                   # f32, or bf16 on GPUs that support it
+    # seed = 0                        # random seed for initial weights, sampling of sizes, and batches
+    # init = "runs/other"             # initialise from the weights of this model folder; then remove [model]
     eval_every = 10                   # steps between two evaluations on held-out text
-    eval_tokens = 16384               # held-out tokens of each of them
+    eval_tokens = 16384               # held-out tokens per evaluation
     checkpoint_every = 10             # steps between two checkpoints
-    # keep = 3                        # newest checkpoints to keep, beside the best
+    # keep = 3                        # number of latest checkpoints to keep, in addition to the best one
     # tensorboard = true              # also write the metrics as TensorBoard event files
     "#);
     let train = [&["train", "text.toml"][..], &TINY].concat();
@@ -152,7 +152,7 @@ fn a_folder_of_images_gets_a_run_file_that_trains() {
     # A key behind `#` shows its default, or an example.
 
     [model]
-    preset = "small28"                # named shape: small28, small64, ti16, …; `matformer info --preset NAME` shows its sizes
+    preset = "small28"                # model preset: small28, small64, ti16, …; see `matformer info --preset NAME`
 
     [model.vit]
     image_size = 8                    # height and width that images are resized to; a multiple of patch_size
@@ -163,38 +163,38 @@ fn a_folder_of_images_gets_a_run_file_that_trains() {
     # n_heads = 3                     # attention heads; divides d_model
     # d_ff = 384                      # widest feed-forward width: that of XL
     # granularities = [48, 96, 192, 384]  # widths of S, M, L and XL; default: d_ff/8, /4, /2, /1
-    # drop_path = 0.0                 # probability that training leaves out a branch of the last layer
+    # drop_path = 0.0                 # stochastic depth (drop-path) rate of the last layer
 
     [data]
-    path = "pictures"                 # folder with a folder per class, or files of MNIST or CIFAR, or fetch:NAME
-    # also = ["more"]                 # further folders of the same classes
-    # held_out = 0.1                  # share that is kept apart for evaluation, if there is no val or test folder
+    path = "pictures"                 # folder with one subfolder per class, or with MNIST or CIFAR files, or fetch:NAME
+    # also = ["more"]                 # more folders with the same classes
+    # held_out = 0.1                  # fraction of each class in the held-out split, if there is no val or test folder
 
     [data.augment]
-    pad = 1                           # pixels by which a training image may be shifted
-    # crop_scale = [0.5, 1.0]         # share of a training image that a random crop has
-    # flip = 0.0                      # share of training images that are mirrored, such as 0.5; not for letters or digits
+    pad = 1                           # maximum random shift of training images, in pixels
+    # crop_scale = [0.5, 1.0]         # area of a random crop, as a fraction of the image (minimum, maximum)
+    # flip = 0.0                      # probability of a horizontal flip, such as 0.5; do not use for letters or digits
     smoothing = 0.1                   # label smoothing
-    # mixup = 0.0                     # strength of mixup, such as 0.2; 0: none
+    # mixup = 0.0                     # mixup alpha, such as 0.2; 0: off
 
     [train]
-    steps = 300                       # number of steps: a longer run is the first thing to try
+    steps = 300                       # number of training steps; to improve results, increase this first
     images_per_step = 4               # batch size
-    # batch_rows = 32                 # images of one pass: fewer take less memory; default: all of a step
+    # batch_rows = 32                 # micro-batch size: lower it to save memory; default: the whole batch
     learning_rate = 0.001             # peak learning rate
-    # schedule = "cosine"             # cosine, or wsd: constant until it decays at the end
-    min_lr = 0.01                     # last learning rate as a share of the peak
-    warmup = 30                       # steps until the learning rate has reached its peak
+    # schedule = "cosine"             # learning rate schedule: cosine, or wsd (constant, with a decay at the end)
+    min_lr = 0.01                     # final learning rate as a fraction of the peak
+    warmup = 30                       # warm-up steps
     weight_decay = 0.05               # decay of matrices
-    # draw = "sampled"                # sizes that a step trains: sampled, joint, sandwich, per-layer, …
-    ema = 0.98                        # decay of a moving average of the weights, which is what is evaluated; 0: none
-    # dtype = "f32"                   # bf16 for GPUs that compute in it
-    # seed = 0                        # random seed of weights, draws and batches
-    # init = "runs/other"             # start from the weights of this model folder; leave [model] out then
+    # draw = "sampled"                # which sizes each step trains: sampled (one at random), joint (all), sandwich, per-layer, …
+    ema = 0.98                        # decay rate of an exponential moving average of the weights, which is evaluated and saved; 0: off
+    # dtype = "f32"                   # f32, or bf16 on GPUs that support it
+    # seed = 0                        # random seed for initial weights, sampling of sizes, and batches
+    # init = "runs/other"             # initialise from the weights of this model folder; then remove [model]
     eval_every = 30                   # steps between two evaluations on held-out images
-    eval_images = 2000                # held-out images of each of them
+    eval_images = 2000                # held-out images per evaluation
     checkpoint_every = 30             # steps between two checkpoints
-    # keep = 3                        # newest checkpoints to keep, beside the best
+    # keep = 3                        # number of latest checkpoints to keep, in addition to the best one
     # tensorboard = true              # also write the metrics as TensorBoard event files
     "#);
     let train = [&["train", "vit.toml", "--out", "run"][..], &TINY_IMAGES].concat();
@@ -368,15 +368,15 @@ fn a_run_on_data_resumes_as_it_was_begun() {
 #[test]
 fn keys_are_listed() {
     let place = place();
-    snapshot!(place.matformer(&["keys", "eval", "--kind", "text"]), @r#"
+    snapshot!(place.matformer(&["keys", "eval", "--kind", "text"]), @r"
     exit code 0
     --- standard output
     [train]
     eval_every = 200
         a whole number, 0 or more: steps between two evaluations on held-out text (text only)
     eval_tokens = 16384
-        a whole number, 0 or more: held-out tokens of each of them (text only)
-    "#);
+        a whole number, 0 or more: held-out tokens per evaluation (text only)
+    ");
     let json = place.matformer(&["keys", "--json"]).ok().json();
     let first = &json.as_array().unwrap()[0];
     assert_eq!(keys(first), ["key", "kind", "value", "default", "example", "about"]);

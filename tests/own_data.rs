@@ -285,15 +285,9 @@ fn damaged_files_are_refused() {
 #[test]
 fn paths_that_do_not_serve() {
     let place = Place::new();
-    place.write("more/text/story-00.txt", "Another story.");
     let with = |paths| place.refused(&arguments(paths, "run", &[]));
     snapshot!(with("data.paths=my.jsonl"), @r#"error: --set: invalid type: string "my.jsonl", expected a list, such as ["my.jsonl", "texts"] in `data.paths`"#);
     snapshot!(with("data.paths=[\"hf:name\"]"), @"error: --set: `hf:name` is no hub name, expected: `hf:owner/name`, `hf:owner/name:path/in/it`, `hf:owner/name@revision:path/in/it` in `data.paths`");
-    snapshot!(with("data.paths=[\"text\", \"more/text\"]"), @"
-    reading documents
-    error: documents of `text/story-00.txt` and `more/text/story-00.txt` have the same name, `text/story-00.txt`
-    hint: leave one of them out, or rename it or its folder in `data.paths`
-    ");
 }
 
 #[test]

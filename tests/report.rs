@@ -77,7 +77,7 @@ fn two_runs_lie_over_each_other_on_one_page() {
     let other = ["train", "run.toml", "--out", "other", "--set", "train.draw=joint"];
     place.matformer(&other).ok();
     let found = place.matformer(&["report", "run", "other"]).ok();
-    measured_snapshot!(found, @"
+    measured_snapshot!(found, @r"
     exit code 0
     --- standard output
     held-out: 3.7k tokens of 13 documents in windows of 32, data [hash]
@@ -92,9 +92,6 @@ fn two_runs_lie_over_each_other_on_one_page() {
      other  XL  55.5k  [number]  [number]  [number]
     ± one standard error over 13 documents; differences are paired
     report: run/report/run+other.html
-    --- standard error
-    reading documents
-    reading documents
     ");
     let page = place.read("run/report/run+other.html");
     assert_eq!(page.matches("<svg").count(), 2, "curves and training");
@@ -245,11 +242,13 @@ fn a_report_is_of_the_data_that_is_there() {
     assert!(after.stderr.contains("measured again"), "{after}");
     assert!(after.stderr.contains("it may have seen held-out documents in training"), "{after}");
     assert_ne!(before.stdout, after.stdout);
-    // Without its data what was measured is shown.
+    // Without the text, what was prepared of it for the training is used, and nothing is measured anew.
     place.remove("text");
+    let measured = place.measured("run");
     let without = report();
-    assert!(without.stderr.contains("measured before, shown without its data"), "{without}");
-    assert_eq!(without.stdout, after.stdout);
+    assert!(without.stderr.contains("what was prepared from it is used"), "{without}");
+    assert_eq!(without.stdout, before.stdout);
+    assert_eq!(place.measured("run"), measured);
 }
 
 #[test]

@@ -145,8 +145,7 @@ fn a_self_test_learns_a_batch_by_heart() {
     assert_eq!(found["overfit"]["ok"], true);
     assert_eq!(found["overfit"]["losses"][3]["granularity"], "XL");
 
-    snapshot!(place.refused(&["train", "run.toml", "--out", "much", "--set", "train.overfit=5000"]), @"
-    reading documents
+    snapshot!(place.refused(&["train", "run.toml", "--out", "much", "--set", "train.overfit=5000"]), @r"
     data d84c5a3a18443aac: 13.5k training tokens of 47 documents, 3.7k held-out tokens of 13 (prepared before)
     error: `train.overfit` is 5000; expected at most 52: the training data has no more batches
     ");
@@ -220,7 +219,7 @@ fn a_dry_run_says_what_a_run_costs_and_writes_nothing() {
         (r"\d+ timed", "[n] timed"),
         (r"\d+\.\d\d (GB|TB) are available", "[memory] are available"),
         (r"\S+: \d+\.\d{3} s a step", "[time] a step"),
-    ] }, { snapshot!(output, @"
+    ] }, { snapshot!(output, @r"
     exit code 0
     --- standard output
          width  params  non-embedding
@@ -228,14 +227,12 @@ fn a_dry_run_says_what_a_run_costs_and_writes_nothing() {
      M   64     28.2k   18.6k
      L   128    40.5k   30.9k
      XL  256    65.1k   55.5k
-    tokens   3.1k in 12 steps, 0.23 epochs
+    tokens   3.1k in 12 steps
+    data     not prepared yet: how many tokens there are is not known, nor the vocabulary that the text gives; these numbers are for one of 300
     FLOPs    565.05M with draw sampled
-    time     about [time] a step, by [n] timed, and evaluations
+    time     about [time] a step, by [n] timed, without evaluations
     memory   about 28.77 MB: program 25.00 MB, weights 260.22 kB, gradients 260.22 kB, moments 520.45 kB, activations 2.42 MB, logits 307.20 kB; [memory] are available
     nothing was written
-    --- standard error
-    reading documents
-    data [hash]: 13.5k training tokens of 47 documents, 3.7k held-out tokens of 13 (prepared before)
     ") });
     assert_eq!(place.tree(), before);
 

@@ -4,31 +4,34 @@ use super::help;
 
 #[test]
 fn train() {
-    snapshot!(help(&["train", "--help"]), @"
-    Train the model that a run file describes
+    snapshot!(help(&["train", "--help"]), @r"
+    Train the model described by a run file
 
     Usage: matformer train [OPTIONS] [CONFIG|RUN]
 
     Arguments:
-      [CONFIG|RUN]  Run file (TOML), or the folder of a run to resume
+      [CONFIG|RUN]  Run file (TOML), or with --resume the run folder
 
     Options:
-          --data <DATA>...   In place of CONFIG: text files and folders, or a folder of images, to train
-                             on with the settings that `matformer init` would write
+          --data <DATA>...   Train on these text files and folders, or this folder of images, with the
+                             settings that `matformer init` would choose (instead of CONFIG)
           --preset <NAME>    With --data: the named shape of the model [default: one that fits the data]
-          --set <KEY=VALUE>  Override a key of the run file, such as `train.steps=100`; may be repeated
-          --out <DIR>        Run folder [default: runs/<name of the run file, or of the data>]
-          --init <DIR>       Start from the weights of a model folder: what `train.init` sets
+          --set <KEY=VALUE>  Override a key of the run file, such as `train.steps=100`; can be repeated
+          --out <DIR>        Run folder to write [default: runs/NAME, after the run file or the data]
+          --init <DIR>       Initialise the weights from a model folder (sets `train.init`)
           --resume           Continue from the last checkpoint of the run folder
-          --dry-run          Print what the run would cost; nothing is written, downloaded or tokenised
+          --dry-run          Print the estimated time, memory and FLOPs of the run, without writing,
+                             downloading or tokenising anything
       -h, --help             Print help
 
     Global options:
-          --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
-                             MATFORMER_DEVICE, or auto]
-          --json             One JSON document on standard output, everything else on standard error
-      -q, --quiet            Only errors on standard error
-      -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
+                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
+                             GPU through wgpu, CPU]
+          --json             Print the result as JSON on standard output, everything else on standard
+                             error
+      -q, --quiet            Print only errors
+      -v, --verbose...       More log output: `-v` info, `-vv` debug
 
     Examples:
       matformer train my.toml --dry-run
@@ -40,14 +43,14 @@ fn train() {
 
 #[test]
 fn slice() {
-    snapshot!(help(&["slice", "--help"]), @"
-    Cut a submodel out into a folder of its own
+    snapshot!(help(&["slice", "--help"]), @r"
+    Export a submodel as a standalone model (Hugging Face, GGUF or timm)
 
     Usage: matformer slice [OPTIONS] --out <PATH> <MODEL>
 
     Arguments:
       <MODEL>
-              Model folder, or one of Gemma 3n
+              Model folder, or the folder of a Gemma 3n checkpoint
 
     Options:
           --submodel <SUBMODEL>
@@ -55,32 +58,33 @@ fn slice() {
               --row)
 
           --out <PATH>
-              Folder to write, or file for GGUF; it must not exist
+              Output folder, or output file for GGUF; must not exist yet
 
           --format <FORMAT>
               Output format
 
               Possible values:
-              - hf:   A model folder, in the form of Hugging Face
-              - gguf: A GGUF file of a language model, for llama.cpp
-              - timm: A folder in the form of timm, of a vision model
+              - hf:   Model folder in Hugging Face format
+              - gguf: GGUF file for llama.cpp (language models)
+              - timm: Folder in timm format (vision models)
 
               [default: hf]
 
           --pad
-              Pad narrower layers with zeros to the widest: for programs that need equal widths
+              Pad narrower layers with zeros to the largest width, for programs that need the same width
+              in all layers
 
           --dtype <TYPE>
-              How weights are stored [default: as in the model]
+              Data type of the weights [default: as in the model]
 
               Possible values:
               - f32:  32 bits
               - bf16: 16 bits, bfloat16
               - f16:  16 bits, IEEE half precision
-              - q8_0: 8 bits in blocks of 32, of GGUF
+              - q8_0: 8 bits, quantised in blocks of 32 (GGUF only)
 
           --shard-size <SIZE>
-              Size above which the weights of a folder are written as several files, such as `500MB`
+              Maximum size of a weights file, such as `500MB`; larger models are split into shards
               [default: 5GB]
 
       -h, --help
@@ -88,30 +92,32 @@ fn slice() {
 
     Gemma 3n:
           --widths <WIDTHS>
-              Feed-forward width of each layer that is kept, `8192x20+16384x10`, or of all, `8192`
+              Feed-forward width of each remaining layer, such as `8192x20+16384x10`, or one width for
+              all, such as `8192`
 
           --skip-layers <LAYERS>
-              Layers to leave out, counted from 0
+              Layers to skip, comma-separated, numbered from 0
 
           --config <FILE>
-              Table of slices in CSV, `google/gemma3n-slicing-configs` or that of mistral.rs
+              CSV table of slicing configurations, from `google/gemma3n-slicing-configs` or mistral.rs
+              (a local file)
 
           --row <NAME>
-              Name of a slice in it
+              Name of the configuration (row) in that table
 
     Global options:
           --device <DEVICE>
-              Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default: MATFORMER_DEVICE,
-              or auto]
+              Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build includes them
+              [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through wgpu, CPU]
 
           --json
-              One JSON document on standard output, everything else on standard error
+              Print the result as JSON on standard output, everything else on standard error
 
       -q, --quiet
-              Only errors on standard error
+              Print only errors
 
       -v, --verbose...
-              More on standard error: `-v` what is done, `-vv` with details
+              More log output: `-v` info, `-vv` debug
 
     Examples:
       matformer slice runs/demo --submodel S --out slim
@@ -122,23 +128,25 @@ fn slice() {
 
 #[test]
 fn fetch() {
-    snapshot!(help(&["fetch", "--help"]), @"
-    Bring a named source of text, images or a model into the cache, or list them
+    snapshot!(help(&["fetch", "--help"]), @r"
+    Download a built-in dataset or model into the cache, or list them
 
     Usage: matformer fetch [OPTIONS] [NAME]
 
     Arguments:
-      [NAME]  Source to fetch [default: list them]
+      [NAME]  Dataset or model to download [default: list all]
 
     Options:
       -h, --help  Print help
 
     Global options:
-          --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
-                             MATFORMER_DEVICE, or auto]
-          --json             One JSON document on standard output, everything else on standard error
-      -q, --quiet            Only errors on standard error
-      -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
+                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
+                             GPU through wgpu, CPU]
+          --json             Print the result as JSON on standard output, everything else on standard
+                             error
+      -q, --quiet            Print only errors
+      -v, --verbose...       More log output: `-v` info, `-vv` debug
 
     Examples:
       matformer fetch
@@ -148,29 +156,29 @@ fn fetch() {
 
 #[test]
 fn init() {
-    snapshot!(help(&["init", "--help"]), @"
-    Write a run file for data of your own, with a comment to each key
+    snapshot!(help(&["init", "--help"]), @r"
+    Write a commented run file (TOML config) that suits your data
 
     Usage: matformer init [OPTIONS] --data <DATA>... [FILE|DIR]
 
     Arguments:
       [FILE|DIR]
-              File to write (`.toml`), or the folder for it [default: named after the data]
+              Run file to write (`.toml`), or the folder to write it to [default: named after the data]
 
     Options:
           --data <DATA>...
-              Text files and folders, or a folder of images; several are joined. Also `hf:owner/name`
-              and `fetch:NAME`
+              Text files and folders (concatenated), or a folder of images; also `hf:owner/name` and
+              `fetch:NAME`
 
           --kind <KIND>
-              Kind of data [default: by the files]
+              Kind of data [default: detected from the files]
 
               Possible values:
               - text:   Text, for a language model
-              - images: Images in classes, for a vision transformer
+              - images: Labelled images, for a vision transformer
 
           --preset <NAME>
-              Named shape of the model [default: one that fits the data]
+              Model preset [default: chosen to suit the data]
 
           --force
               Overwrite the file if it exists
@@ -180,63 +188,68 @@ fn init() {
 
     Global options:
           --device <DEVICE>
-              Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default: MATFORMER_DEVICE,
-              or auto]
+              Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build includes them
+              [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through wgpu, CPU]
 
           --json
-              One JSON document on standard output, everything else on standard error
+              Print the result as JSON on standard output, everything else on standard error
 
       -q, --quiet
-              Only errors on standard error
+              Print only errors
 
       -v, --verbose...
-              More on standard error: `-v` what is done, `-vv` with details
+              More log output: `-v` info, `-vv` debug
 
     Examples:
       matformer init --data my.jsonl
-      matformer init runs.toml --data notes papers --preset small
+      matformer init mine.toml --data notes papers --preset small
       matformer init vision --kind images --data pictures
     ");
 }
 
 #[test]
 fn elastify() {
-    snapshot!(help(&["elastify", "--help"]), @"
-    Make a pretrained model elastic: order its neurons by importance, then train every size
+    snapshot!(help(&["elastify", "--help"]), @r"
+    Make a pretrained model elastic: sort its neurons by importance, then train all sizes
 
     Usage: matformer elastify [OPTIONS] --data <DATA>... --out <RUN> <MODEL>
 
     Arguments:
-      <MODEL>  Model folder: what `import` or `train` wrote
+      <MODEL>  Model folder written by `import` or `train`
 
     Options:
-          --data <DATA>...   Text files and folders, or a folder of images; several are joined. Or a run
-                             file or run folder: its `[data]` and `[train]` are used
+          --data <DATA>...   Text files and folders (concatenated), or a folder of images; or a run file
+                             or run folder, whose `[data]` and `[train]` are used
           --out <RUN>        Run folder to write
           --set <KEY=VALUE>  Override a key of the run file, such as `train.steps=100`; may be repeated
-          --resume           Continue a run that was interrupted
-          --dry-run          Print what the run would do and cost (with --order-only, what the ordering
-                             would read); nothing is written, downloaded or tokenised
+          --resume           Resume an interrupted run
+          --dry-run          Print the planned steps and the estimated cost (with --order-only, of the
+                             ordering), without writing, downloading or tokenising anything
       -h, --help             Print help
 
     Ordering:
-          --order <SCORE>           Order the neurons of each layer by `activation`, `rms`,
-                                    `contribution`, `rms-contribution` or `weights` [default: rms]
-          --calibration-rows <N>    Training rows, or images, that the score is measured on [default:
-                                    512]
-          --calibration-tokens <N>  Tokens of each of these rows [default: 512, or the model's context]
-          --order-only              Order the neurons and measure, but do not train
+          --order <SCORE>           Importance score: mean absolute activation (`activation`), root mean
+                                    square (`rms`), these times the norm of the neuron's column of
+                                    `down` (`contribution`, `rms-contribution`), or weight norms
+                                    (`weights`) [default: rms]
+          --calibration-rows <N>    Number of training sequences, or images, used for calibration
+                                    [default: 512]
+          --calibration-tokens <N>  Tokens per calibration sequence [default: 512 or the context length,
+                                    whichever is less]
+          --order-only              Sort the neurons and evaluate, but do not train
 
     Measuring:
-          --tokens <N>  Held-out tokens, or images, that each size is measured on before ordering, after
-                        ordering and after training [default: 32768]
+          --tokens <N>  Held-out tokens, or images, for the evaluations before ordering, after ordering
+                        and after training [default: 32768]
 
     Global options:
-          --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
-                             MATFORMER_DEVICE, or auto]
-          --json             One JSON document on standard output, everything else on standard error
-      -q, --quiet            Only errors on standard error
-      -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
+                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
+                             GPU through wgpu, CPU]
+          --json             Print the result as JSON on standard output, everything else on standard
+                             error
+      -q, --quiet            Print only errors
+      -v, --verbose...       More log output: `-v` info, `-vv` debug
 
     Examples:
       matformer elastify base --data my.jsonl --out runs/elastic
@@ -247,8 +260,8 @@ fn elastify() {
 
 #[test]
 fn baselines() {
-    snapshot!(help(&["baselines", "--help"]), @"
-    Train every granularity of a run alone, and show them beside the elastic sizes
+    snapshot!(help(&["baselines", "--help"]), @r"
+    Train a separate model for each size of a run, and compare them with the elastic sizes
 
     Usage: matformer baselines [OPTIONS] <RUN>
 
@@ -258,11 +271,11 @@ fn baselines() {
 
     Options:
           --budget <BUDGET>
-              How much each baseline sees
+              Training budget of each baseline
 
               Possible values:
-              - per-width: As many steps as the elastic run gave to a width in the mean: a quarter of
-                them if it drew one of four widths in each step
+              - per-width: As many steps as the whole elastic run spent on one width on average: a
+                quarter of its steps if each step sampled one of four widths
               - total:     As many steps as the elastic run
 
               [default: per-width]
@@ -272,17 +285,17 @@ fn baselines() {
 
     Global options:
           --device <DEVICE>
-              Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default: MATFORMER_DEVICE,
-              or auto]
+              Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build includes them
+              [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through wgpu, CPU]
 
           --json
-              One JSON document on standard output, everything else on standard error
+              Print the result as JSON on standard output, everything else on standard error
 
       -q, --quiet
-              Only errors on standard error
+              Print only errors
 
       -v, --verbose...
-              More on standard error: `-v` what is done, `-vv` with details
+              More log output: `-v` info, `-vv` debug
 
     Examples:
       matformer baselines runs/demo
@@ -292,32 +305,34 @@ fn baselines() {
 
 #[test]
 fn import() {
-    snapshot!(help(&["import", "--help"]), @"
-    Make a model folder of another program's language model or vision transformer
+    snapshot!(help(&["import", "--help"]), @r"
+    Import a language model or vision transformer (Hugging Face, GGUF or timm)
 
     Usage: matformer import [OPTIONS] --out <DIR> <DIR|FILE.gguf>
 
     Arguments:
-      <DIR|FILE.gguf>  Folder of `config.json` and safetensors (a language model of transformers, or a
-                       vision transformer of transformers or timm), GGUF file, or a named source such as
-                       `fetch:smollm2`
+      <DIR|FILE.gguf>  Folder with `config.json` and safetensors (language model from transformers, or
+                       vision transformer from transformers or timm), GGUF file, or built-in model such
+                       as `fetch:smollm2`
 
     Options:
           --out <DIR>                Folder to write; it must not exist
-          --granularities <W1,W2,…>  Feed-forward widths that get names, ascending, the last the model's
-                                     own [default: for a language model 1/4, 1/2, 3/4 and all of it,
-                                     rounded to multiples of 256 or 32; for a vision model 1/8, 1/4, 1/2
-                                     and all of it]
-          --shard-size <SIZE>        Size above which a language model's weights are written as several
-                                     files, such as `500MB` [default: 5GB]
+          --granularities <W1,W2,…>  Granularities: ascending feed-forward widths, ending with the
+                                     model's full width [default: 1/4, 1/2, 3/4 and all of it for
+                                     language models, rounded to multiples of 256 or 32; 1/8, 1/4, 1/2
+                                     and all of it for vision models]
+          --shard-size <SIZE>        Maximum size of a weights file of a language model, such as
+                                     `500MB`; larger models are split into shards [default: 5GB]
       -h, --help                     Print help
 
     Global options:
-          --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
-                             MATFORMER_DEVICE, or auto]
-          --json             One JSON document on standard output, everything else on standard error
-      -q, --quiet            Only errors on standard error
-      -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
+                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
+                             GPU through wgpu, CPU]
+          --json             Print the result as JSON on standard output, everything else on standard
+                             error
+      -q, --quiet            Print only errors
+      -v, --verbose...       More log output: `-v` info, `-vv` debug
 
     Examples:
       matformer import path/to/llama --out base
@@ -328,7 +343,7 @@ fn import() {
 
 #[test]
 fn keys() {
-    snapshot!(help(&["keys", "--help"]), @"
+    snapshot!(help(&["keys", "--help"]), @r"
     List the keys of run files: types, defaults and what they do
 
     Usage: matformer keys [OPTIONS] [KEY]
@@ -343,24 +358,24 @@ fn keys() {
 
               Possible values:
               - text:   Text, for a language model
-              - images: Images in classes, for a vision transformer
+              - images: Labelled images, for a vision transformer
 
       -h, --help
               Print help (see a summary with '-h')
 
     Global options:
           --device <DEVICE>
-              Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default: MATFORMER_DEVICE,
-              or auto]
+              Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build includes them
+              [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through wgpu, CPU]
 
           --json
-              One JSON document on standard output, everything else on standard error
+              Print the result as JSON on standard output, everything else on standard error
 
       -q, --quiet
-              Only errors on standard error
+              Print only errors
 
       -v, --verbose...
-              More on standard error: `-v` what is done, `-vv` with details
+              More log output: `-v` info, `-vv` debug
 
     Examples:
       matformer keys train

@@ -4,8 +4,8 @@ use super::help;
 
 #[test]
 fn eval() {
-    snapshot!(help(&["eval", "--help"]), @"
-    Held-out loss or accuracy of any submodels, with standard errors
+    snapshot!(help(&["eval", "--help"]), @r"
+    Evaluate submodels on held-out data: loss or accuracy with standard errors
 
     Usage: matformer eval [OPTIONS] <MODEL>
 
@@ -13,22 +13,24 @@ fn eval() {
       <MODEL>  Model folder
 
     Options:
-          --submodels <LIST>      Submodels, separated by commas: `S`, `60%`, `64x1+128x4`, … [default:
-                                  every granularity]
+          --submodels <LIST>      Comma-separated list of submodels: `S`, `60%`, `64x1+128x4`, …
+                                  [default: all granularities]
           --paired-to <SUBMODEL>  Submodel that the others are compared with [default: the largest]
           --data <CONFIG|RUN>     Run file or run folder whose `[data]` to measure on [default: the
                                   model's own run]
-          --tokens <N>            Held-out tokens, of many documents [default: all]
-          --context <N>           Predict each token from at most N tokens before it [default: the
-                                  length of the run's training rows, or the model's context]
+          --tokens <N>            Number of held-out tokens, taken from many documents [default: all]
+          --context <N>           Window length: each token is predicted from at most N preceding tokens
+                                  [default: the training sequence length, or the model's context length]
       -h, --help                  Print help
 
     Global options:
-          --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
-                             MATFORMER_DEVICE, or auto]
-          --json             One JSON document on standard output, everything else on standard error
-      -q, --quiet            Only errors on standard error
-      -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
+                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
+                             GPU through wgpu, CPU]
+          --json             Print the result as JSON on standard output, everything else on standard
+                             error
+      -q, --quiet            Print only errors
+      -v, --verbose...       More log output: `-v` info, `-vv` debug
 
     Examples:
       matformer eval runs/demo
@@ -39,8 +41,8 @@ fn eval() {
 
 #[test]
 fn score() {
-    snapshot!(help(&["score", "--help"]), @"
-    Log-probabilities of a text, token by token
+    snapshot!(help(&["score", "--help"]), @r"
+    Print the log-probability of each token of a text
 
     Usage: matformer score [OPTIONS] <MODEL>
 
@@ -49,15 +51,17 @@ fn score() {
 
     Options:
           --submodel <SUBMODEL>  Submodel: `S`, `60%`, `64x1+128x4`, … [default: the largest]
-          --text <TEXT>          The text [default: standard input]
+          --text <TEXT>          Text to score [default: standard input]
       -h, --help                 Print help
 
     Global options:
-          --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
-                             MATFORMER_DEVICE, or auto]
-          --json             One JSON document on standard output, everything else on standard error
-      -q, --quiet            Only errors on standard error
-      -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
+                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
+                             GPU through wgpu, CPU]
+          --json             Print the result as JSON on standard output, everything else on standard
+                             error
+      -q, --quiet            Print only errors
+      -v, --verbose...       More log output: `-v` info, `-vv` debug
 
     Examples:
       matformer score runs/demo --text 'fn main() {}'
@@ -67,27 +71,29 @@ fn score() {
 
 #[test]
 fn report() {
-    snapshot!(help(&["report", "--help"]), @"
-    Measure the whole accuracy-cost curve and write it on one HTML page
+    snapshot!(help(&["report", "--help"]), @r"
+    Evaluate all sizes and write the accuracy-cost curve as an HTML page
 
     Usage: matformer report [OPTIONS] <RUN>...
 
     Arguments:
-      <RUN>...  Run folder; several are laid over each other on one page, compared with the first
+      <RUN>...  Run folders; several are plotted together and compared with the first
 
     Options:
-          --out <FILE>   Page to write [default: report/index.html in the first run]
+          --out <FILE>   HTML file to write [default: report/index.html in the first run folder]
           --tokens <N>   Held-out tokens, of many documents [default: all]
-          --context <N>  Predict each token from at most N tokens before it [default: the length of the
-                         run's training rows]
+          --context <N>  Window length: each token is predicted from at most N preceding tokens
+                         [default: the training sequence length]
       -h, --help         Print help
 
     Global options:
-          --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
-                             MATFORMER_DEVICE, or auto]
-          --json             One JSON document on standard output, everything else on standard error
-      -q, --quiet            Only errors on standard error
-      -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
+                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
+                             GPU through wgpu, CPU]
+          --json             Print the result as JSON on standard output, everything else on standard
+                             error
+      -q, --quiet            Print only errors
+      -v, --verbose...       More log output: `-v` info, `-vv` debug
 
     Examples:
       matformer report runs/demo
@@ -98,8 +104,8 @@ fn report() {
 
 #[test]
 fn embed() {
-    snapshot!(help(&["embed", "--help"]), @"
-    Write embeddings of images, for an index of your own
+    snapshot!(help(&["embed", "--help"]), @r"
+    Compute image embeddings, for use in your own index
 
     Usage: matformer embed [OPTIONS] --out <FILE> <MODEL>
 
@@ -112,40 +118,40 @@ fn embed() {
               Submodel: `S`, `60%`, `48x1+96x5`, … [default: the largest]
 
           --out <FILE>
-              File to write; it must not exist: `.npy`, with the names and labels in a `.json` beside
-              it, or `.safetensors`
+              Output file; must not exist yet: `.npy` (names and labels go to a `.json` file of the same
+              name) or `.safetensors`
 
           --data <CONFIG|RUN>
-              Run file or run folder whose images to embed [default: the model's own run]
+              Embed the images of this run file or run folder [default: the model's own run]
 
           --part <PART>
-              Part of the images
+              Split to embed
 
               Possible values:
-              - train:    What is trained on
-              - held-out: What is not
+              - train:    Training split
+              - held-out: Held-out split
 
               [default: held-out]
 
           --images <N>
-              Number of images, spread evenly [default: all]
+              Number of images, sampled evenly from the split [default: all]
 
       -h, --help
               Print help (see a summary with '-h')
 
     Global options:
           --device <DEVICE>
-              Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default: MATFORMER_DEVICE,
-              or auto]
+              Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build includes them
+              [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through wgpu, CPU]
 
           --json
-              One JSON document on standard output, everything else on standard error
+              Print the result as JSON on standard output, everything else on standard error
 
       -q, --quiet
-              Only errors on standard error
+              Print only errors
 
       -v, --verbose...
-              More on standard error: `-v` what is done, `-vv` with details
+              More log output: `-v` info, `-vv` debug
 
     Examples:
       matformer embed runs/fashion-mnist --out held-out.npy
@@ -155,8 +161,8 @@ fn embed() {
 
 #[test]
 fn retrieve() {
-    snapshot!(help(&["retrieve", "--help"]), @"
-    Search the training images for held-out ones: one gallery, queries of any size
+    snapshot!(help(&["retrieve", "--help"]), @r"
+    Image retrieval: search the training images with held-out images as queries, embedded by any size
 
     Usage: matformer retrieve [OPTIONS] <MODEL>
 
@@ -167,21 +173,25 @@ fn retrieve() {
           --submodels <LIST>    Submodels that embed the queries, separated by commas [default: every
                                 granularity]
           --gallery <SUBMODEL>  Submodel that embeds the gallery [default: the largest]
-          --symmetric           Search also a gallery that the query's own encoder embedded
-          --across              Search the held-out images of the first folder for those of the others
-                                (`data.also`): images of the same name match
-          --data <CONFIG|RUN>   Run file or run folder whose images to search [default: the model's own
+          --symmetric           Also search a gallery embedded by the same submodel as the queries
+          --across              Use the held-out images of `data.path` as the gallery and those of
+                                `data.also` as queries; the image of the same name is the match
+          --data <CONFIG|RUN>   Use the images of this run file or run folder [default: the model's own
                                 run]
-          --images <N>          Queries, spread evenly over the held-out images [default: all]
-          --gallery-images <N>  Gallery images, spread evenly over the training images [default: all]
+          --images <N>          Number of queries, sampled evenly from the held-out images [default:
+                                all]
+          --gallery-images <N>  Number of gallery images, sampled evenly from the training images
+                                [default: all]
       -h, --help                Print help
 
     Global options:
-          --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
-                             MATFORMER_DEVICE, or auto]
-          --json             One JSON document on standard output, everything else on standard error
-      -q, --quiet            Only errors on standard error
-      -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
+                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
+                             GPU through wgpu, CPU]
+          --json             Print the result as JSON on standard output, everything else on standard
+                             error
+      -q, --quiet            Print only errors
+      -v, --verbose...       More log output: `-v` info, `-vv` debug
 
     Examples:
       matformer retrieve runs/fashion-mnist
@@ -192,8 +202,8 @@ fn retrieve() {
 
 #[test]
 fn search() {
-    snapshot!(help(&["search", "--help"]), @"
-    Find the submodel for a budget, by several methods
+    snapshot!(help(&["search", "--help"]), @r"
+    Search for the best submodel within a budget
 
     Usage: matformer search [OPTIONS] --budget <BUDGET> <MODEL>
 
@@ -201,36 +211,40 @@ fn search() {
       <MODEL>  Model folder
 
     Options:
-          --budget <BUDGET>  What the submodel may cost: `60%`, `60%flops`, `1.2M`, `8ms`; may be
-                             repeated: all hold at once
-          --method <LIST>    Ways to search, separated by commas: `mix`, `exact`, `exact-surrogate`,
+          --budget <BUDGET>  Maximum cost of the submodel: `60%`, `60%flops`, `1.2M`, `8ms`; if
+                             repeated, all budgets must be met
+          --method <LIST>    Comma-separated list of search methods: `mix`, `exact`, `exact-surrogate`,
                              `predictor`, `non-decreasing`, `random`, `evolution`, `exhaustive`
-                             [default: these, exhaustive where there are at most 1,024 submodels]; for
-                             comparison the largest of other families: `decreasing`, `up-down`,
-                             `down-up`, `extremes`
-          --evaluations <N>  Submodels that a method may try, where it has a choice [default: 200]
-          --seed <SEED>      Random seed of the search [default: 0]
-          --memory <MB>      Megabytes for the hidden states of one sweep of submodels [default: 256]
+                             [default: all of these; non-decreasing and exhaustive only for at most
+                             1,024 submodels]. For comparison, the largest submodel of another family:
+                             `decreasing`, `up-down`, `down-up`, `extremes`
+          --evaluations <N>  Maximum number of submodels that a method evaluates, for methods that can
+                             be limited [default: 200]
+          --seed <SEED>      Random seed for the search [default: 0]
+          --memory <MB>      Memory limit in megabytes for the hidden states of submodels that are
+                             evaluated together [default: 256]
       -h, --help             Print help
 
     Held-out data:
           --data <CONFIG|RUN>  Run file or run folder whose `[data]` to measure on [default: the model's
                                own run]
-          --tokens <N>         Held-out tokens, or images, of each half: the one's choose, the other's
-                               judge [default: all]
-          --judge-tokens <N>   Another number for the half that judges: only what was found is measured
-                               on it
-          --per-document       With --json: also the losses of each document that judged, for
-                               comparisons with other models
+          --tokens <N>         Maximum number of held-out tokens, or images, in each half: one half
+                               selects the submodel, the other tests it [default: all]
+          --judge-tokens <N>   Maximum number for the test half, on which only the winners are evaluated
+                               [default: as --tokens]
+          --per-document       With --json: also print the loss of each document of the test half, for
+                               comparison with other models
           --paired-to <FILE>   Output of another search with --json --per-document: also print how far
                                each winner is above what `mix` found there, paired by document
 
     Global options:
-          --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
-                             MATFORMER_DEVICE, or auto]
-          --json             One JSON document on standard output, everything else on standard error
-      -q, --quiet            Only errors on standard error
-      -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
+                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
+                             GPU through wgpu, CPU]
+          --json             Print the result as JSON on standard output, everything else on standard
+                             error
+      -q, --quiet            Print only errors
+      -v, --verbose...       More log output: `-v` info, `-vv` debug
 
     Examples:
       matformer search runs/demo --budget 60%
@@ -241,26 +255,28 @@ fn search() {
 
 #[test]
 fn bench() {
-    snapshot!(help(&["bench", "--help"]), @"
-    Measure how long a model takes on this device
+    snapshot!(help(&["bench", "--help"]), @r"
+    Benchmark a model on this device: layer latency, or generation speed
 
     Usage: matformer bench [OPTIONS] <COMMAND>
 
     Commands:
-      layers  Every layer at every width: what `8ms` as a budget means from then on
-      decode  Generation: tokens per second of every trained size, in every format, for one and for
-              several texts
+      layers  Time every layer at every width; afterwards, budgets such as `8ms` can be used
+      decode  Measure generation speed: tokens per second of every trained size and weight format, at
+              several batch sizes
       help    Print this message or the help of the given subcommand(s)
 
     Options:
       -h, --help  Print help
 
     Global options:
-          --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
-                             MATFORMER_DEVICE, or auto]
-          --json             One JSON document on standard output, everything else on standard error
-      -q, --quiet            Only errors on standard error
-      -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
+                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
+                             GPU through wgpu, CPU]
+          --json             Print the result as JSON on standard output, everything else on standard
+                             error
+      -q, --quiet            Print only errors
+      -v, --verbose...       More log output: `-v` info, `-vv` debug
 
     Examples:
       matformer bench layers runs/demo
@@ -270,21 +286,23 @@ fn bench() {
 
 #[test]
 fn doctor() {
-    snapshot!(help(&["doctor", "--help"]), @"
-    Check that this device computes what the CPU does, and measure how fast it is
+    snapshot!(help(&["doctor", "--help"]), @r"
+    Check that this device gives the same results as the CPU, and benchmark it
 
     Usage: matformer doctor [OPTIONS]
 
     Options:
-          --quick  Time each thing for a fifth of a second, and leave the medium model out
+          --quick  Shorter measurements (0.2 seconds each), without the medium model
       -h, --help   Print help
 
     Global options:
-          --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
-                             MATFORMER_DEVICE, or auto]
-          --json             One JSON document on standard output, everything else on standard error
-      -q, --quiet            Only errors on standard error
-      -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
+                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
+                             GPU through wgpu, CPU]
+          --json             Print the result as JSON on standard output, everything else on standard
+                             error
+      -q, --quiet            Print only errors
+      -v, --verbose...       More log output: `-v` info, `-vv` debug
 
     Examples:
       matformer doctor
@@ -294,8 +312,8 @@ fn doctor() {
 
 #[test]
 fn bench_layers() {
-    snapshot!(help(&["bench", "layers", "--help"]), @"
-    Every layer at every width: what `8ms` as a budget means from then on
+    snapshot!(help(&["bench", "layers", "--help"]), @r"
+    Time every layer at every width; afterwards, budgets such as `8ms` can be used
 
     Usage: matformer bench layers [OPTIONS] <MODEL>
 
@@ -303,16 +321,18 @@ fn bench_layers() {
       <MODEL>  Model folder
 
     Options:
-          --rounds <N>  Times that everything is measured, in turn; medians count [default: 31]
-          --rows <N>    Rows of a training step's batch [default: 8]
+          --rounds <N>  Number of interleaved measurements; the median is used [default: 31]
+          --rows <N>    Batch size of the training step, in sequences or images [default: 8]
       -h, --help        Print help
 
     Global options:
-          --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
-                             MATFORMER_DEVICE, or auto]
-          --json             One JSON document on standard output, everything else on standard error
-      -q, --quiet            Only errors on standard error
-      -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
+                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
+                             GPU through wgpu, CPU]
+          --json             Print the result as JSON on standard output, everything else on standard
+                             error
+      -q, --quiet            Print only errors
+      -v, --verbose...       More log output: `-v` info, `-vv` debug
 
     Examples:
       matformer bench layers runs/demo
@@ -323,7 +343,8 @@ fn bench_layers() {
 #[test]
 fn bench_decode() {
     snapshot!(help(&["bench", "decode", "--help"]), @r#"
-    Generation: tokens per second of every trained size, in every format, for one and for several texts
+    Measure generation speed: tokens per second of every trained size and weight format, at several
+    batch sizes
 
     Usage: matformer bench decode [OPTIONS] <MODEL>
 
@@ -331,31 +352,32 @@ fn bench_decode() {
       <MODEL>  Model folder
 
     Options:
-          --submodel <SUBMODEL>  Size to measure; may be repeated [default: every trained size]
-          --dtype <LIST>         Formats to hold the weights in, separated by commas [default: all that
-                                 the device has]
-          --batch <LIST>         Numbers of texts to generate at the same time, separated by commas
-                                 [default: 1 4 16]
-          --tokens <N>           New tokens of each text, 2 or more: the first comes with its prompt
-                                 [default: 64]
-          --prefill <N>          Tokens of the prompt whose reading is timed [default: 512, or half the
-                                 context]
-          --rounds <N>           Number of rounds; medians are printed [default: 3]
+          --submodel <SUBMODEL>  Submodel to benchmark; can be repeated [default: all granularities]
+          --dtype <LIST>         Comma-separated list of weight formats [default: all that the device
+                                 supports]
+          --batch <LIST>         Comma-separated list of batch sizes [default: 1 4 16]
+          --tokens <N>           Number of new tokens per text, at least 2 (the first one is generated
+                                 by the prefill pass) [default: 64]
+          --prefill <N>          Prompt length in tokens for the prefill benchmark [default: 512 or half
+                                 the context, whichever is less]
+          --rounds <N>           Number of rounds; the medians are printed [default: 3]
           --threads <N>          Number of threads [default: all]
       -h, --help                 Print help
 
     Speculative decoding and loss:
-          --text <FILE>  Text file, or JSON Lines with a {"prompt": "..."} per line: measure the loss of
-                         each format on it, and speculative decoding of continuations of its parts in
-                         the first format; may be repeated
-          --prompts <N>  Number of prompts that speculative decoding is measured on [default: 8]
+          --text <FILE>  Text file, or JSON Lines file with one {"prompt": "..."} per line. Measures the
+                         loss of each weight format on this text, and speculative decoding with parts of
+                         it as prompts (in the first format); can be repeated
+          --prompts <N>  Number of prompts for the speculative decoding benchmark [default: 8]
 
     Global options:
-          --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
-                             MATFORMER_DEVICE, or auto]
-          --json             One JSON document on standard output, everything else on standard error
-      -q, --quiet            Only errors on standard error
-      -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
+                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
+                             GPU through wgpu, CPU]
+          --json             Print the result as JSON on standard output, everything else on standard
+                             error
+      -q, --quiet            Print only errors
+      -v, --verbose...       More log output: `-v` info, `-vv` debug
 
     Examples:
       matformer bench decode runs/demo
@@ -366,7 +388,7 @@ fn bench_decode() {
 
 #[test]
 fn serve() {
-    snapshot!(help(&["serve", "--help"]), @"
+    snapshot!(help(&["serve", "--help"]), @r"
     Serve a language model over HTTP, as OpenAI does; each request picks its size
 
     Usage: matformer serve [OPTIONS] <MODEL>
@@ -408,11 +430,13 @@ fn serve() {
                               [default: 600]
 
     Global options:
-          --device <DEVICE>  Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default:
-                             MATFORMER_DEVICE, or auto]
-          --json             One JSON document on standard output, everything else on standard error
-      -q, --quiet            Only errors on standard error
-      -v, --verbose...       More on standard error: `-v` what is done, `-vv` with details
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
+                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
+                             GPU through wgpu, CPU]
+          --json             Print the result as JSON on standard output, everything else on standard
+                             error
+      -q, --quiet            Print only errors
+      -v, --verbose...       More log output: `-v` info, `-vv` debug
 
     Examples:
       matformer serve runs/demo

@@ -14,7 +14,11 @@ fn completion(server: &Served, more: Value) -> Value {
     let mut events = server.post("/v1/completions", &body).events();
     // The last event is of what was used.
     let last = events.pop().unwrap();
-    assert_eq!((&last["choices"], &last["usage"]), (&json!([]), &whole["usage"]));
+    assert_eq!(last["choices"], json!([]));
+    // How many drafted tokens there were depends on times.
+    for tokens in ["prompt_tokens", "completion_tokens", "total_tokens"] {
+        assert_eq!(last["usage"][tokens], whole["usage"][tokens], "{tokens}");
+    }
     let choices = whole["choices"].as_array().unwrap();
     for choice in choices {
         let of_choice = |event: &&Value| event["choices"][0]["index"] == choice["index"];

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Plan, Result, Submodel};
 
-/// What a cost counts. Its text form, also in files, is `snake_case`; milliseconds are `ms`.
+/// The quantity that a cost measures. In text and in files, variants are written in `snake_case`; milliseconds are
+/// written `ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resource {

@@ -39,8 +39,7 @@ pub struct Manifest {
     pub dtype: Dtype,
 }
 
-/// What a slice was in the model that it was cut out of. The hash of that model's weights is the
-/// [`parent`](Provenance::parent).
+/// Describes a slice in terms of its parent model. The hash of the parent's weights is [`parent`](Provenance::parent).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SliceFacts {
@@ -48,23 +47,23 @@ pub struct SliceFacts {
     pub submodel: String,
     /// Its widths, one per layer. A padded slice has wider layers.
     pub widths: Vec<usize>,
-    /// The widths `w` for which training saw the slice with no layer wider than `w`, ascending: empty for a
-    /// narrow slice of an imported model, of which training saw the full width alone. Absent in slices of
+    /// The widths `w`, ascending, for which the slice with every layer limited to at most `w` was a trained submodel.
+    /// Empty for a narrow slice of an imported model, which was trained at full width only. Absent in slices written by
     /// older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trained: Option<Vec<usize>>,
-    /// What was measured of it there, the last of each metric and data; absent if nothing was.
+    /// Measurements of this submodel in the parent: the latest for each metric and data set. Absent if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured: Option<Vec<Measurement>>,
 }
 
-/// How a weights file holds numbers.
+/// Data type of the numbers in a weights file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Dtype {
     /// 32 bits each.
     #[default]
     F32,
-    /// The upper half of those.
+    /// bfloat16: the upper 16 bits of an f32.
     Bf16,
     /// 16 bits as IEEE 754 has them.
     F16,

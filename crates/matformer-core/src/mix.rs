@@ -1,5 +1,4 @@
-//! Closed-form Mix'n'Match: the submodel for a budget without a search (arXiv 2310.07707v2 p. 5
-//! and 18).
+//! Mix'n'Match in closed form: selects the submodel for a budget without a search (arXiv 2310.07707v2, pp. 5 and 18).
 //!
 //! The paper recommends widths that never decrease from layer to layer and change as little as
 //! possible ("least slope"). With ascending granularities m_1 … m_g and n layers this gives one
@@ -53,8 +52,8 @@ pub fn in_between(space: &Space) -> Vec<Submodel> {
     curve(space).into_iter().filter(|submodel| !uniforms.contains(submodel)).collect()
 }
 
-/// The two granularities that a member of [`in_between`] mixes, each as a submodel of equal widths:
-/// first the narrower, then the wider. `None` for any other submodel.
+/// The two granularities that a submodel returned by [`in_between`] mixes, as uniform submodels: the narrower first.
+/// `None` for any other submodel.
 pub fn neighbours(space: &Space, submodel: &Submodel) -> Option<(Submodel, Submodel)> {
     if submodel.n_layers() != space.n_layers {
         return None;

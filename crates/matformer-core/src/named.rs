@@ -32,7 +32,7 @@ impl Named {
         format!("{BEST}{}", budgets.join("_"))
     }
 
-    /// The budgets in a name that [`best_within`](Self::best_within) gave, `None` for any other name.
+    /// The budgets in a name created by [`best_within`](Self::best_within); `None` for any other name.
     pub fn budgets_of(name: &str) -> Option<Vec<Budget>> {
         budgets(name.strip_prefix(BEST)?)
     }

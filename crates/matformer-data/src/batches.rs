@@ -26,14 +26,13 @@ pub struct HostBatch {
     pub targets: Vec<u32>,
 }
 
-/// Walks the windows of a shard without replacement, in another order and from another offset each
-/// epoch.
+/// Iterates over the windows of a shard without replacement. Each epoch uses another order and another offset.
 ///
-/// Row `r` of rank `k` at step `t` is global row `i = (t * world + k) * rows + r`; it reads window
-/// `i % windows` of epoch `i / windows`, at the place that a permutation keyed by (seed, epoch)
-/// gives it. Nothing is remembered between calls, so a resumed run reads what an uninterrupted one
-/// would, and the ranks of a step read together what one rank with `world * rows` rows reads.
-/// Windows cross document borders; the separator between two documents is a target like others.
+/// Row `r` of rank `k` at step `t` is global row `i = (t * world + k) * rows + r`; it reads window `i % windows` of
+/// epoch `i / windows`, at the place that a permutation keyed by (seed, epoch) gives it. There is no state between
+/// calls, so a resumed run reads the same windows as an uninterrupted one, and the ranks of a step together read the
+/// same windows as a single rank with `world * rows` rows. Windows may cross document boundaries; the separator between
+/// two documents is a target like any other token.
 #[derive(Debug, Clone)]
 pub struct Batches {
     shard: Shard,

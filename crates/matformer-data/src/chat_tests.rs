@@ -117,8 +117,7 @@ fn a_folder_has_a_template_in_either_of_two_files_or_none() {
 fn control_tokens_are_the_templates_alone() {
     let dir = tempfile::tempdir().unwrap();
     let text = "user what is a fox assistant".to_owned();
-    let document = crate::Document { name: "a".to_owned(), text, cluster: None };
-    let tokenizer = Tokenizer::train(&[document], 280, 1, dir.path()).unwrap();
+    let tokenizer = Tokenizer::train(&[text], 280, dir.path()).unwrap();
     let end = tokenizer.eos();
     let chat = template("{% for m in messages %}{{ m.content }}<|endoftext|>{% endfor %}").unwrap();
     let encoded = |content: &str| {

@@ -16,7 +16,7 @@ pub struct Dropped {
     pub duplicate: usize,
     /// No text at all.
     pub empty: usize,
-    /// Rows and files that are no text: malformed, not UTF-8, without the field, null.
+    /// Malformed rows and files: invalid JSON, not UTF-8, field missing or null.
     pub bad_rows: usize,
 }
 
@@ -62,7 +62,8 @@ impl fmt::Display for BadRow {
     }
 }
 
-/// Of the files whose name leaves it open, how many were read as rows and how many as documents.
+/// For files whose type is not clear from the name (`.json`): how many were read as rows and how many as single
+/// documents.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct TakenFiles {
     /// Read row by row.

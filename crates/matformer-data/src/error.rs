@@ -1,4 +1,4 @@
-//! What can go wrong between a file of text or images and a batch.
+//! Errors of reading and preparing data.
 
 use std::path::{Path, PathBuf};
 

@@ -190,7 +190,7 @@ impl HeldOut {
 /// Parts of a bounded measurement: one document has at most one of them.
 const PARTS: usize = 32;
 
-/// A part has at least this many tokens: less would measure how documents begin.
+/// Minimum number of tokens of a part; with fewer, only the beginnings of documents would be evaluated.
 const PART: usize = 1024;
 
 /// How many tokens of each document make `tokens` together.

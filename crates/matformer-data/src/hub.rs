@@ -41,7 +41,7 @@ pub(crate) struct Hub {
     pub endpoint: Option<String>,
     /// Opens private and gated repositories; else the one in the file beside the cache.
     pub token: Option<String>,
-    /// Whether only the cache is read.
+    /// Offline mode: use only cached files.
     pub offline: bool,
 }
 
@@ -284,15 +284,15 @@ fn is_whole(path: &Path, size: Option<u64>) -> bool {
         .is_ok_and(|found| found.is_file() && size.is_none_or(|size| found.len() == size))
 }
 
-/// How far a download of several files is.
+/// Progress of a download of several files.
 struct Download<'a> {
     api: &'a Api,
     remote: &'a ApiRepo,
     cached: CacheRepo,
     total: usize,
-    /// Bytes of the files before the one at hand.
+    /// Total size in bytes of the files that are already complete.
     before: usize,
-    /// Bytes of the file at hand.
+    /// Bytes of the current file downloaded so far.
     done: usize,
     progress: &'a mut dyn FnMut(Progress),
 }

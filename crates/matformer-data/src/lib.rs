@@ -6,6 +6,7 @@ mod batches;
 mod blocks;
 mod cache;
 mod census;
+mod chat;
 mod config;
 mod counts;
 mod encode;

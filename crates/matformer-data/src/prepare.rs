@@ -1,4 +1,4 @@
-//! From text to a folder with tokenizer and token shards, made once and reused.
+//! Converts text to a folder with a tokenizer and token shards, which is created once and reused.
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ const FORMAT_VERSION: u32 = 3;
 /// Written last before the folder is published.
 const SUMMARY: &str = "summary.json";
 const BYTE_COUNTS: &str = "train.bytes.json";
-/// What every prepared folder has.
+/// Files in every prepared folder.
 const FILES: [&str; 8] = [
     SUMMARY,
     TOKENIZER_FILE,
@@ -124,8 +124,8 @@ pub fn find_prepared(
     Wanted::new(config, given.as_ref(), cache_dir).find()
 }
 
-/// As [`prepare`], for a model with the tokenizer at `own`, which stands in for what `config` says of
-/// one. What was prepared with a tokenizer that was trained is reused if that is this one.
+/// Like [`prepare`], but uses the model's tokenizer at `own` instead of the one in `config`. A cached folder whose
+/// tokenizer was trained on the data is reused if that tokenizer is identical.
 ///
 /// # Errors
 /// As [`prepare`].

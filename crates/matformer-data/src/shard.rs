@@ -54,8 +54,8 @@ pub struct DocumentSpan {
     pub tokens: usize,
     /// Bytes of its text.
     pub bytes: usize,
-    /// What it has in common with other documents that are not independent of it, such as their
-    /// crate or book; none where it stands for itself.
+    /// Cluster of dependent documents that this document belongs to, such as its crate or book; `None` if it is
+    /// independent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
 }

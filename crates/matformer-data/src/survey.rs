@@ -93,7 +93,7 @@ fn of_file(input: &Input) -> TextSurvey {
 struct Rows {
     rows: u64,
     bytes: u64,
-    /// Whether these are all.
+    /// Whether the list is complete.
     all: bool,
 }
 

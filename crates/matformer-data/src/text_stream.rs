@@ -1,21 +1,22 @@
-//! The text of tokens that come one by one, and where it shall end.
+//! Incremental detokenisation, with stop strings.
 
 use std::borrow::Borrow;
 
 use crate::{Result, Tokenizer};
 
-/// Tokens before the first that its text may depend on: some tokenizers drop the space in front of a text.
+/// Number of preceding tokens that the text of a token may depend on (some tokenizers drop the leading space of a
+/// text).
 const BEFORE: usize = 8;
 
-/// Turns tokens into text as they come: characters that take several tokens come out whole, and a text ends before a
-/// stop string. It holds its tokenizer or a reference to it.
+/// Converts a stream of tokens to text. Characters that consist of several tokens are emitted whole, and the text ends
+/// before a stop string. It holds its tokenizer or a reference to it.
 pub struct TextStream<T> {
     tokenizer: T,
     stops: Vec<String>,
     /// The last tokens whose text is out, and those whose text is not: from `shown` on.
     tokens: Vec<u32>,
     shown: usize,
-    /// Text that is not given out, because it may be the begin of a stop string.
+    /// Text that is held back because it may be the beginning of a stop string.
     held: String,
     stopped: bool,
 }

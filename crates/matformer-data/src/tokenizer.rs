@@ -94,7 +94,21 @@ impl Tokenizer {
         let hash = Hash::of(&bytes);
         let (pieces, path) = (pieces::may_be_cut(&inner), path.into());
         let words = words::are_alone(&inner).then(Words::default);
-        Ok(Self { inner, path, hash, config, vocab_size, rows, bos, eos, pad, pieces, words })
+        let with_control = Arc::default();
+        Ok(Self {
+            inner,
+            with_control,
+            path,
+            hash,
+            config,
+            vocab_size,
+            rows,
+            bos,
+            eos,
+            pad,
+            pieces,
+            words,
+        })
     }
 
     /// Trains a byte-level BPE vocabulary of `vocab_size` tokens on `texts` and writes
@@ -303,7 +317,8 @@ impl Tokenizer {
     }
 }
 
-/// What `tokens` add to the text of those `before` them; their own text where the two share a character.
+/// The text that `tokens` add after the tokens `before` them; the text of `tokens` alone if a character spans the
+/// boundary.
 fn added(
     text: impl Fn(&[u32]) -> Result<String>,
     before: &[u32],

@@ -133,8 +133,8 @@ fn one_prepares_and_the_others_wait() {
     });
     assert_eq!(made.iter().filter(|(prepared, _)| !prepared.reused).count(), 1);
     for (prepared, stages) in &made {
-        let made = stages.contains(&Stage::Encode) || stages.contains(&Stage::Tokenizer);
-        assert_eq!(made, !prepared.reused, "{stages:?}");
+        let encoded = stages.contains(&Stage::Encode) || stages.contains(&Stage::Tokenizer);
+        assert_eq!(encoded, !prepared.reused, "{stages:?}");
         assert_eq!(prepared.dir(), made[0].0.dir());
     }
 }

@@ -60,7 +60,7 @@ fn average(known: &mut f64, seconds: f64) {
     *known += NEW_TIME * (seconds.min(HELD_UP * *known) - *known);
 }
 
-/// What a request has learnt about its drafts.
+/// Running statistics of a request's drafts.
 #[derive(Debug)]
 pub(crate) struct Drafter {
     /// By narrow submodel.

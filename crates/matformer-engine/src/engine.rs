@@ -45,12 +45,13 @@ pub struct Engine {
     context: usize,
     options: EngineOptions,
     next: u64,
-    /// Of requests that want no token.
+    /// Final events of requests that ask for no new tokens.
     done: Vec<Event>,
     waiting: VecDeque<Running>,
     /// By slot.
     running: Vec<Option<Running>>,
-    /// Of pairs of submodels, the narrow one first: their times, and what was kept of the last request's drafts.
+    /// Statistics per pair of submodels (narrow one first): measured times, and the acceptance rate of the last
+    /// request.
     learnt: HashMap<[Submodel; 2], Learnt>,
 }
 

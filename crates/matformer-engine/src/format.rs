@@ -12,8 +12,9 @@ pub enum Format {
     F32,
     /// bfloat16.
     Bf16,
-    /// Blocks of 32 values, each a scale and signed bytes (GGML's `q8_0`); the inputs of products are rounded in the
-    /// same way where a pass has few tokens. Matrices whose rows do not divide into blocks are held in bf16.
+    /// Blocks of 32 values with one scale and 32 signed bytes (GGML's `q8_0`). In passes with few tokens, the inputs of
+    /// matrix products are quantised in the same way. Matrices whose row length is not a multiple of 32 are stored as
+    /// bf16.
     Q8_0,
 }
 

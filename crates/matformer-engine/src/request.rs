@@ -1,4 +1,4 @@
-//! What is asked of the engine, and what it answers.
+//! Requests to the engine, and its responses.
 
 use matformer_core::Submodel;
 use serde::Serialize;
@@ -24,7 +24,7 @@ pub struct Request {
     pub stop: Vec<u32>,
     /// Log-probabilities: of each token, and of so many of the most likely ones.
     pub logprobs: Option<usize>,
-    /// The same of the prompt's tokens, from the second on; without new tokens, a text is scored.
+    /// The same for the tokens of the prompt, from the second on. With `max_new_tokens = 0`, this scores a text.
     pub prompt_logprobs: Option<usize>,
 }
 
@@ -71,12 +71,13 @@ pub enum Policy {
 /// distribution of the answer is that of the request's submodel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Draft {
-    /// Narrow submodels, in no layer wider than the request's. With several, the one that promises the most tokens per
-    /// second drafts, from the share of its drafts that were kept so far and the times of the submodels.
+    /// Candidate draft submodels, none wider than the request's submodel in any layer. If there are several, the one
+    /// with the highest expected tokens per second is used, estimated from its acceptance rate so far and the measured
+    /// times of the submodels.
     pub submodels: Vec<Submodel>,
     /// Tokens that are drafted at a time.
     pub len: DraftLen,
-    /// It stops before a token that it is less sure of (0: never).
+    /// Stop drafting before a token whose probability is below this (0: never).
     pub confidence: f64,
     /// Where the narrow submodel's keys and values are.
     pub cache: DraftCache,
@@ -92,8 +93,8 @@ impl Draft {
 /// Where a narrow submodel reads and writes keys and values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DraftCache {
-    /// In the request's slot: it reads what the wide submodel wrote, which writes over what it drafted. Nothing is
-    /// computed twice, and any narrow submodel may draft at any time.
+    /// In the request's slot: the draft submodel reads the keys and values of the wide submodel, which later overwrites
+    /// those of the drafted tokens. Nothing is computed twice, and any narrower submodel can draft at any time.
     #[default]
     Shared,
     /// In a cache of its own, as two models that share no weights would: it takes the prompt and every kept token,
@@ -106,8 +107,8 @@ pub enum DraftCache {
 pub enum DraftLen {
     /// Always so many.
     Fixed(usize),
-    /// The number that promises most tokens per second, from the share of drafts that were kept so far and the times
-    /// of the two submodels; 0 where drafting does not pay.
+    /// The number with the highest expected tokens per second, estimated from the acceptance rate so far and the
+    /// measured times of the two submodels; 0 if drafting would be slower.
     Auto {
         /// At most so many.
         most: usize,
@@ -191,13 +192,13 @@ pub struct Drafted {
     pub kept: usize,
     /// Drafts of which a token was not kept.
     pub rejected: usize,
-    /// How often so many drafted tokens were kept at a time: `kept_at_once[n]` times n of them.
+    /// Histogram of accepted draft lengths: exactly n tokens were accepted `kept_at_once[n]` times.
     pub kept_at_once: Vec<usize>,
 }
 
 impl Drafted {
-    /// Share of the judged tokens that were kept: a draft ends at the first that is not, and those behind it were not
-    /// judged. 0 where none was judged.
+    /// Acceptance rate: the fraction of verified tokens that were accepted. Verification stops at the first rejected
+    /// token; the tokens after it are not counted. 0 if none was verified.
     pub fn acceptance(&self) -> f64 {
         let judged = self.kept + self.rejected;
         if judged == 0 { 0.0 } else { self.kept as f64 / judged as f64 }

@@ -8,8 +8,8 @@ use crate::{Error, Result};
 /// logits, then the temperature, then what is left out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
-    /// Logits of tokens that are in the prompt or the answer so far are divided by it where they are positive and
-    /// multiplied where they are negative (Keskar et al. 2019, arXiv 1909.05858); 1 changes nothing.
+    /// Repetition penalty: for tokens in the prompt or the answer so far, positive logits are divided by this value and
+    /// negative logits multiplied by it (Keskar et al. 2019, arXiv 1909.05858). 1 has no effect.
     pub repetition_penalty: f64,
     /// Subtracted from a token's logit for each time that it is in the answer so far; from −2 to 2.
     pub frequency_penalty: f64,

@@ -69,7 +69,7 @@ pub enum Error {
         /// NaN or infinite.
         found: f64,
     },
-    /// What was measured does not become a file.
+    /// A measurement could not be written to a file.
     #[error("measurements: {message}")]
     Store {
         /// Why.

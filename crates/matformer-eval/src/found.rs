@@ -35,8 +35,8 @@ pub struct Found {
     pub non_embedding: u64,
     /// Its loss on the other half.
     pub b: Estimate,
-    /// Its loss on the other half above that of the best submodel that any method found within these
-    /// budgets (the best by the first half), paired.
+    /// Regret: its loss on the test half minus that of the best submodel that any method found within these budgets
+    /// (the best by the first half), paired.
     pub regret: f64,
     /// Standard error of the regret; none with fewer than two documents.
     pub stderr: Option<f64>,
@@ -70,7 +70,7 @@ impl Outcome {
     }
 }
 
-/// A submodel and its loss on the half that is chosen by.
+/// A submodel and its loss on the selection half.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scored {
     /// Its label.

@@ -1,4 +1,4 @@
-//! What an evaluation found, as numbers for machines.
+//! Machine-readable results of an evaluation.
 
 use matformer_core::{Costs, Measurement, Resource, Space, Submodel};
 use serde::{Deserialize, Serialize};

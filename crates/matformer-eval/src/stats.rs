@@ -25,8 +25,7 @@ pub struct DocumentLoss {
     pub tokens: usize,
     /// Bytes of text that these tokens stand for.
     pub bytes: usize,
-    /// How many of its targets were found, where they are classes: an image is a document of one
-    /// target.
+    /// For classification: number of correctly predicted targets (an image is a document with one target).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hits: Option<Hits>,
     /// Number of its cluster, whose documents are not independent; none where it stands for itself.
@@ -48,7 +47,7 @@ pub struct Hits {
 pub struct Estimate {
     /// The mean.
     pub value: f64,
-    /// Its standard error over clusters; none with fewer than two of them.
+    /// Standard error over clusters; `None` with fewer than two clusters.
     pub stderr: Option<f64>,
 }
 
@@ -120,8 +119,8 @@ pub fn accuracy_difference(
     ratio(parts.into_iter(), "targets").map(Some)
 }
 
-/// What two submodels are judged by: the difference of their top-1 accuracies where both have hits,
-/// else that of their losses.
+/// The criterion for comparing two submodels: the difference of their top-1 accuracies if both have hits, otherwise the
+/// difference of their losses.
 ///
 /// # Errors
 /// As [`difference`].

@@ -7,7 +7,7 @@ use matformer_core::fs;
 /// The file of a model card.
 pub const CARD: &str = "README.md";
 
-/// Keys of a model's card that hold for what is cut out of it, too.
+/// Metadata keys of a model card that also apply to slices of the model.
 const INHERITED: [&str; 6] =
     ["license", "license_name", "license_link", "base_model", "language", "datasets"];
 

@@ -1,4 +1,4 @@
-//! What the folder of another program says of its vision transformer.
+//! Reads the description of a vision transformer from a folder written by another program.
 
 use matformer_nn::{ConfigFile, Error, Result, weights::Tensors};
 use matformer_vit::{MatVitConfig, Pooling, hugging_face};

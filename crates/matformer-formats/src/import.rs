@@ -22,7 +22,7 @@ use crate::{
 pub struct ImportedVit {
     /// The model: its widest submodel is exactly that transformer.
     pub model: MatVit,
-    /// What its image processor does, where the folder says it.
+    /// Settings of the image processor, if the folder has them.
     pub preprocessor: Option<Preprocessor>,
     /// Tensors that have no part in what the model computes, by name.
     pub left_out: Vec<String>,

@@ -32,7 +32,8 @@ pub struct LmImport<'a> {
     pub dtype: Dtype,
     /// Tensors that are not copied, as they have no part in what the model computes.
     pub left_out: Vec<LeftOut>,
-    /// What the default granularities are multiples of; `None` where they were given, or are a slice's.
+    /// The multiple to which the default granularities were rounded; `None` if they were given by the user or come from
+    /// a slice.
     pub rounded_to: Option<usize>,
     source: &'a dyn Checkpoint,
     model: MatLm,

@@ -37,7 +37,7 @@ pub struct MatLmConfig {
     /// Widths that training sees, ascending; d_ff/8, /4, /2, /1 if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub granularities: Option<Vec<usize>>,
-    /// What every width other than a granularity must be a multiple of.
+    /// Every width that is not a granularity must be a multiple of this.
     pub width_multiple: usize,
     /// Positions that a sequence may have.
     pub context: usize,

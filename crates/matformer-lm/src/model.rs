@@ -49,7 +49,7 @@ struct Layer {
 /// Rotary tables of a batch.
 #[derive(Clone, Debug)]
 pub struct Rotary {
-    /// Of the layers without a base of their own.
+    /// RoPE table of the layers that have no RoPE base of their own.
     table: RopeTable,
     /// Of the layers with a window, where they have a base of their own.
     in_window: Option<RopeTable>,

@@ -18,8 +18,8 @@ use crate::{
 pub struct Agreement {
     /// The op's name.
     pub op: &'static str,
-    /// ‖ours − reference‖ / ‖reference‖ of the output or of a gradient, whichever is largest; infinite
-    /// where one of them is no number.
+    /// ‖ours − reference‖ / ‖reference‖ of the output or of a gradient, whichever is largest; infinite if one of them
+    /// is NaN.
     pub error: f64,
 }
 

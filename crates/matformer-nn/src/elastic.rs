@@ -1,4 +1,4 @@
-//! What a model offers to the walk, and through it to training, evaluation and generation.
+//! The trait through which the forward pass (`walk`), and thus training, evaluation and generation, use a model.
 
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use matformer_core::{Block, Space, Spans, Submodel};
@@ -17,7 +17,7 @@ pub struct Hidden {
     pub spans: Spans,
 }
 
-/// One layer's turn in a walk: everything that its two halves may need beside their input.
+/// The context of one layer in a forward pass: everything that its two halves may need besides their input.
 #[derive(Debug)]
 pub struct Pass<'a, C> {
     /// Index of the layer.
@@ -43,7 +43,7 @@ impl<C> Pass<'_, C> {
     }
 }
 
-/// What a half of a layer adds to the residual stream, which is f32.
+/// Casts the output of a half of a layer to f32, the dtype of the residual stream.
 ///
 /// # Shapes
 /// - x: any; output: as x

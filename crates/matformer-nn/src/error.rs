@@ -5,7 +5,7 @@ use std::{fmt::Display, path::PathBuf};
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong between a plan and a walk, or a folder and a model.
+/// Errors of running a plan, or of loading a model from a folder.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A name, width or file that the core crate refuses.

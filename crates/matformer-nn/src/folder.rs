@@ -63,7 +63,7 @@ pub trait Folder: Elastic + Module {
         path.to_owned()
     }
 
-    /// What `config.json` calls a field of the configuration.
+    /// The key in `config.json` for a field of the configuration.
     fn config_key(field: &str) -> &str {
         field
     }

@@ -30,7 +30,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// What the gate's product goes through; `None` in the form without a gate.
+    /// Activation function applied to the gate; `None` for blocks without a gate.
     pub fn gate(self) -> Option<Gate> {
         match self {
             Self::SwiGlu => Some(Gate::Silu),

@@ -125,7 +125,7 @@ pub fn all<M: Module>(module: &M) -> Vec<Parameter> {
 /// Calls `see(path, values)` for every float parameter, in the module's order.
 ///
 /// # Errors
-/// [`Error::Read`] when a device does not give a tensor back, or what `see` returns.
+/// [`Error::Read`] if a tensor cannot be read from the device, or any error returned by `see`.
 pub fn read<M: Module>(
     module: &M,
     mut see: impl FnMut(&str, TensorData) -> Result<()>,

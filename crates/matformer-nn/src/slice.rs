@@ -44,10 +44,9 @@ impl<M: Folder> Slice<'_, M> {
     }
 }
 
-/// The standalone model of one submodel, as [`extract`](crate::extract) gives it, of a model whose
-/// parameters may be unset ([`load_unset`](crate::folder::load_unset)). Writing its tensors reads
-/// the bytes of the submodel and no others, piece by piece, and fails for a value that is NaN or
-/// infinite.
+/// The standalone model of one submodel, as [`extract`](crate::extract) gives it, of a model whose parameters may be
+/// unset ([`load_unset`](crate::folder::load_unset)). Writing its tensors reads only the bytes of the submodel, piece
+/// by piece, and fails if a value is NaN or infinite.
 ///
 /// # Errors
 /// When the submodel does not fit the model, or a tensor is missing or has another shape or dtype

@@ -19,12 +19,12 @@ use crate::{Error, Packed, PackedFormat, Result, params};
 pub enum Weight {
     /// f32 with gradients.
     Dense(Param<Tensor<2>>),
-    /// Packed, for inference. It lies in the host's memory; ops unpack what they need.
+    /// Packed for inference. The data is in host memory; operations unpack the parts they need.
     Packed(Packed),
 }
 
 impl Weight {
-    /// A dense matrix that waits to be filled, and takes no memory until then.
+    /// An uninitialised dense matrix, which uses no memory until it is filled.
     pub fn unset(shape: [usize; 2], device: &Device) -> Self {
         Self::Dense(params::unset(shape, device))
     }

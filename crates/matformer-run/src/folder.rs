@@ -29,7 +29,7 @@ use crate::{
 };
 use matformer_train::say;
 
-/// Where prepared corpora live: `MATFORMER_CACHE`, or `runs/.data` here.
+/// Cache folder for prepared data: `MATFORMER_CACHE`, or `runs/.data` in the working directory.
 pub fn data_cache() -> PathBuf {
     std::env::var_os("MATFORMER_CACHE").map_or_else(|| PathBuf::from("runs/.data"), PathBuf::from)
 }
@@ -371,8 +371,8 @@ impl ModelFolder<Vit> {
     }
 }
 
-/// What `ms` of a budget mean for the model in `dir`, if it was measured on this machine and device; else why
-/// it is not that.
+/// The latency table of the model in `dir` for budgets in `ms`, if it was measured on this machine and device;
+/// otherwise the reason why there is none.
 fn latency<K: Model>(
     dir: &Path,
     device: &Device,

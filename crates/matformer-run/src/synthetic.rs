@@ -6,7 +6,7 @@ use matformer_nn::Elastic;
 use matformer_train::{Batch, Batches, BoxError};
 use matformer_vit::MatVit;
 
-/// What goes in and what should come out, the same every time.
+/// A fixed batch: always the same input and target.
 pub struct OneBatch<M: Elastic> {
     /// What goes in.
     pub input: M::Input,

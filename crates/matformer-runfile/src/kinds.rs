@@ -198,7 +198,7 @@ impl Tables for Vit {
     }
 }
 
-/// A preset that a kind does not have, as an error: of its own where another kind has it.
+/// The error for an unknown preset; a specific one if another kind of model has a preset of this name.
 pub(super) fn no_preset<T: Tables>(found: &str) -> Error {
     match Lm::preset(found).is_some() || Vit::preset(found).is_some() {
         true => Error::Preset {

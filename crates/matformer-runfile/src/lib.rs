@@ -34,7 +34,8 @@ pub struct RunFile<T: Tables> {
 /// Name of the file in a run folder.
 pub const FILE: &str = "run.toml";
 
-/// A run file as typed, its keys and types checked: a model may be laid below what it says of one.
+/// A parsed run file with checked keys and types, before defaults are filled in; keys of `[model]` that it lacks can
+/// still be taken from a model folder.
 #[derive(Clone, Debug)]
 pub struct Draft<T> {
     table: Table,

@@ -37,7 +37,7 @@ impl Base {
         Self::folder(Path::new("."))
     }
 
-    /// Where `path`, which starts here, is from the folder `to`.
+    /// `path`, which is relative to this folder, expressed relative to the folder `to`.
     fn moved(&self, path: &Path, to: &Self) -> PathBuf {
         let path = without_dots(&self.0.join(path));
         let same = path.components().zip(to.0.components()).take_while(|(a, b)| a == b).count();

@@ -16,7 +16,7 @@ use crate::{
 pub enum Method {
     /// Closed-form Mix'n'Match: one submodel, nothing measured to choose it.
     Mix,
-    /// All submodels whose widths never fall.
+    /// All submodels whose widths never decrease with depth.
     NonDecreasing,
     /// Ageing evolution on measured scores.
     Evolution,

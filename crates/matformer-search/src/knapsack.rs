@@ -146,7 +146,7 @@ struct Bound {
     rest: Vec<f64>,
     /// The best score known to be within the limits.
     known: f64,
-    /// What sums may differ by only because they were formed in another order.
+    /// Tolerance for rounding differences between sums computed in different orders.
     slack: f64,
 }
 

@@ -1,4 +1,4 @@
-//! Searches that know beforehand what they try.
+//! Search methods with a fixed list of candidates.
 
 use std::collections::HashSet;
 

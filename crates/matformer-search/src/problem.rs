@@ -1,4 +1,4 @@
-//! What is searched: which widths a layer may have, and what a submodel may cost.
+//! The search problem: the allowed widths of each layer and the budgets of a submodel.
 
 use matformer_core::{CostTable, Space, Submodel, rng};
 use rand_chacha::ChaCha8Rng;
@@ -124,8 +124,8 @@ impl Problem {
         Ok(all.filter(|submodel| self.fits(submodel)).collect())
     }
 
-    /// A random submodel that spends what it may: widths drawn uniformly, then random layers made
-    /// narrower until the limits are met, then wider as long as they are.
+    /// A random submodel that uses up the budget: widths are sampled uniformly, then random layers are made narrower
+    /// until all limits are met, then wider as long as they are still met.
     pub fn random(&self, rng: &mut ChaCha8Rng) -> Submodel {
         self.spent(self.unlimited(rng), rng)
     }

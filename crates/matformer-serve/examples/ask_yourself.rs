@@ -6,7 +6,7 @@ use std::{
 };
 
 use burn::tensor::Device;
-use matformer_data::{Document, Tokenizer};
+use matformer_data::Tokenizer;
 use matformer_engine::{EngineModel, Format};
 use matformer_lm::{MatLm, MatLmConfig};
 use matformer_nn::Elastic;
@@ -15,8 +15,7 @@ use matformer_serve::{ServeOptions, ServedModel, Server};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let text = "The fox finds the old key by the mill. ".repeat(50);
-    let document = Document { name: "fox".to_owned(), text, cluster: None };
-    let tokenizer = Tokenizer::train(&[document], 300, 0, folder.path())?;
+    let tokenizer = Tokenizer::train(&[text], 300, folder.path())?;
     let config = MatLmConfig {
         vocab_size: tokenizer.vocab_size(),
         d_model: 64,

@@ -126,15 +126,14 @@ pub(crate) fn chat(scored: &[Scored]) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use matformer_data::Document;
 
     use super::*;
 
     #[test]
     fn tokens_of_one_spelling_have_names_of_their_own() {
         let dir = tempfile::tempdir().unwrap();
-        let document = Document { name: "a".into(), text: "a é 🦊".into(), cluster: None };
-        let tokenizer = Arc::new(Tokenizer::train(&[document], 258, 0, dir.path()).unwrap());
+        let text = "a é 🦊".to_owned();
+        let tokenizer = Arc::new(Tokenizer::train(&[text], 258, dir.path()).unwrap());
         let tokens = tokenizer.encode("a🦊b").unwrap();
         assert!(tokens.len() > 4, "the fox is of several tokens: {tokens:?}");
         let mut scores = Scores::new(&tokenizer, &[], 2);

@@ -7,7 +7,7 @@ use lzma_rust2::XzReader;
 
 use crate::Files;
 
-/// More than this comes out of no package that is meant, in bytes.
+/// Upper limit in bytes for the unpacked size of a package (protection against decompression bombs).
 const LIMIT: u64 = 1 << 30;
 
 /// Which files of a package are kept, and under which names.
@@ -15,7 +15,7 @@ const LIMIT: u64 = 1 << 30;
 pub(crate) struct Selection<'a> {
     /// A folder, wherever it lies in the package; names start below it.
     pub(crate) root: &'a str,
-    /// Files and folders below the root, if not all of it is meant.
+    /// Files and folders below the root to extract; empty: everything.
     pub(crate) only: &'a [String],
     /// Suffixes of the files, without a dot.
     pub(crate) suffixes: &'a [String],

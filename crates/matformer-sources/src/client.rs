@@ -1,5 +1,5 @@
-//! Package clients: whatever is installed fetches a package from where it is set up to. All are told to
-//! give up on a server that says nothing for half a minute.
+//! Package clients: downloads a package with any installed client, from the registry that the client is configured for.
+//! All are told to give up on a server that says nothing for half a minute.
 
 use std::io;
 use std::path::{Path, PathBuf};

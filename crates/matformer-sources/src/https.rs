@@ -46,7 +46,7 @@ pub(crate) fn download(url: &str, part: &Path, report: Report<'_>) -> Result<(),
 enum Outcome {
     /// The file holds all.
     Whole,
-    /// What the file holds is not the start of what the server has.
+    /// The partial file is not a prefix of the file on the server.
     Useless,
     /// The connection broke, and why.
     Broken(String),

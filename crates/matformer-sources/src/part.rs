@@ -92,7 +92,7 @@ impl Getter<'_> {
         })
     }
 
-    /// What an earlier fetch kept, or a source with the same part has.
+    /// Files kept by an earlier fetch, or available in another source with the same part.
     fn cached(&self) -> Result<Option<Files>> {
         let content = self.part.content().folder();
         let others = self.sources.iter().map(|other| self.home.join(&other.name).join(content));

@@ -82,8 +82,7 @@ pub fn model_file(folder: &Path) -> Result<PathBuf> {
     Ok(fs::read_dir(folder)?.pop().ok_or_else(empty)?)
 }
 
-/// Whether the source `typed`, or that of the part `NAME/PART`, is in `cache`; its files are not
-/// looked at.
+/// Whether the source `typed` (`NAME` or `NAME/PART`) is in `cache`. Does not verify its files.
 ///
 /// # Errors
 /// [`Error::Unknown`]; as [`Sources::from_env`].

@@ -109,7 +109,7 @@ impl Sources {
     /// A table of one's own.
     ///
     /// # Errors
-    /// [`Error::File`] if it cannot be read, [`Error::Table`] if it does not serve.
+    /// [`Error::File`] if the file cannot be read, [`Error::Table`] if it is not a valid table.
     pub fn read(path: &Path) -> Result<Self> {
         Self::parse(&fs::read_to_string(path)?, path)
     }

@@ -22,8 +22,8 @@ pub trait Batches<M: Elastic>: Send + Sync {
     /// When the batch cannot be read or does not fit the model.
     fn train(&self, model: &M, index: u64) -> Result<Batch<M>, BoxError>;
 
-    /// Number of targets per training batch, the same for every batch. The loss is divided by it,
-    /// whatever the counts of the row losses are: masked targets count too.
+    /// Number of targets per training batch, constant over batches. The loss is divided by this number, including
+    /// masked targets, not by the counts of the row losses.
     fn targets_per_batch(&self) -> usize;
 
     /// Number of held-out batches of an evaluation during training.

@@ -34,7 +34,7 @@ pub enum Outer {
     Skip,
 }
 
-/// What products of matrices are computed in.
+/// Data type of matrix products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
@@ -132,7 +132,7 @@ pub struct TrainConfig {
     /// Distillation: submodels also learn the outputs of a teacher. Off if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub distill: Option<Distill>,
-    /// Self-test: trains and evaluates on only this many batches, each of one forward pass. Off if
+    /// Sanity check: trains and evaluates on only the first so many batches, each processed in one forward pass. Off if
     /// absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overfit: Option<u64>,

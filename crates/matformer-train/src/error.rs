@@ -137,8 +137,8 @@ impl Error {
         self.hint_with("another folder")
     }
 
-    /// As [`hint`](Self::hint), with the caller's words for another folder: a program may add how
-    /// it is named.
+    /// Like [`hint`](Self::hint), but with the caller's wording for choosing another folder (for example, the name of
+    /// its option).
     pub fn hint_with(&self, another_folder: &str) -> Option<String> {
         match self {
             Self::Nn(e) => e.hint(),

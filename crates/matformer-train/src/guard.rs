@@ -53,7 +53,7 @@ struct Running {
     deviation: f64,
 }
 
-/// A value that kept a step from being applied.
+/// The value that caused a step to be skipped.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outlier {
     /// `loss of S` or `gradient norm`.

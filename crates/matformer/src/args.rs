@@ -35,16 +35,17 @@ const GLOBAL: &str = "Global options";
 #[command(name = "matformer", version, long_version = version::long(), about, max_term_width = 100)]
 #[command(after_help = examples::PROGRAM)]
 pub struct Args {
-    /// Where to compute: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]` [default: MATFORMER_DEVICE, or auto]
+    /// Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build includes them [default:
+    /// $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through wgpu, CPU]
     #[arg(long, global = true, value_name = "DEVICE", help_heading = GLOBAL)]
     pub device: Option<DeviceSpec>,
-    /// One JSON document on standard output, everything else on standard error
+    /// Print the result as JSON on standard output, everything else on standard error
     #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
-    /// Only errors on standard error
+    /// Print only errors
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = GLOBAL)]
     pub quiet: bool,
-    /// More on standard error: `-v` what is done, `-vv` with details
+    /// More log output: `-v` info, `-vv` debug
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = GLOBAL)]
     pub verbose: u8,
     #[command(subcommand)]
@@ -53,25 +54,25 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Write a run file for data of your own, with a comment to each key
+    /// Write a commented run file (TOML config) that suits your data
     #[command(after_help = examples::INIT)]
     Init(InitArgs),
     /// List the keys of run files: types, defaults and what they do
     #[command(after_help = examples::KEYS)]
     Keys(KeysArgs),
-    /// Train the model that a run file describes
+    /// Train the model described by a run file
     #[command(after_help = examples::TRAIN)]
     Train(TrainArgs),
-    /// Make a pretrained model elastic: order its neurons by importance, then train every size
+    /// Make a pretrained model elastic: sort its neurons by importance, then train all sizes
     #[command(after_help = examples::ELASTIFY)]
     Elastify(ElastifyArgs),
-    /// Train every granularity of a run alone, and show them beside the elastic sizes
+    /// Train a separate model for each size of a run, and compare them with the elastic sizes
     #[command(after_help = examples::BASELINES)]
     Baselines(BaselinesArgs),
-    /// Held-out loss or accuracy of any submodels, with standard errors
+    /// Evaluate submodels on held-out data: loss or accuracy with standard errors
     #[command(after_help = examples::EVAL)]
     Eval(EvalArgs),
-    /// Log-probabilities of a text, token by token
+    /// Print the log-probability of each token of a text
     #[command(after_help = examples::SCORE)]
     Score(ScoreArgs),
     /// Generate text from a prompt
@@ -80,117 +81,116 @@ pub enum Command {
     /// Serve a language model over HTTP, as OpenAI does; each request picks its size
     #[command(after_help = examples::SERVE)]
     Serve(ServeArgs),
-    /// Shapes and costs of a model, or of a preset
+    /// Show shapes and costs of a model or preset
     #[command(after_help = examples::INFO)]
     Info(InfoArgs),
-    /// List the runs and models below a folder
+    /// List the runs and models in a folder, recursively
     #[command(after_help = examples::LIST)]
     List(ListArgs),
-    /// Show runs side by side: settings that differ, and what is recorded of each
+    /// Compare runs side by side: settings that differ, and recorded results
     #[command(after_help = examples::COMPARE)]
     Compare(CompareArgs),
-    /// Cut a submodel out into a folder of its own
+    /// Export a submodel as a standalone model (Hugging Face, GGUF or timm)
     #[command(after_help = examples::SLICE)]
     Slice(SliceArgs),
-    /// Make a model folder of another program's language model or vision transformer
+    /// Import a language model or vision transformer (Hugging Face, GGUF or timm)
     #[command(after_help = examples::IMPORT)]
     Import(ImportArgs),
-    /// Write embeddings of images, for an index of your own
+    /// Compute image embeddings, for use in your own index
     #[command(after_help = examples::EMBED)]
     Embed(EmbedArgs),
-    /// Search the training images for held-out ones: one gallery, queries of any size
+    /// Image retrieval: search the training images with held-out images as queries, embedded by any size
     #[command(after_help = examples::RETRIEVE)]
     Retrieve(RetrieveArgs),
-    /// Find the submodel for a budget, by several methods
+    /// Search for the best submodel within a budget
     #[command(after_help = examples::SEARCH)]
     Search(SearchArgs),
-    /// Measure the whole accuracy-cost curve and write it on one HTML page
+    /// Evaluate all sizes and write the accuracy-cost curve as an HTML page
     #[command(after_help = examples::REPORT)]
     Report(ReportArgs),
-    /// Measure how long a model takes on this device
+    /// Benchmark a model on this device: layer latency, or generation speed
     #[command(after_help = examples::BENCH)]
     Bench(BenchArgs),
-    /// Check that this device computes what the CPU does, and measure how fast it is
+    /// Check that this device gives the same results as the CPU, and benchmark it
     #[command(after_help = examples::DOCTOR)]
     Doctor(DoctorArgs),
-    /// Bring a named source of text, images or a model into the cache, or list them
+    /// Download a built-in dataset or model into the cache, or list them
     #[command(after_help = examples::FETCH)]
     Fetch(FetchArgs),
     /// Print a completion script for a shell
     #[command(after_help = examples::COMPLETIONS)]
     Completions(CompletionsArgs),
-    /// Print the manual page, or write those of all commands
+    /// Print the manual page, or write the manual pages of all commands
     #[command(after_help = examples::MAN)]
     Man(ManArgs),
 }
 
 #[derive(Debug, ClapArgs)]
 pub struct TrainArgs {
-    /// Run file (TOML), or the folder of a run to resume
+    /// Run file (TOML), or with --resume the run folder
     #[arg(value_name = "CONFIG|RUN")]
     pub config: Option<PathBuf>,
-    /// In place of CONFIG: text files and folders, or a folder of images, to train on with the settings that
-    /// `matformer init` would write
+    /// Train on these text files and folders, or this folder of images, with the settings that `matformer init` would
+    /// choose (instead of CONFIG)
     #[arg(long, num_args = 1.., value_name = "DATA")]
     pub data: Vec<String>,
     /// With --data: the named shape of the model [default: one that fits the data]
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
-    /// Override a key of the run file, such as `train.steps=100`; may be repeated
+    /// Override a key of the run file, such as `train.steps=100`; can be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
-    /// Run folder [default: runs/<name of the run file, or of the data>]
+    /// Run folder to write [default: runs/NAME, after the run file or the data]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Start from the weights of a model folder: what `train.init` sets
+    /// Initialise the weights from a model folder (sets `train.init`)
     #[arg(long, value_name = "DIR")]
     pub init: Option<String>,
     /// Continue from the last checkpoint of the run folder
     #[arg(long)]
     pub resume: bool,
-    /// Print what the run would cost; nothing is written, downloaded or tokenised
+    /// Print the estimated time, memory and FLOPs of the run, without writing, downloading or tokenising anything
     #[arg(long, conflicts_with = "resume")]
     pub dry_run: bool,
 }
 
 #[derive(Debug, ClapArgs)]
 pub struct ElastifyArgs {
-    /// Model folder: what `import` or `train` wrote
+    /// Model folder written by `import` or `train`
     pub model: PathBuf,
-    /// Text files and folders, or a folder of images; several are joined. Or a run file or run folder:
-    /// its `[data]` and `[train]` are used
+    /// Text files and folders (concatenated), or a folder of images; or a run file or run folder, whose `[data]` and
+    /// `[train]` are used
     #[arg(long, required = true, num_args = 1.., value_name = "DATA")]
     pub data: Vec<String>,
     /// Run folder to write
     #[arg(long, value_name = "RUN")]
     pub out: PathBuf,
-    /// Order the neurons of each layer by `activation`, `rms`, `contribution`, `rms-contribution` or
-    /// `weights`
+    /// Importance score: mean absolute activation (`activation`), root mean square (`rms`), these times the norm of the
+    /// neuron's column of `down` (`contribution`, `rms-contribution`), or weight norms (`weights`)
     #[arg(long, default_value_t, value_name = "SCORE", help_heading = "Ordering")]
     pub order: Importance,
-    /// Training rows, or images, that the score is measured on
+    /// Number of training sequences, or images, used for calibration
     #[arg(long, default_value_t = 512, value_name = "N", help_heading = "Ordering")]
     #[arg(value_parser = at_least_one, allow_negative_numbers = true)]
     pub calibration_rows: usize,
-    /// Tokens of each of these rows [default: 512, or the model's context]
+    /// Tokens per calibration sequence [default: 512 or the context length, whichever is less]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true, help_heading = "Ordering")]
     pub calibration_tokens: Option<usize>,
-    /// Order the neurons and measure, but do not train
+    /// Sort the neurons and evaluate, but do not train
     #[arg(long, help_heading = "Ordering")]
     pub order_only: bool,
-    /// Held-out tokens, or images, that each size is measured on before ordering, after ordering and
-    /// after training
+    /// Held-out tokens, or images, for the evaluations before ordering, after ordering and after training
     #[arg(long, default_value_t = 32_768, value_name = "N", help_heading = "Measuring")]
     #[arg(value_parser = at_least_one, allow_negative_numbers = true)]
     pub tokens: usize,
     /// Override a key of the run file, such as `train.steps=100`; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
-    /// Continue a run that was interrupted
+    /// Resume an interrupted run
     #[arg(long)]
     pub resume: bool,
-    /// Print what the run would do and cost (with --order-only, what the ordering would read); nothing is written,
-    /// downloaded or tokenised
+    /// Print the planned steps and the estimated cost (with --order-only, of the ordering), without writing,
+    /// downloading or tokenising anything
     #[arg(long, conflicts_with = "resume")]
     pub dry_run: bool,
 }
@@ -199,7 +199,7 @@ pub struct ElastifyArgs {
 pub struct BaselinesArgs {
     /// Run folder
     pub run: PathBuf,
-    /// How much each baseline sees
+    /// Training budget of each baseline
     #[arg(long, value_enum, default_value_t = Budget::PerWidth)]
     pub budget: Budget,
 }
@@ -207,8 +207,8 @@ pub struct BaselinesArgs {
 /// How much data a baseline sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Budget {
-    /// As many steps as the elastic run gave to a width in the mean: a quarter of them if it drew one
-    /// of four widths in each step
+    /// As many steps as the whole elastic run spent on one width on average: a quarter of its steps if each step
+    /// sampled one of four widths
     PerWidth,
     /// As many steps as the elastic run
     Total,
@@ -227,7 +227,7 @@ impl From<Budget> for study::Budget {
 pub struct EvalArgs {
     /// Model folder
     pub model: PathBuf,
-    /// Submodels, separated by commas: `S`, `60%`, `64x1+128x4`, … [default: every granularity]
+    /// Comma-separated list of submodels: `S`, `60%`, `64x1+128x4`, … [default: all granularities]
     #[arg(long, value_name = "LIST")]
     pub submodels: Option<String>,
     /// Submodel that the others are compared with [default: the largest]
@@ -236,11 +236,11 @@ pub struct EvalArgs {
     /// Run file or run folder whose `[data]` to measure on [default: the model's own run]
     #[arg(long, value_name = "CONFIG|RUN")]
     pub data: Option<PathBuf>,
-    /// Held-out tokens, of many documents [default: all]
+    /// Number of held-out tokens, taken from many documents [default: all]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub tokens: Option<usize>,
-    /// Predict each token from at most N tokens before it [default: the length of the run's training
-    /// rows, or the model's context]
+    /// Window length: each token is predicted from at most N preceding tokens [default: the training sequence length,
+    /// or the model's context length]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub context: Option<usize>,
 }
@@ -252,7 +252,7 @@ pub struct ScoreArgs {
     /// Submodel: `S`, `60%`, `64x1+128x4`, … [default: the largest]
     #[arg(long, value_name = "SUBMODEL")]
     pub submodel: Option<SubmodelSpec>,
-    /// The text [default: standard input]
+    /// Text to score [default: standard input]
     #[arg(long, allow_hyphen_values = true)]
     pub text: Option<String>,
 }
@@ -267,25 +267,25 @@ pub struct GenerateArgs {
     /// Text to continue [default: standard input]
     #[arg(long, allow_hyphen_values = true, value_name = "TEXT")]
     pub prompt: Option<String>,
-    /// Prompts as JSON Lines, one {"prompt": "..."} per line (`-`: standard input); other keys override the
-    /// options for their line. Prints one line of JSON per prompt, in order
+    /// JSON Lines file with one {"prompt": "..."} per line (`-`: standard input); other keys override the options for
+    /// that prompt. Prints one JSON line per prompt, in the same order
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub prompts: Option<PathBuf>,
-    /// Number of --prompts that are generated at the same time
+    /// With --prompts: maximum number of prompts processed at once (batch size)
     #[arg(long, default_value_t = 8, value_name = "N", requires = "prompts")]
     #[arg(value_parser = up_to_4096, allow_negative_numbers = true)]
     pub slots: usize,
-    /// Narrower submodel that proposes tokens, of which --submodel keeps those that it would have chosen
-    /// (speculative decoding); `auto`: whichever trained size is fastest. Faster if most are kept. Without
-    /// --temperature the text stays the same
+    /// Draft submodel for speculative decoding: a narrower submodel drafts tokens, --submodel verifies them. `auto`:
+    /// whichever trained size is fastest. Speeds up generation if most drafts are accepted; greedy output does not
+    /// change
     #[arg(long, value_name = "SUBMODEL|auto", help_heading = "Speculative decoding")]
     pub draft: Option<engine::DraftSpec>,
-    /// Number of tokens to propose at a time, 1 to 15 [default: chosen while generating, from measured
-    /// speed; 0 where drafting does not pay]
+    /// Number of tokens to draft at a time, 1 to 15 [default: adapted to measured speed and acceptance rate; no
+    /// drafting where it would be slower]
     #[arg(long, value_name = "N", requires = "draft", help_heading = "Speculative decoding")]
     #[arg(value_parser = draft_len, allow_negative_numbers = true)]
     pub draft_len: Option<usize>,
-    /// Stop proposing before a token whose most likely value has a lower probability than this
+    /// Stop drafting when the top probability of the draft submodel falls below this
     #[arg(
         long,
         default_value_t = 0.0,
@@ -295,23 +295,23 @@ pub struct GenerateArgs {
     )]
     #[arg(value_parser = below_one, allow_negative_numbers = true)]
     pub draft_min_p: f64,
-    /// Which size takes each token: `fixed`: always --submodel. `escalate=SUBMODEL[,NATS]`: a wider one decides
-    /// where the entropy of the next token is above NATS [2]. `phases=SUBMODEL`: another one reads the prompt
+    /// Which submodel generates each token. `fixed`: always --submodel; `escalate=SUBMODEL[,NATS]`: a wider submodel
+    /// where the entropy of --submodel is above NATS (default 2); `phases=SUBMODEL`: another submodel for the prompt
+    /// (prefill)
     #[arg(long, value_name = "POLICY", default_value = "fixed")]
     pub policy: engine::PolicySpec,
-    /// Format that weights are held in: `f32`, or on the CPU `bf16` or `q8_0`, which are faster and nearly as
-    /// accurate [default: bf16 on the CPU, else f32]
+    /// Weight format in memory: `f32`; on the CPU also `bf16` and `q8_0`, which are faster and nearly as accurate
+    /// [default: bf16 on the CPU, f32 elsewhere]
     #[arg(long, value_name = "FORMAT")]
     pub dtype: Option<engine::Format>,
     /// Maximum number of new tokens; generation also ends when the context is full
     #[arg(long, default_value_t = 64, value_name = "N")]
     #[arg(value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub max_tokens: usize,
-    /// String that ends the text, and is not part of it; may be repeated
+    /// Stop string; not included in the output; can be repeated
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub stop: Vec<String>,
-    /// With --json or --prompts, also print the log-probability of each token, and the N most likely tokens
-    /// with theirs
+    /// With --json or --prompts: also print the log-probability of each token and of the N most likely alternatives
     #[arg(long, value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub logprobs: Option<usize>,
     #[command(flatten)]
@@ -322,27 +322,27 @@ pub struct GenerateArgs {
 #[derive(Debug, ClapArgs)]
 #[command(next_help_heading = "Sampling")]
 pub struct SamplingArgs {
-    /// Divides logits before a token is sampled; 0: always the most likely token
+    /// Sampling temperature; 0: greedy decoding
     #[arg(long, default_value_t = 0.0, value_name = "T")]
     #[arg(value_parser = temperature, allow_negative_numbers = true)]
     pub temperature: f64,
-    /// Sample among the K most likely tokens only; 0: among all
+    /// Sample only from the K most likely tokens; 0: off
     #[arg(long, default_value_t = 0, value_name = "K")]
     #[arg(value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub top_k: usize,
-    /// Sample among the most likely tokens that together have this probability
+    /// Nucleus sampling: sample from the smallest set of tokens with at least this total probability; 1: off
     #[arg(long, default_value_t = 1.0, value_name = "P")]
     #[arg(value_parser = probability, allow_negative_numbers = true)]
     pub top_p: f64,
-    /// Sample among tokens that have at least this share of the probability of the most likely one
+    /// Sample only from tokens with at least this fraction of the top token's probability; 0: off
     #[arg(long, default_value_t = 0.0, value_name = "P")]
     #[arg(value_parser = share, allow_negative_numbers = true)]
     pub min_p: f64,
-    /// Divide positive logits of tokens in the prompt or the text by this, and multiply negative ones; 1: off
+    /// Divide positive logits of tokens that occur in the prompt or output by this, and multiply negative ones; 1: off
     #[arg(long, default_value_t = 1.0, value_name = "R")]
     #[arg(value_parser = positive, allow_negative_numbers = true)]
     pub repetition_penalty: f64,
-    /// Subtract this from the logit of a token for each time that it was generated, -2 to 2
+    /// Subtract this from a token's logit for each time it was generated, -2 to 2
     #[arg(long, default_value_t = 0.0, value_name = "X")]
     #[arg(value_parser = penalty, allow_negative_numbers = true)]
     pub frequency_penalty: f64,
@@ -353,7 +353,7 @@ pub struct SamplingArgs {
     /// Add a number to the logit of a token, such as 1234=-5; may be repeated
     #[arg(long, value_name = "TOKEN=X", value_parser = bias, allow_hyphen_values = true)]
     pub logit_bias: Vec<(u32, f32)>,
-    /// Random seed of the sampling
+    /// Random seed for sampling
     #[arg(long, default_value_t = 0, value_parser = whole::<u64>, allow_negative_numbers = true)]
     pub seed: u64,
 }
@@ -363,32 +363,31 @@ pub struct SamplingArgs {
 pub struct InfoArgs {
     /// Model folder
     pub model: Option<PathBuf>,
-    /// A preset's costs; without a name, the paper's model table beside ours
+    /// Show the costs of a preset; without a name, compare the paper's model table with ours
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
     pub preset: Option<String>,
 }
 
 #[derive(Debug, ClapArgs)]
 pub struct SliceArgs {
-    /// Model folder, or one of Gemma 3n
+    /// Model folder, or the folder of a Gemma 3n checkpoint
     pub model: PathBuf,
     /// Submodel: `S`, `60%`, `128`, `64x1+128x4`, … (of Gemma 3n: --widths, or --config and --row)
     #[arg(long, value_name = "SUBMODEL")]
     pub submodel: Option<SubmodelSpec>,
-    /// Folder to write, or file for GGUF; it must not exist
+    /// Output folder, or output file for GGUF; must not exist yet
     #[arg(long, value_name = "PATH")]
     pub out: PathBuf,
     /// Output format
     #[arg(long, value_enum, default_value_t = Format::Hf)]
     pub format: Format,
-    /// Pad narrower layers with zeros to the widest: for programs that need equal widths
+    /// Pad narrower layers with zeros to the largest width, for programs that need the same width in all layers
     #[arg(long)]
     pub pad: bool,
-    /// How weights are stored [default: as in the model]
+    /// Data type of the weights [default: as in the model]
     #[arg(long, value_enum, value_name = "TYPE")]
     pub dtype: Option<SliceDtype>,
-    /// Size above which the weights of a folder are written as several files, such as `500MB`
-    /// [default: 5GB]
+    /// Maximum size of a weights file, such as `500MB`; larger models are split into shards [default: 5GB]
     #[arg(long, value_name = "SIZE", value_parser = byte_size)]
     pub shard_size: Option<u64>,
     #[command(flatten)]
@@ -399,18 +398,18 @@ pub struct SliceArgs {
 #[derive(Debug, ClapArgs)]
 #[command(next_help_heading = "Gemma 3n")]
 pub struct Gemma3nArgs {
-    /// Feed-forward width of each layer that is kept, `8192x20+16384x10`, or of all, `8192`
+    /// Feed-forward width of each remaining layer, such as `8192x20+16384x10`, or one width for all, such as `8192`
     #[arg(long, value_name = "WIDTHS", conflicts_with_all = ["submodel", "config", "row", "format", "pad", "dtype"])]
     pub widths: Option<Gemma3nWidths>,
-    /// Layers to leave out, counted from 0
+    /// Layers to skip, comma-separated, numbered from 0
     #[arg(long, value_name = "LAYERS", value_delimiter = ',', value_parser = whole::<usize>)]
     #[arg(requires = "widths")]
     pub skip_layers: Option<Vec<usize>>,
-    /// Table of slices in CSV, `google/gemma3n-slicing-configs` or that of mistral.rs
+    /// CSV table of slicing configurations, from `google/gemma3n-slicing-configs` or mistral.rs (a local file)
     #[arg(long, value_name = "FILE", requires = "row")]
     #[arg(conflicts_with_all = ["submodel", "format", "pad", "dtype"])]
     pub config: Option<PathBuf>,
-    /// Name of a slice in it
+    /// Name of the configuration (row) in that table
     #[arg(long, value_name = "NAME", requires = "config")]
     pub row: Option<String>,
 }
@@ -424,7 +423,7 @@ pub enum SliceDtype {
     Bf16,
     /// 16 bits, IEEE half precision
     F16,
-    /// 8 bits in blocks of 32, of GGUF
+    /// 8 bits, quantised in blocks of 32 (GGUF only)
     #[value(name = "q8_0")]
     Q8_0,
 }
@@ -432,11 +431,11 @@ pub enum SliceDtype {
 /// Format of a slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// A model folder, in the form of Hugging Face
+    /// Model folder in Hugging Face format
     Hf,
-    /// A GGUF file of a language model, for llama.cpp
+    /// GGUF file for llama.cpp (language models)
     Gguf,
-    /// A folder in the form of timm, of a vision model
+    /// Folder in timm format (vision models)
     Timm,
 }
 
@@ -474,19 +473,18 @@ impl From<Format> for slice::Format {
 
 #[derive(Debug, ClapArgs)]
 pub struct ImportArgs {
-    /// Folder of `config.json` and safetensors (a language model of transformers, or a vision
-    /// transformer of transformers or timm), GGUF file, or a named source such as `fetch:smollm2`
+    /// Folder with `config.json` and safetensors (language model from transformers, or vision transformer from
+    /// transformers or timm), GGUF file, or built-in model such as `fetch:smollm2`
     #[arg(value_name = "DIR|FILE.gguf")]
     pub source: PathBuf,
     /// Folder to write; it must not exist
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Feed-forward widths that get names, ascending, the last the model's own [default: for
-    /// a language model 1/4, 1/2, 3/4 and all of it, rounded to multiples of 256 or 32; for a vision
-    /// model 1/8, 1/4, 1/2 and all of it]
+    /// Granularities: ascending feed-forward widths, ending with the model's full width [default: 1/4, 1/2, 3/4 and all
+    /// of it for language models, rounded to multiples of 256 or 32; 1/8, 1/4, 1/2 and all of it for vision models]
     #[arg(long, value_name = "W1,W2,…", value_delimiter = ',', value_parser = at_least_one)]
     pub granularities: Option<Vec<usize>>,
-    /// Size above which a language model's weights are written as several files, such as `500MB`
+    /// Maximum size of a weights file of a language model, such as `500MB`; larger models are split into shards
     /// [default: 5GB]
     #[arg(long, value_name = "SIZE", value_parser = byte_size)]
     pub shard_size: Option<u64>,
@@ -499,17 +497,17 @@ pub struct EmbedArgs {
     /// Submodel: `S`, `60%`, `48x1+96x5`, … [default: the largest]
     #[arg(long, value_name = "SUBMODEL")]
     pub submodel: Option<SubmodelSpec>,
-    /// File to write; it must not exist: `.npy`, with the names and labels in a `.json` beside it, or
+    /// Output file; must not exist yet: `.npy` (names and labels go to a `.json` file of the same name) or
     /// `.safetensors`
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Run file or run folder whose images to embed [default: the model's own run]
+    /// Embed the images of this run file or run folder [default: the model's own run]
     #[arg(long, value_name = "CONFIG|RUN")]
     pub data: Option<PathBuf>,
-    /// Part of the images
+    /// Split to embed
     #[arg(long, value_enum, default_value_t = Part::HeldOut)]
     pub part: Part,
-    /// Number of images, spread evenly [default: all]
+    /// Number of images, sampled evenly from the split [default: all]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub images: Option<usize>,
 }
@@ -517,9 +515,9 @@ pub struct EmbedArgs {
 /// A part of the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Part {
-    /// What is trained on
+    /// Training split
     Train,
-    /// What is not
+    /// Held-out split
     HeldOut,
 }
 
@@ -542,20 +540,20 @@ pub struct RetrieveArgs {
     /// Submodel that embeds the gallery [default: the largest]
     #[arg(long, value_name = "SUBMODEL")]
     pub gallery: Option<SubmodelSpec>,
-    /// Search also a gallery that the query's own encoder embedded
+    /// Also search a gallery embedded by the same submodel as the queries
     #[arg(long)]
     pub symmetric: bool,
-    /// Search the held-out images of the first folder for those of the others (`data.also`): images of
-    /// the same name match
+    /// Use the held-out images of `data.path` as the gallery and those of `data.also` as queries; the image of the same
+    /// name is the match
     #[arg(long, conflicts_with_all = ["images", "gallery_images"])]
     pub across: bool,
-    /// Run file or run folder whose images to search [default: the model's own run]
+    /// Use the images of this run file or run folder [default: the model's own run]
     #[arg(long, value_name = "CONFIG|RUN")]
     pub data: Option<PathBuf>,
-    /// Queries, spread evenly over the held-out images [default: all]
+    /// Number of queries, sampled evenly from the held-out images [default: all]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub images: Option<usize>,
-    /// Gallery images, spread evenly over the training images [default: all]
+    /// Number of gallery images, sampled evenly from the training images [default: all]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub gallery_images: Option<usize>,
 }
@@ -564,39 +562,40 @@ pub struct RetrieveArgs {
 pub struct SearchArgs {
     /// Model folder
     pub model: PathBuf,
-    /// What the submodel may cost: `60%`, `60%flops`, `1.2M`, `8ms`; may be repeated: all hold at once
+    /// Maximum cost of the submodel: `60%`, `60%flops`, `1.2M`, `8ms`; if repeated, all budgets must be met
     #[arg(long = "budget", value_name = "BUDGET", required = true, allow_hyphen_values = true)]
     pub budgets: Vec<core::Budget>,
-    /// Ways to search, separated by commas: `mix`, `exact`, `exact-surrogate`, `predictor`,
-    /// `non-decreasing`, `random`, `evolution`, `exhaustive` [default: these, exhaustive where there are
-    /// at most 1,024 submodels]; for comparison the largest of other families: `decreasing`, `up-down`,
-    /// `down-up`, `extremes`
+    /// Comma-separated list of search methods: `mix`, `exact`, `exact-surrogate`, `predictor`, `non-decreasing`,
+    /// `random`, `evolution`, `exhaustive` [default: all of these; non-decreasing and exhaustive only for at most 1,024
+    /// submodels]. For comparison, the largest submodel of another family: `decreasing`, `up-down`, `down-up`,
+    /// `extremes`
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub method: Option<Vec<Method>>,
-    /// Submodels that a method may try, where it has a choice
+    /// Maximum number of submodels that a method evaluates, for methods that can be limited
     #[arg(long, default_value_t = 200, value_name = "N")]
     #[arg(value_parser = at_least_one, allow_negative_numbers = true)]
     pub evaluations: usize,
-    /// Random seed of the search
+    /// Random seed for the search
     #[arg(long, default_value_t = 0, value_parser = whole::<u64>, allow_negative_numbers = true)]
     pub seed: u64,
     /// Run file or run folder whose `[data]` to measure on [default: the model's own run]
     #[arg(long, value_name = "CONFIG|RUN", help_heading = "Held-out data")]
     pub data: Option<PathBuf>,
-    /// Held-out tokens, or images, of each half: the one's choose, the other's judge [default: all]
+    /// Maximum number of held-out tokens, or images, in each half: one half selects the submodel, the other tests it
+    /// [default: all]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true, help_heading = "Held-out data")]
     pub tokens: Option<usize>,
-    /// Another number for the half that judges: only what was found is measured on it
+    /// Maximum number for the test half, on which only the winners are evaluated [default: as --tokens]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true, help_heading = "Held-out data")]
     pub judge_tokens: Option<usize>,
-    /// With --json: also the losses of each document that judged, for comparisons with other models
+    /// With --json: also print the loss of each document of the test half, for comparison with other models
     #[arg(long, help_heading = "Held-out data")]
     pub per_document: bool,
     /// Output of another search with --json --per-document: also print how far each winner is above what
     /// `mix` found there, paired by document
     #[arg(long, value_name = "FILE", help_heading = "Held-out data")]
     pub paired_to: Option<PathBuf>,
-    /// Megabytes for the hidden states of one sweep of submodels
+    /// Memory limit in megabytes for the hidden states of submodels that are evaluated together
     #[arg(long, default_value_t = 256, value_name = "MB")]
     #[arg(value_parser = at_least_one, allow_negative_numbers = true)]
     pub memory: usize,
@@ -604,7 +603,7 @@ pub struct SearchArgs {
 
 #[derive(Debug, ClapArgs)]
 pub struct DoctorArgs {
-    /// Time each thing for a fifth of a second, and leave the medium model out
+    /// Shorter measurements (0.2 seconds each), without the medium model
     #[arg(long)]
     pub quick: bool,
 }
@@ -617,10 +616,10 @@ pub struct BenchArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum BenchWhat {
-    /// Every layer at every width: what `8ms` as a budget means from then on
+    /// Time every layer at every width; afterwards, budgets such as `8ms` can be used
     #[command(after_help = examples::BENCH_LAYERS)]
     Layers(LayersArgs),
-    /// Generation: tokens per second of every trained size, in every format, for one and for several texts
+    /// Measure generation speed: tokens per second of every trained size and weight format, at several batch sizes
     #[command(after_help = examples::BENCH_DECODE)]
     Decode(DecodeArgs),
 }
@@ -629,28 +628,28 @@ pub enum BenchWhat {
 pub struct DecodeArgs {
     /// Model folder
     pub model: PathBuf,
-    /// Size to measure; may be repeated [default: every trained size]
+    /// Submodel to benchmark; can be repeated [default: all granularities]
     #[arg(long = "submodel", value_name = "SUBMODEL")]
     pub submodels: Vec<SubmodelSpec>,
-    /// Formats to hold the weights in, separated by commas [default: all that the device has]
+    /// Comma-separated list of weight formats [default: all that the device supports]
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub dtype: Vec<engine::Format>,
-    /// Numbers of texts to generate at the same time, separated by commas
+    /// Comma-separated list of batch sizes
     #[arg(long, value_delimiter = ',', default_values_t = [1, 4, 16], value_name = "LIST")]
     #[arg(value_parser = up_to_4096)]
     pub batch: Vec<usize>,
-    /// New tokens of each text, 2 or more: the first comes with its prompt
+    /// Number of new tokens per text, at least 2 (the first one is generated by the prefill pass)
     #[arg(long, default_value_t = 64, value_name = "N")]
     #[arg(value_parser = at_least_two, allow_negative_numbers = true)]
     pub tokens: usize,
-    /// Tokens of the prompt whose reading is timed [default: 512, or half the context]
+    /// Prompt length in tokens for the prefill benchmark [default: 512 or half the context, whichever is less]
     #[arg(long, value_name = "N", value_parser = up_to_4096, allow_negative_numbers = true)]
     pub prefill: Option<usize>,
-    /// Text file, or JSON Lines with a {"prompt": "..."} per line: measure the loss of each format on it, and
-    /// speculative decoding of continuations of its parts in the first format; may be repeated
+    /// Text file, or JSON Lines file with one {"prompt": "..."} per line. Measures the loss of each weight format on
+    /// this text, and speculative decoding with parts of it as prompts (in the first format); can be repeated
     #[arg(long, value_name = "FILE", help_heading = "Speculative decoding and loss")]
     pub text: Vec<PathBuf>,
-    /// Number of prompts that speculative decoding is measured on
+    /// Number of prompts for the speculative decoding benchmark
     #[arg(
         long,
         default_value_t = 8,
@@ -660,7 +659,7 @@ pub struct DecodeArgs {
     )]
     #[arg(value_parser = up_to_4096, allow_negative_numbers = true)]
     pub prompts: usize,
-    /// Number of rounds; medians are printed
+    /// Number of rounds; the medians are printed
     #[arg(long, default_value_t = 3, value_name = "N")]
     #[arg(value_parser = up_to_4096, allow_negative_numbers = true)]
     pub rounds: usize,
@@ -673,11 +672,11 @@ pub struct DecodeArgs {
 pub struct LayersArgs {
     /// Model folder
     pub model: PathBuf,
-    /// Times that everything is measured, in turn; medians count
+    /// Number of interleaved measurements; the median is used
     #[arg(long, default_value_t = 31, value_name = "N")]
     #[arg(value_parser = up_to_4096, allow_negative_numbers = true)]
     pub rounds: usize,
-    /// Rows of a training step's batch
+    /// Batch size of the training step, in sequences or images
     #[arg(long, default_value_t = 8, value_name = "N")]
     #[arg(value_parser = up_to_4096, allow_negative_numbers = true)]
     pub rows: usize,
@@ -685,24 +684,23 @@ pub struct LayersArgs {
 
 #[derive(Debug, ClapArgs)]
 pub struct ReportArgs {
-    /// Run folder; several are laid over each other on one page, compared with the first
+    /// Run folders; several are plotted together and compared with the first
     #[arg(required = true, value_name = "RUN")]
     pub runs: Vec<PathBuf>,
-    /// Page to write [default: report/index.html in the first run]
+    /// HTML file to write [default: report/index.html in the first run folder]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Held-out tokens, of many documents [default: all]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub tokens: Option<usize>,
-    /// Predict each token from at most N tokens before it [default: the length of the run's training
-    /// rows]
+    /// Window length: each token is predicted from at most N preceding tokens [default: the training sequence length]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub context: Option<usize>,
 }
 
 #[derive(Debug, ClapArgs)]
 pub struct FetchArgs {
-    /// Source to fetch [default: list them]
+    /// Dataset or model to download [default: list all]
     pub name: Option<String>,
 }
 

@@ -11,8 +11,8 @@ use anyhow::Result;
 
 use crate::{failure::INTERRUPTED, logging::say};
 
-/// Signals within this time count as one: a terminal sends Ctrl-C to all processes that it shows,
-/// and a process that was asked to end passes the signal on to those that it started.
+/// Signals within this time count as one: a terminal sends Ctrl-C to all processes in the foreground, and a parent
+/// process may forward the same signal to its children.
 #[cfg(unix)]
 const AS_ONE: Duration = Duration::from_millis(300);
 

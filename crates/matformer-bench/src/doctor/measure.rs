@@ -18,7 +18,7 @@ use matformer_run::synthetic::one_batch;
 
 /// Sides of the matrices that are multiplied.
 pub(super) const SIZES: [usize; 4] = [512, 1024, 2048, 4096];
-/// Seconds of a product after which no larger one is tried.
+/// If a matrix product takes longer than this many seconds, no larger one is tried.
 pub(super) const LONG: f64 = 0.15;
 /// Floats of the tensor that is summed: 256 MiB.
 const FLOATS: usize = 1 << 26;
@@ -141,16 +141,19 @@ impl<'a> Timer<'a> {
     }
 
     /// Seconds of one `work`, which is repeated for as long as the timer times; the first does not count.
-    fn seconds_of(&self, mut work: impl FnMut() -> Measured<()>) -> Measured<f64> {
+    fn seconds_of<T>(&self, mut work: impl FnMut() -> Measured<T>) -> Measured<f64> {
         work()?;
         self.device.sync()?;
         let (started, mut times) = (Instant::now(), 0);
+        // A result that nobody holds need not be computed.
+        let mut results = Vec::new();
         while times == 0 || started.elapsed() < self.time {
-            work()?;
+            results.push(work()?);
             times += 1;
             // Several are on their way where one takes no time.
             if times % 4 == 0 {
                 self.device.sync()?;
+                results.clear();
             }
         }
         self.device.sync()?;
@@ -160,20 +163,14 @@ impl<'a> Timer<'a> {
     pub(super) fn matrix_rate(&self, size: usize) -> Measured<MatrixRate> {
         let full = |value: f64| Tensor::<2>::full([size, size], value, self.device);
         let (a, b) = (full(1.0), full(0.5));
-        let seconds = self.seconds_of(|| {
-            let _product = a.clone().matmul(b.clone());
-            Ok(())
-        })?;
+        let seconds = self.seconds_of(|| Ok(a.clone().matmul(b.clone())))?;
         let flops = 2.0 * (size as f64).powi(3);
         Ok(MatrixRate { size, seconds, flops_per_second: flops / seconds })
     }
 
     pub(super) fn bytes_per_second(&self) -> Measured<f64> {
         let values = Tensor::<1>::ones([FLOATS], self.device);
-        let seconds = self.seconds_of(|| {
-            let _sum = sum_of_squares(values.clone());
-            Ok(())
-        })?;
+        let seconds = self.seconds_of(|| Ok(sum_of_squares(values.clone())))?;
         Ok((FLOATS * size_of::<f32>()) as f64 / seconds)
     }
 

@@ -84,7 +84,7 @@ pub struct Problem {
 const OP: &str = "op ";
 const TRAINING: &str = "training";
 
-/// What a part of the examination came to.
+/// Result of one part of the check.
 type Measured<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 impl Findings {

@@ -40,8 +40,8 @@ impl Mix {
         Some(Self::Cut { rows: range(), columns: range() })
     }
 
-    /// The share of an image that stays its own: for a rectangle what it leaves after it is cut off
-    /// at the border.
+    /// The fraction of the original image that is kept. For CutMix, this is the area outside the rectangle after
+    /// clipping it to the image.
     pub(super) fn keep(&self, size: usize) -> f32 {
         match self {
             Self::Up { keep } => *keep,

@@ -50,9 +50,9 @@ impl Planes {
         self.pixels.chunks_exact_mut(self.size).for_each(<[u8]>::reverse);
     }
 
-    /// Samples the image anew: the pixel in column x and row y comes from the place
-    /// (a x + b y + c, d x + e y + f), between pixels bilinearly, and outside from 0. As
-    /// torchvision's `affine` with `BILINEAR`.
+    /// Resamples the image with an affine map: the output pixel in column x and row y is the input at (a x + b y + c, d
+    /// x + e y + f), interpolated bilinearly; points outside the image are 0. Same as torchvision's `affine` with
+    /// `BILINEAR`.
     pub(super) fn warp(&mut self, [a, b, c, d, e, f]: [f64; 6]) {
         let size = self.size;
         let source = self.framed();

@@ -12,7 +12,7 @@ pub struct ImageBatch {
     pub rows: usize,
     /// Normalised pixels, [rows, channels, size, size].
     pub pixels: Vec<f32>,
-    /// What each image shows: a weight for every class, [rows, classes]; rows sum to 1.
+    /// Soft labels: one weight per class for each image, [rows, classes]; each row sums to 1.
     pub weights: Vec<f32>,
 }
 

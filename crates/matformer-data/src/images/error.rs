@@ -201,7 +201,7 @@ pub enum ImageError {
     /// More images are bad than may be.
     #[error("{}", bad_images(*bad, *total, *allowed, first))]
     BadImages {
-        /// Bad images; where reading stopped at them, there may be more.
+        /// Number of undecodable images found. There may be more if reading stopped early.
         bad: usize,
         /// Images in all.
         total: usize,

@@ -52,7 +52,7 @@ impl fmt::Display for ImageLayout {
 pub(super) struct Found {
     /// How it lies there.
     pub layout: ImageLayout,
-    /// The names of the classes; labels are places in this list.
+    /// Class names; labels are indices into this list.
     pub classes: Vec<String>,
     /// The images to train on; all of them where there are no others.
     pub train: Images,
@@ -311,7 +311,7 @@ impl Images {
     }
 }
 
-/// How many images of so many bytes are decoded at once.
+/// Number of images of this size (in bytes) that are decoded in parallel.
 pub(super) fn at_once(bytes: usize) -> usize {
     (MOST_BYTES / bytes.max(1)).clamp(1, MOST_IMAGES)
 }

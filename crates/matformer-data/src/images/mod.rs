@@ -1,8 +1,7 @@
 //! Image classification data: from files of images to memory-mapped pixels with labels.
 //!
-//! [`prepare_images`] finds the images below a folder, decodes them once and writes them into a
-//! folder of the cache that is found again. What lies in the folder tells its layout; the first of
-//! these that fits is taken:
+//! [`prepare_images`] finds the images in a folder, decodes them once and writes them to a cache folder, which is
+//! reused later. The layout is detected from the contents of the folder; the first match is used:
 //!
 //! | layout | what lies there |
 //! |---|---|
@@ -15,8 +14,8 @@
 //! the images' names. Symbolic links are followed; hidden files, caches and folders of models are passed
 //! over.
 //!
-//! In folders, what an image is tells its content: PNG, JPEG or WebP. An image that cannot be decoded
-//! is named, skipped and counted; more than 1 % of them are an error.
+//! In the folder layout, image formats (PNG, JPEG, WebP) are detected from the file contents. Images that cannot be
+//! decoded are reported, skipped and counted; more than 1 % of them is an error.
 
 mod batches;
 mod cifar;

@@ -66,7 +66,7 @@ pub fn prepare_images(
     }
 }
 
-/// What [`prepare_images`] would reuse, if it is there; nothing is written.
+/// Returns the cached folder that [`prepare_images`] would reuse, if it exists. Writes nothing.
 ///
 /// # Errors
 /// As [`prepare_images`].

@@ -1,4 +1,4 @@
-//! Which images are held out where the data does not say it.
+//! Splits images into train and held-out if the data set has no split of its own.
 
 use std::collections::HashMap;
 use std::hash::Hash as Key;

@@ -13,7 +13,7 @@ pub(super) const NAMED: usize = 5;
 pub(super) const FORMAT_VERSION: u32 = 3;
 /// Written last before the folder is published.
 pub(super) const SUMMARY: &str = "summary.json";
-/// Of each split its images, and their names as a JSON list.
+/// Files of each split: its images, and their names as a JSON list.
 pub(super) const TRAIN: [&str; 2] = ["train.bin", "train.names.json"];
 pub(super) const HELD_OUT: [&str; 2] = ["held_out.bin", "held_out.names.json"];
 

@@ -19,7 +19,7 @@ const PACKED: [&str; 6] = [
     "fine_label_names",
 ];
 
-/// Whether files, by their names, are images for the most part: an image each, or many.
+/// Whether most files, judging by their names, are images or files of many images.
 pub(crate) fn are_images<'a>(files: impl Iterator<Item = &'a Path> + Clone) -> bool {
     let is_packed = |path: &Path| {
         let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();

@@ -77,7 +77,7 @@ impl Part {
     const HELD_OUT: Self = Self { name: "held_out", files: HELD_OUT };
 }
 
-/// What becomes of held-out images that are training images too.
+/// What to do with held-out images that also occur in the training split.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Known {
     Kept,
@@ -88,7 +88,7 @@ enum Known {
 struct Entry {
     label: u32,
     name: String,
-    /// Its name in its folder: that of others in other folders, perhaps.
+    /// Name within its folder; images in other folders may have the same name.
     inside: String,
     content: Hash,
 }

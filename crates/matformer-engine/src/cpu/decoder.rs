@@ -23,7 +23,7 @@ pub(crate) struct Row<'a> {
     pub(crate) ids: &'a [u32],
     /// Feed-forward width of each layer.
     pub(crate) widths: &'a [usize],
-    /// The first of its tokens after which logits are wanted.
+    /// Index of the first token whose logits are needed.
     pub(crate) logits_from: usize,
 }
 

@@ -198,7 +198,7 @@ pub(super) fn search(results: &[SearchResult], granularities: &[String]) -> Resu
 pub(super) struct Training {
     /// The plot.
     pub svg: String,
-    /// Steps that a point of a curve is the mean of.
+    /// Number of steps averaged into one point of a curve.
     pub bin: u64,
     /// Whether some of the drawn submodels were no granularities.
     pub mixed: bool,
@@ -266,7 +266,7 @@ pub(super) fn training_overlaid(
     Ok(Some(draw_training(marks, last, x_title, metric.loss_axis())?))
 }
 
-/// Losses over a training that went as far as `last`, without the first fall.
+/// Plots the loss curves of a training run up to step `last`, omitting the initial drop.
 fn draw_training(
     mut marks: Vec<Mark>,
     last: u64,

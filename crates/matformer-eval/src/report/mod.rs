@@ -175,7 +175,7 @@ struct Page<'a> {
     staged: Option<Staged<'a>>,
 }
 
-/// The stages of a model that was made elastic, as a table.
+/// Table of the stages of `elastify`.
 struct Staged<'a> {
     stages: &'a Stages,
     held_out: String,

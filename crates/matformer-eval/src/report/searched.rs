@@ -66,8 +66,8 @@ pub(super) fn searches(found: &[Found], metric: Metric) -> Result<Option<Searche
     }))
 }
 
-/// What was searched for, and by how much of the data where it was a part:
-/// `60% and 8ms (50,000 tokens chose, all judged)`.
+/// The budgets of a search, and how much of the data was used if only part of it: `60% and 8ms (50,000 tokens chose,
+/// all judged)`.
 fn budgets(f: &Found, metric: Metric) -> String {
     let budgets = f.budgets.join(" and ");
     let said = |tokens: Option<usize>| {

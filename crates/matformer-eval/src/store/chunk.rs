@@ -98,7 +98,7 @@ impl Chunk {
     }
 }
 
-/// What was measured of a document: nats, and where its targets are classes, how many were found.
+/// The result for one document: loss in nats and, for classification, the number of correct predictions.
 pub(super) type Loss = (f64, Option<Hits>);
 
 /// Losses of a submodel in a chunk.

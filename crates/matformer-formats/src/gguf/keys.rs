@@ -258,7 +258,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// The dtype of the matrices where all have the same plain one, else f32.
+    /// The dtype of the matrices if they all have the same unquantised type; otherwise f32.
     pub(super) fn dtype(&self) -> Dtype {
         let matrices = self.container.tensors.iter().filter(|tensor| tensor.shape.len() > 1);
         let dtypes: BTreeSet<&str> = matrices.clone().map(|t| t.ggml.dtype().name()).collect();

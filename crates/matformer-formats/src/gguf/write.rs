@@ -96,7 +96,8 @@ impl FromStr for GgufDtype {
 pub struct Written {
     /// `general.architecture`.
     pub architecture: &'static str,
-    /// What is otherwise than asked for, or than with the model's own tokenizer: a sentence each.
+    /// Notes for the user about deviations from the requested options or from the model's own tokenizer, one sentence
+    /// each.
     pub notes: Vec<String>,
 }
 

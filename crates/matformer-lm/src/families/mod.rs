@@ -56,9 +56,8 @@ impl MatLmConfig {
         Family::of(self).model_type
     }
 
-    /// What keeps this model from being saved for other programs with layers of unequal widths, as
-    /// `nemotron-nas`: fields of this configuration, or `ge_glu` or `gelu`, its activation. Empty
-    /// where it can be.
+    /// The option that prevents this model from being saved for other programs with unequal layer widths, as
+    /// `nemotron-nas`: fields of this configuration, or `ge_glu` or `gelu`, its activation. Empty where it can be.
     pub fn unequal_obstacles(&self) -> Vec<&'static str> {
         deci::obstacles(self)
     }

@@ -23,7 +23,7 @@ fn read(file: &ConfigFile) -> Result<MatLmConfig> {
     Ok(MatLmConfig { window: read_window(file, c.n_layers)?, qkv_bias: true, ..c })
 }
 
-/// The window: of `layer_types`, or else of the layers from `max_window_layers` on.
+/// The sliding window: in the layers given by `layer_types`, otherwise in all layers from `max_window_layers` on.
 pub(super) fn read_window(file: &ConfigFile, n_layers: usize) -> Result<Option<Window>> {
     let first = file.optional("max_window_layers")?.unwrap_or(28);
     let size = layers::switched_size(file, Some(4096))?;

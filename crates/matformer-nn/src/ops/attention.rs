@@ -7,7 +7,7 @@ use matformer_core::Spans;
 
 use super::NnBackend;
 
-/// Which queries meet which keys, and how they are cut into heads.
+/// Which queries attend to which keys, and the number and size of heads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttentionSpec {
     /// The rows that the queries belong to.

@@ -181,8 +181,9 @@ struct Tile {
     keys: Range<usize>,
 }
 
-/// Numbers of the scores that are held at a time: eight times those of the queries, so that memory grows as the
-/// context does, where that is neither too few for products of a good size nor too many for any device.
+/// Number of attention scores held in memory at a time: eight times the number of query elements, so that memory grows
+/// linearly with the context, but clamped between a minimum for efficient matrix products and a maximum that fits on
+/// any device.
 fn tile_elements(spec: &AttentionSpec) -> usize {
     (8 * spec.spans.tokens() * spec.q_dim()).clamp(1 << 22, 1 << 25)
 }
@@ -192,7 +193,7 @@ fn scores<B: Backend>(q: FloatTensor<B>, k: FloatTensor<B>) -> FloatTensor<B> {
     B::float_matmul(q, B::float_transpose(k))
 }
 
-/// A range along a dimension; a view where the backend has views.
+/// A slice along one dimension; a view if the backend supports views.
 fn part_of<B: Backend>(t: FloatTensor<B>, dim: usize, range: &Range<usize>) -> FloatTensor<B> {
     match places(&t, dim, range) {
         Some(places) => B::float_slice(t, &places),

@@ -23,7 +23,7 @@ pub struct Divergence {
     pub direction: Direction,
 }
 
-/// Which way a divergence is taken.
+/// Direction of the KL divergence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Direction {
     /// `KL(teacher ‖ student)`: the student covers all that the teacher finds likely.

@@ -12,7 +12,7 @@ use super::{
 pub enum Head {
     /// It is.
     Trained,
-    /// It is not, and its product is left out.
+    /// The head is frozen; the matrix product for its gradient is skipped.
     Frozen,
 }
 

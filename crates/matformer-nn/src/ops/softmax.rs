@@ -9,7 +9,7 @@ use burn::tensor::{Shape, Slice};
 
 use super::precision::{stored_as, wide};
 
-/// Scaled scores in f32, minus infinity for keys that are not seen.
+/// Scaled scores in f32, with minus infinity for masked keys.
 fn visible<B: Backend>(scores: FloatTensor<B>, seen: IntTensor<B>, scale: f64) -> FloatTensor<B> {
     let scores = B::float_mul_scalar(wide::<B>(scores), (scale as f32).into());
     let hidden = hidden::<B>(scores.shape().dims(), seen);

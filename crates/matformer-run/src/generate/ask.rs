@@ -35,7 +35,7 @@ pub struct Options {
     pub logprobs: Option<usize>,
 }
 
-/// Tokens that are drafted at a time, at most, where as many are as pay.
+/// Maximum number of drafted tokens when the draft length is adaptive.
 const MOST_DRAFTED: usize = 8;
 
 /// A prompt, and what is asked of the engine for it.

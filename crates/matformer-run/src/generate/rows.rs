@@ -9,7 +9,7 @@ use std::{
 };
 
 use matformer_core::{SubmodelSpec, fs};
-use matformer_data::TextStream;
+use matformer_data::{TextStream, Tokenizer};
 use matformer_engine::{self as engine, EngineModel, Heard, Request};
 use serde::Deserialize;
 

@@ -155,7 +155,7 @@ pub trait Data: Model {
     fn batches(run: &RunFile<Self>, prepared: &Self::Prepared, rows: usize)
     -> Result<Source<Self>>;
 
-    /// What a `[data]` table leaves open is taken from another, of the same run.
+    /// Fills in keys that are absent from a `[data]` table from another one of the same run.
     fn take_open(data: &mut Self::Data, of: &Self::Data);
 
     /// Reads from the run's own checkpoint what `data` names and is no longer there.
@@ -217,7 +217,7 @@ pub trait Export: Data {
     const TASK: &'static str;
     /// The class of transformers that loads a folder of its.
     const AUTO_CLASS: &'static str;
-    /// What makes the input of a model in transformers.
+    /// The transformers class that prepares the model's input (tokenizer or image processor).
     const PROCESSOR: Processor;
 
     /// Refuses a format that the kind does not have, for the model in `dir`.

@@ -100,7 +100,7 @@ pub struct Recorded {
     pub data: Option<String>,
     /// Length of the windows that held-out text is measured in while training.
     pub window: Option<usize>,
-    /// Training loss of each size, the mean of the last 50 steps that drew it.
+    /// Training loss of each size: mean over the last 50 steps that trained it.
     pub train_loss: BTreeMap<String, f64>,
     /// The last evaluation in training.
     pub held_out: Option<HeldOut>,
@@ -112,7 +112,7 @@ pub struct Recorded {
     pub seconds: Option<f64>,
     /// When it was last changed by a step or a save, in UTC.
     pub date: Option<String>,
-    /// What is damaged, while the rest can be read.
+    /// Damaged files in an otherwise readable folder.
     pub problems: Vec<String>,
     /// Settings of the run, or the shape of a model without one, by key.
     #[serde(skip)]

@@ -35,7 +35,7 @@ pub struct DryRun {
     pub tokens: u64,
     /// Whether the data is prepared; if not, its size is not known, nor are vocabulary and classes.
     pub prepared: bool,
-    /// How often each training token is seen; `null` before the data is prepared.
+    /// Number of epochs; `null` if the data has not been tokenised yet.
     pub epochs: Option<f64>,
     /// Floating point operations of all steps, by formula.
     pub flops: f64,

@@ -33,7 +33,7 @@ pub fn keep_peak(dir: &Path) {
     }
 }
 
-/// How many steps of a run were left out, by its log.
+/// Number of skipped steps of a run, according to its log.
 pub fn skipped(dir: &Path) -> usize {
     let lines = MetricsLog::read(dir).unwrap_or_default();
     lines.iter().filter(|line| matches!(line, MetricsLine::Skipped(_))).count()

@@ -24,7 +24,7 @@ pub struct Target<K: Kind> {
     pub dir: PathBuf,
     /// Whether a run that is there goes on.
     pub resume: bool,
-    /// What the weights of step 0 are read from; none where a checkpoint has them.
+    /// Source of the initial weights (step 0); `None` when resuming from a checkpoint.
     pub init: Option<Init<K>>,
     /// What the run's checkpoints were trained with.
     configured: Option<RunFile<K>>,

@@ -40,7 +40,7 @@ pub const KEYS: &[Key] = &[
         "model.preset",
         ValueType::Text,
         Always,
-        "named shape: demo, small, 78m, …; `matformer info --preset NAME` shows its sizes",
+        "model preset: demo, small, 78m, …; see `matformer info --preset NAME`",
     )
     .like("\"demo\""),
     of(
@@ -48,7 +48,7 @@ pub const KEYS: &[Key] = &[
         "model.preset",
         ValueType::Text,
         Always,
-        "named shape: small28, small64, ti16, …; `matformer info --preset NAME` shows its sizes",
+        "model preset: small28, small64, ti16, …; see `matformer info --preset NAME`",
     )
     .like("\"small28\""),
     of(Lm, "model.lm.vocab_size", Whole, Never, "size of the vocabulary; a run takes the tokenizer's"),
@@ -60,7 +60,7 @@ pub const KEYS: &[Key] = &[
     of(Lm, "model.lm.d_ff", Whole, Always, "widest feed-forward width: that of XL"),
     of(Lm, "model.lm.granularities", Wholes, Always, GRANULARITIES).like("[64, 128, 256, 512]"),
     of(Lm, "model.lm.width_multiple", Whole, Never, "every width is a multiple of it"),
-    of(Lm, "model.lm.context", Whole, Always, "most tokens that the model can read at once"),
+    of(Lm, "model.lm.context", Whole, Always, "context length in tokens"),
     of(Lm, "model.lm.tied_embeddings", Bool, Never, "whether the head is the embedding"),
     of(
         Lm,
@@ -135,7 +135,7 @@ pub const KEYS: &[Key] = &[
         "model.vit.drop_path",
         Number,
         Always,
-        "probability that training leaves out a branch of the last layer",
+        "stochastic depth (drop-path) rate of the last layer",
     ),
     of(Vit, "model.vit.norm_eps", Number, Never, "added to the variance in norms"),
     of(Vit, "model.vit.layer_d_ff", Wholes, Never, "feed-forward width of each layer, of a slice")
@@ -168,16 +168,16 @@ pub const KEYS: &[Key] = &[
         "data.path",
         ValueType::Text,
         Always,
-        "folder with a folder per class, or files of MNIST or CIFAR, or fetch:NAME",
+        "folder with one subfolder per class, or with MNIST or CIFAR files, or fetch:NAME",
     )
     .like("\"pictures\""),
-    of(Vit, "data.also", Other(PATHS), Always, "further folders of the same classes").like("[\"more\"]"),
+    of(Vit, "data.also", Other(PATHS), Always, "more folders with the same classes").like("[\"more\"]"),
     of(
         Lm,
         "data.held_out",
         Number,
         Always,
-        "share of the documents that are kept apart for evaluation",
+        "fraction of the documents in the held-out split",
     ),
     of(Lm, "data.validation", Other(PATHS), Always, "held-out files of your own instead")
         .like("[\"test.jsonl\"]"),
@@ -186,21 +186,21 @@ pub const KEYS: &[Key] = &[
         "data.held_out",
         Number,
         Always,
-        "share that is kept apart for evaluation, if there is no val or test folder",
+        "fraction of each class in the held-out split, if there is no val or test folder",
     ),
     of(
         Lm,
         "data.vocab_size",
         Whole,
         Always,
-        "size of the tokenizer that is trained on the text",
+        "vocabulary size of the tokenizer trained on this text",
     ),
     of(
         Lm,
         "data.tokenizer",
         ValueType::Text,
         Always,
-        "use another model's tokenizer instead",
+        "use this existing tokenizer instead",
     )
     .like("\"hf:owner/model\""),
     of(
@@ -230,13 +230,13 @@ pub const KEYS: &[Key] = &[
         Never,
         "least and largest ratio of width to height of a crop",
     ),
-    of(Vit, "data.augment.pad", Whole, Always, "pixels by which a training image may be shifted"),
+    of(Vit, "data.augment.pad", Whole, Always, "maximum random shift of training images, in pixels"),
     of(
         Vit,
         "data.augment.crop_scale",
         Numbers,
         Always,
-        "share of a training image that a random crop has",
+        "area of a random crop, as a fraction of the image (minimum, maximum)",
     )
     .like("[0.5, 1.0]"),
     of(
@@ -244,10 +244,10 @@ pub const KEYS: &[Key] = &[
         "data.augment.flip",
         Number,
         Always,
-        "share of training images that are mirrored, such as 0.5; not for letters or digits",
+        "probability of a horizontal flip, such as 0.5; do not use for letters or digits",
     ),
     of(Vit, "data.augment.smoothing", Number, Always, "label smoothing"),
-    of(Vit, "data.augment.mixup", Number, Always, "strength of mixup, such as 0.2; 0: none"),
+    of(Vit, "data.augment.mixup", Number, Always, "mixup alpha, such as 0.2; 0: off"),
     of(Vit, "data.augment.cutmix", Number, Never, "strength of CutMix, such as 1.0; 0: none"),
     of(Vit, "data.augment.erase", Number, Never, "probability that a rectangle is erased"),
     of(
@@ -260,7 +260,7 @@ pub const KEYS: &[Key] = &[
     .like("{ n = 2, magnitude = 3.0 }"),
     of(Vit, "data.augment.mean", Numbers, Never, "mean of each channel, where white is 1").like("[0.5]"),
     of(Vit, "data.augment.std", Numbers, Never, "standard deviation of each channel").like("[0.5]"),
-    both("train.steps", Whole, Always, "number of steps: a longer run is the first thing to try"),
+    both("train.steps", Whole, Always, "number of training steps; to improve results, increase this first"),
     of(
         Lm,
         "train.tokens_per_step",
@@ -274,7 +274,7 @@ pub const KEYS: &[Key] = &[
         "train.batch_rows",
         Whole,
         Always,
-        "rows of one pass: fewer take less memory; default: all of a step",
+        "micro-batch size in sequences: lower it to save memory; default: the whole batch",
     )
     .like("4"),
     of(
@@ -282,7 +282,7 @@ pub const KEYS: &[Key] = &[
         "train.batch_rows",
         Whole,
         Always,
-        "images of one pass: fewer take less memory; default: all of a step",
+        "micro-batch size: lower it to save memory; default: the whole batch",
     )
     .like("32"),
     of(
@@ -290,7 +290,7 @@ pub const KEYS: &[Key] = &[
         "train.seq_len",
         Whole,
         Always,
-        "tokens of a training row; default: the context, at most 1024",
+        "training sequence length in tokens; default: the context length, at most 1024",
     )
     .like("256"),
     both("train.learning_rate", Number, Always, "peak learning rate"),
@@ -298,12 +298,12 @@ pub const KEYS: &[Key] = &[
         "train.schedule",
         Word(&["cosine", "wsd"]),
         Always,
-        "cosine, or wsd: constant until it decays at the end",
+        "learning rate schedule: cosine, or wsd (constant, with a decay at the end)",
     ),
     both("train.decay", Number, Never, "share of the steps in which wsd decays"),
-    both("train.min_lr", Number, Images, "last learning rate as a share of the peak"),
-    both("train.warmup", Whole, Always, "steps until the learning rate has reached its peak"),
-    of(Lm, "train.weight_decay", Number, Always, "decay of matrices and embeddings"),
+    both("train.min_lr", Number, Images, "final learning rate as a fraction of the peak"),
+    both("train.warmup", Whole, Always, "warm-up steps"),
+    of(Lm, "train.weight_decay", Number, Always, "weight decay (matrices and embeddings)"),
     of(Vit, "train.weight_decay", Number, Always, "decay of matrices"),
     both("train.betas", Numbers, Never, "decay rates of the moments of AdamW"),
     both("train.eps", Number, Never, "added to the root of the second moment"),
@@ -325,7 +325,7 @@ pub const KEYS: &[Key] = &[
         "train.draw",
         Other("a draw"),
         Always,
-        "sizes that a step trains: sampled, joint, sandwich, per-layer, …",
+        "which sizes each step trains: sampled (one at random), joint (all), sandwich, per-layer, …",
     ),
     both(
         "train.outer",
@@ -338,30 +338,30 @@ pub const KEYS: &[Key] = &[
         "train.ema",
         Number,
         Always,
-        "decay of a moving average of the weights, such as 0.999; 0: none",
+        "decay rate of an exponential moving average of the weights, such as 0.999; 0: off",
     ),
     of(
         Vit,
         "train.ema",
         Number,
         Always,
-        "decay of a moving average of the weights, which is what is evaluated; 0: none",
+        "decay rate of an exponential moving average of the weights, which is evaluated and saved; 0: off",
     ),
-    both("train.dtype", Word(&["f32", "bf16"]), Always, "bf16 for GPUs that compute in it"),
-    both("train.seed", Whole, Always, "random seed of weights, draws and batches"),
+    both("train.dtype", Word(&["f32", "bf16"]), Always, "f32, or bf16 on GPUs that support it"),
+    both("train.seed", Whole, Always, "random seed for initial weights, sampling of sizes, and batches"),
     both(
         "train.init",
         ValueType::Text,
         Always,
-        "start from the weights of this model folder; leave [model] out then",
+        "initialise from the weights of this model folder; then remove [model]",
     )
     .like("\"runs/other\""),
     of(Lm, "train.eval_every", Whole, Always, "steps between two evaluations on held-out text"),
     of(Vit, "train.eval_every", Whole, Always, "steps between two evaluations on held-out images"),
-    of(Lm, "train.eval_tokens", Whole, Always, "held-out tokens of each of them"),
-    of(Vit, "train.eval_images", Whole, Always, "held-out images of each of them"),
+    of(Lm, "train.eval_tokens", Whole, Always, "held-out tokens per evaluation"),
+    of(Vit, "train.eval_images", Whole, Always, "held-out images per evaluation"),
     both("train.checkpoint_every", Whole, Always, "steps between two checkpoints"),
-    both("train.keep", Whole, Always, "newest checkpoints to keep, beside the best"),
+    both("train.keep", Whole, Always, "number of latest checkpoints to keep, in addition to the best one"),
     both("train.tensorboard", Bool, Always, "also write the metrics as TensorBoard event files")
         .like("true"),
     both(

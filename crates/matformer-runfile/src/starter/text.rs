@@ -190,7 +190,7 @@ fn held_out(documents: Option<u64>) -> f64 {
 
 fn found(survey: Option<TextSurvey>) -> String {
     let Some(TextSurvey { bytes, documents }) = survey else {
-        return "text of the Hub, whose size is not known yet".to_owned();
+        return "text from the Hub, of unknown size".to_owned();
     };
     let size = file_size(bytes);
     match documents {

@@ -17,7 +17,8 @@ pub fn context_of<K: Kind>(model: &Path) -> Result<Option<usize>> {
     Ok(K::context(&config))
 }
 
-/// What is trained where neither a run file nor `--set` says otherwise; a text model has a `context`.
+/// Default training settings of `elastify`, for keys that are set neither in the run file nor with `--set`. For text
+/// models, `context` is given.
 pub fn defaults(context: Option<usize>) -> Table {
     /// Length of training rows: enough for the statistics of neurons, at little attention.
     const SEQ_LEN: usize = 256;

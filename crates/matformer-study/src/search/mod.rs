@@ -126,7 +126,7 @@ pub fn search<K: Kind>(
     Ok(Searched { judged, problem: budgets.problem, kept })
 }
 
-/// What a search comes to; nothing where no submodel that it tried is within the budgets.
+/// The result of a search; `None` if no submodel that it tried is within the budgets.
 fn searched<K: Kind>(
     folder: &ModelFolder<K>,
     problem: &Problem,

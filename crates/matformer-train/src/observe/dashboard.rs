@@ -226,7 +226,7 @@ impl Series {
         self.draw(value)
     }
 
-    /// Draws the mean of the split, and starts again.
+    /// Plots the mean of the split and resets it.
     fn end(&mut self) -> MetricState {
         let state = self.draw((self.count > 0).then(|| self.mean()));
         (self.sum, self.count) = (0.0, 0);

@@ -3,16 +3,16 @@
 /// Of the program: also what it reads of the environment.
 pub const PROGRAM: &str = "\
 Environment variables:
-  MATFORMER_DEVICE   Device, where --device is not given
-  MATFORMER_CACHE    Folder for prepared and fetched data [default: runs/.data]
-  MATFORMER_SOURCES  Table of the sources that `fetch` knows [default: built in]
-  MATFORMER_LOG      Levels of the log: `debug`, `warn,matformer_data=debug`
+  MATFORMER_DEVICE   Default for --device
+  MATFORMER_CACHE    Cache folder for tokenised and downloaded data [default: runs/.data in the working directory]
+  MATFORMER_SOURCES  TOML file that replaces the built-in table of datasets and models for `fetch`
+  MATFORMER_LOG      Log levels, such as `debug` or `warn,matformer_data=debug`
   RAYON_NUM_THREADS  Number of CPU threads [default: all]
   HF_TOKEN           Token for private and gated repositories of the Hugging Face Hub
-  HF_HOME            Folder of the Hub's files, in `hub` below it [default: ~/.cache/huggingface]
-  HF_HUB_CACHE       The same folder, named itself
-  HF_HUB_OFFLINE     `1`: read only files of the Hub that are in its cache
-  HF_ENDPOINT        Address of the Hub, for mirrors
+  HF_HOME            Hugging Face home; the cache is its subfolder `hub` [default: ~/.cache/huggingface]
+  HF_HUB_CACHE       Hugging Face cache folder, overrides HF_HOME [default: $HF_HOME/hub]
+  HF_HUB_OFFLINE     `1`: use only cached Hub files
+  HF_ENDPOINT        URL of the Hub or of a mirror
 
 Examples:
   matformer init --data my.jsonl
@@ -23,7 +23,7 @@ Examples:
 pub const INIT: &str = "\
 Examples:
   matformer init --data my.jsonl
-  matformer init runs.toml --data notes papers --preset small
+  matformer init mine.toml --data notes papers --preset small
   matformer init vision --kind images --data pictures";
 
 pub const KEYS: &str = "\

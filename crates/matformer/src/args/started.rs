@@ -9,16 +9,16 @@ use super::values::whole;
 
 #[derive(Debug, ClapArgs)]
 pub struct InitArgs {
-    /// File to write (`.toml`), or the folder for it [default: named after the data]
+    /// Run file to write (`.toml`), or the folder to write it to [default: named after the data]
     #[arg(value_name = "FILE|DIR")]
     pub target: Option<PathBuf>,
-    /// Text files and folders, or a folder of images; several are joined. Also `hf:owner/name` and `fetch:NAME`
+    /// Text files and folders (concatenated), or a folder of images; also `hf:owner/name` and `fetch:NAME`
     #[arg(long, required = true, num_args = 1.., value_name = "DATA")]
     pub data: Vec<String>,
-    /// Kind of data [default: by the files]
+    /// Kind of data [default: detected from the files]
     #[arg(long, value_enum)]
     pub kind: Option<InitKind>,
-    /// Named shape of the model [default: one that fits the data]
+    /// Model preset [default: chosen to suit the data]
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
     /// Overwrite the file if it exists
@@ -31,7 +31,7 @@ pub struct InitArgs {
 pub enum InitKind {
     /// Text, for a language model
     Text,
-    /// Images in classes, for a vision transformer
+    /// Labelled images, for a vision transformer
     Images,
 }
 
@@ -58,7 +58,7 @@ pub struct ListArgs {
     /// Folder to look in
     #[arg(default_value = ".")]
     pub dir: PathBuf,
-    /// How many folders deep to look
+    /// Maximum folder depth
     #[arg(long, default_value_t = 5, value_name = "N")]
     #[arg(value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub depth: usize,
@@ -66,7 +66,7 @@ pub struct ListArgs {
 
 #[derive(Debug, ClapArgs)]
 pub struct CompareArgs {
-    /// Folders of runs or models
+    /// Run or model folders
     #[arg(required = true, num_args = 2.., value_name = "RUN")]
     pub runs: Vec<PathBuf>,
 }
@@ -80,7 +80,7 @@ pub struct CompletionsArgs {
 
 #[derive(Debug, ClapArgs)]
 pub struct ManArgs {
-    /// Folder to write a page for each command to [default: the page of the program on standard output]
+    /// Write one page per command into this folder [default: print the main page on standard output]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 }

@@ -19,7 +19,7 @@ pub const FOR_A_NEW_RUN: NoRunFile = NoRunFile {
     hint: "`matformer train` takes a run file as it is; --data names what to train on",
 };
 
-/// Several places of data.
+/// Error for a run file among several data paths.
 pub const BESIDE_OTHERS: NoRunFile = NoRunFile {
     why: ", beside other data",
     hint: "give it alone: its `[data]` names all data of the run",

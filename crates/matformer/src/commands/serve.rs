@@ -9,7 +9,10 @@ use std::{
 
 use anyhow::Result;
 use matformer::{
-    core::{Names, Submodel, SubmodelSpec, fs, units::{count, short}},
+    core::{
+        Names, Submodel, SubmodelSpec, fs,
+        units::{count, short},
+    },
     data::ChatTemplate,
     engine::{EngineModel, Format},
     eval::ParamCounts,
@@ -143,7 +146,7 @@ fn resolver(folder: ModelFolder<Lm>) -> matformer::serve::Resolve {
     let folder = Mutex::new(folder);
     Box::new(move |spec: &SubmodelSpec| {
         let folder = folder.lock().unwrap_or_else(PoisonError::into_inner);
-        folder.resolve(spec).map_err(|error| failure::message(&folder.explained(error)))
+        folder.resolve(spec).map_err(|error| failure::message(&folder.explained(error).into()))
     })
 }
 

@@ -167,7 +167,7 @@ impl Pre {
 }
 
 impl Split {
-    /// The way to split of a `pre_tokenizer`, if it is one of those in [`ALL`].
+    /// The splitting rule of a `pre_tokenizer`, if it is one of those in [`ALL`].
     fn of_json(json: &Value) -> Option<Self> {
         let parts = match json["pretokenizers"].as_array() {
             Some(parts) => parts,

@@ -1,4 +1,4 @@
-//! Losses on rows of logits: a cube goes through a row. Gradients are written where the logits were.
+//! Losses on rows of logits, one cube (workgroup) per row. Gradients overwrite the logits in place.
 
 use burn::tensor::DType;
 use burn_cubecl::{

@@ -58,7 +58,7 @@ fn empty(like: &CubeTensor, shape: impl Into<Shape>, dtype: DType) -> CubeTensor
     empty_device_contiguous_dtype(client, device, shape.into(), dtype)
 }
 
-/// A tensor that may be written over: itself where nobody else holds it, else a copy.
+/// A tensor that may be overwritten: the tensor itself if it is not shared, otherwise a copy.
 fn owned(tensor: CubeTensor) -> CubeTensor {
     let tensor = into_contiguous(tensor);
     if tensor.can_mut() { tensor } else { tensor.copy() }

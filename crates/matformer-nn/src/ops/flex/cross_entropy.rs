@@ -14,7 +14,7 @@ use crate::ops::{CrossEntropySaved, Head, HeadGradients};
 /// Rows of one chunk, at least and at most: every chunk reads the whole vocabulary's weights, and
 /// twice more for its gradients.
 const ROWS: std::ops::RangeInclusive<usize> = 128..=256;
-/// Logits of one chunk at most, above the fewest rows: 16 MiB.
+/// Maximum number of logits per chunk (16 MiB), unless the minimum number of rows needs more.
 const LOGITS: usize = 1 << 22;
 
 /// Rows of one chunk.
@@ -22,7 +22,7 @@ pub(super) fn chunk(tokens: usize, vocab: usize) -> usize {
     (LOGITS / vocab.max(1)).clamp(*ROWS.start(), *ROWS.end()).min(tokens)
 }
 
-/// Values that one task scales.
+/// Number of values scaled by one task.
 const SCALED: usize = 1 << 16;
 
 pub(super) fn ids(targets: FlexTensor) -> Vec<usize> {
@@ -46,8 +46,8 @@ pub(super) fn forward(hidden: FlexTensor, weight: FlexTensor, targets: FlexTenso
     tensor(pass(hidden, weight, targets, None).nats, &[tokens])
 }
 
-/// Nats, and with the log of the sum of exponentials the gradients for a gradient of one at every token:
-/// logits are computed once a step instead of twice.
+/// Computes the loss in nats. With the log-sum-exp, it also computes the gradients for an output gradient of one at
+/// every token, so that logits are computed once per step instead of twice.
 pub(super) fn ahead(
     hidden: FlexTensor,
     weight: FlexTensor,
@@ -82,8 +82,8 @@ pub(super) fn backward(
     }
 }
 
-/// Gradients that were made for a gradient of one at every token, scaled to `grad`; `None` if that
-/// is not the same at every token.
+/// Scales gradients that were computed for an output gradient of one to `grad`; `None` if `grad` differs between
+/// tokens.
 pub(super) fn scaled(ahead: HeadGradients<Flex>, grad: &FlexTensor) -> Option<HeadGradients<Flex>> {
     let factor = uniform(Values::of(grad.clone()).get())?;
     let scaled = |mut t: FlexTensor| {

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::product::Mat;
 
-/// The values of a tensor, row-major; copies only what is not laid out so.
+/// The values of a tensor in row-major order; copies only if the tensor is not stored that way.
 pub(super) struct Values(FlexTensor);
 
 impl Values {
@@ -46,8 +46,7 @@ impl Rows {
     }
 }
 
-/// The values of a tensor, row-major, to be changed; copies what somebody else holds too, or what
-/// is not laid out so.
+/// The values of a tensor in row-major order, mutable; copies if the tensor is shared or not stored that way.
 pub(super) fn values_mut(t: &mut FlexTensor) -> &mut [f32] {
     let n = t.shape().num_elements();
     if !t.is_contiguous() || t.layout().start_offset() != 0 || t.storage::<f32>().len() != n {

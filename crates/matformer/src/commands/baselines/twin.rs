@@ -53,7 +53,7 @@ pub struct Elastic<'a, K: Kind> {
 }
 
 impl<K: Kind> Elastic<'_, K> {
-    /// Refuses a run that has not made all the steps that its run file asks for: baselines get a share
+    /// Fails if the run has not finished all steps of its run file, because the steps of the baselines are a fraction
     /// of them.
     pub fn check_ended(&self) -> Result<()> {
         let (made, asked) = (self.manifest.provenance.steps, self.run.train.steps);

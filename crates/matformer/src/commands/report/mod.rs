@@ -105,7 +105,8 @@ fn check_page(page: &Path) -> Result<()> {
     Ok(())
 }
 
-/// How long it was trained, when it was measured, which `kept` is of, and what makes the page.
+/// Facts shown on the page: training time, date of the evaluation (modification time of `kept`), machine, device and
+/// program version.
 fn made(log: &[MetricsLine], kept: &Path, context: &Context) -> Vec<(String, String)> {
     let version = env!("CARGO_PKG_VERSION");
     let version = match commit() {
