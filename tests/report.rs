@@ -223,7 +223,7 @@ fn a_report_that_is_interrupted_keeps_what_it_measured() {
     assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
     let output = Output::of(child.wait_with_output().unwrap());
     assert_eq!((output.code, output.stdout.as_str()), (Some(130), ""), "{output}");
-    let said = "\nCtrl-C: interrupted; what was measured is kept, and the same command goes on\n";
+    let said = "Ctrl-C: interrupted; what was measured is kept, and the same command goes on\n";
     assert!(output.stderr.ends_with(said), "{output}");
     let kept = place.measured("much-run");
     place.matformer(&["report", "much-run"]).ok();

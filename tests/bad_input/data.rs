@@ -66,11 +66,16 @@ fn no_text_at_all() {
     ");
 }
 
+/// The text of a place was copied: its records in the cache are of other times until it has been read again.
+fn read_again(place: &Place) {
+    place.matformer(&["train", "run.toml", "--out", "other", "--set", "train.steps=1"]).ok();
+    place.matformer(&["eval", "run", "--tokens", "40"]).ok();
+}
+
 /// What `train` and `eval` say after bytes of a prepared shard were changed.
 fn shard(name: &str, change: impl Fn(&mut Vec<u8>)) -> [String; 2] {
     let place = Place::trained();
-    // The text was copied: its record in the cache is of other times until it has been read again.
-    place.matformer(&["eval", "run", "--tokens", "40"]).ok();
+    read_again(&place);
     let path = place.tree().into_keys().find(|path| path.ends_with(name)).unwrap();
     let mut bytes = std::fs::read(place.path(&path)).unwrap();
     change(&mut bytes);
@@ -119,7 +124,7 @@ fn shards_that_are_damaged() {
     ");
     let train = |change: fn(&mut Vec<u8>)| {
         let place = Place::trained();
-        place.matformer(&["eval", "run", "--tokens", "40"]).ok();
+        read_again(&place);
         let path = place.tree().into_keys().find(|path| path.ends_with("train.bin")).unwrap();
         let mut bytes = std::fs::read(place.path(&path)).unwrap();
         change(&mut bytes);

@@ -78,11 +78,9 @@ impl Choice {
                 Some(typed) => typed.to_owned(),
                 None => tokenizer.continuation(&[], prompt).map_err(internal)?,
             };
-            if let Some(scores) = &mut scores {
-                unscored = prompt.to_vec().into_iter();
-                if let Some(first) = unscored.next() {
-                    piece.scored.push(scores.push(first, None)?);
-                }
+            if let (Some(scores), [first, rest @ ..]) = (&mut scores, prompt) {
+                piece.scored.push(scores.push(*first, None)?);
+                unscored = Vec::from(rest).into_iter();
             }
         }
         let choice = Self {
