@@ -131,14 +131,12 @@ fn shards_that_are_damaged() {
         place.write(&path, bytes);
         place.refused(&["train", "run.toml", "--out", "out"])
     };
-    hashed_snapshot!(train(|b| b[24] ^= 1), @"
-    reading documents
+    hashed_snapshot!(train(|b| b[24] ^= 1), @r"
     data [hash]: 13.5k training tokens of 47 documents, 3.7k held-out tokens of 13 (prepared before)
     error: token shard `cache/[hash]/train.bin`: made by tokenizer [hash], expected: [hash]
     hint: remove `cache/[hash]`; it is prepared again
     ");
-    hashed_snapshot!(train(|b| b.truncate(b.len() / 2)), @"
-    reading documents
+    hashed_snapshot!(train(|b| b.truncate(b.len() / 2)), @r"
     data [hash]: 13.5k training tokens of 47 documents, 3.7k held-out tokens of 13 (prepared before)
     error: token shard `cache/[hash]/train.bin`: 13483 bytes of tokens, expected: 27022 (the header's count)
     hint: remove `cache/[hash]`; it is prepared again
