@@ -82,6 +82,10 @@ fn a_folder_with_a_run_links_packed_rows_and_a_broken_file_in_it() {
     let line = data_lines(&second)[0];
     assert!(line.ends_with("(prepared before)"), "{second}");
     assert!(line.contains(&hash.as_str().unwrap()[..16]), "{line} {hash}");
+    // Where more text is there, the folder is read again, and both runs are passed over.
+    place.write("one-more.txt", "One more text, of a heron that stands in the river.\n");
+    let third = place.matformer(&["train", "my.toml", "--out", "runs/c"]).ok();
+    assert!(third.stderr.contains("2 folders of models or runs (runs/a, …)"), "{third}");
 }
 
 #[test]

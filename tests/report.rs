@@ -242,12 +242,13 @@ fn a_report_is_of_the_data_that_is_there() {
     assert!(after.stderr.contains("measured again"), "{after}");
     assert!(after.stderr.contains("it may have seen held-out documents in training"), "{after}");
     assert_ne!(before.stdout, after.stdout);
-    // Without the text, what was prepared of it for the training is used, and nothing is measured anew.
+    // Without the text, what was prepared of it last is used, and nothing is measured anew.
     place.remove("text");
     let measured = place.measured("run");
     let without = report();
     assert!(without.stderr.contains("what was prepared from it is used"), "{without}");
-    assert_eq!(without.stdout, before.stdout);
+    assert!(without.stderr.contains("measured before, reused"), "{without}");
+    assert_eq!(without.stdout, after.stdout);
     assert_eq!(place.measured("run"), measured);
 }
 

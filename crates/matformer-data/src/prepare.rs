@@ -1,5 +1,6 @@
 //! Converts text to a folder with a tokenizer and token shards, which is created once and reused.
 
+use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 
 use matformer_core::fs;
@@ -181,12 +182,14 @@ impl<'a> Wanted<'a> {
         trained.then_some(None).into_iter().chain([self.given])
     }
 
-    /// What the records of the cache lead to.
+    /// What the records of the cache lead to. Where the text is gone, the newest is of what was there last.
     fn find(&self) -> Result<Option<Prepared>> {
         let mut now = None;
-        for tokenizer in self.tokenizers() {
-            let record = Place::of(self.config, tokenizer, self.cache).read();
-            let Some(Record { read, folder, notes }) = record else { continue };
+        let place = |tokenizer| Place::of(self.config, tokenizer, self.cache);
+        let mut places: Vec<Place> = self.tokenizers().map(place).collect();
+        places.sort_by_key(|place| Reverse(place.written()));
+        for place in places {
+            let Some(Record { read, folder, notes }) = place.read() else { continue };
             let Some(found) = self.open(&folder)? else { continue };
             let gone = match now.get_or_insert_with(|| record::fingerprint(self.config, self.cache))
             {

@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use matformer_core::fs::{self, Lock};
 use serde::{Deserialize, Serialize};
@@ -51,6 +51,11 @@ impl Place {
     /// The record, if there is one that can be read.
     pub(crate) fn read(&self) -> Option<Record> {
         serde_json::from_slice(&fs::read(self.file("json")).ok()?).ok()
+    }
+
+    /// When the record was written.
+    pub(crate) fn written(&self) -> Option<SystemTime> {
+        std::fs::metadata(self.file("json")).ok()?.modified().ok()
     }
 
     /// Writes the record.
