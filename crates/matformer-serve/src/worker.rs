@@ -208,7 +208,11 @@ impl Running {
 
     fn step(&mut self) {
         match self.engine.step() {
-            Ok(events) => events.into_iter().for_each(|event| self.tell(event)),
+            Ok(events) => {
+                // Who hears of a token may ask for the load at once.
+                self.count();
+                events.into_iter().for_each(|event| self.tell(event));
+            }
             Err(error) => {
                 for live in self.live.values() {
                     live.tell(News::Failed(error.to_string()));
