@@ -58,7 +58,7 @@ fn manual_pages_are_of_all_commands() {
         assert!(page.contains(part), "{part}: {page}");
     }
     let output = place.matformer(&["man", "--out", "man"]).ok();
-    assert!(output.stdout.starts_with("man: 26 manual pages"), "{output}");
+    assert!(output.stdout.starts_with("man: 27 manual pages"), "{output}");
     for name in ["matformer.1", "matformer-train.1", "matformer-bench-layers.1"] {
         assert!(place.read(format!("man/{name}")).contains(".SH NAME"), "{name}");
     }

@@ -32,6 +32,7 @@ fn program() {
       info         Show shapes and costs of a model or preset
       list         List the runs and models in a folder, recursively
       compare      Compare runs side by side: settings that differ, and recorded results
+      scaling      Fit a scaling law to the recorded losses of runs and of their baselines
       slice        Export a submodel as a standalone model (Hugging Face, GGUF or timm)
       import       Import a language model or vision transformer (Hugging Face, GGUF or timm)
       embed        Compute image embeddings, for use in your own index
@@ -259,6 +260,37 @@ fn compare() {
     Examples:
       matformer compare runs/a runs/b
       matformer compare runs/a runs/b runs/c --json
+    ");
+}
+
+#[test]
+fn scaling() {
+    snapshot!(help(&["scaling", "--help"]), @r"
+    Fit a scaling law to the recorded losses of runs and of their baselines
+
+    Usage: matformer scaling [OPTIONS] <RUN>...
+
+    Arguments:
+      <RUN>...  Run folders of language models that `report` has evaluated; baselines in these folders
+                are fitted separately
+
+    Options:
+          --resamples <N>  Number of bootstrap samples for the intervals [default: 1000]
+          --seed <SEED>    Random seed for the bootstrap samples [default: 0]
+      -h, --help           Print help
+
+    Global options:
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
+                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
+                             GPU through wgpu, CPU]
+          --json             Print the result as JSON on standard output, everything else on standard
+                             error
+      -q, --quiet            Print only errors
+      -v, --verbose...       More log output: `-v` info, `-vv` debug
+
+    Examples:
+      matformer scaling runs/demo runs/small
+      matformer scaling runs/a runs/b runs/c --json
     ");
 }
 

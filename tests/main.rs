@@ -30,6 +30,7 @@ mod report;
 mod resume;
 mod retrieve;
 mod runs;
+mod scaling;
 mod score;
 mod search;
 mod serve;

@@ -103,6 +103,25 @@ pub enum Error {
         /// Which, from 0.
         query: usize,
     },
+    /// A number that no scaling law is fitted to.
+    #[error("scaling law: {what} is {found}, expected a finite number above 0")]
+    ScalingPoint {
+        /// `N`, `D` or `loss`.
+        what: &'static str,
+        /// The number.
+        found: f64,
+    },
+    /// Too few points for a scaling law.
+    #[error("scaling law: {found} different products N·D, expected at least {expected}")]
+    ScalingPoints {
+        /// Products that differ.
+        found: usize,
+        /// How many are needed.
+        expected: usize,
+    },
+    /// Losses to which no falling law fits.
+    #[error("scaling law: the losses do not fall as N·D grows")]
+    NotFalling,
     /// A plot that could not be drawn.
     #[error("cannot draw the plot `{plot}`: {message}")]
     Plot {
@@ -125,6 +144,9 @@ impl Error {
             Self::Nn(error) => error.hint(),
             Self::Lm(error) => error.hint(),
             Self::Vit(error) => error.hint(),
+            Self::ScalingPoints { .. } | Self::NotFalling => {
+                Some("give more runs, of models that differ in size and in training tokens".into())
+            }
             Self::Nothing { .. } => Some("give more text, or a larger share held out".into()),
             Self::NotEvaluated { .. } => Some("add it to the list of submodels".into()),
             Self::NotFinite { .. } => Some(

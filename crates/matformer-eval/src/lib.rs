@@ -9,6 +9,7 @@ pub mod latency;
 pub mod report;
 mod results;
 pub mod retrieval;
+pub mod scaling;
 mod stages;
 pub mod stats;
 mod store;

@@ -57,7 +57,7 @@ pub fn baseline<K: Kind>(elastic: &RunFile<K>, name: &str, budget: Budget) -> Re
 
 /// Steps that the elastic run gave to a granularity in the mean: how many submodels its steps trained,
 /// over the number of granularities.
-fn share(train: &TrainConfig, space: &Space) -> u64 {
+pub(crate) fn share(train: &TrainConfig, space: &Space) -> u64 {
     let samples = train.steps.min(SAMPLES);
     let terms: usize = (0..samples)
         .map(|step| passes(train, space, step).iter().map(Vec::len).sum::<usize>())

@@ -8,6 +8,7 @@ pub mod elastify;
 pub mod embed;
 mod page;
 pub mod retrieve;
+pub mod scaling;
 pub mod search;
 
 pub use budget::{Budget, baseline, unequal};

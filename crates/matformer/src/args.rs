@@ -20,7 +20,9 @@ use matformer::{
 };
 
 pub use self::serve::ServeArgs;
-pub use self::started::{CompareArgs, CompletionsArgs, InitArgs, KeysArgs, ListArgs, ManArgs};
+pub use self::started::{
+    CompareArgs, CompletionsArgs, InitArgs, KeysArgs, ListArgs, ManArgs, ScalingArgs,
+};
 use self::values::{
     at_least_one, at_least_two, below_one, bias, byte_size, draft_len, penalty, positive,
     probability, share, temperature, up_to_4096, whole,
@@ -90,6 +92,9 @@ pub enum Command {
     /// Compare runs side by side: settings that differ, and recorded results
     #[command(after_help = examples::COMPARE)]
     Compare(CompareArgs),
+    /// Fit a scaling law to the recorded losses of runs and of their baselines
+    #[command(after_help = examples::SCALING)]
+    Scaling(ScalingArgs),
     /// Export a submodel as a standalone model (Hugging Face, GGUF or timm)
     #[command(after_help = examples::SLICE)]
     Slice(SliceArgs),

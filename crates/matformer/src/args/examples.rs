@@ -91,6 +91,11 @@ Examples:
   matformer compare runs/a runs/b
   matformer compare runs/a runs/b runs/c --json";
 
+pub const SCALING: &str = "\
+Examples:
+  matformer scaling runs/demo runs/small
+  matformer scaling runs/a runs/b runs/c --json";
+
 pub const SLICE: &str = "\
 Examples:
   matformer slice runs/demo --submodel S --out slim

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, ValueEnum};
 use matformer::run_file::RunKind;
 
-use super::values::whole;
+use super::values::{at_least_one, whole};
 
 #[derive(Debug, ClapArgs)]
 pub struct InitArgs {
@@ -69,6 +69,20 @@ pub struct CompareArgs {
     /// Run or model folders
     #[arg(required = true, num_args = 2.., value_name = "RUN")]
     pub runs: Vec<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ScalingArgs {
+    /// Run folders of language models that `report` has evaluated; baselines in these folders are fitted separately
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+    /// Number of bootstrap samples for the intervals
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    #[arg(value_parser = at_least_one, allow_negative_numbers = true)]
+    pub resamples: usize,
+    /// Random seed for the bootstrap samples
+    #[arg(long, default_value_t = 0, value_parser = whole::<u64>, allow_negative_numbers = true)]
+    pub seed: u64,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -18,6 +18,7 @@ mod keys;
 mod list;
 mod report;
 mod retrieve;
+mod scaling;
 mod score;
 mod search;
 mod serve;
@@ -101,6 +102,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Command::Fetch(args) => fetch::run(&args, json),
         Command::List(args) => list::run(&args, json),
         Command::Compare(args) => compare::run(&args, json),
+        Command::Scaling(args) => scaling::run(&args, json),
         Command::Completions(args) => completions::run(&args, json),
         Command::Man(args) => completions::man(&args, json),
     }
