@@ -1,26 +1,56 @@
 use super::*;
 
-/// Non-embedding parameters in millions of the paper's models at S, M, L and XL, tokens per width in billions, and
-/// losses of baseline and MatLM (arXiv 2310.07707v2 tables 4 and 9 to 13).
-const PAPER: [([f64; 4], f64, [f64; 4], [f64; 4]); 5] = [
-    ([5.3, 6.3, 8.4, 12.6], 10.0, [4.011, 3.966, 3.905, 3.830], [3.874, 3.820, 3.776, 3.740]),
-    ([21.1, 25.3, 33.7, 50.0], 20.0, [3.548, 3.513, 3.456, 3.354], [3.484, 3.430, 3.387, 3.348]),
-    ([47.0, 56.0, 75.0, 113.0], 30.0, [3.316, 3.299, 3.225, 3.160], [3.290, 3.235, 3.190, 3.150]),
-    ([84.0, 100.0, 134.0, 201.0], 40.0, [3.205, 3.160, 3.096, 3.023], [3.162, 3.107, 3.060, 3.020]),
-    (
-        [189.0, 227.0, 302.0, 453.0],
-        80.0,
-        [3.017, 2.971, 2.910, 2.840],
-        [2.987, 2.934, 2.886, 2.843],
-    ),
+/// One of the paper's models at S, M, L and XL (arXiv 2310.07707v2 tables 4 and 9 to 13).
+struct Row {
+    /// Parameters without embeddings.
+    millions: [f64; 4],
+    /// Tokens per width.
+    billions: f64,
+    /// Losses of the baselines.
+    alone: [f64; 4],
+    /// Losses of MatLM.
+    elastic: [f64; 4],
+}
+
+const PAPER: [Row; 5] = [
+    Row {
+        millions: [5.3, 6.3, 8.4, 12.6],
+        billions: 10.0,
+        alone: [4.011, 3.966, 3.905, 3.830],
+        elastic: [3.874, 3.820, 3.776, 3.740],
+    },
+    Row {
+        millions: [21.1, 25.3, 33.7, 50.0],
+        billions: 20.0,
+        alone: [3.548, 3.513, 3.456, 3.354],
+        elastic: [3.484, 3.430, 3.387, 3.348],
+    },
+    Row {
+        millions: [47.0, 56.0, 75.0, 113.0],
+        billions: 30.0,
+        alone: [3.316, 3.299, 3.225, 3.160],
+        elastic: [3.290, 3.235, 3.190, 3.150],
+    },
+    Row {
+        millions: [84.0, 100.0, 134.0, 201.0],
+        billions: 40.0,
+        alone: [3.205, 3.160, 3.096, 3.023],
+        elastic: [3.162, 3.107, 3.060, 3.020],
+    },
+    Row {
+        millions: [189.0, 227.0, 302.0, 453.0],
+        billions: 80.0,
+        alone: [3.017, 2.971, 2.910, 2.840],
+        elastic: [2.987, 2.934, 2.886, 2.843],
+    },
 ];
 
 fn paper(elastic: bool) -> Vec<Point> {
-    let points = |(params, tokens, alone, nested): &([f64; 4], f64, [f64; 4], [f64; 4])| {
-        let losses = if elastic { *nested } else { *alone };
-        let tokens = tokens * 1e9;
-        let of = |(params, loss)| Point { params: params * 1e6, tokens, loss };
-        params.iter().copied().zip(losses).map(of).collect::<Vec<_>>()
+    let points = |row: &Row| {
+        let losses = if elastic { row.elastic } else { row.alone };
+        let tokens = row.billions * 1e9;
+        let of = |(millions, loss)| Point { params: millions * 1e6, tokens, loss };
+        row.millions.into_iter().zip(losses).map(of).collect::<Vec<_>>()
     };
     PAPER.iter().flat_map(points).collect()
 }
