@@ -6,12 +6,13 @@ use serde_json::Value;
 
 /// The layers: each crate with the crates of ours that it may depend on, directly. Every arrow
 /// points down.
-const LAYERS: [(&str, &[&str]); 17] = [
+const LAYERS: [(&str, &[&str]); 18] = [
     ("matformer-core", &[]),
     ("matformer-data", &["matformer-core"]),
     ("matformer-nn", &["matformer-core"]),
     ("matformer-search", &["matformer-core"]),
     ("matformer-sources", &["matformer-core", "matformer-data"]),
+    ("matformer-tasks", &["matformer-core", "matformer-data"]),
     ("matformer-lm", &["matformer-core", "matformer-nn"]),
     ("matformer-train", &["matformer-core", "matformer-nn"]),
     ("matformer-vit", &["matformer-core", "matformer-nn"]),
@@ -94,6 +95,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
             "matformer-serve",
             "matformer-sources",
             "matformer-study",
+            "matformer-tasks",
             "matformer-train",
             "matformer-vit",
         ],
@@ -101,8 +103,13 @@ const LAYERS: [(&str, &[&str]); 17] = [
 ];
 
 /// Crates that must build without Burn, whatever they depend on.
-const WITHOUT_BURN: [&str; 4] =
-    ["matformer-core", "matformer-data", "matformer-search", "matformer-sources"];
+const WITHOUT_BURN: [&str; 5] = [
+    "matformer-core",
+    "matformer-data",
+    "matformer-search",
+    "matformer-sources",
+    "matformer-tasks",
+];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()

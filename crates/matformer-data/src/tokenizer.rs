@@ -148,13 +148,19 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode_with_control(&self, text: &str) -> Result<Vec<u32>> {
-        let inner = self.with_control.get_or_init(|| {
-            let mut inner = self.inner.clone();
-            inner.set_encode_special_tokens(false);
-            inner
-        });
-        let encoding = inner.encode_fast(text, false).map_err(|error| self.failed(error))?;
+        let encoding = self.with_control().encode_fast(text, false);
+        let encoding = encoding.map_err(|error| self.failed(error))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The same with the tokens that the tokenizer's own configuration puts around a text, such as a begin token: what
+    /// `tokenizer(text)` of transformers gives.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_as_configured(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.with_control().encode_fast(text, true);
+        Ok(encoding.map_err(|error| self.failed(error))?.get_ids().to_vec())
     }
 
     /// How control tokens are spelt.
@@ -310,6 +316,14 @@ impl Tokenizer {
     /// The file that it was loaded from.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    fn with_control(&self) -> &tokenizers::Tokenizer {
+        self.with_control.get_or_init(|| {
+            let mut inner = self.inner.clone();
+            inner.set_encode_special_tokens(false);
+            inner
+        })
     }
 
     fn failed(&self, error: tokenizers::Error) -> Error {

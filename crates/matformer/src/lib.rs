@@ -16,5 +16,6 @@ pub use matformer_search as search;
 pub use matformer_serve as serve;
 pub use matformer_sources as sources;
 pub use matformer_study as study;
+pub use matformer_tasks as tasks;
 pub use matformer_train as train;
 pub use matformer_vit as vit;

@@ -1,0 +1,257 @@
+//! Fields of an example, rendered as Jinja2 in Python renders them.
+
+use std::collections::BTreeSet;
+
+use minijinja::{
+    Environment, ErrorKind, State, UndefinedBehavior, Value,
+    syntax::SyntaxConfig,
+    value::{Serde, ValueKind},
+};
+use serde_json::Value as Json;
+
+use crate::{rows::Row, task::Field};
+
+/// What a row's field is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Target {
+    Index(i64),
+    Text(String),
+    /// Several of the choices are correct.
+    Several(Vec<i64>),
+}
+
+/// Renders templates. Errors say what is wrong, not where.
+pub(crate) struct Renderer {
+    environment: Environment<'static>,
+    /// Of all rows.
+    columns: BTreeSet<String>,
+}
+
+impl Renderer {
+    pub(crate) fn new(rows: &[Row]) -> Result<Self, minijinja::Error> {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_syntax(SyntaxConfig::builder().keep_trailing_newline(true).build()?);
+        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        environment.set_unknown_method_callback(method);
+        environment.set_formatter(|out, state, value| {
+            if value.is_undefined() {
+                return minijinja::escape_formatter(out, state, value);
+            }
+            Ok(out.write_str(&python_text(value))?)
+        });
+        let columns = rows.iter().flat_map(|row| row.columns.keys().cloned()).collect();
+        Ok(Self { environment, columns })
+    }
+
+    /// A column's text, or the template rendered.
+    pub(crate) fn text(&self, template: &str, row: &Row) -> Result<String, String> {
+        match self.column(template, row)? {
+            Some(Json::String(text)) => Ok(text.clone()),
+            Some(other) => Err(format!("column `{template}` is {}, expected text", kind(other))),
+            None => self.render(template, row),
+        }
+    }
+
+    /// The target of a row.
+    pub(crate) fn target(&self, field: &Field, row: &Row) -> Result<Target, String> {
+        let template = match field {
+            Field::Int(index) => return Ok(Target::Index(*index)),
+            Field::List(_) => return Err("`doc_to_target` is a list".to_owned()),
+            Field::Text(template) => template,
+        };
+        if let Some(value) = self.column(template, row)? {
+            return target_of(template, value);
+        }
+        let text = self.render(template, row)?;
+        if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+            let index = text.parse().map_err(|_| format!("target {text} is no index"))?;
+            return Ok(Target::Index(index));
+        }
+        if text.len() >= 2 && text.starts_with('[') && text.ends_with(']') {
+            let several = serde_json::from_str(&text).map(Target::Several);
+            return Ok(several.unwrap_or(Target::Text(text)));
+        }
+        Ok(Target::Text(text))
+    }
+
+    /// The choices of a row.
+    pub(crate) fn choices(&self, field: &Field, row: &Row) -> Result<Vec<String>, String> {
+        let template = match field {
+            Field::List(choices) => return Ok(choices.clone()),
+            Field::Int(value) => {
+                return Err(format!("`doc_to_choice` is {value}, expected a list"));
+            }
+            Field::Text(template) => template,
+        };
+        if let Some(value) = self.column(template, row)? {
+            return texts(template, Value::from(Serde(value)));
+        }
+        // One expression is evaluated: its value needs no detour over text.
+        let inner = template.trim().strip_prefix("{{").and_then(|t| t.strip_suffix("}}"));
+        let one = inner.filter(|inner| !inner.contains("}}")).map(|t| t.trim_matches('-').trim());
+        if let Some(expression) = one {
+            let value = self
+                .environment
+                .compile_expression(expression)
+                .and_then(|e| e.eval(Serde(&row.columns)));
+            return texts(template, value.map_err(|error| said(&error))?);
+        }
+        let text = self.render(template, row)?;
+        let value = self.environment.compile_expression(&text).and_then(|e| e.eval(()));
+        texts(template, value.map_err(|_| format!("choices `{text}` are no list"))?)
+    }
+
+    /// The row's value, if `name` is a column.
+    fn column<'a>(&self, name: &str, row: &'a Row) -> Result<Option<&'a Json>, String> {
+        match row.columns.get(name) {
+            None if self.columns.contains(name) => Err(format!("column `{name}` is missing")),
+            found => Ok(found),
+        }
+    }
+
+    fn render(&self, template: &str, row: &Row) -> Result<String, String> {
+        self.environment.render_str(template, Serde(&row.columns)).map_err(|error| said(&error))
+    }
+}
+
+/// Methods of Python's types; `index` of a list is how tasks find the number of a label.
+fn method(
+    state: &mut State<'_, '_>,
+    value: &Value,
+    name: &str,
+    arguments: &[Value],
+) -> Result<Value, minijinja::Error> {
+    if let (ValueKind::Seq, "index", [wanted]) = (value.kind(), name, arguments) {
+        let at = value.try_iter()?.position(|item| item == *wanted);
+        let wrong = || {
+            let detail = format!("{wanted} is not in the list");
+            minijinja::Error::new(ErrorKind::InvalidOperation, detail)
+        };
+        return at.map(Value::from).ok_or_else(wrong);
+    }
+    minijinja_contrib::pycompat::unknown_method_callback(state, value, name, arguments)
+}
+
+fn said(error: &minijinja::Error) -> String {
+    let detail = error.detail().map_or(String::new(), |detail| format!(": {detail}"));
+    format!("template: {}{detail}", error.kind())
+}
+
+fn kind(value: &Json) -> &'static str {
+    match value {
+        Json::Null => "null",
+        Json::Bool(_) => "a boolean",
+        Json::Number(_) => "a number",
+        Json::String(_) => "text",
+        Json::Array(_) => "a list",
+        Json::Object(_) => "an object",
+    }
+}
+
+fn target_of(column: &str, value: &Json) -> Result<Target, String> {
+    let wrong = || format!("column `{column}` is {}, expected an index or text", kind(value));
+    match value {
+        Json::String(text) => Ok(Target::Text(text.clone())),
+        Json::Bool(value) => Ok(Target::Index(i64::from(*value))),
+        Json::Number(number) => number.as_i64().map(Target::Index).ok_or_else(wrong),
+        Json::Array(items) => {
+            let all = items.iter().map(Json::as_i64).collect::<Option<Vec<_>>>();
+            all.map(Target::Several).ok_or_else(wrong)
+        }
+        _ => Err(wrong()),
+    }
+}
+
+fn texts(template: &str, value: Value) -> Result<Vec<String>, String> {
+    let wrong = || format!("choices `{template}` are {}, expected a list of texts", value.kind());
+    if value.kind() != ValueKind::Seq {
+        return Err(wrong());
+    }
+    let items = value.try_iter().map_err(|_| wrong())?;
+    items.map(|item| item.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
+}
+
+/// `str(value)` of Python.
+fn python_text(value: &Value) -> String {
+    if let Some(text) = value.as_str() { text.to_owned() } else { python_repr(value) }
+}
+
+/// `repr(value)` of Python.
+fn python_repr(value: &Value) -> String {
+    let items = || value.try_iter().into_iter().flatten();
+    match value.kind() {
+        ValueKind::None => "None".to_owned(),
+        ValueKind::Bool => (if value.is_true() { "True" } else { "False" }).to_owned(),
+        ValueKind::String => quoted(value.as_str().unwrap_or_default()),
+        ValueKind::Seq => {
+            let items: Vec<String> = items().map(|item| python_repr(&item)).collect();
+            format!("[{}]", items.join(", "))
+        }
+        ValueKind::Map => {
+            let pair = |key: Value| {
+                let item = value.get_item(&key).unwrap_or_default();
+                format!("{}: {}", python_repr(&key), python_repr(&item))
+            };
+            format!("{{{}}}", items().map(pair).collect::<Vec<_>>().join(", "))
+        }
+        _ => value.to_string(),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    let mut quoted = String::from(quote);
+    for c in text.chars() {
+        match c {
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            c if c == quote || c == '\\' => quoted.extend(['\\', c]),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push(quote);
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn row(value: &Json) -> Row {
+        Row { at: "a:1".to_owned(), columns: value.as_object().unwrap().clone() }
+    }
+
+    #[test]
+    fn values_look_as_in_python() {
+        let renderer = Renderer::new(&[]).unwrap();
+        let row =
+            row(&json!({ "n": null, "b": true, "l": ["it's", "a\n"], "f": 0.5, "d": { "k": 1 } }));
+        let text = renderer.text("{{n}} {{b}} {{l}} {{f}} {{d}}\n", &row).unwrap();
+        assert_eq!(text, "None True [\"it's\", 'a\\n'] 0.5 {'k': 1}\n");
+        assert_eq!(renderer.text("{{d.k}}{{ l[0].upper() }}", &row).unwrap(), "1IT'S");
+    }
+
+    #[test]
+    fn what_is_missing_is_an_error() {
+        let renderer = Renderer::new(&[]).unwrap();
+        let row = row(&json!({ "a": "x", "n": 3 }));
+        assert!(renderer.text("{{b}}", &row).is_err());
+        assert_eq!(renderer.text("n", &row).unwrap_err(), "column `n` is a number, expected text");
+        let choices = renderer.choices(&Field::Text("{{a}}".to_owned()), &row);
+        assert_eq!(choices.unwrap_err(), "choices `{{a}}` are string, expected a list of texts");
+    }
+
+    #[test]
+    fn choices_are_lists_in_any_form() {
+        let renderer = Renderer::new(&[]).unwrap();
+        let row = row(&json!({ "c": { "text": ["x", "y"] }, "a": "one", "b": "two" }));
+        let choices = |template: &str| renderer.choices(&Field::Text(template.to_owned()), &row);
+        assert_eq!(choices("{{c.text}}").unwrap(), ["x", "y"]);
+        assert_eq!(choices("{{[a, b]}}").unwrap(), ["one", "two"]);
+        assert_eq!(choices("['{{a}}', \"no\"]").unwrap(), ["one", "no"]);
+    }
+}
