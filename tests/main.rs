@@ -36,6 +36,7 @@ mod search;
 mod serve;
 mod slice;
 mod tables;
+mod tasks;
 mod terminal;
 mod train;
 mod train_options;

@@ -23,6 +23,14 @@ fn eval() {
                                   [default: the training sequence length, or the model's context length]
       -h, --help                  Print help
 
+    Tasks:
+          --tasks <LIST>     Comma-separated list of tasks to measure accuracy on instead, defined as in
+                             lm-evaluation-harness
+          --task-path <DIR>  Folder with the YAML files that define the tasks
+          --num-fewshot <K>  Number of examples in each prompt, for tasks that do not set it to 0
+                             [default: the task's own]
+          --limit <N>        Use only the first N examples of each task
+
     Global options:
           --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
                              includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a

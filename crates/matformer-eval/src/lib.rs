@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod continuations;
 mod error;
 mod evaluate;
 mod found;
@@ -14,6 +15,7 @@ mod stages;
 pub mod stats;
 mod store;
 
+pub use continuations::{Continuation, continuation_nats};
 pub use error::{Error, Result};
 pub use evaluate::{Documents, Evaluation, HeldOutBatch, Measured, SubmodelLosses, Walks, measure};
 pub use found::{Found, Outcome, Scored};

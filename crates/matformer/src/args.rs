@@ -248,6 +248,20 @@ pub struct EvalArgs {
     /// or the model's context length]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub context: Option<usize>,
+    /// Comma-separated list of tasks to measure accuracy on instead, defined as in lm-evaluation-harness
+    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "task_path")]
+    #[arg(conflicts_with_all = ["paired_to", "data", "tokens", "context"], help_heading = "Tasks")]
+    pub tasks: Vec<String>,
+    /// Folder with the YAML files that define the tasks
+    #[arg(long, value_name = "DIR", requires = "tasks", help_heading = "Tasks")]
+    pub task_path: Option<PathBuf>,
+    /// Number of examples in each prompt, for tasks that do not set it to 0 [default: the task's own]
+    #[arg(long, value_name = "K", requires = "tasks", help_heading = "Tasks")]
+    pub num_fewshot: Option<usize>,
+    /// Use only the first N examples of each task
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
+    #[arg(requires = "tasks", help_heading = "Tasks")]
+    pub limit: Option<usize>,
 }
 
 #[derive(Debug, ClapArgs)]

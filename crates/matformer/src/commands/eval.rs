@@ -15,10 +15,13 @@ use matformer::{
 };
 use serde::Serialize;
 
-use super::{Context, DATA_HINT, print_json, table};
+use super::{Context, DATA_HINT, print_json, table, tasks};
 use crate::{args::EvalArgs, failure::OrBadInput};
 
 pub fn run(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
+    if let Some(folder) = &args.task_path {
+        return tasks::run(args, folder, context);
+    }
     visit!(kind::of_folder(&args.model)?, run_kind(args, context))
 }
 

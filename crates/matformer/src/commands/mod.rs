@@ -24,6 +24,7 @@ mod search;
 mod serve;
 mod slice;
 mod table;
+mod tasks;
 mod train;
 
 use std::{path::Path, process::ExitCode};

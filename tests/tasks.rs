@@ -1,0 +1,131 @@
+//! `matformer eval --tasks`
+
+use serde_json::{Value, json};
+
+use crate::support::{Place, keys};
+
+const TASK: &str = "\
+task: stones
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    train: stones.jsonl
+    test: stones.jsonl
+output_type: multiple_choice
+training_split: train
+test_split: test
+doc_to_text: \"The {{who}} finds\"
+doc_to_choice: \"{{choices}}\"
+doc_to_target: label
+metric_list:
+  - metric: acc
+  - metric: acc_norm
+";
+
+const ROWS: &str = "\
+{\"who\": \"fox\", \"choices\": [\"a red stone\", \"xq zz\"], \"label\": 0}
+{\"who\": \"owl\", \"choices\": [\"q\", \"dry leaves\", \"the old key\"], \"label\": 1}
+{\"who\": \"crow\", \"choices\": [\"two coats\", \"a bell\"], \"label\": 7}
+{\"who\": \"hare\", \"choices\": [], \"label\": 0}
+";
+
+fn place() -> Place {
+    let place = Place::trained();
+    place.write("tasks/stones.yaml", TASK);
+    place.write("tasks/stones.jsonl", ROWS);
+    place
+}
+
+const EVAL: [&str; 6] = ["eval", "run", "--tasks", "stones", "--task-path", "tasks"];
+
+fn with<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&EVAL[..], more].concat()
+}
+
+#[test]
+fn json_is_as_documented() {
+    let place = place();
+    let before = place.tree();
+    let json = place.matformer(&with(&["--submodels", "S,XL", "--json"])).ok().json();
+    assert!(place.tree() == before, "nothing is written");
+    assert_eq!(keys(&json), ["model", "tasks"]);
+    let task = &json["tasks"][0];
+    let expected =
+        ["task", "num_fewshot", "examples", "truncated", "problems", "results", "samples"];
+    assert_eq!(keys(task), expected);
+    assert_eq!((&task["examples"], &task["truncated"]), (&json!(3), &json!(0)));
+    assert_eq!(
+        task["problems"],
+        json!([
+            { "row": "tasks/stones.jsonl:3", "reason": "label 7, expected 0 to 1", "counts": true },
+            { "row": "tasks/stones.jsonl:4", "reason": "the list of choices is empty", "counts": false },
+        ])
+    );
+    let result = &task["results"][1];
+    assert_eq!(keys(result), ["submodel", "widths", "scores"]);
+    assert_eq!(result["submodel"], "XL");
+    assert_eq!(keys(&result["scores"][0]), ["metric", "value", "stderr"]);
+    let samples = task["samples"].as_array().unwrap();
+    assert_eq!(keys(&samples[0]), ["row", "gold", "loglikelihoods"]);
+    // Recomputed from the log-likelihoods.
+    let right = |sample: &&Value| {
+        let logliks: Vec<f64> = sample["loglikelihoods"][1]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|l| l.as_f64().unwrap())
+            .collect();
+        let best = (0..logliks.len()).max_by(|a, b| logliks[*a].total_cmp(&logliks[*b])).unwrap();
+        sample["gold"].as_array().unwrap().contains(&json!(best))
+    };
+    let acc = samples.iter().filter(right).count() as f64 / 3.0;
+    assert!((result["scores"][0]["value"].as_f64().unwrap() - acc).abs() < 1e-12);
+}
+
+/// Without a context, a continuation follows the begin token, as a text does in `score`.
+#[test]
+fn loglikelihoods_are_those_of_score() {
+    let place = place();
+    let empty = TASK.replace("\"The {{who}} finds\"", "\"\"");
+    place.write("tasks/stones.yaml", empty);
+    let json =
+        place.matformer(&with(&["--submodels", "S,M", "--limit", "1", "--json"])).ok().json();
+    let sample = &json["tasks"][0]["samples"][0];
+    for (at, submodel) in ["S", "M"].into_iter().enumerate() {
+        for (choice, text) in [" a red stone", " xq zz"].into_iter().enumerate() {
+            let scored = ["score", "run", "--submodel", submodel, "--json", "--text", text];
+            let logprobs = place.matformer(&scored).ok().json()["logprobs"].clone();
+            let expected: f64 = logprobs.as_array().unwrap().iter().filter_map(Value::as_f64).sum();
+            let found = sample["loglikelihoods"][at][choice].as_f64().unwrap();
+            assert!((found - expected).abs() < 1e-4, "{submodel} {text}: {found} {expected}");
+        }
+    }
+}
+
+#[test]
+fn a_table_for_people() {
+    let place = place();
+    let output = place.matformer(&with(&["--submodels", "S,XL", "--num-fewshot", "1"])).ok();
+    let table = output.table("task");
+    assert_eq!(table.len(), 2);
+    assert_eq!(table[0]["metric"], "acc");
+    assert_eq!((table[1]["shots"].as_str(), table[1]["examples"].as_str()), ("1", "3"));
+    assert!(table[0].contains_key("S") && table[0]["XL"].contains('±'), "{output}");
+}
+
+#[test]
+fn bad_input_is_refused() {
+    let place = place();
+    let refused = |arguments: &[&str], expected: &str| {
+        let error = place.refused(arguments);
+        assert!(error.starts_with(&format!("error: {expected}")), "{error}");
+    };
+    let unknown = ["eval", "run", "--tasks", "coal", "--task-path", "tasks"];
+    refused(&unknown, "task `coal`: none of the 1 YAML files in tasks defines it");
+    place.write("tasks/stones.yaml", TASK.replace("- metric: acc\n", "- metric: mcc\n"));
+    let expected = "tasks/stones.yaml:14: `metric_list.metric`: found `mcc`, expected `acc`";
+    refused(&EVAL, expected);
+    place.write("tasks/stones.yaml", format!("{TASK}process_docs: !function utils.clean\n"));
+    refused(&EVAL, "tasks/stones.yaml:16: `process_docs` is not a key that is supported");
+    refused(&EVAL[..4], "the following required arguments were not provided");
+}
