@@ -34,21 +34,34 @@ pub(crate) type Map = Vec<(String, Node)>;
 
 /// The mapping in a file, with those of the files that it includes below it.
 pub(crate) fn read(path: &Path) -> Result<Map> {
-    let text = fs::read_to_string(path)?;
-    let mut own = parse(path, &text)?;
-    let Some(at) = own.iter().position(|(key, _)| key == "include") else { return Ok(own) };
-    let (_, include) = own.remove(at);
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let included = folder.join(include.text("include")?);
-    if included == path {
-        return Err(include.wrong("include", "another file"));
-    }
-    for (key, node) in read(&included)? {
-        if own.iter().all(|(other, _)| *other != key) {
-            own.push((key, node));
+    let (mut map, mut include) = own(path)?;
+    let mut files = vec![path.to_owned()];
+    while let Some(node) = include {
+        let folder = node.path.parent().unwrap_or(Path::new(""));
+        let file = folder.join(node.text("include")?);
+        let canonical = |file: &Path| file.canonicalize().unwrap_or_else(|_| file.to_owned());
+        // Also a file that includes one that includes it.
+        if files.iter().any(|read| canonical(read) == canonical(&file)) {
+            return Err(node.wrong("include", "a file that does not include this one"));
         }
+        let (below, next) = own(&file)?;
+        for (key, node) in below {
+            if map.iter().all(|(other, _)| *other != key) {
+                map.push((key, node));
+            }
+        }
+        files.push(file);
+        include = next;
     }
-    Ok(own)
+    Ok(map)
+}
+
+/// The mapping in a file without what it includes, and what that is.
+fn own(path: &Path) -> Result<(Map, Option<Node>)> {
+    let mut map = parse(path, &fs::read_to_string(path)?)?;
+    let at = map.iter().position(|(key, _)| key == "include");
+    let include = at.map(|at| map.remove(at).1);
+    Ok((map, include))
 }
 
 fn parse(path: &Path, text: &str) -> Result<Map> {
@@ -158,5 +171,24 @@ impl Node {
             Value::Int(value) => value.try_into().map_err(|_| self.wrong(key, "0 or more")),
             _ => Err(self.wrong(key, "a number")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_include_each_other_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text);
+        write("a.yaml", "task: a\ninclude: b.yaml\n").unwrap();
+        write("b.yaml", "include: c.yaml\n").unwrap();
+        write("c.yaml", "description: c\n").unwrap();
+        assert_eq!(read(&folder.path().join("a.yaml")).unwrap().len(), 2);
+
+        write("c.yaml", "\ninclude: ./a.yaml\n").unwrap();
+        let error = read(&folder.path().join("a.yaml")).unwrap_err().to_string();
+        assert!(error.contains("c.yaml:2: `include`: found `./a.yaml`"), "{error}");
     }
 }
