@@ -4,10 +4,11 @@
                           [--dtype f32] [--malformed 1000] [--gguf FILE]
 
 Standard library only; with `--gguf`, the model's XL as llama.cpp reads it, also xllamacpp, whose server is asked in the
-same way, by as many clients, in as many slots. Each text is compared with that of `matformer generate`, alone, at the same
-size. Writes one JSON document: requests, errors, texts that differ, tokens per second, p50 and p95 of the time to the
-first token and between tokens, and memory while it runs. Exit code 1 if a text differs, a request fails, a malformed
-request gets no 4xx, or the server does not end with 0.
+same way, by as many clients, in as many slots; `matformer serve` is then loaded once more with XL alone, so that both do
+the same work. Each text of ours is compared with that of `matformer generate`, alone, at the same size. Writes one JSON
+document: requests, errors, texts that differ, tokens per second, p50 and p95 of the time to the first token and between
+tokens, and memory while it runs. Exit code 1 if a text differs, a request fails, a malformed request gets no 4xx, or the
+server does not end with 0.
 """
 
 import argparse
@@ -75,6 +76,10 @@ async def stream(url, body, found):
             event = json.loads(line[6:])
             if "error" in event:
                 raise RuntimeError(event["error"]["message"])
+            if usage := event.get("usage"):
+                found["tokens"] += usage["completion_tokens"]
+            if not any(choice["text"] for choice in event["choices"]):
+                continue
             now = time.perf_counter()
             found["first" if first else "between"].append(now - (started if first else last))
             first, last = False, now
@@ -85,11 +90,20 @@ async def stream(url, body, found):
     return text
 
 
-async def client(number, url, model, expected, until, found):
+def ask(model, prompt):
+    options = {"max_tokens": args.tokens, "temperature": 0, "stream": True, "stream_options": {"include_usage": True}}
+    return {"model": model, "prompt": prompt} | options
+
+
+def nothing_yet():
+    return {"requests": 0, "tokens": 0, "pieces": 0, "different": 0, "errors": [], "first": [], "between": []}
+
+
+async def client(number, url, model, sizes, expected, until, found):
     draws = random.Random(number)
     while time.perf_counter() < until:
-        size, prompt = draws.choice(SIZES), draws.choice(PROMPTS)
-        body = {"model": f"{model}@{size}" if expected else model, "prompt": prompt, "max_tokens": args.tokens, "temperature": 0, "stream": True}
+        size, prompt = draws.choice(sizes), draws.choice(PROMPTS)
+        body = ask(f"{model}@{size}" if expected else model, prompt)
         try:
             text = await stream(url, body, found)
             found["requests"] += 1
@@ -119,11 +133,11 @@ def quantiles(times):
     return {f"p{q}": 1e3 * ordered[min(len(ordered) - 1, len(ordered) * q // 100)] if ordered else None for q in (50, 95)}
 
 
-async def load(url, model, expected, process):
-    found = {"requests": 0, "pieces": 0, "different": 0, "errors": [], "first": [], "between": []}
+async def load(url, model, sizes, expected, process):
+    found = nothing_yet()
     until, samples = time.perf_counter() + args.seconds, []
     started = time.perf_counter()
-    clients = [client(i, url, model, expected, until, found) for i in range(args.clients)]
+    clients = [client(i, url, model, sizes, expected, until, found) for i in range(args.clients)]
     watching = [watch(process, until, samples)] if process else []
     await asyncio.gather(*clients, *watching)
     seconds = time.perf_counter() - started
@@ -133,7 +147,7 @@ async def load(url, model, expected, process):
         "different": found["different"],
         "errors": found["errors"][:10],
         "n_errors": len(found["errors"]),
-        "tokens_per_second": found["pieces"] / seconds,
+        "tokens_per_second": found["tokens"] / seconds,
         "first_token_ms": quantiles(found["first"]),
         "between_tokens_ms": quantiles(found["between"]),
         "memory_mb": {"after_a_second": samples[1], "last": samples[-1], "most": max(samples)} if len(samples) > 1 else None,
@@ -183,8 +197,7 @@ async def attacks(url, expected, process):
     for start in range(0, args.malformed, 50):
         answers = await asyncio.gather(*(attack(url, number) for number in range(start, min(start + 50, args.malformed))))
         wrong += [answer for answer in answers if answer]
-        found = {"first": [], "between": [], "pieces": 0}
-        text = await stream(url, {"model": "served@S", "prompt": PROMPTS[0], "max_tokens": args.tokens, "temperature": 0, "stream": True}, found)
+        text = await stream(url, ask("served@S", PROMPTS[0]), nothing_yet())
         if text != expected["S", PROMPTS[0]]:
             wrong.append("the next good request is answered with another text")
     return {"requests": args.malformed, "wrong": wrong, "memory_mb": {"before": before, "after": memory(process)}}
@@ -200,7 +213,7 @@ def llama_cpp(found):
     params.warmup = True
     server = xllamacpp.Server(params)
     url = getattr(server, "listening_address", "http://127.0.0.1:18089")
-    found["llama_cpp"] = asyncio.run(load(url, "xl", None, None)) | {"version": xllamacpp.__version__}
+    found["llama_cpp"] = asyncio.run(load(url, "xl", ["XL"], None, None)) | {"version": xllamacpp.__version__}
 
 
 def main():
@@ -211,13 +224,14 @@ def main():
     try:
         url = json.loads(server.stdout.readline())["url"]
         found = {"clients": args.clients, "slots": args.slots, "seconds": args.seconds, "tokens": args.tokens, "dtype": args.dtype}
-        found["ours"] = asyncio.run(load(url, "served", expected, server.pid))
+        found["mixed"] = asyncio.run(load(url, "served", SIZES, expected, server.pid))
+        if args.gguf:
+            found["xl"] = asyncio.run(load(url, "served", ["XL"], expected, server.pid))
         found["malformed"] = asyncio.run(attacks(url, expected, server.pid))
         # One more while it is stopped: it ends whole.
         last = []
-        body = {"model": "served@XL", "prompt": PROMPTS[0], "max_tokens": args.tokens, "temperature": 0, "stream": True}
-        times = {"first": [], "between": [], "pieces": 0}
-        thread = threading.Thread(target=lambda: last.append(asyncio.run(stream(url, body, times))))
+        times = nothing_yet()
+        thread = threading.Thread(target=lambda: last.append(asyncio.run(stream(url, ask("served@XL", PROMPTS[0]), times))))
         thread.start()
         while not times["pieces"]:
             time.sleep(0.001)
@@ -228,8 +242,8 @@ def main():
     if args.gguf:
         llama_cpp(found)
     args.out.write_text(json.dumps(found, indent=2) + "\n")
-    ours = found["ours"]
-    fine = not ours["n_errors"] and not ours["different"] and not found["malformed"]["wrong"]
+    loads = [found[name] for name in ("mixed", "xl") if name in found]
+    fine = not any(load["n_errors"] or load["different"] for load in loads) and not found["malformed"]["wrong"]
     sys.exit(0 if fine and found["ended"] == {"code": 0, "last_is_whole": True} else 1)
 
 

@@ -11,7 +11,6 @@ mod parity;
 #[cfg(test)]
 mod repository;
 mod reproduce;
-mod serve;
 
 use std::path::PathBuf;
 
@@ -138,8 +137,9 @@ enum What {
     },
     /// Time generation at every size and in every format; compare it with llama.cpp; writes docs/results/decode.md
     Decode(reproduce::decode::Decode),
-    /// Load `matformer serve` with clients of mixed sizes and with malformed requests, beside llama.cpp's server
-    Serve(serve::Serve),
+    /// Load `matformer serve` with clients of mixed sizes and with malformed requests, beside llama.cpp's server;
+    /// writes docs/results/serve.md
+    Serve(reproduce::serve::Serve),
     /// Measure the peak memory of a training step; compare it with PyTorch
     Memory {
         /// Arguments of the benchmark: --width, --python, --json
@@ -214,7 +214,7 @@ fn main() -> Result<()> {
         Command::Bench { what: What::Sweep { arguments } } => bench::run("sweep", &arguments),
         Command::Bench { what: What::Memory { arguments } } => bench::run("memory", &arguments),
         Command::Bench { what: What::Decode(arguments) } => reproduce::decode::run(&arguments),
-        Command::Bench { what: What::Serve(arguments) } => serve::run(&arguments),
+        Command::Bench { what: What::Serve(arguments) } => reproduce::serve::run(&arguments),
         Command::Gpu { what: Gpu::Pack { out } } => gpu::pack(&out),
         Command::Gpu { what: Gpu::Page { found } } => gpu::page(&found),
         Command::Ci => check::ci(),

@@ -8,6 +8,7 @@ mod pretraining;
 mod retrieval;
 mod search;
 mod search_tables;
+pub mod serve;
 pub mod stamp;
 
 use std::path::PathBuf;
