@@ -100,6 +100,23 @@ fn with_the_whole_budget_a_baseline_makes_all_steps() {
 }
 
 #[test]
+fn baselines_are_compared_with_the_largest_of_them() {
+    let place = Place::trained();
+    place.matformer(&["baselines", "run"]).ok();
+    let arguments = ["eval", "run", "--submodels", "S,M,XL", "--consistency", "--json"];
+    let json = place.matformer(&arguments).ok().json();
+    let results = json["consistency"]["results"].as_array().unwrap();
+    let names: Vec<_> =
+        results.iter().map(|r| (r["submodel"].as_str(), r["alone"].as_str())).collect();
+    let (elastic, alone) = (|name| (Some(name), None), |name| (Some(name), Some("per-width")));
+    let expected = [elastic("S"), elastic("M"), elastic("XL"), alone("S"), alone("M"), alone("XL")];
+    assert_eq!(names, expected);
+    let kl = |at: usize| results[at]["held_out"]["kl"]["value"].as_f64().unwrap();
+    assert!(kl(2) < 1e-6 && kl(5) < 1e-6, "each XL with itself: {results:?}");
+    assert!(kl(0) > 1e-4 && kl(3) > 1e-4 && kl(0) != kl(3), "{results:?}");
+}
+
+#[test]
 fn a_draw_that_prefers_some_widths_is_said() {
     let place = Place::trained();
     let draw = ["--set", "train.draw=sandwich", "--set", "train.steps=8"];

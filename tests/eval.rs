@@ -141,6 +141,54 @@ fn what_was_measured_is_kept() {
 }
 
 #[test]
+fn consistency_is_measured_once() {
+    let place = Place::trained();
+    let arguments = ["eval", "run", "--submodels", "S,60%,XL", "--consistency"];
+    let json = place.matformer(&[&arguments[..], &["--json"]].concat()).ok().json();
+    let found = &json["consistency"];
+    assert_eq!(keys(found), ["to", "targets", "continued", "results"]);
+    assert_eq!((&found["to"], &found["targets"]), (&json!("XL"), &json["data"]["tokens"]));
+    assert_eq!(found["continued"]["tokens"], 16, "half of the context");
+    let share = |of: &Value| number(&of["equal"]["value"]);
+    for (result, label) in found["results"].as_array().unwrap().iter().zip(["S", "L", "XL"]) {
+        assert_eq!(keys(result), ["submodel", "held_out", "written", "own"]);
+        assert_eq!(result["submodel"], label);
+        for text in ["held_out", "written"] {
+            let of = &result[text];
+            let [kl, reverse] = ["kl", "reverse_kl"].map(|key| number(&of[key]["value"]));
+            let is_itself = label == "XL";
+            assert!(!is_itself || share(of) == 1.0, "{of}");
+            let near = |x: f64| x.abs() < 1e-6;
+            assert!(near(kl) == is_itself && near(reverse) == is_itself, "{of}");
+        }
+        // Behind the first token that differs, texts differ all the more.
+        let own = number(&result["own"]["value"]);
+        assert!(own <= share(&result["written"]), "{result}");
+    }
+    let shares: Vec<f64> =
+        found["results"].as_array().unwrap().iter().map(|r| share(&r["held_out"])).collect();
+    assert!(shares.is_sorted(), "{shares:?}");
+    // Nothing is measured again, here or for a report.
+    let measured = place.measured("run");
+    let shown = place.matformer(&arguments).ok().stdout;
+    let head = "consistency with XL at 3.7k held-out tokens\n\
+                and along 13 texts that continue held-out documents by 16 tokens each\n";
+    assert!(shown.contains(head), "{shown}");
+    let columns =
+        ["submodel", "equal %", "KL(XL ‖ ·)", "KL(· ‖ XL)", "along XL's", "along its own"];
+    assert!(columns.iter().all(|column| shown.contains(column)), "{shown}");
+    assert_eq!(place.measured("run"), measured);
+    let report = |more: &[&str]| place.matformer(&[&["report", "run"], more].concat()).ok();
+    let reported = report(&["--json"]).json();
+    assert_eq!(reported["consistency"]["results"][0], found["results"][0]);
+    let page = place.read("run/report/index.html");
+    assert!(page.contains("<h2>Consistency with XL</h2>"), "{page}");
+    let measured = place.measured("run");
+    report(&[]);
+    assert_eq!(place.measured("run"), measured);
+}
+
+#[test]
 fn a_checkpoint_and_a_slice_are_measured_on_named_data() {
     let place = Place::trained();
     place.matformer(&["slice", "run", "--submodel", "M", "--out", "slim"]).ok();

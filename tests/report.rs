@@ -143,12 +143,14 @@ fn what_was_measured_before_an_interruption_is_not_measured_again() {
     let failed = place.matformer(&["report", "run"]);
     assert_eq!(failed.code, Some(1), "{failed}");
     let kept = place.measured("run");
-    assert!(!kept.is_empty());
+    let store = kept[0].rsplit_once('/').unwrap().0;
     place.remove("run/report/measured.json");
 
     let arguments = ["report", "run", "--json"];
     let first = place.matformer(&arguments).ok();
-    assert_eq!(place.measured("run"), kept);
+    let mut losses = place.measured("run");
+    losses.retain(|file| file.starts_with(store));
+    assert_eq!(losses, kept);
     let losses = |output: &Output| -> Vec<f64> {
         let json = output.json();
         let results = json["measured"]["results"]["results"].as_array().unwrap().clone();
@@ -166,7 +168,7 @@ fn what_was_measured_before_an_interruption_is_not_measured_again() {
 #[test]
 fn what_is_measured_once_is_never_measured_again() {
     let place = Place::trained();
-    let mut before = Vec::new();
+    let (mut before, mut short): (Vec<String>, Vec<String>) = Default::default();
     for (arguments, is_new) in [
         (&["report", "run"][..], true),
         (&["eval", "run"], false),
@@ -182,6 +184,9 @@ fn what_is_measured_once_is_never_measured_again() {
         place.matformer(arguments).ok();
         let now = place.measured("run");
         assert_eq!(now != before, is_new, "{arguments:?}");
+        if arguments.contains(&"--context") {
+            short = now.iter().filter(|file| !before.contains(file)).cloned().collect();
+        }
         before = now;
     }
     // What `eval` says is in the summary, whatever measured it, once.
@@ -189,12 +194,12 @@ fn what_is_measured_once_is_never_measured_again() {
     let says = |label: &str| lines.iter().filter(|line| line["submodel"] == label).count();
     assert!(says("32x1+256x1") >= 2 && says("XL") == 4, "loss and bits per byte, in two contexts");
     // A damaged file is named, and costs what it held.
-    let damaged = &before[0];
+    let damaged = &short[0];
     place.write(damaged, "");
     let said = format!("note: {damaged} is damaged, or of another version: passed over\n");
     let again = place.matformer(&["eval", "run", "--submodels", "S,32x1+64x1"]).ok();
     let other = place.matformer(&["eval", "run", "--context", "16"]).ok();
-    assert!(again.stderr.contains(&said) != other.stderr.contains(&said), "{again} {other}");
+    assert!(!again.stderr.contains(&said) && other.stderr.contains(&said), "{again} {other}");
 }
 
 #[cfg(unix)]

@@ -140,6 +140,15 @@ fn a_vision_model_goes_through_every_command() {
         assert_eq!(result["bits_per_byte"], Value::Null);
     }
     // A part of the images, and again on all of them.
+    let beside = place.matformer(&["eval", "run", "--consistency", "--json"]).ok().json();
+    let beside = &beside["consistency"];
+    assert_eq!(keys(beside), ["to", "targets", "results"], "nothing is continued");
+    assert_eq!(
+        (&beside["targets"], &beside["results"][3]["held_out"]["equal"]["value"]),
+        (&60.into(), &1.0.into())
+    );
+    let kl = |at: usize| beside["results"][at]["held_out"]["kl"]["value"].as_f64().unwrap();
+    assert!(kl(0) > 1e-4 && kl(3) < 1e-6, "{beside}");
     let part = place.matformer(&["eval", "run", "--tokens", "10", "--json"]).ok().json();
     assert_eq!(part["data"]["documents"], 10);
 

@@ -21,6 +21,8 @@ fn eval() {
           --tokens <N>            Number of held-out tokens, taken from many documents [default: all]
           --context <N>           Window length: each token is predicted from at most N preceding tokens
                                   [default: the training sequence length, or the model's context length]
+          --consistency           Also compare predictions with those of the largest submodel: share of
+                                  equal tokens, KL divergence
       -h, --help                  Print help
 
     Tasks:

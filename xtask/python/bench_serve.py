@@ -209,11 +209,10 @@ def llama_cpp(found):
     params = xllamacpp.CommonParams()
     params.model.path = args.gguf
     params.n_parallel, params.n_ctx = args.slots, args.slots * 256
-    params.hostname, params.port = "127.0.0.1", 18089
-    params.warmup = True
-    server = xllamacpp.Server(params)
-    url = getattr(server, "listening_address", "http://127.0.0.1:18089")
-    found["llama_cpp"] = asyncio.run(load(url, "xl", ["XL"], None, None)) | {"version": xllamacpp.__version__}
+    params.port, params.warmup, params.verbosity = 18089, True, 0
+    server = xllamacpp.Server(params)  # ends with its last name
+    load_of = load(server.listening_address, "xl", ["XL"], None, None)
+    found["llama_cpp"] = asyncio.run(load_of) | {"version": xllamacpp.__version__}
 
 
 def main():
@@ -242,7 +241,7 @@ def main():
     if args.gguf:
         llama_cpp(found)
     args.out.write_text(json.dumps(found, indent=2) + "\n")
-    loads = [found[name] for name in ("mixed", "xl") if name in found]
+    loads = [found[name] for name in ("mixed", "xl", "llama_cpp") if name in found]
     fine = not any(load["n_errors"] or load["different"] for load in loads) and not found["malformed"]["wrong"]
     sys.exit(0 if fine and found["ended"] == {"code": 0, "last_is_whole": True} else 1)
 

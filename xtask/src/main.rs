@@ -81,6 +81,12 @@ enum Page {
     /// Elastic vision transformers beside each size trained alone, and what their embeddings find: about
     /// three hours
     Matvit,
+    /// Elastic language models beside each size trained alone: losses, consistency, draws, scaling, cost
+    Matlm {
+        /// How large the models are
+        #[arg(long, value_enum, default_value = "cpu")]
+        scale: reproduce::matlm::Scale,
+    },
     /// Submodels for budgets by every method of `search`: about two hours
     Search,
     /// SmolLM2-135M made elastic, beside the original fine-tuned alone, and what each choice is worth: about
@@ -228,6 +234,7 @@ fn main() -> Result<()> {
             parity::serve(&python, &run, &sizes, binary.as_deref())
         }
         Command::Reproduce { page: Page::Matvit } => reproduce::matvit(),
+        Command::Reproduce { page: Page::Matlm { scale } } => reproduce::matlm(scale),
         Command::Reproduce { page: Page::Search } => reproduce::search(),
         Command::Reproduce { page: Page::Elastify { parts } } => reproduce::elastify(&parts),
         Command::Parity { peer: Peer::Vit { python, onnx } } => {

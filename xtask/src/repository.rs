@@ -21,7 +21,14 @@ const LAYERS: [(&str, &[&str]); 18] = [
     ("matformer-formats", &["matformer-core", "matformer-lm", "matformer-nn", "matformer-vit"]),
     (
         "matformer-eval",
-        &["matformer-core", "matformer-data", "matformer-lm", "matformer-nn", "matformer-vit"],
+        &[
+            "matformer-core",
+            "matformer-data",
+            "matformer-engine",
+            "matformer-lm",
+            "matformer-nn",
+            "matformer-vit",
+        ],
     ),
     (
         "matformer-runfile",

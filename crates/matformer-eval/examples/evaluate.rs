@@ -62,6 +62,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         retrieval: Vec::new(),
         found: Vec::new(),
         stages: None,
+        consistency: None,
         sample: None,
     };
     fs::write_atomic(page, render(&report)?.as_bytes())?;

@@ -34,9 +34,7 @@ pub fn continuation_nats<M: TokenModel>(
     if walks.rows == 0 {
         return Err(Error::Zero { option: "batch_rows" });
     }
-    let mut order: Vec<usize> = (0..rows.len()).collect();
-    order.sort_by_key(|&at| Reverse(rows[at].tokens.len())); // stable: the same batches again
-    let batches = order.chunks(walks.rows).map(|places| Ok(Batch { rows, places }));
+    let batches = batches(rows, walks.rows);
     let documents = Documents {
         unread: vec![DocumentLoss::default(); rows.len()],
         name,
@@ -50,15 +48,23 @@ pub fn continuation_nats<M: TokenModel>(
     Ok(evaluation.submodels.into_iter().map(|losses| nats(losses.documents)).collect())
 }
 
+/// All rows, the longest first, `n` to a batch.
+pub(crate) fn batches(rows: &[Continuation], n: usize) -> impl Iterator<Item = Result<Batch<'_>>> {
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by_key(|&at| Reverse(rows[at].tokens.len())); // stable: the same batches again
+    let batches: Vec<Vec<usize>> = order.chunks(n.max(1)).map(<[_]>::to_vec).collect();
+    batches.into_iter().map(|places| Ok(Batch { rows, places }))
+}
+
 /// Some of the rows, padded to the longest.
-struct Batch<'a> {
+pub(crate) struct Batch<'a> {
     rows: &'a [Continuation],
-    places: &'a [usize],
+    places: Vec<usize>,
 }
 
 impl<M: TokenModel> HeldOutBatch<M> for Batch<'_> {
     fn documents(&self) -> &[usize] {
-        self.places
+        &self.places
     }
 
     fn targets(&self) -> usize {

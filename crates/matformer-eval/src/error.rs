@@ -22,6 +22,9 @@ pub enum Error {
     /// From the vision model.
     #[error(transparent)]
     Vit(#[from] matformer_vit::Error),
+    /// From the engine that generates text.
+    #[error(transparent)]
+    Engine(#[from] matformer_engine::Error),
     /// An option that must not be zero.
     #[error("`{option}` is 0, expected: at least 1")]
     Zero {
@@ -143,6 +146,7 @@ impl Error {
             Self::Data(error) => error.hint(),
             Self::Nn(error) => error.hint(),
             Self::Lm(error) => error.hint(),
+            Self::Engine(error) => error.hint(),
             Self::Vit(error) => error.hint(),
             Self::ScalingPoints { .. } | Self::NotFalling => {
                 Some("give more runs, of models that differ in size and in training tokens".into())

@@ -1,9 +1,14 @@
 //! Many submodels measured on the same held-out data, in one walk per batch.
 
+use burn::tensor::Tensor;
 use matformer_core::{Plan, Submodel};
-use matformer_nn::{Elastic, RowLoss, State, Walked, row_losses, walk};
+use matformer_nn::{
+    Elastic, Output, RowLoss, State, Taught, Walked,
+    ops::{Direction, Divergence},
+    row_losses, walk,
+};
 
-use crate::{DocumentLoss, Error, Hits, Result, stats};
+use crate::{Beside, DocumentLoss, Error, Hits, Result, stats};
 
 /// Submodels of one walk where they are few: bounds its memory to 16 copies of the batch.
 pub(crate) const FEW: usize = 16;
@@ -47,6 +52,44 @@ pub trait Measured: Elastic {
         unit: usize,
         target: &Self::Target,
     ) -> Result<Option<Vec<usize>>>;
+
+    /// Of each row, the class or token that the model finds the likeliest at each target that counts.
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    fn choices(&self, output: &Output, target: &Self::Target) -> Result<Vec<Vec<u32>>>;
+}
+
+/// A model whose submodels are measured, by their losses or beside a reference.
+#[derive(Debug)]
+pub struct Subject<'a, M> {
+    /// The model.
+    pub model: &'a M,
+    /// What its submodels are compared with; by their losses where there is none.
+    pub reference: Option<Reference<'a, M>>,
+}
+
+/// What submodels are compared with: one of the same model, or of another that reads the same batches.
+#[derive(Debug)]
+pub struct Reference<'a, M> {
+    /// Its model, on the device of the other.
+    pub model: &'a M,
+    /// Which of it.
+    pub submodel: &'a Submodel,
+}
+
+impl<M> Clone for Reference<'_, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M> Copy for Reference<'_, M> {}
+
+impl<'a, M> From<&'a M> for Subject<'a, M> {
+    fn from(model: &'a M) -> Self {
+        Self { model, reference: None }
+    }
 }
 
 /// A batch of held-out data.
@@ -144,14 +187,15 @@ pub(crate) fn name(data: &str, part: Option<usize>, context: Option<usize>) -> S
 }
 
 /// Measures `submodels` on held-out batches: every batch goes through all of them in one walk, or in
-/// several of at most `per_walk` submodels. The result does not depend on the order of the submodels. Give a model without gradients (`valid()`). `progress(done, total)`
-/// counts targets, once per walk; `targets` are in all batches.
+/// several of at most `per_walk` submodels. The result does not depend on the order of the submodels. Give a model
+/// without gradients (`valid()`). Where the subject has a reference, each document gets [`Beside`], and its nats are
+/// KL(reference ‖ submodel). `progress(done, total)` counts targets, once per walk; `targets` are in all batches.
 ///
 /// # Errors
 /// [`Error::Core`] for a submodel that the model cannot run, [`Error::NotFinite`] for a loss that is
 /// no number; what reading a batch says.
-pub fn measure<M: Measured, B: HeldOutBatch<M>>(
-    model: &M,
+pub fn measure<'a, M: Measured + 'a, B: HeldOutBatch<M>>(
+    subject: impl Into<Subject<'a, M>>,
     batches: impl Iterator<Item = Result<B>>,
     targets: usize,
     documents: &Documents<'_>,
@@ -159,18 +203,24 @@ pub fn measure<M: Measured, B: HeldOutBatch<M>>(
     per_walk: usize,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation> {
+    let Subject { model, reference } = subject.into();
     let (distinct, plans) = plans_of(model, submodels, per_walk)?;
     let mut sums = vec![documents.unread.clone(); distinct.len()];
     let (mut done, total) = (0, targets * plans.len());
     for batch in batches {
         let batch = batch?;
         let (input, target) = batch.on(model)?;
+        let referred = reference.map(|of| Referred::new(of, &input, &target)).transpose()?;
         for (plan, sums) in plans.iter().zip(sums.chunks_mut(per_walk)) {
             let walked = walk(model, &input, plan, &mut State::new())?;
-            let losses = row_losses(model, &walked, &target);
-            for (unit, (loss, sums)) in losses.into_iter().zip(sums).enumerate() {
-                let ranks = model.ranks(&walked, unit, &target)?;
-                add(sums, batch.documents(), loss, ranks)?;
+            let rows = match &referred {
+                None => losses(model, &walked, &target)?,
+                Some(referred) => (0..sums.len())
+                    .map(|unit| referred.rows(model, &walked.of(unit), &target))
+                    .collect::<Result<_>>()?,
+            };
+            for (rows, sums) in rows.iter().zip(sums) {
+                add(sums, batch.documents(), rows);
             }
             done += batch.targets();
             progress(done, total);
@@ -213,27 +263,91 @@ pub(crate) fn plans_of<M: Elastic>(
     Ok((distinct, plans))
 }
 
-/// Adds each row's loss to its document's.
-fn add(
-    sums: &mut [DocumentLoss],
-    documents: &[usize],
-    loss: RowLoss,
-    ranks: Option<Vec<usize>>,
-) -> Result<()> {
-    let nats: Vec<f32> =
-        loss.nats.try_into_vec_as().map_err(|error| matformer_nn::Error::read("losses", error))?;
-    for (row, (&document, nats)) in documents.iter().zip(nats).enumerate() {
-        if let Some(sum) = sums.get_mut(document) {
-            sum.nats += f64::from(nats);
-            sum.tokens += loss.counts.get(row).copied().unwrap_or_default();
-            if let Some(rank) = ranks.as_ref().and_then(|ranks| ranks.get(row)) {
-                let hits = sum.hits.get_or_insert(Hits::default());
-                hits.top1 += usize::from(*rank < 1);
-                hits.top5 += usize::from(*rank < 5);
+/// Of each submodel of a walk, the loss of each row, and its hits where it is of one class.
+fn losses<M: Measured>(
+    model: &M,
+    walked: &Walked,
+    target: &M::Target,
+) -> Result<Vec<Vec<DocumentLoss>>> {
+    let of = |(unit, loss): (usize, RowLoss)| {
+        let mut rows = rows_of(loss)?;
+        if let Some(ranks) = model.ranks(walked, unit, target)? {
+            for (row, rank) in rows.iter_mut().zip(ranks) {
+                row.hits = Some(Hits { top1: (rank < 1).into(), top5: (rank < 5).into() });
             }
         }
+        Ok(rows)
+    };
+    row_losses(model, walked, target).into_iter().enumerate().map(of).collect()
+}
+
+/// Sums of divergences, which rounding takes below 0.
+fn at_least_zero(nats: f64) -> f64 {
+    if nats < 0.0 { 0.0 } else { nats }
+}
+
+fn rows_of(loss: RowLoss) -> Result<Vec<DocumentLoss>> {
+    let nats = host("losses", loss.nats)?;
+    let row = |(nats, tokens)| DocumentLoss { nats, tokens, ..DocumentLoss::default() };
+    Ok(nats.into_iter().zip(loss.counts).map(row).collect())
+}
+
+fn host(what: &'static str, values: Tensor<1>) -> Result<Vec<f64>> {
+    let values: Vec<f32> =
+        values.try_into_vec_as().map_err(|error| matformer_nn::Error::read(what, error))?;
+    Ok(values.into_iter().map(f64::from).collect())
+}
+
+/// What a reference makes of a batch.
+struct Referred<'a, M> {
+    model: &'a M,
+    output: Output,
+    choices: Vec<Vec<u32>>,
+}
+
+impl<'a, M: Measured> Referred<'a, M> {
+    fn new(of: Reference<'a, M>, input: &M::Input, target: &M::Target) -> Result<Self> {
+        let plan = Plan::one(of.submodel);
+        let output = walk(of.model, input, &plan, &mut State::new())?.of(0);
+        let choices = of.model.choices(&output, target)?;
+        Ok(Self { model: of.model, output, choices })
     }
-    Ok(())
+
+    /// Each row of a submodel's output beside the reference's.
+    fn rows(&self, model: &M, output: &Output, target: &M::Target) -> Result<Vec<DocumentLoss>> {
+        let divergence = |direction| {
+            let teacher = Taught { model: self.model, output: &self.output };
+            model.divergence(output, teacher, target, Divergence { temperature: 1.0, direction })
+        };
+        let mut rows = rows_of(divergence(Direction::Forward))?;
+        let reverse = host("divergences", divergence(Direction::Reverse).nats)?;
+        let choices = model.choices(output, target)?;
+        for (at, row) in rows.iter_mut().enumerate() {
+            let equal = choices[at].iter().zip(&self.choices[at]).filter(|(a, b)| a == b).count();
+            row.nats = at_least_zero(row.nats);
+            row.beside = Some(Beside { equal, reverse_nats: at_least_zero(reverse[at]) });
+        }
+        Ok(rows)
+    }
+}
+
+/// Adds what was found of each row to its document.
+fn add(sums: &mut [DocumentLoss], documents: &[usize], rows: &[DocumentLoss]) {
+    for (&document, row) in documents.iter().zip(rows) {
+        let Some(sum) = sums.get_mut(document) else { continue };
+        sum.nats += row.nats;
+        sum.tokens += row.tokens;
+        if let Some(found) = row.hits {
+            let hits = sum.hits.get_or_insert_default();
+            hits.top1 += found.top1;
+            hits.top5 += found.top5;
+        }
+        if let Some(found) = row.beside {
+            let beside = sum.beside.get_or_insert_default();
+            beside.equal += found.equal;
+            beside.reverse_nats += found.reverse_nats;
+        }
+    }
 }
 
 fn check_finite(

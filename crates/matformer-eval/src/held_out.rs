@@ -5,11 +5,11 @@ use std::cmp::Reverse;
 use matformer_core::Submodel;
 use matformer_data::{DocumentSpan, HeldOut, Window};
 use matformer_lm::MatLm;
-use matformer_nn::Walked;
+use matformer_nn::{Output, Walked};
 
 use crate::{
-    DocumentLoss, Documents, Error, Evaluation, HeldOutBatch, HeldOutSet, Measured, Result, Unit,
-    Walks, evaluate::FEW, measure,
+    DocumentLoss, Documents, Error, Evaluation, HeldOutBatch, HeldOutSet, Measured, Reference,
+    Result, Subject, Unit, Walks, evaluate::FEW, measure,
 };
 
 /// A model that reads tokens from left to right and predicts the next.
@@ -31,6 +31,10 @@ pub trait TokenModel: Measured {
 impl Measured for MatLm {
     fn ranks(&self, _: &Walked, _: usize, _: &Self::Target) -> Result<Option<Vec<usize>>> {
         Ok(None)
+    }
+
+    fn choices(&self, output: &Output, target: &Self::Target) -> Result<Vec<Vec<u32>>> {
+        Ok(self.greedy(output, target)?)
     }
 }
 
@@ -59,8 +63,8 @@ pub const WINDOWS: Walks = Walks { rows: 2, submodels: FEW };
 /// # Errors
 /// [`Error::Zero`], [`Error::Nothing`], [`Error::Lm`] for a token that the model does not know; as
 /// [`measure`].
-pub fn evaluate<M: TokenModel>(
-    model: &M,
+pub fn evaluate<'a, M: TokenModel + 'a>(
+    subject: impl Into<Subject<'a, M>>,
     held_out: &HeldOut,
     context: usize,
     submodels: &[Submodel],
@@ -75,20 +79,22 @@ pub fn evaluate<M: TokenModel>(
         context: Some(context),
     };
     let batches = batches.iter().map(Ok);
-    measure(model, batches, held_out.tokens(), &documents, submodels, walks.submodels, progress)
+    measure(subject, batches, held_out.tokens(), &documents, submodels, walks.submodels, progress)
 }
 
 /// Held-out documents as a store measures them.
-pub struct TextSet<'a> {
+pub struct TextSet<'a, M> {
     /// The documents.
     pub held_out: &'a HeldOut,
     /// Most tokens that a prediction is made from.
     pub context: usize,
     /// How a measurement is cut up.
     pub walks: Walks,
+    /// What submodels are compared with; by their losses where there is none.
+    pub reference: Option<Reference<'a, M>>,
 }
 
-impl<M: TokenModel> HeldOutSet<M> for TextSet<'_> {
+impl<M: TokenModel> HeldOutSet<M> for TextSet<'_, M> {
     fn units(&self) -> Vec<(Unit, DocumentLoss)> {
         text_units(self.held_out)
     }
@@ -113,7 +119,8 @@ impl<M: TokenModel> HeldOutSet<M> for TextSet<'_> {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Evaluation> {
         let held_out = self.held_out.only(places);
-        evaluate(model, &held_out, self.context, submodels, self.walks, progress)
+        let subject = Subject { model, reference: self.reference };
+        evaluate(subject, &held_out, self.context, submodels, self.walks, progress)
     }
 }
 
@@ -318,7 +325,7 @@ mod tests {
             // First a part of the documents: what they come to does not depend on the others.
             let mut found = Vec::new();
             for held_out in [held_out.only(&[1, 3]), held_out.clone()] {
-                let set = TextSet { held_out: &held_out, context: 8, walks };
+                let set = TextSet { held_out: &held_out, context: 8, walks, reference: None };
                 let studied = store.evaluate(&model, &set, &submodels, &mut |_, _| {}).unwrap();
                 found = studied.evaluation.submodels;
             }

@@ -3,12 +3,12 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use matformer_core::Submodel;
 use matformer_data::{ImageBatch, ImageBatches, ImageSet, spread};
-use matformer_nn::Walked;
+use matformer_nn::{Elastic, Output, Walked, likeliest};
 use matformer_vit::MatVit;
 
 use crate::{
-    DocumentLoss, Documents, Error, Evaluation, HeldOutBatch, HeldOutSet, Hits, Measured, Result,
-    Unit, Walks, evaluate::FEW, measure,
+    DocumentLoss, Documents, Error, Evaluation, HeldOutBatch, HeldOutSet, Hits, Measured,
+    Reference, Result, Subject, Unit, Walks, evaluate::FEW, measure,
 };
 
 impl Measured for MatVit {
@@ -19,6 +19,11 @@ impl Measured for MatVit {
         target: &Self::Target,
     ) -> Result<Option<Vec<usize>>> {
         Ok(Some(MatVit::ranks(self, &walked.of(unit), target)?))
+    }
+
+    fn choices(&self, output: &Output, _: &Self::Target) -> Result<Vec<Vec<u32>>> {
+        let classes = likeliest(self.head(output))?;
+        Ok(classes.into_iter().map(|class| vec![class]).collect())
     }
 }
 
@@ -56,8 +61,8 @@ pub fn image_walks(model: &MatVit) -> Walks {
 ///
 /// # Errors
 /// [`Error::Nothing`] for no images, [`Error::Vit`] where they do not fit the model; as [`measure`].
-pub fn evaluate_images(
-    model: &MatVit,
+pub fn evaluate_images<'a>(
+    subject: impl Into<Subject<'a, MatVit>>,
     images: &ImageBatches,
     places: &[usize],
     submodels: &[Submodel],
@@ -79,7 +84,7 @@ pub fn evaluate_images(
         let documents = (first..first + places.len()).collect();
         Ok(Places { batch: images.plain(places)?, documents })
     });
-    measure(model, batches, places.len(), &documents, submodels, walks.submodels, progress)
+    measure(subject, batches, places.len(), &documents, submodels, walks.submodels, progress)
 }
 
 /// Held-out images as a store measures them.
@@ -90,6 +95,8 @@ pub struct ImagePlaces<'a> {
     pub places: &'a [usize],
     /// How a measurement is cut up.
     pub walks: Walks,
+    /// What submodels are compared with; by their losses where there is none.
+    pub reference: Option<Reference<'a, MatVit>>,
 }
 
 impl HeldOutSet<MatVit> for ImagePlaces<'_> {
@@ -117,7 +124,8 @@ impl HeldOutSet<MatVit> for ImagePlaces<'_> {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Evaluation> {
         let places: Vec<usize> = places.iter().map(|at| self.places[*at]).collect();
-        evaluate_images(model, self.images, &places, submodels, self.walks, progress)
+        let subject = Subject { model, reference: self.reference };
+        evaluate_images(subject, self.images, &places, submodels, self.walks, progress)
     }
 }
 

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+mod consistency;
 mod continuations;
+mod continued;
 mod error;
 mod evaluate;
 mod found;
@@ -15,9 +17,14 @@ mod stages;
 pub mod stats;
 mod store;
 
+pub use consistency::{Consistency, Consistent, Continued, Likeness};
 pub use continuations::{Continuation, continuation_nats};
+pub use continued::{Beginnings, ContinuedSet, Reads};
 pub use error::{Error, Result};
-pub use evaluate::{Documents, Evaluation, HeldOutBatch, Measured, SubmodelLosses, Walks, measure};
+pub use evaluate::{
+    Documents, Evaluation, HeldOutBatch, Measured, Reference, Subject, SubmodelLosses, Walks,
+    measure,
+};
 pub use found::{Found, Outcome, Scored};
 pub use held_out::{
     TextSet, TokenModel, WINDOWS, WindowBatch, evaluate, text_units, window_batches,
@@ -27,5 +34,5 @@ pub use images::{
 };
 pub use results::{DataFacts, EvalResults, Paired, ParamCounts, SubmodelResult, measurements};
 pub use stages::{Stage, StageResult, Stages};
-pub use stats::{DocumentLoss, Estimate, Hits};
+pub use stats::{Beside, DocumentLoss, Estimate, Hits};
 pub use store::{HeldOutSet, Store, StoreKey, Studied, Unit};

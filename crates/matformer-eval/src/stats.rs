@@ -28,6 +28,10 @@ pub struct DocumentLoss {
     /// For classification: number of correctly predicted targets (an image is a document with one target).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hits: Option<Hits>,
+    /// How many of its predictions are a reference's, where it was compared with one: then `nats` are the sum of
+    /// KL(reference ‖ submodel).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<Beside>,
     /// Number of its cluster, whose documents are not independent; none where it stands for itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<usize>,
@@ -40,6 +44,15 @@ pub struct Hits {
     pub top1: usize,
     /// It was among the five likeliest.
     pub top5: usize,
+}
+
+/// A document's predictions beside those of a reference.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Beside {
+    /// Targets at which both find the same class or token the likeliest.
+    pub equal: usize,
+    /// Sum of KL(submodel ‖ reference) over the targets, in nats.
+    pub reverse_nats: f64,
 }
 
 /// A mean and how well it is known.
@@ -93,7 +106,18 @@ pub fn bits_per_byte(documents: &[DocumentLoss]) -> Result<Estimate> {
 /// # Errors
 /// [`Error::Nothing`] if the documents hold no target.
 pub fn accuracy(documents: &[DocumentLoss], hits: fn(Hits) -> usize) -> Result<Option<Estimate>> {
-    let part = |d: &DocumentLoss| Some(d.part(hits(d.hits?) as f64));
+    per_target(documents, |d| Some(hits(d.hits?) as f64))
+}
+
+/// What `sum` adds up over the targets of each document, per target, where all documents have it.
+///
+/// # Errors
+/// [`Error::Nothing`] if the documents hold no target.
+pub fn per_target(
+    documents: &[DocumentLoss],
+    sum: impl Fn(&DocumentLoss) -> Option<f64>,
+) -> Result<Option<Estimate>> {
+    let part = |d: &DocumentLoss| Some(d.part(sum(d)?));
     let Some(parts) = documents.iter().map(part).collect::<Option<Vec<_>>>() else {
         return Ok(None);
     };

@@ -11,6 +11,7 @@ use matformer_nn::{
     Attention, AttentionConfig, Elastic, Hidden, ModelConfig, NestedFfn, NestedFfnConfig, Output,
     Pass, RowLoss, State, Taught, TaughtLoss,
     init::{self, Init},
+    likeliest,
     ops::{
         Direction, DistillationWeights, Divergence, Headed, Mask, RopeTable, cross_entropy,
         distillation, divergence, rms_norm, stack_rows,
@@ -45,6 +46,9 @@ struct Layer {
     ffn: NestedFfn,
     ffn_post_norm: Option<RmsNorm>,
 }
+
+/// Most logits that [`MatLm::greedy`] has in memory at a time.
+const GREEDY_LOGITS: usize = 1 << 24;
 
 /// Rotary tables of a batch.
 #[derive(Clone, Debug)]
@@ -236,6 +240,33 @@ impl MatLm {
     pub fn token_nats(&self, output: &Output, target: &LmTarget) -> Tensor<1> {
         let Headed { hidden, weight } = self.headed(output);
         target.counted(cross_entropy(hidden, weight, target.ids.clone()))
+    }
+
+    /// Of each row, the likeliest next token at each target that counts.
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    pub fn greedy(&self, output: &Output, target: &LmTarget) -> Result<Vec<Vec<u32>>> {
+        let Headed { hidden, weight } = self.headed(output);
+        let ([n, d_model], weight) = (hidden.dims(), weight.transpose());
+        let rows = (GREEDY_LOGITS / self.config.vocab_size).max(1);
+        let mut tokens = Vec::with_capacity(n);
+        for start in (0..n).step_by(rows) {
+            let part = hidden.clone().slice([start..(start + rows).min(n), 0..d_model]);
+            tokens.extend(likeliest(part.matmul(weight.clone()))?);
+        }
+        let counted: Vec<f32> = match target.mask.clone() {
+            None => vec![1.0; n],
+            Some(mask) => mask
+                .try_into_vec_as()
+                .map_err(|error| matformer_nn::Error::read("the mask of the targets", error))?,
+        };
+        let of_row = |row: usize| {
+            let range = output.spans.tokens_of(row..row + 1);
+            let all = tokens[range.clone()].iter().zip(&counted[range]);
+            all.filter(|(_, counted)| **counted > 0.0).map(|(token, _)| *token).collect()
+        };
+        Ok((0..output.spans.rows()).map(of_row).collect())
     }
 
     /// Normalized hidden states `[tokens, d_model]` and the output embedding `[vocab, d_model]`.

@@ -4,7 +4,7 @@ use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use matformer_core::{Block, Space, Spans, Submodel};
 
 use crate::{
-    Result, State,
+    Error, Result, State,
     ops::{DistillationWeights, Divergence, divergence_of_logits},
 };
 
@@ -244,6 +244,23 @@ pub struct TaughtLoss {
     pub divergence: Tensor<1>,
     /// Number of targets of each row, without padding.
     pub counts: Vec<usize>,
+}
+
+/// The column of each row's largest value; the first of equal ones.
+///
+/// # Shapes
+/// - logits: `[n, classes]`; output: n
+///
+/// # Errors
+/// When the device cannot be read.
+pub fn likeliest(logits: Tensor<2>) -> Result<Vec<u32>> {
+    let n = logits.dims()[0];
+    let columns: Vec<i32> = logits
+        .argmax(1)
+        .reshape([n])
+        .try_into_vec_as()
+        .map_err(|error| Error::read("the likeliest classes", error))?;
+    Ok(columns.into_iter().map(|column| column as u32).collect())
 }
 
 /// Sums what each token has over the tokens of each row.

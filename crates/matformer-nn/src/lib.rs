@@ -31,7 +31,7 @@ pub use config_file::ConfigFile;
 pub use convert::{converted, extract, standalone, with_config};
 pub use device::DeviceSpec;
 pub use elastic::{
-    Elastic, Hidden, Output, Pass, RowLoss, Taught, TaughtLoss, residual, sum_by_row,
+    Elastic, Hidden, Output, Pass, RowLoss, Taught, TaughtLoss, likeliest, residual, sum_by_row,
 };
 pub use error::{Error, Result};
 pub use folder::Folder;

@@ -18,6 +18,6 @@ pub mod typed;
 pub use error::{Cause, Error, Hinted, OrBadInput, Result, chain};
 pub use folder::ModelFolder;
 pub use images::VitBatches;
-pub use kind::{Data, Facts, Kind, Part, Source};
+pub use kind::{Against, Data, Facts, Kind, Part, Source};
 pub use session::{Bar, Session, Watch};
 pub use text::TextBatches;

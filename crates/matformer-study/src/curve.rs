@@ -279,11 +279,20 @@ fn summarise<K: Kind>(folder: &ModelFolder<K>, found: &Evaluation, hash: &str) -
 
 /// What a model's folder has on held-out data.
 pub fn store_of<K: Kind>(folder: &ModelFolder<K>, prepared: &K::Prepared) -> Result<Store> {
+    store_with(folder, prepared, "")
+}
+
+/// The same of another measurement than of losses, which `what` names.
+pub(crate) fn store_with<K: Kind>(
+    folder: &ModelFolder<K>,
+    prepared: &K::Prepared,
+    what: &str,
+) -> Result<Store> {
     let facts = K::facts(prepared);
     let tokenizer = facts.tokenizer.map_or(String::new(), |hash| hash.to_string());
     let key = StoreKey {
         weights: &folder.manifest.weights_sha256,
-        data: &format!("{}/{tokenizer}", facts.hash),
+        data: &format!("{}/{tokenizer}{what}", facts.hash),
         context: folder.context(),
     };
     let store = Store::open(&folder.dir, &key)?;

@@ -2,6 +2,7 @@
 
 pub mod alone;
 mod budget;
+pub mod consistency;
 mod cost;
 mod curve;
 pub mod elastify;
@@ -13,6 +14,7 @@ pub mod search;
 
 pub use budget::{Budget, baseline, unequal};
 pub use cost::{Cost, costs};
+pub(crate) use curve::store_with;
 pub use curve::{
     Curve, Gap, Keep, Measured, at_end, file_of, measure, measured, measured_baseline,
     say_not_kept, store_of, studied, walked,

@@ -52,6 +52,7 @@ pub fn report_data<K: Kind>(
         retrieval: retrieval(folder, &measured.results.data.hash),
         found: found(folder, &measured.results.data)?,
         stages: Stages::load(&folder.dir),
+        consistency: None,
     })
 }
 

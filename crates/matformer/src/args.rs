@@ -248,9 +248,12 @@ pub struct EvalArgs {
     /// or the model's context length]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub context: Option<usize>,
+    /// Also compare predictions with those of the largest submodel: share of equal tokens, KL divergence
+    #[arg(long)]
+    pub consistency: bool,
     /// Comma-separated list of tasks to measure accuracy on instead, defined as in lm-evaluation-harness
     #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "task_path")]
-    #[arg(conflicts_with_all = ["paired_to", "data", "tokens", "context"], help_heading = "Tasks")]
+    #[arg(conflicts_with_all = ["paired_to", "data", "tokens", "context", "consistency"], help_heading = "Tasks")]
     pub tasks: Vec<String>,
     /// Folder with the YAML files that define the tasks
     #[arg(long, value_name = "DIR", requires = "tasks", help_heading = "Tasks")]

@@ -2,6 +2,8 @@
 
 pub mod decode;
 pub mod elastify;
+pub mod matlm;
+mod matlm_tables;
 mod matvit;
 pub mod page;
 mod pretraining;
@@ -54,6 +56,22 @@ pub fn elastify(parts: &[elastify::Part]) -> Result<()> {
     elastify::document(&binary, parts, old, &|document| {
         page.write(&binary.shell, document.clone(), &elastify::tables(document))
     })
+}
+
+/// The paper's language study: `docs/results/matlm.*`. Runs and measurements that are there are not made again.
+pub fn matlm(scale: matlm::Scale) -> Result<()> {
+    let binary = Binary::build()?;
+    let page = Page { path: "docs/results/matlm", command: "cargo xtask reproduce matlm" };
+    page.check(&binary.shell)?;
+    if scale == matlm::Scale::Trial {
+        let document = matlm::document(&binary, &scale.study(), &|_| Ok(()))?;
+        println!("{}", matlm_tables::tables(&document));
+        return Ok(());
+    }
+    let write = |document: &Value| {
+        page.write(&binary.shell, document.clone(), &matlm_tables::tables(document))
+    };
+    matlm::document(&binary, &scale.study(), &write).map(drop)
 }
 
 /// What every method of `matformer search` finds, at five budgets on three models, and what it takes:

@@ -15,7 +15,8 @@ use matformer_data::Baselines;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Estimate, EvalResults, Found, Result, Stage, StageResult, Stages, SubmodelResult,
+    Consistency, Consistent, Estimate, EvalResults, Found, Result, Stage, StageResult, Stages,
+    SubmodelResult,
     retrieval::{SearchResult, SearchResults},
 };
 
@@ -49,6 +50,8 @@ pub struct ReportData {
     pub found: Vec<Found>,
     /// What each size was before and after a pretrained model was made elastic, if it was.
     pub stages: Option<Stages>,
+    /// How far the sizes predict what the largest does, if that was measured.
+    pub consistency: Option<Consistency>,
 }
 
 /// A granularity that was trained alone, for comparison.
@@ -133,6 +136,7 @@ pub fn render(data: &ReportData) -> Result<String> {
             })
             .collect::<Result<_>>()?,
         staged: data.stages.as_ref().map(|stages| Staged::new(stages, metric)),
+        consistent: data.consistency.as_ref().map(consistent),
     };
     Ok(page.render()?)
 }
@@ -173,6 +177,7 @@ struct Page<'a> {
     searched: Option<searched::Searches>,
     searches: Vec<Searched<'a>>,
     staged: Option<Staged<'a>>,
+    consistent: Option<Vec<[String; 6]>>,
 }
 
 /// Table of the stages of `elastify`.
@@ -192,10 +197,7 @@ impl<'a> Staged<'a> {
             n => format!("{}, {} {unit}", stage.stage, format::thousands(n)),
         };
         let cell = |r: &StageResult| match r.top1 {
-            Some(top1) => {
-                let (value, stderr) = Metric::Top1.scaled(top1);
-                format::percent(value, stderr)
-            }
+            Some(top1) => percent(top1),
             None => format::with_error(r.loss, r.stderr),
         };
         let sizes = stages.stages.first().map_or(&[][..], |stage| &stage.results);
@@ -222,10 +224,6 @@ struct Searched<'a> {
 
 /// A line of the table of searches.
 fn found_row(r: &SearchResult) -> [String; 6] {
-    let percent = |estimate| {
-        let (value, stderr) = Metric::Top1.scaled(estimate);
-        format::percent(value, stderr)
-    };
     let difference = |estimate| Metric::Top1.difference(Metric::Top1.scaled(estimate));
     [
         match &r.alone {
@@ -238,6 +236,30 @@ fn found_row(r: &SearchResult) -> [String; 6] {
         percent(r.found.map),
         r.above.map_or("–".into(), difference),
     ]
+}
+
+/// Lines of the table of consistency.
+fn consistent(found: &Consistency) -> Vec<[String; 6]> {
+    let line = |one: &Consistent| {
+        let of = &one.held_out;
+        let or_none = |estimate: Option<Estimate>| estimate.map_or("–".into(), percent);
+        let nats = |e: Estimate| format::with_error(e.value, e.stderr);
+        let alone = one.alone.as_ref().map(|budget| format!(" alone ({budget})"));
+        [
+            format!("{}{}", one.submodel, alone.unwrap_or_default()),
+            percent(of.equal),
+            nats(of.kl),
+            nats(of.reverse_kl),
+            or_none(one.written.map(|written| written.equal)),
+            or_none(one.own),
+        ]
+    };
+    found.results.iter().map(line).collect()
+}
+
+fn percent(estimate: Estimate) -> String {
+    let (value, stderr) = Metric::Top1.scaled(estimate);
+    format::percent(value, stderr)
 }
 
 /// What was measured, from the smallest submodel to the largest.

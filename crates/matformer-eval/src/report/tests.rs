@@ -69,6 +69,7 @@ fn sample() -> ReportData {
         retrieval: Vec::new(),
         found: Vec::new(),
         stages: None,
+        consistency: None,
         sample: Some(Sample {
             submodel: "XL".into(),
             prompt: "fn main() {".into(),

@@ -6,7 +6,7 @@ use matformer_core::Submodel;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use super::Unit;
-use crate::{DocumentLoss, Error, Evaluation, Hits, Result};
+use crate::{Beside, DocumentLoss, Error, Evaluation, Hits, Result};
 
 /// Form of the files.
 const FORMAT: &str = "1";
@@ -22,6 +22,8 @@ pub(super) struct Chunk {
     nats: Vec<f64>,
     /// The same, of targets that are classes.
     hits: Option<[Vec<u8>; 2]>,
+    /// The same, beside a reference.
+    beside: Option<Vec<Beside>>,
 }
 
 impl Chunk {
@@ -60,6 +62,13 @@ impl Chunk {
             tensors.push(("top1", Dtype::U8, vec![n, m], hits(|hits| hits.top1)?));
             tensors.push(("top5", Dtype::U8, vec![n, m], hits(|hits| hits.top5)?));
         }
+        let beside: Vec<Beside> = losses().filter_map(|loss| loss.beside).collect();
+        if !beside.is_empty() {
+            let equal = beside.iter().flat_map(|of| (of.equal as u64).to_le_bytes()).collect();
+            let nats = beside.iter().flat_map(|of| of.reverse_nats.to_le_bytes()).collect();
+            tensors.push(("equal", Dtype::U64, vec![n, m], equal));
+            tensors.push(("reverse_nats", Dtype::F64, vec![n, m], nats));
+        }
         let views = tensors
             .iter()
             .map(|(name, dtype, shape, bytes)| {
@@ -80,26 +89,33 @@ impl Chunk {
         let file = SafeTensors::deserialize(bytes).ok()?;
         let (widths, n_layers) = numbers(&file, "widths")?;
         let (places, 2) = numbers(&file, "documents")? else { return None };
-        let nats = file.tensor("nats").ok()?;
-        let (&[n, m], Dtype::F64) = (nats.shape(), nats.dtype()) else { return None };
+        let (nats, [n, m]) = reals(&file, "nats")?;
         let submodels = widths.chunks(n_layers.max(1)).map(|widths| Submodel::new(widths.to_vec()));
         let rows: HashMap<_, _> = submodels.zip(0..).collect();
         let units = places.chunks(2).map(|unit| Unit { start: unit[0], targets: unit[1] });
         let units: HashMap<_, _> = units.zip(0..).collect();
-        let nats = nats.data().as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes));
-        let nats: Vec<f64> = nats.collect();
         let bytes = |name: &str| file.tensor(name).ok().map(|tensor| tensor.data().to_vec());
         let hits = bytes("top1").zip(bytes("top5")).map(|(top1, top5)| [top1, top5]);
+        let beside = numbers(&file, "equal").zip(reals(&file, "reverse_nats"));
+        let beside: Option<Vec<Beside>> = beside.map(|((equal, _), (nats, _))| {
+            let of = |(equal, reverse_nats)| Beside { equal, reverse_nats };
+            equal.into_iter().zip(nats).map(of).collect()
+        });
         let fits = rows.len() == n
             && units.len() == m
             && nats.iter().all(|nats| nats.is_finite())
-            && hits.iter().flatten().all(|hits| hits.len() == n * m);
-        fits.then_some(Self { units, rows, nats, hits })
+            && hits.iter().flatten().all(|hits| hits.len() == n * m)
+            && beside.iter().all(|beside| beside.len() == n * m);
+        fits.then_some(Self { units, rows, nats, hits, beside })
     }
 }
 
-/// The result for one document: loss in nats and, for classification, the number of correct predictions.
-pub(super) type Loss = (f64, Option<Hits>);
+/// The result for one document.
+pub(super) struct Loss {
+    nats: f64,
+    hits: Option<Hits>,
+    beside: Option<Beside>,
+}
 
 /// Losses of a submodel in a chunk.
 pub(super) struct Row<'a> {
@@ -110,12 +126,21 @@ pub(super) struct Row<'a> {
 impl Row<'_> {
     /// That of a document; nothing if it is not in the chunk.
     pub(super) fn get(&self, unit: &Unit) -> Option<Loss> {
-        let Chunk { units, nats, hits, .. } = self.chunk;
+        let Chunk { units, nats, hits, beside, .. } = self.chunk;
         let at = self.first + units.get(unit)?;
         let hits = hits.as_ref();
         let hits = hits.map(|[top1, top5]| Hits { top1: top1[at].into(), top5: top5[at].into() });
-        Some((nats[at], hits))
+        let beside = beside.as_ref().map(|beside| beside[at]);
+        Some(Loss { nats: nats[at], hits, beside })
     }
+}
+
+/// A matrix of numbers, and its shape.
+fn reals(file: &SafeTensors<'_>, name: &str) -> Option<(Vec<f64>, [usize; 2])> {
+    let tensor = file.tensor(name).ok()?;
+    let (&[n, m], Dtype::F64) = (tensor.shape(), tensor.dtype()) else { return None };
+    let values = tensor.data().as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes));
+    Some((values.collect(), [n, m]))
 }
 
 /// A matrix of whole numbers, and how long its rows are.
@@ -137,6 +162,7 @@ impl Unit {
 }
 
 /// A document as it was measured.
-pub(super) fn of_unit(unread: &DocumentLoss, targets: usize, (nats, hits): Loss) -> DocumentLoss {
-    DocumentLoss { nats, tokens: targets, hits, ..*unread }
+pub(super) fn of_unit(unread: &DocumentLoss, targets: usize, found: Loss) -> DocumentLoss {
+    let Loss { nats, hits, beside } = found;
+    DocumentLoss { nats, tokens: targets, hits, beside, ..*unread }
 }

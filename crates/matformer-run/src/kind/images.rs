@@ -14,8 +14,8 @@ use matformer_data::{
     Hash, ImageBatches, ImageConfig, ImageShape, PreparedImages, find_prepared_images, spread,
 };
 use matformer_eval::{
-    DocumentLoss, EvalResults, ImagePlaces, Store, Studied, Unit, image_units, image_walks,
-    nearest_neighbour, report::Sample, stats,
+    DocumentLoss, EvalResults, ImagePlaces, Reference, Store, Studied, Unit, image_units,
+    image_walks, nearest_neighbour, report::Sample, stats,
 };
 use matformer_formats::{
     NORM_EPS, Normalization, PREPROCESSOR_FILE, Preprocessor, companions, save_timm_as,
@@ -28,7 +28,7 @@ use matformer_vit::{self as vit, MatVit, MatVitConfig, Pooling, costs};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Data, Export, Facts, GgufOut, Measure, Model, Part, Processor, Source, Words,
+    Against, Data, Export, Facts, GgufOut, Measure, Model, Part, Processor, Source, Words,
     image_data::{self, of_model, places_of, say_once},
     params,
 };

@@ -12,7 +12,9 @@ use crate::synthetic::OneBatch;
 use burn::tensor::Device;
 use matformer_core::{Costs, Manifest, Resource, SliceFacts, Submodel};
 use matformer_data::{Half, Hash};
-use matformer_eval::{DocumentLoss, EvalResults, Store, Studied, Unit, Walks, report::Sample};
+use matformer_eval::{
+    DocumentLoss, EvalResults, Reads, Reference, Store, Studied, Unit, Walks, report::Sample,
+};
 use matformer_nn::{Elastic, Folder, ModelConfig, Slice};
 use matformer_runfile::{RunFile, RunKind, Tables};
 use matformer_train::{Batches, Dims};
@@ -43,6 +45,15 @@ impl Part {
     fn walks(&self, positions: usize, d_model: usize, d_ff: usize) -> Option<Walks> {
         self.memory.map(|bytes| Walks::within(bytes, positions, d_model, d_ff))
     }
+}
+
+/// What submodels are compared with, and on which text.
+#[derive(Debug)]
+pub struct Against<'a, M> {
+    /// The reference.
+    pub reference: Reference<'a, M>,
+    /// The held-out data as it is; otherwise what continues the beginnings of held-out documents.
+    pub continued: Option<Reads>,
 }
 
 /// What things are called, for a person.
@@ -189,6 +200,18 @@ pub trait Measure: Data {
         part: &Part,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Studied>;
+
+    /// Submodels beside a reference on a part of the held-out data: what `store` has, the rest measured now. `None`
+    /// where the kind has no such text.
+    fn beside(
+        folder: &ModelFolder<Self>,
+        prepared: &Self::Prepared,
+        store: &mut Store,
+        submodels: &[Submodel],
+        part: &Part,
+        against: Against<'_, Self::Net>,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Option<Studied>>;
 
     /// What the same held-out data gives without a model.
     fn floor(

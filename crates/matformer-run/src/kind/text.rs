@@ -16,8 +16,8 @@ use matformer_data::{
 };
 use matformer_engine::{self as engine, Engine, EngineModel, EngineOptions, Request, generate};
 use matformer_eval::{
-    DocumentLoss, EvalResults, Store, Studied, TextSet, Unit, WINDOWS, report::Sample,
-    report::compare, text_units,
+    Beginnings, ContinuedSet, DocumentLoss, EvalResults, Store, Studied, TextSet, Unit, WINDOWS,
+    Walks, report::Sample, report::compare, text_units,
 };
 use matformer_formats::companions;
 use matformer_lm::{MatLm, MatLmConfig, SpecialTokens, Tokens, costs};
@@ -26,7 +26,9 @@ use matformer_runfile::{Lm, RunFile};
 use matformer_sources::resolve_text;
 use matformer_train::Dims;
 
-use super::{Data, Export, Facts, GgufOut, Measure, Model, Part, Processor, Source, Words, params};
+use super::{
+    Against, Data, Export, Facts, GgufOut, Measure, Model, Part, Processor, Source, Words, params,
+};
 use crate::{
     Session,
     error::{Hinted, OrBadInput, Result},

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use anyhow::Result;
 use matformer::{
     core::SubmodelSpec,
-    eval::EvalResults,
+    eval::{Consistency, EvalResults},
     run::{Kind, ModelFolder, kind},
     run_file::visit,
     study::{
         alone::{Alone, beside},
+        consistency::consistency,
         measure,
     },
 };
@@ -59,12 +60,19 @@ fn run_kind<K: Kind>(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
     results.results.truncate(shown);
     submodels.truncate(shown);
     let alone = beside(&folder, &prepared, &evaluation, &submodels, args.tokens)?;
+    let consistency = args
+        .consistency
+        .then(|| consistency(&folder, &prepared, &submodels, args.tokens))
+        .transpose()?;
     if context.json {
-        return print_json(&Printed { results, alone });
+        return print_json(&Printed { results, alone, consistency });
     }
     let asked: Vec<String> = asked.iter().map(SubmodelSpec::to_string).collect();
     table::print(&results, &asked)?;
     table::print_alone(&alone)?;
+    if let Some(consistency) = &consistency {
+        table::print_consistency(consistency, K::TARGETS)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -76,4 +84,7 @@ struct Printed {
     /// Baselines of the same run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     alone: Vec<Alone>,
+    /// With --consistency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consistency: Option<Consistency>,
 }

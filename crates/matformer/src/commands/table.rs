@@ -4,7 +4,7 @@ use anyhow::Result;
 use comfy_table::{Table, presets::NOTHING};
 use matformer::{
     core::units::{count, counted, short},
-    eval::{DataFacts, Estimate, EvalResults, SubmodelResult, report::Metric},
+    eval::{Consistency, DataFacts, Estimate, EvalResults, SubmodelResult, report::Metric},
     study::alone::Alone,
 };
 
@@ -146,6 +146,34 @@ pub fn print_alone(alone: &[Alone]) -> Result<()> {
             second,
             head.difference(*elastic_above),
         ]);
+    }
+    out!("{table}")
+}
+
+/// How far submodels, and models that were trained alone, predict what the largest does.
+pub fn print_consistency(found: &Consistency, targets: &str) -> Result<()> {
+    let to = &found.to;
+    out!("\nconsistency with {to} at {} held-out {targets}", count(found.targets as f64))?;
+    let mut table = plain();
+    let mut head = vec!["submodel".to_owned(), "equal %".to_owned()];
+    head.extend([format!("KL({to} ‖ ·)"), format!("KL(· ‖ {to})")]);
+    if let Some(continued) = &found.continued {
+        out!(
+            "and along {} that continue held-out documents by {} tokens each",
+            counted(continued.texts, "text"),
+            continued.tokens
+        )?;
+        head.extend([format!("equal % along {to}'s"), "along its own".to_owned()]);
+    }
+    table.set_header(head);
+    for one in &found.results {
+        let alone = one.alone.as_ref().map(|budget| format!(" alone ({budget})"));
+        let mut row = vec![format!("{}{}", one.submodel, alone.unwrap_or_default())];
+        let of = &one.held_out;
+        row.extend([percent(of.equal), loss(of.kl), loss(of.reverse_kl)]);
+        row.extend(one.written.map(|written| percent(written.equal)));
+        row.extend(one.own.map(percent));
+        table.add_row(row);
     }
     out!("{table}")
 }

@@ -31,16 +31,23 @@ impl Measure for Vit {
         part: &Part,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Studied> {
-        let set = of_model(folder, prepared.held_out().bad_input()?).bad_input()?;
-        let places = places(prepared, part)?;
-        let size = folder.model.config().image_size;
-        let augment = normalization(folder.preprocessor()?);
-        let images = ImageBatches::new(set, &augment, size, 1, 0).bad_input()?;
-        let config = folder.model.config();
-        let walks = part.walks(config.tokens(), config.d_model, config.d_ff);
-        let walks = walks.unwrap_or_else(|| image_walks(&folder.model));
-        let set = ImagePlaces { images: &images, places: &places, walks };
-        store.evaluate(&folder.model, &set, submodels, progress).bad_input()
+        studied(folder, prepared, (store, submodels, part), None, progress)
+    }
+
+    fn beside(
+        folder: &ModelFolder<Self>,
+        prepared: &PreparedImages,
+        store: &mut Store,
+        submodels: &[Submodel],
+        part: &Part,
+        against: Against<'_, MatVit>,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Option<Studied>> {
+        if against.continued.is_some() {
+            return Ok(None);
+        }
+        let reference = Some(against.reference);
+        studied(folder, prepared, (store, submodels, part), reference, progress).map(Some)
     }
 
     fn floor(prepared: &PreparedImages, _: Option<usize>, session: &Session) -> Result<Nearest> {
@@ -86,6 +93,26 @@ impl Measure for Vit {
     ) -> Result<Option<Sample>> {
         Ok(None)
     }
+}
+
+/// Submodels measured on a part of the held-out images, beside a reference if there is one.
+fn studied(
+    folder: &ModelFolder<Vit>,
+    prepared: &PreparedImages,
+    (store, submodels, part): (&mut Store, &[Submodel], &Part),
+    reference: Option<Reference<'_, MatVit>>,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Studied> {
+    let set = of_model(folder, prepared.held_out().bad_input()?).bad_input()?;
+    let places = places(prepared, part)?;
+    let size = folder.model.config().image_size;
+    let augment = normalization(folder.preprocessor()?);
+    let images = ImageBatches::new(set, &augment, size, 1, 0).bad_input()?;
+    let config = folder.model.config();
+    let walks = part.walks(config.tokens(), config.d_model, config.d_ff);
+    let walks = walks.unwrap_or_else(|| image_walks(&folder.model));
+    let set = ImagePlaces { images: &images, places: &places, walks, reference };
+    store.evaluate(&folder.model, &set, submodels, progress).bad_input()
 }
 
 /// Places of a part of the held-out images.

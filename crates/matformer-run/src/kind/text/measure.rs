@@ -22,12 +22,32 @@ impl Measure for Lm {
         part: &Part,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Studied> {
-        let held_out = held_out(prepared, part)?;
-        let MatLmConfig { context, d_model, d_ff, .. } = *folder.model.config();
-        let context = folder.context().unwrap_or(context);
-        let walks = part.walks(context, d_model, d_ff).unwrap_or(WINDOWS);
-        let set = TextSet { held_out: &held_out, context, walks };
+        let (held_out, context, walks) = on(folder, prepared, part)?;
+        let set = TextSet { held_out: &held_out, context, walks, reference: None };
         store.evaluate(&folder.model, &set, submodels, progress).bad_input()
+    }
+
+    fn beside(
+        folder: &ModelFolder<Self>,
+        prepared: &Prepared,
+        store: &mut Store,
+        submodels: &[Submodel],
+        part: &Part,
+        against: Against<'_, MatLm>,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Option<Studied>> {
+        let (held_out, context, walks) = on(folder, prepared, part)?;
+        let Against { reference, continued } = against;
+        let Some(reads) = continued else {
+            let reference = Some(reference);
+            let set = TextSet { held_out: &held_out, context, walks, reference };
+            return store.evaluate(&folder.model, &set, submodels, progress).bad_input().map(Some);
+        };
+        let Ok(beginnings) = Beginnings::of(&held_out, context) else {
+            return Ok(None); // all documents are too short
+        };
+        let set = ContinuedSet { beginnings: &beginnings, reference, reads, walks: CONTINUED };
+        store.evaluate(&folder.model, &set, submodels, progress).bad_input().map(Some)
     }
 
     fn floor(prepared: &Prepared, targets: Option<usize>, _: &Session) -> Result<Baselines> {
@@ -85,6 +105,21 @@ impl Measure for Lm {
             text: tokenizer.continuation(&prompt, &tokens)?,
         }))
     }
+}
+
+/// Rows of a walk over short texts, and most submodels of one.
+const CONTINUED: Walks = Walks { rows: 8, submodels: 16 };
+
+/// A part of the held-out documents, the length of their windows, and how a measurement is cut up.
+fn on(
+    folder: &ModelFolder<Lm>,
+    prepared: &Prepared,
+    part: &Part,
+) -> Result<(HeldOut, usize, Walks)> {
+    let held_out = held_out(prepared, part)?;
+    let MatLmConfig { context, d_model, d_ff, .. } = *folder.model.config();
+    let context = folder.context().unwrap_or(context);
+    Ok((held_out, context, part.walks(context, d_model, d_ff).unwrap_or(WINDOWS)))
 }
 
 /// A part of the held-out documents.

@@ -11,7 +11,7 @@ use matformer::{
         units::{duration, utc},
     },
     eval::{
-        report::{Metric, curve as curve_svg, render},
+        report::{Metric, ReportData, curve as curve_svg, render},
         stats::FEW_DOCUMENTS,
     },
     nn::machine,
@@ -20,6 +20,7 @@ use matformer::{
     study::{
         Keep, Measured,
         alone::{Alone, alone},
+        consistency::of_trained,
         file_of, measured, metrics, report_data,
     },
     train::MetricsLine,
@@ -62,10 +63,11 @@ fn run_kind<K: Kind>(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
     check_page(&page)?;
     let curve = measured(&folder, args.tokens, keep(args))?;
     let alone = alone(&folder, &curve, args.tokens, keep(args))?;
+    let consistency = of_trained(&folder, curve.data.as_ref(), args.tokens)?;
     let measured = curve.measured;
     let log = metrics(&folder)?;
     let made = made(&log, &file_of(&folder, "measured", args.tokens, "json"), context);
-    let data = report_data(&folder, (&measured, &alone), log, made)?;
+    let data = ReportData { consistency, ..report_data(&folder, (&measured, &alone), log, made)? };
     let (html, curve) = (render(&data)?, curve_svg(&data)?);
     fs::write_atomic(&page, html.as_bytes())?;
     let svg = match &args.out {
@@ -81,6 +83,7 @@ fn run_kind<K: Kind>(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
         }
         return print_json(&serde_json::json!({
             "report": page.display().to_string(), "measured": measured, "alone": alone,
+            "consistency": data.consistency,
         }));
     }
     print(&measured, &alone, &page)?;
