@@ -50,7 +50,7 @@ pub trait Measured: Elastic {
 }
 
 /// A batch of held-out data.
-pub trait HeldOutBatch<M: Elastic> {
+pub trait HeldOutBatch<M: Measured> {
     /// Of each row, which document it is of.
     fn documents(&self) -> &[usize];
 
@@ -62,6 +62,20 @@ pub trait HeldOutBatch<M: Elastic> {
     /// # Errors
     /// When the batch does not fit the model.
     fn on(&self, model: &M) -> Result<(M::Input, M::Target)>;
+
+    /// Of each row, how many others are as likely as what is right, or likelier; `None` where that is not asked.
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    fn ranks(
+        &self,
+        model: &M,
+        walked: &Walked,
+        unit: usize,
+        target: &M::Target,
+    ) -> Result<Option<Vec<usize>>> {
+        model.ranks(walked, unit, target)
+    }
 }
 
 /// What is measured on: documents, unread so far, and whether they are all of the held-out data.
@@ -169,7 +183,7 @@ pub fn measure<M: Measured, B: HeldOutBatch<M>>(
             let walked = walk(model, &input, plan, &mut State::new())?;
             let losses = row_losses(model, &walked, &target);
             for (unit, (loss, sums)) in losses.into_iter().zip(sums).enumerate() {
-                let ranks = model.ranks(&walked, unit, &target)?;
+                let ranks = batch.ranks(model, &walked, unit, &target)?;
                 add(sums, batch.documents(), loss, ranks)?;
             }
             done += batch.targets();

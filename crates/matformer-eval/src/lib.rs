@@ -15,7 +15,7 @@ mod stages;
 pub mod stats;
 mod store;
 
-pub use continuations::{Continuation, continuation_nats};
+pub use continuations::{Continuation, Continuations};
 pub use error::{Error, Result};
 pub use evaluate::{Documents, Evaluation, HeldOutBatch, Measured, SubmodelLosses, Walks, measure};
 pub use found::{Found, Outcome, Scored};
@@ -28,4 +28,4 @@ pub use images::{
 pub use results::{DataFacts, EvalResults, Paired, ParamCounts, SubmodelResult, measurements};
 pub use stages::{Stage, StageResult, Stages};
 pub use stats::{DocumentLoss, Estimate, Hits};
-pub use store::{HeldOutSet, Store, StoreKey, Studied, Unit};
+pub use store::{Generated, HeldOutSet, Store, StoreKey, Studied, Texts, Unit};

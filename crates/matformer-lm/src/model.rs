@@ -238,6 +238,46 @@ impl MatLm {
         target.counted(cross_entropy(hidden, weight, target.ids.clone()))
     }
 
+    /// Of each row, the highest rank among its targets that count: how many other tokens are as likely as the target,
+    /// or likelier. 0 where greedy decoding gives all of them.
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    pub fn ranks(&self, output: &Output, target: &LmTarget) -> Result<Vec<usize>> {
+        /// Targets whose logits are in memory at the same time.
+        const AT_ONCE: usize = 64;
+        let counts = match &target.mask {
+            None => vec![1.0; output.spans.tokens()],
+            Some(mask) => {
+                let counts = mask.clone().try_into_vec_as::<f32>();
+                counts.map_err(|error| matformer_nn::Error::read("a mask", error))?
+            }
+        };
+        let places: Vec<i32> = (0..).zip(&counts).filter(|(_, n)| **n > 0.0).map(|p| p.0).collect();
+        let Headed { hidden, weight } = self.headed(output);
+        let mut of_token = vec![0; counts.len()];
+        for places in places.chunks(AT_ONCE) {
+            let n = places.len();
+            let index = Tensor::<1, Int>::from_data(
+                TensorData::new(places.to_vec(), [n]),
+                &hidden.device(),
+            );
+            // [targets, vocab] and [targets, 1]
+            let logits = hidden.clone().select(0, index.clone()).matmul(weight.clone().transpose());
+            let own = logits.clone().gather(1, target.ids.clone().select(0, index).reshape([n, 1]));
+            let above = logits.lower(own).bool_not().int().sum_dim(1);
+            let above: Vec<i32> = above
+                .try_into_vec_as()
+                .map_err(|error| matformer_nn::Error::read("ranks of tokens", error))?;
+            for (place, above) in places.iter().zip(above) {
+                // The target itself is not below itself.
+                of_token[*place as usize] = (above as usize).saturating_sub(1);
+            }
+        }
+        let of_row = |row| of_token[output.spans.tokens_of(row..row + 1)].iter().copied().max();
+        Ok((0..output.spans.rows()).map(|row| of_row(row).unwrap_or_default()).collect())
+    }
+
     /// Normalized hidden states `[tokens, d_model]` and the output embedding `[vocab, d_model]`.
     fn headed(&self, output: &Output) -> Headed {
         let hidden = self.norm(&self.norm, output.hidden.clone());

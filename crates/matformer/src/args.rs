@@ -248,7 +248,7 @@ pub struct EvalArgs {
     /// or the model's context length]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub context: Option<usize>,
-    /// Comma-separated list of tasks to measure accuracy on instead, defined as in lm-evaluation-harness
+    /// Comma-separated list of tasks to score instead, defined as in lm-evaluation-harness
     #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "task_path")]
     #[arg(conflicts_with_all = ["paired_to", "data", "tokens", "context"], help_heading = "Tasks")]
     pub tasks: Vec<String>,
