@@ -47,14 +47,17 @@ fn with<'a>(more: &[&'a str]) -> Vec<&'a str> {
 #[test]
 fn json_is_as_documented() {
     let place = place();
-    let before = place.tree();
     let json = place.matformer(&with(&["--submodels", "S,XL", "--json"])).ok().json();
-    assert!(place.tree() == before, "nothing is written");
+    let before = place.tree();
+    let again = place.matformer(&with(&["--submodels", "XL,S", "--json"])).ok().json();
+    assert!(place.tree() == before, "nothing is measured again");
+    let results = |json: &Value, at: usize| json["tasks"][0]["results"][at].clone();
+    assert_eq!((results(&again, 0), results(&again, 1)), (results(&json, 1), results(&json, 0)));
     assert_eq!(keys(&json), ["model", "tasks"]);
     let task = &json["tasks"][0];
     let expected =
-        ["task", "num_fewshot", "examples", "truncated", "problems", "results", "samples"];
-    assert_eq!(keys(task), expected);
+        ["task", "num_fewshot", "examples", "truncated", "own_shots", "problems", "results"];
+    assert_eq!(keys(task), [&expected[..], &["samples"]].concat());
     assert_eq!((&task["examples"], &task["truncated"]), (&json!(3), &json!(0)));
     assert_eq!(
         task["problems"],
@@ -102,6 +105,91 @@ fn loglikelihoods_are_those_of_score() {
             assert!((found - expected).abs() < 1e-4, "{submodel} {text}: {found} {expected}");
         }
     }
+}
+
+const KINDS: [(&str, &str); 4] = [
+    (
+        "last",
+        "output_type: loglikelihood\ndoc_to_text: \"{{text.split(' ')[:-1]|join(' ')}}\"\n\
+         doc_to_target: \"{{' ' + text.split(' ')[-1]}}\"\n",
+    ),
+    ("whole", "output_type: loglikelihood_rolling\ndoc_to_text: ''\ndoc_to_target: text\n"),
+    (
+        "more",
+        "output_type: generate_until\ndoc_to_text: text\ndoc_to_target: text\n\
+         generation_kwargs: { max_gen_toks: 6, until: ['e'] }\n",
+    ),
+    (
+        "first",
+        "output_type: multiple_choice\ndoc_to_text: '{{1}}'\ndoc_to_target: text\n\
+         doc_to_choice: ['The fox saw', 'Zq zq zq']\nmetric_list: [{ metric: acc }]\n",
+    ),
+];
+
+/// A place with a task of each other kind.
+fn kinds() -> Place {
+    let place = Place::trained();
+    for (name, kind) in KINDS {
+        let data = "dataset_path: json\ndataset_kwargs: { data_files: { test: text.jsonl } }\n";
+        let yaml = format!("task: {name}\n{data}test_split: test\n{kind}");
+        place.write(&format!("tasks/{name}.yaml"), yaml);
+    }
+    let long = "The fox saw the old house and the red stone. ".repeat(40);
+    let rows = [json!({ "text": "The hare ran to the river" }), json!({ "text": long.trim() })];
+    place.write("tasks/text.jsonl", rows.map(|row| row.to_string()).join("\n"));
+    place
+}
+
+#[test]
+fn all_kinds_of_tasks_are_scored() {
+    let place = kinds();
+    let eval = |more: &[&str]| {
+        let names = ["eval", "run", "--tasks", "last,whole,more,first", "--task-path", "tasks"];
+        place.matformer(&[&names[..], more].concat()).ok()
+    };
+    let json = eval(&["--submodels", "S,XL", "--json"]).json();
+    let metrics = |at: usize| -> Vec<String> {
+        let scores = json["tasks"][at]["results"][1]["scores"].as_array().unwrap();
+        scores.iter().map(|score| score["metric"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(metrics(0), ["perplexity", "acc"]);
+    assert_eq!(metrics(1), ["word_perplexity", "byte_perplexity", "bits_per_byte"]);
+    assert_eq!((metrics(2), metrics(3)), (vec!["exact_match".to_owned()], vec!["acc".to_owned()]));
+    let sample = |at: usize| &json["tasks"][at]["samples"][0];
+    assert_eq!(keys(sample(0)), ["row", "loglikelihoods", "greedy"]);
+    assert_eq!(keys(sample(1)), ["row", "loglikelihoods"]);
+    assert_eq!(keys(sample(2)), ["row", "answers", "generated"]);
+    assert_eq!(keys(sample(3)), ["row", "gold", "loglikelihoods"]);
+    assert_eq!(
+        (&json["tasks"][1]["truncated"], &json["tasks"][0]["truncated"]),
+        (&json!(0), &json!(1))
+    );
+
+    // A whole text is scored as in `score`, a generated one is that of `generate`.
+    let text = "The hare ran to the river";
+    let score = place.matformer(&["score", "run", "--json", "--text", text]).ok().json();
+    let expected: f64 =
+        score["logprobs"].as_array().unwrap().iter().filter_map(Value::as_f64).sum();
+    let found = sample(1)["loglikelihoods"][1][0].as_f64().unwrap();
+    assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+    let generated = sample(2)["generated"].as_array().unwrap();
+    assert!(generated.iter().all(|text| !text.as_str().unwrap().contains('e')), "{generated:?}");
+
+    let table = eval(&["--submodels", "XL"]).table("task");
+    assert_eq!(table.len(), 7);
+    assert!(!table[3]["XL"].contains('±'), "as in the harness");
+}
+
+#[test]
+fn too_many_new_tokens_are_refused() {
+    let place = kinds();
+    let (name, yaml) = (KINDS[2].0, KINDS[2].1.replace('6', "100000"));
+    let data = "dataset_path: json\ndataset_kwargs: { data_files: { test: text.jsonl } }\n";
+    place.write("tasks/more.yaml", format!("task: {name}\n{data}test_split: test\n{yaml}"));
+    let error = place.refused(&["eval", "run", "--tasks", "more", "--task-path", "tasks"]);
+    let expected = "error: tasks/more.yaml: `generation_kwargs.max_gen_toks`: found 100000, expected less \
+                    than";
+    assert!(error.starts_with(expected), "{error}");
 }
 
 #[test]

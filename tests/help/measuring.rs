@@ -26,7 +26,7 @@ fn eval() {
       -h, --help                  Print help
 
     Tasks:
-          --tasks <LIST>     Comma-separated list of tasks to measure accuracy on instead, defined as in
+          --tasks <LIST>     Comma-separated list of tasks to score instead, defined as in
                              lm-evaluation-harness
           --task-path <DIR>  Folder with the YAML files that define the tasks
           --num-fewshot <K>  Number of examples in each prompt, for tasks that do not set it to 0

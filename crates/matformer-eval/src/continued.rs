@@ -8,8 +8,8 @@ use matformer_engine::{Engine, EngineModel, EngineOptions, Format, Request, gene
 use matformer_lm::MatLm;
 
 use crate::{
-    Beside, Continuation, DocumentLoss, Documents, Error, Evaluation, HeldOutSet, Reference,
-    Result, Subject, SubmodelLosses, Unit, Walks, continuations::batches, measure, text_units,
+    Beside, Continuation, Continuations, DocumentLoss, Error, Evaluation, HeldOutSet, Reference,
+    Result, Subject, SubmodelLosses, Unit, text_units,
 };
 
 /// Beginnings of held-out documents.
@@ -120,8 +120,6 @@ pub struct ContinuedSet<'a> {
     pub reference: Reference<'a, MatLm>,
     /// Which text is read.
     pub reads: Reads,
-    /// How a measurement is cut up.
-    pub walks: Walks,
 }
 
 impl ContinuedSet<'_> {
@@ -134,21 +132,26 @@ impl ContinuedSet<'_> {
         submodels: &[Submodel],
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Evaluation> {
-        let row = |(prompt, tokens): (&Vec<u32>, &Vec<u32>)| Continuation {
-            tokens: [&prompt[..], &tokens[..]].concat(),
-            scored: tokens.len(),
-        };
-        let rows: Vec<Continuation> = some.prompts.iter().zip(written).map(row).collect();
-        let documents = Documents {
-            unread: some.units.iter().map(|(_, unread)| *unread).collect(),
-            name: &|at| some.names[at].clone(),
-            whole: true,
-            context: None,
-        };
+        let mut rows = Continuations::new(false);
+        let mut places = Vec::with_capacity(written.len());
+        for (at, tokens) in written.iter().enumerate() {
+            let text = [&some.prompts[at][..], tokens].concat();
+            let row = Continuation { tokens: text, scored: tokens.len() };
+            places.push(rows.add(row, &some.names[at])?);
+        }
         let subject = Subject { model, reference: Some(self.reference) };
-        let targets = rows.iter().map(|row| row.scored).sum();
-        let batches = batches(&rows, self.walks.rows);
-        measure(subject, batches, targets, &documents, submodels, self.walks.submodels, progress)
+        let all: Vec<usize> = (0..rows.len()).collect();
+        let mut found = rows.measured(subject, &all, submodels, progress)?;
+        // Equal rows are there once.
+        for losses in &mut found.submodels {
+            let of = |(at, (_, unread)): (&usize, &(Unit, DocumentLoss))| DocumentLoss {
+                bytes: unread.bytes,
+                cluster: unread.cluster,
+                ..losses.documents[*at]
+            };
+            losses.documents = places.iter().zip(&some.units).map(of).collect();
+        }
+        Ok(found)
     }
 }
 
@@ -208,7 +211,7 @@ mod tests {
     use matformer_nn::{Elastic, State, walk};
 
     use super::*;
-    use crate::{WINDOWS, stats};
+    use crate::stats;
 
     fn model(seed: u64) -> MatLm {
         let config = MatLmConfig {
@@ -238,7 +241,7 @@ mod tests {
     fn run(reads: Reads, model: &MatLm, reference: &MatLm, of: &[Submodel]) -> Evaluation {
         let (beginnings, largest) = (beginnings(), reference.space().largest());
         let reference = Reference { model: reference, submodel: &largest };
-        let set = ContinuedSet { beginnings: &beginnings, reference, reads, walks: WINDOWS };
+        let set = ContinuedSet { beginnings: &beginnings, reference, reads };
         set.measure(model, &[0, 1, 2], of, &mut |_, _| {}).unwrap()
     }
 

@@ -93,7 +93,7 @@ impl<'a, M> From<&'a M> for Subject<'a, M> {
 }
 
 /// A batch of held-out data.
-pub trait HeldOutBatch<M: Elastic> {
+pub trait HeldOutBatch<M: Measured> {
     /// Of each row, which document it is of.
     fn documents(&self) -> &[usize];
 
@@ -105,6 +105,20 @@ pub trait HeldOutBatch<M: Elastic> {
     /// # Errors
     /// When the batch does not fit the model.
     fn on(&self, model: &M) -> Result<(M::Input, M::Target)>;
+
+    /// Of each row, how many others are as likely as what is right, or likelier; `None` where that is not asked.
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    fn ranks(
+        &self,
+        model: &M,
+        walked: &Walked,
+        unit: usize,
+        target: &M::Target,
+    ) -> Result<Option<Vec<usize>>> {
+        model.ranks(walked, unit, target)
+    }
 }
 
 /// What is measured on: documents, unread so far, and whether they are all of the held-out data.
@@ -214,7 +228,7 @@ pub fn measure<'a, M: Measured + 'a, B: HeldOutBatch<M>>(
         for (plan, sums) in plans.iter().zip(sums.chunks_mut(per_walk)) {
             let walked = walk(model, &input, plan, &mut State::new())?;
             let rows = match &referred {
-                None => losses(model, &walked, &target)?,
+                None => losses(model, &batch, &walked, &target)?,
                 Some(referred) => (0..sums.len())
                     .map(|unit| referred.rows(model, &walked.of(unit), &target))
                     .collect::<Result<_>>()?,
@@ -266,12 +280,13 @@ pub(crate) fn plans_of<M: Elastic>(
 /// Of each submodel of a walk, the loss of each row, and its hits where it is of one class.
 fn losses<M: Measured>(
     model: &M,
+    batch: &impl HeldOutBatch<M>,
     walked: &Walked,
     target: &M::Target,
 ) -> Result<Vec<Vec<DocumentLoss>>> {
     let of = |(unit, loss): (usize, RowLoss)| {
         let mut rows = rows_of(loss)?;
-        if let Some(ranks) = model.ranks(walked, unit, target)? {
+        if let Some(ranks) = batch.ranks(model, walked, unit, target)? {
             for (row, rank) in rows.iter_mut().zip(ranks) {
                 row.hits = Some(Hits { top1: (rank < 1).into(), top5: (rank < 5).into() });
             }

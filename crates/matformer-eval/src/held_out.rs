@@ -26,6 +26,18 @@ pub trait TokenModel: Measured {
         targets: &[u32],
         mask: Option<&[bool]>,
     ) -> Result<(Self::Input, Self::Target)>;
+
+    /// Of each row, the highest rank among its targets that count: how many other tokens are as likely as the target,
+    /// or likelier.
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    fn token_ranks(
+        &self,
+        walked: &Walked,
+        unit: usize,
+        target: &Self::Target,
+    ) -> Result<Vec<usize>>;
 }
 
 impl Measured for MatLm {
@@ -47,6 +59,15 @@ impl TokenModel for MatLm {
         mask: Option<&[bool]>,
     ) -> Result<(Self::Input, Self::Target)> {
         Ok((self.tokens(rows, inputs)?, self.targets(rows, targets, mask)?))
+    }
+
+    fn token_ranks(
+        &self,
+        walked: &Walked,
+        unit: usize,
+        target: &Self::Target,
+    ) -> Result<Vec<usize>> {
+        Ok(self.ranks(&walked.of(unit), target)?)
     }
 }
 

@@ -18,7 +18,7 @@ pub mod stats;
 mod store;
 
 pub use consistency::{Consistency, Consistent, Continued, Likeness};
-pub use continuations::{Continuation, continuation_nats};
+pub use continuations::{Continuation, Continuations};
 pub use continued::{Beginnings, ContinuedSet, Reads};
 pub use error::{Error, Result};
 pub use evaluate::{
@@ -35,4 +35,4 @@ pub use images::{
 pub use results::{DataFacts, EvalResults, Paired, ParamCounts, SubmodelResult, measurements};
 pub use stages::{Stage, StageResult, Stages};
 pub use stats::{Beside, DocumentLoss, Estimate, Hits};
-pub use store::{HeldOutSet, Store, StoreKey, Studied, Unit};
+pub use store::{Generated, HeldOutSet, Store, StoreKey, Studied, Texts, Unit};

@@ -47,8 +47,8 @@ struct Layer {
     ffn_post_norm: Option<RmsNorm>,
 }
 
-/// Most logits that [`MatLm::greedy`] has in memory at a time.
-const GREEDY_LOGITS: usize = 1 << 24;
+/// Most logits that are in memory where the tokens of a batch are ranked.
+const LOGITS: usize = 1 << 22;
 
 /// Rotary tables of a batch.
 #[derive(Clone, Debug)]
@@ -247,26 +247,67 @@ impl MatLm {
     /// # Errors
     /// When the device cannot be read.
     pub fn greedy(&self, output: &Output, target: &LmTarget) -> Result<Vec<Vec<u32>>> {
-        let Headed { hidden, weight } = self.headed(output);
-        let ([n, d_model], weight) = (hidden.dims(), weight.transpose());
-        let rows = (GREEDY_LOGITS / self.config.vocab_size).max(1);
-        let mut tokens = Vec::with_capacity(n);
-        for start in (0..n).step_by(rows) {
-            let part = hidden.clone().slice([start..(start + rows).min(n), 0..d_model]);
-            tokens.extend(likeliest(part.matmul(weight.clone()))?);
-        }
-        let counted: Vec<f32> = match target.mask.clone() {
-            None => vec![1.0; n],
+        let mut rows = vec![Vec::new(); output.spans.rows()];
+        self.at_targets(output, target, |of_rows, logits, _| {
+            for (row, token) in of_rows.iter().zip(likeliest(logits)?) {
+                rows[*row].push(token);
+            }
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    /// Of each row, the highest rank among its targets that count: how many other tokens are as likely as the target,
+    /// or likelier. 0 where greedy decoding gives all of them.
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    pub fn ranks(&self, output: &Output, target: &LmTarget) -> Result<Vec<usize>> {
+        let mut ranks = vec![0; output.spans.rows()];
+        self.at_targets(output, target, |of_rows, logits, ids| {
+            let own = logits.clone().gather(1, ids.reshape([of_rows.len(), 1]));
+            let above = logits.lower(own).bool_not().int().sum_dim(1);
+            let above: Vec<i32> = above
+                .try_into_vec_as()
+                .map_err(|error| matformer_nn::Error::read("ranks of tokens", error))?;
+            for (row, above) in of_rows.iter().zip(above) {
+                // The target itself is not below itself.
+                ranks[*row] = ranks[*row].max((above as usize).saturating_sub(1));
+            }
+            Ok(())
+        })?;
+        Ok(ranks)
+    }
+
+    /// Calls `each(rows, logits, targets)` for all targets that count, some at a time: their rows, ascending, their
+    /// logits `[n, vocab]` and ids `[n]`.
+    fn at_targets(
+        &self,
+        output: &Output,
+        target: &LmTarget,
+        mut each: impl FnMut(&[usize], Tensor<2>, Tensor<1, Int>) -> Result<()>,
+    ) -> Result<()> {
+        let spans = &output.spans;
+        let counts: Vec<f32> = match target.mask.clone() {
+            None => vec![1.0; spans.tokens()],
             Some(mask) => mask
                 .try_into_vec_as()
                 .map_err(|error| matformer_nn::Error::read("the mask of the targets", error))?,
         };
-        let of_row = |row: usize| {
-            let range = output.spans.tokens_of(row..row + 1);
-            let all = tokens[range.clone()].iter().zip(&counted[range]);
-            all.filter(|(_, counted)| **counted > 0.0).map(|(token, _)| *token).collect()
-        };
-        Ok((0..output.spans.rows()).map(of_row).collect())
+        let of_row = |row: usize| spans.tokens_of(row..row + 1).map(move |place| (row, place));
+        let counted = (0..spans.rows()).flat_map(of_row).filter(|(_, place)| counts[*place] > 0.0);
+        let (rows, places): (Vec<usize>, Vec<i32>) =
+            counted.map(|(row, place)| (row, place as i32)).unzip();
+        let Headed { hidden, weight } = self.headed(output);
+        let weight = weight.transpose();
+        let n = (LOGITS / self.config.vocab_size).max(1);
+        for (rows, places) in rows.chunks(n).zip(places.chunks(n)) {
+            let places = TensorData::new(places.to_vec(), [places.len()]);
+            let places = Tensor::<1, Int>::from_data(places, &hidden.device());
+            let logits = hidden.clone().select(0, places.clone()).matmul(weight.clone());
+            each(rows, logits, target.ids.clone().select(0, places))?;
+        }
+        Ok(())
     }
 
     /// Normalized hidden states `[tokens, d_model]` and the output embedding `[vocab, d_model]`.

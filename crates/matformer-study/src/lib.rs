@@ -11,6 +11,7 @@ mod page;
 pub mod retrieve;
 pub mod scaling;
 pub mod search;
+pub mod tasks;
 
 pub use budget::{Budget, baseline, unequal};
 pub use cost::{Cost, costs};

@@ -2,7 +2,7 @@
 
 use std::{env::args, path::Path};
 
-use matformer_tasks::Task;
+use matformer_tasks::{Prompt, Question, Task};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (Some(folder), Some(name)) = (args().nth(1), args().nth(2)) else {
@@ -10,10 +10,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let found = Task::find(Path::new(&folder), &name)?.examples(None, Some(3))?;
     for example in &found.examples {
-        println!("{}\n{}", example.at, example.context);
-        for (index, choice) in example.continuations.iter().enumerate() {
-            let mark = if example.gold.contains(&index) { '*' } else { ' ' };
-            println!("  {mark} {choice:?}");
+        println!("{}", example.at);
+        match &example.question {
+            Question::Choice { prompts, gold, .. } => {
+                for (index, prompt) in prompts.iter().enumerate() {
+                    let mark = if gold.contains(&index) { '*' } else { ' ' };
+                    println!("{mark} {:?} {:?}", prompt.context, prompt.continuation);
+                }
+            }
+            Question::Continuation(Prompt { context, continuation }) => {
+                println!("{context:?} {continuation:?}");
+            }
+            Question::Text { text, words } => println!("{words} words: {text:?}"),
+            Question::Generation { context, answers } => println!("{context:?} {answers:?}"),
         }
     }
     for problem in &found.problems {

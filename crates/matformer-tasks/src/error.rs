@@ -12,9 +12,9 @@ pub enum Error {
     /// From files.
     #[error(transparent)]
     Core(#[from] matformer_core::Error),
-    /// From the tokenizer.
+    /// A folder that cannot be read.
     #[error(transparent)]
-    Data(#[from] matformer_data::Error),
+    Folder(#[from] walkdir::Error),
     /// From the template engine.
     #[error(transparent)]
     Template(#[from] minijinja::Error),
@@ -113,5 +113,13 @@ pub enum Error {
         at: String,
         /// What is wrong.
         reason: String,
+    },
+    /// A reply to another question, or another score than the task has.
+    #[error("{at}: the reply has no `{metric}`")]
+    Reply {
+        /// File and row.
+        at: String,
+        /// The score.
+        metric: &'static str,
     },
 }

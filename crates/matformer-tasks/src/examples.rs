@@ -1,31 +1,74 @@
-//! From rows to texts whose log-likelihoods are compared.
+//! From rows to what a model is asked.
+
+use std::borrow::Cow;
 
 use serde::Serialize;
 
 use crate::{
-    Error, Result, Task,
-    random::PythonRandom,
-    render::{Renderer, Target},
+    Error, OutputType, Result, Task,
+    matching::words,
+    render::{Asked, Renderer, Target},
     rows::{self, Row},
-    task::Field,
+    shots::Sampler,
 };
 
-/// The seed of lm-evaluation-harness for few-shot examples.
-const SHOT_SEED: u32 = 1234;
-
-/// A question with its choices.
+/// A row as a model is asked about it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Example {
     /// File and row: `data/test.jsonl:3`.
     pub at: String,
-    /// What each choice continues: description, few-shot examples, question.
+    /// What is asked.
+    pub question: Question,
+}
+
+/// A context and what follows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    /// Description, few-shot examples, question.
     pub context: String,
-    /// The choices, without delimiter.
-    pub choices: Vec<String>,
-    /// What is scored of each: delimiter and choice.
-    pub continuations: Vec<String>,
-    /// Indices of the correct choices; empty if the row's label is none of them, which counts as a wrong answer.
-    pub gold: Vec<usize>,
+    /// What is scored: delimiter and answer.
+    pub continuation: String,
+}
+
+/// What is asked of a model, and what is right.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Question {
+    /// The log-likelihood of the continuation of each choice.
+    Choice {
+        /// One per choice.
+        prompts: Vec<Prompt>,
+        /// The choices, without delimiter.
+        choices: Vec<String>,
+        /// Indices of the correct choices; empty if the row's label is none of them, which counts as a wrong answer.
+        gold: Vec<usize>,
+    },
+    /// The log-likelihood of one continuation.
+    Continuation(Prompt),
+    /// The log-likelihood of a text without a context.
+    Text {
+        /// The text.
+        text: String,
+        /// Its words, as they are counted for perplexity.
+        words: usize,
+    },
+    /// The text that is generated after a context.
+    Generation {
+        /// Description, few-shot examples, question.
+        context: String,
+        /// The answers that are right.
+        answers: Vec<String>,
+    },
+}
+
+impl Question {
+    /// What is scored of it after a context.
+    pub fn prompts(&self) -> &[Prompt] {
+        match self {
+            Self::Choice { prompts, .. } => prompts,
+            Self::Continuation(prompt) => std::slice::from_ref(prompt),
+            Self::Text { .. } | Self::Generation { .. } => &[],
+        }
+    }
 }
 
 /// What is wrong with a row.
@@ -46,8 +89,13 @@ pub struct Examples {
     pub examples: Vec<Example>,
     /// What is wrong with other rows, and with labels.
     pub problems: Vec<Problem>,
+    /// Rows that were looked at.
+    pub rows: usize,
     /// Few-shot examples in front of each.
     pub shots: usize,
+    /// Examples that have themselves among their few-shot examples, as in lm-evaluation-harness where these are from
+    /// the rows that are scored and the task does not say so.
+    pub own_shots: usize,
 }
 
 impl Task {
@@ -62,31 +110,39 @@ impl Task {
             Some(0) => 0,
             own => shots.or(own).unwrap_or(0),
         };
-        let mut rows = self.rows(self.scored())?;
-        rows.truncate(limit.unwrap_or(usize::MAX));
-        let mut sampler = Sampler::new(self, shots)?;
+        let rows = self.rows(self.scored())?;
+        let from = match self.shot_split() {
+            _ if shots == 0 => Cow::Owned(Vec::new()),
+            split if split == self.scored() => Cow::Borrowed(&rows[..]),
+            split => Cow::Owned(self.rows(split)?),
+        };
+        let mut sampler = Sampler::new(self, from, shots);
         let renderer = Renderer::new(&rows)?;
-        let (mut examples, mut problems) = (Vec::new(), Vec::new());
-        for row in &rows {
+        let scored = &rows[..limit.map_or(rows.len(), |limit| limit.min(rows.len()))];
+        let mut found = Examples {
+            examples: Vec::new(),
+            problems: Vec::new(),
+            rows: scored.len(),
+            shots,
+            own_shots: 0,
+        };
+        for row in scored {
             // Also for a row that cannot be scored: the draws of the rows after it do not depend on it.
             let drawn = sampler.draw(self, row)?;
-            let mut problem = |reason: String, counts| {
-                problems.push(Problem { row: row.at.clone(), reason, counts });
-            };
+            let own = drawn.iter().any(|shot| shot.at == row.at);
             let before = self.shots_text(&renderer, &drawn)?;
+            let problem = |reason, counts| Problem { row: row.at.clone(), reason, counts };
             match self.example(&renderer, row, &before) {
-                Err(reason) => problem(reason, false),
-                Ok((example, bad_label)) => {
-                    examples.push(example);
-                    bad_label.into_iter().for_each(|reason| problem(reason, true));
+                Err(reason) => found.problems.push(problem(reason, false)),
+                Ok((question, bad_label)) => {
+                    found.own_shots += usize::from(own);
+                    found.examples.push(Example { at: row.at.clone(), question });
+                    found.problems.extend(bad_label.map(|reason| problem(reason, true)));
                 }
             }
         }
-        if examples.is_empty() {
-            let first = problems.first().map(|p: &Problem| format!("{}: {}", p.row, p.reason));
-            return Err(Error::NoExamples { task: self.name.clone(), rows: rows.len(), first });
-        }
-        Ok(Examples { examples, problems, shots })
+        found.check(self)?;
+        Ok(found)
     }
 
     fn rows(&self, split: &str) -> Result<Vec<Row>> {
@@ -98,54 +154,112 @@ impl Task {
         rows::read(&found.ok_or_else(missing)?.files)
     }
 
-    /// The example of a row, and what is wrong with its label.
+    /// What a row asks, and what is wrong with its label.
     fn example(
         &self,
         renderer: &Renderer,
         row: &Row,
         shots: &str,
-    ) -> Result<(Example, Option<String>), String> {
+    ) -> Result<(Question, Option<String>), String> {
         let description = match &self.description {
             empty if empty.is_empty() => String::new(),
             template => renderer.text(template, row)?,
         };
-        let question = self.question(renderer, row)?;
-        let choices = renderer.choices(&self.choice, row)?;
+        let before = format!("{description}{shots}");
+        let context = || match renderer.asked(&self.text, row, self.choice.is_some())? {
+            Asked::Text(text) => Ok(format!("{before}{text}")),
+            Asked::Index(_) => Err("`doc_to_text` is a number, expected text".to_owned()),
+        };
+        match self.output {
+            OutputType::MultipleChoice => self.choice(renderer, row, &before),
+            OutputType::Loglikelihood => {
+                let continuation = self.one_text(renderer, row)?;
+                Ok((Question::Continuation(Prompt { context: context()?, continuation }), None))
+            }
+            OutputType::LoglikelihoodRolling => {
+                let text = self.one_text(renderer, row)?;
+                Ok((Question::Text { words: words(&text), text }, None))
+            }
+            OutputType::GenerateUntil => {
+                let answers = self.answers(renderer, row)?;
+                Ok((Question::Generation { context: context()?, answers }, None))
+            }
+        }
+    }
+
+    fn choice(
+        &self,
+        renderer: &Renderer,
+        row: &Row,
+        before: &str,
+    ) -> Result<(Question, Option<String>), String> {
+        let choices = self.choices(renderer, row)?;
         if choices.is_empty() {
             return Err("the list of choices is empty".to_owned());
         }
         if let Some(index) = choices.iter().position(String::is_empty) {
             return Err(format!("choice {index} is empty"));
         }
-        let (gold, bad_label) = match gold(&renderer.target(&self.target, row)?, &choices) {
+        let target = renderer.target(&self.target, row, true)?;
+        let delimiter = &self.target_delimiter;
+        let (prompts, label) = match renderer.asked(&self.text, row, true)? {
+            Asked::Text(text) => {
+                let prompt = |choice: &String| Prompt {
+                    context: format!("{before}{text}"),
+                    continuation: format!("{delimiter}{choice}"),
+                };
+                (choices.iter().map(prompt).collect(), target)
+            }
+            // The choices are contexts of the target.
+            Asked::Index(index) => {
+                let target = match target {
+                    Target::Text(text) => text,
+                    Target::Index(index) => index.to_string(),
+                    _ => return Err("several targets, expected the text behind the choices".into()),
+                };
+                let prompt = |choice: &String| Prompt {
+                    context: format!("{before}{choice}"),
+                    continuation: format!("{delimiter}{target}"),
+                };
+                (choices.iter().map(prompt).collect(), Target::Index(index))
+            }
+        };
+        let (gold, bad_label) = match gold(&label, &choices) {
             Ok(gold) => (gold, None),
             Err(reason) => (Vec::new(), Some(reason)),
         };
-        let delimited = |choice: &String| format!("{}{choice}", self.target_delimiter);
-        let example = Example {
-            at: row.at.clone(),
-            context: format!("{description}{shots}{question}"),
-            continuations: choices.iter().map(delimited).collect(),
-            choices,
-            gold,
-        };
-        Ok((example, bad_label))
+        Ok((Question::Choice { prompts, choices, gold }, bad_label))
     }
 
-    fn question(&self, renderer: &Renderer, row: &Row) -> Result<String, String> {
-        let several =
-            "gives a number: tasks whose choices precede one continuation are not supported yet";
-        match &self.text {
-            Field::Text(template) => {
-                let text = renderer.text(template, row)?;
-                let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-                if is_number && !row.columns.contains_key(template) {
-                    return Err(format!("`doc_to_text` {several}"));
-                }
-                Ok(text)
-            }
-            _ => Err(format!("`doc_to_text` {several}")),
+    /// The target of a task that has one text as such.
+    fn one_text(&self, renderer: &Renderer, row: &Row) -> Result<String, String> {
+        match renderer.target(&self.target, row, self.choice.is_some())? {
+            Target::Text(text) => Ok(text),
+            _ => Err("`doc_to_target` is a number or a list, expected text".to_owned()),
         }
+    }
+
+    fn answers(&self, renderer: &Renderer, row: &Row) -> Result<Vec<String>, String> {
+        let target = renderer.target(&self.target, row, self.choice.is_some())?;
+        let answers = match (target, &self.choice) {
+            (Target::Index(index), Some(_)) => {
+                vec![nth(&self.choices(renderer, row)?, index)?.clone()]
+            }
+            (_, Some(_)) => return Err("the target is no index of the choices".to_owned()),
+            (Target::Text(text), None) => vec![text],
+            (Target::Index(number), None) => vec![number.to_string()],
+            (Target::Texts(texts), None) => texts,
+            (Target::Indices(numbers), None) => numbers.iter().map(i64::to_string).collect(),
+        };
+        if answers.is_empty() {
+            Err("the list of answers is empty".to_owned())
+        } else {
+            Ok(answers)
+        }
+    }
+
+    fn choices(&self, renderer: &Renderer, row: &Row) -> Result<Vec<String>, String> {
+        self.choice.as_ref().map_or_else(|| Ok(Vec::new()), |field| renderer.choices(field, row))
     }
 
     fn shots_text(&self, renderer: &Renderer, rows: &[&Row]) -> Result<String> {
@@ -156,23 +270,44 @@ impl Task {
     }
 
     fn shot(&self, renderer: &Renderer, row: &Row) -> Result<String, String> {
-        let question = self.question(renderer, row)?;
-        let choices = renderer.choices(&self.choice, row)?;
-        let out_of_range = |index: i64| format!("label {index} of {} choices", choices.len());
-        let choice = |index: i64| {
-            let at = usize::try_from(index).ok().and_then(|at| choices.get(at));
-            at.cloned().ok_or_else(|| out_of_range(index))
-        };
-        let answer = match renderer.target(&self.target, row)? {
-            Target::Index(index) => choice(index)?,
-            Target::Text(text) => text,
-            Target::Several(_) => return Err("several targets, expected one".to_owned()),
+        let choices = self.choices(renderer, row)?;
+        let has_choices = self.choice.is_some();
+        let target = renderer.target(&self.target, row, has_choices)?;
+        let asked = renderer.asked(&self.text, row, has_choices)?;
+        let answer = match (target, &asked) {
+            (Target::Text(text), _) => text,
+            (Target::Index(index), Asked::Text(_)) if has_choices => nth(&choices, index)?.clone(),
+            (Target::Texts(texts), _) => texts.into_iter().next().unwrap_or_default(),
+            _ => return Err("the target is no text, and no index of a choice".to_owned()),
         };
         if answer.is_empty() {
             return Err("the answer is empty".to_owned());
         }
+        let question = match asked {
+            Asked::Text(text) => text,
+            Asked::Index(index) => nth(&choices, index)?.clone(),
+        };
         Ok(format!("{question}{}{answer}{}", self.target_delimiter, self.fewshot_delimiter))
     }
+}
+
+impl Examples {
+    /// Refuses to go on without an example.
+    ///
+    /// # Errors
+    /// [`Error::NoExamples`].
+    pub fn check(&self, task: &Task) -> Result<()> {
+        if !self.examples.is_empty() {
+            return Ok(());
+        }
+        let first = self.problems.first().map(|p| format!("{}: {}", p.row, p.reason));
+        Err(Error::NoExamples { task: task.name.clone(), rows: self.rows, first })
+    }
+}
+
+fn nth(choices: &[String], index: i64) -> Result<&String, String> {
+    let at = usize::try_from(index).ok().and_then(|at| choices.get(at));
+    at.ok_or_else(|| format!("label {index} of {} choices", choices.len()))
 }
 
 /// Indices of the correct choices.
@@ -183,67 +318,11 @@ fn gold(target: &Target, choices: &[String]) -> Result<Vec<usize>, String> {
     };
     match target {
         Target::Index(at) => Ok(vec![index(at)?]),
-        Target::Several(all) => all.iter().map(index).collect(),
+        Target::Indices(all) => all.iter().map(index).collect(),
         Target::Text(text) => {
             let at = choices.iter().position(|choice| choice == text);
             at.map(|at| vec![at]).ok_or_else(|| format!("label {text:?} is none of the choices"))
         }
-    }
-}
-
-/// Draws few-shot examples, for one row after the other.
-struct Sampler {
-    rows: Vec<Row>,
-    shots: usize,
-    random: PythonRandom,
-    /// Rows are drawn from those that are scored, so a row must not be its own example.
-    is_own: bool,
-}
-
-impl Sampler {
-    fn new(task: &Task, shots: usize) -> Result<Self> {
-        let rows = if shots == 0 { Vec::new() } else { task.rows(task.shot_split())? };
-        // The comparison of lm-evaluation-harness, where both may be missing.
-        let is_own = task.shots.split == task.test;
-        Ok(Self { rows, shots, random: PythonRandom::new(SHOT_SEED), is_own })
-    }
-
-    fn draw(&mut self, task: &Task, row: &Row) -> Result<Vec<&Row>> {
-        if self.shots == 0 {
-            return Ok(Vec::new());
-        }
-        let drawn = if task.shots.first {
-            let other = |at: &usize| !self.is_own || self.rows[*at].columns != row.columns;
-            Some((0..self.rows.len()).filter(other).take(self.shots).collect())
-        } else {
-            self.sample(row)
-        };
-        let few = Error::TooFewShots {
-            task: task.name.clone(),
-            asked: self.shots + usize::from(self.is_own),
-            found: self.rows.len(),
-            split: task.shot_split().to_owned(),
-        };
-        let drawn: Vec<usize> =
-            drawn.filter(|drawn: &Vec<usize>| drawn.len() == self.shots).ok_or(few)?;
-        Ok(drawn.into_iter().map(|at| &self.rows[at]).collect())
-    }
-
-    /// One more than needed where the row may be drawn itself; again without the row if it stands there twice.
-    fn sample(&mut self, row: &Row) -> Option<Vec<usize>> {
-        if !self.is_own {
-            return self.random.sample(self.rows.len(), self.shots);
-        }
-        let is_other = |rows: &[Row], at: usize| rows[at].columns != row.columns;
-        let mut drawn = self.random.sample(self.rows.len(), self.shots + 1)?;
-        drawn.retain(|at| is_other(&self.rows, *at));
-        drawn.truncate(self.shots);
-        if drawn.len() == self.shots {
-            return Some(drawn);
-        }
-        let pool: Vec<usize> =
-            (0..self.rows.len()).filter(|at| is_other(&self.rows, *at)).collect();
-        let places = self.random.sample(pool.len(), self.shots)?;
-        Some(places.into_iter().map(|place| pool[place]).collect())
+        Target::Texts(_) => Err("the label is a list of texts, expected indices".to_owned()),
     }
 }

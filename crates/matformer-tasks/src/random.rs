@@ -1,4 +1,5 @@
-//! Python's `random.Random(seed).sample`, bit for bit: few-shot examples are those that lm-evaluation-harness draws.
+//! Python's `random.Random(seed)`, bit for bit: few-shot examples and samples of scores are those that
+//! lm-evaluation-harness draws.
 
 use std::collections::HashSet;
 
@@ -58,6 +59,17 @@ impl PythonRandom {
             j
         };
         Some((0..k).map(draw).collect())
+    }
+
+    /// One of `items`, which are not none, as `choices` draws each of its own.
+    pub fn choice<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+        &items[(self.unit() * items.len() as f64) as usize]
+    }
+
+    /// A number from 0 to below 1, as `random()`.
+    fn unit(&mut self) -> f64 {
+        let (high, low) = (self.word() >> 5, self.word() >> 6);
+        (f64::from(high) * f64::from(1_u32 << 26) + f64::from(low)) / (1_u64 << 53) as f64
     }
 
     /// A number below `n`, which is not 0.

@@ -11,13 +11,23 @@ use serde_json::Value as Json;
 
 use crate::{rows::Row, task::Field};
 
-/// What a row's field is.
+/// What a row's target is.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Target {
     Index(i64),
     Text(String),
     /// Several of the choices are correct.
-    Several(Vec<i64>),
+    Indices(Vec<i64>),
+    /// Several texts are.
+    Texts(Vec<String>),
+}
+
+/// What a row asks.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Asked {
+    Text(String),
+    /// The correct one of the choices, which precede the target.
+    Index(i64),
 }
 
 /// Renders templates. Errors say what is wrong, not where.
@@ -53,24 +63,54 @@ impl Renderer {
         }
     }
 
-    /// The target of a row.
-    pub(crate) fn target(&self, field: &Field, row: &Row) -> Result<Target, String> {
+    /// What a row asks; a number of a column, or in the text of a template where there are choices, is an index.
+    pub(crate) fn asked(&self, field: &Field, row: &Row, choices: bool) -> Result<Asked, String> {
+        let template = match field {
+            Field::Int(index) => return Ok(Asked::Index(*index)),
+            Field::List(_) => return Err("`doc_to_text` is a list".to_owned()),
+            Field::Text(template) => template,
+        };
+        let text = match self.column(template, row)? {
+            Some(Json::Number(number)) if choices => {
+                let wrong = || format!("column `{template}` is {number}, expected an index");
+                return number.as_i64().map(Asked::Index).ok_or_else(wrong);
+            }
+            Some(_) => return self.text(template, row).map(Asked::Text),
+            None => self.render(template, row)?,
+        };
+        match index_in(&text).filter(|_| choices) {
+            Some(index) => index.map(Asked::Index),
+            None => Ok(Asked::Text(text)),
+        }
+    }
+
+    /// The target of a row; digits are an index where there are choices.
+    pub(crate) fn target(&self, field: &Field, row: &Row, choices: bool) -> Result<Target, String> {
         let template = match field {
             Field::Int(index) => return Ok(Target::Index(*index)),
-            Field::List(_) => return Err("`doc_to_target` is a list".to_owned()),
+            Field::List(texts) => return Ok(Target::Texts(texts.clone())),
             Field::Text(template) => template,
         };
         if let Some(value) = self.column(template, row)? {
             return target_of(template, value);
         }
+        // With white space around it, it is the text of a list.
+        if template.trim() == template
+            && let Some(value) = self.value(template, row).transpose()?
+            && value.kind() == ValueKind::Seq
+        {
+            return several(&value).ok_or_else(|| {
+                format!("target `{template}` is a list of neither texts nor indices")
+            });
+        }
         let text = self.render(template, row)?;
-        if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-            let index = text.parse().map_err(|_| format!("target {text} is no index"))?;
-            return Ok(Target::Index(index));
+        if let Some(index) = index_in(&text).filter(|_| choices) {
+            return index.map(Target::Index);
         }
         if text.len() >= 2 && text.starts_with('[') && text.ends_with(']') {
-            let several = serde_json::from_str(&text).map(Target::Several);
-            return Ok(several.unwrap_or(Target::Text(text)));
+            let list = self.environment.compile_expression(&text).and_then(|e| e.eval(()));
+            let list = list.ok().filter(|list| list.kind() == ValueKind::Seq);
+            return Ok(list.as_ref().and_then(several).unwrap_or(Target::Text(text)));
         }
         Ok(Target::Text(text))
     }
@@ -87,19 +127,21 @@ impl Renderer {
         if let Some(value) = self.column(template, row)? {
             return texts(template, Value::from(Serde(value)));
         }
-        // One expression is evaluated: its value needs no detour over text.
-        let inner = template.trim().strip_prefix("{{").and_then(|t| t.strip_suffix("}}"));
-        let one = inner.filter(|inner| !inner.contains("}}")).map(|t| t.trim_matches('-').trim());
-        if let Some(expression) = one {
-            let value = self
-                .environment
-                .compile_expression(expression)
-                .and_then(|e| e.eval(Serde(&row.columns)));
-            return texts(template, value.map_err(|error| said(&error))?);
+        if let Some(value) = self.value(template, row) {
+            return texts(template, value?);
         }
         let text = self.render(template, row)?;
         let value = self.environment.compile_expression(&text).and_then(|e| e.eval(()));
         texts(template, value.map_err(|_| format!("choices `{text}` are no list"))?)
+    }
+
+    /// The value of a template that is one expression: it needs no detour over text.
+    fn value(&self, template: &str, row: &Row) -> Option<Result<Value, String>> {
+        let inner = template.trim().strip_prefix("{{").and_then(|t| t.strip_suffix("}}"));
+        let one = inner.filter(|inner| !inner.contains("}}"))?.trim_matches('-').trim();
+        let value =
+            self.environment.compile_expression(one).and_then(|e| e.eval(Serde(&row.columns)));
+        Some(value.map_err(|error| said(&error)))
     }
 
     /// The row's value, if `name` is a column.
@@ -155,12 +197,25 @@ fn target_of(column: &str, value: &Json) -> Result<Target, String> {
         Json::String(text) => Ok(Target::Text(text.clone())),
         Json::Bool(value) => Ok(Target::Index(i64::from(*value))),
         Json::Number(number) => number.as_i64().map(Target::Index).ok_or_else(wrong),
-        Json::Array(items) => {
-            let all = items.iter().map(Json::as_i64).collect::<Option<Vec<_>>>();
-            all.map(Target::Several).ok_or_else(wrong)
-        }
+        Json::Array(_) => several(&Value::from(Serde(value))).ok_or_else(wrong),
         _ => Err(wrong()),
     }
+}
+
+/// An index, if a text is nothing but digits.
+fn index_in(text: &str) -> Option<Result<i64, String>> {
+    let is_index = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    is_index.then(|| text.parse().map_err(|_| format!("{text} is no index")))
+}
+
+/// A list of indices, or of texts.
+fn several(list: &Value) -> Option<Target> {
+    let items: Vec<Value> = list.try_iter().ok()?.collect();
+    if !items.is_empty() && items.iter().all(|item| item.kind() == ValueKind::Number) {
+        return items.iter().map(Value::as_i64).collect::<Option<_>>().map(Target::Indices);
+    }
+    let text = |item: &Value| item.as_str().map(str::to_owned);
+    items.iter().map(text).collect::<Option<_>>().map(Target::Texts)
 }
 
 fn texts(template: &str, value: Value) -> Result<Vec<String>, String> {

@@ -1,75 +1,147 @@
-//! From log-likelihoods to accuracies.
+//! From what a model says to scores.
 
-use serde::Serialize;
+use rayon::prelude::*;
 
-use crate::{Example, Metric};
+use crate::{Error, Example, Metric, PythonRandom, Question, Result, Task};
 
-/// A mean over examples.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Mean {
-    /// Which score.
-    pub metric: Metric,
-    /// The mean.
-    pub value: f64,
-    /// Its standard error; none of fewer than two examples.
-    pub stderr: Option<f64>,
+/// What a model says to an example.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// Of each prompt of the question, or of its text.
+    Logliks(Vec<Loglik>),
+    /// What was generated.
+    Text(String),
 }
 
-/// Whether the choice with the highest log-likelihood is correct. `logliks` has one sum of log-probabilities per
-/// choice; of equal ones the first counts.
-pub fn is_correct(metric: Metric, example: &Example, logliks: &[f64]) -> bool {
-    let length = |choice: &str| match metric {
-        Metric::Acc => 1,
-        Metric::AccNorm => choice.chars().count(),
-        Metric::AccBytes => choice.len(),
-    };
-    let scores = example.choices.iter().zip(logliks).map(|(c, loglik)| loglik / length(c) as f64);
+/// How likely a continuation is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Loglik {
+    /// The sum of the log-probabilities of its tokens.
+    pub sum: f64,
+    /// Whether each token is the most likely one; where no score depends on that, it may be unknown.
+    pub greedy: Option<bool>,
+}
+
+/// What an example adds to a score.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Part {
+    /// To the numerator.
+    pub sum: f64,
+    /// To the denominator.
+    pub of: f64,
+}
+
+impl Task {
+    /// What an example adds to a score.
+    ///
+    /// # Errors
+    /// [`Error::Reply`] if the reply is not one to the example, or the score is not one of the task's type.
+    pub fn part(&self, metric: Metric, example: &Example, reply: &Reply) -> Result<Part> {
+        let wrong = || Error::Reply { at: example.at.clone(), metric: metric.name() };
+        let one = |sum: f64| Ok(Part { sum, of: 1.0 });
+        let share = |is: bool| one(f64::from(u8::from(is)));
+        match (&example.question, reply) {
+            (Question::Choice { choices, gold, .. }, Reply::Logliks(logliks))
+                if choices.len() == logliks.len() =>
+            {
+                match metric {
+                    Metric::Acc => share(is_correct(choices, gold, logliks, |_| 1)),
+                    Metric::AccNorm => {
+                        share(is_correct(choices, gold, logliks, |choice| choice.chars().count()))
+                    }
+                    Metric::AccBytes => share(is_correct(choices, gold, logliks, str::len)),
+                    Metric::ExactMatch => {
+                        let greedy = |at: &usize| logliks[*at].greedy.ok_or_else(wrong);
+                        let greedy = gold.iter().map(greedy).collect::<Result<Vec<bool>>>()?;
+                        share(greedy.contains(&true))
+                    }
+                    _ => Err(wrong()),
+                }
+            }
+            (Question::Continuation(_), Reply::Logliks(logliks)) => match (metric, &logliks[..]) {
+                (Metric::Perplexity, [loglik]) => one(loglik.sum),
+                (Metric::Acc, [loglik]) => share(loglik.greedy.ok_or_else(wrong)?),
+                _ => Err(wrong()),
+            },
+            (Question::Text { text, words }, Reply::Logliks(logliks)) => {
+                let [Loglik { sum, .. }] = logliks[..] else { return Err(wrong()) };
+                match metric {
+                    Metric::WordPerplexity => Ok(Part { sum, of: *words as f64 }),
+                    Metric::BytePerplexity | Metric::BitsPerByte => {
+                        Ok(Part { sum, of: text.len() as f64 })
+                    }
+                    _ => Err(wrong()),
+                }
+            }
+            (Question::Generation { answers, .. }, Reply::Text(text))
+                if metric == Metric::ExactMatch =>
+            {
+                share(self.matching.is_match(text, answers))
+            }
+            _ => Err(wrong()),
+        }
+    }
+}
+
+/// Whether the choice with the highest log-likelihood by length is correct; of equal ones the first counts.
+fn is_correct(
+    choices: &[String],
+    gold: &[usize],
+    logliks: &[Loglik],
+    length: impl Fn(&str) -> usize,
+) -> bool {
+    let scores = choices.iter().zip(logliks).map(|(c, loglik)| loglik.sum / length(c) as f64);
     let best = scores.enumerate().reduce(|best, next| if next.1 > best.1 { next } else { best });
-    best.is_some_and(|(at, _)| example.gold.contains(&at))
+    best.is_some_and(|(at, _)| gold.contains(&at))
 }
 
-/// The mean score of some examples, with the log-likelihoods of each one's choices.
-pub fn mean(metric: Metric, examples: &[Example], logliks: &[Vec<f64>]) -> Mean {
-    let n = examples.len() as f64;
-    let correct = examples.iter().zip(logliks).filter(|(e, l)| is_correct(metric, e, l)).count();
-    let value = correct as f64 / n;
-    // Variance of zeros and ones, with n - 1.
-    let stderr = (examples.len() > 1).then(|| (value * (1.0 - value) / (n - 1.0)).sqrt());
-    Mean { metric, value, stderr }
+/// The standard error of a perplexity: the spread of those of samples that are drawn with replacement, the same that
+/// lm-evaluation-harness draws. None of fewer than two log-likelihoods.
+pub fn bootstrap_perplexity(logliks: &[f64]) -> Option<f64> {
+    /// Generators, with the seeds 0, 1, 2 and so on.
+    const SEEDS: u32 = 100;
+    /// Samples of each.
+    const SAMPLES: usize = 1000;
+    if logliks.len() < 2 {
+        return None;
+    }
+    let n = logliks.len() as f64;
+    let of_seed = |seed: u32| -> Vec<f64> {
+        let mut random = PythonRandom::new(seed);
+        let mut sum = || -> f64 { logliks.iter().map(|_| *random.choice(logliks)).sum() };
+        (0..SAMPLES).map(|_| (-sum() / n).exp()).collect()
+    };
+    let found: Vec<f64> = (0..SEEDS).into_par_iter().flat_map_iter(of_seed).collect();
+    let mean = found.iter().sum::<f64>() / found.len() as f64;
+    let squares = found.iter().map(|x| (x - mean).powi(2)).sum::<f64>();
+    Some((squares / (found.len() - 1) as f64).sqrt())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn example(choices: &[&str], gold: &[usize]) -> Example {
-        Example {
-            at: "a:1".to_owned(),
-            context: String::new(),
-            choices: choices.iter().map(|c| (*c).to_owned()).collect(),
-            continuations: Vec::new(),
-            gold: gold.to_vec(),
-        }
+    fn loglik(sum: f64) -> Loglik {
+        Loglik { sum, greedy: None }
     }
 
     #[test]
     fn lengths_decide_between_choices() {
-        let example = example(&["ab", "äöü"], &[1]);
-        let logliks = [-2.0, -2.7];
-        assert!(!is_correct(Metric::Acc, &example, &logliks));
-        assert!(is_correct(Metric::AccNorm, &example, &logliks), "-1.0 and -0.9");
-        assert!(is_correct(Metric::AccBytes, &example, &logliks), "-1.0 and -0.45");
-        assert!(!is_correct(Metric::Acc, &example, &[-1.0, -1.0]), "the first of equal ones");
+        let choices = ["ab", "äöü"].map(str::to_owned);
+        let logliks = [-2.0, -2.7].map(loglik);
+        assert!(!is_correct(&choices, &[1], &logliks, |_| 1));
+        assert!(is_correct(&choices, &[1], &logliks, |c| c.chars().count()), "-1.0 and -0.9");
+        assert!(is_correct(&choices, &[1], &logliks, str::len), "-1.0 and -0.45");
+        let equal = [-1.0, -1.0].map(loglik);
+        assert!(!is_correct(&choices, &[1], &equal, |_| 1), "the first of equal ones");
     }
 
+    /// `bootstrap_stderr(perplexity, …, 100000)` of lm-evaluation-harness.
     #[test]
-    fn standard_errors_are_of_samples() {
-        let examples =
-            [example(&["a", "b"], &[0]), example(&["a", "b"], &[1]), example(&["a", "b"], &[])];
-        let logliks = vec![vec![-1.0, -2.0]; 3];
-        let mean = mean(Metric::Acc, &examples, &logliks);
-        assert!((mean.value - 1.0 / 3.0).abs() < 1e-12);
-        assert!((mean.stderr.unwrap() - 1.0 / 3.0).abs() < 1e-12, "{mean:?}");
-        assert_eq!(super::mean(Metric::Acc, &examples[..1], &logliks[..1]).stderr, None);
+    fn bootstrapped_errors_are_those_of_the_harness() {
+        let found = bootstrap_perplexity(&[-1.5, -0.25, -3.0, -2.0, -0.75]).unwrap();
+        assert!((found - EXPECTED).abs() < 1e-12, "{found}");
+        assert_eq!(bootstrap_perplexity(&[-1.5]), None);
     }
+    const EXPECTED: f64 = 2.255_595_949_663_278_7;
 }

@@ -2,33 +2,105 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use matformer_tasks::Task;
+use matformer_tasks::{Aggregation, Example, Generation, Loglik, Part, Question, Reply, Task};
+use serde_json::{Value, json};
 
 fn fixtures() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }
 
-#[test]
-fn requests_are_those_of_the_harness() {
-    let text = std::fs::read_to_string(fixtures().join("requests.json")).unwrap();
-    let expected: BTreeMap<String, Vec<[String; 2]>> = serde_json::from_str(&text).unwrap();
-    assert_eq!(expected.len(), 3);
-    for (name, expected) in expected {
-        let found = Task::find(&fixtures(), &name).unwrap().examples(None, None).unwrap();
-        assert_eq!(found.problems, []);
-        let pairs = found.examples.iter().flat_map(|example| {
-            example.continuations.iter().map(|c| [example.context.clone(), c.clone()])
-        });
-        let found: Vec<[String; 2]> = pairs.collect();
-        for (found, expected) in found.iter().zip(&expected) {
-            assert_eq!(found, expected, "{name}");
+fn fixture(name: &str) -> BTreeMap<String, Value> {
+    let text = std::fs::read_to_string(fixtures().join(name)).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// What the harness would ask for an example.
+fn requests(task: &Task, example: &Example) -> Vec<Value> {
+    let Generation { until, max_tokens } = &task.generation;
+    let kwargs = || json!({ "until": until, "max_gen_toks": max_tokens, "do_sample": false, "temperature": 0.0 });
+    match &example.question {
+        Question::Text { text, .. } => vec![json!([text])],
+        Question::Generation { context, .. } => vec![json!([context, kwargs()])],
+        question => {
+            let prompts = question.prompts().iter();
+            prompts.map(|prompt| json!([prompt.context, prompt.continuation])).collect()
         }
-        assert_eq!(found.len(), expected.len(), "{name}");
     }
 }
 
-/// A task of two rows, with lines of YAML appended and replaced.
+#[test]
+fn requests_are_those_of_the_harness() {
+    let expected = fixture("requests.json");
+    assert_eq!(expected.len(), 8);
+    for (name, expected) in expected {
+        let task = Task::find(&fixtures(), &name).unwrap();
+        let found = task.examples(None, None).unwrap();
+        assert_eq!(found.problems, []);
+        let asked = found.examples.iter().flat_map(|example| requests(&task, example));
+        let (asked, expected): (Vec<Value>, _) = (asked.collect(), expected.as_array().unwrap());
+        for (found, expected) in asked.iter().zip(expected) {
+            assert_eq!(found, expected, "{name}");
+        }
+        assert_eq!(asked.len(), expected.len(), "{name}");
+    }
+}
+
+/// Means over examples are those of the harness; other aggregations are not this crate's.
+#[test]
+fn scores_are_those_of_the_harness() {
+    let mut scores = 0;
+    for (name, expected) in fixture("scores.json") {
+        let task = Task::find(&fixtures(), &name).unwrap();
+        let examples = task.examples(None, None).unwrap().examples;
+        let replies: Vec<Reply> =
+            expected["replies"].as_array().unwrap().iter().map(reply).collect();
+        for metric in &task.metrics {
+            let parts =
+                examples.iter().zip(&replies).map(|(e, r)| task.part(*metric, e, r).unwrap());
+            let parts: Vec<Part> = parts.collect();
+            let [sum, of] =
+                [|p: &Part| p.sum, |p: &Part| p.of].map(|f| parts.iter().map(f).sum::<f64>());
+            let found = match metric.aggregation() {
+                Aggregation::Mean => sum / of,
+                Aggregation::Perplexity | Aggregation::WeightedPerplexity => (-sum / of).exp(),
+                Aggregation::BitsPerByte => -sum / of / std::f64::consts::LN_2,
+            };
+            let expected = expected["scores"][metric.name()][0].as_f64().unwrap();
+            assert!((found - expected).abs() < 1e-12, "{name} {metric:?}: {found} {expected}");
+            scores += 1;
+        }
+    }
+    assert_eq!(scores, 13);
+}
+
+/// What the harness was told for a row.
+fn reply(of_row: &Value) -> Reply {
+    let of_row = of_row.as_array().unwrap();
+    if let Some(text) = of_row[0].as_str() {
+        return Reply::Text(text.to_owned());
+    }
+    let loglik = |told: &Value| match told {
+        Value::Array(pair) => Loglik { sum: pair[0].as_f64().unwrap(), greedy: pair[1].as_bool() },
+        sum => Loglik { sum: sum.as_f64().unwrap(), greedy: None },
+    };
+    Reply::Logliks(of_row.iter().map(loglik).collect())
+}
+
+#[test]
+fn a_row_among_its_own_examples_is_counted() {
+    let own = |name| Task::find(&fixtures(), name).unwrap().examples(None, None).unwrap().own_shots;
+    // The harness leaves a row out only where the split of examples has the name of `test_split`.
+    assert_eq!(own("endings"), OWN);
+    assert_eq!((own("entails"), own("blanks"), own("colours")), (0, 0, 0));
+}
+const OWN: usize = 2;
+
+/// A task of one type, with lines of YAML appended.
 fn task(more: &str, rows: &str) -> (tempfile::TempDir, PathBuf) {
+    task_as("output_type: multiple_choice\n", more, rows)
+}
+
+fn task_as(output: &str, more: &str, rows: &str) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let yaml = "\
 task: t
@@ -36,14 +108,13 @@ dataset_path: json
 dataset_kwargs:
   data_files:
     test: t.jsonl
-output_type: multiple_choice
 test_split: test
 doc_to_text: q
 doc_to_choice: c
 doc_to_target: label
 ";
     let path = folder.path().join("t.yaml");
-    std::fs::write(&path, format!("{yaml}{more}")).unwrap();
+    std::fs::write(&path, format!("{yaml}{output}{more}")).unwrap();
     std::fs::write(folder.path().join("t.jsonl"), rows).unwrap();
     (folder, path)
 }
@@ -52,7 +123,11 @@ const ROW: &str = "{\"q\": \"a\", \"c\": [\"x\", \"y\"], \"label\": 1}\n";
 
 /// The error of a task file, without its folder.
 fn refused(more: &str) -> String {
-    let (folder, path) = task(more, ROW);
+    refused_as("output_type: multiple_choice\n", more)
+}
+
+fn refused_as(output: &str, more: &str) -> String {
+    let (folder, path) = task_as(output, more, ROW);
     let error = Task::read(&path).and_then(|task| task.examples(None, None)).unwrap_err();
     error.to_string().replace(&format!("{}/", folder.path().display()), "")
 }
@@ -71,8 +146,55 @@ fn what_would_change_scores_is_refused() {
     );
     assert_eq!(
         refused("metric_list:\n  - metric: acc\n    aggregation: mean\n  - metric: mcc\n"),
-        "t.yaml:14: `metric_list.metric`: found `mcc`, expected `acc`, `acc_norm` or `acc_bytes`"
+        "t.yaml:14: `metric_list.metric`: found `mcc`, expected `acc`, `acc_norm`, \
+         `acc_bytes` or `exact_match`"
     );
+    let generate = "output_type: generate_until\n";
+    let expected = [
+        (
+            "output_type: winning\n",
+            "`output_type`: found `winning`, expected `multiple_choice`, \
+          `loglikelihood`, `loglikelihood_rolling` or `generate_until`",
+        ),
+        (
+            "generation_kwargs: { do_sample: true }\n",
+            "`generation_kwargs.do_sample`: found `true`, \
+          expected `false`: nothing is drawn",
+        ),
+        (
+            "generation_kwargs: { top_k: 3 }\n",
+            "`generation_kwargs.top_k` is not a key that is \
+          supported, expected one of `generation_kwargs.until`",
+        ),
+        (
+            "filter_list: [{ name: a, filter: [{ function: regex }] }]\n",
+            "`filter_list.filter.function`: found `regex`, expected `take_first`",
+        ),
+        (
+            "filter_list: [{ name: a, filter: [] }, { name: b, filter: [] }]\n",
+            "`filter_list`: found \
+          `a list of 2`, expected one list of filters",
+        ),
+        (
+            "metric_list: [{ metric: exact_match, regexes_to_ignore: ['(?=a)'] }]\n",
+            "`metric_list.regexes_to_ignore`: found `(?=a)`, expected a regular expression",
+        ),
+        (
+            "metric_list: [{ metric: exact_match, aggregation: median }]\n",
+            "`metric_list.aggregation`: found `median`, expected `mean`",
+        ),
+        (
+            "metric_list: [{ metric: acc }]\n",
+            "`metric_list.metric`: found `acc`, expected \
+          `exact_match`",
+        ),
+    ];
+    for (line, expected) in expected {
+        let more =
+            if line.starts_with("output") { line.to_owned() } else { format!("{generate}{line}") };
+        let error = refused_as("", &more);
+        assert!(error.contains(expected), "{error}");
+    }
     assert_eq!(refused("repeats: 2\n"), "t.yaml:11: `repeats`: found `2`, expected 1");
 }
 
@@ -111,7 +233,8 @@ fn bad_rows_are_listed() {
     let expected = expected.map(|(row, why, counts)| (row.to_owned(), why.to_owned(), counts));
     assert_eq!(problems, expected);
     assert_eq!(found.examples.len(), 2);
-    assert!(found.examples[1].gold.is_empty(), "counts as wrong");
+    let Question::Choice { gold, .. } = &found.examples[1].question else { panic!("no choices") };
+    assert!(gold.is_empty(), "counts as wrong");
 }
 
 #[test]

@@ -251,7 +251,7 @@ pub struct EvalArgs {
     /// Also compare predictions with those of the largest submodel: share of equal tokens, KL divergence
     #[arg(long)]
     pub consistency: bool,
-    /// Comma-separated list of tasks to measure accuracy on instead, defined as in lm-evaluation-harness
+    /// Comma-separated list of tasks to score instead, defined as in lm-evaluation-harness
     #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "task_path")]
     #[arg(conflicts_with_all = ["paired_to", "data", "tokens", "context", "consistency"], help_heading = "Tasks")]
     pub tasks: Vec<String>,

@@ -1,6 +1,7 @@
 //! What was measured of a model, document by document, in its folder: nothing is measured twice.
 
 mod chunk;
+mod texts;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -11,6 +12,7 @@ use std::{
 use matformer_core::{Submodel, fs};
 
 use self::chunk::{Chunk, Loss, Row, of_unit};
+pub use self::texts::{Generated, Texts};
 use crate::{DocumentLoss, Error, Evaluation, Result, SubmodelLosses, evaluate::MANY};
 
 /// A document, or the beginning of one, in the held-out data.
@@ -87,11 +89,8 @@ impl Store {
     /// # Errors
     /// When it cannot be read.
     pub fn open(model: &Path, key: &StoreKey<'_>) -> Result<Self> {
-        let context = key.context.map_or(String::new(), |context| context.to_string());
-        let parts = [key.weights, "\n", key.data, "\n", &context];
-        let name = fs::sha256_parts(parts.map(str::as_bytes));
         let mut store = Self {
-            folder: model.join(Self::FOLDER).join(&name[..16]),
+            folder: Self::folder_of(model, key),
             chunks: Vec::new(),
             seen: HashSet::new(),
             unreadable: Vec::new(),
@@ -99,6 +98,14 @@ impl Store {
         };
         store.refresh()?;
         Ok(store)
+    }
+
+    /// Where a model folder has what belongs together.
+    fn folder_of(model: &Path, key: &StoreKey<'_>) -> PathBuf {
+        let context = key.context.map_or(String::new(), |context| context.to_string());
+        let parts = [key.weights, "\n", key.data, "\n", &context];
+        let name = fs::sha256_parts(parts.map(str::as_bytes));
+        model.join(Self::FOLDER).join(&name[..16])
     }
 
     /// Reads what others have measured since.

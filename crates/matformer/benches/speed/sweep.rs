@@ -66,7 +66,7 @@ struct Rows<M: Elastic> {
     documents: Vec<usize>,
 }
 
-impl<M: Elastic> HeldOutBatch<M> for &Rows<M> {
+impl<M: Measured> HeldOutBatch<M> for &Rows<M> {
     fn documents(&self) -> &[usize] {
         &self.documents
     }

@@ -46,7 +46,7 @@ impl Measure for Lm {
         let Ok(beginnings) = Beginnings::of(&held_out, context) else {
             return Ok(None); // all documents are too short
         };
-        let set = ContinuedSet { beginnings: &beginnings, reference, reads, walks: CONTINUED };
+        let set = ContinuedSet { beginnings: &beginnings, reference, reads };
         store.evaluate(&folder.model, &set, submodels, progress).bad_input().map(Some)
     }
 
@@ -106,9 +106,6 @@ impl Measure for Lm {
         }))
     }
 }
-
-/// Rows of a walk over short texts, and most submodels of one.
-const CONTINUED: Walks = Walks { rows: 8, submodels: 16 };
 
 /// A part of the held-out documents, the length of their windows, and how a measurement is cut up.
 fn on(

@@ -1,0 +1,216 @@
+//! Tasks of lm-evaluation-harness, for many submodels in one walk.
+
+mod encode;
+mod generated;
+mod result;
+
+use std::{collections::HashSet, path::PathBuf};
+
+use matformer_core::{Submodel, units::counted};
+use matformer_data::Tokenizer;
+use matformer_eval::{Continuations, Generated, Store, StoreKey, SubmodelLosses, Texts};
+use matformer_run::{Error, Hinted, ModelFolder, OrBadInput, Result, chain};
+use matformer_runfile::Lm;
+use matformer_tasks::{Generation, Loglik, OutputType, Reply, Task};
+use matformer_train::say;
+
+pub use self::result::{Sample, Score, SubmodelScores, TaskResult};
+use self::{
+    encode::{Ask, Encoded, Encoder},
+    generated::{Generator, Start},
+};
+use crate::say_not_kept;
+
+/// Which examples are asked, and how.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asked {
+    /// Few-shot examples of each, where the task leaves that open.
+    pub shots: Option<usize>,
+    /// Only the first so many.
+    pub limit: Option<usize>,
+}
+
+/// A model whose submodels are asked.
+pub struct Scorer<'a> {
+    folder: &'a ModelFolder<Lm>,
+    tokenizer: Tokenizer,
+    submodels: &'a [Submodel],
+}
+
+/// Texts that are generated before they are kept.
+const KEPT_AT_ONCE: usize = 64;
+
+/// Problems of a task that are shown one by one.
+const SHOWN: usize = 5;
+
+impl<'a> Scorer<'a> {
+    /// Asks these submodels of a folder.
+    ///
+    /// # Errors
+    /// When the folder has not its tokenizer.
+    pub fn new(folder: &'a ModelFolder<Lm>, submodels: &'a [Submodel]) -> Result<Self> {
+        Ok(Self { folder, tokenizer: folder.tokenizer()?, submodels })
+    }
+
+    /// Scores of all submodels on a task. What their folder has of it is not measured again. Says which rows cannot be
+    /// scored.
+    ///
+    /// # Errors
+    /// When no row can be scored, or the device fails.
+    pub fn score(&self, task: &Task, asked: Asked) -> Result<TaskResult> {
+        let context = self.folder.model.config().context;
+        let generation = &task.generation;
+        if task.output == OutputType::GenerateUntil && generation.max_tokens >= context {
+            return Err(Hinted {
+                message: format!(
+                    "{}: `generation_kwargs.max_gen_toks`: found {}, expected less than {context}, the \
+                     model's context",
+                    task.path.display(),
+                    generation.max_tokens
+                ),
+                hint: "a prompt has the rest of the context".to_owned(),
+            })
+            .bad_input();
+        }
+        let found = task.examples(asked.shots, asked.limit).map_err(Error::refused)?;
+        let encoder = Encoder { tokenizer: &self.tokenizer, context, generation };
+        let encoded = encoder.encode(found, task.needs_greedy());
+        encoded.found.check(task).map_err(Error::refused)?;
+        say_problems(task, &encoded);
+        let replies = match task.output {
+            OutputType::GenerateUntil => self.texts(task, &encoded)?,
+            _ => self.logliks(&encoded)?,
+        };
+        TaskResult::new(task, self.folder.space(), self.submodels, encoded, &replies)
+    }
+
+    /// Of each submodel, the log-likelihoods that each example asks for.
+    fn logliks(&self, encoded: &Encoded) -> Result<Vec<Vec<Reply>>> {
+        let losses = self.losses(&encoded.rows)?;
+        let of_submodel = |at: usize| {
+            let sum = |places: &Vec<usize>| {
+                let rows =
+                    || places.iter().filter_map(|place| Some(&losses.get(at)?.documents[*place]));
+                let greedy = rows().map(|row| Some(row.hits?.top1 == 1));
+                Loglik {
+                    sum: -rows().map(|row| row.nats).sum::<f64>(),
+                    greedy: greedy.reduce(|a, b| Some(a? && b?)).flatten(),
+                }
+            };
+            let reply = |ask: &Ask| match ask {
+                Ask::Sums(sums) => Reply::Logliks(sums.iter().map(sum).collect()),
+                Ask::Prompt(_) => Reply::Logliks(Vec::new()),
+            };
+            encoded.asks.iter().map(reply).collect()
+        };
+        Ok((0..self.submodels.len()).map(of_submodel).collect())
+    }
+
+    /// Losses of all rows, from the folder or measured now, under a progress bar.
+    fn losses(&self, rows: &Continuations) -> Result<Vec<SubmodelLosses>> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let weights = &self.folder.manifest.weights_sha256;
+        let key = StoreKey { weights, data: rows.data(), context: None };
+        let mut store = Store::open(&self.folder.dir, &key)?;
+        say_unreadable(store.unreadable());
+        let mut bar = self.folder.session.bar("scoring");
+        let found = store.evaluate(&self.folder.model, rows, self.submodels, &mut |done, total| {
+            bar.at(done as u64, total as u64);
+        });
+        drop(bar);
+        let found = found?;
+        say_not_kept(&store);
+        Ok(found.evaluation.submodels)
+    }
+
+    /// Of each submodel, the text that each example asks for: from the folder, or generated now under a progress bar.
+    fn texts(&self, task: &Task, encoded: &Encoded) -> Result<Vec<Vec<Reply>>> {
+        let Generation { until, max_tokens } = &task.generation;
+        let data = format!("generated until {until:?}, at most {max_tokens} tokens");
+        let weights = &self.folder.manifest.weights_sha256;
+        let key = StoreKey { weights, data: &data, context: None };
+        let mut texts = Texts::open(&self.folder.dir, &key)?;
+        say_unreadable(texts.unreadable());
+        let asks = encoded.found.examples.iter().zip(&encoded.asks);
+        let starts = asks.filter_map(|(example, ask)| match ask {
+            Ask::Prompt(tokens) => Some(Start { name: &example.at, tokens }),
+            Ask::Sums(_) => None,
+        });
+        let starts: Vec<Start<'_>> = starts.collect();
+        self.generate(task, &starts, &mut texts)?;
+        if let Some(error) = texts.not_kept() {
+            say!("note: not kept: {}", chain(error));
+        }
+        let of_submodel = |submodel: &Submodel| {
+            let text = |start: &Start<'_>| {
+                let text = texts.get(submodel, start.tokens).unwrap_or_default();
+                Reply::Text(text.to_owned())
+            };
+            starts.iter().map(text).collect()
+        };
+        Ok(self.submodels.iter().map(of_submodel).collect())
+    }
+
+    /// Generates what is not known, some at a time, which are kept at once.
+    fn generate(&self, task: &Task, starts: &[Start<'_>], texts: &mut Texts) -> Result<()> {
+        let mut missing = Vec::new();
+        for submodel in self.submodels {
+            let mut seen = HashSet::new();
+            let is_new = |start: &&Start<'_>| {
+                texts.get(submodel, start.tokens).is_none() && seen.insert(start.tokens.to_vec())
+            };
+            let starts: Vec<Start<'_>> = starts.iter().filter(is_new).cloned().collect();
+            missing.push((submodel, starts));
+        }
+        let total = missing.iter().map(|(_, starts)| starts.len() as u64).sum();
+        if total == 0 {
+            return Ok(());
+        }
+        let generator = Generator::new(self.folder, &self.tokenizer, &task.generation)?;
+        let (mut done, mut bar) = (0, self.folder.session.bar("generating"));
+        for (submodel, starts) in missing {
+            for starts in starts.chunks(KEPT_AT_ONCE) {
+                let found = generator.texts(submodel, starts, &mut || {
+                    done += 1;
+                    bar.at(done, total);
+                })?;
+                let found = starts.iter().zip(found);
+                let found =
+                    found.map(|(start, text)| Generated { prompt: start.tokens.to_vec(), text });
+                texts.keep(submodel, found.collect())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn say_unreadable(files: &[PathBuf]) {
+    for path in files {
+        say!("note: {} is damaged, or of another version: passed over", path.display());
+    }
+}
+
+fn say_problems(task: &Task, encoded: &Encoded) {
+    let (name, problems) = (&task.name, &encoded.found.problems);
+    for problem in problems.iter().take(SHOWN) {
+        let what = if problem.counts { "counted as wrong" } else { "not scored" };
+        say!("warning: {name}: {}: {}: {what}", problem.row, problem.reason);
+    }
+    let more = problems.len().saturating_sub(SHOWN);
+    if more > 0 {
+        say!("warning: {name}: problems in {} more", counted(more, "row"));
+    }
+    if encoded.truncated > 0 {
+        let examples = counted(encoded.truncated, "example");
+        say!("warning: {name}: {examples} cut at the beginning to fit the context");
+    }
+    if encoded.found.own_shots > 0 {
+        let examples = counted(encoded.found.own_shots, "example");
+        say!(
+            "warning: {name}: {examples} among their own few-shot examples, as in lm-evaluation-harness: \
+             `fewshot_split` names other rows"
+        );
+    }
+}

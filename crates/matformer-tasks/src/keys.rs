@@ -1,0 +1,332 @@
+//! The keys of a task file.
+
+use std::path::{Path, PathBuf};
+
+use regex::Regex;
+
+use crate::{
+    Error, Metric, OutputType, Result,
+    matching::Matching,
+    task::{Field, Generation, Shots, Split},
+    yaml::{Map, Node, Value},
+};
+
+/// Keys that say how examples become scores.
+const KEYS: [&str; 20] = [
+    "task",
+    "dataset_path",
+    "dataset_kwargs",
+    "output_type",
+    "training_split",
+    "validation_split",
+    "test_split",
+    "fewshot_split",
+    "fewshot_config",
+    "doc_to_text",
+    "doc_to_target",
+    "doc_to_choice",
+    "description",
+    "target_delimiter",
+    "fewshot_delimiter",
+    "num_fewshot",
+    "generation_kwargs",
+    "filter_list",
+    "metric_list",
+    "repeats",
+];
+
+/// Keys that change no score.
+const IGNORED: [&str; 5] =
+    ["tag", "task_alias", "metadata", "should_decontaminate", "doc_to_decontamination_query"];
+
+/// New tokens of an answer at most, where the task does not say.
+const MAX_TOKENS: usize = 256;
+
+/// The value of `doc_to_text`, `doc_to_target` or `doc_to_choice`.
+pub(crate) fn field(node: &Node, key: &str) -> Result<Field> {
+    match &node.value {
+        Value::Int(value) => Ok(Field::Int(*value)),
+        Value::List(items) => {
+            Ok(Field::List(items.iter().map(|item| item.text(key)).collect::<Result<_>>()?))
+        }
+        Value::Map(pairs) => {
+            Ok(Field::List(pairs.iter().map(|(_, item)| item.text(key)).collect::<Result<_>>()?))
+        }
+        _ => node.text(key).map(Field::Text),
+    }
+}
+
+/// A task file's keys.
+pub(crate) struct Keys<'a> {
+    pub path: &'a Path,
+    pub map: &'a Map,
+}
+
+impl Keys<'_> {
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        let found = self.map.iter().find(|(other, _)| other == key);
+        found.map(|(_, node)| node).filter(|node| node.value != Value::Null)
+    }
+
+    pub fn needed(&self, key: &str) -> Result<&Node> {
+        let missing = || Error::Missing { path: self.path.to_owned(), key: key.to_owned() };
+        self.get(key).ok_or_else(missing)
+    }
+
+    pub fn only(&self, key: &str, value: &str, expected: &str) -> Result<()> {
+        let node = self.needed(key)?;
+        if node.text(key)? == value { Ok(()) } else { Err(node.wrong(key, expected)) }
+    }
+
+    pub fn check(&self) -> Result<()> {
+        let known = |key: &str| KEYS.contains(&key) || IGNORED.contains(&key);
+        let unknown = self.map.iter().find(|(key, node)| !known(key) && node.value != Value::Null);
+        match unknown {
+            Some((key, node)) => Err(unknown_key(node, key, &KEYS)),
+            None => Ok(()),
+        }
+    }
+
+    pub fn output(&self) -> Result<OutputType> {
+        let Some(node) = self.get("output_type") else { return Ok(OutputType::GenerateUntil) };
+        let named = |output: &OutputType| output.name() == node.value.text();
+        let found = OutputType::ALL.into_iter().find(named);
+        found.ok_or_else(|| node.wrong("output_type", &one_of(&OutputType::ALL.map(|o| o.name()))))
+    }
+
+    /// Files of each split: `data_files` is one file, a list of them, or either for each split.
+    pub fn splits(&self) -> Result<Vec<Split>> {
+        const KEY: &str = "dataset_kwargs.data_files";
+        let kwargs = self.needed("dataset_kwargs")?;
+        let mut found = None;
+        for (key, node) in kwargs.map("dataset_kwargs")? {
+            if key != "data_files" {
+                return Err(unknown_key(node, &format!("dataset_kwargs.{key}"), &[KEY]));
+            }
+            found = Some(node);
+        }
+        let missing = || Error::Missing { path: self.path.to_owned(), key: KEY.to_owned() };
+        let node = found.ok_or_else(missing)?;
+        let Value::Map(map) = &node.value else {
+            return Ok(vec![Split { name: "train".to_owned(), files: files(node, KEY)? }]);
+        };
+        let split = |(name, node): &(String, Node)| {
+            Ok(Split { name: name.clone(), files: files(node, &format!("{KEY}.{name}"))? })
+        };
+        map.iter().map(split).collect()
+    }
+
+    pub fn shots(&self) -> Result<Shots> {
+        let split = self.get("fewshot_split").map(|node| node.text("fewshot_split")).transpose()?;
+        let mut shots = Shots { split, first: false };
+        let Some(node) = self.get("fewshot_config") else { return Ok(shots) };
+        for (key, node) in node.map("fewshot_config")? {
+            let name = format!("fewshot_config.{key}");
+            match (key.as_str(), &node.value) {
+                ("sampler", Value::Text(sampler)) if sampler == "default" => shots.first = false,
+                ("sampler", Value::Text(sampler)) if sampler == "first_n" => shots.first = true,
+                ("sampler", _) => return Err(node.wrong(&name, "`default` or `first_n`")),
+                ("split", _) => shots.split = Some(node.text(&name)?),
+                _ => {
+                    let known = ["fewshot_config.sampler", "fewshot_config.split"];
+                    return Err(unknown_key(node, &name, &known));
+                }
+            }
+        }
+        Ok(shots)
+    }
+
+    /// `generation_kwargs`: texts are generated greedily, until one of some strings.
+    pub fn generation(&self, fewshot_delimiter: &str) -> Result<Generation> {
+        let mut generation =
+            Generation { until: vec![fewshot_delimiter.to_owned()], max_tokens: MAX_TOKENS };
+        let Some(node) = self.get("generation_kwargs") else { return Ok(generation) };
+        for (key, node) in node.map("generation_kwargs")? {
+            let name = format!("generation_kwargs.{key}");
+            match (key.as_str(), &node.value) {
+                ("until", Value::List(items)) => {
+                    generation.until =
+                        items.iter().map(|item| item.text(&name)).collect::<Result<_>>()?;
+                }
+                ("until", _) => generation.until = vec![node.text(&name)?],
+                ("max_gen_toks", _) => generation.max_tokens = node.positive(&name)?,
+                ("do_sample", Value::Bool(false)) => {}
+                ("do_sample", _) => return Err(node.wrong(&name, "`false`: nothing is drawn")),
+                ("temperature", value) if value.is_zero() => {}
+                ("temperature", _) => return Err(node.wrong(&name, "0: nothing is drawn")),
+                _ => {
+                    let known = ["until", "max_gen_toks", "do_sample", "temperature"];
+                    let known = known.map(|key| format!("generation_kwargs.{key}"));
+                    return Err(unknown_key(node, &name, &known.each_ref().map(|k| k.as_str())));
+                }
+            }
+        }
+        Ok(generation)
+    }
+
+    /// Whether `filter_list` takes white space off generated texts.
+    pub fn strips(&self, output: OutputType) -> Result<bool> {
+        let Some(list) = self.get("filter_list") else { return Ok(false) };
+        let [pipeline] = list.list("filter_list")? else {
+            return Err(list.wrong("filter_list", "one list of filters"));
+        };
+        let mut strips = false;
+        for (key, node) in pipeline.map("filter_list")? {
+            match key.as_str() {
+                "name" => {}
+                "filter" => {
+                    for filter in node.list("filter_list.filter")? {
+                        strips |= filter_strips(filter, output)?;
+                    }
+                }
+                _ => {
+                    let known = ["filter_list.name", "filter_list.filter"];
+                    return Err(unknown_key(node, &format!("filter_list.{key}"), &known));
+                }
+            }
+        }
+        Ok(strips)
+    }
+
+    /// `metric_list`, with what `exact_match` ignores.
+    pub fn metrics(&self, output: OutputType) -> Result<(Vec<Metric>, Matching)> {
+        let mut matching = Matching::default();
+        let Some(list) = self.get("metric_list") else {
+            return Ok((output.default_metrics().to_vec(), matching));
+        };
+        let items = list.list("metric_list")?.iter();
+        let metrics = items.map(|node| metric(node, output, &mut matching));
+        let metrics = metrics.collect::<Result<Vec<_>>>()?;
+        Ok((metrics, matching))
+    }
+}
+
+/// Whether a filter takes white space off.
+fn filter_strips(filter: &Node, output: OutputType) -> Result<bool> {
+    const FUNCTION: &str = "filter_list.filter.function";
+    let mut strips = false;
+    for (key, node) in filter.map("filter_list.filter")? {
+        match (key.as_str(), node.value.text().as_str(), output) {
+            ("function", "take_first", _) => {}
+            ("function", "remove_whitespace", OutputType::GenerateUntil) => strips = true,
+            ("function", ..) => {
+                let expected = "`take_first`, or `remove_whitespace` for generated texts: other \
+                                filters are not supported";
+                return Err(node.wrong(FUNCTION, expected));
+            }
+            _ => {
+                let name = format!("filter_list.filter.{key}");
+                return Err(unknown_key(node, &name, &[FUNCTION]));
+            }
+        }
+    }
+    Ok(strips)
+}
+
+fn metric(node: &Node, output: OutputType, matching: &mut Matching) -> Result<Metric> {
+    const KEYS: [&str; 7] = [
+        "metric_list.metric",
+        "metric_list.aggregation",
+        "metric_list.higher_is_better",
+        "metric_list.regexes_to_ignore",
+        "metric_list.ignore_case",
+        "metric_list.ignore_punctuation",
+        "metric_list.ignore_numbers",
+    ];
+    let pairs = node.map("metric_list")?;
+    let named = pairs.iter().find(|(key, _)| key == "metric").map(|(_, node)| node);
+    let missing = || Error::Missing { path: node.path.clone(), key: KEYS[0].to_owned() };
+    let named = named.ok_or_else(missing)?;
+    let may = output.metrics();
+    let found = may.iter().find(|metric| metric.name() == named.value.text());
+    let names: Vec<&str> = may.iter().map(|metric| metric.name()).collect();
+    let metric = *found.ok_or_else(|| named.wrong(KEYS[0], &one_of(&names)))?;
+    let compares = metric == Metric::ExactMatch && output == OutputType::GenerateUntil;
+    for (key, node) in pairs {
+        let name = format!("metric_list.{key}");
+        match (key.as_str(), &node.value) {
+            ("metric", _) | ("higher_is_better", Value::Bool(_)) => {}
+            ("aggregation", value) if value.text() == metric.aggregation_name() => {}
+            ("aggregation", _) => {
+                return Err(node.wrong(&name, &one_of(&[metric.aggregation_name()])));
+            }
+            ("higher_is_better", _) => return Err(node.wrong(&name, TRUE_OR_FALSE)),
+            ("regexes_to_ignore", _) if compares => matching.ignored = regexes(node, &name)?,
+            ("ignore_case", _) if compares => matching.ignore_case = node.bool(&name)?,
+            ("ignore_punctuation", _) if compares => {
+                matching.ignore_punctuation = node.bool(&name)?;
+            }
+            ("ignore_numbers", _) if compares => matching.ignore_numbers = node.bool(&name)?,
+            _ => {
+                let known = if compares { &KEYS[..] } else { &KEYS[..3] };
+                return Err(unknown_key(node, &name, known));
+            }
+        }
+    }
+    Ok(metric)
+}
+
+const TRUE_OR_FALSE: &str = "`true` or `false`";
+
+impl Node {
+    fn bool(&self, key: &str) -> Result<bool> {
+        match self.value {
+            Value::Bool(value) => Ok(value),
+            _ => Err(self.wrong(key, TRUE_OR_FALSE)),
+        }
+    }
+
+    fn positive(&self, key: &str) -> Result<usize> {
+        match self.count(key)? {
+            0 => Err(self.wrong(key, "1 or more")),
+            count => Ok(count),
+        }
+    }
+}
+
+impl Value {
+    fn is_zero(&self) -> bool {
+        matches!(self, Self::Int(0)) || matches!(self, Self::Float(value) if *value == 0.0)
+    }
+}
+
+fn regexes(node: &Node, key: &str) -> Result<Vec<Regex>> {
+    let regex = |node: &Node| {
+        Regex::new(&node.text(key)?)
+            .map_err(|_| node.wrong(key, "a regular expression without lookaround or references"))
+    };
+    node.list(key)?.iter().map(regex).collect()
+}
+
+/// A file is looked for in the working directory, as by lm-evaluation-harness, then beside the task file.
+fn files(node: &Node, key: &str) -> Result<Vec<PathBuf>> {
+    let file = |node: &Node| {
+        let written = PathBuf::from(node.text(key)?);
+        let beside = node.path.parent().unwrap_or(Path::new("")).join(&written);
+        Ok(if !written.is_file() && beside.is_file() { beside } else { written })
+    };
+    match &node.value {
+        Value::List(items) => items.iter().map(file).collect(),
+        _ => Ok(vec![file(node)?]),
+    }
+}
+
+fn unknown_key(node: &Node, key: &str, known: &[&str]) -> Error {
+    Error::UnknownKey {
+        path: node.path.clone(),
+        line: node.line,
+        key: key.to_owned(),
+        expected: quoted(known).join(", "),
+    }
+}
+
+fn quoted(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| format!("`{name}`")).collect()
+}
+
+/// `` `a`, `b` or `c` ``
+fn one_of(names: &[&str]) -> String {
+    let mut names = quoted(names);
+    let last = names.pop().unwrap_or_default();
+    if names.is_empty() { last } else { format!("{} or {last}", names.join(", ")) }
+}
