@@ -49,19 +49,31 @@ pub struct Study {
 
 const TINY: Size = Size {
     name: "d64",
-    shape: &["d_model=64", "n_layers=4", "n_heads=2", "n_kv_heads=1", "d_ff=256"],
+    shape: &["lm.d_model=64", "lm.n_layers=4", "lm.n_heads=2", "lm.n_kv_heads=1", "lm.d_ff=256"],
     steps: 4000,
 };
 const CPU: [Size; 3] = [
     TINY,
     Size {
         name: "d128",
-        shape: &["d_model=128", "n_layers=5", "n_heads=4", "n_kv_heads=2", "d_ff=512"],
+        shape: &[
+            "lm.d_model=128",
+            "lm.n_layers=5",
+            "lm.n_heads=4",
+            "lm.n_kv_heads=2",
+            "lm.d_ff=512",
+        ],
         steps: 4000,
     },
     Size {
         name: "d256",
-        shape: &["d_model=256", "n_layers=6", "n_heads=8", "n_kv_heads=4", "d_ff=1024"],
+        shape: &[
+            "lm.d_model=256",
+            "lm.n_layers=6",
+            "lm.n_heads=8",
+            "lm.n_kv_heads=4",
+            "lm.d_ff=1024",
+        ],
         steps: 4000,
     },
 ];
@@ -72,12 +84,18 @@ const SMALL: [Size; 2] = [
 const TRIAL: [Size; 2] = [
     Size {
         name: "d16",
-        shape: &["d_model=16", "n_layers=2", "n_heads=2", "n_kv_heads=1", "d_ff=64"],
+        shape: &["lm.d_model=16", "lm.n_layers=2", "lm.n_heads=2", "lm.n_kv_heads=1", "lm.d_ff=64"],
         steps: 8,
     },
     Size {
         name: "d32",
-        shape: &["d_model=32", "n_layers=2", "n_heads=2", "n_kv_heads=1", "d_ff=128"],
+        shape: &[
+            "lm.d_model=32",
+            "lm.n_layers=2",
+            "lm.n_heads=2",
+            "lm.n_kv_heads=1",
+            "lm.d_ff=128",
+        ],
         steps: 8,
     },
 ];
@@ -301,7 +319,7 @@ mod tests {
         assert_eq!(run("joint", 1), "runs/matlm/cpu/prose-d64-joint-1");
         let arguments = Run { corpus: &study.corpora[0], size: &TINY, draw: "joint", seed: 1 }
             .arguments(&study, 1000);
-        assert!(arguments.contains(&"model.d_model=64".to_owned()), "{arguments:?}");
+        assert!(arguments.contains(&"model.lm.d_model=64".to_owned()), "{arguments:?}");
         assert!(arguments.contains(&"train.warmup=50".to_owned()), "{arguments:?}");
     }
 }
