@@ -207,6 +207,9 @@ pub struct BaselinesArgs {
     /// Training budget of each baseline
     #[arg(long, value_enum, default_value_t = Budget::PerWidth)]
     pub budget: Budget,
+    /// Number of held-out tokens to compare them on, taken from many documents [default: all]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
+    pub tokens: Option<usize>,
 }
 
 /// How much data a baseline sees.

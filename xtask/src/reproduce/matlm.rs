@@ -83,18 +83,24 @@ const SMALL: [Size; 2] = [
 ];
 const TRIAL: [Size; 2] = [
     Size {
-        name: "d16",
-        shape: &["lm.d_model=16", "lm.n_layers=2", "lm.n_heads=2", "lm.n_kv_heads=1", "lm.d_ff=64"],
-        steps: 8,
-    },
-    Size {
         name: "d32",
         shape: &[
             "lm.d_model=32",
             "lm.n_layers=2",
             "lm.n_heads=2",
             "lm.n_kv_heads=1",
-            "lm.d_ff=128",
+            "lm.d_ff=256",
+        ],
+        steps: 8,
+    },
+    Size {
+        name: "d48",
+        shape: &[
+            "lm.d_model=48",
+            "lm.n_layers=2",
+            "lm.n_heads=2",
+            "lm.n_kv_heads=1",
+            "lm.d_ff=256",
         ],
         steps: 8,
     },
@@ -166,7 +172,14 @@ impl Run<'_> {
         let trained = binary.train(self.corpus.config, &folder, &arguments)?;
         let (mut costs, mut alone) = (Map::new(), Vec::new());
         for budget in budgets {
-            let made = binary.json(&["baselines", &folder, "--budget", budget])?;
+            let made = binary.json(&[
+                "baselines",
+                &folder,
+                "--budget",
+                budget,
+                "--tokens",
+                study.held_out,
+            ])?;
             costs.insert((*budget).to_owned(), made["costs"].clone());
             alone.extend(SIZES.map(|size| format!("{folder}/baselines/{budget}/{size}")));
         }

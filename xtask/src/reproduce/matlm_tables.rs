@@ -282,20 +282,24 @@ fn scaling(found: &Value) -> String {
     some_table(&head(&["corpus", "", "points", "a", "b", "c"]), rows)
 }
 
-/// What the models together cost, in FLOPs of the XL that was trained alone for as many steps as the elastic run.
+/// What an elastic run costs, and its four baselines together, beside the largest of them.
 fn costs(runs: &[Value]) -> String {
     let row = |run: &Value| {
         let costs = list(&run["costs"]["per-width"]);
-        let flops = |fits: &dyn Fn(&str) -> bool| -> f64 {
-            let of = costs.iter().filter(|cost| fits(cost["what"].as_str().unwrap_or_default()));
-            of.filter_map(|cost| cost["flops"].as_f64()).sum()
+        let flops = |what: &str| costs.iter().find(|cost| cost["what"] == what)?["flops"].as_f64();
+        let (elastic, xl) = (flops("elastic"), flops("XL alone"));
+        let ratio = |of: Option<f64>| match (of, xl) {
+            (Some(of), Some(xl)) => format!("{:.2}", of / xl),
+            _ => String::new(),
         };
-        let elastic = flops(&|what| what.starts_with("elastic"));
-        let xl = flops(&|what| what.starts_with("XL"));
-        let all = flops(&|what| !what.starts_with("elastic"));
-        let ratio = |of: f64| if xl > 0.0 { format!("{:.2}", of / xl) } else { String::new() };
-        let name = [text(&run["corpus"]), text(&run["size"]), text(&run["seed"])];
-        [&name[..], &[format!("{:.1}", elastic / 1e12), ratio(elastic), ratio(all)]].concat()
+        vec![
+            text(&run["corpus"]),
+            text(&run["size"]),
+            text(&run["seed"]),
+            elastic.map_or(String::new(), |flops| format!("{:.1}", flops / 1e12)),
+            ratio(elastic),
+            ratio(flops("all alone")),
+        ]
     };
     let columns = [
         "corpus",
@@ -305,14 +309,13 @@ fn costs(runs: &[Value]) -> String {
         "elastic / XL alone",
         "four alone / XL alone",
     ];
-    some_table(
-        &head(&columns),
-        runs.iter().filter(|run| run["costs"].is_object()).map(row).collect(),
-    )
+    some_table(&head(&columns), runs.iter().map(row).collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -326,5 +329,50 @@ mod tests {
         assert!((mean - 3.0).abs() < 1e-9 && (error.unwrap() - 0.1 / 3f64.sqrt()).abs() < 1e-9);
         let (_, error) = of(&[3.0, 3.0], 0.2);
         assert!((error.unwrap() - 0.2).abs() < 1e-9, "more seeds are no more documents");
+    }
+
+    #[test]
+    fn a_run_is_beside_its_baselines_in_every_table() {
+        let estimate = |value: f64| json!({ "value": value, "stderr": 0.01 });
+        let result =
+            |size: &str, loss: f64| json!({ "submodel": size, "loss": loss, "stderr": 0.05 });
+        let likeness = |size: &str, alone: Option<&str>, equal: f64| {
+            let mut of = json!({ "submodel": size, "own": estimate(0.3), "written": { "equal": estimate(0.9) } });
+            of["held_out"] = json!({ "equal": estimate(equal), "kl": estimate(0.02), "reverse_kl": estimate(0.03) });
+            if let Some(alone) = alone {
+                of["alone"] = alone.into();
+            }
+            of
+        };
+        let run = |draw: &str, steps: u64| {
+            json!({
+                "corpus": "prose", "size": "d64", "draw": draw, "seed": 0, "steps": steps,
+                "results": [result("S", 4.5), result("XL", 4.25)], "in_between": 12, "outside": [],
+                "alone": [{ "budget": "per-width", "result": result("S", 4.75), "elastic_above": estimate(-0.25) }],
+                "consistency": { "results": [likeness("S", None, 0.84), likeness("S", Some("per-width"), 0.5)] },
+                "costs": { "per-width": [
+                    { "what": "elastic", "flops": 5e12 }, { "what": "XL alone", "flops": 2e12 },
+                    { "what": "all alone", "flops": 5e12 },
+                ] },
+            })
+        };
+        let document = json!({
+            "runs": [run("sampled", 100)], "draws": [run("joint", 25)],
+            "at_equal_tokens": { "joint": { "held_out": { "S": 5.5, "XL": 5.25 } } },
+            "scaling": { "prose": { "elastic": { "points": [1, 2], "fit": null } } },
+        });
+        let page = tables(&document);
+        for row in [
+            "| prose, d64 | S | 4.500 ± 0.050 | 4.750 ± 0.050 | -0.250 ± 0.010 |  |",
+            "| prose, d64 | S, elastic | 84.0 ± 1.0 | 0.020 ± 0.010 | 0.030 ± 0.010 | 90.0 ± 1.0 | 30.0 ± 1.0 |",
+            "| prose, d64 | S, alone | 50.0 ± 1.0 |",
+            "| prose | d64 | 0 | 12 | none |",
+            "| sampled | 100 | 4.500 |  |  | 4.250 |  |  |",
+            "| joint | 25 | 4.500 |  |  | 4.250 | 5.500 | 5.250 |",
+            "| prose | elastic | 2 | – | – | – |",
+            "| prose | d64 | 0 | 5.0 | 2.50 | 2.50 |",
+        ] {
+            assert!(page.contains(row), "{row}\n{page}");
+        }
     }
 }

@@ -233,8 +233,18 @@ mod tests {
         let matvit = matvit::tables(page::list(&document("matvit")["runs"])).unwrap();
         let search = search_tables::tables(&document("search"));
         let elastify = elastify::tables(&document("elastify"));
-        let pages =
-            [("matvit", matvit), ("retrieval", found), ("search", search), ("elastify", elastify)];
+        let matlm = matlm_tables::tables(&document("matlm"));
+        let serve = serve::tables(&document("serve"));
+        let pages = [
+            ("matvit", matvit),
+            ("retrieval", found),
+            ("search", search),
+            ("elastify", elastify),
+            ("serve", serve),
+            ("matlm", matlm),
+        ];
+        // A page that nothing was measured for yet has no rows.
+        let pages = pages.into_iter().filter(|(_, tables)| tables.contains('|'));
         for (page, tables) in pages {
             let page = shell.read_file(format!("docs/results/{page}.md")).unwrap();
             let mut rows = tables.lines().filter(|line| line.starts_with('|')).peekable();

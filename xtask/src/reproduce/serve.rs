@@ -106,7 +106,7 @@ fn measured(shell: &Shell, args: &Serve) -> Result<Value> {
     Ok(serde_json::from_str(&shell.read_file(&out)?)?)
 }
 
-fn tables(document: &Value) -> String {
+pub(super) fn tables(document: &Value) -> String {
     let models = document["models"].as_object().into_iter().flatten();
     models.map(|(name, found)| of_model(name, found)).collect()
 }
