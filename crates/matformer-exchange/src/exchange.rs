@@ -199,20 +199,15 @@ impl Exchange {
     ///
     /// # Errors
     /// [`Error::Differs`] on a rank where one has not, [`Error::Rank`] on the others.
-    pub fn check_equal<E: From<Error> + fmt::Display>(&self, facts: &[Fact]) -> Result<(), E> {
+    pub fn check_equal(&self, facts: &[Fact]) -> Result<()> {
         if self.is_alone() {
             return Ok(());
         }
-        let mut result = Ok(());
-        for Fact { what, value } in facts {
-            let of_first = self.broadcast(value.clone().into_bytes());
-            if result.is_ok() && of_first != value.as_bytes() {
-                let expected = String::from_utf8_lossy(&of_first).into_owned();
-                let (what, found) = ((*what).to_owned(), value.clone());
-                result = Err(Error::Differs { what, found, expected }.into());
-            }
-        }
-        self.agree(result, E::to_string)
+        let lines: String =
+            facts.iter().map(|Fact { what, value }| format!("{what}\0{value}\0")).collect();
+        let of_first = String::from_utf8_lossy(&self.broadcast(lines.into_bytes())).into_owned();
+        let of_first: Vec<&str> = of_first.split_terminator('\0').collect();
+        self.agree(equal(facts, &of_first), Error::to_string)
     }
 
     /// Whether all ranks end by an error that they have agreed on: rank 0 says it.
@@ -226,19 +221,38 @@ impl Exchange {
     }
 }
 
+/// Compares facts with those of rank 0: what and value by turns.
+fn equal(facts: &[Fact], of_first: &[&str]) -> Result<()> {
+    let differs = |what: &str, found: &str, expected: &str| {
+        let [what, found, expected] = [what, found, expected].map(str::to_owned);
+        Err(Error::Differs { what, found, expected })
+    };
+    let value = |what: &str| of_first.chunks(2).find(|pair| pair[0] == what)?.get(1).copied();
+    for Fact { what, value: found } in facts {
+        let expected = value(what).unwrap_or("absent");
+        if found != expected {
+            return differs(what, found, expected);
+        }
+    }
+    match of_first.chunks(2).find(|pair| facts.iter().all(|fact| fact.what != pair[0])) {
+        Some(pair) => differs(pair[0], "absent", pair.get(1).unwrap_or(&"")),
+        None => Ok(()),
+    }
+}
+
 /// Something that must be equal on all ranks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fact {
     /// What it is, as a person knows it.
-    pub what: &'static str,
+    pub what: String,
     /// Its value on this rank.
     pub value: String,
 }
 
 impl Fact {
     /// A fact.
-    pub fn new(what: &'static str, value: impl ToString) -> Self {
-        Self { what, value: value.to_string() }
+    pub fn new(what: impl Into<String>, value: impl ToString) -> Self {
+        Self { what: what.into(), value: value.to_string() }
     }
 }
 
@@ -332,11 +346,17 @@ mod tests {
         let found = on_three(|exchange| {
             let data = if exchange.rank() == 2 { "bb" } else { "aa" };
             let facts = [Fact::new("the version", 1), Fact::new("the data", data)];
-            exchange.check_equal::<Error>(&facts).unwrap_err().to_string()
+            exchange.check_equal(&facts).unwrap_err().to_string()
         });
         assert_eq!(found[0], "rank 2: the data is bb; expected aa, as on rank 0");
         assert_eq!(found[2], "the data is bb; expected aa, as on rank 0");
-        on_three(|exchange| exchange.check_equal::<Error>(&[Fact::new("the data", 3)]).unwrap());
+        on_three(|exchange| exchange.check_equal(&[Fact::new("the data", 3)]).unwrap());
+        let found = on_three(|exchange| {
+            let facts = [Fact::new("the data", 3), Fact::new("`train.clip`", 1)];
+            let facts = &facts[..2 - exchange.rank() % 2];
+            exchange.check_equal(facts).unwrap_err().to_string()
+        });
+        assert_eq!(found[1], "`train.clip` is absent; expected 1, as on rank 0");
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod notes;
 mod observe;
 mod optimizer;
 mod overfit;
+mod ranks;
 mod run;
 mod schedule;
 mod step;
