@@ -16,7 +16,7 @@ use matformer_exchange::{Exchange, Fact};
 use matformer_nn::{BatchPart, Elastic, params};
 use serde_json::Value;
 
-use crate::{Batch, Batches, Error, Result, RunOptions, step::Term};
+use crate::{Batch, Batches, Error, Result, RunOptions, TrainConfig, step::Term};
 
 /// Values that are summed in one call. Larger parameters are summed alone.
 const BUCKET: usize = 1 << 22;
@@ -63,19 +63,23 @@ pub(crate) fn passes(exchange: &Exchange, first: u64, batches: u64, rows: usize)
     (0..batches).map(of_batch).filter(|pass| !pass.rows.is_empty()).collect()
 }
 
-/// Checks that there is a row for each rank.
-pub(crate) fn check_rows(
+/// Checks that a step has a row for each rank.
+///
+/// # Errors
+/// [`Error::Config`] if it has fewer, or if `tokens_per_step` is not a whole number of batches.
+pub fn check_ranks<M: Elastic>(
+    config: &TrainConfig,
+    batches: &dyn Batches<M>,
     exchange: &Exchange,
-    batches: u64,
-    rows: usize,
-    found: usize,
 ) -> Result<()> {
-    let (rows, world) = (u128::from(batches) * rows as u128, exchange.world());
+    let per_step = config.batches_per_step(batches.targets_per_batch())?;
+    let (rows, world) = (u128::from(per_step) * batches.rows() as u128, exchange.world());
     if rows >= world as u128 {
         return Ok(());
     }
     let expected = format!("at least {world} rows, one for each rank: they are {rows}");
-    Err(Error::Config { field: "tokens_per_step", found: found.to_string(), expected })
+    let found = config.tokens_per_step.to_string();
+    Err(Error::Config { field: "tokens_per_step", found, expected })
 }
 
 /// The terms of a step over the rows of all ranks.
@@ -237,16 +241,5 @@ mod tests {
         assert!(whole.iter().all(|pass| pass.part().is_none()) && whole.len() == 2);
         let half = &passes(&threads(2)[1], 4, 1, 6)[0];
         assert_eq!(half.part(), Some(BatchPart { first: 3, of: 6 }));
-    }
-
-    #[test]
-    fn a_step_has_a_row_for_each_rank() {
-        let ranks = threads(4);
-        assert!(check_rows(&ranks[0], 2, 2, 64).is_ok());
-        let error = check_rows(&ranks[0], 1, 3, 48).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "`train.tokens_per_step` is 48; expected at least 4 rows, one for each rank: they are 3"
-        );
     }
 }

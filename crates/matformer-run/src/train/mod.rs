@@ -15,7 +15,7 @@ use matformer_nn::{Elastic, Folder, ModelConfig, folder};
 use matformer_runfile::{self as run_file, RunFile};
 use matformer_train::{
     Batches, Checkpoints, Interrupter, Outcome, Progress, RunLock, RunOptions, TrainConfig,
-    learning_rate, run_taught, say,
+    check_ranks, learning_rate, run_taught, say,
 };
 
 pub use self::{
@@ -96,6 +96,7 @@ impl<'a, K: Kind> Ready<'a, K> {
             say!("note: {close}");
         }
         let batches = source(&run, &prepared)?.batches;
+        check_ranks(&run.train, &*batches, &session.exchange).bad_input()?;
         let model = model(&run, target.init.as_ref(), session)?;
         let teacher = teacher(&run, &prepared, session)?;
         let exchange = session.exchange.clone();

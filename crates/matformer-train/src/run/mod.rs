@@ -160,7 +160,7 @@ impl<M: Folder + 'static> Loop<M> {
         };
         let (device, exchange) = (model.device(), options.exchange.clone());
         let per_step = options.config.batches_per_step(batches.targets_per_batch())?;
-        ranks::check_rows(&exchange, per_step, batches.rows(), options.config.tokens_per_step)?;
+        ranks::check_ranks(&options.config, &*batches, &exchange)?;
         let lock = match options.lock.take() {
             None if exchange.is_first() => Some(RunLock::take(&options.dir)?),
             taken => taken,

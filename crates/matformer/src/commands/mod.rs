@@ -35,7 +35,7 @@ use serde::Serialize;
 
 use crate::{
     args::{Args, Command},
-    failure::OrBadInput,
+    failure::{self, OrBadInput},
     interrupt::Interrupts,
     output::out,
     progress, ranks,
@@ -60,7 +60,13 @@ impl Context {
 
 pub fn run(args: Args, launch: Option<&Launch>) -> Result<ExitCode> {
     let json = args.json;
-    let exchange = ranks::open(launch, &args.command)?;
+    let exchange = match ranks::open(launch, &args.command) {
+        // The same on all ranks: the first says it.
+        Err(error) if launch.is_some_and(|launch| launch.rank > 0) => {
+            return Ok(ExitCode::from(failure::code(&error)));
+        }
+        opened => opened?,
+    };
     let context = || -> Result<Context> {
         let spec = args.device.map_or_else(DeviceSpec::from_env, Ok).bad_input()?;
         let device = ranks::device(spec, launch)?;
