@@ -26,6 +26,7 @@ mod init;
 mod kills;
 mod on_any_device;
 mod own_data;
+mod ranks;
 mod report;
 mod resume;
 mod retrieve;

@@ -46,9 +46,7 @@ const SHAPES: [(&str, &str); 3] = [
 pub fn test(backend: Backend, filter: Option<&str>) -> Result<()> {
     let shell = build::shell()?;
     match backend {
-        Backend::Flex => {
-            return Ok(cmd!(shell, "cargo test --locked --workspace {filter...}").quiet().run()?);
-        }
+        Backend::Flex => return test_flex(&shell, &[], filter),
         Backend::Wgpu => check_vulkan(&shell)?,
         Backend::Cuda => {}
     }
@@ -72,6 +70,22 @@ pub fn test(backend: Backend, filter: Option<&str>) -> Result<()> {
     let steps = filter.unwrap_or("twenty_steps");
     cmd!(shell, "cargo test --locked {selected...} --test train {steps}").quiet().run()?;
     Ok(())
+}
+
+/// All tests of the workspace, with further features.
+fn test_flex(shell: &Shell, features: &[&str], filter: Option<&str>) -> Result<()> {
+    Ok(cmd!(shell, "cargo test --locked --workspace {features...} {filter...}").quiet().run()?)
+}
+
+/// The features for tests on several processes, where Open MPI is installed: everything is then built
+/// once, with MPI.
+fn over_mpi(shell: &Shell) -> Vec<&'static str> {
+    if cmd!(shell, "mpirun --version").quiet().ignore_stdout().ignore_stderr().run().is_ok() {
+        vec!["--features", "matformer/mpi"]
+    } else {
+        eprintln!("no Open MPI: tests on several processes are left out");
+        Vec::new()
+    }
 }
 
 /// The command built with one backend alone, and what holds on any device: it trains, describes and
@@ -188,7 +202,13 @@ pub fn ci() -> Result<()> {
         cmd!(shell, "cargo doc --locked --workspace --no-deps").run()?;
     }
     fuzz(&shell)?;
-    test(Backend::Flex, None)?;
+    let mpi = over_mpi(&shell);
+    if !mpi.is_empty() {
+        let exchange = "--package matformer-exchange --features mpi --all-targets";
+        let exchange: Vec<&str> = exchange.split_whitespace().collect();
+        cmd!(shell, "cargo clippy --locked {exchange...} -- -D warnings").run()?;
+    }
+    test_flex(&shell, &mpi, None)?;
     let taken = started.elapsed();
     if taken < BEFORE_WGPU {
         check(Backend::Wgpu)?;

@@ -6,15 +6,16 @@ use serde_json::Value;
 
 /// The layers: each crate with the crates of ours that it may depend on, directly. Every arrow
 /// points down.
-const LAYERS: [(&str, &[&str]); 18] = [
+const LAYERS: [(&str, &[&str]); 19] = [
     ("matformer-core", &[]),
     ("matformer-data", &["matformer-core"]),
+    ("matformer-exchange", &[]),
     ("matformer-nn", &["matformer-core"]),
     ("matformer-search", &["matformer-core"]),
     ("matformer-sources", &["matformer-core", "matformer-data"]),
     ("matformer-tasks", &["matformer-core"]),
     ("matformer-lm", &["matformer-core", "matformer-nn"]),
-    ("matformer-train", &["matformer-core", "matformer-nn"]),
+    ("matformer-train", &["matformer-core", "matformer-exchange", "matformer-nn"]),
     ("matformer-vit", &["matformer-core", "matformer-nn"]),
     ("matformer-engine", &["matformer-core", "matformer-lm", "matformer-nn"]),
     ("matformer-serve", &["matformer-core", "matformer-data", "matformer-engine"]),
@@ -49,6 +50,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
             "matformer-data",
             "matformer-engine",
             "matformer-eval",
+            "matformer-exchange",
             "matformer-formats",
             "matformer-lm",
             "matformer-nn",
@@ -95,6 +97,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
             "matformer-data",
             "matformer-engine",
             "matformer-eval",
+            "matformer-exchange",
             "matformer-formats",
             "matformer-lm",
             "matformer-nn",
@@ -112,9 +115,10 @@ const LAYERS: [(&str, &[&str]); 18] = [
 ];
 
 /// Crates that must build without Burn, whatever they depend on.
-const WITHOUT_BURN: [&str; 5] = [
+const WITHOUT_BURN: [&str; 6] = [
     "matformer-core",
     "matformer-data",
+    "matformer-exchange",
     "matformer-search",
     "matformer-sources",
     "matformer-tasks",

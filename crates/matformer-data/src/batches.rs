@@ -1,5 +1,7 @@
 //! Training batches as a pure function of (seed, step, rank, world).
 
+use std::ops::Range;
+
 use matformer_core::rng;
 
 use crate::{Error, Result, Shard, permutation::Permutation};
@@ -75,8 +77,19 @@ impl Batches {
 
     /// The batch of `rank` out of `world` at `step`.
     pub fn at(&self, step: u64, rank: usize, world: usize) -> HostBatch {
-        let BatchShape { rows, seq_len } = self.shape;
-        let first = (u128::from(step) * world as u128 + rank as u128) * rows as u128;
+        let turn = u128::from(step) * world as u128 + rank as u128;
+        self.rows(turn * self.shape.rows as u128, self.shape.rows)
+    }
+
+    /// The rows `rows` of the batch of a single rank at `step`.
+    pub fn part(&self, step: u64, rows: Range<usize>) -> HostBatch {
+        let first = u128::from(step) * self.shape.rows as u128 + rows.start as u128;
+        self.rows(first, rows.len())
+    }
+
+    /// `rows` rows from global row `first`.
+    fn rows(&self, first: u128, rows: usize) -> HostBatch {
+        let seq_len = self.shape.seq_len;
         let mut batch = HostBatch { rows, seq_len, inputs: Vec::new(), targets: Vec::new() };
         batch.inputs.reserve_exact(rows * seq_len);
         batch.targets.reserve_exact(rows * seq_len);
@@ -163,6 +176,15 @@ mod tests {
         assert!(matches!(new(1, usize::MAX), Err(Error::TooShort { .. })));
         assert_eq!(new(1, 9).unwrap().at(5, 0, 1).targets, (1..10).collect::<Vec<_>>());
         assert_eq!(new(1, 9).unwrap().at(u64::MAX, usize::MAX, usize::MAX).rows, 1);
+    }
+
+    #[test]
+    fn a_part_of_a_batch_has_its_rows() {
+        let (_folder, shard) = counting(1000);
+        let batches = batches(&shard, 6, 16, 7);
+        let (whole, part) = (batches.at(3, 0, 1), batches.part(3, 2..5));
+        assert_eq!((part.rows, &part.inputs[..]), (3, &whole.inputs[2 * 16..5 * 16]));
+        assert_eq!(part.targets, whole.targets[2 * 16..5 * 16]);
     }
 
     proptest! {

@@ -42,6 +42,6 @@ pub use modules::{
 pub use packed::{Packed, PackedFormat};
 pub use params::{layer_of, nested_axis, nested_layer};
 pub use slice::{Slice, SliceOptions, slice};
-pub use state::{KvCache, Noise, State};
+pub use state::{BatchPart, KvCache, Noise, State};
 pub use walk::{Part, Walked, row_losses, walk, walk_through};
 pub use weight::Weight;

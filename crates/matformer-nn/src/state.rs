@@ -23,6 +23,17 @@ pub struct Noise {
     pub seed: u64,
     /// Index of the batch.
     pub index: u64,
+    /// Which rows of the batch the walk has, if not all.
+    pub part: Option<BatchPart>,
+}
+
+/// Some rows of a batch, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchPart {
+    /// Place of the first in the batch.
+    pub first: usize,
+    /// Rows of the batch.
+    pub of: usize,
 }
 
 impl State {

@@ -129,6 +129,7 @@ failed!(
     matformer_data::Error,
     matformer_engine::Error,
     matformer_eval::Error,
+    matformer_exchange::Error,
     matformer_nn::Error,
     matformer_lm::Error,
     matformer_runfile::Error,

@@ -1,5 +1,7 @@
 //! Images for a MatViT: host batches of `matformer-data` as batches on the model's device.
 
+use std::ops::Range;
+
 use matformer_data::{ImageBatch, ImageBatches, PreparedImages, spread};
 use matformer_train::{Batch, Batches, BoxError};
 use matformer_vit::MatVit;
@@ -52,6 +54,19 @@ fn on(model: &MatVit, batch: &ImageBatch) -> Result<Batch<MatVit>, BoxError> {
 impl Batches<MatVit> for VitBatches {
     fn train(&self, model: &MatVit, index: u64) -> Result<Batch<MatVit>, BoxError> {
         on(model, &self.train.at(index, 0, 1)?)
+    }
+
+    fn rows(&self) -> usize {
+        self.train.rows()
+    }
+
+    fn train_rows(
+        &self,
+        model: &MatVit,
+        index: u64,
+        rows: Range<usize>,
+    ) -> Result<Batch<MatVit>, BoxError> {
+        on(model, &self.train.part(index, rows)?)
     }
 
     fn targets_per_batch(&self) -> usize {

@@ -1,14 +1,18 @@
-//! What the calls of a program have in common: the device, and who follows their progress.
+//! What the calls of a program have in common: the device, the other processes, and who follows their
+//! progress.
 
 use std::{fmt, sync::Arc};
 
 use burn::tensor::Device;
+use matformer_exchange::Exchange;
 
-/// The device that is computed on, and who follows what takes long.
+/// The device that is computed on, the other processes of the run, and who follows what takes long.
 #[derive(Clone)]
 pub struct Session {
     /// The device, without gradients.
     pub device: Device,
+    /// The other processes that train with this one.
+    pub exchange: Exchange,
     watch: Arc<dyn Watch>,
 }
 
@@ -21,12 +25,17 @@ impl fmt::Debug for Session {
 impl Session {
     /// A session whose progress nobody follows.
     pub fn new(device: Device) -> Self {
-        Self { device, watch: Arc::new(Unwatched) }
+        Self { device, exchange: Exchange::local(), watch: Arc::new(Unwatched) }
     }
 
     /// The same session on another device.
     pub fn on(&self, device: Device) -> Self {
-        Self { device, watch: self.watch.clone() }
+        Self { device, ..self.clone() }
+    }
+
+    /// The same session, as a rank of `exchange`.
+    pub fn among(self, exchange: Exchange) -> Self {
+        Self { exchange, ..self }
     }
 
     /// The same session, followed by `watch`.

@@ -1,6 +1,8 @@
 //! Text for a MatLM: shards and windows of `matformer-data` as batches on the model's device.
 
-use matformer_data::{BatchShape, Prepared};
+use std::ops::Range;
+
+use matformer_data::{BatchShape, HostBatch, Prepared};
 use matformer_eval::{HeldOutBatch, WindowBatch, window_batches};
 use matformer_lm::MatLm;
 use matformer_train::{Batch, Batches, BoxError};
@@ -34,13 +36,29 @@ impl TextBatches {
     }
 }
 
+fn on(model: &MatLm, batch: &HostBatch) -> Result<Batch<MatLm>, BoxError> {
+    Ok(Batch {
+        input: model.tokens(batch.rows, &batch.inputs)?,
+        target: model.targets(batch.rows, &batch.targets, None)?,
+    })
+}
+
 impl Batches<MatLm> for TextBatches {
     fn train(&self, model: &MatLm, index: u64) -> Result<Batch<MatLm>, BoxError> {
-        let batch = self.train.at(index, 0, 1);
-        Ok(Batch {
-            input: model.tokens(batch.rows, &batch.inputs)?,
-            target: model.targets(batch.rows, &batch.targets, None)?,
-        })
+        on(model, &self.train.at(index, 0, 1))
+    }
+
+    fn rows(&self) -> usize {
+        self.train.shape().rows
+    }
+
+    fn train_rows(
+        &self,
+        model: &MatLm,
+        index: u64,
+        rows: Range<usize>,
+    ) -> Result<Batch<MatLm>, BoxError> {
+        on(model, &self.train.part(index, rows))
     }
 
     fn targets_per_batch(&self) -> usize {

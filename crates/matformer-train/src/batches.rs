@@ -1,5 +1,7 @@
 //! The source of a run's batches.
 
+use std::ops::Range;
+
 use matformer_nn::Elastic;
 
 /// An error of a batch source.
@@ -21,6 +23,21 @@ pub trait Batches<M: Elastic>: Send + Sync {
     /// # Errors
     /// When the batch cannot be read or does not fit the model.
     fn train(&self, model: &M, index: u64) -> Result<Batch<M>, BoxError>;
+
+    /// Rows of a training batch, if its rows can be read apart: several processes then share a batch. Otherwise 1.
+    fn rows(&self) -> usize {
+        1
+    }
+
+    /// The rows `rows` of training batch number `index`, a part of [`rows`](Self::rows): the same that
+    /// [`train`](Self::train) has at these places.
+    ///
+    /// # Errors
+    /// As [`train`](Self::train).
+    fn train_rows(&self, model: &M, index: u64, rows: Range<usize>) -> Result<Batch<M>, BoxError> {
+        debug_assert_eq!(rows, 0..1, "of a batch whose rows are not read apart");
+        self.train(model, index)
+    }
 
     /// Number of targets per training batch, constant over batches. The loss is divided by this number, including
     /// masked targets, not by the counts of the row losses.

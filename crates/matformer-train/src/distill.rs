@@ -12,7 +12,7 @@ use matformer_nn::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Batches, Error, Result};
+use crate::{Batches, Error, Result, ranks::Pass};
 
 /// `train.distill`: drawn submodels, all but the teacher or those that are named, learn the teacher's
 /// distribution. The loss of one per target is `cross_entropy` times the cross-entropy with the data, plus
@@ -109,17 +109,17 @@ impl Distill {
     }
 }
 
-/// Output of a teacher at its submodel `teacher` for batch number `index`, detached, by a walk without
+/// Output of a teacher at its submodel `teacher` for the rows of `pass`, detached, by a walk without
 /// drop-path that computes in `dtype`.
 pub(crate) fn taught<M: Elastic + Module>(
     model: &M,
     batches: &dyn Batches<M>,
-    index: u64,
+    pass: &Pass,
     teacher: &Submodel,
     dtype: FloatDType,
 ) -> Result<Output> {
     let model = model.valid();
-    let batch = batches.train(&model, index).map_err(|source| Error::Batch { index, source })?;
+    let batch = pass.read(&model, batches)?;
     let mut state = State::new().computing_in(dtype);
     let output = walk(&model, &batch.input, &Plan::one(teacher), &mut state)?.of(0);
     let hidden = output.hidden.clone().autodiff();

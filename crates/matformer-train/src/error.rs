@@ -16,6 +16,9 @@ pub enum Error {
     /// An error of draws, plans or files.
     #[error(transparent)]
     Core(#[from] matformer_core::Error),
+    /// Another rank has failed, or differs.
+    #[error(transparent)]
+    Exchange(#[from] matformer_exchange::Error),
     /// An invalid setting.
     #[error("`train.{field}` is {found}; expected {expected}")]
     Config {

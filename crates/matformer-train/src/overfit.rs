@@ -1,6 +1,6 @@
 //! `train.overfit`: a self-test. A model that can learn at all overfits a few batches.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc};
 
 use matformer_core::{Draw, Space};
 use matformer_nn::Elastic;
@@ -20,6 +20,14 @@ pub(crate) struct FirstBatches<M: Elastic> {
 impl<M: Elastic> Batches<M> for FirstBatches<M> {
     fn train(&self, model: &M, index: u64) -> Result<Batch<M>, BoxError> {
         self.of.train(model, index % self.n)
+    }
+
+    fn rows(&self) -> usize {
+        self.of.rows()
+    }
+
+    fn train_rows(&self, model: &M, index: u64, rows: Range<usize>) -> Result<Batch<M>, BoxError> {
+        self.of.train_rows(model, index % self.n, rows)
     }
 
     fn targets_per_batch(&self) -> usize {

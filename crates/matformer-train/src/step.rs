@@ -8,6 +8,7 @@ use burn::{
     tensor::Tensor,
 };
 use matformer_core::{Plan, Space, StepDraw, Submodel};
+use matformer_exchange::Exchange;
 use matformer_nn::{Elastic, Noise, Output, RowLoss, State, Taught, TaughtLoss, Walked, walk};
 
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
     distill::{taught, taught_by_drawn},
     learning_rate,
     optimizer::global_norm,
+    ranks::{Pass, passes, sum_gradients, sum_terms},
 };
 
 /// What one step did.
@@ -124,6 +126,7 @@ pub struct Trainer<M> {
     space: Space,
     step: u64,
     batches_per_step: u64,
+    exchange: Exchange,
 }
 
 impl<M: Elastic + Module> Trainer<M> {
@@ -139,7 +142,14 @@ impl<M: Elastic + Module> Trainer<M> {
             config: config.clone(),
             step: 0,
             batches_per_step,
+            exchange: Exchange::local(),
         }
+    }
+
+    /// As a rank of `exchange`: a step is made by all ranks together, each on its share of the rows.
+    /// Draws and batches do not depend on their number.
+    pub fn with_exchange(self, exchange: Exchange) -> Self {
+        Self { exchange, ..self }
     }
 
     /// With the model that `distill.teacher` names, on the same device.
@@ -202,8 +212,11 @@ impl<M: Elastic + Module> Trainer<M> {
     /// # Errors
     /// As [`step`](Self::step).
     pub fn step_on(&mut self, draw: &StepDraw, batches: &dyn Batches<M>) -> Result<StepReport> {
-        let (grads, terms) = self.gradients(draw, batches)?;
-        let grad_norm = global_norm(self.model(), &grads)?;
+        let (grads, terms) = self.exchange.agree(self.gradients(draw, batches), Error::whole)?;
+        let terms = sum_terms(&self.exchange, terms);
+        let grads = sum_gradients(&self.exchange, self.model(), grads)?;
+        // Of the first: a device may sum in another order each time.
+        let grad_norm = self.exchange.broadcast_f64(global_norm(self.model(), &grads)?);
         let drawn: Vec<Submodel> = draw.terms.iter().map(|(s, _)| s.clone()).collect();
         let mut report = StepReport {
             step: self.step,
@@ -257,8 +270,8 @@ impl<M: Elastic + Module> Trainer<M> {
         Ok(self.guard.spike(spike, &self.space, &report.losses()))
     }
 
-    /// Gradient of the draw's weighted mean loss over all batches of the step, with what each term
-    /// came to.
+    /// Gradient of the draw's weighted mean loss over this rank's share of the step's batches, with what
+    /// each term came to there.
     fn gradients(
         &self,
         draw: &StepDraw,
@@ -279,20 +292,20 @@ impl<M: Elastic + Module> Trainer<M> {
         };
         let first = self.step * together.len() as u64 * per_step;
         for (terms, first) in together.iter().zip((first..).step_by(per_step as usize)) {
-            for index in first..first + per_step {
-                let grads = self.pass(draw, terms, index, batches, &mut totals)?;
+            for pass in passes(&self.exchange, first, per_step, batches.rows()) {
+                let grads = self.pass(draw, terms, &pass, batches, &mut totals)?;
                 accumulator.accumulate(self.model(), grads);
             }
         }
         Ok((accumulator.grads(), totals))
     }
 
-    /// The teacher and its output on batch number `index`, which a walk has taken through `submodels`.
+    /// The teacher and its output on the rows of `pass`, which a walk has taken through `submodels`.
     fn taught(
         &self,
         distill: &Distill,
         batches: &dyn Batches<M>,
-        index: u64,
+        pass: &Pass,
         submodels: &[Submodel],
         walked: &Walked,
     ) -> Result<(&M, Output)> {
@@ -300,22 +313,22 @@ impl<M: Elastic + Module> Trainer<M> {
         let Some(own) = distill.own_teacher(&self.space)? else {
             let teacher = self.teacher.as_ref().ok_or_else(|| distill.no_teacher())?;
             let widest = teacher.space().largest();
-            return Ok((teacher, taught(teacher, batches, index, &widest, dtype)?));
+            return Ok((teacher, taught(teacher, batches, pass, &widest, dtype)?));
         };
         let model = self.model();
         let output = match submodels.iter().position(|submodel| *submodel == own) {
             Some(drawn) => taught_by_drawn(walked, drawn),
-            None => taught(model, batches, index, &own, dtype)?,
+            None => taught(model, batches, pass, &own, dtype)?,
         };
         Ok((model, output))
     }
 
-    /// What each of the `submodels` that a walk has taken batch number `index` through learns from it.
+    /// What each of the `submodels` that a walk has taken the rows of `pass` through learns from them.
     fn learnt(
         &self,
         target: &M::Target,
         batches: &dyn Batches<M>,
-        index: u64,
+        pass: &Pass,
         submodels: &[Submodel],
         walked: &Walked,
     ) -> Result<Vec<Learnt>> {
@@ -329,7 +342,7 @@ impl<M: Elastic + Module> Trainer<M> {
         let Some(distill) = distill.filter(|_| !students.is_empty()) else {
             return Ok((0..submodels.len()).map(plain).collect());
         };
-        let (teacher, output) = self.taught(distill, batches, index, submodels, walked)?;
+        let (teacher, output) = self.taught(distill, batches, pass, submodels, walked)?;
         let taught = |i: usize| {
             let taught = Taught { model: teacher, output: &output };
             let (rule, weights) = (distill.rule(), distill.weights());
@@ -339,31 +352,30 @@ impl<M: Elastic + Module> Trainer<M> {
         Ok((0..submodels.len()).map(learnt).collect())
     }
 
-    /// One forward and backward pass of some terms of a draw over one batch; adds what they come to
-    /// to `totals`.
+    /// One forward and backward pass of some terms of a draw; adds what they come to to `totals`.
     fn pass(
         &self,
         draw: &StepDraw,
         terms: &[usize],
-        index: u64,
+        pass: &Pass,
         batches: &dyn Batches<M>,
         totals: &mut [Term],
     ) -> Result<GradientsParams> {
         let model = self.model();
-        let batch = batches.train(model, index).map_err(|source| Error::Batch { index, source })?;
+        let batch = pass.read(model, batches)?;
         let submodels: Vec<Submodel> = terms.iter().map(|t| draw.terms[*t].0.clone()).collect();
         let plan = match &submodels[..] {
             [one] => Plan::one(one),
             many => Plan::merged(many)?,
         };
-        let noise = Noise { seed: self.config.seed, index };
+        let noise = Noise { seed: self.config.seed, index: pass.index, part: pass.part() };
         let mut state = State::with_noise(noise).computing_in(self.config.dtype.dtype());
         let walked = walk(model, &batch.input, &plan, &mut state)?;
         // Nats over all targets of the step: divided once.
         let targets = (batches.targets_per_batch() as u64 * self.batches_per_step) as f64;
         let factor = |term: usize| draw.terms[term].1 / targets;
 
-        let learnt = self.learnt(&batch.target, batches, index, &submodels, &walked)?;
+        let learnt = self.learnt(&batch.target, batches, pass, &submodels, &walked)?;
         let loss = learnt
             .iter()
             .zip(terms)

@@ -10,6 +10,7 @@ mod distill;
 mod guard;
 mod optimizer;
 mod overfit;
+mod ranks;
 mod runs;
 mod support;
 

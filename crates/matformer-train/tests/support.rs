@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ops::Range, path::Path, sync::Arc};
 
 use burn::{module::Module, tensor::Device};
-use matformer_core::{Draw, Manifest, Provenance};
+use matformer_core::{Draw, Manifest, Provenance, Space};
 use matformer_lm::{MatLm, MatLmConfig};
 use matformer_nn::{DeviceSpec, Folder, params};
 use matformer_train::{
@@ -67,8 +67,15 @@ pub trait Subject: Folder + 'static {
     /// A small model.
     fn fresh(device: &Device) -> Self;
 
-    /// Batch number `index`; the targets of a `wrong` one contradict all others.
-    fn batch(&self, rows: usize, index: u64, wrong: bool) -> Result<Batch<Self>, BoxError>;
+    /// The rows `part` of batch number `index`, which has `rows`; the targets of a `wrong` one
+    /// contradict all others.
+    fn batch(
+        &self,
+        rows: usize,
+        part: Range<usize>,
+        index: u64,
+        wrong: bool,
+    ) -> Result<Batch<Self>, BoxError>;
 }
 
 impl Subject for MatLm {
@@ -78,23 +85,27 @@ impl Subject for MatLm {
         Self::new(&config(), 3, device).unwrap()
     }
 
-    fn batch(&self, rows: usize, index: u64, wrong: bool) -> Result<Batch<Self>, BoxError> {
+    fn batch(
+        &self,
+        rows: usize,
+        part: Range<usize>,
+        index: u64,
+        wrong: bool,
+    ) -> Result<Batch<Self>, BoxError> {
         let row = |r: usize| {
             let start = index as usize * rows + r;
             (0..=SEQ)
                 .map(move |i| ((start * 5 + i * (1 + start % 3)) % 20) as u32)
                 .collect::<Vec<_>>()
         };
-        let all: Vec<Vec<u32>> = (0..rows).map(row).collect();
-        let part = |from: usize, to: usize| -> Vec<u32> {
+        let n = part.len();
+        let all: Vec<Vec<u32>> = part.map(row).collect();
+        let ids = |from: usize, to: usize| -> Vec<u32> {
             all.iter().flat_map(|r| r[from..to].to_vec()).collect()
         };
         let off = if wrong { 7 } else { 0 };
-        let targets: Vec<u32> = part(1, SEQ + 1).iter().map(|t| (t + off) % 20).collect();
-        Ok(Batch {
-            input: self.tokens(rows, &part(0, SEQ))?,
-            target: self.targets(rows, &targets, None)?,
-        })
+        let targets: Vec<u32> = ids(1, SEQ + 1).iter().map(|t| (t + off) % 20).collect();
+        Ok(Batch { input: self.tokens(n, &ids(0, SEQ))?, target: self.targets(n, &targets, None)? })
     }
 }
 
@@ -122,7 +133,13 @@ impl Subject for MatVit {
     }
 
     /// The class is the bright quarter of the image.
-    fn batch(&self, rows: usize, index: u64, wrong: bool) -> Result<Batch<Self>, BoxError> {
+    fn batch(
+        &self,
+        rows: usize,
+        part: Range<usize>,
+        index: u64,
+        wrong: bool,
+    ) -> Result<Batch<Self>, BoxError> {
         let class = |row: usize| (index as usize * rows + row) * 7 % 11 % 4;
         let pixel = |row: usize, at: usize| {
             let light = (at / 8 * 2 + at % 4 / 2) == class(row);
@@ -130,21 +147,29 @@ impl Subject for MatVit {
             noise - if light { 0.0 } else { 1.0 }
         };
         let pixels: Vec<f32> =
-            (0..rows).flat_map(|row| (0..16).map(move |at| pixel(row, at))).collect();
+            part.clone().flat_map(|row| (0..16).map(move |at| pixel(row, at))).collect();
         let labels: Vec<usize> =
-            (0..rows).map(|row| (class(row) + usize::from(wrong)) % 4).collect();
-        Ok(Batch { input: self.images(rows, &pixels)?, target: self.labels(&labels, 0.1)? })
+            part.clone().map(|row| (class(row) + usize::from(wrong)) % 4).collect();
+        Ok(Batch { input: self.images(part.len(), &pixels)?, target: self.labels(&labels, 0.1)? })
     }
 }
 
 impl<M: Subject> Batches<M> for Counting {
     fn train(&self, model: &M, index: u64) -> Result<Batch<M>, BoxError> {
+        self.train_rows(model, index, 0..self.rows)
+    }
+
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn train_rows(&self, model: &M, index: u64, rows: Range<usize>) -> Result<Batch<M>, BoxError> {
         if let Some((at, interrupter)) = &self.stop_at
             && index >= *at
         {
             interrupter.stop(None);
         }
-        model.batch(self.rows, index, self.wrong.contains(&index))
+        model.batch(self.rows, rows, index, self.wrong.contains(&index))
     }
 
     fn targets_per_batch(&self) -> usize {
@@ -156,7 +181,7 @@ impl<M: Subject> Batches<M> for Counting {
     }
 
     fn held_out(&self, model: &M, index: usize) -> Result<Batch<M>, BoxError> {
-        model.batch(self.rows, 1_000_000 + index as u64, false)
+        model.batch(self.rows, 0..self.rows, 1_000_000 + index as u64, false)
     }
 }
 
@@ -186,7 +211,12 @@ pub fn train_on<M: Subject>(
     dir: &Path,
     config: &TrainConfig,
 ) -> Result<Outcome> {
-    let space = model.space().clone();
+    let options = RunOptions { interrupter, ..options::<M>(model.space(), dir, config) };
+    run(model, Arc::new(batches), options)
+}
+
+/// The options of a run in `dir` that shows nothing.
+pub fn options<M: Subject>(space: &Space, dir: &Path, config: &TrainConfig) -> RunOptions {
     let provenance = Provenance {
         version: "test".to_owned(),
         seed: config.seed,
@@ -195,15 +225,13 @@ pub fn train_on<M: Subject>(
         data_hash: "0".repeat(64),
         parent: None,
     };
-    let manifest = Manifest::new(M::KIND, &space, config.draw.clone(), provenance);
-    let options = RunOptions {
+    let manifest = Manifest::new(M::KIND, space, config.draw.clone(), provenance);
+    RunOptions {
         files: vec![("tokenizer.json".to_owned(), b"{}".to_vec())],
         progress: Progress::Silent,
-        interrupter,
         configured: serde_json::json!({ "seed": config.seed }),
         ..RunOptions::new(dir, config.clone(), manifest)
-    };
-    run(model, Arc::new(batches), options)
+    }
 }
 
 /// Bits of every parameter, by path.

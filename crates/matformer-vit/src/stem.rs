@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use matformer_core::rng;
-use matformer_nn::Noise;
+use matformer_nn::{BatchPart, Noise};
 
 use crate::MatVitConfig;
 
@@ -48,10 +48,13 @@ fn kept(c: &MatVitConfig, rows: usize, noise: Noise, device: &Device) -> Vec<[Te
     if c.drop_path == 0.0 {
         return Vec::new();
     }
+    // Those of all rows of the batch: the same, whichever of them the walk has.
+    let BatchPart { first, of } = noise.part.unwrap_or(BatchPart { first: 0, of: rows });
     let mut random = rng::keyed(noise.seed, "drop path", noise.index);
     let mut draw = |rate: f64| {
         let mut one = || if rng::unit(&mut random) < rate { 0.0 } else { 1.0 / (1.0 - rate) };
-        let values: Vec<f32> = (0..rows).map(|_| one() as f32).collect();
+        let values: Vec<f32> = (0..of).map(|_| one() as f32).collect();
+        let values = values[first..first + rows].to_vec();
         Tensor::from_data(TensorData::new(values, [1, rows, 1]), device)
     };
     (0..c.n_layers).map(|layer| [c.drop_path_of(layer); 2].map(&mut draw)).collect()

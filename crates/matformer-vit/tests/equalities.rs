@@ -76,7 +76,7 @@ fn drop_path_loses_the_same_images_in_every_submodel() {
         let walked = walk(&model, &images, plan, &mut { state }).unwrap();
         (0..plan.submodels().len()).map(|i| values(model.head(&walked.of(i)))).collect::<Vec<_>>()
     };
-    let noise = |index| State::with_noise(Noise { seed: 5, index });
+    let noise = |index| State::with_noise(Noise { seed: 5, index, part: None });
     let merged = walked(&Plan::merged(&submodels).unwrap(), noise(1));
     for (submodel, together) in submodels.iter().zip(&merged) {
         let plan = Plan::one(submodel);

@@ -9,7 +9,7 @@ use std::{
 use matformer::{run, train::SAID};
 
 pub use crate::hints::Hinted;
-use crate::hints::hint;
+use crate::{hints::hint, logging::rank_prefix};
 
 /// Exit code of input that cannot be worked with.
 const BAD_INPUT: u8 = 2;
@@ -61,18 +61,32 @@ pub fn said(error: &anyhow::Error) -> String {
 
 /// Says an error, its causes and its hint; returns the exit code.
 pub fn report(error: &anyhow::Error) -> ExitCode {
-    let marked = error.downcast_ref::<BadInput>();
-    let inner = marked.map_or(error, |b| &b.0);
+    say(error);
+    ExitCode::from(code(error))
+}
+
+/// The exit code of an error.
+pub fn code(error: &anyhow::Error) -> u8 {
     let is_input = |cause: &run::Error| cause.is_input();
-    let bad_input = marked.is_some() || inner.downcast_ref::<run::Error>().is_some_and(is_input);
-    let text = format!("error: {}", said(inner));
+    let inner = unmarked(error);
+    let marked = error.is::<BadInput>();
+    let bad_input = marked || inner.downcast_ref::<run::Error>().is_some_and(is_input);
+    if bad_input && !out_of_space(inner) { BAD_INPUT } else { FAILURE }
+}
+
+fn unmarked(error: &anyhow::Error) -> &anyhow::Error {
+    error.downcast_ref::<BadInput>().map_or(error, |marked| &marked.0)
+}
+
+/// Says an error, its causes and its hint.
+pub fn say(error: &anyhow::Error) {
+    let text = format!("{}error: {}", rank_prefix(), said(unmarked(error)));
     if tracing::enabled!(target: SAID, tracing::Level::ERROR) {
         tracing::error!(target: SAID, "{text}");
     } else {
         // Before anything else was set up.
         drop(writeln!(std::io::stderr(), "{text}"));
     }
-    ExitCode::from(if bad_input && !out_of_space(inner) { BAD_INPUT } else { FAILURE })
 }
 
 /// A full disk is not the input's fault, whatever was being done.

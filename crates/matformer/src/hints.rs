@@ -4,12 +4,14 @@ use std::error::Error;
 
 use matformer::{
     core::{self, Named, Resource},
-    data, engine, eval, lm, nn, run, run_file, search, serve,
+    data, engine, eval, exchange, lm, nn, run, run_file, search, serve,
     sources::{self, Content},
     train, vit,
 };
 
 pub use matformer::run::Hinted;
+
+use crate::ranks;
 
 /// The hint of one error in a chain.
 pub fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
@@ -30,6 +32,7 @@ pub fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
         vit::Error => of_vit,
         train::Error => of_train,
         eval::Error => of_eval,
+        exchange::Error => ranks::hint,
         search::Error => of_search,
         serve::Error => serve::Error::hint,
         run_file::Error => of_run_file,
@@ -121,7 +124,8 @@ pass_on! {
     fn of_lm(error: &lm::Error) { Nn => of_nn, Core => of_core, _ => error.hint() }
     fn of_vit(error: &vit::Error) { Nn => of_nn, Core => of_core, _ => error.hint() }
     fn of_train(error: &train::Error) {
-        Nn => of_nn, Core => of_core, _ => error.hint_with("another folder (--out)")
+        Nn => of_nn, Core => of_core, Exchange => ranks::hint,
+        _ => error.hint_with("another folder (--out)")
     }
     fn of_eval(error: &eval::Error) {
         Core => of_core, Data => of_data, Nn => of_nn, Lm => of_lm, Vit => of_vit, _ => error.hint()

@@ -7,6 +7,7 @@ pub use matformer_core as core;
 pub use matformer_data as data;
 pub use matformer_engine as engine;
 pub use matformer_eval as eval;
+pub use matformer_exchange as exchange;
 pub use matformer_formats as formats;
 pub use matformer_lm as lm;
 pub use matformer_nn as nn;

@@ -11,7 +11,7 @@ use std::{
     path::Path,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -47,18 +47,32 @@ const FILE: &str = "train.log";
 
 static QUIET: AtomicBool = AtomicBool::new(false);
 
+/// Number of this process among those of its run.
+static RANK: AtomicUsize = AtomicUsize::new(0);
+
+/// What is in front of an error of a rank that is not the first.
+pub fn rank_prefix() -> String {
+    match RANK.load(Ordering::Relaxed) {
+        0 => String::new(),
+        rank => format!("rank {rank}: "),
+    }
+}
+
 /// Whether only errors are said.
 pub fn quiet() -> bool {
     QUIET.load(Ordering::Relaxed)
 }
 
-/// Sets up what is said and logged. Nothing is said before.
+/// Sets up what is said and logged. Nothing is said before. Ranks above 0 say errors only, and write no
+/// log file.
 ///
 /// # Errors
 /// When `MATFORMER_LOG` is not a list of levels; the log has its default levels then.
-pub fn init(args: &Args) -> Result<()> {
-    QUIET.store(args.quiet, Ordering::Relaxed);
-    let level = match (args.quiet, args.verbose) {
+pub fn init(args: &Args, rank: usize) -> Result<()> {
+    let quiet = args.quiet || rank > 0;
+    QUIET.store(quiet, Ordering::Relaxed);
+    RANK.store(rank, Ordering::Relaxed);
+    let level = match (quiet, args.verbose) {
         (true, _) => LevelFilter::ERROR,
         (false, 0) => LevelFilter::WARN,
         (false, 1) => LevelFilter::INFO,
@@ -69,12 +83,12 @@ pub fn init(args: &Args) -> Result<()> {
         Ok(text) if !text.trim().is_empty() => levels(&text),
         _ => Ok(ours.clone()),
     };
-    let said = if args.quiet { LevelFilter::ERROR } else { LevelFilter::INFO };
+    let said = if quiet { LevelFilter::ERROR } else { LevelFilter::INFO };
     let stderr = asked.as_ref().unwrap_or(&ours).clone().with_target(SAID, said);
     // Only what trains has a folder to log into.
     let run =
         matches!(args.command, Command::Train(_) | Command::Elastify(_) | Command::Baselines(_));
-    let file = run.then(|| {
+    let file = (run && rank == 0).then(|| {
         *log() = Log::Waiting(Vec::new());
         let levels = Targets::new().with_default(LevelFilter::INFO);
         layer(Format { timed: true }, || LogWriter)

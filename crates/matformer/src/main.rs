@@ -9,6 +9,7 @@ mod interrupt;
 mod logging;
 mod output;
 mod progress;
+mod ranks;
 mod terminal;
 mod typed;
 
@@ -16,11 +17,14 @@ use std::{io::Write, process::ExitCode};
 
 use anyhow::Result;
 use clap::Parser;
+use matformer::exchange::Launch;
+
+use failure::OrBadInput;
 
 fn main() -> ExitCode {
     matformer::memory::keep();
     let result = match args::Args::try_parse() {
-        Ok(args) => logging::init(&args).and_then(|()| run(args)),
+        Ok(args) => started(args),
         Err(error) if error.use_stderr() => error.exit(),
         // Help, or the version.
         Err(text) => output::checked(text.print()).map(|()| ExitCode::SUCCESS),
@@ -28,9 +32,16 @@ fn main() -> ExitCode {
     result.unwrap_or_else(|error| failure::report(&error))
 }
 
-fn run(args: args::Args) -> Result<ExitCode> {
+fn started(args: args::Args) -> Result<ExitCode> {
+    let launch = Launch::from_env();
+    let rank = launch.as_ref().ok().and_then(Option::as_ref).map_or(0, |launch| launch.rank);
+    logging::init(&args, rank)?;
+    run(args, launch.bad_input()?)
+}
+
+fn run(args: args::Args, launch: Option<Launch>) -> Result<ExitCode> {
     tracing::debug!("matformer {}: {args:?}", env!("CARGO_PKG_VERSION"));
-    let code = commands::run(args)?;
+    let code = commands::run(args, launch.as_ref())?;
     output::checked(std::io::stdout().flush())?;
     Ok(code)
 }

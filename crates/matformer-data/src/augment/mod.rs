@@ -187,6 +187,11 @@ impl Augment {
         Ok(())
     }
 
+    /// Whether [`mix`](Self::mix) changes anything: rows then depend on others of their batch.
+    pub fn mixes(&self) -> bool {
+        self.config.mixup > 0.0 || self.config.cutmix > 0.0
+    }
+
     /// The soft labels of a batch, [rows, classes]; rows sum to 1. Of `smoothing` s and K classes a
     /// label has 1 - s + s/K and every other class s/K (Szegedy et al., arXiv 1512.00567, section 7).
     ///

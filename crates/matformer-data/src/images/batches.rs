@@ -1,5 +1,7 @@
 //! Batches of images as a pure function of (seed, step, rank, world).
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::{ImageError, ImageSet};
@@ -68,12 +70,36 @@ impl ImageBatches {
     /// # Errors
     /// As [`Augment::train`].
     pub fn at(&self, step: u64, rank: usize, world: usize) -> Result<ImageBatch> {
-        let turn = step.wrapping_mul(world as u64).wrapping_add(rank as u64);
+        self.rows_of(step.wrapping_mul(world as u64).wrapping_add(rank as u64), 0..self.rows)
+    }
+
+    /// The rows `rows` of the batch of a single rank at `step`.
+    ///
+    /// # Errors
+    /// As [`at`](Self::at).
+    pub fn part(&self, step: u64, rows: Range<usize>) -> Result<ImageBatch> {
+        if !self.augment.mixes() {
+            return self.rows_of(step, rows);
+        }
+        // Each of them may be mixed with any other of the batch.
+        let mut batch = self.at(step, 0, 1)?;
+        let cut = |values: &mut Vec<f32>| {
+            let of_row = values.len() / self.rows;
+            *values = values[rows.start * of_row..rows.end * of_row].to_vec();
+        };
+        cut(&mut batch.pixels);
+        cut(&mut batch.weights);
+        Ok(ImageBatch { rows: rows.len(), ..batch })
+    }
+
+    /// The rows `rows` of batch number `turn`, mixed among themselves.
+    fn rows_of(&self, turn: u64, rows: Range<usize>) -> Result<ImageBatch> {
         let first = turn.wrapping_mul(self.rows as u64);
         let images = self.set.len() as u64;
-        let showings: Vec<(usize, u64)> = (0..self.rows as u64)
+        let showings: Vec<(usize, u64)> = rows
+            .clone()
             .map(|row| {
-                let showing = first.wrapping_add(row);
+                let showing = first.wrapping_add(row as u64);
                 let order = Permutation::keyed(images, self.seed, "images", showing / images);
                 (order.at(showing % images) as usize, showing)
             })
@@ -85,7 +111,7 @@ impl ImageBatches {
         let classes = self.set.classes().len();
         batch.weights = self.augment.weights(&labels, classes)?;
         let key = (self.seed, turn);
-        self.augment.mix(&mut batch.pixels, &mut batch.weights, self.rows, classes, key)?;
+        self.augment.mix(&mut batch.pixels, &mut batch.weights, rows.len(), classes, key)?;
         Ok(batch)
     }
 

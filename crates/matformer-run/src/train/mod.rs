@@ -9,12 +9,13 @@ mod target;
 use std::{path::Path, sync::Arc};
 
 use matformer_core::{Manifest, Provenance, fs};
+use matformer_exchange::Exchange;
 use matformer_formats::companions;
 use matformer_nn::{Elastic, Folder, ModelConfig, folder};
 use matformer_runfile::{self as run_file, RunFile};
 use matformer_train::{
     Batches, Checkpoints, Interrupter, Outcome, Progress, RunLock, RunOptions, TrainConfig,
-    learning_rate, run_taught, say,
+    check_ranks, learning_rate, run_taught, say,
 };
 
 pub use self::{
@@ -26,7 +27,7 @@ pub use self::{
 };
 use crate::{
     Session,
-    error::{OrBadInput, Result},
+    error::{Error, OrBadInput, Result, chain},
     folder::{check_is_model, data_cache_of},
     kind::{Kind, Source},
 };
@@ -59,6 +60,7 @@ pub struct Ready<'a, K: Kind> {
     lock: Option<RunLock>,
     /// Whether the folder of the run was there before.
     begun: bool,
+    exchange: Exchange,
 }
 
 impl<'a, K: Kind> Ready<'a, K> {
@@ -68,19 +70,37 @@ impl<'a, K: Kind> Ready<'a, K> {
     /// When the run is trained already by another process, its data cannot be read or has changed, or it
     /// does not fit the memory.
     pub fn new(target: &'a Target<K>, session: &Session) -> Result<Self> {
+        let exchange = &session.exchange;
         // Of a run that is there: its data may take long to read.
         let begun = target.dir.join(run_file::FILE).exists();
-        let lock = begun.then(|| RunLock::take(&target.dir)).transpose()?;
-        let run = target.run_with_own_files();
-        let prepared = K::prepare(&run, &data_cache_of(&target.dir), session)?;
+        let locks = begun && exchange.is_first();
+        let lock = locks.then(|| RunLock::take(&target.dir)).transpose();
+        let lock = exchange.agree(lock.map_err(Error::from), chained)?;
+        // Rank 0 prepares the data, and the others find it.
+        let prepare =
+            || K::prepare(&target.run_with_own_files(), &data_cache_of(&target.dir), session);
+        let prepared = exchange.first_then(chained, prepare)?;
+        exchange.agree(Self::with(target, prepared, lock, begun, session), chained)
+    }
+
+    /// With the model, once the data is there.
+    fn with(
+        target: &'a Target<K>,
+        prepared: K::Prepared,
+        lock: Option<RunLock>,
+        begun: bool,
+        session: &Session,
+    ) -> Result<Self> {
         let run = fitted(target, &prepared)?;
         if let Some(close) = Need::of(&run, &session.device)?.check(&run)? {
             say!("note: {close}");
         }
         let batches = source(&run, &prepared)?.batches;
+        check_ranks(&run.train, &*batches, &session.exchange).bad_input()?;
         let model = model(&run, target.init.as_ref(), session)?;
         let teacher = teacher(&run, &prepared, session)?;
-        Ok(Self { target, run, prepared, batches, model, teacher, lock, begun })
+        let exchange = session.exchange.clone();
+        Ok(Self { target, run, prepared, batches, model, teacher, lock, begun, exchange })
     }
 
     /// Makes the folder of the run and writes its run file.
@@ -88,17 +108,10 @@ impl<'a, K: Kind> Ready<'a, K> {
     /// # Errors
     /// When the folder cannot be written, or is another run's by now.
     pub fn begin(self, progress: Progress) -> Result<Begun<K>> {
-        let Self { target, run, prepared, batches, model, teacher, lock, begun } = self;
-        fs::create_dir_all(&target.dir).bad_input()?;
-        let lock = match lock {
-            Some(lock) => lock,
-            None => RunLock::take(&target.dir)?,
-        };
-        target.check_folder().bad_input()?;
-        let kept = target.dir.join(run_file::FILE);
-        if !kept.exists() {
-            fs::write_atomic(&kept, target.run.to_toml(&target.dir)?.as_bytes())?;
-        }
+        let Self { target, run, prepared, batches, model, teacher, lock, begun, exchange } = self;
+        let files = exchange.agree(files(target, &run, &prepared), chained)?;
+        let lock = if exchange.is_first() { take_folder(target, lock).map(Some) } else { Ok(None) };
+        let lock = exchange.agree(lock, chained)?;
         say_begin(target, begun);
         let facts = K::facts(&prepared);
         let provenance = Provenance {
@@ -118,15 +131,31 @@ impl<'a, K: Kind> Ready<'a, K> {
             dir: target.dir.clone(),
             config: run.train.clone(),
             manifest,
-            files: files(target, &run, &prepared)?,
+            files,
             targets: K::TARGETS,
             progress,
             interrupter: Interrupter::new(),
             configured: target.run.to_kept(&target.dir)?,
-            lock: Some(lock),
+            lock,
+            exchange,
         };
         Ok(Begun { prepared, batches, model, teacher, options })
     }
+}
+
+/// Makes the folder of a run, locks it, and writes its run file.
+fn take_folder<K: Kind>(target: &Target<K>, lock: Option<RunLock>) -> Result<RunLock> {
+    fs::create_dir_all(&target.dir).bad_input()?;
+    let lock = match lock {
+        Some(lock) => lock,
+        None => RunLock::take(&target.dir)?,
+    };
+    target.check_folder().bad_input()?;
+    let kept = target.dir.join(run_file::FILE);
+    if !kept.exists() {
+        fs::write_atomic(&kept, target.run.to_toml(&target.dir)?.as_bytes())?;
+    }
+    Ok(lock)
 }
 
 /// A run that is about to make its steps.
@@ -161,6 +190,11 @@ impl<K: Kind> Begun<K> {
         let outcome = run_taught(model, teacher, batches, options)?;
         Ok(Ended { outcome, prepared })
     }
+}
+
+/// What a rank tells the others of its error.
+fn chained(error: &Error) -> String {
+    chain(error)
 }
 
 /// The run as its data makes it, once a person was told of the data and it was checked.

@@ -17,26 +17,17 @@ impl<M: Folder + 'static> Loop<M> {
         let submodels =
             names.iter().map(|name| space.uniform(name)).collect::<Result<Vec<Submodel>, _>>()?;
         let plan = Plan::merged(&submodels)?;
-        let (mut nats, mut counts) = (vec![0.0; names.len()], vec![0; names.len()]);
-        let mut losses = Vec::new();
         self.observer.evaluation_starts(self.batches.held_out_len());
-        for index in 0..self.batches.held_out_len() {
-            if interrupter.is_some_and(Interrupter::should_stop) {
-                return Ok(());
-            }
-            let batch = self
-                .batches
-                .held_out(&model, index)
-                .map_err(|source| Error::Batch { index: index as u64, source })?;
-            let walked = walk(&model, &batch.input, &plan, &mut State::new())?;
-            for (i, loss) in row_losses(&model, &walked, &batch.target).into_iter().enumerate() {
-                nats[i] += sum(loss.nats)?;
-                counts[i] += loss.counts.iter().sum::<usize>();
-            }
-            let so_far = |i: usize| nats[i] / counts[i].max(1) as f64;
-            losses = names.iter().enumerate().map(|(i, n)| ((*n).to_owned(), so_far(i))).collect();
-            self.observer.evaluation_progress(index + 1, &losses);
+        let sums = self.held_out_sums(&model, &plan, interrupter);
+        let sums = self.agree(sums)?;
+        let exchange = &self.options.exchange;
+        if exchange.any(sums.is_none()) {
+            return Ok(());
         }
+        let mut sums = sums.unwrap_or_default();
+        exchange.sum_f64(&mut sums.nats);
+        exchange.sum_f64(&mut sums.counts);
+        let losses = sums.losses(&names);
         let step = self.trainer.steps_done();
         if let Some((_, value)) = losses.iter().find(|(_, loss)| !loss.is_finite()) {
             let error = Error::NonFinite {
@@ -51,9 +42,57 @@ impl<M: Folder + 'static> Loop<M> {
         let held_out = HeldOut { step, held_out: losses.into_iter().collect() };
         self.observer.evaluation_ends(&held_out);
         self.held_out_mean = Some(held_out.mean());
-        self.log.push(MetricsLine::HeldOut(held_out.clone()));
+        self.push(MetricsLine::HeldOut(held_out.clone()));
         self.held_out = Some(held_out);
         Ok(())
+    }
+
+    /// The sums of this rank's share of the held-out batches: every so many of them. `None` if
+    /// `interrupter` has stopped it.
+    fn held_out_sums(
+        &mut self,
+        model: &M,
+        plan: &Plan,
+        interrupter: Option<&Interrupter>,
+    ) -> Result<Option<Sums>> {
+        let (rank, world) = (self.options.exchange.rank(), self.options.exchange.world());
+        let n = plan.submodels().len();
+        let names = model.space().granularities.names();
+        let mut sums = Sums { nats: vec![0.0; n], counts: vec![0.0; n] };
+        let len = self.batches.held_out_len();
+        for index in (rank..len).step_by(world) {
+            if interrupter.is_some_and(Interrupter::should_stop) {
+                return Ok(None);
+            }
+            let batch = self
+                .batches
+                .held_out(model, index)
+                .map_err(|source| Error::Batch { index: index as u64, source })?;
+            let walked = walk(model, &batch.input, plan, &mut State::new())?;
+            for (i, loss) in row_losses(model, &walked, &batch.target).into_iter().enumerate() {
+                sums.nats[i] += sum(loss.nats)?;
+                sums.counts[i] += loss.counts.iter().sum::<usize>() as f64;
+            }
+            // The others are about as far.
+            let done = (index - rank + world).min(len);
+            self.observer.evaluation_progress(done, &sums.losses(&names));
+        }
+        Ok(Some(sums))
+    }
+}
+
+/// Of each granularity.
+#[derive(Default)]
+struct Sums {
+    nats: Vec<f64>,
+    counts: Vec<f64>,
+}
+
+impl Sums {
+    /// Nats per target by granularity.
+    fn losses(&self, names: &[&str]) -> Vec<(String, f64)> {
+        let means = self.nats.iter().zip(&self.counts).map(|(nats, count)| nats / count.max(1.0));
+        names.iter().map(|name| (*name).to_owned()).zip(means).collect()
     }
 }
 

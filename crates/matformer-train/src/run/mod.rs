@@ -10,12 +10,15 @@ use std::{
 
 use burn_train::Interrupter;
 use matformer_core::Manifest;
+use matformer_exchange::Exchange;
 use matformer_nn::{Elastic, Folder};
 
 use crate::{
-    Batches, Checkpoints, HeldOut, MetricsLog, Overfit, Result, RunLock, TrainConfig, Trainer,
+    Batches, Checkpoints, Error, HeldOut, MetricsLog, Overfit, Result, RunLock, TrainConfig,
+    Trainer,
     observe::{Observer, observer},
     overfit::FirstBatches,
+    ranks,
     tensorboard::EventLog,
 };
 
@@ -51,6 +54,9 @@ pub struct RunOptions {
     pub configured: serde_json::Value,
     /// The folder's lock, if the caller holds it already.
     pub lock: Option<RunLock>,
+    /// The other processes that make the steps with this one. Rank 0 locks and writes the folder; the
+    /// others read its checkpoints.
+    pub exchange: Exchange,
 }
 
 impl RunOptions {
@@ -66,6 +72,7 @@ impl RunOptions {
             interrupter: Interrupter::new(),
             configured: serde_json::Value::Null,
             lock: None,
+            exchange: Exchange::local(),
         }
     }
 }
@@ -109,43 +116,13 @@ pub fn run_taught<M: Folder + 'static>(
     model: M,
     teacher: Option<M>,
     batches: Arc<dyn Batches<M>>,
-    mut options: RunOptions,
+    options: RunOptions,
 ) -> Result<Outcome> {
-    options.config.validate(model.space())?;
-    options.config.validate_freeze(&model)?;
-    options.config.validate_device(&model.device())?;
-    if let Some(distill) = &options.config.distill
-        && distill.folder().is_some()
-        && teacher.is_none()
-    {
-        return Err(distill.no_teacher());
-    }
-    let batches: Arc<dyn Batches<M>> = match options.config.overfit {
-        Some(n) => Arc::new(FirstBatches { of: batches, n }),
-        None => batches,
-    };
-    let device = model.device();
-    let batches_per_step = options.config.batches_per_step(batches.targets_per_batch())?;
-    let _lock = match options.lock.take() {
-        Some(lock) => lock,
-        None => RunLock::take(&options.dir)?,
-    };
-    let mut trainer = Trainer::new(model, &options.config, batches_per_step);
-    if let Some(teacher) = teacher {
-        trainer = trainer.with_teacher(teacher);
-    }
-    let checkpoints = Checkpoints::of(&options.dir);
-    checkpoints.sweep()?;
-    let restored = checkpoints.restore(&mut trainer, &options.config, &device)?;
-    let mut observer = observer(&options, trainer.model().space());
-    observer.restored(&restored);
-    let done = trainer.steps_done();
-    let events = options.config.tensorboard;
-    let events = events.then(|| EventLog::open(&options.dir, done, options.targets)).transpose()?;
-    let log = MetricsLog::open(&options.dir, done)?.with_events(events);
-    let (held_out, held_out_mean) = (None, restored.held_out);
-    let mut the_loop =
-        Loop { trainer, batches, options, checkpoints, log, observer, held_out, held_out_mean };
+    let exchange = options.exchange.clone();
+    let begin = || Loop::begin(model, teacher, batches, options);
+    let mut the_loop = exchange.first_then(Error::whole, begin)?;
+    exchange.check_equal(&ranks::facts(&the_loop.options, the_loop.trainer.steps_done()))?;
+    the_loop.check_weights()?;
     let ended = the_loop.run();
     // Before an error is returned: it is printed on the terminal.
     the_loop.observer.run_ends();
@@ -159,8 +136,82 @@ struct Loop<M: Elastic> {
     batches: Arc<dyn Batches<M>>,
     options: RunOptions,
     checkpoints: Checkpoints,
-    log: MetricsLog,
+    /// Rank 0's.
+    log: Option<MetricsLog>,
     observer: Box<dyn Observer>,
     held_out: Option<HeldOut>,
     held_out_mean: Option<f64>,
+    /// Rank 0's.
+    _lock: Option<RunLock>,
+}
+
+impl<M: Folder + 'static> Loop<M> {
+    /// A run that is ready to make its next step.
+    fn begin(
+        model: M,
+        teacher: Option<M>,
+        batches: Arc<dyn Batches<M>>,
+        mut options: RunOptions,
+    ) -> Result<Self> {
+        check(&model, teacher.as_ref(), &options.config)?;
+        let batches: Arc<dyn Batches<M>> = match options.config.overfit {
+            Some(n) => Arc::new(FirstBatches { of: batches, n }),
+            None => batches,
+        };
+        let (device, exchange) = (model.device(), options.exchange.clone());
+        let per_step = options.config.batches_per_step(batches.targets_per_batch())?;
+        ranks::check_ranks(&options.config, &*batches, &exchange)?;
+        let lock = match options.lock.take() {
+            None if exchange.is_first() => Some(RunLock::take(&options.dir)?),
+            taken => taken,
+        };
+        let trainer = Trainer::new(model, &options.config, per_step);
+        let mut trainer = trainer.with_exchange(exchange.clone());
+        if let Some(teacher) = teacher {
+            trainer = trainer.with_teacher(teacher);
+        }
+        let checkpoints = Checkpoints::of(&options.dir);
+        if exchange.is_first() {
+            checkpoints.sweep()?;
+        } else {
+            options.progress = Progress::Silent;
+        }
+        let restored = checkpoints.restore(&mut trainer, &options.config, &device)?;
+        let mut observer = observer(&options, trainer.model().space());
+        observer.restored(&restored);
+        let done = trainer.steps_done();
+        let log = exchange.is_first().then(|| log(&options, done)).transpose()?;
+        let (held_out, held_out_mean, _lock) = (None, restored.held_out, lock);
+        Ok(Self {
+            trainer,
+            batches,
+            options,
+            checkpoints,
+            log,
+            observer,
+            held_out,
+            held_out_mean,
+            _lock,
+        })
+    }
+}
+
+/// Checks a configuration against its model and its teacher.
+fn check<M: Folder>(model: &M, teacher: Option<&M>, config: &TrainConfig) -> Result<()> {
+    config.validate(model.space())?;
+    config.validate_freeze(model)?;
+    config.validate_device(&model.device())?;
+    match &config.distill {
+        Some(distill) if distill.folder().is_some() && teacher.is_none() => {
+            Err(distill.no_teacher())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The metrics of a run that goes on after step `done`.
+fn log(options: &RunOptions, done: u64) -> Result<MetricsLog> {
+    let events = options.config.tensorboard;
+    let events = events.then(|| EventLog::open(&options.dir, done, options.targets)).transpose()?;
+    Ok(MetricsLog::open(&options.dir, done)?.with_events(events))
 }

@@ -9,34 +9,72 @@ use super::{Loop, Outcome};
 use crate::{
     Error, MetricsLine, MetricsLog, Outlier, Overfit, Result, SkippedLine, StepReport, TrainLine,
     checkpoint::{Saved, save_model},
+    ranks::hash_of,
 };
 
 impl<M: Folder + 'static> Loop<M> {
     /// Makes all steps that are left, or as many as until the interrupter stops the run.
     pub(super) fn run(&mut self) -> Result<()> {
         let (steps, every) = (self.options.config.steps, self.options.config.eval_every);
-        if self.options.config.overfit.is_some() && MetricsLog::read(&self.options.dir)?.is_empty()
-        {
+        if self.options.config.overfit.is_some() && self.has_no_metrics()? {
             // The losses before the first step.
             let interrupter = self.options.interrupter.clone();
             self.evaluate(Some(&interrupter))?;
         }
         self.observer.run_starts(self.trainer.steps_done());
-        let mut stop = self.options.interrupter.should_stop();
+        let mut stop = self.is_stopped();
         while self.trainer.steps_done() < steps && !stop {
             let started = Instant::now();
             let report = self.trainer.step(&*self.batches).map_err(|e| self.with_checkpoint(e))?;
-            self.log_step(&report, started.elapsed().as_secs_f64())?;
+            let logged = self.log_step(&report, started.elapsed().as_secs_f64());
+            self.agree(logged)?;
             let done = self.trainer.steps_done();
             if done.is_multiple_of(every) || done == steps {
                 // Also when stopping: a resumed run starts after this step.
                 self.evaluate(None)?;
-                self.log.flush()?;
+                let flushed = self.log.as_mut().map_or(Ok(()), MetricsLog::flush);
+                self.agree(flushed)?;
+                self.check_weights()?;
             }
-            stop = self.options.interrupter.should_stop();
-            self.checkpoint_if_due(stop)?;
+            stop = self.is_stopped();
+            let saved = self.checkpoint_if_due(stop);
+            self.agree(saved)?;
         }
         Ok(())
+    }
+
+    /// An error of one rank is the error of all.
+    pub(super) fn agree<T>(&self, result: Result<T>) -> Result<T> {
+        self.options.exchange.agree(result, Error::whole)
+    }
+
+    /// Whether a rank was asked to stop.
+    fn is_stopped(&self) -> bool {
+        self.options.exchange.any(self.options.interrupter.should_stop())
+    }
+
+    /// Whether the run has not measured anything yet.
+    fn has_no_metrics(&self) -> Result<bool> {
+        let (exchange, dir) = (&self.options.exchange, &self.options.dir);
+        let lines = exchange.is_first().then(|| MetricsLog::read(dir)).transpose();
+        Ok(exchange.any(self.agree(lines)?.is_some_and(|lines| lines.is_empty())))
+    }
+
+    /// Checks that all ranks have the same weights.
+    pub(super) fn check_weights(&self) -> Result<()> {
+        let exchange = &self.options.exchange;
+        if exchange.is_alone() {
+            return Ok(());
+        }
+        let hash = self.agree(hash_of(self.trainer.model()))?;
+        Ok(exchange.check_equal(&[hash])?)
+    }
+
+    /// Adds a line to the log, on the rank that has it.
+    pub(super) fn push(&mut self, line: MetricsLine) {
+        if let Some(log) = &mut self.log {
+            log.push(line);
+        }
     }
 
     /// Tells the observer and the log about a step.
@@ -44,12 +82,12 @@ impl<M: Folder + 'static> Loop<M> {
         let Some(outlier) = &report.outlier else {
             let line = self.train_line(report, seconds);
             self.observer.step(&line);
-            self.log.push(MetricsLine::Train(line));
+            self.push(MetricsLine::Train(line));
             return Ok(());
         };
         let step = report.step + 1;
         self.observer.skipped(step, outlier);
-        self.log.push(MetricsLine::Skipped(SkippedLine {
+        self.push(MetricsLine::Skipped(SkippedLine {
             step,
             skipped: outlier.what.clone(),
             value: outlier.value.is_finite().then_some(outlier.value),
@@ -81,13 +119,17 @@ impl<M: Folder + 'static> Loop<M> {
         }
     }
 
+    /// Saves a checkpoint, on rank 0.
     fn checkpoint_if_due(&mut self, stop: bool) -> Result<()> {
+        let Some(log) = &mut self.log else {
+            return Ok(());
+        };
         let (done, config) = (self.trainer.steps_done(), &self.options.config);
         let due = done.is_multiple_of(config.checkpoint_every) || done == config.steps || stop;
         if !due || self.checkpoints.latest()?.is_some_and(|c| c.step == done) {
             return Ok(());
         }
-        self.log.flush()?;
+        log.flush()?;
         let saved = Saved {
             manifest: &self.manifest(),
             files: &self.options.files,
@@ -110,30 +152,36 @@ impl<M: Folder + 'static> Loop<M> {
     pub(super) fn finish(self) -> Result<Outcome> {
         let steps = self.trainer.steps_done();
         let interrupted = steps < self.options.config.steps;
-        if !interrupted {
-            self.check_applied()?;
-            // If the run was extended, remove its old manifest first: without one, a half-written
-            // folder is not taken for a complete model.
-            let manifest = self.options.dir.join(Manifest::FILE);
-            if manifest.exists() {
-                std::fs::remove_file(&manifest).map_err(fs::error(&manifest, "remove"))?;
-            }
-            save_model(
-                &self.trainer.evaluated(),
-                &self.manifest(),
-                &self.options.files,
-                &self.options.dir,
-            )?;
-        }
-        let overfit = match self.options.config.overfit.filter(|_| !interrupted) {
-            None => None,
-            Some(n) => {
-                let lines = MetricsLog::read(&self.options.dir)?;
-                Overfit::of(&self.options.config, self.trainer.model().space(), n, &lines)
-            }
-        };
+        let overfit =
+            if self.options.exchange.is_first() { self.publish(interrupted) } else { Ok(None) };
+        let overfit = self.agree(overfit)?;
         let skipped = self.trainer.guard().skipped;
         Ok(Outcome { steps, interrupted, skipped, held_out: self.held_out, overfit })
+    }
+
+    /// Writes the model of a run that has made all its steps.
+    fn publish(&self, interrupted: bool) -> Result<Option<Overfit>> {
+        if interrupted {
+            return Ok(None);
+        }
+        self.check_applied()?;
+        // If the run was extended, remove its old manifest first: without one, a half-written
+        // folder is not taken for a complete model.
+        let manifest = self.options.dir.join(Manifest::FILE);
+        if manifest.exists() {
+            std::fs::remove_file(&manifest).map_err(fs::error(&manifest, "remove"))?;
+        }
+        save_model(
+            &self.trainer.evaluated(),
+            &self.manifest(),
+            &self.options.files,
+            &self.options.dir,
+        )?;
+        let Some(n) = self.options.config.overfit else {
+            return Ok(None);
+        };
+        let lines = MetricsLog::read(&self.options.dir)?;
+        Ok(Overfit::of(&self.options.config, self.trainer.model().space(), n, &lines))
     }
 
     /// Refuses to publish a model that no step has changed.

@@ -30,15 +30,15 @@ mod train;
 use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
-use matformer::{core::fs, nn::DeviceSpec, run::Session};
+use matformer::{core::fs, exchange::Launch, nn::DeviceSpec, run::Session};
 use serde::Serialize;
 
 use crate::{
     args::{Args, Command},
-    failure::OrBadInput,
+    failure::{self, OrBadInput},
     interrupt::Interrupts,
     output::out,
-    progress,
+    progress, ranks,
 };
 
 /// What every command knows.
@@ -58,13 +58,21 @@ impl Context {
     }
 }
 
-pub fn run(args: Args) -> Result<ExitCode> {
+pub fn run(args: Args, launch: Option<&Launch>) -> Result<ExitCode> {
     let json = args.json;
+    let exchange = match ranks::open(launch, &args.command) {
+        // The same on all ranks: the first says it.
+        Err(error) if launch.is_some_and(|launch| launch.rank > 0) => {
+            return Ok(ExitCode::from(failure::code(&error)));
+        }
+        opened => opened?,
+    };
     let context = || -> Result<Context> {
         let spec = args.device.map_or_else(DeviceSpec::from_env, Ok).bad_input()?;
-        let device = spec.resolve().bad_input()?;
-        tracing::debug!("device {device:?}");
-        Ok(Context { session: progress::watched(device), spec, json })
+        let device = ranks::device(spec, launch)?;
+        tracing::debug!("device {device:?}, {exchange:?}");
+        let session = progress::watched(device).among(exchange.clone());
+        Ok(Context { session, spec, json })
     };
     // The others end as the system has it, or, as `train` and `baselines`, once all is saved.
     match &args.command {
@@ -83,7 +91,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     match args.command {
         Command::Init(args) => init::run(&args, json),
         Command::Keys(args) => keys::run(&args, json),
-        Command::Train(args) => train::run(&args, &context()?),
+        Command::Train(args) => ranks::run(&exchange, || train::run(&args, &context()?)),
         Command::Elastify(args) => elastify::run(&args, &context()?),
         Command::Baselines(args) => baselines::run(&args, &context()?),
         Command::Eval(args) => eval::run(&args, &context()?),

@@ -29,7 +29,7 @@ use self::origin::Origin;
 use super::Context;
 use crate::{
     args::TrainArgs,
-    failure::{Hinted, OrBadInput},
+    failure::{Hinted, OrBadInput, said},
     interrupt::{Interrupts, Then},
     logging::{self, quiet, say},
     terminal,
@@ -45,14 +45,25 @@ fn run_kind<K: Kind>(args: &TrainArgs, origin: &Origin<'_>, context: &Context) -
         say!("{}: interrupted before training began: nothing was lost", signal.name);
         Then::End
     })?;
-    let target = target::<K>(args, origin, context)?;
-    target.validate()?;
+    let exchange = &context.session.exchange;
+    let opened = || -> Result<_> {
+        let target = target::<K>(args, origin, context)?;
+        target.validate()?;
+        Ok(target)
+    };
+    let target = exchange.agree(opened(), said)?;
     if target.is_complete() {
+        if !exchange.is_first() {
+            return Ok(ExitCode::SUCCESS);
+        }
         say!("{}: complete, nothing to do", target.dir.display());
         return outcome::complete(context, &target);
     }
-    check(&target, &context.session)?;
+    exchange.agree(check(&target, &context.session).map_err(Into::into), said)?;
     if args.dry_run {
+        if !exchange.is_first() {
+            return Ok(ExitCode::SUCCESS);
+        }
         return dry_run::run(&target, context);
     }
     let mut arguments: Vec<OsString> =
@@ -62,6 +73,9 @@ fn run_kind<K: Kind>(args: &TrainArgs, origin: &Origin<'_>, context: &Context) -
     }
     let resume = typed::command(arguments);
     let Ended { outcome, prepared } = train(&target, &interrupts, &resume, context)?;
+    if !exchange.is_first() {
+        return Ok(outcome::code(&outcome));
+    }
     let measures = K::MEASURED_AT_END && !outcome.interrupted && outcome.overfit.is_none();
     let measured = if measures {
         say_complete(&interrupts, &target.dir);
@@ -137,14 +151,18 @@ pub fn train<K: Kind>(
     let progress = if dashboard { Progress::Dashboard } else { Progress::Lines };
     // Everything was checked: from here on files are written.
     let begun = ready.begin(progress)?;
-    logging::open(&target.dir)?;
+    if context.session.exchange.is_first() {
+        logging::open(&target.dir)?;
+    }
     save_first(interrupts, begun.interrupter());
     if dashboard {
         terminal::outlive();
     }
     let ended = begun.run()?;
     outcome::say(&ended.outcome, interrupts.received(), &target.dir, resume);
-    keep_peak(&target.dir);
+    if context.session.exchange.is_first() {
+        keep_peak(&target.dir);
+    }
     Ok(ended)
 }
 

@@ -51,6 +51,11 @@ pub fn say(outcome: &Outcome, signal: Option<Signal>, dir: &Path, resume: &str) 
     }
 }
 
+/// The exit code of a run.
+pub fn code(outcome: &Outcome) -> ExitCode {
+    if outcome.interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS }
+}
+
 /// The end of a run that had ended before.
 pub fn complete<K: Kind>(context: &Context, target: &Target<K>) -> Result<ExitCode> {
     let mut result = result(target, target.run.train.steps, false);
@@ -75,10 +80,7 @@ pub fn done<K: Kind>(
         fields.insert("measured".to_owned(), measured);
     }
     print(context, result)?;
-    Ok(match outcome.interrupted {
-        true => ExitCode::from(INTERRUPTED),
-        false => ExitCode::SUCCESS,
-    })
+    Ok(code(outcome))
 }
 
 /// Measures every granularity that was trained on all held-out data, beside what that gives without a

@@ -1,0 +1,202 @@
+//! Runs that a launcher starts as several processes, with Open MPI's `mpirun`.
+
+use crate::support::Place;
+
+/// The variables of a launcher of two processes.
+const OPEN_MPI: [(&str, &str); 2] = [("OMPI_COMM_WORLD_RANK", "0"), ("OMPI_COMM_WORLD_SIZE", "2")];
+const TORCHRUN: [(&str, &str); 4] =
+    [("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0"), ("MASTER_ADDR", "localhost")];
+
+/// What the binary says with the variables of a launcher.
+fn refused(variables: &[(&str, &str)], arguments: &[&str]) -> String {
+    let place = Place::new();
+    let before = place.tree();
+    let mut command = place.command(arguments);
+    command.envs(variables.iter().copied());
+    let output = crate::support::Output::of(command.output().unwrap());
+    assert_eq!(output.code, Some(2), "{output}");
+    assert!(place.tree() == before, "something was written: {output}");
+    output.stderr
+}
+
+#[test]
+fn torchrun_is_refused_with_the_right_command() {
+    snapshot!(refused(&TORCHRUN, &["train", "run.toml", "--out", "run"]), @"
+    error: started by torchrun as one of 2 processes; expected a launcher of MPI programs
+    hint: start it with `mpirun -n 2 matformer train …` or `srun --mpi=pmix -n 2 matformer train …`
+    ");
+}
+
+#[test]
+fn a_command_of_one_process_is_refused_on_several() {
+    snapshot!(refused(&OPEN_MPI, &["eval", "run"]), @"
+    error: started by Open MPI's mpirun as one of 2 processes; only `matformer train` runs on several
+    hint: start it without a launcher
+    ");
+    let wrong = [("PMI_RANK", "2"), ("PMI_SIZE", "2")];
+    snapshot!(refused(&wrong, &["train", "run.toml"]), @"error: environment variable `PMI_RANK` is `2`; expected a number below 2, which is `PMI_SIZE`");
+}
+
+#[cfg(not(feature = "mpi"))]
+#[test]
+fn a_program_without_mpi_is_refused_on_several_processes() {
+    snapshot!(refused(&OPEN_MPI, &["train", "run.toml", "--out", "run"]), @"
+    error: started by Open MPI's mpirun as one of 2 processes; this program was built without MPI
+    hint: build it with `cargo build --release --package matformer --features mpi`
+    ");
+}
+
+#[cfg(feature = "mpi")]
+mod over_mpi {
+    use std::{
+        fs,
+        process::{Child, Command, Stdio},
+        thread::sleep,
+        time::{Duration, Instant},
+    };
+
+    use crate::support::{Output, Place};
+
+    /// `mpirun` in a place, for some ranks and their arguments, and as many more.
+    fn mpirun(place: &Place, groups: &[(usize, &[&str])]) -> Command {
+        let one = place.command(&[]);
+        let mut command = Command::new("mpirun");
+        command
+            .args(["--allow-run-as-root", "--oversubscribe", "--bind-to", "none"])
+            .current_dir(place.path(""))
+            .envs(one.get_envs().filter_map(|(name, value)| Some((name, value?))))
+            .env("RAYON_NUM_THREADS", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        for (i, (ranks, arguments)) in groups.iter().enumerate() {
+            command.args((i > 0).then_some(":"));
+            command.args(["-n", &ranks.to_string()]).arg(one.get_program()).args(*arguments);
+        }
+        command
+    }
+
+    fn train(place: &Place, ranks: usize, out: &str, more: &[&str]) -> Output {
+        let arguments = [&["train", "run.toml", "--out", out], more].concat();
+        Output::of(mpirun(place, &[(ranks, &arguments)]).output().unwrap())
+    }
+
+    /// All losses of a run, in their order.
+    fn losses(place: &Place, run: &str) -> Vec<f64> {
+        let lines = place.read_lines(format!("{run}/metrics.jsonl"));
+        let of = |line: &serde_json::Value| {
+            let losses = line.get("loss").or(line.get("held_out")).unwrap().as_object().unwrap();
+            losses.values().map(|loss| loss.as_f64().unwrap()).collect::<Vec<f64>>()
+        };
+        lines.iter().flat_map(of).collect()
+    }
+
+    /// Checks that a run has the losses of another.
+    fn follows(place: &Place, run: &str, other: &str) {
+        let (a, b) = (losses(place, run), losses(place, other));
+        assert_eq!(a.len(), b.len());
+        let worst = a.iter().zip(&b).map(|(a, b)| (a - b).abs() / b).fold(0.0, f64::max);
+        assert!(worst < 1e-5, "{worst:e}");
+    }
+
+    #[test]
+    fn two_ranks_make_the_run_of_one() {
+        let place = Place::new();
+        let steps = ["--set", "train.steps=50"];
+        let output = train(&place, 2, "two", &steps).ok();
+        assert_eq!(output.stderr.matches("step 50/50").count(), 1, "{output}");
+        let arguments = [&["train", "run.toml", "--out", "one"][..], &steps].concat();
+        place.matformer(&arguments).ok();
+        follows(&place, "two", "one");
+        let files = |run: &str| place.list(run).replace(".lock\n", "");
+        assert_eq!(files("two"), files("one"));
+        let again = train(&place, 2, "two", &[&steps[..], &["--resume"]].concat()).ok();
+        snapshot!(again, @"
+        exit code 0
+        --- standard error
+        two: complete, nothing to do
+        ");
+    }
+
+    #[test]
+    fn a_rank_that_differs_is_refused() {
+        let place = Place::new();
+        let arguments: &[&str] = &["train", "run.toml", "--out", "run"];
+        let other = [arguments, &["--set", "train.seed=7"]].concat();
+        let output = Output::of(mpirun(&place, &[(1, arguments), (1, &other)]).output().unwrap());
+        let said =
+            output.stderr.lines().filter(|line| line.contains("error: ")).collect::<Vec<_>>();
+        assert_eq!(
+            said,
+            ["error: rank 1: `train.seed` is 7; expected 0, as on rank 0"],
+            "{output}"
+        );
+        assert_ne!(output.code, Some(0));
+    }
+
+    #[test]
+    fn a_world_that_is_smaller_than_its_launcher_says_is_refused() {
+        snapshot!(super::refused(&super::OPEN_MPI, &["train", "run.toml", "--out", "run"]), @"
+        error: MPI connects 1 of the 2 processes that Open MPI's mpirun has started
+        hint: start it with the launcher of the MPI that it was built with; with Slurm that is `srun --mpi=pmix` for Open MPI, `srun --mpi=pmi2` for MPICH
+        ");
+    }
+
+    /// A run of two ranks that takes long, and its processes once it has made some steps.
+    fn long(place: &Place) -> (Child, Vec<u32>) {
+        let arguments =
+            ["train", "run.toml", "--out", "run", "--set", "train.steps=200", "--resume"];
+        let child = mpirun(place, &[(2, &arguments)]).spawn().unwrap();
+        let begun = Instant::now();
+        while !place.path("run/checkpoints/step-000008/matformer.json").exists() {
+            assert!(begun.elapsed() < Duration::from_secs(120), "no step was made");
+            sleep(Duration::from_millis(20));
+        }
+        let id = child.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+        let ranks = children.split_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<u32>>();
+        assert_eq!(ranks.len(), 2);
+        (child, ranks)
+    }
+
+    fn kill(signal: &str, process: u32) {
+        let status = Command::new("kill").args([signal, &process.to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    #[test]
+    fn a_rank_that_is_killed_ends_all_and_another_number_of_ranks_goes_on() {
+        let place = Place::new();
+        let (child, ranks) = long(&place);
+        kill("-KILL", ranks[1]);
+        let killed = Instant::now();
+        let output = Output::of(child.wait_with_output().unwrap());
+        assert!(killed.elapsed() < Duration::from_secs(30));
+        assert_ne!(output.code, Some(0));
+        assert!(output.stderr.contains("process rank 1"), "{output}");
+        assert!(newest(&place) < 200);
+        let resumed = mpirun(&place, &[(3, &["train", "run", "--resume"])]).output().unwrap();
+        let output = Output::of(resumed).ok();
+        assert!(output.stderr.contains("resuming at step"), "{output}");
+        assert_eq!(newest(&place), 200);
+    }
+
+    #[test]
+    fn a_signal_to_one_rank_saves_and_ends_all() {
+        let place = Place::new();
+        let (child, ranks) = long(&place);
+        kill("-INT", ranks[1]);
+        let output = Output::of(child.wait_with_output().unwrap());
+        assert_eq!(output.code, Some(130), "{output}");
+        let step = newest(&place);
+        let said = format!("interrupted after step {step}, saved; go on with: ");
+        assert!(output.stderr.contains(&said), "{output}");
+    }
+
+    /// The step of the newest checkpoint.
+    fn newest(place: &Place) -> u64 {
+        let folders = fs::read_dir(place.path("run/checkpoints")).unwrap();
+        let names = folders.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter_map(|name| name.strip_prefix("step-")?.parse().ok()).max().unwrap()
+    }
+}
