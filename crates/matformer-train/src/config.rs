@@ -22,6 +22,18 @@ pub enum Schedule {
     Wsd,
 }
 
+/// The rule by which matrices of the layers are updated. All other parameters take AdamW.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OptimizerRule {
+    /// AdamW (Loshchilov and Hutter 2019).
+    #[default]
+    Adamw,
+    /// Muon (Jordan et al. 2024), with updates as large as AdamW's (Liu et al. 2025, arXiv 2502.16982), so that it
+    /// takes the same learning rate and weight decay. Of nested matrices only the drawn hidden units make a step.
+    Muon,
+}
+
 /// How the optimizer treats rows of the matrices beyond the widths drawn in a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -82,6 +94,8 @@ pub struct TrainConfig {
     pub draw: Draw,
     /// Rows beyond the drawn widths: `decay` or `skip`.
     pub outer: Outer,
+    /// `adamw`, or `muon` for the matrices of the layers.
+    pub optimizer: OptimizerRule,
     /// Peak learning rate.
     pub learning_rate: f64,
     /// `cosine` or `wsd`.
@@ -149,6 +163,7 @@ impl Default for TrainConfig {
             dtype: Precision::F32,
             draw: Draw::Sampled { probabilities: None },
             outer: Outer::Decay,
+            optimizer: OptimizerRule::Adamw,
             learning_rate: 3e-3,
             schedule: Schedule::Cosine,
             warmup: 100,

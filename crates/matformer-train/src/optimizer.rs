@@ -10,7 +10,7 @@ use burn::{
 use matformer_core::Submodel;
 use matformer_nn::ops::{AdamWStep, adamw, sum_of_squares};
 
-use crate::{Error, Outer, Result, TrainConfig};
+use crate::{Error, OptimizerRule, Outer, Result, TrainConfig, muon};
 
 /// AdamW (Loshchilov and Hutter 2019) with gradient clipping by global norm. Hyperparameters mean
 /// the same as in `torch.optim.AdamW`.
@@ -25,6 +25,7 @@ pub struct AdamW {
     outer: Outer,
     ema: f64,
     layer_decay: f64,
+    rule: OptimizerRule,
     moments: BTreeMap<String, Moments>,
 }
 
@@ -32,7 +33,8 @@ pub struct AdamW {
 #[derive(Debug)]
 struct Moments {
     first: Tensor<1>,
-    second: Tensor<1>,
+    /// None of a matrix that takes Muon.
+    second: Option<Tensor<1>>,
     /// Moving average of the parameter itself, where one is kept.
     average: Option<Tensor<1>>,
     /// Step counts as runs `(end, steps)`: elements from the previous `end` to this one have taken
@@ -88,8 +90,8 @@ impl Cut {
 pub struct SavedMoments {
     /// First moments, flat.
     pub first: Vec<f32>,
-    /// Second moments, flat.
-    pub second: Vec<f32>,
+    /// Second moments, flat; none of a matrix that takes Muon.
+    pub second: Option<Vec<f32>>,
     /// Moving average of the parameter, flat, where one is kept.
     pub average: Option<Vec<f32>>,
     /// (end, steps) of each piece.
@@ -107,6 +109,7 @@ impl AdamW {
             outer: config.outer,
             ema: config.ema,
             layer_decay: config.layer_decay,
+            rule: config.optimizer,
             moments: BTreeMap::new(),
         }
     }
@@ -122,13 +125,10 @@ impl AdamW {
     ) -> M {
         let clips = self.clip > 0.0 && norm > self.clip;
         let scale = if clips { self.clip / (norm + 1e-6) } else { 1.0 };
-        let prefix = match self.outer {
-            Outer::Decay => Prefix::All,
-            Outer::Skip => Prefix::Drawn(widest(drawn)),
-        };
+        let widths = widest(drawn);
         let n_layers = drawn.first().map_or(0, Submodel::n_layers);
         let path = Vec::new();
-        let update = Update { adam: self, path, grads, scale, learning_rate, n_layers, prefix };
+        let update = Update { adam: self, path, grads, scale, learning_rate, n_layers, widths };
         model.map(&mut { update })
     }
 
@@ -152,7 +152,7 @@ impl AdamW {
             .map(|(path, m)| {
                 let saved = SavedMoments {
                     first: read(path, &m.first)?,
-                    second: read(path, &m.second)?,
+                    second: m.second.as_ref().map(|second| read(path, second)).transpose()?,
                     average: m.average.as_ref().map(|average| read(path, average)).transpose()?,
                     pieces: m.pieces.clone(),
                 };
@@ -170,7 +170,8 @@ impl AdamW {
         self.moments = saved
             .into_iter()
             .map(|(path, m)| {
-                let (first, second) = (tensor(m.first), tensor(m.second));
+                let first = tensor(m.first);
+                let second = m.second.map(tensor);
                 let average = m.average.map(tensor);
                 (path, Moments { first, second, average, pieces: m.pieces })
             })
@@ -187,14 +188,9 @@ impl AdamW {
         (cut, prefix): (Cut, usize),
     ) -> Tensor<1> {
         let n = values.dims()[0];
-        let mut held = self.moments.remove(path).unwrap_or_else(|| Moments {
-            first: values.zeros_like(),
-            second: values.zeros_like(),
-            average: (self.ema > 0.0).then(|| values.clone()),
-            pieces: vec![(n, 0)],
-        });
-        split_at(&mut held.pieces, prefix);
-        let Moments { first, second, average, mut pieces } = held;
+        let Moments { first, second, average, mut pieces } = self.take(path, &values, false);
+        split_at(&mut pieces, prefix);
+        let second = second.unwrap_or_else(|| values.zeros_like());
         let all = [values, grad, first, second];
         let parts: Vec<[Tensor<1>; 4]> = match pieces.len() {
             // Handed on, not sliced: what nobody shares is updated in place.
@@ -219,25 +215,69 @@ impl AdamW {
             second.push(v);
         }
         let out = cut.join(out);
+        let (first, second) = (cut.join(first), Some(cut.join(second)));
+        self.keep(path, &out, Moments { first, second, average, pieces });
+        out
+    }
+
+    /// The same by Muon, of a matrix `[rows, cols]`.
+    fn orthogonal_update(
+        &mut self,
+        path: &str,
+        values: Tensor<1>,
+        grad: Tensor<1>,
+        rate: &AdamWStep,
+        (cut, prefix): (Cut, usize),
+        cols: usize,
+    ) -> Tensor<1> {
+        let n = values.dims()[0];
+        let Moments { first, average, mut pieces, .. } = self.take(path, &values, true);
+        split_at(&mut pieces, prefix);
+        pieces.iter_mut().filter(|(end, _)| *end <= prefix).for_each(|(_, steps)| *steps += 1);
+        let shape = match cut {
+            Cut::Rows => [prefix / cols, cols],
+            Cut::Columns(rows) => [rows, prefix / rows],
+        };
+        let drawn = |t: &Tensor<1>| cut.piece(t.clone(), 0..prefix).reshape(shape);
+        let [p, m] = muon::step(drawn(&values), drawn(&grad), drawn(&first), rate);
+        let whole = |new: Tensor<2>, old: Tensor<1>| match prefix < n {
+            true => cut.join(vec![new.reshape([prefix]), cut.piece(old, prefix..n)]),
+            false => new.reshape([n]),
+        };
+        let (out, first) = (whole(p, values), whole(m, first));
+        self.keep(path, &out, Moments { first, second: None, average, pieces });
+        out
+    }
+
+    /// The moments of a parameter, from which they are taken: new ones in its first step, and in its first by another
+    /// rule, where only the average of the weights goes on.
+    fn take(&mut self, path: &str, values: &Tensor<1>, muon: bool) -> Moments {
+        let held = self.moments.remove(path);
+        match held {
+            Some(held) if held.second.is_none() == muon => held,
+            held => Moments {
+                first: values.zeros_like(),
+                second: (!muon).then(|| values.zeros_like()),
+                average: held
+                    .map_or_else(|| (self.ema > 0.0).then(|| values.clone()), |held| held.average),
+                pieces: vec![(values.dims()[0], 0)],
+            },
+        }
+    }
+
+    /// Keeps the moments behind a step that gave the values `out`.
+    fn keep(&mut self, path: &str, out: &Tensor<1>, moments: Moments) {
+        let Moments { average, mut pieces, .. } = moments;
         // Lower decay in the first steps, so that the random initial weights are forgotten quickly.
         let steps = pieces.first().map_or(0, |(_, steps)| *steps) as f64;
         let decay = self.ema.min((1.0 + steps) / (10.0 + steps));
         let average = average.map(|old| old * decay + out.clone() * (1.0 - decay));
         merge(&mut pieces);
-        let (first, second) = (cut.join(first), cut.join(second));
-        let moments = Moments { first, second, average, pieces };
-        self.moments.insert(path.to_owned(), moments);
-        out
+        self.moments.insert(path.to_owned(), Moments { average, pieces, ..moments });
     }
 }
 
-/// Which hidden units of nested matrices make a step.
-enum Prefix {
-    All,
-    /// Widest drawn width of each layer.
-    Drawn(Vec<usize>),
-}
-
+/// Widest drawn width of each layer.
 fn widest(drawn: &[Submodel]) -> Vec<usize> {
     let n_layers = drawn.first().map_or(0, Submodel::n_layers);
     (0..n_layers).map(|layer| drawn.iter().map(|s| s.widths()[layer]).max().unwrap_or(0)).collect()
@@ -284,7 +324,8 @@ struct Update<'a> {
     scale: f64,
     learning_rate: f64,
     n_layers: usize,
-    prefix: Prefix,
+    /// Widest drawn width of each layer.
+    widths: Vec<usize>,
 }
 
 /// Replaces the parameters by their moving averages.
@@ -341,15 +382,20 @@ impl ModuleMapper for Update<'_> {
             let n: usize = shape.iter().product();
             let axis = matformer_nn::nested_axis(&path);
             let cut = if axis == 0 { Cut::Rows } else { Cut::Columns(shape[0]) };
-            let prefix = match (&self.prefix, matformer_nn::nested_layer(&path)) {
-                (Prefix::Drawn(widths), Some(layer)) => {
-                    let of_one = n / shape[axis].max(1);
-                    widths.get(layer).map_or(n, |width| (width * of_one).min(n))
-                }
-                _ => n,
+            let muon = self.adam.rule == OptimizerRule::Muon
+                && D == 2
+                && matformer_nn::layer_of(&path).is_some();
+            let part = self.adam.outer == Outer::Skip || muon;
+            let layer = matformer_nn::nested_layer(&path).filter(|_| part);
+            let width = layer.and_then(|layer| self.widths.get(layer));
+            let of_one = n / shape[axis].max(1);
+            let piece = (cut, width.map_or(n, |width| (width * of_one).min(n)));
+            let (values, grad) = (old.inner().reshape([n]), grad.reshape([n]));
+            let new = if muon {
+                self.adam.orthogonal_update(&path, values, grad, &rate, piece, shape[D - 1])
+            } else {
+                self.adam.update(&path, values, grad, &rate, piece)
             };
-            let values = old.inner().reshape([n]);
-            let new = self.adam.update(&path, values, grad.reshape([n]), &rate, (cut, prefix));
             let new = new.reshape(shape);
             if autodiff { new.autodiff().set_require_grad(require_grad) } else { new }
         })

@@ -8,6 +8,7 @@ mod checkpoints;
 mod custom_model;
 mod distill;
 mod guard;
+mod muon;
 mod optimizer;
 mod overfit;
 mod ranks;

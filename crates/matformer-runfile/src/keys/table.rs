@@ -293,6 +293,12 @@ pub const KEYS: &[Key] = &[
         "training sequence length in tokens; default: the context length, at most 1024",
     )
     .like("256"),
+    both(
+        "train.optimizer",
+        Word(&["adamw", "muon"]),
+        Always,
+        "optimizer of the matrices of the layers: adamw or muon; all else takes adamw",
+    ),
     both("train.learning_rate", Number, Always, "peak learning rate"),
     both(
         "train.schedule",

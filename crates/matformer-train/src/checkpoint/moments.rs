@@ -45,7 +45,8 @@ pub(super) fn write(
         .flat_map(|(name, m)| {
             let of = |what: &str, values| (format!("{what}.{name}"), values);
             let average = m.average.as_ref().map(|average| of("average", average));
-            [of("first", &m.first), of("second", &m.second)].into_iter().chain(average)
+            let second = m.second.as_ref().map(|second| of("second", second));
+            std::iter::once(of("first", &m.first)).chain(second).chain(average)
         })
         .map(|(name, values)| (name, Floats { values, shape: [values.len()] }))
         .collect();
@@ -93,19 +94,20 @@ pub(super) fn read(
         .pieces
         .iter()
         .map(|(name, pieces)| {
-            let (first, second) =
-                (values(format!("first.{name}"))?, values(format!("second.{name}"))?);
-            let average = format!("average.{name}");
-            let kept = file.names().contains(&average.as_str());
-            let average = kept.then(|| values(average)).transpose()?;
             let n = elements(name);
-            if average.as_ref().is_some_and(|average| n != Some(average.len())) {
-                return Err(malformed(format!("`average.{name}`: not {n:?} values")));
-            }
-            if n != Some(first.len()) || n != Some(second.len()) {
-                let found = format!("`{name}`: {} and {} values", first.len(), second.len());
-                return Err(malformed(found));
-            }
+            let of = |what: &str| -> Result<Vec<f32>> {
+                let values = values(format!("{what}.{name}"))?;
+                if n != Some(values.len()) {
+                    let found = format!("`{what}.{name}`: {} values, not {n:?}", values.len());
+                    return Err(malformed(found));
+                }
+                Ok(values)
+            };
+            let kept = |what: &str| {
+                let is_there = file.names().contains(&format!("{what}.{name}").as_str());
+                is_there.then(|| of(what)).transpose()
+            };
+            let (first, second, average) = (of("first")?, kept("second")?, kept("average")?);
             let ascending = pieces.is_sorted_by(|(a, _), (b, _)| a < b);
             if !ascending || pieces.first().is_none_or(|(end, _)| *end == 0) {
                 return Err(malformed(format!("`{name}`: pieces {pieces:?}")));
