@@ -12,7 +12,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
     ("matformer-nn", &["matformer-core"]),
     ("matformer-search", &["matformer-core"]),
     ("matformer-sources", &["matformer-core", "matformer-data"]),
-    ("matformer-tasks", &["matformer-core"]),
+    ("matformer-tasks", &["matformer-core", "matformer-data"]),
     ("matformer-lm", &["matformer-core", "matformer-nn"]),
     ("matformer-train", &["matformer-core", "matformer-nn"]),
     ("matformer-vit", &["matformer-core", "matformer-nn"]),

@@ -248,8 +248,9 @@ pub struct EvalArgs {
     /// or the model's context length]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub context: Option<usize>,
-    /// Comma-separated list of tasks to score instead, defined as in lm-evaluation-harness
-    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "task_path")]
+    /// Comma-separated list of tasks to score instead, defined as in lm-evaluation-harness: built-in ones (`paper`: the
+    /// 25 of the MatFormer paper), or those of --task-path
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
     #[arg(conflicts_with_all = ["paired_to", "data", "tokens", "context"], help_heading = "Tasks")]
     pub tasks: Vec<String>,
     /// Folder with the YAML files that define the tasks
