@@ -132,7 +132,7 @@ fn kinds() -> Place {
     for (name, kind) in KINDS {
         let data = "dataset_path: json\ndataset_kwargs: { data_files: { test: text.jsonl } }\n";
         let yaml = format!("task: {name}\n{data}test_split: test\n{kind}");
-        place.write(&format!("tasks/{name}.yaml"), yaml);
+        place.write(format!("tasks/{name}.yaml"), yaml);
     }
     let long = "The fox saw the old house and the red stone. ".repeat(40);
     let rows = [json!({ "text": "The hare ran to the river" }), json!({ "text": long.trim() })];

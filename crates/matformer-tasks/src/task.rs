@@ -233,17 +233,18 @@ impl Task {
 
     /// The rows of a split.
     pub(crate) fn rows(&self, split: &str) -> Result<Vec<Row>> {
-        let (splits, read): (_, fn(&Path) -> Result<Vec<Row>>) = match &self.source {
-            Source::Json(splits) => (splits, rows::json),
-            Source::Tables(splits) => (splits, rows::any),
+        let (splits, is_json) = match &self.source {
+            Source::Json(splits) => (splits, true),
+            Source::Tables(splits) => (splits, false),
             Source::Hub(_) => return Err(Error::NotFetched { task: self.name.clone() }),
         };
+        let read = |file: &PathBuf| if is_json { rows::json(file) } else { rows::any(file) };
         let missing = || Error::Missing {
             path: self.path.clone(),
             key: format!("dataset_kwargs.data_files.{split}"),
         };
         let found = splits.iter().find(|other| other.name == split).ok_or_else(missing)?;
-        let rows = found.files.iter().map(|file| read(file)).collect::<Result<Vec<_>>>()?;
+        let rows = found.files.iter().map(read).collect::<Result<Vec<_>>>()?;
         let rows = rows.into_iter().flatten();
         let Some(process) = self.process else { return Ok(rows.collect()) };
         let processed = |row: Row| match process(&row.columns) {
