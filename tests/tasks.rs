@@ -175,7 +175,9 @@ fn all_kinds_of_tasks_are_scored() {
     let generated = sample(2)["generated"].as_array().unwrap();
     assert!(generated.iter().all(|text| !text.as_str().unwrap().contains('e')), "{generated:?}");
 
+    let before = place.tree();
     let table = eval(&["--submodels", "XL"]).table("task");
+    assert!(place.tree() == before, "nothing is measured or generated again");
     assert_eq!(table.len(), 7);
     assert!(!table[3]["XL"].contains('±'), "as in the harness");
 }

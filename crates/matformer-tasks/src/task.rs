@@ -249,8 +249,10 @@ impl Task {
         let Some(process) = self.process else { return Ok(rows.collect()) };
         let processed = |row: Row| match process(&row.columns) {
             Ok(serde_json::Value::Object(columns)) => Ok(Row { columns, ..row }),
-            // As a row without columns, it is said to be none where it is asked for one.
-            Ok(_) => Ok(row),
+            Ok(other) => {
+                let reason = format!("gives {other}, expected a row");
+                Err(Error::Processed { at: row.at, reason })
+            }
             Err(reason) => Err(Error::Processed { at: row.at, reason }),
         };
         rows.map(processed).collect()

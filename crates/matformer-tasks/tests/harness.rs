@@ -213,6 +213,22 @@ fn what_would_change_scores_is_refused() {
     assert_eq!(refused("repeats: 2\n"), "t.yaml:11: `repeats`: found `2`, expected 1");
 }
 
+/// A function that is known, in the place of another: it is known by the folder of its task.
+#[test]
+fn functions_that_give_no_row_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("copa/t.yaml");
+    std::fs::create_dir(folder.path().join("copa")).unwrap();
+    let (place, text) = task("process_docs: !function utils.doc_to_text\n", ROW);
+    let rows = "{\"premise\": \"It rained. \", \"question\": \"effect\"}\n";
+    std::fs::copy(text, &path).unwrap();
+    std::fs::write(folder.path().join("copa/t.jsonl"), rows).unwrap();
+    let error = Task::read(&path).unwrap().examples(None, None).unwrap_err().to_string();
+    let expected = "t.jsonl:1: `process_docs`: gives \"It rained therefore\", expected a row";
+    assert!(error.ends_with(expected), "{error}");
+    drop(place);
+}
+
 #[test]
 fn malformed_yaml_has_a_line() {
     let error = refused("description: [a\n");
