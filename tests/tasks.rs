@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Place, keys};
+use crate::support::{Output, Place, keys};
 
 const TASK: &str = "\
 task: stones
@@ -132,7 +132,7 @@ fn kinds() -> Place {
     for (name, kind) in KINDS {
         let data = "dataset_path: json\ndataset_kwargs: { data_files: { test: text.jsonl } }\n";
         let yaml = format!("task: {name}\n{data}test_split: test\n{kind}");
-        place.write(&format!("tasks/{name}.yaml"), yaml);
+        place.write(format!("tasks/{name}.yaml"), yaml);
     }
     let long = "The fox saw the old house and the red stone. ".repeat(40);
     let rows = [json!({ "text": "The hare ran to the river" }), json!({ "text": long.trim() })];
@@ -175,9 +175,43 @@ fn all_kinds_of_tasks_are_scored() {
     let generated = sample(2)["generated"].as_array().unwrap();
     assert!(generated.iter().all(|text| !text.as_str().unwrap().contains('e')), "{generated:?}");
 
+    let before = place.tree();
     let table = eval(&["--submodels", "XL"]).table("task");
+    assert!(place.tree() == before, "nothing is measured or generated again");
     assert_eq!(table.len(), 7);
     assert!(!table[3]["XL"].contains('±'), "as in the harness");
+}
+
+/// A data set in the hub's cache, and a built-in task over it.
+#[test]
+fn built_in_tasks_read_the_cache_of_the_hub() {
+    let place = Place::trained();
+    let set = "hub/datasets--aps--super_glue";
+    place.write(format!("{set}/refs/main"), "0123");
+    let readme = "---\nconfigs:\n- config_name: boolq\n  data_files:\n  - split: train\n    path: \
+                  boolq/train-*\n  - split: validation\n    path: boolq/validation-*\n---\n";
+    place.write(format!("{set}/snapshots/0123/README.md"), readme);
+    let row = |place: &str, label: usize| {
+        let passage = format!("The key is in the {place}.");
+        json!({ "passage": passage, "question": "is it in the mill", "label": label }).to_string()
+    };
+    let files = format!("{set}/snapshots/0123/boolq");
+    place.write(format!("{files}/train-0.jsonl"), [row("boat", 0), row("box", 1)].join("\n"));
+    place.write(format!("{files}/validation-0.jsonl"), [row("mill", 1), row("inn", 0)].join("\n"));
+    let eval = |more: &[&str]| {
+        let mut command = place.command(&[&["eval", "run", "--tasks", "boolq"], more].concat());
+        command.env("HF_HUB_CACHE", place.path("hub")).env("HF_HUB_OFFLINE", "1");
+        Output::of(command.output().unwrap())
+    };
+    let task = eval(&["--json"]).ok().json()["tasks"][0].clone();
+    assert_eq!((&task["num_fewshot"], &task["examples"]), (&json!(1), &json!(2)));
+    let row = task["samples"][1]["row"].as_str().unwrap();
+    assert!(row.ends_with("boolq/validation-0.jsonl:2"), "{row}");
+    assert_eq!(eval(&["--num-fewshot", "0"]).ok().table("task")[0]["shots"], "0");
+
+    std::fs::remove_file(place.path(format!("{files}/train-0.jsonl"))).unwrap();
+    let error = eval(&[]).stderr;
+    assert!(error.contains("`aps/super_glue`: it has no files of the split `train`"), "{error}");
 }
 
 #[test]
@@ -216,6 +250,13 @@ fn bad_input_is_refused() {
     let expected = "tasks/stones.yaml:14: `metric_list.metric`: found `mcc`, expected `acc`";
     refused(&EVAL, expected);
     place.write("tasks/stones.yaml", format!("{TASK}process_docs: !function utils.clean\n"));
-    refused(&EVAL, "tasks/stones.yaml:16: `process_docs` is not a key that is supported");
-    refused(&EVAL[..4], "the following required arguments were not provided");
+    refused(
+        &EVAL,
+        "tasks/stones.yaml:16: `process_docs`: found `!function utils.clean`, expected a value, a template",
+    );
+    refused(&EVAL[..4], "task `stones`: no such built-in task");
+    refused(
+        &["eval", "run", "--task-path", "tasks"],
+        "the following required arguments were not provided",
+    );
 }

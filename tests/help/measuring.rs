@@ -27,7 +27,8 @@ fn eval() {
 
     Tasks:
           --tasks <LIST>     Comma-separated list of tasks to score instead, defined as in
-                             lm-evaluation-harness
+                             lm-evaluation-harness: built-in ones (`paper`: the 25 of the MatFormer
+                             paper), or those of --task-path
           --task-path <DIR>  Folder with the YAML files that define the tasks
           --num-fewshot <K>  Number of examples in each prompt, for tasks that do not set it to 0
                              [default: the task's own]

@@ -197,6 +197,21 @@ enum Peer {
         #[arg(long, value_name = "FILE")]
         binary: Option<String>,
     },
+    /// Score five tasks with `matformer eval --tasks` and with lm-evaluation-harness on the exported folders
+    LmEval {
+        /// Python that has torch, transformers and lm_eval
+        #[arg(long, default_value = "python3")]
+        python: String,
+        /// Trained run
+        #[arg(long, default_value = "runs/demo")]
+        run: String,
+        /// Sizes to compare, separated by commas
+        #[arg(long, default_value = "S,XL")]
+        sizes: String,
+        /// The command, where it is built already
+        #[arg(long, value_name = "FILE")]
+        binary: Option<String>,
+    },
     /// Take vision transformers of timm and transformers through `matformer import` and back
     Vit {
         /// Python that has torch, timm and transformers
@@ -232,6 +247,9 @@ fn main() -> Result<()> {
         }
         Command::Parity { peer: Peer::Serve { python, run, sizes, binary } } => {
             parity::serve(&python, &run, &sizes, binary.as_deref())
+        }
+        Command::Parity { peer: Peer::LmEval { python, run, sizes, binary } } => {
+            parity::lm_eval(&python, &run, &sizes, binary.as_deref())
         }
         Command::Reproduce { page: Page::Matvit } => reproduce::matvit(),
         Command::Reproduce { page: Page::Matlm { scale } } => reproduce::matlm(scale),

@@ -13,7 +13,7 @@ const LAYERS: [(&str, &[&str]); 19] = [
     ("matformer-nn", &["matformer-core"]),
     ("matformer-search", &["matformer-core"]),
     ("matformer-sources", &["matformer-core", "matformer-data"]),
-    ("matformer-tasks", &["matformer-core"]),
+    ("matformer-tasks", &["matformer-core", "matformer-data"]),
     ("matformer-lm", &["matformer-core", "matformer-nn"]),
     ("matformer-train", &["matformer-core", "matformer-exchange", "matformer-nn"]),
     ("matformer-vit", &["matformer-core", "matformer-nn"]),

@@ -82,7 +82,7 @@ pub enum Error {
     Unreadable {
         /// The file.
         file: String,
-        /// `gzip`, `zstd` or `parquet`.
+        /// `gzip`, `zstd`, `parquet` or `a table`.
         format: &'static str,
         /// What its reader says.
         reason: String,

@@ -46,11 +46,11 @@ pub(crate) struct Hub {
 }
 
 /// Leaves of the paths of a repository those that are wanted.
-pub(crate) type Keep<'k> = dyn FnMut(&mut Vec<String>) + 'k;
+pub type Keep<'k> = dyn FnMut(&mut Vec<String>) + 'k;
 
 /// A file of a repository on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct HubFile {
+pub struct HubFile {
     /// Its path in the repository.
     pub inside: String,
     /// Where it is.
@@ -69,6 +69,20 @@ struct Listed {
 struct Listing {
     sha: String,
     siblings: Vec<Listed>,
+}
+
+/// The files of a dataset repository that `name` and `keep` pick, from the cache of the environment or downloaded into
+/// it. A path that is named exactly is taken whatever `keep` says.
+///
+/// # Errors
+/// [`Error::Hub`] if the repository cannot be listed or a file not be downloaded, [`Error::NoHubFile`] if there is no
+/// such file, [`Error::Offline`] if the cache lacks it and nothing may be downloaded, [`Error::NoHome`].
+pub fn hub_files(
+    name: &HubName,
+    keep: &mut Keep<'_>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Vec<HubFile>> {
+    Hub::from_env()?.files(Kind::Dataset, name, keep, progress)
 }
 
 impl Hub {

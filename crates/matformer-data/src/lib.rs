@@ -25,6 +25,7 @@ mod pieces;
 mod prepare;
 mod progress;
 mod record;
+mod records;
 mod rows;
 mod shard;
 mod source;
@@ -49,6 +50,7 @@ pub use error::{Error, Result};
 pub use format::TEXT_SUFFIXES;
 pub use hash::{Hash, Hasher};
 pub use held_out::{Half, HeldOut, Window};
+pub use hub::{HubFile, hub_files};
 pub use images::{
     Copies, ImageBatch, ImageBatches, ImageConfig, ImageError, ImageLayout, ImagePair, ImageSet,
     ImageShape, ImageSummary, MAX_IMAGE_PIXELS, MAX_IMAGE_SIZE, PixelSizes, PreparedImages,
@@ -58,6 +60,7 @@ pub use images::{
 pub use lost::Lost;
 pub use prepare::{Prepared, SplitSize, Summary, find_prepared, prepare, prepare_for};
 pub use progress::{Progress, Stage};
+pub use records::{Record, records};
 pub use shard::{DocumentSpan, Shard, ShardWriter};
 pub use source::{Folder, HubName, Source};
 pub use special::{END_OF_TEXT, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};

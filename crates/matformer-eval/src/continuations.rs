@@ -275,7 +275,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let key = StoreKey { weights: "w", data: rows.data(), context: None };
         let mut store = Store::open(folder.path(), &key).unwrap();
-        let found = store.evaluate(&model, &rows, &[submodel.clone()], &mut |_, _| {}).unwrap();
+        let found =
+            store.evaluate(&model, &rows, std::slice::from_ref(&submodel), &mut |_, _| {}).unwrap();
         let hits = |found: &Evaluation| -> Vec<usize> {
             found.submodels[0].documents.iter().map(|d| d.hits.unwrap().top1).collect()
         };

@@ -12,6 +12,23 @@ pub enum Error {
     /// From files.
     #[error(transparent)]
     Core(#[from] matformer_core::Error),
+    /// From tables and the hub.
+    #[error(transparent)]
+    Data(#[from] matformer_data::Error),
+    /// A data set of the hub without what a task needs.
+    #[error("`{name}`: {reason}")]
+    Hub {
+        /// The data set.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A data set of the hub that is not here yet.
+    #[error("task `{task}`: its data set was not fetched")]
+    NotFetched {
+        /// The task.
+        task: String,
+    },
     /// A folder that cannot be read.
     #[error(transparent)]
     Folder(#[from] walkdir::Error),
@@ -105,6 +122,14 @@ pub enum Error {
         found: usize,
         /// The split.
         split: String,
+    },
+    /// A row that the task's `process_docs` does not take.
+    #[error("{at}: `process_docs`: {reason}")]
+    Processed {
+        /// File and row.
+        at: String,
+        /// What is wrong.
+        reason: String,
     },
     /// A row that cannot become a few-shot example.
     #[error("few-shot example {at}: {reason}")]

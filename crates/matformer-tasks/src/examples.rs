@@ -8,7 +8,7 @@ use crate::{
     Error, OutputType, Result, Task,
     matching::words,
     render::{Asked, Renderer, Target},
-    rows::{self, Row},
+    rows::Row,
     shots::Sampler,
 };
 
@@ -41,6 +41,8 @@ pub enum Question {
         choices: Vec<String>,
         /// Indices of the correct choices; empty if the row's label is none of them, which counts as a wrong answer.
         gold: Vec<usize>,
+        /// What is compared instead of indices, where the task compares words.
+        named: Option<Named>,
     },
     /// The log-likelihood of one continuation.
     Continuation(Prompt),
@@ -58,6 +60,15 @@ pub enum Question {
         /// The answers that are right.
         answers: Vec<String>,
     },
+}
+
+/// Choices by name, of which several may be right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// Of each choice.
+    pub choices: Vec<String>,
+    /// Those that are right.
+    pub answers: Vec<String>,
 }
 
 impl Question {
@@ -102,14 +113,10 @@ impl Task {
     /// The first `limit` examples, or all, with `shots` few-shot examples each if the task leaves that open.
     ///
     /// # Errors
-    /// [`Error::Missing`] for a split without files, [`Error::Row`] for a file that is not JSON,
-    /// [`Error::TooFewShots`], [`Error::Shot`], and [`Error::NoExamples`].
+    /// [`Error::Missing`] for a split without files, [`Error::Row`] or [`Error::Data`] for a file that cannot be
+    /// read, [`Error::NotFetched`], [`Error::TooFewShots`], [`Error::Shot`], and [`Error::NoExamples`].
     pub fn examples(&self, shots: Option<usize>, limit: Option<usize>) -> Result<Examples> {
-        // As in lm-evaluation-harness: a task that says 0 gets 0.
-        let shots = match self.num_fewshot {
-            Some(0) => 0,
-            own => shots.or(own).unwrap_or(0),
-        };
+        let shots = self.shots_of(shots);
         let rows = self.rows(self.scored())?;
         let from = match self.shot_split() {
             _ if shots == 0 => Cow::Owned(Vec::new()),
@@ -143,15 +150,6 @@ impl Task {
         }
         found.check(self)?;
         Ok(found)
-    }
-
-    fn rows(&self, split: &str) -> Result<Vec<Row>> {
-        let found = self.splits.iter().find(|other| other.name == split);
-        let missing = || Error::Missing {
-            path: self.path.clone(),
-            key: format!("dataset_kwargs.data_files.{split}"),
-        };
-        rows::read(&found.ok_or_else(missing)?.files)
     }
 
     /// What a row asks, and what is wrong with its label.
@@ -228,7 +226,8 @@ impl Task {
             Ok(gold) => (gold, None),
             Err(reason) => (Vec::new(), Some(reason)),
         };
-        Ok((Question::Choice { prompts, choices, gold }, bad_label))
+        let named = self.compares_words().then(|| named(row, &choices)).transpose()?;
+        Ok((Question::Choice { prompts, choices, gold, named }, bad_label))
     }
 
     /// The target of a task that has one text as such.
@@ -278,6 +277,10 @@ impl Task {
             (Target::Text(text), _) => text,
             (Target::Index(index), Asked::Text(_)) if has_choices => nth(&choices, index)?.clone(),
             (Target::Texts(texts), _) => texts.into_iter().next().unwrap_or_default(),
+            // lm-evaluation-harness fails here.
+            (Target::Indices(all), Asked::Text(_)) if has_choices && !all.is_empty() => {
+                nth(&choices, all[0])?.clone()
+            }
             _ => return Err("the target is no text, and no index of a choice".to_owned()),
         };
         if answer.is_empty() {
@@ -303,6 +306,19 @@ impl Examples {
         let first = self.problems.first().map(|p| format!("{}: {}", p.row, p.reason));
         Err(Error::NoExamples { task: task.name.clone(), rows: self.rows, first })
     }
+}
+
+/// The columns of ReCoRD.
+fn named(row: &Row, choices: &[String]) -> Result<Named, String> {
+    let texts = |column: &str| -> Option<Vec<String>> {
+        let items = row.columns.get(column)?.as_array()?.iter();
+        items.map(|item| item.as_str().map(str::to_owned)).collect()
+    };
+    let found = texts("entities").zip(texts("answers"));
+    let found =
+        found.filter(|(names, answers)| names.len() == choices.len() && !answers.is_empty());
+    let (choices, answers) = found.ok_or("`entities` and `answers` are no lists of texts")?;
+    Ok(Named { choices, answers })
 }
 
 fn nth(choices: &[String], index: i64) -> Result<&String, String> {

@@ -6,15 +6,18 @@ use regex::Regex;
 
 use crate::{
     Error, Metric, OutputType, Result,
+    hooks::{self, Hook},
+    hub::Hub,
     matching::Matching,
-    task::{Field, Generation, Shots, Split},
+    task::{Field, Generation, Shots, Source, Split},
     yaml::{Map, Node, Value},
 };
 
 /// Keys that say how examples become scores.
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 23] = [
     "task",
     "dataset_path",
+    "dataset_name",
     "dataset_kwargs",
     "output_type",
     "training_split",
@@ -22,6 +25,8 @@ const KEYS: [&str; 20] = [
     "test_split",
     "fewshot_split",
     "fewshot_config",
+    "process_docs",
+    "process_results",
     "doc_to_text",
     "doc_to_target",
     "doc_to_choice",
@@ -39,6 +44,9 @@ const KEYS: [&str; 20] = [
 const IGNORED: [&str; 5] =
     ["tag", "task_alias", "metadata", "should_decontaminate", "doc_to_decontamination_query"];
 
+/// Where the files of a task are named.
+const DATA_FILES: &str = "dataset_kwargs.data_files";
+
 /// New tokens of an answer at most, where the task does not say.
 const MAX_TOKENS: usize = 256;
 
@@ -52,9 +60,16 @@ pub(crate) fn field(node: &Node, key: &str) -> Result<Field> {
         Value::Map(pairs) => {
             Ok(Field::List(pairs.iter().map(|(_, item)| item.text(key)).collect::<Result<_>>()?))
         }
+        Value::Function(name) => {
+            let hook = hooks::find(&node.path, name);
+            hook.map(Field::Hook).ok_or_else(|| node.wrong(key, UNKNOWN_FUNCTION))
+        }
         _ => node.text(key).map(Field::Text),
     }
 }
+
+const UNKNOWN_FUNCTION: &str = "a value, a template, or a function of lm-evaluation-harness' own tasks \
+                                that is known here: Python is not run";
 
 /// A task file's keys.
 pub(crate) struct Keys<'a> {
@@ -73,17 +88,33 @@ impl Keys<'_> {
         self.get(key).ok_or_else(missing)
     }
 
-    pub fn only(&self, key: &str, value: &str, expected: &str) -> Result<()> {
-        let node = self.needed(key)?;
-        if node.text(key)? == value { Ok(()) } else { Err(node.wrong(key, expected)) }
-    }
-
     pub fn check(&self) -> Result<()> {
         let known = |key: &str| KEYS.contains(&key) || IGNORED.contains(&key);
         let unknown = self.map.iter().find(|(key, node)| !known(key) && node.value != Value::Null);
         match unknown {
             Some((key, node)) => Err(unknown_key(node, key, &KEYS)),
             None => Ok(()),
+        }
+    }
+
+    /// A function of rows.
+    pub fn hook(&self, key: &str) -> Result<Option<Hook>> {
+        let Some(node) = self.get(key) else { return Ok(None) };
+        let found = match &node.value {
+            Value::Function(name) => hooks::find(&node.path, name),
+            _ => None,
+        };
+        found.map(Some).ok_or_else(|| node.wrong(key, UNKNOWN_FUNCTION))
+    }
+
+    /// Whether answers are compared by their words, as the function of ReCoRD does.
+    fn compares_words(&self) -> Result<bool> {
+        let Some(node) = self.get("process_results") else { return Ok(false) };
+        match &node.value {
+            Value::Function(name) if hooks::is(&node.path, name, "record.process_results") => {
+                Ok(true)
+            }
+            _ => Err(node.wrong("process_results", UNKNOWN_FUNCTION)),
         }
     }
 
@@ -94,24 +125,51 @@ impl Keys<'_> {
         found.ok_or_else(|| node.wrong("output_type", &one_of(&OutputType::ALL.map(|o| o.name()))))
     }
 
-    /// Files of each split: `data_files` is one file, a list of them, or either for each split.
-    pub fn splits(&self) -> Result<Vec<Split>> {
-        const KEY: &str = "dataset_kwargs.data_files";
-        let kwargs = self.needed("dataset_kwargs")?;
+    /// Where rows are: in files, of which each split has some, or on the hub.
+    pub fn source(&self) -> Result<Source> {
+        let node = self.needed("dataset_path")?;
+        let path = node.text("dataset_path")?;
+        let config = self.get("dataset_name").map(|node| node.text("dataset_name")).transpose()?;
+        match path.as_str() {
+            "json" => Ok(Source::Json(self.splits()?)),
+            "csv" | "parquet" => Ok(Source::Tables(self.splits()?)),
+            _ => {
+                if let Some(node) = self.data_files()? {
+                    let expected = "no files: those of the data set are read";
+                    return Err(node.wrong(DATA_FILES, expected));
+                }
+                let expected = "`json`, `csv`, `parquet`, or `OWNER/NAME` of the hub";
+                let name = path.parse().map_err(|_| node.wrong("dataset_path", expected))?;
+                Ok(Source::Hub(Hub { name, config }))
+            }
+        }
+    }
+
+    fn data_files(&self) -> Result<Option<&Node>> {
+        let Some(kwargs) = self.get("dataset_kwargs") else { return Ok(None) };
         let mut found = None;
         for (key, node) in kwargs.map("dataset_kwargs")? {
-            if key != "data_files" {
-                return Err(unknown_key(node, &format!("dataset_kwargs.{key}"), &[KEY]));
+            match key.as_str() {
+                "data_files" => found = Some(node),
+                // Nothing of a data set is run.
+                "trust_remote_code" => {}
+                _ => {
+                    return Err(unknown_key(node, &format!("dataset_kwargs.{key}"), &[DATA_FILES]));
+                }
             }
-            found = Some(node);
         }
-        let missing = || Error::Missing { path: self.path.to_owned(), key: KEY.to_owned() };
-        let node = found.ok_or_else(missing)?;
+        Ok(found)
+    }
+
+    /// Files of each split: `data_files` is one file, a list of them, or either for each split.
+    fn splits(&self) -> Result<Vec<Split>> {
+        let missing = || Error::Missing { path: self.path.to_owned(), key: DATA_FILES.to_owned() };
+        let node = self.data_files()?.ok_or_else(missing)?;
         let Value::Map(map) = &node.value else {
-            return Ok(vec![Split { name: "train".to_owned(), files: files(node, KEY)? }]);
+            return Ok(vec![Split { name: "train".to_owned(), files: files(node, DATA_FILES)? }]);
         };
         let split = |(name, node): &(String, Node)| {
-            Ok(Split { name: name.clone(), files: files(node, &format!("{KEY}.{name}"))? })
+            Ok(Split { name: name.clone(), files: files(node, &format!("{DATA_FILES}.{name}"))? })
         };
         map.iter().map(split).collect()
     }
@@ -191,11 +249,12 @@ impl Keys<'_> {
     /// `metric_list`, with what `exact_match` ignores.
     pub fn metrics(&self, output: OutputType) -> Result<(Vec<Metric>, Matching)> {
         let mut matching = Matching::default();
+        let may = if self.compares_words()? { &WORDS } else { output.metrics() };
         let Some(list) = self.get("metric_list") else {
             return Ok((output.default_metrics().to_vec(), matching));
         };
         let items = list.list("metric_list")?.iter();
-        let metrics = items.map(|node| metric(node, output, &mut matching));
+        let metrics = items.map(|node| metric(node, output, may, &mut matching));
         let metrics = metrics.collect::<Result<Vec<_>>>()?;
         Ok((metrics, matching))
     }
@@ -223,7 +282,15 @@ fn filter_strips(filter: &Node, output: OutputType) -> Result<bool> {
     Ok(strips)
 }
 
-fn metric(node: &Node, output: OutputType, matching: &mut Matching) -> Result<Metric> {
+/// Scores of answers that are compared by their words.
+const WORDS: [Metric; 2] = [Metric::F1, Metric::Em];
+
+fn metric(
+    node: &Node,
+    output: OutputType,
+    may: &[Metric],
+    matching: &mut Matching,
+) -> Result<Metric> {
     const KEYS: [&str; 7] = [
         "metric_list.metric",
         "metric_list.aggregation",
@@ -237,15 +304,19 @@ fn metric(node: &Node, output: OutputType, matching: &mut Matching) -> Result<Me
     let named = pairs.iter().find(|(key, _)| key == "metric").map(|(_, node)| node);
     let missing = || Error::Missing { path: node.path.clone(), key: KEYS[0].to_owned() };
     let named = named.ok_or_else(missing)?;
-    let may = output.metrics();
     let found = may.iter().find(|metric| metric.name() == named.value.text());
     let names: Vec<&str> = may.iter().map(|metric| metric.name()).collect();
     let metric = *found.ok_or_else(|| named.wrong(KEYS[0], &one_of(&names)))?;
+    if metric == Metric::MacroF1 && pairs.iter().all(|(key, _)| key != "aggregation") {
+        return Err(named.wrong(KEYS[0], "a score, or `aggregation: !function` of CommitmentBank"));
+    }
     let compares = metric == Metric::ExactMatch && output == OutputType::GenerateUntil;
     for (key, node) in pairs {
         let name = format!("metric_list.{key}");
         match (key.as_str(), &node.value) {
             ("metric", _) | ("higher_is_better", Value::Bool(_)) => {}
+            ("aggregation", Value::Function(name))
+                if metric == Metric::MacroF1 && hooks::is(&node.path, name, "cb.cb_multi_fi") => {}
             ("aggregation", value) if value.text() == metric.aggregation_name() => {}
             ("aggregation", _) => {
                 return Err(node.wrong(&name, &one_of(&[metric.aggregation_name()])));

@@ -1,7 +1,10 @@
 #![doc = include_str!("../README.md")]
 
+mod built_in;
 mod error;
 mod examples;
+mod hooks;
+mod hub;
 mod keys;
 mod matching;
 mod metric;
@@ -13,10 +16,11 @@ mod shots;
 mod task;
 mod yaml;
 
+pub use built_in::PAPER;
 pub use error::{Error, Result};
-pub use examples::{Example, Examples, Problem, Prompt, Question};
+pub use examples::{Example, Examples, Named, Problem, Prompt, Question};
 pub use matching::is_space;
 pub use metric::{Aggregation, Metric, OutputType};
 pub use random::PythonRandom;
-pub use score::{Loglik, Part, Reply, bootstrap_perplexity};
-pub use task::{Generation, Task};
+pub use score::{Loglik, Part, Reply, bootstrap_perplexity, macro_f1};
+pub use task::{Generation, Split, Task};

@@ -37,7 +37,7 @@ impl OutputType {
     pub(crate) fn metrics(self) -> &'static [Metric] {
         use Metric::*;
         match self {
-            Self::MultipleChoice => &[Acc, AccNorm, AccBytes, ExactMatch],
+            Self::MultipleChoice => &[Acc, AccNorm, AccBytes, ExactMatch, MacroF1],
             Self::Loglikelihood => &[Perplexity, Acc],
             Self::LoglikelihoodRolling => &[WordPerplexity, BytePerplexity, BitsPerByte],
             Self::GenerateUntil => &[ExactMatch],
@@ -67,6 +67,13 @@ pub enum Metric {
     /// Share of examples whose generated text is one of the answers; of choices: where a correct one is what greedy
     /// decoding gives.
     ExactMatch,
+    /// Mean over the classes 0, 1 and 2 of the F1 of choosing each, as SuperGLUE has it for CommitmentBank.
+    #[serde(rename = "f1")]
+    MacroF1,
+    /// Mean F1 of the words of the chosen answer and those of the most similar correct one.
+    F1,
+    /// Share of examples whose chosen answer has the words of a correct one.
+    Em,
     /// e to the power of the mean negative log-likelihood of the continuations.
     Perplexity,
     /// The same of whole texts, per word.
@@ -82,6 +89,8 @@ pub enum Metric {
 pub enum Aggregation {
     /// Their mean.
     Mean,
+    /// The mean F1 of three classes; parts are the chosen and the correct class.
+    MacroF1,
     /// e to the power of the negative mean.
     Perplexity,
     /// e to the power of the negative ratio of sums.
@@ -94,6 +103,7 @@ impl Aggregation {
     fn name(self) -> &'static str {
         match self {
             Self::Mean => "mean",
+            Self::MacroF1 => "!function cb.cb_multi_fi",
             Self::Perplexity => "perplexity",
             Self::WeightedPerplexity => "weighted_perplexity",
             Self::BitsPerByte => "bits_per_byte",
@@ -109,6 +119,8 @@ impl Metric {
             Self::AccNorm => "acc_norm",
             Self::AccBytes => "acc_bytes",
             Self::ExactMatch => "exact_match",
+            Self::MacroF1 | Self::F1 => "f1",
+            Self::Em => "em",
             Self::Perplexity => "perplexity",
             Self::WordPerplexity => "word_perplexity",
             Self::BytePerplexity => "byte_perplexity",
@@ -119,7 +131,9 @@ impl Metric {
     /// How the parts of examples become this score.
     pub fn aggregation(self) -> Aggregation {
         match self {
-            Self::Acc | Self::AccNorm | Self::AccBytes | Self::ExactMatch => Aggregation::Mean,
+            Self::Acc | Self::AccNorm | Self::AccBytes => Aggregation::Mean,
+            Self::ExactMatch | Self::F1 | Self::Em => Aggregation::Mean,
+            Self::MacroF1 => Aggregation::MacroF1,
             Self::Perplexity => Aggregation::Perplexity,
             Self::WordPerplexity | Self::BytePerplexity => Aggregation::WeightedPerplexity,
             Self::BitsPerByte => Aggregation::BitsPerByte,

@@ -68,6 +68,15 @@ impl Renderer {
         let template = match field {
             Field::Int(index) => return Ok(Asked::Index(*index)),
             Field::List(_) => return Err("`doc_to_text` is a list".to_owned()),
+            Field::Hook(hook) => {
+                return match hook(&row.columns)? {
+                    Json::String(text) => Ok(Asked::Text(text)),
+                    other => {
+                        let wrong = || format!("`doc_to_text` is {}, expected text", kind(&other));
+                        other.as_i64().map(Asked::Index).ok_or_else(wrong)
+                    }
+                };
+            }
             Field::Text(template) => template,
         };
         let text = match self.column(template, row)? {
@@ -89,6 +98,7 @@ impl Renderer {
         let template = match field {
             Field::Int(index) => return Ok(Target::Index(*index)),
             Field::List(texts) => return Ok(Target::Texts(texts.clone())),
+            Field::Hook(hook) => return target_of("doc_to_target", &hook(&row.columns)?),
             Field::Text(template) => template,
         };
         if let Some(value) = self.column(template, row)? {
@@ -119,6 +129,9 @@ impl Renderer {
     pub(crate) fn choices(&self, field: &Field, row: &Row) -> Result<Vec<String>, String> {
         let template = match field {
             Field::List(choices) => return Ok(choices.clone()),
+            Field::Hook(hook) => {
+                return texts("doc_to_choice", Value::from(Serde(hook(&row.columns)?)));
+            }
             Field::Int(value) => {
                 return Err(format!("`doc_to_choice` is {value}, expected a list"));
             }

@@ -1,6 +1,6 @@
 //! Rows of data files.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use matformer_core::fs;
 use serde_json::{Map, Value};
@@ -16,18 +16,28 @@ pub(crate) struct Row {
     pub columns: Map<String, Value>,
 }
 
-/// The rows of some files of JSON lines, or with an array of objects each.
-pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<Row>> {
+/// The rows of a file of JSON lines, or with an array of objects.
+pub(crate) fn json(path: &Path) -> Result<Vec<Row>> {
+    let text = fs::read_to_string(path)?;
     let mut rows = Vec::new();
-    for path in files {
-        let text = fs::read_to_string(path)?;
-        if text.trim_start().starts_with('[') {
-            array(path, &text, &mut rows)?;
-        } else {
-            lines(path, &text, &mut rows)?;
-        }
+    if text.trim_start().starts_with('[') {
+        array(path, &text, &mut rows)?;
+    } else {
+        lines(path, &text, &mut rows)?;
     }
     Ok(rows)
+}
+
+/// The rows of a table, or of a file of JSON, by its name.
+pub(crate) fn any(path: &Path) -> Result<Vec<Row>> {
+    if path
+        .extension()
+        .is_some_and(|suffix| ["json", "jsonl", "ndjson"].iter().any(|s| suffix == *s))
+    {
+        return json(path);
+    }
+    let row = |(at, columns)| Row { at: format!("{}:{}", path.display(), at + 1), columns };
+    Ok(matformer_data::records(path)?.into_iter().enumerate().map(row).collect())
 }
 
 fn array(path: &Path, text: &str, rows: &mut Vec<Row>) -> Result<()> {

@@ -2,7 +2,9 @@
 
 use rayon::prelude::*;
 
-use crate::{Error, Example, Metric, PythonRandom, Question, Result, Task};
+use crate::{
+    Error, Example, Metric, Named, PythonRandom, Question, Result, Task, hooks::normalized,
+};
 
 /// What a model says to an example.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,7 +29,7 @@ pub struct Loglik {
 pub struct Part {
     /// To the numerator.
     pub sum: f64,
-    /// To the denominator.
+    /// To the denominator; of [`Metric::MacroF1`] the correct class, where the chosen one is in the numerator.
     pub of: f64,
 }
 
@@ -41,19 +43,33 @@ impl Task {
         let one = |sum: f64| Ok(Part { sum, of: 1.0 });
         let share = |is: bool| one(f64::from(u8::from(is)));
         match (&example.question, reply) {
-            (Question::Choice { choices, gold, .. }, Reply::Logliks(logliks))
-                if choices.len() == logliks.len() =>
+            (Question::Choice { choices, gold, named, .. }, Reply::Logliks(logliks))
+                if choices.len() == logliks.len() && !choices.is_empty() =>
             {
-                match metric {
-                    Metric::Acc => share(is_correct(choices, gold, logliks, |_| 1)),
-                    Metric::AccNorm => {
-                        share(is_correct(choices, gold, logliks, |choice| choice.chars().count()))
+                let best = |length: fn(&str) -> usize| best(choices, logliks, length);
+                match (metric, named) {
+                    (Metric::Acc, _) => share(gold.contains(&best(|_| 1))),
+                    (Metric::AccNorm, _) => {
+                        share(gold.contains(&best(|choice| choice.chars().count())))
                     }
-                    Metric::AccBytes => share(is_correct(choices, gold, logliks, str::len)),
-                    Metric::ExactMatch => {
+                    (Metric::AccBytes, _) => share(gold.contains(&best(str::len))),
+                    (Metric::ExactMatch, _) => {
                         let greedy = |at: &usize| logliks[*at].greedy.ok_or_else(wrong);
                         let greedy = gold.iter().map(greedy).collect::<Result<Vec<bool>>>()?;
                         share(greedy.contains(&true))
+                    }
+                    (Metric::MacroF1, _) => {
+                        let gold = gold.first().map_or(-1.0, |at| *at as f64);
+                        Ok(Part { sum: best(|_| 1) as f64, of: gold })
+                    }
+                    (Metric::F1 | Metric::Em, Some(Named { choices, answers })) => {
+                        let chosen = normalized(&choices[best(|_| 1)]);
+                        let answers = answers.iter().map(|answer| normalized(answer));
+                        let score = |answer: Vec<String>| match metric {
+                            Metric::F1 => words_in_common(&chosen, &answer),
+                            _ => f64::from(u8::from(chosen == answer)),
+                        };
+                        one(answers.map(score).fold(0.0, f64::max))
                     }
                     _ => Err(wrong()),
                 }
@@ -83,16 +99,35 @@ impl Task {
     }
 }
 
-/// Whether the choice with the highest log-likelihood by length is correct; of equal ones the first counts.
-fn is_correct(
-    choices: &[String],
-    gold: &[usize],
-    logliks: &[Loglik],
-    length: impl Fn(&str) -> usize,
-) -> bool {
+/// The choice with the highest log-likelihood by length; of equal ones the first.
+fn best(choices: &[String], logliks: &[Loglik], length: fn(&str) -> usize) -> usize {
     let scores = choices.iter().zip(logliks).map(|(c, loglik)| loglik.sum / length(c) as f64);
-    let best = scores.enumerate().reduce(|best, next| if next.1 > best.1 { next } else { best });
-    best.is_some_and(|(at, _)| gold.contains(&at))
+    let better = |best: (usize, f64), next: (usize, f64)| if next.1 > best.1 { next } else { best };
+    scores.enumerate().reduce(better).map_or(0, |(at, _)| at)
+}
+
+/// F1 of words; of two answers without words, whether both have none.
+fn words_in_common(a: &[String], b: &[String]) -> f64 {
+    if a.is_empty() || b.is_empty() {
+        return f64::from(u8::from(a == b));
+    }
+    let mut rest = b.to_vec();
+    let same = a.iter().filter(|word| {
+        let at = rest.iter().position(|other| other == *word);
+        at.map(|at| rest.swap_remove(at)).is_some()
+    });
+    2.0 * same.count() as f64 / (a.len() + b.len()) as f64
+}
+
+/// Mean over the classes 0, 1 and 2 of the F1 of choosing each; 0 of a class that is neither chosen nor correct.
+pub fn macro_f1(parts: &[Part]) -> f64 {
+    let of_class = |class: f64| {
+        let of = |is: fn(&Part, f64) -> bool| parts.iter().filter(|part| is(part, class)).count();
+        let both = of(|part, class| part.sum == class && part.of == class);
+        let all = of(|part, class| part.sum == class) + of(|part, class| part.of == class);
+        if all == 0 { 0.0 } else { 2.0 * both as f64 / all as f64 }
+    };
+    [0.0, 1.0, 2.0].map(of_class).iter().sum::<f64>() / 3.0
 }
 
 /// The standard error of a perplexity: the spread of those of samples that are drawn with replacement, the same that
@@ -129,11 +164,17 @@ mod tests {
     fn lengths_decide_between_choices() {
         let choices = ["ab", "äöü"].map(str::to_owned);
         let logliks = [-2.0, -2.7].map(loglik);
-        assert!(!is_correct(&choices, &[1], &logliks, |_| 1));
-        assert!(is_correct(&choices, &[1], &logliks, |c| c.chars().count()), "-1.0 and -0.9");
-        assert!(is_correct(&choices, &[1], &logliks, str::len), "-1.0 and -0.45");
-        let equal = [-1.0, -1.0].map(loglik);
-        assert!(!is_correct(&choices, &[1], &equal, |_| 1), "the first of equal ones");
+        assert_eq!(best(&choices, &logliks, |_| 1), 0);
+        assert_eq!(best(&choices, &logliks, |c| c.chars().count()), 1, "-1.0 and -0.9");
+        assert_eq!(best(&choices, &logliks, str::len), 1, "-1.0 and -0.45");
+        assert_eq!(best(&choices, &[-1.0, -1.0].map(loglik), |_| 1), 0, "the first of equal ones");
+    }
+
+    #[test]
+    fn words_are_compared_as_in_squad() {
+        let f1 = |a: &str, b: &str| words_in_common(&normalized(a), &normalized(b));
+        assert_eq!((f1("The Red, red stone!", "a red stone"), f1("the", "an")), (0.8, 1.0));
+        assert_eq!((f1("red", "stone"), f1("the", "stone")), (0.0, 0.0));
     }
 
     /// `bootstrap_stderr(perplexity, …, 100000)` of lm-evaluation-harness.

@@ -2,22 +2,28 @@
 
 use std::path::{Path, PathBuf};
 
+use matformer_data::Progress;
 use walkdir::WalkDir;
 
 use crate::{
-    Error, Metric, OutputType, Result,
+    Error, Metric, OutputType, Result, built_in,
+    hooks::{self, Hook},
+    hub::Hub,
     keys::{self, Keys},
     matching::Matching,
+    rows::{self, Row},
     yaml,
 };
 
-/// A field of an example: a column, a template, or the same for all.
-#[derive(Debug, Clone, PartialEq)]
+/// A field of an example: a column, a template, a function, or the same for all.
+#[derive(Debug, Clone)]
 pub(crate) enum Field {
     /// The name of a column, or a template.
     Text(String),
     Int(i64),
     List(Vec<String>),
+    /// What a known Python function gives.
+    Hook(Hook),
 }
 
 /// Which rows few-shot examples are taken from, and how.
@@ -30,10 +36,23 @@ pub(crate) struct Shots {
 }
 
 /// The rows of a split.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Split {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    /// As the task calls it.
     pub name: String,
+    /// Its files, in their order.
     pub files: Vec<PathBuf>,
+}
+
+/// Where rows are.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Source {
+    /// In files of JSON.
+    Json(Vec<Split>),
+    /// In tables.
+    Tables(Vec<Split>),
+    /// On the hub.
+    Hub(Hub),
 }
 
 /// How texts are generated: greedily.
@@ -69,7 +88,9 @@ pub struct Task {
     /// How texts are generated, where the task asks for that.
     pub generation: Generation,
     pub(crate) matching: Matching,
-    pub(crate) splits: Vec<Split>,
+    pub(crate) source: Source,
+    /// Makes another row of each row.
+    pub(crate) process: Option<Hook>,
     pub(crate) training: Option<String>,
     pub(crate) validation: Option<String>,
     pub(crate) test: Option<String>,
@@ -109,6 +130,17 @@ impl Task {
         Err(Error::UnknownTask { name: name.to_owned(), folder: folder.to_owned(), files })
     }
 
+    /// A built-in task, if there is one of this name.
+    ///
+    /// # Errors
+    /// As [`Task::read`].
+    pub fn built_in(name: &str) -> Result<Option<Self>> {
+        let Some(text) = built_in::text(name) else { return Ok(None) };
+        let path = Path::new(hooks::BUILT_IN).join(format!("{name}.yaml"));
+        let map = yaml::parse(&path, text)?;
+        Self::of(&Keys { path: &path, map: &map }).map(Some)
+    }
+
     /// The task in a YAML file.
     ///
     /// # Errors
@@ -116,9 +148,11 @@ impl Task {
     /// file says.
     pub fn read(path: &Path) -> Result<Self> {
         let map = yaml::read(path)?;
-        let keys = Keys { path, map: &map };
+        Self::of(&Keys { path, map: &map })
+    }
+
+    fn of(keys: &Keys<'_>) -> Result<Self> {
         keys.check()?;
-        keys.only("dataset_path", "json", "`json`: other data sets are not supported yet")?;
         if let Some(node) = keys.get("repeats").filter(|node| node.value != yaml::Value::Int(1)) {
             return Err(node.wrong("repeats", "1"));
         }
@@ -135,7 +169,7 @@ impl Task {
         let (metrics, matching) = keys.metrics(output)?;
         let task = Self {
             name: keys.needed("task")?.text("task")?,
-            path: path.to_owned(),
+            path: keys.path.to_owned(),
             output,
             metrics,
             num_fewshot: keys
@@ -144,7 +178,8 @@ impl Task {
                 .transpose()?,
             generation: keys.generation(&fewshot_delimiter)?,
             matching: Matching { strip: keys.strips(output)?, ..matching },
-            splits: keys.splits()?,
+            source: keys.source()?,
+            process: keys.hook("process_docs")?,
             training: split("training_split")?,
             validation: split("validation_split")?,
             test: split("test_split")?,
@@ -158,9 +193,69 @@ impl Task {
         };
         if task.test.is_none() && task.validation.is_none() {
             let key = "test_split` or `validation_split".to_owned();
-            return Err(Error::Missing { path: path.to_owned(), key });
+            return Err(Error::Missing { path: keys.path.to_owned(), key });
         }
         Ok(task)
+    }
+
+    /// The same task over other rows, in files of JSON.
+    pub fn over(self, splits: Vec<Split>) -> Self {
+        Self { source: Source::Json(splits), ..self }
+    }
+
+    /// Fetches the data set of a task of the hub, where it is not in the cache; `shots` as in [`Task::examples`].
+    ///
+    /// # Errors
+    /// [`Error::Data`] for what cannot be had; [`Error::Hub`] for a data set without the task's splits.
+    pub fn fetch(
+        &mut self,
+        shots: Option<usize>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<()> {
+        let Source::Hub(hub) = &self.source else { return Ok(()) };
+        let mut splits = vec![self.scored()];
+        if self.shots_of(shots) > 0 && self.shot_split() != self.scored() {
+            splits.push(self.shot_split());
+        }
+        let found = hub.splits(&splits, progress)?;
+        self.source = Source::Tables(found);
+        Ok(())
+    }
+
+    /// Few-shot examples of each example, where `asked` are asked for.
+    pub(crate) fn shots_of(&self, asked: Option<usize>) -> usize {
+        match self.num_fewshot {
+            // As in lm-evaluation-harness: a task that says 0 gets 0.
+            Some(0) => 0,
+            own => asked.or(own).unwrap_or(0),
+        }
+    }
+
+    /// The rows of a split.
+    pub(crate) fn rows(&self, split: &str) -> Result<Vec<Row>> {
+        let (splits, is_json) = match &self.source {
+            Source::Json(splits) => (splits, true),
+            Source::Tables(splits) => (splits, false),
+            Source::Hub(_) => return Err(Error::NotFetched { task: self.name.clone() }),
+        };
+        let read = |file: &PathBuf| if is_json { rows::json(file) } else { rows::any(file) };
+        let missing = || Error::Missing {
+            path: self.path.clone(),
+            key: format!("dataset_kwargs.data_files.{split}"),
+        };
+        let found = splits.iter().find(|other| other.name == split).ok_or_else(missing)?;
+        let rows = found.files.iter().map(read).collect::<Result<Vec<_>>>()?;
+        let rows = rows.into_iter().flatten();
+        let Some(process) = self.process else { return Ok(rows.collect()) };
+        let processed = |row: Row| match process(&row.columns) {
+            Ok(serde_json::Value::Object(columns)) => Ok(Row { columns, ..row }),
+            Ok(other) => {
+                let reason = format!("gives {other}, expected a row");
+                Err(Error::Processed { at: row.at, reason })
+            }
+            Err(reason) => Err(Error::Processed { at: row.at, reason }),
+        };
+        rows.map(processed).collect()
     }
 
     /// Whether scores depend on which continuations are the most likely ones.
@@ -171,6 +266,11 @@ impl Task {
             OutputType::LoglikelihoodRolling | OutputType::GenerateUntil => false,
         };
         self.metrics.iter().any(of)
+    }
+
+    /// Whether answers are compared by their words.
+    pub(crate) fn compares_words(&self) -> bool {
+        self.metrics.iter().any(|metric| matches!(metric, Metric::F1 | Metric::Em))
     }
 
     /// The split that is scored.

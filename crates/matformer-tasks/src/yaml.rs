@@ -64,7 +64,8 @@ fn own(path: &Path) -> Result<(Map, Option<Node>)> {
     Ok((map, include))
 }
 
-fn parse(path: &Path, text: &str) -> Result<Map> {
+/// The mapping in a text, which is in a file.
+pub(crate) fn parse(path: &Path, text: &str) -> Result<Map> {
     let wrong = |line, reason: String| Error::Yaml { path: path.to_owned(), line, reason };
     let documents = MarkedYaml::load_from_str(text)
         .map_err(|error| wrong(error.marker().line(), error.info().to_owned()))?;

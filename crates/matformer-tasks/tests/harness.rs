@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use matformer_tasks::{Aggregation, Example, Generation, Loglik, Part, Question, Reply, Task};
+use matformer_tasks::{
+    Aggregation, Example, Generation, Loglik, Part, Question, Reply, Task, macro_f1,
+};
 use serde_json::{Value, json};
 
 fn fixtures() -> PathBuf {
@@ -31,7 +33,7 @@ fn requests(task: &Task, example: &Example) -> Vec<Value> {
 #[test]
 fn requests_are_those_of_the_harness() {
     let expected = fixture("requests.json");
-    assert_eq!(expected.len(), 8);
+    assert_eq!(expected.len(), 10);
     for (name, expected) in expected {
         let task = Task::find(&fixtures(), &name).unwrap();
         let found = task.examples(None, None).unwrap();
@@ -62,6 +64,7 @@ fn scores_are_those_of_the_harness() {
                 [|p: &Part| p.sum, |p: &Part| p.of].map(|f| parts.iter().map(f).sum::<f64>());
             let found = match metric.aggregation() {
                 Aggregation::Mean => sum / of,
+                Aggregation::MacroF1 => macro_f1(&parts),
                 Aggregation::Perplexity | Aggregation::WeightedPerplexity => (-sum / of).exp(),
                 Aggregation::BitsPerByte => -sum / of / std::f64::consts::LN_2,
             };
@@ -70,7 +73,7 @@ fn scores_are_those_of_the_harness() {
             scores += 1;
         }
     }
-    assert_eq!(scores, 13);
+    assert_eq!(scores, 16);
 }
 
 /// What the harness was told for a row.
@@ -136,7 +139,9 @@ fn refused_as(output: &str, more: &str) -> String {
 fn what_would_change_scores_is_refused() {
     let error = refused("process_docs: !function utils.process_docs\n");
     assert!(
-        error.starts_with("t.yaml:11: `process_docs` is not a key that is supported"),
+        error.starts_with(
+            "t.yaml:11: `process_docs`: found `!function utils.process_docs`, expected a value"
+        ),
         "{error}"
     );
     assert_eq!(
@@ -147,7 +152,17 @@ fn what_would_change_scores_is_refused() {
     assert_eq!(
         refused("metric_list:\n  - metric: acc\n    aggregation: mean\n  - metric: mcc\n"),
         "t.yaml:14: `metric_list.metric`: found `mcc`, expected `acc`, `acc_norm`, \
-         `acc_bytes` or `exact_match`"
+         `acc_bytes`, `exact_match` or `f1`"
+    );
+    assert_eq!(
+        refused("metric_list: [{ metric: f1 }]\n"),
+        "t.yaml:11: `metric_list.metric`: found `f1`, expected a score, or `aggregation: !function` \
+         of CommitmentBank"
+    );
+    let error = refused("metric_list: [{ metric: f1, aggregation: !function other.f1 }]\n");
+    assert!(
+        error.starts_with("t.yaml:11: `metric_list.aggregation`: found `!function other.f1`"),
+        "{error}"
     );
     let generate = "output_type: generate_until\n";
     let expected = [
@@ -196,6 +211,22 @@ fn what_would_change_scores_is_refused() {
         assert!(error.contains(expected), "{error}");
     }
     assert_eq!(refused("repeats: 2\n"), "t.yaml:11: `repeats`: found `2`, expected 1");
+}
+
+/// A function that is known, in the place of another: it is known by the folder of its task.
+#[test]
+fn functions_that_give_no_row_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("copa/t.yaml");
+    std::fs::create_dir(folder.path().join("copa")).unwrap();
+    let (place, text) = task("process_docs: !function utils.doc_to_text\n", ROW);
+    let rows = "{\"premise\": \"It rained. \", \"question\": \"effect\"}\n";
+    std::fs::copy(text, &path).unwrap();
+    std::fs::write(folder.path().join("copa/t.jsonl"), rows).unwrap();
+    let error = Task::read(&path).unwrap().examples(None, None).unwrap_err().to_string();
+    let expected = "t.jsonl:1: `process_docs`: gives \"It rained therefore\", expected a row";
+    assert!(error.ends_with(expected), "{error}");
+    drop(place);
 }
 
 #[test]

@@ -254,9 +254,10 @@ pub struct EvalArgs {
     /// Also compare predictions with those of the largest submodel: share of equal tokens, KL divergence
     #[arg(long)]
     pub consistency: bool,
-    /// Comma-separated list of tasks to score instead, defined as in lm-evaluation-harness
-    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "task_path")]
-    #[arg(conflicts_with_all = ["paired_to", "data", "tokens", "context", "consistency"], help_heading = "Tasks")]
+    /// Comma-separated list of tasks to score instead, defined as in lm-evaluation-harness: built-in ones (`paper`: the
+    /// 25 of the MatFormer paper), or those of --task-path
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Tasks")]
+    #[arg(conflicts_with_all = ["paired_to", "data", "tokens", "context", "consistency"])]
     pub tasks: Vec<String>,
     /// Folder with the YAML files that define the tasks
     #[arg(long, value_name = "DIR", requires = "tasks", help_heading = "Tasks")]

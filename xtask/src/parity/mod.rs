@@ -68,6 +68,25 @@ pub fn serve(python: &str, run: &str, sizes: &str, binary: Option<&str>) -> Resu
     Ok(())
 }
 
+/// Scores tasks with `matformer eval` and with lm-evaluation-harness on the exported folders.
+pub fn lm_eval(python: &str, run: &str, sizes: &str, binary: Option<&str>) -> Result<()> {
+    let shell = build::shell()?;
+    check_has(&shell, python, &["torch", "transformers", "lm_eval"])?;
+    if !shell.path_exists(format!("{run}/matformer.json")) {
+        bail!("{run}: no trained run; `cargo xtask demo` makes runs/demo, --run names another");
+    }
+    let matformer = binary.map_or_else(|| build::matformer(&shell), |path| Ok(path.into()))?;
+    let scratch = shell.create_temp_dir()?;
+    let work = scratch.path();
+    cmd!(
+        shell,
+        "{python} xtask/python/parity_lm_eval.py --binary {matformer} --run {run} --sizes {sizes} --work {work}"
+    )
+    .quiet()
+    .run()?;
+    Ok(())
+}
+
 pub fn check_has(shell: &Shell, python: &str, modules: &[&str]) -> Result<()> {
     let import = format!("import {}", modules.join(", "));
     if cmd!(shell, "{python} -c {import}").quiet().ignore_stderr().run().is_err() {

@@ -9,7 +9,7 @@ use std::{collections::HashSet, path::PathBuf};
 use matformer_core::{Submodel, units::counted};
 use matformer_data::Tokenizer;
 use matformer_eval::{Continuations, Generated, Store, StoreKey, SubmodelLosses, Texts};
-use matformer_run::{Error, Hinted, ModelFolder, OrBadInput, Result, chain};
+use matformer_run::{Error, Hinted, ModelFolder, OrBadInput, Result, Session, chain};
 use matformer_runfile::Lm;
 use matformer_tasks::{Generation, Loglik, OutputType, Reply, Task};
 use matformer_train::say;
@@ -28,6 +28,17 @@ pub struct Asked {
     pub shots: Option<usize>,
     /// Only the first so many.
     pub limit: Option<usize>,
+}
+
+/// Fetches the data of a task from the hub, where that is not in the cache, under a progress bar.
+///
+/// # Errors
+/// When it cannot be had.
+pub fn fetch(task: &mut Task, shots: Option<usize>, session: &Session) -> Result<()> {
+    let mut bar = session.bar("fetching");
+    let fetched = task.fetch(shots, &mut |p| bar.at(p.done as u64, p.total as u64));
+    drop(bar);
+    fetched.map_err(Error::refused)
 }
 
 /// A model whose submodels are asked.

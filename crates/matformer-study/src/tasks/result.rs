@@ -7,6 +7,7 @@ use matformer_eval::{Error as EvalError, stats};
 use matformer_run::{Error, Result};
 use matformer_tasks::{
     Aggregation, Example, Metric, Part, Problem, Question, Reply, Task, bootstrap_perplexity,
+    macro_f1,
 };
 use serde::Serialize;
 
@@ -151,6 +152,7 @@ fn score(task: &Task, metric: Metric, examples: &[Example], replies: &[Reply]) -
             let mean = mean()?;
             (mean.value, mean.stderr)
         }
+        Aggregation::MacroF1 => (macro_f1(&parts), None),
         Aggregation::Perplexity => {
             let logliks: Vec<f64> = parts.iter().map(|part| part.sum).collect();
             ((-mean()?.value).exp(), bootstrap_perplexity(&logliks))

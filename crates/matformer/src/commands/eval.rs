@@ -20,8 +20,8 @@ use super::{Context, DATA_HINT, print_json, table, tasks};
 use crate::{args::EvalArgs, failure::OrBadInput};
 
 pub fn run(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
-    if let Some(folder) = &args.task_path {
-        return tasks::run(args, folder, context);
+    if !args.tasks.is_empty() {
+        return tasks::run(args, context);
     }
     visit!(kind::of_folder(&args.model)?, run_kind(args, context))
 }

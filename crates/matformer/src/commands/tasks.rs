@@ -7,13 +7,17 @@ use matformer::{
     core::SubmodelSpec,
     run::{ModelFolder, kind},
     run_file::{Lm, RunKind},
-    study::tasks::{Asked, Score, Scorer, TaskResult},
-    tasks::{Aggregation, Task},
+    study::tasks::{Asked, Score, Scorer, TaskResult, fetch},
+    tasks::{self, Aggregation, PAPER, Task},
 };
 use serde::Serialize;
 
 use super::{Context, print_json, table};
-use crate::{args::EvalArgs, failure::OrBadInput, output::out};
+use crate::{
+    args::EvalArgs,
+    failure::{Hinted, OrBadInput},
+    output::out,
+};
 
 /// `eval --tasks --json`: stable.
 #[derive(Serialize)]
@@ -22,11 +26,21 @@ struct Printed {
     tasks: Vec<TaskResult>,
 }
 
-pub fn run(args: &EvalArgs, task_path: &Path, context: &Context) -> Result<ExitCode> {
+/// Stands for all built-in tasks.
+const ALL: &str = "paper";
+
+pub fn run(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
     kind::check_is(&args.model, RunKind::Lm, "eval --tasks")?;
     // All that can be wrong with the tasks, before the model is read.
-    let tasks = args.tasks.iter().map(|name| Task::find(task_path, name));
-    let tasks = tasks.collect::<Result<Vec<_>, _>>().bad_input()?;
+    let names = args.tasks.iter().flat_map(|name| match name.as_str() {
+        ALL => PAPER.to_vec(),
+        name => vec![name],
+    });
+    let tasks = names.map(|name| find(name, args.task_path.as_deref()));
+    let mut tasks = tasks.collect::<Result<Vec<_>>>()?;
+    for task in &mut tasks {
+        fetch(task, args.num_fewshot, &context.session)?;
+    }
     let folder = ModelFolder::<Lm>::load(&args.model, &context.session)?;
     let submodels = match &args.submodels {
         None => folder.trained(),
@@ -45,6 +59,30 @@ pub fn run(args: &EvalArgs, task_path: &Path, context: &Context) -> Result<ExitC
     }
     print(&results)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A task of the folder, or a built-in one.
+fn find(name: &str, folder: Option<&Path>) -> Result<Task> {
+    let missing = match folder.map(|folder| Task::find(folder, name)) {
+        Some(Ok(task)) => return Ok(task),
+        Some(Err(error @ tasks::Error::UnknownTask { .. })) => Some(error),
+        Some(Err(error)) => return Err(error).bad_input(),
+        None => None,
+    };
+    if let Some(task) = Task::built_in(name).bad_input()? {
+        return Ok(task);
+    }
+    match missing {
+        Some(error) => Err(error).bad_input(),
+        None => Err(Hinted {
+            message: format!("task `{name}`: no such built-in task"),
+            hint: format!(
+                "built in: {ALL}, which stands for all others, {}; --task-path names a folder of task files",
+                PAPER.join(", ")
+            ),
+        })
+        .bad_input(),
+    }
 }
 
 fn print(results: &[TaskResult]) -> Result<()> {
@@ -68,7 +106,7 @@ fn print(results: &[TaskResult]) -> Result<()> {
 /// A share in percent, or another score, with its standard error.
 fn cell(score: Score) -> String {
     let (factor, digits) = match score.metric.aggregation() {
-        Aggregation::Mean => (100.0, 2),
+        Aggregation::Mean | Aggregation::MacroF1 => (100.0, 2),
         _ => (1.0, 4),
     };
     let value = format!("{:.digits$}", factor * score.value);
