@@ -59,7 +59,8 @@ fn idx(place: &Place, split: &str, images: usize) {
     place.write(format!("images/{split}-labels-idx1-ubyte"), labels);
 }
 
-fn place() -> Place {
+/// With images, and a run file for them.
+pub fn place() -> Place {
     let place = Place::new();
     place.write("vit.toml", RUN_FILE);
     idx(&place, "train", 200);

@@ -38,7 +38,7 @@ pub use metrics::{HeldOut, MetricsLine, MetricsLog, SkippedLine, TrainLine};
 pub use observe::SAID;
 pub use optimizer::AdamW;
 pub use overfit::{Learnt, Overfit};
-pub use ranks::check_ranks;
+pub use ranks::{check_ranks, facts};
 pub use run::{Outcome, Progress, RunOptions, run, run_taught};
 pub use schedule::learning_rate;
 pub use step::{StepReport, Term, Trainer};

@@ -11,7 +11,6 @@ use burn::{
     optim::GradientsParams,
     tensor::{Tensor, TensorData},
 };
-use matformer_core::Manifest;
 use matformer_exchange::{Exchange, Fact};
 use matformer_nn::{BatchPart, Elastic, params};
 use serde_json::Value;
@@ -176,19 +175,21 @@ impl ModuleVisitor for Sums<'_> {
     }
 }
 
-/// What must be equal on all ranks when a run starts, beside its weights.
-pub(crate) fn facts(options: &RunOptions, step: u64) -> Vec<Fact> {
-    let RunOptions { config, manifest, configured, .. } = options;
-    let Manifest { provenance, .. } = manifest;
+/// What must be equal on all ranks before a run begins: the version, the data and all settings.
+pub fn facts(config: &TrainConfig, data_hash: impl ToString) -> Vec<Fact> {
     let mut facts = vec![
         Fact::new("the version", env!("CARGO_PKG_VERSION")),
-        Fact::new("the hash of the data", &provenance.data_hash),
-        Fact::new("the number of steps made", step),
+        Fact::new("the hash of the data", data_hash),
     ];
-    let settings = serde_json::to_value(config).unwrap_or_default();
-    for (table, value) in [("train", &settings), ("", configured)] {
-        flatten(table.to_owned(), value, &mut facts);
-    }
+    flatten("train".to_owned(), &serde_json::to_value(config).unwrap_or_default(), &mut facts);
+    facts
+}
+
+/// What must be equal on all ranks when a run goes on after step `step`, beside its weights.
+pub(crate) fn facts_at(options: &RunOptions, step: u64) -> Vec<Fact> {
+    let mut facts = facts(&options.config, &options.manifest.provenance.data_hash);
+    facts.push(Fact::new("the number of steps made", step));
+    flatten(String::new(), &options.configured, &mut facts);
     facts
 }
 

@@ -214,9 +214,11 @@ impl<M: Elastic + Module> Trainer<M> {
     pub fn step_on(&mut self, draw: &StepDraw, batches: &dyn Batches<M>) -> Result<StepReport> {
         let (grads, terms) = self.exchange.agree(self.gradients(draw, batches), Error::whole)?;
         let terms = sum_terms(&self.exchange, terms);
-        let grads = sum_gradients(&self.exchange, self.model(), grads)?;
+        let summed = sum_gradients(&self.exchange, self.model(), grads)
+            .and_then(|grads| Ok((global_norm(self.model(), &grads)?, grads)));
+        let (grad_norm, grads) = self.exchange.agree(summed, Error::whole)?;
         // Of the first: a device may sum in another order each time.
-        let grad_norm = self.exchange.broadcast_f64(global_norm(self.model(), &grads)?);
+        let grad_norm = self.exchange.broadcast_f64(grad_norm);
         let drawn: Vec<Submodel> = draw.terms.iter().map(|(s, _)| s.clone()).collect();
         let mut report = StepReport {
             step: self.step,
@@ -225,7 +227,9 @@ impl<M: Elastic + Module> Trainer<M> {
             learning_rate: learning_rate(&self.config, self.step),
             outlier: None,
         };
-        report.outlier = self.judge(&report)?;
+        // All ranks judge the same.
+        let failed = |error| self.exchange.agree(Err(error), Error::whole);
+        report.outlier = self.judge(&report).or_else(failed)?;
         match report.outlier {
             Some(_) => self.guard.left_out(),
             None => {

@@ -15,7 +15,7 @@ use matformer_nn::{Elastic, Folder, ModelConfig, folder};
 use matformer_runfile::{self as run_file, RunFile};
 use matformer_train::{
     Batches, Checkpoints, Interrupter, Outcome, Progress, RunLock, RunOptions, TrainConfig,
-    check_ranks, learning_rate, run_taught, say,
+    check_ranks, facts, learning_rate, run_taught, say,
 };
 
 pub use self::{
@@ -80,7 +80,10 @@ impl<'a, K: Kind> Ready<'a, K> {
         let prepare =
             || K::prepare(&target.run_with_own_files(), &data_cache_of(&target.dir), session);
         let prepared = exchange.first_then(chained, prepare)?;
-        exchange.agree(Self::with(target, prepared, lock, begun, session), chained)
+        let ready = exchange.agree(Self::with(target, prepared, lock, begun, session), chained)?;
+        let data = K::facts(&ready.prepared).hash;
+        exchange.check_equal(&facts(&ready.run.train, data))?;
+        Ok(ready)
     }
 
     /// With the model, once the data is there.

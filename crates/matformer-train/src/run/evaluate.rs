@@ -37,7 +37,8 @@ impl<M: Folder + 'static> Loop<M> {
                 checkpoint: "none".to_owned(),
                 suspects: self.options.config.suspects(),
             };
-            return Err(self.with_checkpoint(error));
+            // The same on all ranks.
+            return self.agree(Err(self.with_checkpoint(error)));
         }
         let held_out = HeldOut { step, held_out: losses.into_iter().collect() };
         self.observer.evaluation_ends(&held_out);
@@ -89,10 +90,11 @@ struct Sums {
 }
 
 impl Sums {
-    /// Nats per target by granularity.
+    /// Nats per target by granularity, of those that were measured.
     fn losses(&self, names: &[&str]) -> Vec<(String, f64)> {
-        let means = self.nats.iter().zip(&self.counts).map(|(nats, count)| nats / count.max(1.0));
-        names.iter().map(|name| (*name).to_owned()).zip(means).collect()
+        let sums = names.iter().zip(&self.nats).zip(&self.counts);
+        let measured = sums.filter(|(_, count)| **count > 0.0);
+        measured.map(|((name, nats), count)| ((*name).to_owned(), nats / count)).collect()
     }
 }
 

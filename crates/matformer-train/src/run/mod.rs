@@ -121,7 +121,7 @@ pub fn run_taught<M: Folder + 'static>(
     let exchange = options.exchange.clone();
     let begin = || Loop::begin(model, teacher, batches, options);
     let mut the_loop = exchange.first_then(Error::whole, begin)?;
-    exchange.check_equal(&ranks::facts(&the_loop.options, the_loop.trainer.steps_done()))?;
+    exchange.check_equal(&ranks::facts_at(&the_loop.options, the_loop.trainer.steps_done()))?;
     the_loop.check_weights()?;
     let ended = the_loop.run();
     // Before an error is returned: it is printed on the terminal.

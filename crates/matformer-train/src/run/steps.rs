@@ -27,7 +27,8 @@ impl<M: Folder + 'static> Loop<M> {
             let started = Instant::now();
             let report = self.trainer.step(&*self.batches).map_err(|e| self.with_checkpoint(e))?;
             let logged = self.log_step(&report, started.elapsed().as_secs_f64());
-            self.agree(logged)?;
+            // The same on all ranks.
+            logged.or_else(|error| self.agree(Err(error)))?;
             let done = self.trainer.steps_done();
             if done.is_multiple_of(every) || done == steps {
                 // Also when stopping: a resumed run starts after this step.
