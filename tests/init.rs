@@ -104,6 +104,7 @@ fn a_folder_of_text_gets_a_run_file_that_trains() {
     tokens_per_step = 2048            # batch size in tokens; a multiple of seq_len
     # batch_rows = 4                  # micro-batch size in sequences: lower it to save memory; default: the whole batch
     # seq_len = 256                   # training sequence length in tokens; default: the context length, at most 1024
+    # optimizer = "adamw"             # optimizer of the matrices of the layers: adamw or muon; all else takes adamw
     learning_rate = 0.003             # peak learning rate
     # schedule = "cosine"             # learning rate schedule: cosine, or wsd (constant, with a decay at the end)
     warmup = 10                       # warm-up steps
@@ -181,6 +182,7 @@ fn a_folder_of_images_gets_a_run_file_that_trains() {
     steps = 300                       # number of training steps; to improve results, increase this first
     images_per_step = 4               # batch size
     # batch_rows = 32                 # micro-batch size: lower it to save memory; default: the whole batch
+    # optimizer = "adamw"             # optimizer of the matrices of the layers: adamw or muon; all else takes adamw
     learning_rate = 0.001             # peak learning rate
     # schedule = "cosine"             # learning rate schedule: cosine, or wsd (constant, with a decay at the end)
     min_lr = 0.01                     # final learning rate as a fraction of the peak

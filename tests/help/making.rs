@@ -280,6 +280,9 @@ fn baselines() {
 
               [default: per-width]
 
+          --tokens <N>
+              Number of held-out tokens to compare them on, taken from many documents [default: all]
+
       -h, --help
               Print help (see a summary with '-h')
 

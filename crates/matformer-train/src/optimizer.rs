@@ -187,7 +187,6 @@ impl AdamW {
         rate: &AdamWStep,
         (cut, prefix): (Cut, usize),
     ) -> Tensor<1> {
-        let n = values.dims()[0];
         let Moments { first, second, average, mut pieces } = self.take(path, &values, false);
         split_at(&mut pieces, prefix);
         let second = second.unwrap_or_else(|| values.zeros_like());
