@@ -195,28 +195,12 @@ impl<M: TokenModel> HeldOutBatch<M> for Batch<'_> {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
     use matformer_core::Plan;
-    use matformer_lm::{MatLm, MatLmConfig, score};
+    use matformer_lm::{MatLm, score};
     use matformer_nn::{Elastic, State, walk};
 
     use super::*;
-    use crate::{Store, StoreKey};
-
-    fn model() -> MatLm {
-        let config = MatLmConfig {
-            vocab_size: 32,
-            d_model: 16,
-            n_layers: 2,
-            n_heads: 2,
-            n_kv_heads: 1,
-            d_ff: 32,
-            width_multiple: 4,
-            context: 16,
-            ..MatLmConfig::default()
-        };
-        MatLm::new(&config, 1, &Device::flex()).unwrap()
-    }
+    use crate::{Store, StoreKey, testing::tiny};
 
     fn row(len: u32, scored: usize) -> Continuation {
         Continuation { tokens: (0..len).map(|at| (7 * at + len) % 32).collect(), scored }
@@ -237,7 +221,7 @@ mod tests {
 
     #[test]
     fn nats_are_those_of_each_row_alone() {
-        let model = model();
+        let model = tiny(32, 1);
         let submodels = [model.space().largest(), Submodel::uniform(8, 2)];
         let mut rows = Continuations::new(false);
         let expected = [row(5, 1), row(17, 16), row(9, 4)];
@@ -262,7 +246,7 @@ mod tests {
 
     #[test]
     fn hits_are_what_greedy_decoding_gives() {
-        let model = model();
+        let model = tiny(32, 1);
         let submodel = model.space().largest();
         let tokens = greedy(&model, &submodel, vec![3, 1, 4, 1, 5], 3);
         let mut other = tokens.clone();

@@ -8,8 +8,8 @@ use matformer_engine::{Engine, EngineModel, EngineOptions, Format, Request, gene
 use matformer_lm::MatLm;
 
 use crate::{
-    Beside, Continuation, Continuations, DocumentLoss, Error, Evaluation, HeldOutSet, Reference,
-    Result, Subject, SubmodelLosses, Unit, text_units,
+    Continuation, Continuations, DocumentLoss, Error, Evaluation, HeldOutSet, Reference, Result,
+    Subject, Unit, text_units,
 };
 
 /// Beginnings of held-out documents.
@@ -79,7 +79,7 @@ impl Beginnings {
     }
 
     /// The most likely tokens behind each beginning, of each submodel. Nothing ends a text early.
-    fn continued(&self, model: &MatLm, submodels: &[Submodel]) -> Result<Vec<Vec<Vec<u32>>>> {
+    fn continued(&self, model: &MatLm, submodels: &[Submodel]) -> Result<Vec<Texts>> {
         let request = |prompt: &Vec<u32>, of: &Submodel| {
             Request::new(prompt.clone(), of.clone(), self.new_tokens)
         };
@@ -94,7 +94,7 @@ impl Beginnings {
         let model = EngineModel::of(model, Format::F32)?;
         let mut engine = Engine::new(&model, &options)?;
         let answers = generate(&mut engine, &requests, |_, _| ControlFlow::Continue(()))?;
-        let tokens: Vec<Vec<u32>> = answers.into_iter().map(|answer| answer.tokens).collect();
+        let tokens: Texts = answers.into_iter().map(|answer| answer.tokens).collect();
         Ok(tokens.chunks(self.prompts.len()).map(<[_]>::to_vec).collect())
     }
 }
@@ -102,28 +102,43 @@ impl Beginnings {
 /// Texts that are generated at the same time.
 const SLOTS: usize = 16;
 
-/// Which text is read while tokens are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reads {
-    /// Both read what the reference writes: the submodel's choice is compared at every token, and its distribution.
-    Reference,
-    /// Each reads what it writes itself: tokens are compared place by place, so that all may differ behind the first
-    /// that does.
-    Own,
-}
+/// Tokens that continue each beginning.
+type Texts = Vec<Vec<u32>>;
 
-/// Beginnings as a store measures them: submodels of a model beside a reference.
+/// Beginnings as a store measures them: submodels of a model beside a reference, on what the reference writes, and on
+/// what each writes itself.
 pub struct ContinuedSet<'a> {
     /// The beginnings.
     pub beginnings: &'a Beginnings,
-    /// What writes the text that is compared with.
+    /// What submodels are compared with.
     pub reference: Reference<'a, MatLm>,
-    /// Which text is read.
-    pub reads: Reads,
 }
 
 impl ContinuedSet<'_> {
-    /// Both read what the reference wrote.
+    /// What each submodel writes, and what the reference does.
+    fn texts(
+        &self,
+        model: &MatLm,
+        some: &Beginnings,
+        submodels: &[Submodel],
+    ) -> Result<(Vec<Texts>, Texts)> {
+        let Reference { model: teacher, submodel } = self.reference;
+        if !std::ptr::eq(model, teacher) {
+            let written = some.continued(teacher, std::slice::from_ref(submodel))?.concat();
+            return Ok((some.continued(model, submodels)?, written));
+        }
+        let mut all = submodels.to_vec();
+        let at = all.iter().position(|of| of == submodel).unwrap_or(all.len());
+        if at == all.len() {
+            all.push(submodel.clone());
+        }
+        let mut texts = some.continued(model, &all)?;
+        let written = texts[at].clone();
+        texts.truncate(submodels.len());
+        Ok((texts, written))
+    }
+
+    /// Submodels beside the reference where both read what the reference wrote.
     fn along(
         &self,
         model: &MatLm,
@@ -144,12 +159,7 @@ impl ContinuedSet<'_> {
         let mut found = rows.measured(subject, &all, submodels, progress)?;
         // Equal rows are there once.
         for losses in &mut found.submodels {
-            let of = |(at, (_, unread)): (&usize, &(Unit, DocumentLoss))| DocumentLoss {
-                bytes: unread.bytes,
-                cluster: unread.cluster,
-                ..losses.documents[*at]
-            };
-            losses.documents = places.iter().zip(&some.units).map(of).collect();
+            losses.documents = places.iter().map(|at| losses.documents[*at]).collect();
         }
         Ok(found)
     }
@@ -180,53 +190,29 @@ impl HeldOutSet<MatLm> for ContinuedSet<'_> {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Evaluation> {
         let some = self.beginnings.only(places);
-        let Reference { model: teacher, submodel } = self.reference;
-        let written = some.continued(teacher, std::slice::from_ref(submodel))?.concat();
-        if self.reads == Reads::Reference {
-            return self.along(model, &some, &written, submodels, progress);
+        let (texts, written) = self.texts(model, &some, submodels)?;
+        let mut found = self.along(model, &some, &written, submodels, progress)?;
+        for (losses, texts) in found.submodels.iter_mut().zip(&texts) {
+            for (at, document) in losses.documents.iter_mut().enumerate() {
+                let unread = some.units[at].1;
+                (document.bytes, document.cluster) = (unread.bytes, unread.cluster);
+                if let Some(beside) = &mut document.beside {
+                    let pairs = texts[at].iter().zip(&written[at]);
+                    beside.own = Some(pairs.filter(|(ours, theirs)| ours == theirs).count());
+                }
+            }
         }
-        let texts = some.continued(model, submodels)?;
-        let of = |(submodel, texts): (&Submodel, Vec<Vec<u32>>)| {
-            let document =
-                |(at, ours): (usize, &Vec<u32>)| beside(some.units[at].1, ours, &written[at]);
-            let documents = texts.iter().enumerate().map(document).collect();
-            SubmodelLosses { submodel: submodel.clone(), documents }
-        };
-        let submodels = submodels.iter().zip(texts).map(of).collect();
-        Ok(Evaluation { submodels, whole: true, context: None })
+        Ok(found)
     }
-}
-
-/// How many tokens of two texts are equal, place by place.
-fn beside(unread: DocumentLoss, ours: &[u32], theirs: &[u32]) -> DocumentLoss {
-    let equal = ours.iter().zip(theirs).filter(|(a, b)| a == b).count();
-    let beside = Beside { equal, reverse_nats: 0.0 };
-    DocumentLoss { tokens: theirs.len(), beside: Some(beside), ..unread }
 }
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
-    use matformer_lm::{MatLmConfig, score};
+    use matformer_lm::score;
     use matformer_nn::{Elastic, State, walk};
 
     use super::*;
-    use crate::stats;
-
-    fn model(seed: u64) -> MatLm {
-        let config = MatLmConfig {
-            vocab_size: 24,
-            d_model: 16,
-            n_layers: 2,
-            n_heads: 2,
-            n_kv_heads: 1,
-            d_ff: 32,
-            width_multiple: 4,
-            context: 16,
-            ..MatLmConfig::default()
-        };
-        MatLm::new(&config, seed, &Device::flex()).unwrap()
-    }
+    use crate::{Beside, stats, testing::tiny};
 
     fn beginnings() -> Beginnings {
         let unit = |start| (Unit { start, targets: 6 }, DocumentLoss::default());
@@ -238,36 +224,41 @@ mod tests {
         }
     }
 
-    fn run(reads: Reads, model: &MatLm, reference: &MatLm, of: &[Submodel]) -> Evaluation {
+    fn run(model: &MatLm, reference: &MatLm, of: &[Submodel]) -> Evaluation {
         let (beginnings, largest) = (beginnings(), reference.space().largest());
         let reference = Reference { model: reference, submodel: &largest };
-        let set = ContinuedSet { beginnings: &beginnings, reference, reads };
+        let set = ContinuedSet { beginnings: &beginnings, reference };
         set.measure(model, &[0, 1, 2], of, &mut |_, _| {}).unwrap()
     }
 
     #[test]
     fn a_submodel_is_its_own_equal_and_others_are_not() {
-        let model = model(1);
+        let model = tiny(24, 1);
         let submodels = [model.space().largest(), model.space().smallest()];
-        for reads in [Reads::Reference, Reads::Own] {
-            let found = run(reads, &model, &model, &submodels);
-            let share = |at: usize| {
-                let documents = &found.submodels[at].documents;
-                assert!(documents.iter().all(|d| d.tokens == 6));
-                let beside = |d: &DocumentLoss| Some(d.beside?.equal as f64);
-                stats::per_target(documents, beside).unwrap().unwrap().value
-            };
-            assert_eq!(share(0), 1.0, "{reads:?}");
-            assert!(share(1) < 1.0, "{reads:?}: {found:?}");
+        let found = run(&model, &model, &submodels);
+        let share = |at: usize, of: fn(&Beside) -> Option<usize>| {
+            let documents = &found.submodels[at].documents;
+            assert!(documents.iter().all(|d| d.tokens == 6));
+            let equal = |d: &DocumentLoss| Some(of(d.beside.as_ref()?)? as f64);
+            stats::per_target(documents, equal).unwrap().unwrap().value
+        };
+        for of in [|beside: &Beside| Some(beside.equal), |beside: &Beside| beside.own] {
+            assert_eq!(share(0, of), 1.0);
+            assert!(share(1, of) < 1.0, "{found:?}");
+        }
+        // The same where the reference is not among them, or is of another model that is equal.
+        for reference in [&model, &tiny(24, 1)] {
+            let alone = run(&model, reference, &submodels[1..]);
+            assert_eq!(alone.submodels[0], found.submodels[1]);
         }
     }
 
     /// The same numbers from the logits of one walk over each text.
     #[test]
     fn divergences_are_those_of_the_logits() {
-        let (model, teacher) = (model(1), model(2));
+        let (model, teacher) = (tiny(24, 1), tiny(24, 2));
         let small = model.space().smallest();
-        let found = run(Reads::Reference, &model, &teacher, std::slice::from_ref(&small));
+        let found = run(&model, &teacher, std::slice::from_ref(&small));
         let written = beginnings().continued(&teacher, &[teacher.space().largest()]).unwrap();
         for (at, (prompt, text)) in beginnings().prompts.iter().zip(&written[0]).enumerate() {
             let tokens = [&prompt[..], &text[..]].concat();

@@ -340,7 +340,8 @@ impl<'a, M: Measured> Referred<'a, M> {
         for (at, row) in rows.iter_mut().enumerate() {
             let equal = choices[at].iter().zip(&self.choices[at]).filter(|(a, b)| a == b).count();
             row.nats = at_least_zero(row.nats);
-            row.beside = Some(Beside { equal, reverse_nats: at_least_zero(reverse[at]) });
+            row.beside =
+                Some(Beside { equal, reverse_nats: at_least_zero(reverse[at]), own: None });
         }
         Ok(rows)
     }

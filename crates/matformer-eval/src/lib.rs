@@ -16,10 +16,12 @@ pub mod scaling;
 mod stages;
 pub mod stats;
 mod store;
+#[cfg(test)]
+mod testing;
 
 pub use consistency::{Consistency, Consistent, Continued, Likeness};
 pub use continuations::{Continuation, Continuations};
-pub use continued::{Beginnings, ContinuedSet, Reads};
+pub use continued::{Beginnings, ContinuedSet};
 pub use error::{Error, Result};
 pub use evaluate::{
     Documents, Evaluation, HeldOutBatch, Measured, Reference, Subject, SubmodelLosses, Walks,

@@ -53,6 +53,9 @@ pub struct Beside {
     pub equal: usize,
     /// Sum of KL(submodel ‖ reference) over the targets, in nats.
     pub reverse_nats: f64,
+    /// Of a document that both continue: tokens that are equal, place by place, where each reads what it wrote itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<usize>,
 }
 
 /// A mean and how well it is known.

@@ -103,17 +103,18 @@ fn other_than(elastic: &Manifest, alone: &Manifest, steps: u64) -> Option<String
     (made != steps).then(|| format!("trained {}, expected {steps}", counted(made as usize, "step")))
 }
 
-/// The baselines of a run that have ended, as they and the run were measured for a report.
+/// The `baselines` of a run, as they and the run were measured for a report.
 pub fn alone<K: Kind>(
     folder: &ModelFolder<K>,
+    baselines: &[Ended],
     elastic: &Curve<K>,
     tokens: Option<usize>,
     keep: Keep,
 ) -> Result<Vec<Alone>> {
     let mut found = Vec::new();
-    for Ended { budget, submodel, dir } in ended(folder)? {
-        let name = folder.space().label(&submodel);
-        let baseline = ModelFolder::<K>::load(&dir, &folder.session)?;
+    for Ended { budget, submodel, dir } in baselines {
+        let name = folder.space().label(submodel);
+        let baseline = ModelFolder::<K>::load(dir, &folder.session)?;
         let baseline = baseline.with_context(folder.context())?;
         let Some(measured) = measured_baseline(&baseline, elastic.data.as_ref(), tokens, keep)?
         else {
@@ -126,7 +127,7 @@ pub fn alone<K: Kind>(
         if let ((Some(ours), Some(theirs)), true) = (documents, same) {
             let elastic_above = stats::judged_difference(ours, theirs)?;
             let result = measured.results.results.into_iter().find(|r| r.submodel == name);
-            found.extend(result.map(|result| Alone { budget, result, elastic_above }));
+            found.extend(result.map(|result| Alone { budget: *budget, result, elastic_above }));
         } else {
             say!("note: {} is left out: it was measured on other data than the run", dir.display());
         }
@@ -134,21 +135,21 @@ pub fn alone<K: Kind>(
     Ok(found)
 }
 
-/// The baselines of those `submodels` that are granularities, measured on the data that the run was
-/// measured on.
+/// Those `baselines` of a run that are of the `submodels`, measured on the data that the run was measured on.
 pub fn beside<K: Kind>(
     folder: &ModelFolder<K>,
+    baselines: &[Ended],
     prepared: &K::Prepared,
     elastic: &Evaluation,
     submodels: &[Submodel],
     tokens: Option<usize>,
 ) -> Result<Vec<Alone>> {
     let mut found = Vec::new();
-    for Ended { budget, submodel, dir } in ended(folder)? {
-        if !submodels.contains(&submodel) {
+    for Ended { budget, submodel, dir } in baselines {
+        if !submodels.contains(submodel) {
             continue;
         }
-        let baseline = ModelFolder::<K>::load(&dir, &folder.session)?;
+        let baseline = ModelFolder::<K>::load(dir, &folder.session)?;
         let baseline = baseline.with_context(folder.context())?;
         let part = Part { targets: tokens, ..Part::default() };
         let theirs = walked(&baseline, prepared, &baseline.trained(), &part)?;
@@ -161,9 +162,9 @@ pub fn beside<K: Kind>(
             None,
         )?;
         let losses = theirs.losses(&baseline.trained()[0])?;
-        let elastic_above = stats::judged_difference(elastic.losses(&submodel)?, losses)?;
+        let elastic_above = stats::judged_difference(elastic.losses(submodel)?, losses)?;
         let result = results.results.into_iter().next();
-        found.extend(result.map(|result| Alone { budget, result, elastic_above }));
+        found.extend(result.map(|result| Alone { budget: *budget, result, elastic_above }));
     }
     Ok(found)
 }

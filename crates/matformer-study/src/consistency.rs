@@ -2,18 +2,14 @@
 
 use matformer_core::Submodel;
 use matformer_eval::{
-    Consistency, Consistent, Continued, Likeness, Reads, Reference, SubmodelLosses,
+    Consistency, Consistent, Continued, Likeness, Reference, SubmodelLosses, stats,
 };
 use matformer_run::{Against, Kind, ModelFolder, Part, Result};
 
-use crate::{
-    Budget,
-    alone::{Ended, ended},
-    say_not_kept, store_with,
-};
+use crate::{Budget, alone::Ended, say_not_kept, store_with};
 
-/// Compares submodels of a model with its largest one on its held-out data, and with them those of its baselines that
-/// have ended, each with the largest that was trained alone as much. What was measured before is not measured again.
+/// Compares submodels of a model with its largest one on its held-out data, and those of its `baselines` that are of
+/// these sizes, each with the largest that was trained alone as much. What was measured before is not measured again.
 ///
 /// # Errors
 /// When a model or the data cannot be read.
@@ -22,26 +18,27 @@ pub fn consistency<K: Kind>(
     prepared: &K::Prepared,
     submodels: &[Submodel],
     targets: Option<usize>,
+    baselines: &[Ended],
 ) -> Result<Consistency> {
     let part = Part { targets, ..Part::default() };
     let largest = folder.submodel(None)?;
     let to = To { folder, submodel: &largest };
     let elastic = Compared::new(folder, prepared, submodels, &part, to)?;
     let mut results = elastic.results(folder, None)?;
-    let mut baselines = ended(folder)?;
-    baselines.retain(|one| submodels.contains(&one.submodel) || one.submodel == largest);
+    let load = |one: &Ended| -> Result<ModelFolder<K>> {
+        ModelFolder::load(&one.dir, &folder.session)?.with_context(folder.context())
+    };
     for budget in Budget::ALL {
-        let of_budget: Vec<&Ended> = baselines.iter().filter(|one| one.budget == budget).collect();
-        let Some(widest) = of_budget.iter().find(|one| one.submodel == largest) else { continue };
-        let load = |one: &Ended| -> Result<ModelFolder<K>> {
-            ModelFolder::load(&one.dir, &folder.session)?.with_context(folder.context())
-        };
+        let of_budget = || baselines.iter().filter(|one| one.budget == budget);
+        let Some(widest) = of_budget().find(|one| one.submodel == largest) else { continue };
         let reference = load(widest)?;
-        for one in of_budget.iter().filter(|one| submodels.contains(&one.submodel)) {
+        for one in of_budget().filter(|one| submodels.contains(&one.submodel)) {
             let to = To { folder: &reference, submodel: &largest };
-            let (one, of) = (load(one)?, std::slice::from_ref(&one.submodel));
-            let compared = Compared::new(&one, prepared, of, &part, to)?;
-            results.extend(compared.results(&one, Some(budget))?);
+            let of = std::slice::from_ref(&one.submodel);
+            let other = (one.submodel != largest).then(|| load(one)).transpose()?;
+            let model = other.as_ref().unwrap_or(&reference);
+            let compared = Compared::new(model, prepared, of, &part, to)?;
+            results.extend(compared.results(model, Some(budget))?);
         }
     }
     Ok(Consistency {
@@ -60,10 +57,11 @@ pub fn of_trained<K: Kind>(
     folder: &ModelFolder<K>,
     prepared: Option<&K::Prepared>,
     targets: Option<usize>,
+    baselines: &[Ended],
 ) -> Result<Option<Consistency>> {
     let sizes = folder.trained();
     let prepared = prepared.filter(|_| sizes.len() > 1);
-    prepared.map(|prepared| consistency(folder, prepared, &sizes, targets)).transpose()
+    prepared.map(|prepared| consistency(folder, prepared, &sizes, targets, baselines)).transpose()
 }
 
 /// A model that others are compared with.
@@ -72,11 +70,10 @@ struct To<'a, K: Kind> {
     submodel: &'a Submodel,
 }
 
-/// Submodels that were compared with one, on each kind of text.
+/// Submodels that were compared with one, on held-out data and on texts that continue it.
 struct Compared {
     held_out: Vec<SubmodelLosses>,
-    written: Option<Vec<SubmodelLosses>>,
-    own: Option<Vec<SubmodelLosses>>,
+    continued: Option<Vec<SubmodelLosses>>,
 }
 
 impl Compared {
@@ -87,7 +84,7 @@ impl Compared {
         part: &Part,
         to: To<'_, K>,
     ) -> Result<Self> {
-        let of = |continued: Option<Reads>| -> Result<Option<Vec<SubmodelLosses>>> {
+        let of = |continued: bool| -> Result<Option<Vec<SubmodelLosses>>> {
             let mut store = store_with(folder, prepared, &to.key(continued))?;
             let reference = Reference { model: &to.folder.model, submodel: to.submodel };
             let against = Against { reference, continued };
@@ -99,11 +96,7 @@ impl Compared {
             say_not_kept(&store);
             Ok(found?.map(|studied| studied.evaluation.submodels))
         };
-        Ok(Self {
-            held_out: of(None)?.unwrap_or_default(),
-            written: of(Some(Reads::Reference))?,
-            own: of(Some(Reads::Own))?,
-        })
+        Ok(Self { held_out: of(false)?.unwrap_or_default(), continued: of(true)? })
     }
 
     fn results<K: Kind>(
@@ -113,17 +106,20 @@ impl Compared {
     ) -> Result<Vec<Consistent>> {
         let mut results = Vec::with_capacity(self.held_out.len());
         for (at, losses) in self.held_out.iter().enumerate() {
-            let of = |all: &Option<Vec<SubmodelLosses>>| match all {
-                Some(all) => Likeness::of(&all[at].documents),
-                None => Ok(None),
-            };
             let Some(held_out) = Likeness::of(&losses.documents)? else { continue };
+            let continued = self.continued.as_ref().map_or(&[][..], |all| &all[at].documents);
+            let (written, own) = if continued.is_empty() {
+                (None, None)
+            } else {
+                let own = stats::per_target(continued, |d| Some(d.beside?.own? as f64))?;
+                (Likeness::of(continued)?, own)
+            };
             results.push(Consistent {
                 submodel: folder.space().label(&losses.submodel),
                 alone: alone.map(|budget| budget.name().to_owned()),
                 held_out,
-                written: of(&self.written)?,
-                own: of(&self.own)?.map(|own| own.equal),
+                written,
+                own,
             });
         }
         Ok(results)
@@ -135,19 +131,15 @@ impl Compared {
     }
 
     fn continued(&self) -> Option<Continued> {
-        let documents = &self.own.as_ref()?.first()?.documents;
+        let documents = &self.continued.as_ref()?.first()?.documents;
         Some(Continued { texts: documents.len(), tokens: documents.first()?.tokens })
     }
 }
 
 impl<K: Kind> To<'_, K> {
     /// What tells measurements beside this model from others on the same data.
-    fn key(&self, continued: Option<Reads>) -> String {
-        let text = match continued {
-            None => "held-out",
-            Some(Reads::Reference) => "written",
-            Some(Reads::Own) => "own",
-        };
+    fn key(&self, continued: bool) -> String {
+        let text = if continued { "continued" } else { "held-out" };
         format!("beside {} {} {text}", self.folder.manifest.weights_sha256, self.submodel)
     }
 }

@@ -1,4 +1,4 @@
-//! AdamW over parameters by path, aware of the rows and columns that a step did not draw.
+//! AdamW, and Muon for matrices of the layers, over parameters by path, aware of the rows and columns that a step did not draw.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -13,7 +13,8 @@ use matformer_nn::ops::{AdamWStep, adamw, sum_of_squares};
 use crate::{Error, OptimizerRule, Outer, Result, TrainConfig, muon};
 
 /// AdamW (Loshchilov and Hutter 2019) with gradient clipping by global norm. Hyperparameters mean
-/// the same as in `torch.optim.AdamW`.
+/// the same as in `torch.optim.AdamW`. Where the run asks for Muon, the matrices of the layers take that
+/// ([`OptimizerRule`]).
 ///
 /// State is keyed by parameter path, so it fits the model in any process.
 #[derive(Debug)]
@@ -239,9 +240,12 @@ impl AdamW {
         };
         let drawn = |t: &Tensor<1>| cut.piece(t.clone(), 0..prefix).reshape(shape);
         let [p, m] = muon::step(drawn(&values), drawn(&grad), drawn(&first), rate);
-        let whole = |new: Tensor<2>, old: Tensor<1>| match prefix < n {
-            true => cut.join(vec![new.reshape([prefix]), cut.piece(old, prefix..n)]),
-            false => new.reshape([n]),
+        let whole = |new: Tensor<2>, old: Tensor<1>| {
+            let mut pieces = vec![new.reshape([prefix])];
+            if prefix < n {
+                pieces.push(cut.piece(old, prefix..n));
+            }
+            cut.join(pieces)
         };
         let (out, first) = (whole(p, values), whole(m, first));
         self.keep(path, &out, Moments { first, second: None, average, pieces });

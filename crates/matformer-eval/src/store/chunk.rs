@@ -68,6 +68,11 @@ impl Chunk {
             let nats = beside.iter().flat_map(|of| of.reverse_nats.to_le_bytes()).collect();
             tensors.push(("equal", Dtype::U64, vec![n, m], equal));
             tensors.push(("reverse_nats", Dtype::F64, vec![n, m], nats));
+            let own = beside.iter().map(|of| of.own).collect::<Option<Vec<_>>>();
+            if let Some(own) = own {
+                let own = own.into_iter().flat_map(|equal| (equal as u64).to_le_bytes()).collect();
+                tensors.push(("own", Dtype::U64, vec![n, m], own));
+            }
         }
         let views = tensors
             .iter()
@@ -96,16 +101,21 @@ impl Chunk {
         let units: HashMap<_, _> = units.zip(0..).collect();
         let bytes = |name: &str| file.tensor(name).ok().map(|tensor| tensor.data().to_vec());
         let hits = bytes("top1").zip(bytes("top5")).map(|(top1, top5)| [top1, top5]);
+        let own = numbers(&file, "own").map(|(own, _)| own);
         let beside = numbers(&file, "equal").zip(reals(&file, "reverse_nats"));
         let beside: Option<Vec<Beside>> = beside.map(|((equal, _), (nats, _))| {
-            let of = |(equal, reverse_nats)| Beside { equal, reverse_nats };
-            equal.into_iter().zip(nats).map(of).collect()
+            let of = |(at, (equal, reverse_nats))| {
+                let own = own.as_ref().and_then(|own| own.get(at).copied());
+                Beside { equal, reverse_nats, own }
+            };
+            equal.into_iter().zip(nats).enumerate().map(of).collect()
         });
         let fits = rows.len() == n
             && units.len() == m
             && nats.iter().all(|nats| nats.is_finite())
             && hits.iter().flatten().all(|hits| hits.len() == n * m)
-            && beside.iter().all(|beside| beside.len() == n * m);
+            && beside.iter().all(|beside| beside.len() == n * m)
+            && own.iter().all(|own| own.len() == n * m);
         fits.then_some(Self { units, rows, nats, hits, beside })
     }
 }

@@ -13,7 +13,7 @@ use burn::tensor::Device;
 use matformer_core::{Costs, Manifest, Resource, SliceFacts, Submodel};
 use matformer_data::{Half, Hash};
 use matformer_eval::{
-    DocumentLoss, EvalResults, Reads, Reference, Store, Studied, Unit, Walks, report::Sample,
+    DocumentLoss, EvalResults, Reference, Store, Studied, Unit, Walks, report::Sample,
 };
 use matformer_nn::{Elastic, Folder, ModelConfig, Slice};
 use matformer_runfile::{RunFile, RunKind, Tables};
@@ -52,8 +52,8 @@ impl Part {
 pub struct Against<'a, M> {
     /// The reference.
     pub reference: Reference<'a, M>,
-    /// The held-out data as it is; otherwise what continues the beginnings of held-out documents.
-    pub continued: Option<Reads>,
+    /// On texts that continue the beginnings of held-out documents, not on the held-out data itself.
+    pub continued: bool,
 }
 
 /// What things are called, for a person.

@@ -9,7 +9,7 @@ use matformer::{
     run::{Kind, ModelFolder, kind},
     run_file::visit,
     study::{
-        alone::{Alone, beside},
+        alone::{Alone, beside, ended},
         consistency::consistency,
         measure,
     },
@@ -59,10 +59,11 @@ fn run_kind<K: Kind>(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
     )?;
     results.results.truncate(shown);
     submodels.truncate(shown);
-    let alone = beside(&folder, &prepared, &evaluation, &submodels, args.tokens)?;
+    let ended = ended(&folder)?;
+    let alone = beside(&folder, &ended, &prepared, &evaluation, &submodels, args.tokens)?;
     let consistency = args
         .consistency
-        .then(|| consistency(&folder, &prepared, &submodels, args.tokens))
+        .then(|| consistency(&folder, &prepared, &submodels, args.tokens, &ended))
         .transpose()?;
     if context.json {
         return print_json(&Printed { results, alone, consistency });

@@ -43,7 +43,7 @@ impl Measure for Vit {
         against: Against<'_, MatVit>,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Option<Studied>> {
-        if against.continued.is_some() {
+        if against.continued {
             return Ok(None);
         }
         let reference = Some(against.reference);

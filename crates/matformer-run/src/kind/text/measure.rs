@@ -38,15 +38,16 @@ impl Measure for Lm {
     ) -> Result<Option<Studied>> {
         let (held_out, context, walks) = on(folder, prepared, part)?;
         let Against { reference, continued } = against;
-        let Some(reads) = continued else {
+        if !continued {
             let reference = Some(reference);
             let set = TextSet { held_out: &held_out, context, walks, reference };
             return store.evaluate(&folder.model, &set, submodels, progress).bad_input().map(Some);
+        }
+        let beginnings = match Beginnings::of(&held_out, context) {
+            Err(matformer_eval::Error::Nothing { .. }) => return Ok(None), // all documents are too short
+            found => found.bad_input()?,
         };
-        let Ok(beginnings) = Beginnings::of(&held_out, context) else {
-            return Ok(None); // all documents are too short
-        };
-        let set = ContinuedSet { beginnings: &beginnings, reference, reads };
+        let set = ContinuedSet { beginnings: &beginnings, reference };
         store.evaluate(&folder.model, &set, submodels, progress).bad_input().map(Some)
     }
 

@@ -100,7 +100,7 @@ fn run_kind<K: Kind>(args: &BaselinesArgs, context: &Context) -> Result<ExitCode
     });
     let folder = ModelFolder::<K>::load(&args.run, &context.session)?;
     let curve = measured(&folder, args.tokens, Keep::Must)?;
-    let found = alone::alone(&folder, &curve, args.tokens, Keep::Must)?;
+    let found = alone::alone(&folder, &alone::ended(&folder)?, &curve, args.tokens, Keep::Must)?;
     let costs = costs(&args.run, &elastic.run, budget)?;
     if context.json {
         let results = numbers(&curve.measured.results, &found, elastic.run.train.seed);

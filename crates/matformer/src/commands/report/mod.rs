@@ -19,7 +19,7 @@ use matformer::{
     run_file::{RunKind, visit},
     study::{
         Keep, Measured,
-        alone::{Alone, alone},
+        alone::{Alone, alone, ended},
         consistency::of_trained,
         file_of, measured, metrics, report_data,
     },
@@ -62,8 +62,9 @@ fn run_kind<K: Kind>(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
     };
     check_page(&page)?;
     let curve = measured(&folder, args.tokens, keep(args))?;
-    let alone = alone(&folder, &curve, args.tokens, keep(args))?;
-    let consistency = of_trained(&folder, curve.data.as_ref(), args.tokens)?;
+    let ended = ended(&folder)?;
+    let alone = alone(&folder, &ended, &curve, args.tokens, keep(args))?;
+    let consistency = of_trained(&folder, curve.data.as_ref(), args.tokens, &ended)?;
     let measured = curve.measured;
     let log = metrics(&folder)?;
     let made = made(&log, &file_of(&folder, "measured", args.tokens, "json"), context);
