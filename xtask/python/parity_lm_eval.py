@@ -13,33 +13,12 @@ import argparse
 import json
 import logging
 import math
-import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
-os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TRANSFORMERS_VERBOSITY="error")
-os.environ.update(HF_HUB_DISABLE_PROGRESS_BARS="1", TQDM_DISABLE="1", TOKENIZERS_PARALLELISM="false")
-
-LIMIT = 1e-3
-# A question, and endings of which the first is right.
-ENDINGS = [
-    ("The sun rises in the", ["east", "west", "kettle", "spoon"]),
-    ("She opened the door and walked into the", ["room", "number", "of", "seven"]),
-    ("He was so tired that he went to", ["bed", "blue", "quickly", "the the"]),
-    ("In winter the lake is covered with", ["ice", "fire", "bread", "letters"]),
-    ("They sat by the fire and told", ["stories", "stones", "rivers", "green"]),
-    ("The old man walked slowly down the", ["street", "idea", "seldom", "milk"]),
-    ("The child laughed and clapped her", ["hands", "window", "yesterday", "hill"]),
-    ("The ship sailed across the", ["sea", "page", "onion", "whisper"]),
-    ("Once upon a time there lived a", ["king", "of", "running", "and"]),
-    ("The letter was written in black", ["ink", "rain", "noise", "sheep"]),
-]
-TEXTS = [
-    "It was a cold morning, and the streets were empty. A dog barked somewhere, and then it was quiet again. ",
-    "The house stood at the end of the lane. Nobody had lived in it for years, and the garden had grown wild. ",
-    "Größere Wörter, wie „Überraschung“, und ein Café — 日本語 🦊. ",
-]
+from parity_tasks import ENDINGS, LIMIT, TEXTS, check, failed, harness, pages, write_task
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--binary", required=True)
@@ -47,27 +26,12 @@ parser.add_argument("--run", required=True, type=Path)
 parser.add_argument("--sizes", default="S,XL")
 parser.add_argument("--work", required=True, type=Path)
 args = parser.parse_args()
-failed = []
-
-
-def check(what, fits, found=""):
-    print(f"{'ok' if fits else 'FAILED'}: {what}{f': {found}' if found != '' else ''}", flush=True)
-    if not fits:
-        failed.append(what)
 
 
 def write_tasks(folder, context):
     """The five tasks, over files of their own."""
     folder.mkdir(parents=True, exist_ok=True)
-
-    def task(name, rows, **keys):
-        data = folder / f"{name}.jsonl"
-        data.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-        document = {"task": name, "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(data)}}}
-        document |= {"test_split": "test", "metadata": {"version": 1}} | keys
-        # JSON is YAML.
-        lines = [f"{json.dumps(key)[1:-1]}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in document.items()]
-        (folder / f"{name}.yaml").write_text("".join(lines))
+    task = partial(write_task, folder)
 
     def metrics(*names):
         return [{"metric": name} for name in names]
@@ -87,10 +51,8 @@ def write_tasks(folder, context):
         "last", last, output_type="loglikelihood", doc_to_text="{{text.split(' ')[:-1]|join(' ')}}",
         doc_to_target="{{' ' + text.split(' ')[-1]}}", metric_list=metrics("perplexity", "acc"), **shots,
     )
-    # The last page is of several windows.
-    pages = [{"page": text} for text in [*TEXTS, "".join(TEXTS) * max(2, context // 40)]]
     task(
-        "pages", pages, output_type="loglikelihood_rolling", doc_to_text="", doc_to_target="page",
+        "pages", pages(context), output_type="loglikelihood_rolling", doc_to_text="", doc_to_target="page",
         metric_list=metrics("word_perplexity", "byte_perplexity", "bits_per_byte"),
     )
     until = {"until": ["\n\n", "."], "do_sample": False, "temperature": 0, "max_gen_toks": min(24, context // 2)}
@@ -100,17 +62,6 @@ def write_tasks(folder, context):
         generation_kwargs=until, metric_list=[{"metric": "exact_match", "ignore_case": True}], **shots,
     )
     return ["endings", "blanks", "last", "pages", "generated"]
-
-
-def harness(exported, tasks, folder):
-    import lm_eval
-    from lm_eval.tasks import TaskManager
-
-    manager = TaskManager(include_path=str(folder), include_defaults=False)
-    model = {"pretrained": str(exported), "dtype": "float32", "device": "cpu"}
-    return lm_eval.simple_evaluate(
-        model="hf", model_args=model, tasks=tasks, task_manager=manager, batch_size=1, log_samples=True, bootstrap_iters=0
-    )
 
 
 def compare(name, size, at, task, theirs):
@@ -156,7 +107,7 @@ def main():
         out = args.work / f"slice-{size.replace('%', '')}"
         slice_command = [args.binary, "slice", str(args.run), "--submodel", size, "--out", str(out)]
         subprocess.run(slice_command, check=True, stdout=subprocess.DEVNULL)
-        theirs = harness(out, names, folder)
+        theirs = harness("hf", {"pretrained": str(out), "dtype": "float32", "device": "cpu"}, names, folder)
         for name, task in zip(names, ours["tasks"], strict=True):
             compare(name, size, at, task, theirs)
     print(f"{len(failed)} failed" if failed else "all agree")

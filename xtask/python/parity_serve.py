@@ -16,31 +16,14 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
-os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", OPENAI_API_KEY="none")
-os.environ.update(HF_HUB_DISABLE_PROGRESS_BARS="1", TQDM_DISABLE="1", TOKENIZERS_PARALLELISM="false")
+from parity_tasks import ENDINGS, LIMIT, check, failed, harness, pages, write_task
 
-LIMIT = 1e-3
+os.environ.update(OPENAI_API_KEY="none")
+
 NAME = "served"
-# A question, and endings of which the first is right.
-ENDINGS = [
-    ("The sun rises in the", ["east", "west", "kettle", "spoon"]),
-    ("She opened the door and walked into the", ["room", "number", "of", "seven"]),
-    ("He was so tired that he went to", ["bed", "blue", "quickly", "the the"]),
-    ("In winter the lake is covered with", ["ice", "fire", "bread", "letters"]),
-    ("They sat by the fire and told", ["stories", "stones", "rivers", "green"]),
-    ("The old man walked slowly down the", ["street", "idea", "seldom", "milk"]),
-    ("The child laughed and clapped her", ["hands", "window", "yesterday", "hill"]),
-    ("The ship sailed across the", ["sea", "page", "onion", "whisper"]),
-    ("Once upon a time there lived a", ["king", "of", "running", "and"]),
-    ("The letter was written in black", ["ink", "rain", "noise", "sheep"]),
-]
-TEXTS = [
-    "It was a cold morning, and the streets were empty. A dog barked somewhere, and then it was quiet again. ",
-    "The house stood at the end of the lane. Nobody had lived in it for years, and the garden had grown wild. ",
-    "Größere Wörter, wie „Überraschung“, und ein Café — 日本語 🦊. ",
-]
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--binary", required=True)
@@ -48,27 +31,12 @@ parser.add_argument("--run", required=True, type=Path)
 parser.add_argument("--sizes", default="S,XL")
 parser.add_argument("--work", required=True, type=Path)
 args = parser.parse_args()
-failed = []
-
-
-def check(what, fits, found=""):
-    print(f"{'ok' if fits else 'FAILED'}: {what}{f': {found}' if found != '' else ''}", flush=True)
-    if not fits:
-        failed.append(what)
 
 
 def write_tasks(folder, context):
     """The five tasks, over files of their own."""
     folder.mkdir(parents=True, exist_ok=True)
-
-    def task(name, rows, **keys):
-        data = folder / f"{name}.jsonl"
-        data.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-        document = {"task": name, "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(data)}}}
-        document |= {"test_split": "test", "metadata": {"version": 1}} | keys
-        # JSON is YAML.
-        (folder / f"{name}.yaml").write_text(json.dumps(document, ensure_ascii=False))
-
+    task = partial(write_task, folder)
     accuracy = [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]
     accuracy += [{"metric": "acc_norm", "aggregation": "mean", "higher_is_better": True}]
     choice = {"output_type": "multiple_choice", "doc_to_target": "label", "metric_list": accuracy}
@@ -82,24 +50,12 @@ def write_tasks(folder, context):
     metrics = [{"metric": m, "aggregation": a} for m, a in [
         ("word_perplexity", "weighted_perplexity"), ("byte_perplexity", "weighted_perplexity"), ("bits_per_byte", "bits_per_byte"),
     ]]
-    # The last is of several windows.
-    rows = [{"page": text} for text in [*TEXTS, "".join(TEXTS) * max(2, context // 40)]]
-    task("rolling", rows, output_type="loglikelihood_rolling", doc_to_text="", doc_to_target="{{page}}", metric_list=metrics)
+    task("rolling", pages(context), output_type="loglikelihood_rolling", doc_to_text="", doc_to_target="{{page}}", metric_list=metrics)
     until = {"until": ["\n\n", "."], "do_sample": False, "temperature": 0, "max_gen_toks": 24}
     rows = [{"q": q, "answer": f" {c[0]}"} for q, c in ENDINGS]
     match = [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}]
     task("generated", rows, output_type="generate_until", doc_to_text="{{q}}", doc_to_target="answer", generation_kwargs=until, metric_list=match)
     return ["endings", "whole", "letters", "rolling", "generated"]
-
-
-def evaluate(model, model_args, tasks, folder):
-    import lm_eval
-    from lm_eval.tasks import TaskManager
-
-    manager = TaskManager(include_path=str(folder), include_defaults=False)
-    return lm_eval.simple_evaluate(
-        model=model, model_args=model_args, tasks=tasks, task_manager=manager, batch_size=1, log_samples=True, bootstrap_iters=0
-    )
 
 
 def numbers(value):
@@ -128,16 +84,16 @@ def compare(size, ours, theirs):
         check(f"{size} {task}: {len(pairs)} log-likelihoods", worst <= limit, f"at most {worst:.1e} apart")
 
 
-def harness(url, context):
+def beside_transformers(url, context):
     tasks = write_tasks(args.work / "tasks", context)
     for size in args.sizes.split(","):
         out = args.work / f"slice-{size.replace('%', '')}"
         subprocess.run([args.binary, "slice", str(args.run), "--submodel", size, "--out", str(out)], check=True, stdout=subprocess.DEVNULL)
         served = {"model": f"{NAME}@{size}", "base_url": f"{url}/v1/completions", "num_concurrent": 4, "max_length": context}
-        ours = evaluate("local-completions", served, tasks, args.work / "tasks")
+        ours = harness("local-completions", served, tasks, args.work / "tasks")
         # The harness keeps two tokens of a served context for itself.
         exported = {"pretrained": str(out), "dtype": "float32", "max_length": context - 2, "device": "cpu"}
-        compare(size, ours, evaluate("hf", exported, tasks, args.work / "tasks"))
+        compare(size, ours, harness("hf", exported, tasks, args.work / "tasks"))
 
 
 def refused(what, kind, call, **expected):
@@ -203,7 +159,7 @@ def main():
 
         chats = requests.get(f"{url}/v1/models").json()["data"][0]["chat"]
         openai_client(url, chats)
-        harness(url, context)
+        beside_transformers(url, context)
     finally:
         server.send_signal(signal.SIGTERM)
     check("the server ends with 0", server.wait(60) == 0)

@@ -183,35 +183,9 @@ enum Peer {
     },
     /// Run lm-evaluation-harness and OpenAI's client against `matformer serve`; compare scores with transformers on
     /// the exported folders
-    Serve {
-        /// Python that has torch, transformers, lm_eval and openai
-        #[arg(long, default_value = "python3")]
-        python: String,
-        /// Trained run
-        #[arg(long, default_value = "runs/demo")]
-        run: String,
-        /// Sizes to compare, separated by commas
-        #[arg(long, default_value = "S,XL")]
-        sizes: String,
-        /// The command, where it is built already
-        #[arg(long, value_name = "FILE")]
-        binary: Option<String>,
-    },
+    Serve(parity::Sizes),
     /// Score five tasks with `matformer eval --tasks` and with lm-evaluation-harness on the exported folders
-    LmEval {
-        /// Python that has torch, transformers and lm_eval
-        #[arg(long, default_value = "python3")]
-        python: String,
-        /// Trained run
-        #[arg(long, default_value = "runs/demo")]
-        run: String,
-        /// Sizes to compare, separated by commas
-        #[arg(long, default_value = "S,XL")]
-        sizes: String,
-        /// The command, where it is built already
-        #[arg(long, value_name = "FILE")]
-        binary: Option<String>,
-    },
+    LmEval(parity::Sizes),
     /// Take vision transformers of timm and transformers through `matformer import` and back
     Vit {
         /// Python that has torch, timm and transformers
@@ -245,12 +219,8 @@ fn main() -> Result<()> {
         Command::Parity { peer: Peer::Formats { python, elastic, run } } => {
             parity::formats(&python, elastic.as_deref(), &run)
         }
-        Command::Parity { peer: Peer::Serve { python, run, sizes, binary } } => {
-            parity::serve(&python, &run, &sizes, binary.as_deref())
-        }
-        Command::Parity { peer: Peer::LmEval { python, run, sizes, binary } } => {
-            parity::lm_eval(&python, &run, &sizes, binary.as_deref())
-        }
+        Command::Parity { peer: Peer::Serve(sizes) } => sizes.serve(),
+        Command::Parity { peer: Peer::LmEval(sizes) } => sizes.lm_eval(),
         Command::Reproduce { page: Page::Matvit } => reproduce::matvit(),
         Command::Reproduce { page: Page::Matlm { scale } } => reproduce::matlm(scale),
         Command::Reproduce { page: Page::Search } => reproduce::search(),

@@ -2,7 +2,10 @@
 
 mod formats;
 
+use std::path::PathBuf;
+
 use anyhow::{Result, bail};
+use clap::Args;
 use xshell::{Shell, cmd};
 
 use crate::build;
@@ -14,9 +17,7 @@ const TEXT: &str = "fn main() {\n    let x: Vec<u32> = (0..10).map(|i| i * 2).co
 pub fn transformers(python: &str, run: &str, submodel: &str) -> Result<()> {
     let shell = build::shell()?;
     check_has(&shell, python, &["torch", "transformers"])?;
-    if !shell.path_exists(format!("{run}/matformer.json")) {
-        bail!("{run}: no trained run; `cargo xtask demo` makes runs/demo, --run names another");
-    }
+    check_run(&shell, run)?;
     let matformer = build::matformer(&shell)?;
     let scratch = shell.create_temp_dir()?;
     let slice = scratch.path().join("slice");
@@ -43,47 +44,56 @@ pub fn vit(python: &str, onnx: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// Runs lm-evaluation-harness and OpenAI's client against `matformer serve`, and compares with transformers on the
-/// exported folders.
-pub fn serve(python: &str, run: &str, sizes: &str, binary: Option<&str>) -> Result<()> {
-    let shell = build::shell()?;
-    // `lm_eval[api]` brings tenacity and aiohttp.
-    check_has(
-        &shell,
-        python,
-        &["torch", "transformers", "lm_eval", "tenacity", "aiohttp", "openai"],
-    )?;
-    if !shell.path_exists(format!("{run}/matformer.json")) {
-        bail!("{run}: no trained run; `cargo xtask demo` makes runs/demo, --run names another");
-    }
-    let matformer = binary.map_or_else(|| build::matformer(&shell), |path| Ok(path.into()))?;
-    let scratch = shell.create_temp_dir()?;
-    let work = scratch.path();
-    cmd!(
-        shell,
-        "{python} xtask/python/parity_serve.py --binary {matformer} --run {run} --sizes {sizes} --work {work}"
-    )
-    .quiet()
-    .run()?;
-    Ok(())
+/// Sizes of a run that are compared with lm-evaluation-harness on the exported folders.
+#[derive(Debug, Args)]
+pub struct Sizes {
+    /// Python that has torch, transformers and lm_eval; for `serve` also openai and what `lm_eval[api]` brings
+    #[arg(long, default_value = "python3")]
+    python: String,
+    /// Trained run
+    #[arg(long, default_value = "runs/demo")]
+    run: String,
+    /// Sizes to compare, separated by commas
+    #[arg(long, default_value = "S,XL")]
+    sizes: String,
+    /// The command, where it is built already
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
 }
 
-/// Scores tasks with `matformer eval` and with lm-evaluation-harness on the exported folders.
-pub fn lm_eval(python: &str, run: &str, sizes: &str, binary: Option<&str>) -> Result<()> {
-    let shell = build::shell()?;
-    check_has(&shell, python, &["torch", "transformers", "lm_eval"])?;
+impl Sizes {
+    /// Runs lm-evaluation-harness and OpenAI's client against `matformer serve`.
+    pub fn serve(&self) -> Result<()> {
+        self.compare("parity_serve.py", &["tenacity", "aiohttp", "openai"])
+    }
+
+    /// Scores tasks with `matformer eval` and with lm-evaluation-harness.
+    pub fn lm_eval(&self) -> Result<()> {
+        self.compare("parity_lm_eval.py", &[])
+    }
+
+    fn compare(&self, script: &str, modules: &[&str]) -> Result<()> {
+        let shell = build::shell()?;
+        let Self { python, run, sizes, binary } = self;
+        check_has(&shell, python, &[&["torch", "transformers", "lm_eval"], modules].concat())?;
+        check_run(&shell, run)?;
+        let matformer = binary.clone().map_or_else(|| build::matformer(&shell), Ok)?;
+        let scratch = shell.create_temp_dir()?;
+        let work = scratch.path();
+        cmd!(
+            shell,
+            "{python} xtask/python/{script} --binary {matformer} --run {run} --sizes {sizes} --work {work}"
+        )
+        .quiet()
+        .run()?;
+        Ok(())
+    }
+}
+
+fn check_run(shell: &Shell, run: &str) -> Result<()> {
     if !shell.path_exists(format!("{run}/matformer.json")) {
         bail!("{run}: no trained run; `cargo xtask demo` makes runs/demo, --run names another");
     }
-    let matformer = binary.map_or_else(|| build::matformer(&shell), |path| Ok(path.into()))?;
-    let scratch = shell.create_temp_dir()?;
-    let work = scratch.path();
-    cmd!(
-        shell,
-        "{python} xtask/python/parity_lm_eval.py --binary {matformer} --run {run} --sizes {sizes} --work {work}"
-    )
-    .quiet()
-    .run()?;
     Ok(())
 }
 
