@@ -333,6 +333,7 @@ fn speculation(found: &Value) -> String {
         ]
     });
     let head = head(&[
+        "text",
         "verifier",
         "draft",
         "format",
@@ -345,4 +346,20 @@ fn speculation(found: &Value) -> String {
         "measured",
     ]);
     some_table(&head, rows.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_was_measured_has_its_place_on_the_page() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/results/decode");
+        let read = |suffix: &str| std::fs::read_to_string(format!("{path}.{suffix}")).unwrap();
+        let document: Value = serde_json::from_str(&read("json")).unwrap();
+        let page = read("md");
+        for row in tables(&document).lines() {
+            assert!(page.contains(row), "{row}");
+        }
+    }
 }

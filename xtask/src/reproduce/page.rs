@@ -49,9 +49,15 @@ fn with_tables(page: &str, tables: &str) -> Result<String> {
 }
 
 /// A Markdown table.
+///
+/// # Panics
+/// If a row has not a cell for each column: Markdown would drop or shift some.
 pub fn table(head: &[String], rows: Vec<Vec<String>>) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let rule = vec!["---".to_owned(); head.len()];
+    for row in &rows {
+        assert_eq!(row.len(), head.len(), "cells of {row:?} under {head:?}");
+    }
     let rows: String = rows.iter().map(|row| line(row)).collect();
     format!("{}{}{rows}", line(head), line(&rule))
 }
