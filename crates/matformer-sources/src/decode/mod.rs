@@ -1,4 +1,4 @@
-//! From the files of a package to those of a part: texts, images or a model.
+//! From the files of a package to those of a part: texts, images, a model or evaluation sets.
 
 mod emoji;
 mod markup;
@@ -22,6 +22,8 @@ pub enum Content {
     Images,
     /// A model in one file.
     Model,
+    /// Rows of evaluation sets, each set in a folder of its name.
+    Sets,
 }
 
 impl Content {
@@ -31,6 +33,7 @@ impl Content {
             Self::Text => "text",
             Self::Images => "images",
             Self::Model => "model",
+            Self::Sets => "sets",
         }
     }
 
@@ -40,6 +43,7 @@ impl Content {
             Self::Text => "texts",
             Self::Images => "images",
             Self::Model => "model files",
+            Self::Sets => "sets",
         }
     }
 
@@ -55,6 +59,7 @@ impl fmt::Display for Content {
             Self::Text => "text",
             Self::Images => "images",
             Self::Model => "a model",
+            Self::Sets => "evaluation sets",
         })
     }
 }
@@ -78,6 +83,8 @@ pub enum Decoder {
     Emoji,
     /// The one file is a model, and stays as it is.
     Model,
+    /// They are rows of evaluation sets, and stay as they are.
+    Sets,
 }
 
 impl Decoder {
@@ -89,6 +96,7 @@ impl Decoder {
             }
             Self::Images | Self::Emoji => Content::Images,
             Self::Model => Content::Model,
+            Self::Sets => Content::Sets,
         }
     }
 
@@ -102,7 +110,7 @@ impl Decoder {
             Self::SwordBooks => ztext::decode(&files, markup::cut_at_books),
             Self::SwordChapters => ztext::decode(&files, markup::cut_at_chapters),
             Self::RStrings => rdata::decode(&files),
-            Self::Images | Self::Model => Ok(files),
+            Self::Images | Self::Model | Self::Sets => Ok(files),
             Self::Emoji => emoji::decode(files),
         }
     }

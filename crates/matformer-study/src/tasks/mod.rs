@@ -4,7 +4,10 @@ mod encode;
 mod generated;
 mod result;
 
-use std::{collections::HashSet, path::PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
 use matformer_core::{Submodel, units::counted};
 use matformer_data::Tokenizer;
@@ -30,11 +33,22 @@ pub struct Asked {
     pub limit: Option<usize>,
 }
 
-/// Fetches the data of a task from the hub, where that is not in the cache, under a progress bar.
+/// Takes the data of a task from a folder, or fetches it from the hub, where it is not in the cache, under a progress bar.
 ///
 /// # Errors
 /// When it cannot be had.
-pub fn fetch(task: &mut Task, shots: Option<usize>, session: &Session) -> Result<()> {
+pub fn fetch(
+    task: &mut Task,
+    shots: Option<usize>,
+    folder: Option<&Path>,
+    session: &Session,
+) -> Result<()> {
+    if let Some(folder) = folder {
+        for note in task.read_from(folder, shots).map_err(Error::refused)? {
+            say!("note: {}: {note}", task.name);
+        }
+        return Ok(());
+    }
     let mut bar = session.bar("fetching");
     let fetched = task.fetch(shots, &mut |p| bar.at(p.done as u64, p.total as u64));
     drop(bar);

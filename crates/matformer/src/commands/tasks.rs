@@ -12,7 +12,7 @@ use matformer::{
 };
 use serde::Serialize;
 
-use super::{Context, print_json, table};
+use super::{Context, fetch::sets_path, print_json, table};
 use crate::{
     args::EvalArgs,
     failure::{Hinted, OrBadInput},
@@ -38,8 +38,10 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
     });
     let tasks = names.map(|name| find(name, args.task_path.as_deref()));
     let mut tasks = tasks.collect::<Result<Vec<_>>>()?;
+    let data = args.task_data.as_deref();
+    let data = data.map(|typed| sets_path(typed, &context.session)).transpose()?;
     for task in &mut tasks {
-        fetch(task, args.num_fewshot, &context.session)?;
+        fetch(task, args.num_fewshot, data.as_deref(), &context.session)?;
     }
     let folder = ModelFolder::<Lm>::load(&args.model, &context.session)?;
     let submodels = match &args.submodels {
