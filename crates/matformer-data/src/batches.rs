@@ -26,6 +26,8 @@ pub struct HostBatch {
     pub inputs: Vec<u32>,
     /// The token after each input, [rows * seq_len].
     pub targets: Vec<u32>,
+    /// Which targets are learnt, [rows * seq_len], where not all are.
+    pub learnt: Option<Vec<bool>>,
 }
 
 /// Iterates over the windows of a shard without replacement. Each epoch uses another order and another offset.
@@ -90,13 +92,18 @@ impl Batches {
     /// `rows` rows from global row `first`.
     fn rows(&self, first: u128, rows: usize) -> HostBatch {
         let seq_len = self.shape.seq_len;
-        let mut batch = HostBatch { rows, seq_len, inputs: Vec::new(), targets: Vec::new() };
+        let learnt = self.shard.is_masked().then(|| Vec::with_capacity(rows * seq_len));
+        let mut batch = HostBatch { rows, seq_len, inputs: vec![], targets: vec![], learnt };
         batch.inputs.reserve_exact(rows * seq_len);
         batch.targets.reserve_exact(rows * seq_len);
         for row in 0..rows as u128 {
             let start = self.start(first + row);
             batch.inputs.extend(self.shard.iter(start..start + seq_len));
-            batch.targets.extend(self.shard.iter(start + 1..start + seq_len + 1));
+            let targets = start + 1..start + seq_len + 1;
+            batch.targets.extend(self.shard.iter(targets.clone()));
+            if let Some(learnt) = &mut batch.learnt {
+                learnt.extend(self.shard.learnt(targets));
+            }
         }
         batch
     }

@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use rayon::prelude::*;
 
 use crate::config::CORPUS_MAX_FILE_BYTES;
+use crate::conversation::{Chat, Fields};
 use crate::counts::{BadRow, Dropped, TakenFiles};
 use crate::format::{self, Format, Kind};
 use crate::hash::Hasher;
@@ -18,7 +19,10 @@ use crate::inputs::{self, Input, Part};
 use crate::prepare::given;
 use crate::progress::{Progress, Stage};
 use crate::rows::{self, Left, Row, Taken, Wanted};
-use crate::{DataConfig, Error, Folder, Hash, PassedOver, Result, SplitFolders, blocks};
+use crate::walk::Reason;
+use crate::{
+    ChatTemplate, DataConfig, Error, Folder, Hash, PassedOver, Result, SplitFolders, blocks,
+};
 
 /// Bad rows that are named; the rest are counted.
 const NAMED: usize = 5;
@@ -59,15 +63,23 @@ pub(crate) struct Entry {
 }
 
 impl Census {
-    /// Reads what `config` names, downloading what has a hub name: drops what is too large, empty, a
+    /// Reads what `config` names, downloading what has a hub name, as conversations where there is a `template`:
+    /// drops what is too large, empty, a
     /// bad row or a duplicate, and splits the rest. Says how far it is.
     ///
     /// # Errors
     /// A file that cannot be read, unpacked or downloaded, more bad rows than `config` allows, a
     /// field that the rows do not have, two files of one name, an empty split; [`Error::Unresolved`].
-    pub(crate) fn take(config: &DataConfig, progress: &mut dyn FnMut(Progress)) -> Result<Self> {
+    pub(crate) fn take(
+        config: &DataConfig,
+        template: Option<Arc<ChatTemplate>>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Self> {
         let mut passed = PassedOver::default();
         let mut inputs = files(config, &mut passed, progress)?;
+        if template.is_some() {
+            keep_conversations(&mut inputs, &mut passed)?;
+        }
         if inputs.is_empty() {
             return Err(Error::NoFile { passed_over: passed });
         }
@@ -94,7 +106,8 @@ impl Census {
             None => None,
         };
         let (field, max_bytes) = (config.field.clone(), config.max_bytes());
-        let wanted = Wanted { field, max_bytes, tokenizer };
+        let chat = template.map(|template| Chat { fields: Fields::of(&field), template });
+        let wanted = Wanted { field, max_bytes, tokenizer, chat };
         let mut found = Found::default();
         found.read(&inputs, (&wanted, config.max_bad_rows), progress)?;
         let mut dropped = found.check_bad(config)?;
@@ -151,6 +164,26 @@ impl Census {
             hasher.part(count.to_le_bytes());
         }
     }
+}
+
+/// Keeps the files that can hold conversations.
+///
+/// # Errors
+/// [`Error::NoConversations`] for another one that was named.
+fn keep_conversations(inputs: &mut Vec<Input>, passed: &mut PassedOver) -> Result<()> {
+    let can = |input: &Input| {
+        matches!(input.format.kind, Kind::Json | Kind::Jsonl | Kind::Parquet)
+    };
+    if let Some(other) = inputs.iter().find(|input| input.named && !can(input)) {
+        return Err(Error::NoConversations { file: other.label.clone() });
+    }
+    inputs.retain(|input| {
+        if !can(input) {
+            passed.add(Reason::Format, &input.label);
+        }
+        can(input)
+    });
+    Ok(())
 }
 
 /// What is said of repositories of which a validation split is held out.
@@ -388,7 +421,11 @@ impl Found {
 impl Looked {
     fn at(input: usize, row: Row, wanted: &Wanted) -> Self {
         let Row { number, unit, held_out, content } = row;
-        let found = content.text(wanted).map(|text| {
+        let laid_out = |text: String| match wanted.chat.as_ref().and_then(|chat| chat.refusal(&text)) {
+            Some(reason) => Err(Left::Bad(reason)),
+            None => Ok(text),
+        };
+        let found = content.text(wanted).and_then(laid_out).map(|text| {
             let whole = Hash::of(text.as_bytes());
             let mut hash = [0; 16];
             hash.copy_from_slice(&whole.as_bytes()[..16]);

@@ -15,7 +15,7 @@ fn read(files: &[(&str, &[u8])], change: impl FnOnce(&mut DataConfig)) -> Result
     let paths = vec![Path::new(&data).into()];
     let mut config = DataConfig { paths, held_out: 0.5, ..DataConfig::default() };
     change(&mut config);
-    let census = Census::take(&config, &mut |_| {})?;
+    let census = Census::take(&config, None, &mut |_| {})?;
     // All texts come back by their places.
     let mut texts = Texts::new(&census);
     for document in &census.documents {
@@ -125,7 +125,7 @@ fn a_text_that_is_all_there_is_ends_held_out() {
         std::fs::write(&path, bytes).unwrap();
         let config =
             DataConfig { paths: vec![path.into()], held_out: 0.1, ..DataConfig::default() };
-        let census = Census::take(&config, &mut |_| {}).unwrap();
+        let census = Census::take(&config, None, &mut |_| {}).unwrap();
         let mut texts = Texts::new(&census);
         let [train, held_out] = census.splits().map(|split| {
             let text = |entry| texts.get(entry).unwrap().text(&census.wanted).unwrap();
@@ -176,7 +176,12 @@ fn of_a_corpus_list_train_keeps_its_copy() {
     ];
     let census = read(&files, |config| {
         let Some(Source::Path(root)) = config.paths.pop() else { panic!() };
-        let folder = |name: &str| Folder { dir: root.join(name), name: name.into(), cluster: None };
+        let folder = |name: &str| Folder {
+            dir: root.join(name),
+            name: name.into(),
+            cluster: None,
+            pinned: None,
+        };
         config.corpus = Some("list".into());
         config.split = Some(SplitFolders {
             suffixes: vec!["txt".into()],
@@ -263,7 +268,7 @@ fn a_file_that_changes_between_the_passes_is_an_error() {
     let path = root.path().join("a.jsonl");
     std::fs::write(&path, "{\"text\": \"a\"}\n{\"text\": \"b\"}\n").unwrap();
     let config = DataConfig { paths: vec![path.clone().into()], ..DataConfig::default() };
-    let census = Census::take(&config, &mut |_| {}).unwrap();
+    let census = Census::take(&config, None, &mut |_| {}).unwrap();
     std::fs::write(&path, "{\"text\": \"a\"}\n").unwrap();
     let mut texts = Texts::new(&census);
     let read: Result<Vec<_>> = census.documents.iter().map(|entry| texts.get(entry)).collect();

@@ -1,5 +1,6 @@
 //! Chat templates: from the messages of a conversation to the text, and the tokens, that a model was trained on.
 
+mod answers;
 mod python;
 
 use std::path::{Path, PathBuf};
@@ -10,6 +11,8 @@ use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, syntax::S
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+pub use answers::LaidOut;
+
 use crate::special::{TOKENIZER_CONFIG_FILE, object, token};
 use crate::{Error, Result, Tokenizer};
 
@@ -18,6 +21,8 @@ pub const CHAT_TEMPLATE_FILE: &str = "chat_template.jinja";
 
 /// The template's name inside the environment.
 const NAME: &str = "chat";
+/// That of the same template, whose tags around answers put [`ANSWER`] there.
+const TAGGED: &str = "tagged";
 
 /// Keys of `tokenizer_config.json` that a template sees.
 const SPECIAL_TOKENS: [&str; 7] =
@@ -27,12 +32,17 @@ const SPECIAL_TOKENS: [&str; 7] =
 /// from messages first.
 const MARKS: [char; 2] = ['\u{f0000}', '\u{f0001}'];
 
+/// Stand around an answer of the assistant, and at the end of its content: removed from messages like [`MARKS`].
+const ANSWER: [char; 2] = ['\u{f0002}', '\u{f0003}'];
+
 /// A Jinja template that lays out a conversation, rendered as Hugging Face transformers renders it.
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
     path: PathBuf,
     source: String,
+    /// Whether the template says itself what answers are.
+    tagged: bool,
     /// Special tokens by name, as `tokenizer_config.json` spells them.
     tokens: Map<String, Value>,
 }
@@ -76,10 +86,15 @@ impl ChatTemplate {
         environment.add_filter("tojson", python::tojson);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", python::strftime_now);
-        environment
-            .add_template_owned(NAME, without_generation(source))
-            .map_err(|error| wrong(&path, &error))?;
-        Ok(Self { environment, path, source: source.to_owned(), tokens })
+        environment.add_filter("answer", |text: String| format!("{}{text}{}", ANSWER[0], ANSWER[1]));
+        let plain = with_generation(source, "if true", "endif");
+        let tagged = with_generation(source, "filter answer", "endfilter");
+        let is_tagged = plain != source;
+        for (name, source) in [(NAME, plain), (TAGGED, tagged)].into_iter().take(1 + usize::from(is_tagged)) {
+            let added = environment.add_template_owned(name, source);
+            added.map_err(|error| wrong(&path, &error))?;
+        }
+        Ok(Self { environment, path, source: source.to_owned(), tagged: is_tagged, tokens })
     }
 
     /// The text of a conversation: objects with `role`, `content` and whatever else the template reads. With
@@ -111,20 +126,12 @@ impl ChatTemplate {
         values.iter_mut().for_each(|value| mark(value, &control));
         let text = self.render_values(values, add_generation_prompt)?;
         let mut tokens = Vec::new();
-        // A template may cut a marked spelling apart: a mark alone only separates.
-        let mut rest = text.as_str();
-        while let Some(at) = rest.find(MARKS) {
-            tokens.extend(tokenizer.encode_with_control(&rest[..at])?);
-            let opens = rest[at..].starts_with(MARKS[0]);
-            rest = rest[at..].trim_start_matches(|c| MARKS[usize::from(!opens)] == c);
-            let spelt = if opens { rest.find(MARKS[1]) } else { None };
-            let spelt = spelt.map_or("", |end| &rest[..end]);
-            if control.iter().any(|token| token == spelt) {
-                tokens.extend(tokenizer.encode(spelt)?);
-                rest = &rest[spelt.len()..];
-            }
+        for piece in pieces(&text, &control) {
+            tokens.extend(match piece.is_literal {
+                true => tokenizer.encode(piece.text)?,
+                false => tokenizer.encode_with_control(piece.text)?,
+            });
         }
-        tokens.extend(tokenizer.encode_with_control(rest)?);
         Ok(tokens)
     }
 
@@ -160,13 +167,22 @@ impl ChatTemplate {
     }
 
     fn render_values(&self, messages: Vec<Value>, add_generation_prompt: bool) -> Result<String> {
+        self.render_as(NAME, messages, add_generation_prompt)
+    }
+
+    fn render_as(
+        &self,
+        name: &str,
+        messages: Vec<Value>,
+        add_generation_prompt: bool,
+    ) -> Result<String> {
         let mut context = self.tokens.clone();
         context.insert("messages".to_owned(), Value::Array(messages));
         context.insert("tools".to_owned(), Value::Null);
         context.insert("documents".to_owned(), Value::Null);
         context.insert("add_generation_prompt".to_owned(), json!(add_generation_prompt));
         let template =
-            self.environment.get_template(NAME).map_err(|error| wrong(&self.path, &error))?;
+            self.environment.get_template(name).map_err(|error| wrong(&self.path, &error))?;
         template.render(Serde(context)).map_err(|error| wrong(&self.path, &error))
     }
 }
@@ -189,8 +205,8 @@ fn in_config(config: &Map<String, Value>, path: &Path) -> Result<Option<String>>
     }
 }
 
-/// The template without the tags that mark the assistant's answers for training: they render what is in them.
-fn without_generation(source: &str) -> String {
+/// The template with other tags in place of those that mark the assistant's answers for training.
+fn with_generation(source: &str, begin: &str, end: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(at) = rest.find("{%") {
@@ -199,13 +215,48 @@ fn without_generation(source: &str) -> String {
         let inner = tag.trim_start_matches(['-', '+']).trim_end_matches(['-', '+']);
         out += &rest[..at + 2];
         out += &match inner.trim() {
-            "generation" => tag.replace("generation", "if true"),
-            "endgeneration" => tag.replace("endgeneration", "endif"),
+            "generation" => tag.replace("generation", begin),
+            "endgeneration" => tag.replace("endgeneration", end),
             _ => tag.to_owned(),
         };
         rest = &rest[at + len..];
     }
     out + rest
+}
+
+/// A part of a text that was laid out.
+struct Piece<'a> {
+    /// Where it begins in the text with its marks.
+    start: usize,
+    text: &'a str,
+    /// Whether it spells a control token inside of a message.
+    is_literal: bool,
+}
+
+/// The parts of a text between [`MARKS`]. A template may cut a marked spelling apart: a mark alone only separates.
+fn pieces<'a>(text: &'a str, control: &[String]) -> Vec<Piece<'a>> {
+    let (mut pieces, mut start) = (Vec::new(), 0);
+    let mut add = |start: usize, text: &'a str, is_literal| {
+        if !text.is_empty() {
+            pieces.push(Piece { start, text, is_literal });
+        }
+    };
+    while let Some(len) = text[start..].find(MARKS) {
+        add(start, &text[start..start + len], false);
+        start += len;
+        let opens = text[start..].starts_with(MARKS[0]);
+        let same = |c| MARKS[usize::from(!opens)] == c;
+        start = text.len() - text[start..].trim_start_matches(same).len();
+        let rest = &text[start..];
+        let spelt = if opens { rest.find(MARKS[1]) } else { None };
+        let spelt = spelt.map_or("", |end| &rest[..end]);
+        if control.iter().any(|token| token == spelt) {
+            add(start, spelt, true);
+            start += spelt.len();
+        }
+    }
+    add(start, &text[start..], false);
+    pieces
 }
 
 fn raise_exception(message: String) -> Result<String, minijinja::Error> {
@@ -220,8 +271,9 @@ fn wrong(path: &Path, reason: &dyn std::fmt::Display) -> Error {
 fn mark(value: &mut Value, control: &[String]) {
     match value {
         Value::String(text) => {
-            if text.contains(MARKS) {
-                *text = text.replace(MARKS, "");
+            let marks = [MARKS, ANSWER].concat();
+            if text.contains(&marks[..]) {
+                *text = text.replace(&marks[..], "");
             }
             *text = marked(text, control);
         }

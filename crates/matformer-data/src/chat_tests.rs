@@ -140,3 +140,85 @@ fn control_tokens_are_the_templates_alone() {
     assert_eq!(tokenizer.decode(&found).unwrap(), "a <||endoftext|>");
     assert!(!found.contains(&end), "{found:?}");
 }
+
+#[derive(Deserialize)]
+struct Answers {
+    tokenizer: Value,
+    templates: Vec<Conversations>,
+}
+
+#[derive(Deserialize)]
+struct Conversations {
+    name: String,
+    template: String,
+    cases: Vec<Tokens>,
+}
+
+#[derive(Deserialize)]
+struct Tokens {
+    name: String,
+    messages: Vec<Value>,
+    tokens: Vec<u32>,
+    answers: Vec<u8>,
+}
+
+/// What `tests/fixtures/make_chat_answers.py` wrote, with a folder of its tokenizer.
+fn answers() -> (tempfile::TempDir, Tokenizer, Vec<Conversations>) {
+    let found: Answers =
+        serde_json::from_str(include_str!("../tests/fixtures/chat/answers.json")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tokenizer.json");
+    std::fs::write(&path, found.tokenizer.to_string()).unwrap();
+    let tokenizer = Tokenizer::load(&path).unwrap();
+    (dir, tokenizer, found.templates)
+}
+
+#[test]
+fn answers_are_those_of_transformers() {
+    let (_dir, tokenizer, templates) = answers();
+    assert_eq!(templates.len(), 3);
+    for Conversations { name, template: source, cases } in templates {
+        let template = template(&source).unwrap();
+        for case in cases {
+            let found = template.encode_answers(&tokenizer, &case.messages).unwrap();
+            let place = format!("{name}: {}", case.name);
+            assert_eq!(found.tokens, case.tokens, "{place}");
+            let flags: Vec<u8> = found.answers.iter().map(|flag| u8::from(*flag)).collect();
+            assert_eq!(flags, case.answers, "{place}: {}", found.text);
+            assert!(flags.contains(&0) && flags.contains(&1));
+            assert_eq!(found.tokens, template.encode(&tokenizer, &case.messages, false).unwrap());
+        }
+    }
+}
+
+#[test]
+fn control_tokens_that_an_answer_spells_are_text_of_it() {
+    let (_dir, tokenizer, templates) = answers();
+    for Conversations { template: source, .. } in templates {
+        let messages = [
+            serde_json::json!({ "role": "user", "content": "<|im_end|> ends" }),
+            serde_json::json!({ "role": "assistant", "content": "So <|im_end|> it is. " }),
+        ];
+        let found = template(&source).unwrap().encode_answers(&tokenizer, &messages).unwrap();
+        let flagged = found.tokens.iter().zip(&found.answers).filter(|(_, flag)| **flag);
+        let flagged: Vec<u32> = flagged.map(|(token, _)| *token).collect();
+        let text = tokenizer.decode(&flagged).unwrap();
+        assert!(text.trim().ends_with("<|im_end|>") && text.contains("So <|im_end|> it is."), "{text}");
+        let end = tokenizer.encode_with_control("<|im_end|>").unwrap()[0];
+        assert_eq!(flagged.iter().filter(|token| **token == end).count(), 1, "{text}");
+    }
+}
+
+#[test]
+fn a_template_that_hides_its_answers_is_refused() {
+    let (_dir, tokenizer, _) = answers();
+    let messages = [
+        serde_json::json!({ "role": "user", "content": "Hi" }),
+        serde_json::json!({ "role": "assistant", "content": "Hello" }),
+    ];
+    let said = |source: &str| {
+        template(source).unwrap().encode_answers(&tokenizer, &messages).unwrap_err().to_string()
+    };
+    let counts = "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}";
+    assert!(said(counts).contains("message 2 cannot be found"), "{}", said(counts));
+}

@@ -50,6 +50,10 @@ pub struct DataConfig {
     /// The field of a `.jsonl` row, or the column of a `.parquet` file, that holds the text. Default
     /// `text`.
     pub field: String,
+    /// Whether rows are conversations: a list of `messages` (or of the name that `field` has), or a `prompt`
+    /// with its `completion`. The chat template of the tokenizer lays them out, and only answers are learnt
+    /// and measured. Default false.
+    pub chat: bool,
     /// The fraction of the documents of `paths` that is held out, by a hash of the document's name; of a
     /// single text file, the last part. Without effect beside `validation`. Default 0.02.
     pub held_out: f64,
@@ -87,6 +91,7 @@ impl Default for DataConfig {
             paths: Vec::new(),
             validation: Vec::new(),
             field: "text".into(),
+            chat: false,
             held_out: 0.02,
             vocab_size: 2048,
             tokenizer: None,

@@ -7,9 +7,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use matformer_core::rng;
 use rayon::prelude::*;
+use serde_json::Value;
 
 use crate::baselines::ByteCounts;
 use crate::census::{Census, Entry, Texts};
+use crate::conversation::Chat;
 use crate::hash::Hasher;
 use crate::lost::{Lost, LostBytes};
 use crate::prepare::SplitSize;
@@ -17,7 +19,7 @@ use crate::progress::{Progress, Stage};
 use crate::rows::Content;
 use crate::shard::ShardWriter;
 use crate::tokenizer::TRAINING_SAMPLE_BYTES;
-use crate::{DocumentSpan, Error, Hash, Result, Tokenizer};
+use crate::{ChatTemplate, DocumentSpan, Error, Hash, LaidOut, Result, Tokenizer};
 
 /// Text of a batch, in bytes.
 const BATCH: usize = 4 << 20;
@@ -44,7 +46,26 @@ struct Document<'a> {
     entry: &'a Entry,
     text: String,
     tokens: Vec<u32>,
+    /// What is learnt of a conversation.
+    answers: Option<Answers>,
     lost: Option<LostBytes>,
+}
+
+/// What is learnt of a conversation.
+struct Answers {
+    /// The text of all answers.
+    text: String,
+    /// Of each token, whether it belongs to one.
+    flags: Vec<bool>,
+}
+
+/// How texts become tokens.
+#[derive(Clone, Copy)]
+pub(crate) struct Encoder<'a> {
+    /// The tokenizer.
+    pub tokenizer: &'a Tokenizer,
+    /// Whether it was given: then it may lose text, which is counted.
+    pub given: bool,
 }
 
 /// Rows that were read, in order, with their splits.
@@ -92,13 +113,13 @@ fn text(census: &Census, document: &Entry, content: Content) -> Result<String> {
     content.text(&census.wanted).map_err(changed)
 }
 
-/// Encodes both splits into shards in `folder`. A `given` tokenizer may lose text, which is counted.
+/// Encodes both splits into shards in `folder`.
 ///
 /// # Errors
 /// As [`Texts::get`] and [`Tokenizer::encode`]; [`Error::Changed`]; [`Error::File`].
 pub(crate) fn encode(
     census: &Census,
-    (tokenizer, given): (&Tokenizer, bool),
+    encoder: Encoder<'_>,
     folder: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Encoded> {
@@ -107,7 +128,7 @@ pub(crate) fn encode(
     let total = census.splits().iter().map(bytes).sum::<usize>();
     let mut report = |done| progress(Progress { stage: Stage::Encode, done, total });
     report(0);
-    let mut writer = Writer::create(census, tokenizer, folder)?;
+    let mut writer = Writer::create(census, encoder, folder)?;
     let (batches, read) = sync_channel(AHEAD);
     let (documents, encoded) = sync_channel(AHEAD);
     std::thread::scope(|scope| {
@@ -116,7 +137,7 @@ pub(crate) fn encode(
             writer.write(encoded)?;
             writer.finish()
         });
-        let made = encode_all(census, (tokenizer, given), read, documents, &mut report);
+        let made = encode_all(census, encoder, read, documents, &mut report);
         // The writer's error is the cause where nobody received what was encoded.
         let written = writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         match (made, written) {
@@ -151,7 +172,7 @@ fn read_documents<'a>(census: &'a Census, batches: SyncSender<Result<Batch<'a>>>
 
 fn encode_all<'a>(
     census: &Census,
-    (tokenizer, given): (&Tokenizer, bool),
+    encoder: Encoder<'_>,
     batches: Receiver<Result<Batch<'a>>>,
     documents: SyncSender<Vec<Document<'a>>>,
     report: &mut dyn FnMut(usize),
@@ -162,23 +183,60 @@ fn encode_all<'a>(
             .into_par_iter()
             .map(|(split, entry, content)| Ok((split, entry, text(census, entry, content)?)))
             .collect::<Result<_>>()?;
-        let borrowed: Vec<&str> = texts.iter().map(|(.., text)| text.as_str()).collect();
-        let tokens = tokenizer.encode_batch(&borrowed)?;
-        done += borrowed.iter().map(|text| text.len()).sum::<usize>();
-        let whole = |((split, entry, text), tokens): ((usize, &'a Entry, String), Vec<u32>)| {
-            let lost = match given {
-                true => LostBytes::between(&text, &tokenizer.decode(&tokens)?),
-                false => None,
-            };
-            Ok(Document { split, entry, text, tokens, lost })
+        done += texts.iter().map(|(.., text)| text.len()).sum::<usize>();
+        let encoded = match &census.wanted.chat {
+            Some(Chat { template, .. }) => texts
+                .into_par_iter()
+                .map(|(split, entry, text)| encoder.conversation(template, (split, entry), text))
+                .collect::<Result<_>>()?,
+            None => encoder.texts(texts)?,
         };
-        let encoded = texts.into_par_iter().zip(tokens).map(whole).collect::<Result<_>>()?;
         if documents.send(encoded).is_err() {
             return Ok(());
         }
         report(done);
     }
     Ok(())
+}
+
+impl Encoder<'_> {
+    fn texts<'a>(&self, texts: Vec<(usize, &'a Entry, String)>) -> Result<Vec<Document<'a>>> {
+        let borrowed: Vec<&str> = texts.iter().map(|(.., text)| text.as_str()).collect();
+        let tokens = self.tokenizer.encode_batch(&borrowed)?;
+        let whole = |((split, entry, text), tokens): ((usize, &'a Entry, String), Vec<u32>)| {
+            let lost = self.lost(&text, &tokens)?;
+            Ok(Document { split, entry, text, tokens, answers: None, lost })
+        };
+        texts.into_par_iter().zip(tokens).map(whole).collect()
+    }
+
+    fn lost(&self, text: &str, tokens: &[u32]) -> Result<Option<LostBytes>> {
+        match self.given {
+            true => Ok(LostBytes::between(text, &self.tokenizer.decode(tokens)?)),
+            false => Ok(None),
+        }
+    }
+
+    /// Messages in JSON. The begin token that most templates write is the one that documents begin with.
+    fn conversation<'a>(
+        &self,
+        template: &ChatTemplate,
+        (split, entry): (usize, &'a Entry),
+        text: String,
+    ) -> Result<Document<'a>> {
+        let messages: Vec<Value> = serde_json::from_str(&text).unwrap_or_default();
+        let laid_out = template.encode_answers(self.tokenizer, &messages)?;
+        let lost = self.lost(&laid_out.text, &laid_out.tokens)?;
+        let LaidOut { mut tokens, answers: mut flags, .. } = laid_out;
+        if tokens.first() == Some(&self.tokenizer.bos()) {
+            tokens.remove(0);
+            flags.remove(0);
+        }
+        let learnt = tokens.iter().zip(&flags).filter(|(_, learnt)| **learnt);
+        let learnt: Vec<u32> = learnt.map(|(token, _)| *token).collect();
+        let answers = Some(Answers { text: self.tokenizer.decode(&learnt)?, flags });
+        Ok(Document { split, entry, text, tokens, answers, lost })
+    }
 }
 
 /// Writes both shards, and counts what is in them.
@@ -195,15 +253,21 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    fn create(census: &'a Census, tokenizer: &'a Tokenizer, folder: &Path) -> Result<Self> {
-        let create = |name: &str| {
-            ShardWriter::create(&folder.join(name), tokenizer.hash(), tokenizer.vocab_size())
+    fn create(census: &'a Census, encoder: Encoder<'a>, folder: &Path) -> Result<Self> {
+        let (tokenizer, chat) = (encoder.tokenizer, &census.wanted.chat);
+        let create = |name: &str| -> Result<ShardWriter> {
+            let path = folder.join(name);
+            let shard = ShardWriter::create(&path, tokenizer.hash(), tokenizer.vocab_size())?;
+            Ok(if chat.is_some() { shard.masked() } else { shard })
         };
         let shards = [create(SHARDS[0])?, create(SHARDS[1])?];
         let mut hasher = Hasher::default();
         // Where documents begin and end is part of the data.
         let separators = [tokenizer.bos(), tokenizer.eos()].map(u32::to_le_bytes);
         hasher.part(tokenizer.hash().as_bytes()).part(separators.concat());
+        if let Some(chat) = chat {
+            hasher.part("chat").part(chat.template.source());
+        }
         hasher.part(census.splits()[0].len().to_le_bytes());
         let (sizes, counts, lost) = (Default::default(), ByteCounts::default(), Lost::default());
         Ok(Self { census, tokenizer, shards, split: 0, sizes, hasher, counts, lost })
@@ -235,15 +299,16 @@ impl<'a> Writer<'a> {
     /// Adds a document: it begins with the begin token and ends with the end token. Where they are the
     /// same, one stands between two documents.
     fn add(&mut self, document: &Document<'_>) -> Result<()> {
-        let Document { split, entry, text, tokens, lost } = document;
+        let Document { split, entry, text, tokens, answers, lost } = document;
         let (bos, eos) = (self.tokenizer.bos(), self.tokenizer.eos());
         let (name, cluster) = (self.census.name(entry), self.census.cluster(entry));
         self.hasher.part(&name).part(text);
         if let Some(cluster) = cluster {
             self.hasher.part("cluster").part(cluster);
         }
+        let learnt = answers.as_ref().map_or(text, |answers| &answers.text);
         if *split == 0 {
-            self.counts.add(text);
+            self.counts.add(learnt);
         }
         if let Some(lost) = lost {
             self.lost.add(&name, *lost);
@@ -251,17 +316,23 @@ impl<'a> Writer<'a> {
         let size = &mut self.sizes[*split];
         size.documents += 1;
         size.tokens += tokens.len();
-        size.bytes += text.len();
+        size.bytes += learnt.len();
+        let flags = answers.as_ref().map(|answers| &answers.flags[..]);
+        let answers = flags.map(|flags| flags.iter().filter(|flag| **flag).count());
+        if let Some(tokens) = answers {
+            *size.answers.get_or_insert(0) += tokens;
+        }
         let shard = &mut self.shards[*split];
         shard.list(&DocumentSpan {
             name,
             start: shard.tokens(),
             tokens: tokens.len(),
-            bytes: text.len(),
+            bytes: learnt.len(),
+            answers,
             cluster: cluster.cloned(),
         })?;
         shard.push(&[bos])?;
-        shard.push(tokens)?;
+        shard.push_masked(tokens, flags.unwrap_or_default())?;
         if eos == bos { Ok(()) } else { shard.push(&[eos]) }
     }
 

@@ -109,6 +109,18 @@ pub enum Error {
         /// The file.
         file: String,
     },
+    /// A named file that cannot hold conversations.
+    #[error("`{file}` holds no conversations, expected: `.jsonl`, `.json` or `.parquet`")]
+    NoConversations {
+        /// The file.
+        file: String,
+    },
+    /// A tokenizer without a chat template.
+    #[error("`data.chat`: there is no chat template beside the tokenizer `{}`", path.display())]
+    NoChatTemplate {
+        /// The tokenizer's file.
+        path: PathBuf,
+    },
     /// A file of more rows than can be counted.
     #[error("`{file}` has more than {} rows", u32::MAX)]
     TooManyRows {
@@ -273,6 +285,13 @@ impl Error {
                  `hf:openai-community/gpt2`; ids of characters need the text itself"
                     .into()
             }
+            Self::NoConversations { .. } => {
+                "without `data.chat`, the text of `data.field` is learnt as a whole".into()
+            }
+            Self::NoChatTemplate { .. } => format!(
+                "use the tokenizer of a chat model, or put a template beside this one, in `{}`",
+                crate::CHAT_TEMPLATE_FILE
+            ),
             Self::TooManyRows { .. } => "split it into several files".into(),
             Self::Changed { .. } => "run the same once more when nobody writes there".into(),
             Self::BadRows { allowed: None, .. } => {

@@ -75,6 +75,18 @@ pub struct Window {
     pub inputs: Vec<u32>,
     /// What it has to predict: tokens of the document's text.
     pub targets: Vec<u32>,
+    /// Which targets are measured, where not all are.
+    pub measured: Option<Vec<bool>>,
+}
+
+impl Window {
+    /// Targets that are measured.
+    pub fn measured(&self) -> usize {
+        match &self.measured {
+            None => self.targets.len(),
+            Some(flags) => flags.iter().filter(|flag| **flag).count(),
+        }
+    }
 }
 
 impl HeldOut {
@@ -87,6 +99,11 @@ impl HeldOut {
         Ok(Self { shard, documents, whole: true })
     }
 
+    /// Where their tokens are.
+    pub fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
     /// The documents, in the order of the shard.
     pub fn documents(&self) -> &[DocumentSpan] {
         &self.documents
@@ -97,9 +114,9 @@ impl HeldOut {
         numbered(self.documents.iter().map(|document| document.cluster.as_deref())).collect()
     }
 
-    /// Targets in all documents; separators are not among them.
+    /// Targets in all documents that are measured; separators are not among them.
     pub fn tokens(&self) -> usize {
-        self.documents.iter().map(|document| document.tokens).sum()
+        self.documents.iter().map(DocumentSpan::targets).sum()
     }
 
     /// Bytes of text in all documents.
@@ -130,11 +147,13 @@ impl HeldOut {
             if kept < document.tokens {
                 let text: Vec<u32> = self.shard.iter(document.text()).collect();
                 document.tokens = tokenizer.whole_characters(&text, kept)?;
-                document.bytes = tokenizer.decode(&text[..document.tokens])?.len();
+                let measured = measured_tokens(&self.shard, &document);
+                document.bytes = tokenizer.decode(&measured)?.len();
+                document.answers = document.answers.map(|_| measured.len());
             }
             documents.push(document);
         }
-        documents.retain(|document| document.tokens > 0);
+        documents.retain(|document| document.targets() > 0);
         Ok(Self { documents, ..self })
     }
 
@@ -154,7 +173,7 @@ impl HeldOut {
     }
 
     /// Every document as consecutive windows of at most `seq_len` targets, without overlap; a
-    /// document's last is shorter.
+    /// document's last is shorter. Windows without a target that is measured are left out.
     ///
     /// # Errors
     /// [`Error::Zero`] if `seq_len` is 0.
@@ -162,7 +181,8 @@ impl HeldOut {
         if seq_len == 0 {
             return Err(Error::Zero { key: "seq_len" });
         }
-        Ok(self.documents.iter().enumerate().flat_map(move |(index, document)| {
+        let masked = self.shard.is_masked();
+        let windows = self.documents.iter().enumerate().flat_map(move |(index, document)| {
             let text = document.text();
             text.clone().step_by(seq_len).map(move |start| {
                 let end = text.end.min(start.saturating_add(seq_len));
@@ -170,21 +190,28 @@ impl HeldOut {
                     document: index,
                     inputs: self.shard.iter(start - 1..end - 1).collect(),
                     targets: self.shard.iter(start..end).collect(),
+                    measured: masked.then(|| self.shard.learnt(start..end).collect()),
                 }
             })
-        }))
+        });
+        Ok(windows.filter(move |window| !masked || window.measured() > 0))
     }
 
-    /// The text of every document, decoded from its tokens.
+    /// The text of every document that is measured, decoded from its tokens.
     ///
     /// # Errors
     /// As [`Tokenizer::decode`].
     pub fn texts(&self, tokenizer: &Tokenizer) -> Result<Vec<String>> {
-        let decode = |document: &DocumentSpan| {
-            tokenizer.decode(&self.shard.iter(document.text()).collect::<Vec<_>>())
-        };
+        let decode =
+            |document: &DocumentSpan| tokenizer.decode(&measured_tokens(&self.shard, document));
         self.documents.iter().map(decode).collect()
     }
+}
+
+/// The tokens of a document that are measured.
+fn measured_tokens(shard: &Shard, document: &DocumentSpan) -> Vec<u32> {
+    let tokens = shard.iter(document.text()).zip(shard.learnt(document.text()));
+    tokens.filter(|(_, measured)| *measured).map(|(token, _)| token).collect()
 }
 
 /// Parts of a bounded measurement: one document has at most one of them.
@@ -244,6 +271,7 @@ mod tests {
                 start: tokens.len(),
                 tokens: length,
                 bytes: 2 * length,
+                answers: None,
                 cluster: None,
             };
             documents.push(span);
@@ -270,6 +298,7 @@ mod tests {
             document,
             inputs: inputs.to_vec(),
             targets: targets.to_vec(),
+            measured: None,
         };
         let windows: Vec<_> = held_out.windows(3).unwrap().collect();
         assert_eq!(

@@ -330,6 +330,7 @@ mod tests {
                 dir: root.path().join(dir),
                 name: format!("tales/{dir}"),
                 cluster,
+                pinned: None,
             })
         };
         let found = |sources: &[Source]| {

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod ahead;
 mod augment;
 mod baselines;
 mod batches;
@@ -8,6 +9,7 @@ mod cache;
 mod census;
 mod chat;
 mod config;
+mod conversation;
 mod counts;
 mod encode;
 mod error;
@@ -20,6 +22,7 @@ mod inputs;
 mod json;
 mod lost;
 mod parquet;
+mod parquet_rows;
 mod permutation;
 mod pieces;
 mod prepare;
@@ -40,10 +43,11 @@ mod tokens;
 mod walk;
 mod words;
 
+pub use ahead::Ahead;
 pub use augment::{Augment, AugmentConfig, AugmentError, RandAugment};
 pub use baselines::{Baselines, ByteCounts, baselines};
 pub use batches::{BatchShape, Batches, HostBatch};
-pub use chat::{CHAT_TEMPLATE_FILE, ChatTemplate};
+pub use chat::{CHAT_TEMPLATE_FILE, ChatTemplate, LaidOut};
 pub use config::{CORPUS_MAX_FILE_BYTES, DataConfig, MIN_VOCAB_SIZE, SplitFolders};
 pub use counts::{BadRow, Dropped};
 pub use error::{Error, Result};
@@ -58,7 +62,7 @@ pub use images::{
     find_prepared_images, prepare_images, spread,
 };
 pub use lost::Lost;
-pub use prepare::{Prepared, SplitSize, Summary, find_prepared, prepare, prepare_for};
+pub use prepare::{Prepared, SplitSize, Summary, find_prepared, find_prepared_for, prepare, prepare_for};
 pub use progress::{Progress, Stage};
 pub use records::{Record, records};
 pub use shard::{DocumentSpan, Shard, ShardWriter};

@@ -141,14 +141,14 @@ impl Rows for Column {
 
 /// Calls what reads a file. The parquet crate panics on some damaged pages; what was read by then is
 /// of no use to anybody: the error ends the reading.
-fn guarded<T>(input: &Input, read: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn guarded<T>(input: &Input, read: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
         let (file, reason) = (input.label.clone(), "its pages are damaged".into());
         Err(Error::Unreadable { file, format: "parquet", reason })
     })
 }
 
-fn broken(input: &Input, error: &ParquetError) -> Error {
+pub(crate) fn broken(input: &Input, error: &ParquetError) -> Error {
     let reason = error.to_string().trim_start_matches("Parquet error: ").into();
     Error::Unreadable { file: input.label.clone(), format: "parquet", reason }
 }

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use matformer_core::fs;
 use serde::{Deserialize, Serialize};
@@ -10,14 +11,17 @@ use crate::baselines::{Baselines, ByteCounts, baselines};
 use crate::cache::read_json;
 use crate::census::Census;
 use crate::counts::Dropped;
-use crate::encode::{self, Encoded, SHARDS};
+use crate::encode::{self, Encoded, Encoder, SHARDS};
 use crate::hash::Hasher;
 use crate::hub::Hub;
 use crate::lost::Lost;
 use crate::progress::{Progress, Stage};
 use crate::record::{self, Place, Record};
 use crate::special::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
-use crate::{DataConfig, Error, Hash, HeldOut, Result, Shard, Tokenizer, cache, tokenizer_source};
+use crate::{
+    CHAT_TEMPLATE_FILE, ChatTemplate, DataConfig, Error, Hash, HeldOut, Result, Shard, Tokenizer, cache,
+    tokenizer_source,
+};
 
 /// Goes into the key: a folder of another version is never reused.
 const FORMAT_VERSION: u32 = 3;
@@ -44,8 +48,11 @@ pub struct SplitSize {
     pub documents: usize,
     /// Tokens of text, without the separators.
     pub tokens: usize,
-    /// Bytes of text.
+    /// Bytes of text, or of answers where only these are learnt.
     pub bytes: usize,
+    /// Tokens of answers, where only these are learnt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<usize>,
 }
 
 /// What a prepared folder holds: `summary.json`.
@@ -109,7 +116,7 @@ pub fn prepare(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Prepared> {
     let given = given(config, progress)?;
-    Wanted::new(config, given.as_ref(), cache_dir).prepare(progress)
+    Wanted::new(config, given.as_ref(), cache_dir)?.prepare(progress)
 }
 
 /// What [`prepare`] would reuse without reading the text, if it is there; nothing is written.
@@ -122,7 +129,21 @@ pub fn find_prepared(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Option<Prepared>> {
     let given = given(config, progress)?;
-    Wanted::new(config, given.as_ref(), cache_dir).find()
+    Wanted::new(config, given.as_ref(), cache_dir)?.find()
+}
+
+/// What [`prepare_for`] would reuse without reading the text, if it is there; nothing is written.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn find_prepared_for(
+    config: &DataConfig,
+    own: &Path,
+    cache_dir: &Path,
+) -> Result<Option<Prepared>> {
+    config.validate()?;
+    let tokenizer = Tokenizer::load(own)?;
+    Wanted { or_trained: true, ..Wanted::new(config, Some(&tokenizer), cache_dir)? }.find()
 }
 
 /// Like [`prepare`], but uses the model's tokenizer at `own` instead of the one in `config`. A cached folder whose
@@ -138,7 +159,7 @@ pub fn prepare_for(
 ) -> Result<Prepared> {
     config.validate()?;
     let tokenizer = Tokenizer::load(own)?;
-    Wanted { or_trained: true, ..Wanted::new(config, Some(&tokenizer), cache_dir) }
+    Wanted { or_trained: true, ..Wanted::new(config, Some(&tokenizer), cache_dir)? }
         .prepare(progress)
 }
 
@@ -155,18 +176,36 @@ pub(crate) fn given(
     Tokenizer::load(&tokenizer_source::locate(source, &Hub::from_env, progress)?).map(Some)
 }
 
+/// The chat template beside a tokenizer.
+///
+/// # Errors
+/// [`Error::NoChatTemplate`]; as [`ChatTemplate::from_folder`].
+fn template_of(tokenizer: Option<&Tokenizer>) -> Result<Arc<ChatTemplate>> {
+    let trained = Error::Config {
+        key: "chat",
+        found: "true".into(),
+        expected: "a tokenizer with a chat template in `data.tokenizer`, or false",
+    };
+    let path = tokenizer.ok_or(trained)?.path();
+    let template = ChatTemplate::from_folder(path.parent().unwrap_or(path))?;
+    template.map(Arc::new).ok_or_else(|| Error::NoChatTemplate { path: path.into() })
+}
+
 /// What is to be prepared, and where.
 struct Wanted<'a> {
     config: &'a DataConfig,
     given: Option<&'a Tokenizer>,
     /// Whether what a trained tokenizer has made is as good, if it is the given one.
     or_trained: bool,
+    /// Lays out conversations, where rows are such.
+    template: Option<Arc<ChatTemplate>>,
     cache: &'a Path,
 }
 
 impl<'a> Wanted<'a> {
-    fn new(config: &'a DataConfig, given: Option<&'a Tokenizer>, cache: &'a Path) -> Self {
-        Self { config, given, or_trained: false, cache }
+    fn new(config: &'a DataConfig, given: Option<&'a Tokenizer>, cache: &'a Path) -> Result<Self> {
+        let template = if config.chat { Some(template_of(given)?) } else { None };
+        Ok(Self { config, given, or_trained: false, template, cache })
     }
 
     fn prepare(&self, progress: &mut dyn FnMut(Progress)) -> Result<Prepared> {
@@ -182,10 +221,14 @@ impl<'a> Wanted<'a> {
         trained.then_some(None).into_iter().chain([self.given])
     }
 
+    fn place(&self, tokenizer: Option<&Tokenizer>) -> Place {
+        Place::of(self.config, (tokenizer, self.template.as_deref()), self.cache)
+    }
+
     /// What the records of the cache lead to. Where the text is gone, the newest is of what was there last.
     fn find(&self) -> Result<Option<Prepared>> {
         let mut now = None;
-        let place = |tokenizer| Place::of(self.config, tokenizer, self.cache);
+        let place = |tokenizer| self.place(tokenizer);
         let mut places: Vec<Place> = self.tokenizers().map(place).collect();
         places.sort_by_key(|place| Reverse(place.written()));
         for place in places {
@@ -228,9 +271,9 @@ impl<'a> Wanted<'a> {
 
     /// Reads the text, and encodes it unless that was done under another name.
     fn make(&self, progress: &mut dyn FnMut(Progress)) -> Result<Prepared> {
-        let place = Place::of(self.config, self.given, self.cache);
+        let place = self.place(self.given);
         let read = record::fingerprint(self.config, self.cache);
-        let census = Census::take(self.config, progress)?;
+        let census = Census::take(self.config, self.template.clone(), progress)?;
         let made = |notes: Vec<String>, folder: String| -> Result<()> {
             let now = record::fingerprint(self.config, self.cache);
             match (read, now) {
@@ -286,7 +329,7 @@ impl<'a> Wanted<'a> {
         };
         let given = self.given.is_some();
         let Encoded { sizes: [train, held_out], data_hash, counts, lost } =
-            encode::encode(census, (&tokenizer, given), scratch, progress)?;
+            encode::encode(census, Encoder { tokenizer: &tokenizer, given }, scratch, progress)?;
         fs::write_json(scratch.join(BYTE_COUNTS), "counts of bytes", &counts)?;
         let summary = Summary {
             format_version: FORMAT_VERSION,
@@ -335,6 +378,11 @@ impl Prepared {
     /// The path of the `tokenizer_config.json` beside it.
     pub fn tokenizer_config_path(&self) -> PathBuf {
         self.dir.join(TOKENIZER_CONFIG_FILE)
+    }
+
+    /// The path of the chat template beside it, where that is a file of its own.
+    pub fn chat_template_path(&self) -> Option<PathBuf> {
+        Some(self.dir.join(CHAT_TEMPLATE_FILE)).filter(|path| path.is_file())
     }
 
     /// The tokenizer.
@@ -390,6 +438,9 @@ fn key(config: &DataConfig, census: &Census, tokenizer: Option<&Tokenizer>) -> H
         Some(tokenizer) => hasher.part(tokenizer.hash().as_bytes()).part(tokenizer.config()),
         None => hasher.part(config.vocab_size.to_le_bytes()).part(config.seed.to_le_bytes()),
     };
+    if let Some(chat) = &census.wanted.chat {
+        hasher.part("chat").part(chat.template.source());
+    }
     census.fingerprint(&mut hasher);
     hasher.finish()
 }
@@ -409,8 +460,12 @@ fn check_lost(summary: &Summary, path: &Path, config: &DataConfig) -> Result<()>
     Err(Error::Lossy { path: path.into(), lost: lost.clone(), documents, bytes, allowed })
 }
 
-/// Takes over a given tokenizer, with its configuration.
+/// Takes over a given tokenizer, with its configuration and its chat template.
 fn copy(tokenizer: &Tokenizer, folder: &Path) -> Result<()> {
+    let template = tokenizer.path().with_file_name(CHAT_TEMPLATE_FILE);
+    if template.is_file() {
+        fs::write_atomic(folder.join(CHAT_TEMPLATE_FILE), &fs::read(&template)?)?;
+    }
     fs::write_atomic(folder.join(TOKENIZER_FILE), &fs::read(tokenizer.path())?)?;
     fs::write_atomic(folder.join(TOKENIZER_CONFIG_FILE), tokenizer.config().as_bytes())?;
     Ok(())

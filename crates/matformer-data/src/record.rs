@@ -15,7 +15,7 @@ use crate::census::files;
 use crate::hash::Hasher;
 use crate::hub::{self, Hub};
 use crate::progress::{Progress, Stage};
-use crate::{DataConfig, Error, Hash, PassedOver, Result, Source, Tokenizer};
+use crate::{ChatTemplate, DataConfig, Error, Folder, Hash, PassedOver, Result, Source, Tokenizer};
 
 /// Goes into the key: changes with what is read of the same files.
 const VERSION: u32 = 1;
@@ -34,6 +34,9 @@ pub(crate) struct Record {
     pub notes: Vec<String>,
 }
 
+/// What makes tokens of text: a given tokenizer, or one that is trained, and what lays out conversations.
+type Encoder<'a> = (Option<&'a Tokenizer>, Option<&'a ChatTemplate>);
+
 /// Where the record of a configuration is.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
@@ -42,9 +45,9 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// That of a corpus with a given tokenizer, or with one that is trained.
-    pub(crate) fn of(config: &DataConfig, tokenizer: Option<&Tokenizer>, cache: &Path) -> Self {
-        let key = key(config, tokenizer, cache).short();
+    /// That of a corpus in tokens.
+    pub(crate) fn of(config: &DataConfig, encoder: Encoder<'_>, cache: &Path) -> Self {
+        let key = key(config, encoder, cache).short();
         Self { index: cache.join(INDEX), key }
     }
 
@@ -107,19 +110,24 @@ impl Drop for Turn {
 }
 
 /// The settings that decide what is read and what is made of it.
-fn key(config: &DataConfig, tokenizer: Option<&Tokenizer>, cache: &Path) -> Hash {
+fn key(config: &DataConfig, (tokenizer, template): Encoder<'_>, cache: &Path) -> Hash {
     let mut hasher = Hasher::default();
     hasher.part("record").part(VERSION.to_le_bytes());
     match tokenizer {
         Some(given) => hasher.part(given.hash().as_bytes()).part(given.config()),
         None => hasher.part("trained").part(config.vocab_size.to_le_bytes()),
     };
+    if let Some(template) = template {
+        hasher.part("chat").part(template.source());
+    }
     let name = |source: &Source| match source {
         Source::Path(path) => from(cache, path).to_string_lossy().into_owned(),
         Source::Folder(folder) => {
-            let (dir, cluster) =
-                (from(cache, &folder.dir), folder.cluster.as_deref().unwrap_or(""));
-            format!("{}={}={cluster}", folder.name, dir.display())
+            let place = match &folder.pinned {
+                Some(hash) => hash.to_string(),
+                None => from(cache, &folder.dir).display().to_string(),
+            };
+            format!("{}={place}={}", folder.name, folder.cluster.as_deref().unwrap_or(""))
         }
         Source::Hub(_) | Source::Fetched(_) => source.to_string(),
     };
@@ -170,14 +178,14 @@ fn from(cache: &Path, path: &Path) -> PathBuf {
 }
 
 /// Tells what a configuration names now from what it named before: of files their paths, sizes and times,
-/// of repositories of the hub their commits. No file is read or downloaded.
+/// of repositories of the hub their commits, of pinned folders their hashes. No file is read or downloaded.
 ///
 /// # Errors
 /// A path that is not there, a folder that cannot be walked, a hub name that cannot be looked up.
 pub(crate) fn fingerprint(config: &DataConfig, cache: &Path) -> Result<Hash> {
     let mut hasher = Hasher::default();
     let local = |sources: &[Source]| -> Vec<Source> {
-        sources.iter().filter(|source| !matches!(source, Source::Hub(_))).cloned().collect()
+        sources.iter().filter(|source| is_looked_at(source)).cloned().collect()
     };
     let here = DataConfig {
         paths: local(&config.paths),
@@ -186,16 +194,21 @@ pub(crate) fn fingerprint(config: &DataConfig, cache: &Path) -> Result<Hash> {
     };
     let mut passed = PassedOver::default();
     let inputs = files(&here, &mut passed, &mut |_| {})?;
-    let mut on_hub = false;
+    let mut elsewhere = false;
     for source in config.paths.iter().chain(&config.validation) {
-        if let Source::Hub(name) = source {
-            on_hub = true;
-            hasher
-                .part(source.to_string())
-                .part(Hub::from_env()?.commit(hub::Kind::Dataset, name)?);
+        elsewhere |= !is_looked_at(source);
+        match source {
+            Source::Hub(name) => {
+                let commit = Hub::from_env()?.commit(hub::Kind::Dataset, name)?;
+                hasher.part(source.to_string()).part(commit);
+            }
+            Source::Folder(Folder { name, pinned: Some(hash), .. }) => {
+                hasher.part(name).part(hash.as_bytes());
+            }
+            _ => {}
         }
     }
-    if inputs.is_empty() && !on_hub {
+    if inputs.is_empty() && !elsewhere {
         return Err(Error::NoFile { passed_over: passed });
     }
     for input in &inputs {
@@ -209,6 +222,11 @@ pub(crate) fn fingerprint(config: &DataConfig, cache: &Path) -> Result<Hash> {
             .part(changed.map_or(0, |since| since.as_nanos()).to_le_bytes());
     }
     Ok(hasher.finish())
+}
+
+/// Whether only its files tell what a source holds.
+fn is_looked_at(source: &Source) -> bool {
+    !matches!(source, Source::Hub(_) | Source::Folder(Folder { pinned: Some(_), .. }))
 }
 
 /// Whether an error says that data is not there, or cannot be asked for: what was prepared from it may be.
@@ -240,7 +258,7 @@ mod tests {
     #[test]
     fn every_setting_that_decides_the_content_is_in_the_key() {
         let config = || DataConfig { paths: vec![Path::new("a").into()], ..DataConfig::default() };
-        let key = |config: &DataConfig| key(config, None, Path::new("cache"));
+        let key = |config: &DataConfig| key(config, (None, None), Path::new("cache"));
         let own = key(&config());
         assert_eq!(own, key(&config()));
         let changes: [fn(&mut DataConfig); 12] = [

@@ -59,7 +59,8 @@ fn parquet_records(file: File) -> Result<Vec<Record>, String> {
     rows.map(|row| of_row(&row.map_err(failed)?)).collect()
 }
 
-fn of_row(row: &Row) -> Result<Record, String> {
+/// The columns of a row of a `.parquet` file.
+pub(crate) fn of_row(row: &Row) -> Result<Record, String> {
     let column = |(name, field): (&String, &Field)| Ok((name.clone(), value(field)?));
     row.get_column_iter().map(column).collect()
 }

@@ -9,6 +9,8 @@ use matformer_core::fs;
 use crate::format::{self, Kind};
 use crate::inputs::Input;
 use crate::json::{self, Layout, NoText};
+use crate::conversation::Chat;
+use crate::parquet_rows::Conversations;
 use crate::table::Table;
 use crate::{Error, Result, Tokenizer, blocks, parquet, tokens};
 
@@ -69,6 +71,8 @@ pub(crate) struct Wanted {
     pub max_bytes: usize,
     /// Decodes token ids, where there are any.
     pub tokenizer: Option<Arc<Tokenizer>>,
+    /// How conversations are read, where rows are such: their text is a list of messages in JSON.
+    pub chat: Option<Chat>,
 }
 
 impl Content {
@@ -87,10 +91,16 @@ impl Content {
                 let at = error.utf8_error().valid_up_to();
                 Left::Bad(format!("not UTF-8 from byte {at} on"))
             })?,
-            Self::Json(row) => json::text_of(&row, &wanted.field).map_err(|error| match error {
-                NoText::Field(reason) => Left::NoField(reason),
-                NoText::Other(reason) => Left::Bad(reason),
-            })?,
+            Self::Json(row) => {
+                let found = match &wanted.chat {
+                    Some(chat) => chat.fields.of_json(&row),
+                    None => json::text_of(&row, &wanted.field),
+                };
+                found.map_err(|error| match error {
+                    NoText::Field(reason) => Left::NoField(reason),
+                    NoText::Other(reason) => Left::Bad(reason),
+                })?
+            }
             Self::Bad(reason) => return Err(Left::Bad(reason)),
             Self::TooLarge => return Err(Left::TooLarge),
         };
@@ -160,7 +170,10 @@ pub(crate) fn open(input: &Input, wanted: &Wanted) -> Result<Opened> {
             Some(tokenizer) => by_name(Box::new(tokens::Documents::open(input, tokenizer)?)),
             None => return Err(Error::NoDecoder { file: input.label.clone() }),
         },
-        Kind::Parquet => by_name(Box::new(parquet::Column::open(input, &wanted.field)?)),
+        Kind::Parquet => by_name(match &wanted.chat {
+            Some(chat) => Box::new(Conversations::open(input, &chat.fields)?),
+            None => Box::new(parquet::Column::open(input, &wanted.field)?),
+        }),
         Kind::Json | Kind::Jsonl => open_json(input, wanted)?,
     })
 }

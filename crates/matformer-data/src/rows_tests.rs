@@ -18,7 +18,7 @@ fn read_with(
     let (label, cluster, part) = (name.clone(), None, Part::Drawn);
     let inputs = vec![Input { path, name, label, format, cluster, part, named: true }];
     let max_bytes = config.max_file_bytes.unwrap_or(usize::MAX);
-    let wanted = Wanted { field: config.field.clone(), max_bytes, tokenizer: None };
+    let wanted = Wanted { field: config.field.clone(), max_bytes, tokenizer: None, chat: None };
     let mut found = Found::default();
     let result = found
         .read(&inputs, (&wanted, config.max_bad_rows), &mut |_| {})

@@ -5,15 +5,17 @@
 //! | bytes | what |
 //! |---|---|
 //! | 0..8 | magic, `MFTOKENS` |
-//! | 8..12 | format version, u32: 1 |
+//! | 8..12 | format version, u32: 1, or 2 for one that says which tokens are learnt |
 //! | 12..16 | bytes of a token, u32: 2 or 4 |
 //! | 16..24 | number of tokens, u64 |
 //! | 24..56 | SHA-256 of the tokenizer's file |
 //! | 56.. | the tokens, u16 or u32 |
 //!
-//! Nothing follows the last token. Beside `NAME.bin` lies `NAME.docs.jsonl`: a row `{"name",
+//! Behind the last token, version 2 has a bit for each token, the lowest of a byte first: 1 for one that is
+//! learnt and measured, such as an assistant's answer. In version 1 all are. Nothing follows. Beside `NAME.bin` lies `NAME.docs.jsonl`: a row `{"name",
 //! "start", "tokens", "bytes"}` per document, in the order of the stream, with a `"cluster"` where
-//! several documents are not independent.
+//! several documents are not independent, and the number of its `"answers"` where only these tokens are
+//! learnt.
 
 use std::fs::File;
 use std::io::{BufWriter, Seek, Write};
@@ -29,6 +31,8 @@ use crate::{Error, Hash, Result, Tokenizer};
 
 const MAGIC: [u8; 8] = *b"MFTOKENS";
 const VERSION: u32 = 1;
+/// With a bit for each token.
+const MASKED: u32 = 2;
 const HEADER: usize = 56;
 
 /// A stream of tokens on disk. Clones share the mapping.
@@ -39,6 +43,7 @@ pub struct Shard {
     tokens: usize,
     width: usize,
     tokenizer: Hash,
+    masked: bool,
 }
 
 /// Where a document lies in its shard: the begin token at `start`, then `tokens` tokens of `bytes`
@@ -52,8 +57,11 @@ pub struct DocumentSpan {
     pub start: usize,
     /// Tokens of its text, without begin and end token.
     pub tokens: usize,
-    /// Bytes of its text.
+    /// Bytes of its text, or of its answers where only these are measured.
     pub bytes: usize,
+    /// Tokens of its answers, where only these are learnt and measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<usize>,
     /// Cluster of dependent documents that this document belongs to, such as its crate or book; `None` if it is
     /// independent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -64,6 +72,11 @@ impl DocumentSpan {
     /// The tokens of the text, without begin and end token.
     pub fn text(&self) -> Range<usize> {
         self.start + 1..self.start + 1 + self.tokens
+    }
+
+    /// Tokens that are measured.
+    pub fn targets(&self) -> usize {
+        self.answers.unwrap_or(self.tokens)
     }
 }
 
@@ -77,8 +90,9 @@ impl Shard {
         // SAFETY: shards are published whole by a rename and never written again; as with every
         // mapped file, a program that truncates one while it is open ends this process.
         let map = unsafe { Mmap::map(&file) }.map_err(fs::error(path, "map"))?;
-        let (tokens, width, tokenizer) = parse(&map).map_err(|reason| malformed(path, reason))?;
-        Ok(Self { path: path.into(), map: Arc::new(map), tokens, width, tokenizer })
+        let Header { tokens, width, tokenizer, masked } =
+            parse(&map).map_err(|reason| malformed(path, reason))?;
+        Ok(Self { path: path.into(), map: Arc::new(map), tokens, width, tokenizer, masked })
     }
 
     /// Opens a shard, and checks that `tokenizer` made it and that every token is in the
@@ -142,6 +156,19 @@ impl Shard {
         })
     }
 
+    /// Whether only some of its tokens are learnt.
+    pub fn is_masked(&self) -> bool {
+        self.masked
+    }
+
+    /// Of the tokens at `range`, as far as the shard has them, whether each is learnt.
+    pub fn learnt(&self, range: Range<usize>) -> impl Iterator<Item = bool> + '_ {
+        let bits = self.map.get(HEADER + self.tokens * self.width..).unwrap_or_default();
+        let bit = |token: usize| bits.get(token / 8).is_some_and(|byte| byte >> (token % 8) & 1 == 1);
+        let range = range.start.min(self.tokens)..range.end.min(self.tokens);
+        range.map(move |token| !self.masked || bit(token))
+    }
+
     /// Reads the list of documents beside the shard and checks that they follow each other and fill
     /// it.
     ///
@@ -191,6 +218,8 @@ pub struct ShardWriter {
     vocab_size: usize,
     width: usize,
     tokens: usize,
+    /// Which tokens are learnt, a bit each, where not all are.
+    learnt: Option<Vec<u8>>,
 }
 
 impl ShardWriter {
@@ -202,9 +231,15 @@ impl ShardWriter {
         let file = File::create(path).map_err(fs::error(path, "create"))?;
         let width = if vocab_size <= 1 << 16 { 2 } else { 4 };
         let (path, out, list) = (path.to_owned(), BufWriter::with_capacity(1 << 20, file), None);
-        let mut writer = Self { path, out, list, tokenizer, vocab_size, width, tokens: 0 };
+        let (tokens, learnt) = (0, None);
+        let mut writer = Self { path, out, list, tokenizer, vocab_size, width, tokens, learnt };
         writer.header(0)?;
         Ok(writer)
+    }
+
+    /// The same for a shard that says of each token whether it is learnt.
+    pub fn masked(self) -> Self {
+        Self { learnt: Some(Vec::new()), ..self }
     }
 
     /// Tokens so far.
@@ -212,11 +247,19 @@ impl ShardWriter {
         self.tokens
     }
 
-    /// Adds tokens.
+    /// Adds tokens; in a masked shard they are not learnt.
     ///
     /// # Errors
     /// [`Error::Prepared`] for a token outside the vocabulary; [`Error::File`].
     pub fn push(&mut self, tokens: &[u32]) -> Result<()> {
+        self.push_masked(tokens, &[])
+    }
+
+    /// Adds tokens, of which those are learnt that `learnt` says, if the shard is masked.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn push_masked(&mut self, tokens: &[u32], learnt: &[bool]) -> Result<()> {
         for (at, token) in tokens.iter().enumerate() {
             if *token as usize >= self.vocab_size {
                 let reason = outside(*token, self.tokens + at, self.vocab_size);
@@ -224,6 +267,13 @@ impl ShardWriter {
             }
             let bytes = token.to_le_bytes();
             self.out.write_all(&bytes[..self.width]).map_err(fs::error(&self.path, "write"))?;
+        }
+        if let Some(bits) = &mut self.learnt {
+            bits.resize((self.tokens + tokens.len()).div_ceil(8), 0);
+            for (at, _) in learnt.iter().enumerate().filter(|(_, learnt)| **learnt) {
+                let token = self.tokens + at;
+                bits[token / 8] |= 1 << (token % 8);
+            }
         }
         self.tokens += tokens.len();
         Ok(())
@@ -257,6 +307,9 @@ impl ShardWriter {
         if let Some(mut list) = self.list.take() {
             list.flush().map_err(fs::error(list_path(&self.path), "write"))?;
         }
+        if let Some(bits) = &self.learnt {
+            self.out.write_all(bits).map_err(fs::error(&self.path, "write"))?;
+        }
         self.out.rewind().map_err(fs::error(&self.path, "write"))?;
         self.header(self.tokens)?;
         Ok(self.out.flush().map_err(fs::error(&self.path, "write"))?)
@@ -265,7 +318,8 @@ impl ShardWriter {
     fn header(&mut self, tokens: usize) -> Result<()> {
         let mut header = Vec::with_capacity(HEADER);
         header.extend(MAGIC);
-        header.extend(VERSION.to_le_bytes());
+        let version = if self.learnt.is_some() { MASKED } else { VERSION };
+        header.extend(version.to_le_bytes());
         header.extend((self.width as u32).to_le_bytes());
         header.extend((tokens as u64).to_le_bytes());
         header.extend(self.tokenizer.as_bytes());
@@ -285,8 +339,16 @@ fn outside(token: u32, position: usize, vocab_size: usize) -> String {
     format!("token {token} at position {position}, expected: below {vocab_size}")
 }
 
-/// The header of a whole file: number of tokens, bytes of each, hash of the tokenizer.
-fn parse(bytes: &[u8]) -> Result<(usize, usize, Hash), String> {
+/// The header of a whole file.
+struct Header {
+    tokens: usize,
+    /// Bytes of a token.
+    width: usize,
+    tokenizer: Hash,
+    masked: bool,
+}
+
+fn parse(bytes: &[u8]) -> Result<Header, String> {
     let short = || format!("{} bytes are shorter than the header: {HEADER}", bytes.len());
     let (magic, rest) = bytes.split_first_chunk().ok_or_else(short)?;
     let (version, rest) = rest.split_first_chunk().ok_or_else(short)?;
@@ -298,20 +360,23 @@ fn parse(bytes: &[u8]) -> Result<(usize, usize, Hash), String> {
         return Err(format!("starts with `{found}`, expected: `{expected}`"));
     }
     let version = u32::from_le_bytes(*version);
-    if version != VERSION {
-        return Err(format!("format version {version}, expected: {VERSION}"));
+    if ![VERSION, MASKED].contains(&version) {
+        return Err(format!("format version {version}, expected: {VERSION} or {MASKED}"));
     }
+    let masked = version == MASKED;
     let width = u32::from_le_bytes(*width);
     if width != 2 && width != 4 {
         return Err(format!("tokens of {width} bytes, expected: 2 or 4"));
     }
     let count = u64::from_le_bytes(*count);
-    let expected = u128::from(count) * u128::from(width);
+    let bits = if masked { u128::from(count.div_ceil(8)) } else { 0 };
+    let expected = u128::from(count) * u128::from(width) + bits;
     if tokens.len() as u128 != expected {
         let found = tokens.len();
         return Err(format!("{found} bytes of tokens, expected: {expected} (the header's count)"));
     }
-    Ok((tokens.len() / width as usize, width as usize, Hash::from_bytes(*tokenizer)))
+    let (width, tokenizer) = (width as usize, Hash::from_bytes(*tokenizer));
+    Ok(Header { tokens: (tokens.len() - bits as usize) / width, width, tokenizer, masked })
 }
 
 #[cfg(test)]
@@ -361,7 +426,7 @@ mod tests {
 
     #[test]
     fn other_version() {
-        assert_eq!(open_damaged(|bytes| bytes[8] = 9), "format version 9, expected: 1");
+        assert_eq!(open_damaged(|bytes| bytes[8] = 9), "format version 9, expected: 1 or 2");
     }
 
     #[test]
@@ -418,6 +483,7 @@ mod tests {
             start,
             tokens,
             bytes: 2,
+            answers: None,
             cluster: (name == "b").then(|| "book".into()),
         };
         let good = vec![span("a", 0, 2), span("b", 3, 1)];
@@ -440,6 +506,33 @@ mod tests {
         std::fs::write(folder.path().join("train.docs.jsonl"), "{\"name\":\"a\"}\n").unwrap();
         let error = shard.documents().unwrap_err().to_string();
         assert!(error.starts_with("document list `") && error.contains("`: line 1: "), "{error}");
+    }
+
+    #[test]
+    fn a_masked_shard_says_of_each_token_whether_it_is_learnt() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("train.bin");
+        for count in [0, 1, 7, 8, 9, 40] {
+            let tokens: Vec<u32> = (0..count).collect();
+            let learnt: Vec<bool> = tokens.iter().map(|token| token % 3 == 1).collect();
+            let mut writer = ShardWriter::create(&path, tokenizer(), VOCAB).unwrap().masked();
+            writer.push(&[5, 6]).unwrap();
+            for (tokens, learnt) in tokens.chunks(6).zip(learnt.chunks(6)) {
+                writer.push_masked(tokens, learnt).unwrap();
+            }
+            writer.push(&[7]).unwrap();
+            writer.finish().unwrap();
+            let shard = Shard::open(&path).unwrap();
+            assert!(shard.is_masked() && shard.len() == tokens.len() + 3);
+            assert_eq!(shard.iter(2..2 + tokens.len()).collect::<Vec<_>>(), tokens);
+            let expected = [vec![false; 2], learnt, vec![false]].concat();
+            assert_eq!(shard.learnt(0..usize::MAX).collect::<Vec<_>>(), expected);
+            let cut = &std::fs::read(&path).unwrap()[..];
+            std::fs::write(&path, &cut[..cut.len() - 1]).unwrap();
+            assert!(matches!(Shard::open(&path), Err(Error::Prepared { .. })));
+        }
+        Shard::write(&path, &[1, 2], tokenizer(), VOCAB).unwrap();
+        assert_eq!(Shard::open(&path).unwrap().learnt(1..9).collect::<Vec<_>>(), [true]);
     }
 
     proptest! {
@@ -465,8 +558,9 @@ mod tests {
 
         #[test]
         fn any_bytes_are_a_shard_or_a_fault(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-            if let Ok((tokens, width, _)) = parse(&bytes) {
-                prop_assert_eq!(HEADER + tokens * width, bytes.len());
+            if let Ok(Header { tokens, width, masked, .. }) = parse(&bytes) {
+                let bits = if masked { tokens.div_ceil(8) } else { 0 };
+                prop_assert_eq!(HEADER + tokens * width + bits, bytes.len());
             }
         }
     }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use serde::{Serialize, Serializer};
 
-use crate::{Error, Result};
+use crate::{Error, Hash, Result};
 
 /// What stands in front of a hub name.
 const HUB: &str = "hf:";
@@ -42,6 +42,9 @@ pub struct Folder {
     /// The cluster of its documents, if they are not independent of each other
     /// ([`DocumentSpan`](crate::DocumentSpan)).
     pub cluster: Option<String>,
+    /// A hash of what its files hold, where it is known beforehand: what was prepared of them is found
+    /// without looking at them.
+    pub pinned: Option<Hash>,
 }
 
 /// `owner/name`, `owner/name@revision`, `owner/name:path/in/it`: a repository of the Hugging Face

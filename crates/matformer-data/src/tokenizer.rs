@@ -174,9 +174,17 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode_with_offsets(&self, text: &str) -> Result<Vec<TokenSpan>> {
-        let encoding = self.inner.encode(text, false).map_err(|error| self.failed(error))?;
-        let spans = encoding.get_ids().iter().zip(encoding.get_offsets());
-        Ok(spans.map(|(&id, &(start, end))| TokenSpan { id, bytes: start..end }).collect())
+        let encoding = self.inner.encode(text, false);
+        Ok(spans(&encoding.map_err(|error| self.failed(error))?))
+    }
+
+    /// The same of a text that is laid out for the model ([`Tokenizer::encode_with_control`]).
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_with_control_and_offsets(&self, text: &str) -> Result<Vec<TokenSpan>> {
+        let encoding = self.with_control().encode(text, false);
+        Ok(spans(&encoding.map_err(|error| self.failed(error))?))
     }
 
     /// The tokens of many texts, on all cores, also of one that is long: its tokens are those of
@@ -329,6 +337,11 @@ impl Tokenizer {
     fn failed(&self, error: tokenizers::Error) -> Error {
         Error::Tokenizer { path: self.path.clone(), reason: error.to_string() }
     }
+}
+
+fn spans(encoding: &tokenizers::Encoding) -> Vec<TokenSpan> {
+    let spans = encoding.get_ids().iter().zip(encoding.get_offsets());
+    spans.map(|(&id, &(start, end))| TokenSpan { id, bytes: start..end }).collect()
 }
 
 /// The text that `tokens` add after the tokens `before` them; the text of `tokens` alone if a character spans the

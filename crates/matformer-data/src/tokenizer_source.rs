@@ -6,7 +6,7 @@ use crate::hub::{self, Hub};
 use crate::progress::Progress;
 use crate::source::{HubName, Source};
 use crate::special::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
-use crate::{Error, Result};
+use crate::{CHAT_TEMPLATE_FILE, Error, Result};
 
 /// The `tokenizer.json` that `source` names: the file, the one in the folder, or that of a model on
 /// the hub, which is downloaded with its configuration beside it.
@@ -60,10 +60,10 @@ fn of_hub(hub: &Hub, name: &HubName, progress: &mut dyn FnMut(Progress)) -> Resu
         "" => file.to_owned(),
         folder => format!("{folder}/{file}"),
     };
-    let (tokenizer, config) = (at(TOKENIZER_FILE), at(TOKENIZER_CONFIG_FILE));
+    let tokenizer = at(TOKENIZER_FILE);
+    let wanted = [tokenizer.clone(), at(TOKENIZER_CONFIG_FILE), at(CHAT_TEMPLATE_FILE)];
     let whole = HubName { path: None, ..name.clone() };
-    let mut keep =
-        |files: &mut Vec<String>| files.retain(|file| *file == tokenizer || *file == config);
+    let mut keep = |files: &mut Vec<String>| files.retain(|file| wanted.contains(file));
     let none = || Error::NoTokenizer {
         found: Source::Hub(name.clone()).to_string(),
         tried: vec![format!("`{tokenizer}` in the repository")],

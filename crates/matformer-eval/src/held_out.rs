@@ -147,7 +147,7 @@ impl<M: TokenModel> HeldOutSet<M> for TextSet<'_, M> {
 
 /// Documents, each with its loss before it is read.
 pub fn text_units(held_out: &HeldOut) -> Vec<(Unit, DocumentLoss)> {
-    let of = |document: &DocumentSpan| Unit { start: document.start, targets: document.tokens };
+    let of = |document: &DocumentSpan| Unit { start: document.start, targets: document.targets() };
     held_out.documents().iter().map(of).zip(unread(held_out)).collect()
 }
 
@@ -214,8 +214,14 @@ fn pad(windows: &[Window]) -> WindowBatch {
         row.resize(seq, 0);
         row
     };
-    let counts = |window: &Window| (0..seq).map(move |at| at < len(window)).collect::<Vec<_>>();
-    let tokens = windows.iter().map(len).sum();
+    let counts = |window: &Window| {
+        let counts = |at| match &window.measured {
+            Some(flags) => flags.get(at).is_some_and(|flag| *flag),
+            None => at < len(window),
+        };
+        (0..seq).map(counts).collect::<Vec<_>>()
+    };
+    let tokens = windows.iter().map(Window::measured).sum();
     WindowBatch {
         documents: windows.iter().map(|window| window.document).collect(),
         tokens,
@@ -264,6 +270,7 @@ mod tests {
                 start: tokens.len(),
                 tokens: length,
                 bytes: 3 * length,
+                answers: None,
                 cluster: None,
             });
             tokens.push(0);

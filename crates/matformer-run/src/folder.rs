@@ -11,7 +11,7 @@ use matformer_core::{
 };
 use matformer_data::{
     AugmentConfig, DataConfig, ImageConfig, ImageShape, Prepared, PreparedImages, Progress,
-    Source as DataSource, Stage, TOKENIZER_FILE, Tokenizer,
+    Source as DataSource, Stage, TOKENIZER_FILE, Tokenizer, find_prepared, find_prepared_for,
 };
 use matformer_engine::{EngineModel, Format};
 use matformer_eval::{latency::Latency, latency::LayerTimes};
@@ -19,7 +19,7 @@ use matformer_formats::{Preprocessor, is_gemma3n};
 use matformer_nn::machine;
 use matformer_nn::{Elastic, Folder, folder, weights::Tensors};
 use matformer_runfile::{self as run_file, Lm, RunFile, Vit};
-use matformer_sources::{self as sources, resolve_images, resolve_text};
+use matformer_sources::{self as sources, fetch_text, locate_text, resolve_images};
 use matformer_vit::MatVitConfig;
 
 use crate::{
@@ -462,11 +462,15 @@ pub fn is_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|found| found.eq_ignore_ascii_case("gguf"))
 }
 
-/// Prepares a corpus in `cache`, or finds it there, with a progress bar on a terminal.
+/// Prepares a corpus in `cache`, fetching what it names, or finds it there without reading or fetching it; with a progress bar on a terminal.
 pub fn prepare_text(config: &DataConfig, cache: &Path, session: &Session) -> Result<Prepared> {
     log_text(with_progress(session, |report| {
-        let config = resolve_text(config, cache, report)?;
-        Ok(matformer_data::prepare(&config, cache, report)?)
+        let located = locate_text(config, cache)?;
+        if let Some(found) = find_prepared(&located, cache, report)? {
+            return Ok(found);
+        }
+        fetch_text(config, cache, report)?;
+        Ok(matformer_data::prepare(&located, cache, report)?)
     })?)
 }
 
@@ -478,8 +482,12 @@ pub fn prepare_text_for(
     session: &Session,
 ) -> Result<Prepared> {
     log_text(with_progress(session, |report| {
-        let config = resolve_text(config, cache, report)?;
-        Ok(matformer_data::prepare_for(&config, own, cache, report)?)
+        let located = locate_text(config, cache)?;
+        if let Some(found) = find_prepared_for(&located, own, cache)? {
+            return Ok(found);
+        }
+        fetch_text(config, cache, report)?;
+        Ok(matformer_data::prepare_for(&located, own, cache, report)?)
     })?)
 }
 

@@ -2,15 +2,20 @@
 
 use std::ops::Range;
 
-use matformer_data::{ImageBatch, ImageBatches, PreparedImages, spread};
+use matformer_data::{Ahead, ImageBatch, ImageBatches, PreparedImages, spread};
 use matformer_train::{Batch, Batches, BoxError};
 use matformer_vit::MatVit;
 
 use matformer_runfile::{RunFile, Vit};
 
+/// A batch, and the rows of it that are wanted; all if none are named.
+type Rows = (u64, Option<Range<usize>>);
+
 /// Batches of prepared images.
 pub struct VitBatches {
     train: ImageBatches,
+    /// Batches while the model computes: varying images takes longer than reading them.
+    ahead: Ahead<Rows, matformer_data::Result<ImageBatch>>,
     held_out: ImageBatches,
     /// Places of the held-out images, a batch each.
     places: Vec<Vec<usize>>,
@@ -34,13 +39,24 @@ impl VitBatches {
         let held_out = ImageBatches::new(prepared.held_out()?, augment, size, 1, seed)?;
         let places = spread(held_out.set().len(), run.train.eval_tokens);
         let places = places.chunks(rows).map(<[usize]>::to_vec).collect();
-        Ok(Self { train, held_out, places })
+        let batches = train.clone();
+        let ahead = Ahead::new(move |(index, rows): &Rows| match rows {
+            None => batches.at(*index, 0, 1),
+            Some(rows) => batches.part(*index, rows.clone()),
+        });
+        Ok(Self { train, ahead, held_out, places })
     }
 
     /// Batches of which no two share an image: an epoch's.
     pub fn distinct(&self) -> u64 {
         (self.train.set().len() / self.train.rows()).max(1) as u64
     }
+}
+
+/// The rows that are wanted next: as far behind these as these were behind the last.
+fn following(last: &Rows, now: &Rows) -> Option<Rows> {
+    let forward = now.0.checked_sub(last.0).filter(|forward| *forward > 0)?;
+    Some((now.0.checked_add(forward)?, now.1.clone()))
 }
 
 fn on(model: &MatVit, batch: &ImageBatch) -> Result<Batch<MatVit>, BoxError> {
@@ -53,7 +69,7 @@ fn on(model: &MatVit, batch: &ImageBatch) -> Result<Batch<MatVit>, BoxError> {
 
 impl Batches<MatVit> for VitBatches {
     fn train(&self, model: &MatVit, index: u64) -> Result<Batch<MatVit>, BoxError> {
-        on(model, &self.train.at(index, 0, 1)?)
+        on(model, &self.ahead.get((index, None), following)?)
     }
 
     fn rows(&self) -> usize {
@@ -66,7 +82,7 @@ impl Batches<MatVit> for VitBatches {
         index: u64,
         rows: Range<usize>,
     ) -> Result<Batch<MatVit>, BoxError> {
-        on(model, &self.train.part(index, rows)?)
+        on(model, &self.ahead.get((index, Some(rows)), following)?)
     }
 
     fn targets_per_batch(&self) -> usize {

@@ -10,6 +10,8 @@ use matformer_train::{Batch, Batches, BoxError};
 /// Batches of a prepared corpus.
 pub struct TextBatches {
     train: matformer_data::Batches,
+    /// Share of the training tokens that are learnt.
+    learnt: f64,
     held_out: Vec<WindowBatch>,
 }
 
@@ -27,7 +29,10 @@ impl TextBatches {
     ) -> matformer_eval::Result<Self> {
         let train = matformer_data::Batches::new(prepared.train()?, shape, seed)?;
         let held_out = prepared.held_out_part(Some(held_out_tokens))?;
-        Ok(Self { train, held_out: window_batches(&held_out, shape.seq_len, shape.rows)? })
+        let size = &prepared.summary.train;
+        let learnt = size.answers.map_or(1.0, |answers| answers as f64 / size.tokens as f64);
+        let held_out = window_batches(&held_out, shape.seq_len, shape.rows)?;
+        Ok(Self { train, learnt, held_out })
     }
 
     /// Batches of which no two share a row: an epoch's.
@@ -39,7 +44,7 @@ impl TextBatches {
 fn on(model: &MatLm, batch: &HostBatch) -> Result<Batch<MatLm>, BoxError> {
     Ok(Batch {
         input: model.tokens(batch.rows, &batch.inputs)?,
-        target: model.targets(batch.rows, &batch.targets, None)?,
+        target: model.targets(batch.rows, &batch.targets, batch.learnt.as_deref())?,
     })
 }
 
@@ -64,6 +69,10 @@ impl Batches<MatLm> for TextBatches {
     fn targets_per_batch(&self) -> usize {
         let shape = self.train.shape();
         shape.rows * shape.seq_len
+    }
+
+    fn learnt_per_batch(&self) -> f64 {
+        self.targets_per_batch() as f64 * self.learnt
     }
 
     fn held_out_len(&self) -> usize {
@@ -131,5 +140,72 @@ mod tests {
         };
         assert!(short.held_out.iter().all(|batch| batch.tokens <= 8 * 16));
         assert!(windows(&short) > windows(&of(2, 64)) && windows(&of(2, 64)) > 0);
+    }
+
+    /// A model is taught and measured by answers alone: a run's loss counts them and nothing else.
+    #[test]
+    fn of_conversations_only_answers_count() {
+        let root = tempfile::tempdir().unwrap();
+        let fixture = include_str!("../../matformer-data/tests/fixtures/chat/answers.json");
+        let fixture: serde_json::Value = serde_json::from_str(fixture).unwrap();
+        let tokenizer = root.path().join("tokenizer.json");
+        std::fs::write(&tokenizer, fixture["tokenizer"].to_string()).unwrap();
+        let template = fixture["templates"][2]["template"].as_str().unwrap();
+        std::fs::write(root.path().join("chat_template.jinja"), template).unwrap();
+        let row = |index: usize| {
+            let (prompt, completion) = (format!("How many coats has owl {index}?"), "None at all.");
+            serde_json::json!({ "prompt": prompt, "completion": completion }).to_string() + "\n"
+        };
+        let rows = root.path().join("rows.jsonl");
+        std::fs::write(&rows, (0..40).map(row).collect::<String>()).unwrap();
+        let data = DataConfig {
+            paths: vec![rows.into()],
+            chat: true,
+            tokenizer: Some(tokenizer.into()),
+            held_out: 0.2,
+            ..DataConfig::default()
+        };
+        let prepared = prepare(&data, &root.path().join("cache"), &mut |_| {}).unwrap();
+        let vocab_size = prepared.summary.vocab_size;
+        let config = MatLmConfig { vocab_size, context: 64, ..MatLmConfig::default() };
+        let model = MatLm::new(&config, 0, &DeviceSpec::Auto.resolve().unwrap()).unwrap();
+        let shape = BatchShape { rows: 4, seq_len: 48 };
+        let batches = TextBatches::new(&prepared, shape, 1000, 3).unwrap();
+
+        let plan = Plan::one(&model.space().largest());
+        let of = |batch: &Batch<MatLm>| {
+            let walked = walk(&model, &batch.input, &plan, &mut State::new()).unwrap();
+            row_losses(&model, &walked, &batch.target).remove(0)
+        };
+        let host = batches.train.at(2, 0, 1);
+        let learnt = host.learnt.as_ref().unwrap();
+        let expected: Vec<usize> =
+            learnt.chunks(48).map(|row| row.iter().filter(|flag| **flag).count()).collect();
+        let loss = of(&batches.train(&model, 2).unwrap());
+        assert_eq!(loss.counts, expected);
+        assert!(expected.iter().all(|count| (1..40).contains(count)), "{expected:?}");
+        // The loss is that of the flagged targets, each alone.
+        let nats: Vec<f32> = loss.nats.try_into_vec_as().unwrap();
+        let alone = |row: usize| -> f32 {
+            let at = row * 48..(row + 1) * 48;
+            let (inputs, targets) = (&host.inputs[at.clone()], &host.targets[at.clone()]);
+            let input = model.tokens(1, inputs).unwrap();
+            let target = model.targets(1, targets, None).unwrap();
+            let walked = walk(&model, &input, &plan, &mut State::new()).unwrap();
+            let each = model.token_nats(&walked.of(0), &target);
+            let each: Vec<f32> = each.try_into_vec_as().unwrap();
+            each.iter().zip(&learnt[at]).filter(|(_, flag)| **flag).map(|(nats, _)| nats).sum()
+        };
+        for (row, nats) in nats.iter().enumerate() {
+            assert!((nats - alone(row)).abs() < 1e-3 * nats, "{nats} {}", alone(row));
+        }
+        // On average over all batches; the held-out windows have every answer's token once.
+        let share = prepared.summary.train.answers.unwrap() as f64
+            / prepared.summary.train.tokens as f64;
+        assert_eq!(batches.learnt_per_batch(), 4.0 * 48.0 * share);
+        let held_out: usize = (0..batches.held_out_len())
+            .map(|at| of(&batches.held_out(&model, at).unwrap()).counts.iter().sum::<usize>())
+            .sum();
+        assert_eq!(held_out, prepared.summary.held_out.answers.unwrap());
     }
 }

@@ -51,7 +51,10 @@ impl CorpusList {
         let folders = folders(workspace)?;
         let split = |names: Vec<String>| -> Result<Vec<Folder>> {
             let of = |name: String| match folders.get(&name).filter(|folder| folder.is_dir()) {
-                Some(dir) => Ok(Folder { dir: dir.clone(), cluster: Some(name.clone()), name }),
+                Some(dir) => {
+                    let (dir, cluster) = (dir.clone(), Some(name.clone()));
+                    Ok(Folder { dir, name, cluster, pinned: None })
+                }
                 None => Err(Error::Crates {
                     problem: format!(
                         "crate `{name}` is not among the fetched dependencies of `{}`",

@@ -5,7 +5,8 @@
 //! [table](Sources) says, or is not taken. Below the cache folder lie
 //!
 //! - `sources/NAME/text/PART/…`, its texts, `sources/NAME/images/PART/…`, its images, or
-//!   `sources/NAME/model/PART/FILE`, its model, and `sources/NAME/source.json`, what they are,
+//!   `sources/NAME/model/PART/FILE`, its model, `sources/NAME/source.json`, what they are, and
+//!   `sources/NAME/checked`, a hash of the sizes and times of the files that have the right content,
 //! - `sources/.parts/PART/…`, parts of a source that is not there as a whole yet,
 //! - `sources/.downloads/…`, downloads that were broken off.
 
@@ -15,7 +16,10 @@ use matformer_core::fs;
 
 use crate::part::{self, Getter};
 use crate::record::RECORD;
-use crate::{Error, Files, Record, Result, Sources};
+use crate::{Content, Error, Files, Record, Result, Sources};
+
+/// What tells the files of a source as they were when they were checked.
+const CHECKED: &str = "checked";
 
 /// How far [`fetch`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +83,8 @@ pub fn fetch(
         files.write(&scratch.path().join(content).join(&part.name))?;
     }
     fs::write_json(scratch.path().join(RECORD), "the record of a source", &record)?;
+    let seen = Files::seen(&scratch.path().join(content))?.to_string();
+    fs::write_atomic(scratch.path().join(CHECKED), seen.as_bytes())?;
     if target.exists() {
         // Of another version, or without its record.
         fs::withdraw_dir(&target)?;
@@ -93,9 +99,20 @@ pub(crate) fn home(cache: &Path) -> PathBuf {
     cache.join("sources")
 }
 
-/// A source that is there, once its files are what the table says.
+/// The folder of a source's texts, images or model, in which each part is a folder.
+pub(crate) fn content_dir(cache: &Path, name: &str, content: Content) -> PathBuf {
+    home(cache).join(name).join(content.folder())
+}
+
+/// A source that is there, once its files are what the table says. Files that were checked before and have the
+/// same sizes and times are not read again.
 fn reuse(record: Record, home: &Path) -> Result<Fetched> {
-    let dir = home.join(&record.name).join(record.content.folder());
+    let own = home.join(&record.name);
+    let (dir, checked) = (own.join(record.content.folder()), own.join(CHECKED));
+    let seen = Files::seen(&dir)?.to_string();
+    if std::fs::read_to_string(&checked).is_ok_and(|before| before == seen) {
+        return Ok(Fetched { dir, reused: true, record });
+    }
     for part in &record.parts {
         let folder = dir.join(&part.name);
         let found = Files::read(&folder)?.hash();
@@ -103,6 +120,8 @@ fn reuse(record: Record, home: &Path) -> Result<Fetched> {
             return Err(Error::Altered { folder, found, expected: part.text_sha256 });
         }
     }
+    // In a cache that cannot be written to, they are read the next time.
+    let _ = fs::write_atomic(&checked, seen.as_bytes());
     Ok(Fetched { dir, reused: true, record })
 }
 

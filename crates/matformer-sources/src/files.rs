@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, btree_map};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use matformer_core::fs;
 use matformer_data::{Hash, Hasher};
@@ -83,6 +84,29 @@ impl Files {
             files.0.insert(parts.join("/"), fs::read(entry.path())?);
         }
         Ok(files)
+    }
+
+    /// Tells the files below `folder` by their names, sizes and times; none is read.
+    ///
+    /// # Errors
+    /// [`Error::File`](crate::Error::File).
+    pub(crate) fn seen(folder: &Path) -> Result<Hash> {
+        let mut hasher = Hasher::default();
+        for entry in WalkDir::new(folder).sort_by_file_name() {
+            let failed = |error: walkdir::Error| fs::error(folder, "list")(error.into());
+            let entry = entry.map_err(failed)?;
+            let about = entry.metadata().map_err(failed)?;
+            if about.is_dir() {
+                continue;
+            }
+            let inside = entry.path().strip_prefix(folder).unwrap_or(entry.path());
+            let changed = about.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+            hasher
+                .part(inside.as_os_str().as_encoded_bytes())
+                .part(about.len().to_le_bytes())
+                .part(changed.map_or(0, |since| since.as_nanos()).to_le_bytes());
+        }
+        Ok(hasher.finish())
     }
 
     /// Writes all files below `folder`.

@@ -19,5 +19,5 @@ pub use fetch::{Fetched, Progress, fetch};
 pub use files::Files;
 pub use part::Attempt;
 pub use record::{PartRecord, Record};
-pub use resolve::{is_cached, model, model_file, resolve_images, resolve_text, sets};
+pub use resolve::{fetch_text, is_cached, locate_text, model, model_file, resolve_images, sets};
 pub use table::{Part, Source, Sources};

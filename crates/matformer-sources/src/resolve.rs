@@ -5,45 +5,60 @@ use std::path::{Path, PathBuf};
 use matformer_core::fs;
 use matformer_data::{self as data, DataConfig, Folder, ImageConfig, Stage};
 
+use crate::fetch::content_dir;
 use crate::{Content, Error, Part, Progress, Record, Result, Sources, corpus, fetch};
 
-/// The same configuration with folders in place of its named sources, which are fetched if they are
-/// not in `cache`, and with those of the crates that its corpus list names.
+/// The same configuration with folders in place of its named sources, whether or not they are in `cache`, and
+/// with those of the crates that its corpus list names. What a source holds is pinned, so that what was
+/// prepared of it is found while it is not there.
 ///
 /// # Errors
-/// [`Error::Data`] for a configuration that is not valid; [`Error::Content`] for a source that holds
-/// no text and [`Error::Part`] for one without such a part, before it is fetched; as [`fetch`] and
-/// [`Sources::from_env`]; a corpus list that cannot be read, a crate that is not there.
-pub fn resolve_text(
+/// [`Error::Data`] for a configuration that is not valid; [`Error::Unknown`]; [`Error::Content`] for a source
+/// that holds no text and [`Error::Part`] for one without such a part; as [`Sources::from_env`]; a corpus list
+/// that cannot be read, a crate that is not there.
+pub fn locate_text(config: &DataConfig, cache: &Path) -> Result<DataConfig> {
+    config.validate()?;
+    let mut located = config.clone();
+    if let Some(list) = &config.corpus {
+        located.split = Some(corpus::find(list)?);
+    }
+    for sources in [&mut located.paths, &mut located.validation] {
+        for source in std::mem::take(sources) {
+            match &source {
+                data::Source::Fetched(typed) => {
+                    let folders = Named::find(typed, Content::Text)?.folders(cache);
+                    sources.extend(folders.into_iter().map(data::Source::Folder));
+                }
+                _ => sources.push(source),
+            }
+        }
+    }
+    Ok(located)
+}
+
+/// Brings the named sources of a configuration into `cache`, those that are not there.
+///
+/// # Errors
+/// As [`locate_text`] and [`fetch`].
+pub fn fetch_text(
     config: &DataConfig,
     cache: &Path,
     progress: &mut dyn FnMut(data::Progress),
-) -> Result<DataConfig> {
-    config.validate()?;
-    let read = data::Progress { stage: Stage::Read, done: 0, total: 0 };
-    let mut resolved = config.clone();
-    if let Some(list) = &config.corpus {
-        progress(read);
-        resolved.split = Some(corpus::find(list)?);
-    }
-    for sources in [&mut resolved.paths, &mut resolved.validation] {
-        for source in std::mem::take(sources) {
-            let data::Source::Fetched(typed) = &source else {
-                sources.push(source);
-                continue;
-            };
-            progress(read);
-            let found = folders(cache, typed, Content::Text, progress)?;
-            sources.extend(found.into_iter().map(data::Source::Folder));
+) -> Result<()> {
+    progress(data::Progress { stage: Stage::Read, done: 0, total: 0 });
+    for source in config.paths.iter().chain(&config.validation) {
+        if let data::Source::Fetched(typed) = source {
+            Named::find(typed, Content::Text)?.fetch(cache, progress)?;
         }
     }
-    Ok(resolved)
+    Ok(())
 }
 
-/// The same for images; of a source with several parts, `NAME/PART` says which is meant.
+/// A configuration of images with folders in place of its named sources, which are fetched if they are not in
+/// `cache`; of a source with several parts, `NAME/PART` says which is meant.
 ///
 /// # Errors
-/// As [`resolve_text`].
+/// As [`locate_text`] and [`fetch`].
 pub fn resolve_images(
     config: &ImageConfig,
     cache: &Path,
@@ -110,42 +125,58 @@ fn folder(
     expected: Content,
     progress: &mut dyn FnMut(data::Progress),
 ) -> Result<PathBuf> {
-    let found = folders(cache, typed, expected, progress)?;
-    Ok(found.into_iter().map(|folder| folder.dir).next().unwrap_or_default())
+    let named = Named::find(typed, expected)?;
+    named.fetch(cache, progress)?;
+    Ok(named.folders(cache).into_iter().map(|folder| folder.dir).next().unwrap_or_default())
 }
 
-/// The folders of the source `typed`, one for each part, or that of its part `NAME/PART`. The source is
-/// fetched if it is not in the cache. Texts may be of several parts; all else is of one.
-fn folders(
-    cache: &Path,
-    typed: &str,
-    expected: Content,
-    progress: &mut dyn FnMut(data::Progress),
-) -> Result<Vec<Folder>> {
-    let (name, wanted) = split(typed);
-    let sources = Sources::from_env()?;
-    let source = sources.get(name)?;
-    let found = sources.content(source);
-    if found != expected {
-        return Err(Error::Content { name: name.into(), found, expected });
+/// What a person has typed, by the table of sources.
+struct Named {
+    sources: Sources,
+    name: String,
+    content: Content,
+    parts: Vec<Part>,
+}
+
+impl Named {
+    /// The source `typed`, or its part `NAME/PART`. Texts may be of several parts; all else is of one.
+    fn find(typed: &str, expected: Content) -> Result<Self> {
+        let (name, wanted) = split(typed);
+        let sources = Sources::from_env()?;
+        let source = sources.get(name)?;
+        let content = sources.content(source);
+        if content != expected {
+            return Err(Error::Content { name: name.into(), found: content, expected });
+        }
+        let named = |part: &&Part| wanted.is_none_or(|wanted| wanted == part.name);
+        let parts: Vec<Part> = sources.parts(source).filter(named).cloned().collect();
+        if parts.is_empty() || parts.len() > 1 && expected != Content::Text {
+            let (found, name, parts) = (typed.into(), name.into(), source.parts.clone());
+            return Err(Error::Part { found, name, parts });
+        }
+        Ok(Self { name: name.into(), content, parts, sources })
     }
-    let named = |part: &&Part| wanted.is_none_or(|wanted| wanted == part.name);
-    let parts: Vec<&Part> = sources.parts(source).filter(named).collect();
-    if parts.is_empty() || parts.len() > 1 && expected != Content::Text {
-        let (found, name, parts) = (typed.into(), name.into(), source.parts.clone());
-        return Err(Error::Part { found, name, parts });
+
+    /// Fetches it if it is not in the cache.
+    fn fetch(&self, cache: &Path, progress: &mut dyn FnMut(data::Progress)) -> Result<()> {
+        let mut report = |at: Progress<'_>| {
+            let (done, total) = (at.done as usize, at.total as usize);
+            progress(data::Progress { stage: Stage::Download, done, total });
+        };
+        fetch(&self.sources, &self.name, cache, &mut report).map(drop)
     }
-    let mut report = |at: Progress<'_>| {
-        let (done, total) = (at.done as usize, at.total as usize);
-        progress(data::Progress { stage: Stage::Download, done, total });
-    };
-    let dir = fetch(&sources, name, cache, &mut report)?.dir;
-    let folder = |part: &&Part| Folder {
-        dir: dir.join(&part.name),
-        name: format!("{name}/{}", part.name),
-        cluster: part.one_work.then(|| part.name.clone()),
-    };
-    Ok(parts.iter().map(folder).collect())
+
+    /// The folders of its parts in a cache, whether or not they are there.
+    fn folders(&self, cache: &Path) -> Vec<Folder> {
+        let dir = content_dir(cache, &self.name, self.content);
+        let folder = |part: &Part| Folder {
+            dir: dir.join(&part.name),
+            name: format!("{}/{}", self.name, part.name),
+            cluster: part.one_work.then(|| part.name.clone()),
+            pinned: Some(part.text_sha256),
+        };
+        self.parts.iter().map(folder).collect()
+    }
 }
 
 /// The name of a source, and that of one of its parts.
@@ -165,7 +196,7 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let said = |typed: &str, expected| {
             let stage = |at: data::Progress| panic!("{}", at.stage);
-            folders(cache.path(), typed, expected, &mut { stage }).unwrap_err().to_string()
+            folder(cache.path(), typed, expected, &mut { stage }).unwrap_err().to_string()
         };
         assert!(
             said("poems", Content::Text).starts_with("no source is named `poems`, there are: ")
@@ -187,10 +218,10 @@ mod tests {
         let paths = ["a.txt", "hf:owner/name"].map(|text| text.parse().unwrap()).to_vec();
         let text = DataConfig { paths, ..DataConfig::default() };
         let stage = |at: data::Progress| panic!("{}", at.stage);
-        assert_eq!(resolve_text(&text, cache.path(), &mut { stage }).unwrap(), text);
+        assert_eq!(locate_text(&text, cache.path()).unwrap(), text);
         let images = ImageConfig { path: Some(Path::new("a").into()), ..ImageConfig::default() };
         assert_eq!(resolve_images(&images, cache.path(), &mut { stage }).unwrap(), images);
-        let invalid = resolve_text(&DataConfig::default(), cache.path(), &mut { stage });
+        let invalid = locate_text(&DataConfig::default(), cache.path());
         assert!(matches!(invalid, Err(Error::Data(data::Error::Config { key: "paths", .. }))));
     }
 }

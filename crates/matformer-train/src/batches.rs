@@ -39,9 +39,14 @@ pub trait Batches<M: Elastic>: Send + Sync {
         self.train(model, index)
     }
 
-    /// Number of targets per training batch, constant over batches. The loss is divided by this number, including
-    /// masked targets, not by the counts of the row losses.
+    /// Number of targets per training batch, constant over batches, including masked targets.
     fn targets_per_batch(&self) -> usize;
+
+    /// Number of targets per training batch that are learnt, on average over all batches. The loss is divided by
+    /// this number, not by the counts of the row losses: a row weighs the same in every batch.
+    fn learnt_per_batch(&self) -> f64 {
+        self.targets_per_batch() as f64
+    }
 
     /// Number of held-out batches of an evaluation during training.
     fn held_out_len(&self) -> usize;

@@ -34,6 +34,10 @@ impl<M: Elastic> Batches<M> for FirstBatches<M> {
         self.of.targets_per_batch()
     }
 
+    fn learnt_per_batch(&self) -> f64 {
+        self.of.learnt_per_batch()
+    }
+
     fn held_out_len(&self) -> usize {
         self.n as usize
     }

@@ -376,7 +376,7 @@ impl<M: Elastic + Module> Trainer<M> {
         let mut state = State::with_noise(noise).computing_in(self.config.dtype.dtype());
         let walked = walk(model, &batch.input, &plan, &mut state)?;
         // Nats over all targets of the step: divided once.
-        let targets = (batches.targets_per_batch() as u64 * self.batches_per_step) as f64;
+        let targets = batches.learnt_per_batch() * self.batches_per_step as f64;
         let factor = |term: usize| draw.terms[term].1 / targets;
 
         let learnt = self.learnt(&batch.target, batches, pass, &submodels, &walked)?;

@@ -23,7 +23,7 @@ use matformer_formats::companions;
 use matformer_lm::{MatLm, MatLmConfig, SpecialTokens, Tokens, costs};
 use matformer_nn::{Folder, Slice, with_config};
 use matformer_runfile::{Lm, RunFile};
-use matformer_sources::resolve_text;
+use matformer_sources::locate_text;
 use matformer_train::Dims;
 
 use super::{
@@ -73,12 +73,11 @@ impl Data for Lm {
             None => true,
         };
         let mut sources = run.data.paths.iter().chain(&run.data.validation);
-        if !tokenizer_here || !sources.all(|source| is_here(source, cache)) {
+        if !tokenizer_here || sources.any(|source| matches!(source, DataSource::Hub(_))) {
             return Ok(None);
         }
         with_progress(session, |report| {
-            let config = resolve_text(&run.data, cache, report)?;
-            Ok(find_prepared(&config, cache, report)?)
+            Ok(find_prepared(&locate_text(&run.data, cache)?, cache, report)?)
         })
     }
 
@@ -169,6 +168,7 @@ impl Data for Lm {
     fn files(_: &RunFile<Self>, prepared: &Prepared) -> Result<Vec<(String, Vec<u8>)>> {
         [prepared.tokenizer_path(), prepared.tokenizer_config_path()]
             .into_iter()
+            .chain(prepared.chat_template_path())
             .map(|path| {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 Ok((name, fs::read(&path)?))
