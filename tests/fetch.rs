@@ -505,6 +505,25 @@ fn training_fetches_what_it_names() {
 }
 
 #[test]
+fn what_was_prepared_of_a_source_is_found_without_its_files() {
+    let shop = Shop::new();
+    shop.client_with("npm", "tales.tgz");
+    let sets = ["--set", "data.paths=[\"fetch:tales\"]", "--set", "data.held_out=0.5"];
+    shop.run(&[&["train", "run.toml", "--out", "run"][..], &sets].concat()).ok();
+    // Nothing of the source is there, nor anybody who could bring it.
+    shop.place.remove("cache/sources");
+    std::fs::remove_file(shop.place.path("bin/npm")).unwrap();
+    let output = shop.run(&["eval", "run", "--submodels", "S"]).ok();
+    assert!(!output.stderr.contains("reading") && !output.stderr.contains("download"), "{output}");
+    assert!(!output.stderr.contains("not there any more"), "what it holds is pinned: {output}");
+    assert!(!shop.place.path("cache/sources").exists());
+    // Of another text, the source is needed.
+    let other = ["--set", "data.vocab_size=300"];
+    let output = shop.run(&[&["train", "run.toml", "--out", "next"][..], &sets, &other].concat());
+    assert!(output.stderr.contains("error: source `tales`, "), "{output}");
+}
+
+#[test]
 fn chapters_of_one_work_are_a_cluster_unless_they_are_all_there_is() {
     let shop = Shop::new();
     shop.client_with("npm", "tales.tgz");

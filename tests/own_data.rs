@@ -99,6 +99,58 @@ fn held_out_files_can_be_named() {
 }
 
 #[test]
+fn conversations_are_learnt_by_their_answers() {
+    let place = Place::new();
+    let fixture = include_str!("../crates/matformer-data/tests/fixtures/chat/answers.json");
+    let fixture: Value = serde_json::from_str(fixture).unwrap();
+    place.write("chat/tokenizer.json", fixture["tokenizer"].to_string());
+    let template = fixture["templates"][0]["template"].as_str().unwrap();
+    place.write("chat/chat_template.jinja", template);
+    let row = |index: usize| {
+        let (prompt, completion) = (format!("What says owl {index}?"), format!("Hoo, {index}!"));
+        json!({ "prompt": prompt, "completion": completion }).to_string() + "\n"
+    };
+    place.write("rows.jsonl", (0..60).map(row).collect::<String>());
+    let paths = "data.paths=[\"rows.jsonl\"]";
+    let output =
+        place.matformer(&arguments(paths, "run", &["data.chat=true", "data.tokenizer=chat"]));
+    let output = output.ok();
+    assert!(output.stderr.contains("only answers are learnt: "), "{output}");
+    assert_eq!(place.read("run/chat_template.jinja"), template);
+    // It is measured by its answers, with the template of its own folder.
+    place.remove("chat");
+    place.matformer(&["eval", "run", "--submodels", "S"]).ok();
+    let without = place.refused(&arguments(paths, "out", &["data.chat=true"]));
+    snapshot!(without, @"error: `data.chat` is true, expected: a tokenizer with a chat template in `data.tokenizer`, or false");
+    let text = place.refused(&arguments(paths, "out", &[]));
+    assert!(text.contains("for conversations, set `data.chat`"), "{text}");
+}
+
+#[test]
+fn sources_with_weights_train_and_are_found_again() {
+    let place = Place::new();
+    place.write("owls.jsonl", jsonl(texts(60)));
+    let run = "[model.lm]\nd_model = 16\nn_layers = 2\nn_heads = 2\nn_kv_heads = 1\nd_ff = 32\n\
+               width_multiple = 4\ncontext = 16\n[data]\nvocab_size = 400\nheld_out = 0.2\n\
+               [[data.sources]]\npaths = [\"owls.jsonl\"]\nweight = 3\n\
+               [[data.sources]]\npaths = [\"text\"]\nweight = 1\n\
+               [train]\nsteps = 4\ntokens_per_step = 64\nwarmup = 1\n";
+    place.write("two.toml", run);
+    let output = place.matformer(&["train", "two.toml", "--out", "runs/two"]).ok();
+    assert!(output.stderr.contains("75.0 % of the rows\nsource 2: "), "{output}");
+    let kept = place.read("runs/two/run.toml");
+    assert!(kept.contains("[[data.sources]]") && kept.contains("[\"../../owls.jsonl\"]"), "{kept}");
+    place.matformer(&["eval", "runs/two", "--submodels", "S"]).ok();
+    place.matformer(&["train", "runs/two", "--resume", "--set", "train.steps=6"]).ok();
+    place.write("two.toml", run.replace("weight = 1\n", "weight = 1\nwieght = 2\n"));
+    let typo = place.refused(&["train", "two.toml", "--out", "runs/typo"]);
+    assert!(typo.contains("wieght"), "{typo}");
+    place.write("two.toml", run.replace("[data]\n", "[data]\npaths = [\"text\"]\n"));
+    let both = place.refused(&["train", "two.toml", "--out", "runs/both"]);
+    assert!(both.contains("`data.sources` is given beside `data.paths`, "), "{both}");
+}
+
+#[test]
 fn five_megabytes_of_rows() {
     let place = Place::new();
     let rows = jsonl(texts(5000));

@@ -30,6 +30,9 @@ pub struct HostBatch {
     pub learnt: Option<Vec<bool>>,
 }
 
+/// Rows in which every source has its share.
+pub(crate) const BLOCK: u64 = 1000;
+
 /// Iterates over the windows of a shard without replacement. Each epoch uses another order and another offset.
 ///
 /// Row `r` of rank `k` at step `t` is global row `i = (t * world + k) * rows + r`; it reads window `i % windows` of
@@ -37,12 +40,48 @@ pub struct HostBatch {
 /// calls, so a resumed run reads the same windows as an uninterrupted one, and the ranks of a step together read the
 /// same windows as a single rank with `world * rows` rows. Windows may cross document boundaries; the separator between
 /// two documents is a target like any other token.
+///
+/// Of several sources with weights ([`mixed`](Self::mixed)), each has its share of every 1,000 global rows, at
+/// places that a permutation keyed by (seed, number of the thousand) gives it, and goes through its own windows in
+/// the same way: a source whose weight is larger than its size comes again sooner.
 #[derive(Debug, Clone)]
 pub struct Batches {
     shard: Shard,
     shape: BatchShape,
     seed: u64,
+    streams: Vec<Stream>,
+}
+
+/// The part of a shard that is gone through in its own epochs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stream {
+    tokens: Range<usize>,
     windows: u64,
+    /// Its rows among each [`BLOCK`], before they are permuted.
+    share: Range<u64>,
+    /// Keys its epochs.
+    name: String,
+}
+
+impl Stream {
+    /// A part of a shard in windows of `seq_len` targets.
+    fn new(tokens: Range<usize>, seq_len: usize, share: Range<u64>, name: String) -> Self {
+        // The last window is given up where the offset needs its room.
+        let windows = ((tokens.len() - seq_len) / seq_len).max(1) as u64;
+        Self { tokens, windows, share, name }
+    }
+
+    /// Where the inputs of its row `row` start in the shard.
+    fn start(&self, row: u128, seq_len: usize, seed: u64) -> usize {
+        let windows = u128::from(self.windows);
+        let epoch = (row / windows) as u64;
+        let mut random = rng::keyed(seed, &self.name, epoch);
+        let permutation = Permutation::new(self.windows, &mut random);
+        // Targets that no window covers: room to shift all of them.
+        let room = self.tokens.len() - 1 - self.windows as usize * seq_len;
+        let offset = rng::index(&mut random, room.min(seq_len - 1) + 1);
+        self.tokens.start + offset + permutation.at((row % windows) as u64) as usize * seq_len
+    }
 }
 
 impl Batches {
@@ -52,24 +91,45 @@ impl Batches {
     /// [`Error::Zero`] if the shape is empty, [`Error::TooShort`] if the shard has fewer tokens than
     /// one batch: `rows * seq_len + 1`.
     pub fn new(shard: Shard, shape: BatchShape, seed: u64) -> Result<Self> {
-        for (key, value) in [("rows", shape.rows), ("seq_len", shape.seq_len)] {
-            if value == 0 {
-                return Err(Error::Zero { key });
-            }
-        }
-        let needed = shape.rows.saturating_mul(shape.seq_len).saturating_add(1);
-        if shard.len() < needed {
-            let BatchShape { rows, seq_len } = shape;
-            return Err(Error::TooShort { found: shard.len(), needed, rows, seq_len });
-        }
-        // The last window is given up where the offset needs its room.
-        let windows = ((shard.len() - shape.seq_len) / shape.seq_len).max(1) as u64;
-        Ok(Self { shard, shape, seed, windows })
+        check(shard.len(), shape)?;
+        let all = 0..shard.len();
+        let stream = Stream::new(all, shape.seq_len, 0..BLOCK, "batches".into());
+        Ok(Self { shard, shape, seed, streams: vec![stream] })
     }
 
-    /// Windows in one epoch.
+    /// Batches of several parts of a shard, each with its weight; of the whole shard where no part is given.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), also for a part of fewer tokens than one row has.
+    pub fn mixed(
+        shard: Shard,
+        parts: impl IntoIterator<Item = (Range<usize>, f64)>,
+        shape: BatchShape,
+        seed: u64,
+    ) -> Result<Self> {
+        let (parts, weights): (Vec<Range<usize>>, Vec<f64>) = parts.into_iter().unzip();
+        if parts.is_empty() {
+            return Self::new(shard, shape, seed);
+        }
+        check(shard.len(), shape)?;
+        let (mut streams, mut start) = (Vec::new(), 0);
+        for (number, (part, rows)) in parts.into_iter().zip(shares(&weights)).enumerate() {
+            let tokens = part.start.min(shard.len())..part.end.min(shard.len());
+            check(tokens.len(), BatchShape { rows: 1, ..shape })?;
+            let name = format!("batches of source {number}");
+            streams.push(Stream::new(tokens, shape.seq_len, start..start + rows, name));
+            start += rows;
+        }
+        Ok(Self { shard, shape, seed, streams })
+    }
+
+    /// Rows of training until a window comes again.
     pub fn windows(&self) -> u64 {
-        self.windows
+        let until = |stream: &Stream| match stream.share.end - stream.share.start {
+            BLOCK => stream.windows,
+            rows => (u128::from(stream.windows) * u128::from(BLOCK) / u128::from(rows)) as u64,
+        };
+        self.streams.iter().map(until).min().unwrap_or_default()
     }
 
     /// The shape of a batch.
@@ -110,16 +170,61 @@ impl Batches {
 
     /// Where the inputs of global row `row` start in the shard.
     fn start(&self, row: u128) -> usize {
-        let windows = u128::from(self.windows);
-        let epoch = (row / windows) as u64;
-        let mut random = rng::keyed(self.seed, "batches", epoch);
-        let permutation = Permutation::new(self.windows, &mut random);
-        let seq_len = self.shape.seq_len;
-        // Targets that no window covers: room to shift all of them.
-        let room = self.shard.len() - 1 - self.windows as usize * seq_len;
-        let offset = rng::index(&mut random, room.min(seq_len - 1) + 1);
-        offset + permutation.at((row % windows) as u64) as usize * seq_len
+        let (stream, row) = match &self.streams[..] {
+            [alone] => (alone, row),
+            streams => self.turn(streams, row),
+        };
+        stream.start(row, self.shape.seq_len, self.seed)
     }
+
+    /// The source of global row `row`, and which of its own rows that is.
+    fn turn<'a>(&self, streams: &'a [Stream], row: u128) -> (&'a Stream, u128) {
+        let block = row / u128::from(BLOCK);
+        let order = Permutation::keyed(BLOCK, self.seed, "sources", block as u64);
+        let place = order.at((row % u128::from(BLOCK)) as u64);
+        let at = streams.partition_point(|stream| stream.share.end <= place);
+        let stream = &streams[at];
+        let rows = u128::from(stream.share.end - stream.share.start);
+        (stream, block * rows + u128::from(place - stream.share.start))
+    }
+}
+
+/// Whether so many tokens are enough for a batch.
+fn check(found: usize, shape: BatchShape) -> Result<()> {
+    for (key, value) in [("rows", shape.rows), ("seq_len", shape.seq_len)] {
+        if value == 0 {
+            return Err(Error::Zero { key });
+        }
+    }
+    let BatchShape { rows, seq_len } = shape;
+    let needed = rows.saturating_mul(seq_len).saturating_add(1);
+    match found < needed {
+        true => Err(Error::TooShort { found, needed, rows, seq_len }),
+        false => Ok(()),
+    }
+}
+
+/// The rows of each source among [`BLOCK`], in proportion to its weight, at least one: what rounding down leaves
+/// goes to those that it took most from.
+fn shares(weights: &[f64]) -> Vec<u64> {
+    let sum: f64 = weights.iter().sum();
+    let exact: Vec<f64> = weights.iter().map(|weight| weight / sum * BLOCK as f64).collect();
+    let mut rows: Vec<u64> = exact.iter().map(|rows| (*rows as u64).max(1)).collect();
+    while rows.iter().sum::<u64>() != BLOCK {
+        let short = rows.iter().sum::<u64>() < BLOCK;
+        let lacking = |at: &usize| exact[*at] - rows[*at] as f64;
+        let most = |a: &usize, b: &usize| lacking(a).total_cmp(&lacking(b));
+        let at = match short {
+            true => (0..rows.len()).max_by(most),
+            false => (0..rows.len()).filter(|at| rows[*at] > 1).min_by(most),
+        };
+        match at {
+            Some(at) if short => rows[at] += 1,
+            Some(at) => rows[at] -= 1,
+            None => break,
+        }
+    }
+    rows
 }
 
 #[cfg(test)]
@@ -142,6 +247,52 @@ mod tests {
 
     fn batches(shard: &Shard, rows: usize, seq_len: usize, seed: u64) -> Batches {
         Batches::new(shard.clone(), BatchShape { rows, seq_len }, seed).unwrap()
+    }
+
+    #[test]
+    fn sources_have_their_shares_and_epochs_of_their_own() {
+        let (_folder, shard) = counting(10_000);
+        let shape = BatchShape { rows: 4, seq_len: 10 };
+        let parts = [(0..1001, 0.7), (1001..4000, 0.1), (4000..10_000, 0.2)];
+        let batches = Batches::mixed(shard.clone(), parts.clone(), shape, 3).unwrap();
+        let source =
+            |token: u32| parts.iter().position(|(part, _)| part.contains(&(token as usize)));
+        let mut starts = vec![Vec::new(); 3];
+        for step in 0..750 {
+            let batch = batches.at(step, 0, 1);
+            for (inputs, targets) in batch.inputs.chunks(10).zip(batch.targets.chunks(10)) {
+                assert!(inputs.iter().zip(targets).all(|(input, target)| input + 1 == *target));
+                assert_eq!(source(inputs[0]), source(targets[9]), "no window crosses a border");
+                starts[source(inputs[0]).unwrap()].push(inputs[0]);
+            }
+        }
+        // Three thousand rows: exactly 70, 10 and 20 %.
+        assert_eq!(starts.iter().map(Vec::len).collect::<Vec<_>>(), [2100, 300, 600]);
+        // An epoch of the first source has 99 windows, none twice; the others are not through yet.
+        for epoch in starts[0].chunks_exact(99) {
+            assert_eq!(epoch.iter().collect::<HashSet<_>>().len(), 99);
+        }
+        assert_eq!(starts[2].iter().take(599).collect::<HashSet<_>>().len(), 599);
+        assert_eq!(batches.windows(), 99 * 1000 / 700);
+        // Ranks share a step, and the seed decides.
+        let whole = batches.part(40, 0..4);
+        let two = Batches::mixed(shard.clone(), parts.clone(), BatchShape { rows: 2, ..shape }, 3);
+        let two = two.unwrap();
+        let ranks = [two.at(40, 0, 2).inputs, two.at(40, 1, 2).inputs].concat();
+        assert_eq!(ranks, whole.inputs);
+        assert_eq!(batches.part(40, 1..3).inputs, whole.inputs[10..30]);
+        let other = Batches::mixed(shard.clone(), parts, shape, 4).unwrap();
+        assert_ne!(other.at(40, 0, 1), batches.at(40, 0, 1));
+        let short = Batches::mixed(shard, [(0..10, 0.5), (10..9000, 0.5)], shape, 3).unwrap_err();
+        assert!(matches!(short, Error::TooShort { found: 10, needed: 11, rows: 1, .. }), "{short}");
+    }
+
+    #[test]
+    fn shares_fill_a_block() {
+        assert_eq!(shares(&[3.0, 1.0]), [750, 250]);
+        assert_eq!(shares(&[1.0, 1.0, 1.0]).iter().sum::<u64>(), BLOCK);
+        assert_eq!(shares(&[1e6, 1e3, 1e-9]), [998, 1, 1]);
+        assert_eq!(shares(&[0.7, 0.2, 0.1]), [700, 200, 100]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! No text is kept. Of each document a hash, a size and its place are, about 32 bytes.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -36,8 +36,8 @@ const AHEAD: usize = 2;
 pub(crate) struct Census {
     /// The files.
     pub inputs: Vec<Input>,
-    /// How their rows are read.
-    pub wanted: Wanted,
+    /// How their rows are read, by their sources.
+    pub wanted: Vec<Wanted>,
     /// The documents: those to train on, then those that are held out.
     documents: Vec<Entry>,
     /// How many are trained on.
@@ -105,9 +105,13 @@ impl Census {
             }
             None => None,
         };
-        let (field, max_bytes) = (config.field.clone(), config.max_bytes());
-        let chat = template.map(|template| Chat { fields: Fields::of(&field), template });
-        let wanted = Wanted { field, max_bytes, tokenizer, chat };
+        let wanted = |field: &str| Wanted {
+            field: field.to_owned(),
+            max_bytes: config.max_bytes(),
+            tokenizer: tokenizer.clone(),
+            chat: template.clone().map(|template| Chat { fields: Fields::of(field), template }),
+        };
+        let wanted: Vec<Wanted> = config.fields().into_iter().map(wanted).collect();
         let mut found = Found::default();
         found.read(&inputs, (&wanted, config.max_bad_rows), progress)?;
         let mut dropped = found.check_bad(config)?;
@@ -121,12 +125,19 @@ impl Census {
         }
         split(&mut documents, names, config);
         documents.par_sort_unstable_by(|a, b| {
-            a.held_out.cmp(&b.held_out).then_with(|| names.order(a, b))
+            let sources = || names.input(a).source.cmp(&names.input(b).source);
+            a.held_out.cmp(&b.held_out).then_with(sources).then_with(|| names.order(a, b))
         });
         let train = documents.partition_point(|document| !document.held_out);
         for (split, size) in [("train", train), ("held_out", documents.len() - train)] {
             if size == 0 {
                 return Err(Error::EmptySplit { split, documents: documents.len(), dropped });
+            }
+        }
+        for source in 0..config.sources.len() {
+            let of = |document: &Entry| names.input(document).source == source;
+            if !documents[..train].iter().any(of) {
+                return Err(Error::NoDocument { number: source + 1, dropped });
             }
         }
         Ok(Self { inputs, wanted, documents, train, dropped, notes })
@@ -136,6 +147,21 @@ impl Census {
     pub(crate) fn splits(&self) -> [&[Entry]; 2] {
         let (train, held_out) = self.documents.split_at(self.train);
         [train, held_out]
+    }
+
+    /// The source of a document, where there are several with weights.
+    pub(crate) fn source(&self, document: &Entry) -> usize {
+        self.inputs[document.input as usize].source
+    }
+
+    /// How the rows of a document's file are read.
+    pub(crate) fn wanted(&self, document: &Entry) -> &Wanted {
+        &self.wanted[self.source(document)]
+    }
+
+    /// What lays out conversations, where documents are such.
+    pub(crate) fn template(&self) -> Option<&Arc<ChatTemplate>> {
+        self.wanted.first()?.chat.as_ref().map(|chat| &chat.template)
     }
 
     /// The name of a document.
@@ -154,6 +180,9 @@ impl Census {
             hasher.part(split.len().to_le_bytes());
             for document in split {
                 hasher.part(self.name(document)).part(document.hash);
+                if self.wanted.len() > 1 {
+                    hasher.part(self.source(document).to_le_bytes());
+                }
                 if let Some(cluster) = self.cluster(document) {
                     hasher.part("cluster").part(cluster);
                 }
@@ -171,9 +200,7 @@ impl Census {
 /// # Errors
 /// [`Error::NoConversations`] for another one that was named.
 fn keep_conversations(inputs: &mut Vec<Input>, passed: &mut PassedOver) -> Result<()> {
-    let can = |input: &Input| {
-        matches!(input.format.kind, Kind::Json | Kind::Jsonl | Kind::Parquet)
-    };
+    let can = |input: &Input| matches!(input.format.kind, Kind::Json | Kind::Jsonl | Kind::Parquet);
     if let Some(other) = inputs.iter().find(|input| input.named && !can(input)) {
         return Err(Error::NoConversations { file: other.label.clone() });
     }
@@ -208,7 +235,7 @@ pub(crate) fn files(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Input>> {
     let Some(corpus) = &config.corpus else {
-        return inputs::find(&config.paths, &config.validation, passed, progress);
+        return inputs::find(&config.groups(), &config.validation, passed, progress);
     };
     progress(Progress { stage: Stage::Read, done: 0, total: 0 });
     let unresolved = || Error::Unresolved { found: corpus.display().to_string() };
@@ -292,8 +319,8 @@ struct Found {
     /// The first of the bad rows.
     bad: Vec<BadRow>,
     taken: TakenFiles,
-    /// Whether some row had the field that is wanted, or none at all.
-    field_known: bool,
+    /// The sources of which some row had the field that is wanted, or none at all.
+    field_known: HashSet<usize>,
 }
 
 /// A row that was looked at.
@@ -321,7 +348,7 @@ impl Found {
     fn read(
         &mut self,
         inputs: &[Input],
-        (wanted, allowed): (&Wanted, f64),
+        (wanted, allowed): (&[Wanted], f64),
         progress: &mut dyn FnMut(Progress),
     ) -> Result<()> {
         let total = inputs.iter().map(Input::bytes).sum::<u64>() as usize;
@@ -338,7 +365,7 @@ impl Found {
     fn receive(
         &mut self,
         inputs: &[Input],
-        (wanted, allowed): (&Wanted, f64),
+        (wanted, allowed): (&[Wanted], f64),
         batches: Receiver<Result<Batch>>,
         report: &mut dyn FnMut(u64),
     ) -> Result<()> {
@@ -347,8 +374,9 @@ impl Found {
             for (input, taken) in taken {
                 self.taken.add(taken, &inputs[input].label);
             }
-            let looked: Vec<Looked> =
-                rows.into_par_iter().map(|(input, row)| Looked::at(input, row, wanted)).collect();
+            let of = |input: usize| &wanted[inputs[input].source];
+            let look = |(input, row)| Looked::at(input, row, of(input));
+            let looked: Vec<Looked> = rows.into_par_iter().map(look).collect();
             self.check_field(inputs, &looked, allowed)?;
             looked.into_iter().for_each(|row| self.add(inputs, row));
             report(done);
@@ -359,12 +387,15 @@ impl Found {
     /// Refuses rows of which none has the field that is wanted: nothing is gained by reading on.
     ///
     /// # Errors
-    /// [`Error::NoField`] if these are the first rows, and more than may be bad.
+    /// [`Error::NoField`] if these are the first rows of a source, and more than may be bad.
     fn check_field(&mut self, inputs: &[Input], looked: &[Looked], allowed: f64) -> Result<()> {
+        let source = |row: &Looked| inputs[row.input].source;
         let lacks = |row: &&Looked| matches!(row.found, Err(Left::NoField(_)));
-        self.field_known |= looked.iter().any(|row| row.number > 0 && !lacks(&row));
-        let mut without = looked.iter().filter(lacks);
-        let Some(first) = without.next().filter(|_| !self.field_known) else { return Ok(()) };
+        let has = looked.iter().filter(|row| row.number > 0 && !lacks(row));
+        self.field_known.extend(has.map(source));
+        let unknown = |row: &&Looked| lacks(row) && !self.field_known.contains(&source(row));
+        let mut without = looked.iter().filter(unknown);
+        let Some(first) = without.next() else { return Ok(()) };
         let (Err(Left::NoField(reason)), true) =
             (&first.found, (1 + without.count()) as f64 > allowed * looked.len() as f64)
         else {
@@ -421,10 +452,11 @@ impl Found {
 impl Looked {
     fn at(input: usize, row: Row, wanted: &Wanted) -> Self {
         let Row { number, unit, held_out, content } = row;
-        let laid_out = |text: String| match wanted.chat.as_ref().and_then(|chat| chat.refusal(&text)) {
-            Some(reason) => Err(Left::Bad(reason)),
-            None => Ok(text),
-        };
+        let laid_out =
+            |text: String| match wanted.chat.as_ref().and_then(|chat| chat.refusal(&text)) {
+                Some(reason) => Err(Left::Bad(reason)),
+                None => Ok(text),
+            };
         let found = content.text(wanted).and_then(laid_out).map(|text| {
             let whole = Hash::of(text.as_bytes());
             let mut hash = [0; 16];
@@ -436,11 +468,11 @@ impl Looked {
 }
 
 /// Reads all files and sends their rows; ends where nobody receives them.
-fn read_files(inputs: &[Input], wanted: &Wanted, batches: SyncSender<Result<Batch>>) {
+fn read_files(inputs: &[Input], wanted: &[Wanted], batches: SyncSender<Result<Batch>>) {
     let (mut rows, mut taken, mut held, mut done) = (Vec::new(), Vec::new(), 0, 0);
     let mut read = || -> Result<bool> {
         for (index, input) in inputs.iter().enumerate() {
-            let mut opened = match rows::open(input, wanted) {
+            let mut opened = match rows::open(input, &wanted[input.source]) {
                 // Tables lie about in folders of other things.
                 Err(Error::Column { .. }) if input.is_stray_table() => {
                     taken.push((index, Taken::No));
@@ -488,7 +520,9 @@ fn drop_duplicates(documents: &mut Vec<Entry>, names: Names<'_>) {
         return;
     }
     documents.par_sort_unstable_by(|a, b| {
-        let first = || rank(a).cmp(&rank(b)).then_with(|| names.order(a, b));
+        let source = |document| names.input(document).source;
+        let sources = || source(a).cmp(&source(b));
+        let first = || rank(a).cmp(&rank(b)).then_with(sources).then_with(|| names.order(a, b));
         a.hash.cmp(&b.hash).then_with(first)
     });
     documents.dedup_by(|later, first| later.hash == first.hash);
@@ -554,7 +588,7 @@ impl<'a> Texts<'a> {
             let again = self.readers.values().find_map(|(_, reader)| reader.again());
             let reader = match again {
                 Some(reader) => reader,
-                None => rows::open(input, &self.census.wanted)?.rows,
+                None => rows::open(input, self.census.wanted(document))?.rows,
             };
             self.readers.insert(class, (document.row, reader));
         }

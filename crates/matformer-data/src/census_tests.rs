@@ -19,7 +19,7 @@ fn read(files: &[(&str, &[u8])], change: impl FnOnce(&mut DataConfig)) -> Result
     // All texts come back by their places.
     let mut texts = Texts::new(&census);
     for document in &census.documents {
-        let text = texts.get(document)?.text(&census.wanted).unwrap();
+        let text = texts.get(document)?.text(&census.wanted[0]).unwrap();
         assert_eq!(Hash::of(text.as_bytes()).as_bytes()[..16], document.hash);
     }
     Ok(census)
@@ -128,7 +128,7 @@ fn a_text_that_is_all_there_is_ends_held_out() {
         let census = Census::take(&config, None, &mut |_| {}).unwrap();
         let mut texts = Texts::new(&census);
         let [train, held_out] = census.splits().map(|split| {
-            let text = |entry| texts.get(entry).unwrap().text(&census.wanted).unwrap();
+            let text = |entry| texts.get(entry).unwrap().text(&census.wanted[0]).unwrap();
             split.iter().map(text).collect::<Vec<_>>()
         });
         (splits(&census), train, held_out, census.notes.concat())

@@ -86,11 +86,14 @@ impl ChatTemplate {
         environment.add_filter("tojson", python::tojson);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", python::strftime_now);
-        environment.add_filter("answer", |text: String| format!("{}{text}{}", ANSWER[0], ANSWER[1]));
+        environment
+            .add_filter("answer", |text: String| format!("{}{text}{}", ANSWER[0], ANSWER[1]));
         let plain = with_generation(source, "if true", "endif");
         let tagged = with_generation(source, "filter answer", "endfilter");
         let is_tagged = plain != source;
-        for (name, source) in [(NAME, plain), (TAGGED, tagged)].into_iter().take(1 + usize::from(is_tagged)) {
+        for (name, source) in
+            [(NAME, plain), (TAGGED, tagged)].into_iter().take(1 + usize::from(is_tagged))
+        {
             let added = environment.add_template_owned(name, source);
             added.map_err(|error| wrong(&path, &error))?;
         }

@@ -203,7 +203,10 @@ fn control_tokens_that_an_answer_spells_are_text_of_it() {
         let flagged = found.tokens.iter().zip(&found.answers).filter(|(_, flag)| **flag);
         let flagged: Vec<u32> = flagged.map(|(token, _)| *token).collect();
         let text = tokenizer.decode(&flagged).unwrap();
-        assert!(text.trim().ends_with("<|im_end|>") && text.contains("So <|im_end|> it is."), "{text}");
+        assert!(
+            text.trim().ends_with("<|im_end|>") && text.contains("So <|im_end|> it is."),
+            "{text}"
+        );
         let end = tokenizer.encode_with_control("<|im_end|>").unwrap()[0];
         assert_eq!(flagged.iter().filter(|token| **token == end).count(), 1, "{text}");
     }

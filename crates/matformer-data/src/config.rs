@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::batches::BLOCK;
 use crate::source::{self, Folder, Source};
 use crate::{Error, Result};
 
@@ -24,9 +25,23 @@ pub struct SplitFolders {
     pub held_out: Vec<Folder>,
 }
 
+/// A part of the training text with a weight: `[[data.sources]]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WeightedSource {
+    /// What it is made of, as `data.paths`.
+    #[serde(deserialize_with = "source::list")]
+    pub paths: Vec<Source>,
+    /// Its share of the training rows, as a part of the sum of all weights.
+    pub weight: f64,
+    /// The field of its text, if it is not `data.field`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+}
+
 /// Which text is read, how it is split, and which tokenizer it gets.
 ///
-/// Give either `corpus` or `paths`. Relative paths start at the working directory; those in a run
+/// Give one of `corpus`, `paths` and `sources`. Relative paths start at the working directory; those in a run
 /// file start at the folder of the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -81,6 +96,11 @@ pub struct DataConfig {
     pub strict: bool,
     /// Keys the split and the sample that the tokenizer is trained on. Default 0.
     pub seed: u64,
+    /// In place of `paths`: several parts of the text, each with a weight. Of every thousand rows of training,
+    /// each has its share, and goes through its own text in its own epochs. Their held-out documents are measured
+    /// together, without weights.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<WeightedSource>,
 }
 
 impl Default for DataConfig {
@@ -101,6 +121,7 @@ impl Default for DataConfig {
             max_lost_bytes: 0.001,
             strict: false,
             seed: 0,
+            sources: Vec::new(),
         }
     }
 }
@@ -112,7 +133,11 @@ impl DataConfig {
     /// [`Error::Config`] naming the key, what was found and what is possible.
     pub fn validate(&self) -> Result<()> {
         let wrong = |key, found: String, expected| Err(Error::Config { key, found, expected });
+        if let [_, ..] = self.sources.as_slice() {
+            self.validate_sources()?;
+        }
         match (&self.corpus, self.paths.as_slice()) {
+            (None, []) if !self.sources.is_empty() => {}
             (None, []) => {
                 let expected = "files, folders or hub names, or a corpus list in `data.corpus`";
                 return wrong("paths", "empty".into(), expected);
@@ -150,10 +175,91 @@ impl DataConfig {
                 "at least 257: 256 bytes and the separator",
             );
         }
-        if self.field.is_empty() {
+        let fields = self.sources.iter().filter_map(|source| source.field.as_ref());
+        if fields.chain([&self.field]).any(String::is_empty) {
             return wrong("field", "an empty name".into(), "the name of a field");
         }
         Ok(())
+    }
+
+    fn validate_sources(&self) -> Result<()> {
+        let wrong =
+            |found: String, expected| Err(Error::Config { key: "sources", found, expected });
+        if let Some(first) = self.paths.first() {
+            return wrong(format!("given beside `data.paths`, {first}"), "either of them");
+        }
+        if let Some(corpus) = &self.corpus {
+            let found = format!("given beside `data.corpus`, {}", corpus.display());
+            return wrong(found, "either of them");
+        }
+        if self.sources.len() == 1 {
+            return wrong("one source".into(), "two or more; one alone is `data.paths`");
+        }
+        let sum: f64 = self.sources.iter().map(|source| source.weight).sum();
+        for (at, WeightedSource { paths, weight, .. }) in self.sources.iter().enumerate() {
+            if paths.is_empty() {
+                let found = format!("without `paths` in number {}", at + 1);
+                return wrong(found, "files, folders or hub names");
+            }
+            if !(weight.is_finite() && *weight > 0.0 && weight / sum >= 1.0 / BLOCK as f64) {
+                let found = format!("of weight {weight} in number {}", at + 1);
+                return wrong(found, "weights above 0, none below a thousandth of their sum");
+            }
+        }
+        Ok(())
+    }
+
+    /// All sources, trained on or held out.
+    pub fn every_source(&self) -> impl Iterator<Item = &Source> {
+        let weighted = self.sources.iter().flat_map(|source| &source.paths);
+        self.paths.iter().chain(weighted).chain(&self.validation)
+    }
+
+    /// The same with others in place of each source.
+    ///
+    /// # Errors
+    /// Those of `replace`.
+    pub fn with_sources<E>(
+        &self,
+        replace: &mut dyn FnMut(&Source) -> Result<Vec<Source>, E>,
+    ) -> Result<Self, E> {
+        let mut list = |sources: &[Source]| -> Result<Vec<Source>, E> {
+            let mut found = Vec::new();
+            for source in sources {
+                found.extend(replace(source)?);
+            }
+            Ok(found)
+        };
+        let (paths, validation) = (list(&self.paths)?, list(&self.validation)?);
+        let mut sources = self.sources.clone();
+        for source in &mut sources {
+            source.paths = list(&source.paths)?;
+        }
+        Ok(Self { paths, validation, sources, ..self.clone() })
+    }
+
+    /// What is trained on: one list of sources, or several that have weights.
+    pub(crate) fn groups(&self) -> Vec<&[Source]> {
+        match self.sources.as_slice() {
+            [] => vec![&self.paths],
+            weighted => weighted.iter().map(|source| &source.paths[..]).collect(),
+        }
+    }
+
+    /// The field of the text of each of these groups.
+    pub(crate) fn fields(&self) -> Vec<&str> {
+        match self.sources.as_slice() {
+            [] => vec![&self.field],
+            weighted => weighted
+                .iter()
+                .map(|source| source.field.as_deref().unwrap_or(&self.field))
+                .collect(),
+        }
+    }
+
+    /// The weight of each source, where there are several.
+    pub fn weights(&self) -> Vec<f64> {
+        self.sources.iter().map(|source| source.weight).collect()
     }
 }
 
@@ -177,6 +283,35 @@ mod tests {
         config.validate().unwrap();
         let error = toml::from_str::<DataConfig>("vocabsize = 512").unwrap_err();
         assert!(error.to_string().contains("vocabsize"), "{error}");
+    }
+
+    #[test]
+    fn sources_with_weights_are_checked() {
+        let read = |text: &str| toml::from_str::<DataConfig>(text).unwrap();
+        let two = "[[sources]]\npaths = [\"a\"]\nweight = 3\n\
+                   [[sources]]\npaths = [\"b\", \"c\"]\nweight = 1\nfield = \"body\"\n";
+        let config = read(two);
+        config.validate().unwrap();
+        assert_eq!(config.weights(), [3.0, 1.0]);
+        assert_eq!((config.groups()[1].len(), config.fields()), (2, vec!["text", "body"]));
+        assert_eq!(config.every_source().count(), 3);
+        assert_eq!(
+            toml::from_str::<DataConfig>(&toml::to_string(&config).unwrap()).unwrap(),
+            config
+        );
+        let said = |text: &str| read(text).validate().unwrap_err().to_string();
+        assert_eq!(
+            said(&format!("paths = [\"x\"]\n{two}")),
+            "`data.sources` is given beside `data.paths`, x, expected: either of them"
+        );
+        let one = &two[..two.rfind("[[").unwrap()];
+        assert!(said(one).contains("two or more; one alone is `data.paths`"));
+        for weight in ["0", "-1", "0.001", "inf", "nan"] {
+            let text = two.replace("weight = 1", &format!("weight = {weight}"));
+            assert!(said(&text).contains("in number"), "{weight}");
+        }
+        assert!(said(&two.replace("[\"a\"]", "[]")).contains("without `paths` in number 1"));
+        assert!(toml::from_str::<DataConfig>(&two.replace("weight = 1\n", "")).is_err());
     }
 
     #[test]

@@ -138,7 +138,10 @@ mod tests {
             ("text", format!(r#"{{"id": 1, "messages": {both}}}"#)),
             ("talk", format!(r#"{{"talk": {both}, "messages": 3}}"#)),
             ("text", r#"{"prompt": "Hi", "completion": "Hello"}"#.into()),
-            ("text", r#"{"prompt": [{"role":"user","content":"Hi"}], "completion": "Hello"}"#.into()),
+            (
+                "text",
+                r#"{"prompt": [{"role":"user","content":"Hi"}], "completion": "Hello"}"#.into(),
+            ),
         ] {
             assert_eq!(read(field, &row).as_deref(), Ok(both), "{row}");
         }
@@ -154,10 +157,21 @@ mod tests {
             said("text", r#"{"text": "x", "n": 1}"#),
             "field: no field `messages`, and no `prompt` with a `completion`, there are: text, n"
         );
-        assert_eq!(said("talk", r#"{"prompt": "a", "completion": "b"}"#).split(',').next(), Some("field: no field `talk`"));
-        assert!(said("text", r#"{"messages": "hi"}"#).starts_with("`messages` is no list, expected: a list"));
-        assert!(said("text", r#"{"messages": [{"from": "a"}]}"#).contains("has no `role` in message 1"));
-        assert!(said("text", r#"{"messages": [{"role": "user"}]}"#).starts_with("no message of the role"));
+        assert_eq!(
+            said("talk", r#"{"prompt": "a", "completion": "b"}"#).split(',').next(),
+            Some("field: no field `talk`")
+        );
+        assert!(
+            said("text", r#"{"messages": "hi"}"#)
+                .starts_with("`messages` is no list, expected: a list")
+        );
+        assert!(
+            said("text", r#"{"messages": [{"from": "a"}]}"#).contains("has no `role` in message 1")
+        );
+        assert!(
+            said("text", r#"{"messages": [{"role": "user"}]}"#)
+                .starts_with("no message of the role")
+        );
         assert!(said("text", "[1]").starts_with("no object"));
         assert!(said("text", "{").starts_with("not JSON"));
     }

@@ -11,10 +11,9 @@ use serde_json::Value;
 
 use crate::baselines::ByteCounts;
 use crate::census::{Census, Entry, Texts};
-use crate::conversation::Chat;
 use crate::hash::Hasher;
 use crate::lost::{Lost, LostBytes};
-use crate::prepare::SplitSize;
+use crate::prepare::{SourceSize, SplitSize};
 use crate::progress::{Progress, Stage};
 use crate::rows::Content;
 use crate::shard::ShardWriter;
@@ -32,6 +31,8 @@ pub(crate) const SHARDS: [&str; 2] = ["train.bin", "held_out.bin"];
 pub(crate) struct Encoded {
     /// Of the training and the held-out documents.
     pub sizes: [SplitSize; 2],
+    /// Of the training documents of each source, where there are several.
+    pub sources: Vec<SourceSize>,
     /// Hash over the tokenizer and the documents.
     pub data_hash: Hash,
     /// Bytes of the training text.
@@ -110,7 +111,7 @@ fn text(census: &Census, document: &Entry, content: Content) -> Result<String> {
         let file = census.inputs[document.input as usize].label.clone();
         Error::Changed { file }
     };
-    content.text(&census.wanted).map_err(changed)
+    content.text(census.wanted(document)).map_err(changed)
 }
 
 /// Encodes both splits into shards in `folder`.
@@ -184,8 +185,8 @@ fn encode_all<'a>(
             .map(|(split, entry, content)| Ok((split, entry, text(census, entry, content)?)))
             .collect::<Result<_>>()?;
         done += texts.iter().map(|(.., text)| text.len()).sum::<usize>();
-        let encoded = match &census.wanted.chat {
-            Some(Chat { template, .. }) => texts
+        let encoded = match census.template() {
+            Some(template) => texts
                 .into_par_iter()
                 .map(|(split, entry, text)| encoder.conversation(template, (split, entry), text))
                 .collect::<Result<_>>()?,
@@ -247,6 +248,7 @@ struct Writer<'a> {
     /// The split that is being written.
     split: usize,
     sizes: [SplitSize; 2],
+    sources: Vec<SourceSize>,
     hasher: Hasher,
     counts: ByteCounts,
     lost: Lost,
@@ -254,23 +256,27 @@ struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     fn create(census: &'a Census, encoder: Encoder<'a>, folder: &Path) -> Result<Self> {
-        let (tokenizer, chat) = (encoder.tokenizer, &census.wanted.chat);
+        let (tokenizer, template) = (encoder.tokenizer, census.template());
         let create = |name: &str| -> Result<ShardWriter> {
             let path = folder.join(name);
             let shard = ShardWriter::create(&path, tokenizer.hash(), tokenizer.vocab_size())?;
-            Ok(if chat.is_some() { shard.masked() } else { shard })
+            Ok(if template.is_some() { shard.masked() } else { shard })
         };
         let shards = [create(SHARDS[0])?, create(SHARDS[1])?];
         let mut hasher = Hasher::default();
         // Where documents begin and end is part of the data.
         let separators = [tokenizer.bos(), tokenizer.eos()].map(u32::to_le_bytes);
         hasher.part(tokenizer.hash().as_bytes()).part(separators.concat());
-        if let Some(chat) = chat {
-            hasher.part("chat").part(chat.template.source());
+        if let Some(template) = template {
+            hasher.part("chat").part(template.source());
         }
         hasher.part(census.splits()[0].len().to_le_bytes());
+        let sources = match census.wanted.len() {
+            1 => Vec::new(),
+            several => vec![SourceSize::default(); several],
+        };
         let (sizes, counts, lost) = (Default::default(), ByteCounts::default(), Lost::default());
-        Ok(Self { census, tokenizer, shards, split: 0, sizes, hasher, counts, lost })
+        Ok(Self { census, tokenizer, shards, split: 0, sizes, sources, hasher, counts, lost })
     }
 
     fn write(&mut self, batches: Receiver<Vec<Document<'_>>>) -> Result<()> {
@@ -313,14 +319,13 @@ impl<'a> Writer<'a> {
         if let Some(lost) = lost {
             self.lost.add(&name, *lost);
         }
-        let size = &mut self.sizes[*split];
-        size.documents += 1;
-        size.tokens += tokens.len();
-        size.bytes += learnt.len();
         let flags = answers.as_ref().map(|answers| &answers.flags[..]);
         let answers = flags.map(|flags| flags.iter().filter(|flag| **flag).count());
-        if let Some(tokens) = answers {
-            *size.answers.get_or_insert(0) += tokens;
+        let own = SplitSize { documents: 1, tokens: tokens.len(), bytes: learnt.len(), answers };
+        self.sizes[*split].add(own);
+        if let (0, Some(source)) = (*split, self.sources.get_mut(self.census.source(entry))) {
+            let start = self.shards[0].tokens();
+            source.add(own, start..start + 1 + tokens.len() + 1);
         }
         let shard = &mut self.shards[*split];
         shard.list(&DocumentSpan {
@@ -337,8 +342,9 @@ impl<'a> Writer<'a> {
     }
 
     fn finish(self) -> Result<Encoded> {
+        let data_hash = self.hasher.finish();
         self.shards.into_iter().try_for_each(ShardWriter::finish)?;
-        let (sizes, counts, lost) = (self.sizes, self.counts, self.lost);
-        Ok(Encoded { sizes, data_hash: self.hasher.finish(), counts, lost })
+        let Self { sizes, sources, counts, lost, .. } = self;
+        Ok(Encoded { sizes, sources, data_hash, counts, lost })
     }
 }

@@ -169,6 +169,16 @@ pub enum Error {
         /// What was left out.
         dropped: Dropped,
     },
+    /// A source with a weight has nothing to train on.
+    #[error(
+        "no document of number {number} of `data.sources` is left to train on; dropped: {dropped}"
+    )]
+    NoDocument {
+        /// Its place in the list, from 1.
+        number: usize,
+        /// What was left out, of all sources.
+        dropped: Dropped,
+    },
     /// No folder for the hub's cache.
     #[error("no home folder for the cache of hub files")]
     NoHome,
@@ -279,7 +289,10 @@ impl Error {
             Self::Suffix { .. } => known_suffixes(),
             Self::Unreadable { .. } => "it is damaged, or not what its name says".into(),
             Self::Column { .. } => "name the column of the text with `data.field`".into(),
-            Self::NoField { .. } => "name the field of the text with `data.field`".into(),
+            Self::NoField { .. } => {
+                "name the field of the text with `data.field`; for conversations, set `data.chat`"
+                    .into()
+            }
             Self::NoDecoder { .. } => {
                 "nanoGPT and llm.c mostly use GPT-2's: a folder with its `tokenizer.json`, or \
                  `hf:openai-community/gpt2`; ids of characters need the text itself"
@@ -313,6 +326,11 @@ impl Error {
             Self::EmptySplit { .. } => {
                 "data is split by document: give more files than one, or a `.jsonl` file with one \
                  document per row, or change `data.held_out`"
+                    .into()
+            }
+            Self::NoDocument { .. } => {
+                "texts that an earlier source has as well count as duplicates: \
+                 `data.deduplicate = false` keeps them"
                     .into()
             }
             Self::NoHome => "set HF_HOME to a folder".into(),

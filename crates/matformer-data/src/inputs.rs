@@ -28,6 +28,8 @@ pub(crate) struct Input {
     pub part: Part,
     /// Whether it was named, not found in a folder.
     pub named: bool,
+    /// The source that it is of, where there are several with weights.
+    pub source: usize,
 }
 
 /// The split that a file's documents are in.
@@ -46,23 +48,28 @@ pub(crate) enum Part {
 /// Files of a dataset repository that are about it, not of it; read if they are named.
 const ABOUT: [&str; 2] = ["README.md", "dataset_infos.json"];
 
-/// The files that `sources` name, in their order, and those of `validation`, if it names any; hub names
+/// The files that groups of sources name, in their order, and those of `validation`, if it names any; hub names
 /// are downloaded. What is passed over is counted in `passed`.
 ///
 /// # Errors
 /// A path that is not there or of no known format, a folder that cannot be walked, a hub name that
 /// cannot be had, two files of one name.
 pub(crate) fn find(
-    sources: &[Source],
+    groups: &[&[Source]],
     validation: &[Source],
     passed: &mut PassedOver,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Input>> {
-    let mut found = all(sources, passed, progress)?;
+    let mut found = Vec::new();
+    for (source, sources) in groups.iter().enumerate() {
+        let alone = groups.len() == 1 && sources.len() == 1;
+        let files = all(sources, alone, passed, progress)?.into_iter();
+        found.extend(files.map(|file| Input { source, ..file }));
+    }
     if !validation.is_empty() {
         // Whatever a repository says of its own splits.
         found.retain(|file| file.part != Part::Validation);
-        let mut held_out = all(validation, passed, progress)?;
+        let mut held_out = all(validation, validation.len() == 1, passed, progress)?;
         if held_out.iter().any(|file| file.part == Part::Validation) {
             held_out.retain(|file| file.part == Part::Validation);
         }
@@ -83,6 +90,7 @@ pub(crate) fn find(
 
 fn all(
     sources: &[Source],
+    alone: bool,
     passed: &mut PassedOver,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Input>> {
@@ -92,7 +100,7 @@ fn all(
             progress(Progress { stage: Stage::Read, done: 0, total: 0 });
         }
         match source {
-            Source::Path(path) => found.extend(at(path, sources.len() == 1, passed)?),
+            Source::Path(path) => found.extend(at(path, alone, passed)?),
             Source::Hub(name) => found.extend(of_hub(&Hub::from_env()?, name, passed, progress)?),
             Source::Folder(of) => found.extend(named(of, &Format::of, passed)?),
             Source::Fetched(_) => {
@@ -265,7 +273,8 @@ impl Input {
     pub(crate) fn new(path: &Path, name: String, label: String, format: Format) -> Self {
         let name = format.unpacked_name(&name).to_owned();
         let path = path.into();
-        Self { path, name, label, format, cluster: None, part: Part::Drawn, named: false }
+        let (cluster, part) = (None, Part::Drawn);
+        Self { path, name, label, format, cluster, part, named: false, source: 0 }
     }
 
     /// Its name behind those of `more` folders that it lies in, where it is called as its path is.
@@ -296,7 +305,7 @@ mod tests {
 
     fn found(root: &Path, paths: &[&str]) -> Result<Vec<String>> {
         let sources: Vec<Source> = paths.iter().map(|path| root.join(path).into()).collect();
-        Ok(find(&sources, &[], &mut PassedOver::default(), &mut |_| {})?
+        Ok(find(&[&sources], &[], &mut PassedOver::default(), &mut |_| {})?
             .into_iter()
             .map(|input| input.name)
             .collect())
@@ -334,7 +343,7 @@ mod tests {
             })
         };
         let found = |sources: &[Source]| {
-            let found = find(sources, &[], &mut PassedOver::default(), &mut |_| {}).unwrap();
+            let found = find(&[sources], &[], &mut PassedOver::default(), &mut |_| {}).unwrap();
             found.into_iter().map(|file| (file.name, file.cluster)).collect::<Vec<_>>()
         };
         let work = || Some("work".to_owned());
@@ -350,7 +359,7 @@ mod tests {
     #[test]
     fn a_name_that_nobody_put_folders_for_is_an_error() {
         let sources = ["fetch:prose".parse().unwrap()];
-        let error = find(&sources, &[], &mut PassedOver::default(), &mut |_| {}).unwrap_err();
+        let error = find(&[&sources], &[], &mut PassedOver::default(), &mut |_| {}).unwrap_err();
         assert!(error.to_string().starts_with("`fetch:prose` "), "{error}");
     }
 

@@ -48,7 +48,7 @@ pub use augment::{Augment, AugmentConfig, AugmentError, RandAugment};
 pub use baselines::{Baselines, ByteCounts, baselines};
 pub use batches::{BatchShape, Batches, HostBatch};
 pub use chat::{CHAT_TEMPLATE_FILE, ChatTemplate, LaidOut};
-pub use config::{CORPUS_MAX_FILE_BYTES, DataConfig, MIN_VOCAB_SIZE, SplitFolders};
+pub use config::{CORPUS_MAX_FILE_BYTES, DataConfig, MIN_VOCAB_SIZE, SplitFolders, WeightedSource};
 pub use counts::{BadRow, Dropped};
 pub use error::{Error, Result};
 pub use format::TEXT_SUFFIXES;
@@ -62,7 +62,10 @@ pub use images::{
     find_prepared_images, prepare_images, spread,
 };
 pub use lost::Lost;
-pub use prepare::{Prepared, SplitSize, Summary, find_prepared, find_prepared_for, prepare, prepare_for};
+pub use prepare::{
+    Prepared, SourceSize, SplitSize, Summary, find_prepared, find_prepared_for, prepare,
+    prepare_for,
+};
 pub use progress::{Progress, Stage};
 pub use records::{Record, records};
 pub use shard::{DocumentSpan, Shard, ShardWriter};

@@ -137,10 +137,11 @@ impl Conversations {
 impl Rows for Conversations {
     fn next(&mut self) -> Result<Option<Row>> {
         let Some((number, row)) = self.rows.next_row()? else { return Ok(None) };
-        let content = match of_row(&row).map_err(NoText::Other).and_then(|row| self.fields.of_row(&row)) {
-            Ok(messages) => Content::Text(messages.into_bytes()),
-            Err(NoText::Field(reason) | NoText::Other(reason)) => Content::Bad(reason),
-        };
+        let content =
+            match of_row(&row).map_err(NoText::Other).and_then(|row| self.fields.of_row(&row)) {
+                Ok(messages) => Content::Text(messages.into_bytes()),
+                Err(NoText::Field(reason) | NoText::Other(reason)) => Content::Bad(reason),
+            };
         Ok(Some(Row { number, unit: "row", held_out: false, content }))
     }
 

@@ -1,6 +1,7 @@
 //! Converts text to a folder with a tokenizer and token shards, which is created once and reused.
 
 use std::cmp::Reverse;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,8 +20,8 @@ use crate::progress::{Progress, Stage};
 use crate::record::{self, Place, Record};
 use crate::special::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
 use crate::{
-    CHAT_TEMPLATE_FILE, ChatTemplate, DataConfig, Error, Hash, HeldOut, Result, Shard, Tokenizer, cache,
-    tokenizer_source,
+    BatchShape, Batches, CHAT_TEMPLATE_FILE, ChatTemplate, DataConfig, Error, Hash, HeldOut,
+    Result, Shard, Tokenizer, cache, tokenizer_source,
 };
 
 /// Goes into the key: a folder of another version is never reused.
@@ -55,6 +56,37 @@ pub struct SplitSize {
     pub answers: Option<usize>,
 }
 
+/// The training documents of a source, where there are several with weights.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceSize {
+    /// What they hold.
+    pub size: SplitSize,
+    /// Where they lie in the shard, with the separators around them.
+    pub tokens: Range<usize>,
+}
+
+impl SplitSize {
+    /// Adds what others hold.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.documents += other.documents;
+        self.tokens += other.tokens;
+        self.bytes += other.bytes;
+        if let Some(answers) = other.answers {
+            *self.answers.get_or_insert(0) += answers;
+        }
+    }
+}
+
+impl SourceSize {
+    /// Adds a document behind the others.
+    pub(crate) fn add(&mut self, size: SplitSize, tokens: Range<usize>) {
+        let start = if self.size.documents == 0 { tokens.start } else { self.tokens.start };
+        self.tokens = start..tokens.end;
+        self.size.add(size);
+    }
+}
+
 /// What a prepared folder holds: `summary.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -72,6 +104,9 @@ pub struct Summary {
     pub train: SplitSize,
     /// The held-out documents.
     pub held_out: SplitSize,
+    /// The training documents of each source, where there are several with weights.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceSize>,
     /// What was left out.
     pub dropped: Dropped,
     /// What the tokenizer does not give back; nothing for one that was trained here.
@@ -328,7 +363,7 @@ impl<'a> Wanted<'a> {
             }
         };
         let given = self.given.is_some();
-        let Encoded { sizes: [train, held_out], data_hash, counts, lost } =
+        let Encoded { sizes: [train, held_out], sources, data_hash, counts, lost } =
             encode::encode(census, Encoder { tokenizer: &tokenizer, given }, scratch, progress)?;
         fs::write_json(scratch.join(BYTE_COUNTS), "counts of bytes", &counts)?;
         let summary = Summary {
@@ -338,6 +373,7 @@ impl<'a> Wanted<'a> {
             vocab_size: tokenizer.vocab_size(),
             train,
             held_out,
+            sources,
             dropped: census.dropped,
             lost,
         };
@@ -401,6 +437,36 @@ impl Prepared {
         Shard::open_checked(&self.dir.join(SHARDS[0]), &self.tokenizer()?)
     }
 
+    /// Batches of the training tokens; `weights` are those of the sources, where there are several.
+    ///
+    /// # Errors
+    /// As [`train`](Self::train) and [`Batches::new`]; [`Error::Prepared`] for weights of other sources.
+    pub fn batches(&self, weights: &[f64], shape: BatchShape, seed: u64) -> Result<Batches> {
+        let sources = &self.summary.sources;
+        if sources.len() != weights.len() {
+            let (what, path) = ("summary", self.dir.join(SUMMARY));
+            let reason = format!("{} sources, expected: {}", sources.len(), weights.len());
+            return Err(Error::Prepared { what, path, reason });
+        }
+        let part = |(source, weight): (&SourceSize, &f64)| (source.tokens.clone(), *weight);
+        Batches::mixed(self.train()?, sources.iter().zip(weights).map(part), shape, seed)
+    }
+
+    /// Share of the training tokens that are learnt, where sources have these weights: less than 1 of
+    /// conversations.
+    pub fn learnt(&self, weights: &[f64]) -> f64 {
+        let share = |size: &SplitSize| match size.answers {
+            Some(answers) if size.tokens > 0 => answers as f64 / size.tokens as f64,
+            _ => 1.0,
+        };
+        let Summary { train, sources, .. } = &self.summary;
+        if sources.is_empty() {
+            return share(train);
+        }
+        let sum: f64 = weights.iter().sum();
+        sources.iter().zip(weights).map(|(source, weight)| share(&source.size) * weight / sum).sum()
+    }
+
     /// The held-out documents, checked against the tokenizer.
     ///
     /// # Errors
@@ -438,8 +504,8 @@ fn key(config: &DataConfig, census: &Census, tokenizer: Option<&Tokenizer>) -> H
         Some(tokenizer) => hasher.part(tokenizer.hash().as_bytes()).part(tokenizer.config()),
         None => hasher.part(config.vocab_size.to_le_bytes()).part(config.seed.to_le_bytes()),
     };
-    if let Some(chat) = &census.wanted.chat {
-        hasher.part("chat").part(chat.template.source());
+    if let Some(template) = census.template() {
+        hasher.part("chat").part(template.source());
     }
     census.fingerprint(&mut hasher);
     hasher.finish()

@@ -15,10 +15,13 @@ use crate::census::files;
 use crate::hash::Hasher;
 use crate::hub::{self, Hub};
 use crate::progress::{Progress, Stage};
-use crate::{ChatTemplate, DataConfig, Error, Folder, Hash, PassedOver, Result, Source, Tokenizer};
+use crate::{
+    ChatTemplate, DataConfig, Error, Folder, Hash, PassedOver, Result, Source, Tokenizer,
+    WeightedSource,
+};
 
 /// Goes into the key: changes with what is read of the same files.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The folder of the records, in a cache.
 const INDEX: &str = "index";
 
@@ -131,11 +134,14 @@ fn key(config: &DataConfig, (tokenizer, template): Encoder<'_>, cache: &Path) ->
         }
         Source::Hub(_) | Source::Fetched(_) => source.to_string(),
     };
-    for sources in [&config.paths, &config.validation] {
+    for sources in config.groups().into_iter().chain([&config.validation[..]]) {
         hasher.part(sources.len().to_le_bytes());
         sources.iter().for_each(|source| {
             hasher.part(name(source));
         });
+    }
+    for WeightedSource { field, .. } in &config.sources {
+        hasher.part("field").part(field.as_deref().unwrap_or_default());
     }
     if let Some(corpus) = &config.corpus {
         hasher.part(from(cache, corpus).as_os_str().as_encoded_bytes());
@@ -184,18 +190,13 @@ fn from(cache: &Path, path: &Path) -> PathBuf {
 /// A path that is not there, a folder that cannot be walked, a hub name that cannot be looked up.
 pub(crate) fn fingerprint(config: &DataConfig, cache: &Path) -> Result<Hash> {
     let mut hasher = Hasher::default();
-    let local = |sources: &[Source]| -> Vec<Source> {
-        sources.iter().filter(|source| is_looked_at(source)).cloned().collect()
-    };
-    let here = DataConfig {
-        paths: local(&config.paths),
-        validation: local(&config.validation),
-        ..config.clone()
-    };
+    let here = config.with_sources(&mut |source| {
+        Ok::<_, Error>(Some(source.clone()).filter(is_looked_at).into_iter().collect())
+    })?;
     let mut passed = PassedOver::default();
     let inputs = files(&here, &mut passed, &mut |_| {})?;
     let mut elsewhere = false;
-    for source in config.paths.iter().chain(&config.validation) {
+    for source in config.every_source() {
         elsewhere |= !is_looked_at(source);
         match source {
             Source::Hub(name) => {
@@ -217,7 +218,7 @@ pub(crate) fn fingerprint(config: &DataConfig, cache: &Path) -> Result<Hash> {
         hasher
             .part(from(cache, &input.path).as_os_str().as_encoded_bytes())
             .part(&input.name)
-            .part(format!("{:?}", input.part))
+            .part(format!("{:?}{}", input.part, input.source))
             .part(about.len().to_le_bytes())
             .part(changed.map_or(0, |since| since.as_nanos()).to_le_bytes());
     }
@@ -261,6 +262,18 @@ mod tests {
         let key = |config: &DataConfig| key(config, (None, None), Path::new("cache"));
         let own = key(&config());
         assert_eq!(own, key(&config()));
+        let weighted = |field: Option<&str>| {
+            let paths = vec![Path::new("a").into()];
+            WeightedSource { paths, weight: 1.0, field: field.map(str::to_owned) }
+        };
+        let sources =
+            |sources: Vec<WeightedSource>| DataConfig { paths: vec![], sources, ..config() };
+        let two = sources(vec![weighted(None), weighted(None)]);
+        assert_ne!(key(&two), own);
+        assert_ne!(key(&two), key(&sources(vec![weighted(None), weighted(Some("body"))])));
+        let mut heavier = two.clone();
+        heavier.sources[0].weight = 9.0;
+        assert_eq!(key(&two), key(&heavier), "weights are of the batches, not of the text");
         let changes: [fn(&mut DataConfig); 12] = [
             |config| config.paths.push(Path::new("b").into()),
             |config| config.paths = vec!["hf:a/b".parse().unwrap()],

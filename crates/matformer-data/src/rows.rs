@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use matformer_core::fs;
 
+use crate::conversation::Chat;
 use crate::format::{self, Kind};
 use crate::inputs::Input;
 use crate::json::{self, Layout, NoText};
-use crate::conversation::Chat;
 use crate::parquet_rows::Conversations;
 use crate::table::Table;
 use crate::{Error, Result, Tokenizer, blocks, parquet, tokens};

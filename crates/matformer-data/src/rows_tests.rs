@@ -16,20 +16,20 @@ fn read_with(
     let format = Format::of(Path::new(name)).unwrap();
     let name: String = name.into();
     let (label, cluster, part) = (name.clone(), None, Part::Drawn);
-    let inputs = vec![Input { path, name, label, format, cluster, part, named: true }];
+    let inputs = vec![Input { path, name, label, format, cluster, part, named: true, source: 0 }];
     let max_bytes = config.max_file_bytes.unwrap_or(usize::MAX);
     let wanted = Wanted { field: config.field.clone(), max_bytes, tokenizer: None, chat: None };
     let mut found = Found::default();
     let result = found
-        .read(&inputs, (&wanted, config.max_bad_rows), &mut |_| {})
+        .read(&inputs, (std::slice::from_ref(&wanted), config.max_bad_rows), &mut |_| {})
         .and_then(|()| found.check_bad(config));
     let mut documents = found.documents;
     documents.sort_by(|a, b| Names(&inputs).order(a, b));
     let (train, dropped, notes) = (0, Dropped::default(), Vec::new());
-    let census = Census { inputs, wanted, documents, train, dropped, notes };
+    let census = Census { inputs, wanted: vec![wanted], documents, train, dropped, notes };
     let mut texts = Texts::new(&census);
     let text = |document: &Entry| {
-        let text = texts.get(document).unwrap().text(&census.wanted).unwrap();
+        let text = texts.get(document).unwrap().text(&census.wanted[0]).unwrap();
         (census.name(document), text)
     };
     (result, census.documents.iter().map(text).collect())

@@ -164,7 +164,8 @@ impl Shard {
     /// Of the tokens at `range`, as far as the shard has them, whether each is learnt.
     pub fn learnt(&self, range: Range<usize>) -> impl Iterator<Item = bool> + '_ {
         let bits = self.map.get(HEADER + self.tokens * self.width..).unwrap_or_default();
-        let bit = |token: usize| bits.get(token / 8).is_some_and(|byte| byte >> (token % 8) & 1 == 1);
+        let bit =
+            |token: usize| bits.get(token / 8).is_some_and(|byte| byte >> (token % 8) & 1 == 1);
         let range = range.start.min(self.tokens)..range.end.min(self.tokens);
         range.map(move |token| !self.masked || bit(token))
     }

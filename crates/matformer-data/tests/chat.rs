@@ -3,15 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use matformer_data::{
-    BatchShape, Batches, CHAT_TEMPLATE_FILE, DataConfig, Error, Prepared, TOKENIZER_FILE, Tokenizer,
-    prepare,
+    BatchShape, Batches, CHAT_TEMPLATE_FILE, DataConfig, Error, Prepared, TOKENIZER_FILE,
+    Tokenizer, prepare,
 };
 use serde_json::{Value, json};
 
 /// A folder with the small tokenizer of the fixtures, and the template of SmolLM2 beside it.
 fn chat_model(root: &Path) -> PathBuf {
-    let fixture: Value =
-        serde_json::from_str(include_str!("fixtures/chat/answers.json")).unwrap();
+    let fixture: Value = serde_json::from_str(include_str!("fixtures/chat/answers.json")).unwrap();
     let dir = root.join("model");
     std::fs::create_dir(&dir).unwrap();
     std::fs::write(dir.join(TOKENIZER_FILE), fixture["tokenizer"].to_string()).unwrap();
@@ -149,7 +148,10 @@ fn what_is_no_conversation_is_refused() {
         error.to_string()
     };
     let plain = said(&rows(|index| json!({ "text": format!("text {index}") })));
-    assert!(plain.contains("line 1: no field `messages`, and no `prompt` with a `completion`"), "{plain}");
+    assert!(
+        plain.contains("line 1: no field `messages`, and no `prompt` with a `completion`"),
+        "{plain}"
+    );
     let silent = said(&rows(|_| json!({ "messages": [{ "role": "user", "content": "Hi" }] })));
     assert!(silent.contains("no message of the role `assistant`"), "{silent}");
 

@@ -16,21 +16,20 @@ pub struct TextBatches {
 }
 
 impl TextBatches {
-    /// Training batches of `shape`, and about `held_out_tokens` held-out tokens in windows of
+    /// Training batches of `shape`, of sources with these weights if there are several, and about `held_out_tokens` held-out tokens in windows of
     /// up to the length of a training row, as many to a batch.
     ///
     /// # Errors
     /// When the shards cannot be read or are shorter than one batch.
     pub fn new(
         prepared: &Prepared,
+        weights: &[f64],
         shape: BatchShape,
-        held_out_tokens: usize,
-        seed: u64,
+        (held_out_tokens, seed): (usize, u64),
     ) -> matformer_eval::Result<Self> {
-        let train = matformer_data::Batches::new(prepared.train()?, shape, seed)?;
+        let train = prepared.batches(weights, shape, seed)?;
         let held_out = prepared.held_out_part(Some(held_out_tokens))?;
-        let size = &prepared.summary.train;
-        let learnt = size.answers.map_or(1.0, |answers| answers as f64 / size.tokens as f64);
+        let learnt = prepared.learnt(weights);
         let held_out = window_batches(&held_out, shape.seq_len, shape.rows)?;
         Ok(Self { train, learnt, held_out })
     }
@@ -115,7 +114,7 @@ mod tests {
         let device = DeviceSpec::Auto.resolve().unwrap();
         let model = MatLm::new(&config, 0, &device).unwrap();
         let of = |rows, seq_len| {
-            TextBatches::new(&prepared, BatchShape { rows, seq_len }, 1000, 3).unwrap()
+            TextBatches::new(&prepared, &[], BatchShape { rows, seq_len }, (1000, 3)).unwrap()
         };
 
         let short = of(8, 16);
@@ -170,7 +169,7 @@ mod tests {
         let config = MatLmConfig { vocab_size, context: 64, ..MatLmConfig::default() };
         let model = MatLm::new(&config, 0, &DeviceSpec::Auto.resolve().unwrap()).unwrap();
         let shape = BatchShape { rows: 4, seq_len: 48 };
-        let batches = TextBatches::new(&prepared, shape, 1000, 3).unwrap();
+        let batches = TextBatches::new(&prepared, &[], shape, (1000, 3)).unwrap();
 
         let plan = Plan::one(&model.space().largest());
         let of = |batch: &Batch<MatLm>| {
@@ -200,8 +199,8 @@ mod tests {
             assert!((nats - alone(row)).abs() < 1e-3 * nats, "{nats} {}", alone(row));
         }
         // On average over all batches; the held-out windows have every answer's token once.
-        let share = prepared.summary.train.answers.unwrap() as f64
-            / prepared.summary.train.tokens as f64;
+        let share =
+            prepared.summary.train.answers.unwrap() as f64 / prepared.summary.train.tokens as f64;
         assert_eq!(batches.learnt_per_batch(), 4.0 * 48.0 * share);
         let held_out: usize = (0..batches.held_out_len())
             .map(|at| of(&batches.held_out(&model, at).unwrap()).counts.iter().sum::<usize>())

@@ -82,6 +82,13 @@ pub(super) fn write(table: &mut Table, to: &Base) {
 fn each(table: &mut Table, from: &Base, change: &dyn Fn(&Path) -> PathBuf) {
     for (names, keys) in KEYS {
         let Some(table) = names.iter().try_fold(&mut *table, below) else { continue };
+        if let Some(Value::Array(sources)) = table.get_mut("sources") {
+            for source in sources.iter_mut().filter_map(Value::as_table_mut) {
+                if let Some(Value::Array(list)) = source.get_mut("paths") {
+                    list.iter_mut().for_each(|one| one_path(one, change));
+                }
+            }
+        }
         for key in keys {
             match table.get_mut(*key) {
                 Some(Value::Array(list)) => list.iter_mut().for_each(|one| one_path(one, change)),
@@ -137,6 +144,7 @@ mod tests {
     fn only_relative_paths_of_the_known_keys_move() {
         let text = "[data]\npaths = [\"a\", \"/b\", \"hf:o/n\", \"fetch:prose\"]\ncorpus = \"c\"\n\
                     tokenizer = \"owner/name\"\nfield = \"text\"\n[train]\ninit = \"runs/d\"\n\
+                    [[data.sources]]\npaths = [\"s\"]\nweight = 1\n\
                     [train.distill]\nteacher = \"t\"\n[other]\npaths = [\"a\"]\n";
         let mut table: Table = text.parse().unwrap();
         each(&mut table, &Base::here(), &|path| Path::new("new").join(path));
@@ -144,6 +152,7 @@ mod tests {
             .replace("[\"a\", \"/b\"", "[\"new/a\", \"/b\"")
             .replace("\"c\"", "\"new/c\"")
             .replace("\"runs/d\"", "\"new/runs/d\"")
+            .replace("\"s\"", "\"new/s\"")
             .replace("\"t\"", "\"new/t\"");
         assert_eq!(table, expected.parse().unwrap());
     }

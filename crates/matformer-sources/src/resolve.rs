@@ -18,20 +18,15 @@ use crate::{Content, Error, Part, Progress, Record, Result, Sources, corpus, fet
 /// that cannot be read, a crate that is not there.
 pub fn locate_text(config: &DataConfig, cache: &Path) -> Result<DataConfig> {
     config.validate()?;
-    let mut located = config.clone();
+    let mut located = config.with_sources(&mut |source| match source {
+        data::Source::Fetched(typed) => {
+            let folders = Named::find(typed, Content::Text)?.folders(cache);
+            Ok(folders.into_iter().map(data::Source::Folder).collect())
+        }
+        other => Ok::<_, Error>(vec![other.clone()]),
+    })?;
     if let Some(list) = &config.corpus {
         located.split = Some(corpus::find(list)?);
-    }
-    for sources in [&mut located.paths, &mut located.validation] {
-        for source in std::mem::take(sources) {
-            match &source {
-                data::Source::Fetched(typed) => {
-                    let folders = Named::find(typed, Content::Text)?.folders(cache);
-                    sources.extend(folders.into_iter().map(data::Source::Folder));
-                }
-                _ => sources.push(source),
-            }
-        }
     }
     Ok(located)
 }
@@ -45,9 +40,9 @@ pub fn fetch_text(
     cache: &Path,
     progress: &mut dyn FnMut(data::Progress),
 ) -> Result<()> {
-    progress(data::Progress { stage: Stage::Read, done: 0, total: 0 });
-    for source in config.paths.iter().chain(&config.validation) {
+    for source in config.every_source() {
         if let data::Source::Fetched(typed) = source {
+            progress(data::Progress { stage: Stage::Read, done: 0, total: 0 });
             Named::find(typed, Content::Text)?.fetch(cache, progress)?;
         }
     }

@@ -72,7 +72,7 @@ impl Data for Lm {
             Some(source) => is_here(source, cache),
             None => true,
         };
-        let mut sources = run.data.paths.iter().chain(&run.data.validation);
+        let mut sources = run.data.every_source();
         if !tokenizer_here || sources.any(|source| matches!(source, DataSource::Hub(_))) {
             return Ok(None);
         }
@@ -140,6 +140,19 @@ impl Data for Lm {
             },
             if prepared.reused { " (prepared before)" } else { "" },
         );
+        let sum: f64 = data.weights().iter().sum();
+        for (number, (source, weight)) in s.sources.iter().zip(data.weights()).enumerate() {
+            say!(
+                "source {}: {} training tokens of {}, {:.1} % of the rows",
+                number + 1,
+                count(source.size.tokens as f64),
+                counted(source.size.documents, "document"),
+                100.0 * weight / sum
+            );
+        }
+        if let Some(answers) = s.train.answers {
+            say!("only answers are learnt: {} of the training tokens", count(answers as f64));
+        }
         prepared.notes.iter().for_each(|note| say!("{note}"));
         if let Some(first) = &s.lost.first {
             say!(
@@ -199,7 +212,8 @@ impl Data for Lm {
         let train = &run.train;
         let shape = BatchShape { rows, seq_len: train.row_len(run.shape().context) };
         let batches =
-            TextBatches::new(prepared, shape, train.eval_tokens, train.seed).bad_input()?;
+            TextBatches::new(prepared, &run.data.weights(), shape, (train.eval_tokens, train.seed))
+                .bad_input()?;
         Ok(Source { distinct: batches.distinct(), batches: Arc::new(batches) })
     }
 

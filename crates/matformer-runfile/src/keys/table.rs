@@ -164,6 +164,21 @@ pub const KEYS: &[Key] = &[
         "field of a .jsonl row, or column of a .csv or .parquet file, that holds the text",
     ),
     of(
+        Lm,
+        "data.chat",
+        Bool,
+        Never,
+        "whether rows are conversations (messages, or prompt and completion), learnt by their answers alone",
+    ),
+    of(
+        Lm,
+        "data.sources",
+        Other("a list of tables with paths and a weight"),
+        Never,
+        "several parts of the text in place of paths, each with its share of the training rows",
+    )
+    .like("[{ paths = [\"code\"], weight = 0.7 }, { paths = [\"rows.jsonl\"], weight = 0.3, field = \"body\" }]"),
+    of(
         Vit,
         "data.path",
         ValueType::Text,
