@@ -118,3 +118,12 @@ fn values_that_do_not_serve() {
     snapshot!(train(FILE, &["train.seq_len=1"]), @"error: `train.seq_len` is 1; expected from 2 to 256, the model's context");
     snapshot!(train(FILE, &["data.held_out=1"]), @"error: `data.held_out` is 1, expected: a fraction between 0 and 1, both excluded");
 }
+
+#[test]
+fn exchanges_that_do_not_serve() {
+    snapshot!(train(FILE, &["train.exchange=often"]), @"");
+    snapshot!(train(FILE, &["train.exchange={every = 0}"]), @"");
+    snapshot!(train(FILE, &["train.exchange={every = 10, outer_learning_rate = 0}"]), @"");
+    snapshot!(train(FILE, &["train.exchange={every = 10, outer_momentum = 1}"]), @"");
+    snapshot!(train(FILE, &["train.exchange={every = 10, momentum = 0.9}"]), @"");
+}

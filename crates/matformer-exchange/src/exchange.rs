@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -38,6 +38,7 @@ pub trait Transport: Send + Sync {
 pub struct Exchange {
     transport: Arc<dyn Transport>,
     ended: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for Exchange {
@@ -60,7 +61,7 @@ impl Exchange {
 
     /// A rank of `transport`.
     pub fn over(transport: impl Transport + 'static) -> Self {
-        Self { transport: Arc::new(transport), ended: Arc::default() }
+        Self { transport: Arc::new(transport), ended: Arc::default(), sent: Arc::default() }
     }
 
     /// The exchange of a process that was started by `launch`: over MPI where it announces several
@@ -114,6 +115,7 @@ impl Exchange {
     pub fn sum_f32(&self, values: &mut [f32]) {
         if !self.is_alone() && !values.is_empty() {
             self.transport.sum_f32(values);
+            self.count_sum(size_of_val(values));
         }
     }
 
@@ -121,7 +123,19 @@ impl Exchange {
     pub fn sum_f64(&self, values: &mut [f64]) {
         if !self.is_alone() && !values.is_empty() {
             self.transport.sum_f64(values);
+            self.count_sum(size_of_val(values));
         }
+    }
+
+    /// Bytes that this rank has sent for its sums, by the rings that MPI libraries make for large ones: of N ranks
+    /// each sends 2 (N − 1) / N of what is summed. Broadcasts, which are small, do not count.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    fn count_sum(&self, bytes: usize) {
+        let world = self.world() as u64;
+        self.sent.fetch_add(bytes as u64 * 2 * (world - 1) / world, Ordering::Relaxed);
     }
 
     /// Whether it holds on any rank.
@@ -301,6 +315,8 @@ mod tests {
             exchange.sum_f32(&mut values);
             let bytes = exchange.broadcast(vec![exchange.rank() as u8; exchange.rank() + 1]);
             let number = exchange.broadcast_f64(0.25 - f64::from(rank));
+            // Each of three sends 4 / 3 of the 12 bytes.
+            assert_eq!(exchange.sent(), 16);
             (values, bytes, number, exchange.any(exchange.rank() == 2), exchange.any(false))
         });
         let expected = ([3.0, 0.1 + 0.2, 3.0], vec![0], 0.25, true, false);

@@ -6,7 +6,7 @@ use burn::tensor::{Device, FloatDType};
 use matformer_core::{Draw, Space};
 use serde::{Deserialize, Serialize};
 
-use crate::{Distill, Error, Result, Spike};
+use crate::{Distill, Error, ExchangeRule, Result, Spike};
 
 /// Length of training rows where `train.seq_len` is absent and the context allows it.
 const SEQ_LEN: usize = 1024;
@@ -94,6 +94,9 @@ pub struct TrainConfig {
     pub draw: Draw,
     /// Rows beyond the drawn widths: `decay` or `skip`.
     pub outer: Outer,
+    /// What several processes exchange: gradients in every step (`every-step`), or weights after a round of steps
+    /// (a table): evaluations and checkpoints then wait for the end of a round.
+    pub exchange: ExchangeRule,
     /// `adamw`, or `muon` for the matrices of the layers.
     pub optimizer: OptimizerRule,
     /// Peak learning rate.
@@ -163,6 +166,7 @@ impl Default for TrainConfig {
             dtype: Precision::F32,
             draw: Draw::Sampled { probabilities: None },
             outer: Outer::Decay,
+            exchange: ExchangeRule::EveryStep,
             optimizer: OptimizerRule::Adamw,
             learning_rate: 3e-3,
             schedule: Schedule::Cosine,
@@ -205,6 +209,7 @@ impl TrainConfig {
             ("batch_rows", self.batch_rows.unwrap_or(1) as u64),
             ("spike.in_a_row", self.spike.in_a_row),
             ("overfit", self.overfit.unwrap_or(1)),
+            ("exchange.every", self.exchange.rounds().map_or(1, |rounds| rounds.every)),
         ];
         if let Some((field, _)) = counts.into_iter().find(|(_, n)| *n == 0) {
             return wrong(field, 0, "at least 1");
@@ -268,6 +273,16 @@ impl TrainConfig {
         // Less is 0 in single precision: a weight without a gradient would become 0/0.
         if !(self.eps >= 1e-30 && self.eps <= 1.0) {
             return wrong("eps", self.eps, "from 1e-30 to 1");
+        }
+        let Some(rounds) = self.exchange.rounds() else {
+            return Ok(());
+        };
+        let (rate, momentum) = (rounds.outer_learning_rate, rounds.outer_momentum);
+        if !(rate > 0.0 && rate <= 2.0) {
+            return wrong("exchange.outer_learning_rate", rate, "above 0, at most 2");
+        }
+        if !(0.0..1.0).contains(&momentum) {
+            return wrong("exchange.outer_momentum", momentum, "from 0 to below 1");
         }
         Ok(())
     }

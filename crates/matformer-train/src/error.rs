@@ -96,6 +96,12 @@ pub enum Error {
         /// What is wrong with the newest.
         newest: Box<Error>,
     },
+    /// A checkpoint was asked for within a round, where each rank has weights of its own.
+    #[error("no checkpoint after step {step}: expected one after which ranks exchange weights")]
+    InRound {
+        /// Steps made.
+        step: u64,
+    },
     /// An invalid file in a checkpoint.
     #[error("{path}: {found}; expected {expected}")]
     Checkpoint {

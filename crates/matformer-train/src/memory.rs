@@ -3,7 +3,7 @@
 use matformer_core::Plan;
 use serde::Serialize;
 
-use crate::TrainConfig;
+use crate::{ExchangeRule, TrainConfig};
 
 /// Bytes of an f32.
 const FLOAT: f64 = size_of::<f32>() as f64;
@@ -52,11 +52,13 @@ pub struct TrainingMemory {
     pub teacher: f64,
     /// The moving average of the weights (`train.ema`); 0 where none is kept.
     pub average: f64,
+    /// Weights at the beginning of a round and the outer momentum (`train.exchange`); 0 without rounds.
+    pub outer: f64,
     /// Activations saved for the backward pass, and the temporaries of the largest layer.
     pub activations: f64,
     /// A chunk of the head's output, which its gradient replaces.
     pub logits: f64,
-    /// The copy of moments and average on the host while a checkpoint is written. Gradients and
+    /// The copy of moments, average and outer momentum on the host while a checkpoint is written. Gradients and
     /// activations are freed by then.
     pub checkpoint: f64,
 }
@@ -89,6 +91,11 @@ impl TrainingMemory {
         let accumulates = targets < config.tokens_per_step as f64;
         let frozen = config.distill.as_ref().is_some_and(|distill| distill.folder().is_some());
         let (moments, average) = (2.0 * weights, if config.ema > 0.0 { weights } else { 0.0 });
+        let momentum = match config.exchange {
+            ExchangeRule::Rounds(rounds) if rounds.outer_momentum > 0.0 => weights,
+            _ => 0.0,
+        };
+        let anchor = if config.exchange == ExchangeRule::EveryStep { 0.0 } else { weights };
         Self {
             program: PROGRAM,
             weights,
@@ -96,17 +103,20 @@ impl TrainingMemory {
             moments,
             teacher: if frozen { weights } else { 0.0 },
             average,
+            outer: anchor + momentum,
             activations: FLOAT * tokens * (kept + working),
             logits: FLOAT * logits * chunks,
-            checkpoint: moments + average,
+            checkpoint: moments + average + momentum,
         }
     }
 
     /// The largest sum that is needed at any time.
     pub fn peak(&self) -> f64 {
         let step = self.gradients + self.activations + self.logits;
-        let state = self.weights + self.moments + self.teacher + self.average;
-        self.program + state + step.max(self.checkpoint)
+        let state = self.weights + self.moments + self.teacher + self.average + self.outer;
+        // At the end of a round: means over the ranks.
+        let means = if self.outer > 0.0 { self.weights + self.moments + self.average } else { 0.0 };
+        self.program + state + step.max(self.checkpoint).max(means)
     }
 
     /// Memory of the host if another device computes: the copies of weights, moments and average
@@ -121,7 +131,7 @@ mod tests {
     use matformer_core::{Granularities, Space, Submodel};
 
     use super::*;
-    use crate::Distill;
+    use crate::{Distill, Rounds};
 
     const DIMS: Dims = Dims {
         params: 1e6,
@@ -186,6 +196,22 @@ mod tests {
             TrainingMemory::of(&config, &Dims { seq: 1, targets: 1, ..DIMS }, 1, &plan).peak()
         };
         assert_eq!(of(0.99) - of(0.0), 2.0 * with.weights);
+    }
+
+    #[test]
+    fn rounds_add_the_weights_that_they_began_with_and_a_momentum() {
+        let plan = Plan::one(&space().largest());
+        let plain = TrainConfig { tokens_per_step: 1, ..TrainConfig::default() };
+        let of = |outer_momentum| {
+            let rounds = Rounds { outer_momentum, ..Rounds::default() };
+            let config = TrainConfig { exchange: ExchangeRule::Rounds(rounds), ..plain.clone() };
+            TrainingMemory::of(&config, &DIMS, 8, &plan)
+        };
+        let (without, with) = (TrainingMemory::of(&plain, &DIMS, 8, &plan), of(0.9));
+        assert_eq!((without.outer, with.outer), (0.0, 2.0 * with.weights));
+        assert_eq!(with.checkpoint, without.checkpoint + with.weights);
+        assert_eq!(of(0.0).outer, with.weights);
+        assert!(with.peak() >= without.peak() + 2.0 * with.weights);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use burn::{
 use matformer_core::Submodel;
 use matformer_nn::ops::{AdamWStep, adamw, sum_of_squares};
 
-use crate::{Error, OptimizerRule, Outer, Result, TrainConfig, muon};
+use crate::{Error, OptimizerRule, Outer, Result, TrainConfig, muon, outer::OuterState};
 
 /// AdamW (Loshchilov and Hutter 2019) with gradient clipping by global norm. Hyperparameters mean
 /// the same as in `torch.optim.AdamW`. Where the run asks for Muon, the matrices of the layers take that
@@ -27,17 +27,21 @@ pub struct AdamW {
     ema: f64,
     layer_decay: f64,
     rule: OptimizerRule,
-    moments: BTreeMap<String, Moments>,
+    /// Whether ranks make rounds of steps by themselves.
+    rounds: bool,
+    pub(crate) moments: BTreeMap<String, Moments>,
 }
 
 /// Moments of one parameter, flat.
 #[derive(Debug)]
-struct Moments {
-    first: Tensor<1>,
+pub(crate) struct Moments {
+    pub(crate) first: Tensor<1>,
     /// None of a matrix that takes Muon.
-    second: Option<Tensor<1>>,
+    pub(crate) second: Option<Tensor<1>>,
     /// Moving average of the parameter itself, where one is kept.
-    average: Option<Tensor<1>>,
+    pub(crate) average: Option<Tensor<1>>,
+    /// Empty where gradients are exchanged in every step.
+    pub(crate) outer: OuterState,
     /// Step counts as runs `(end, steps)`: elements from the previous `end` to this one have taken
     /// `steps` updates. Counted in row-major order, in column-major order for a parameter that is
     /// cut by columns. An update always covers a prefix, so the counts never increase.
@@ -46,7 +50,7 @@ struct Moments {
 
 /// How a flat, row-major parameter is cut into pieces.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Cut {
+pub(crate) enum Cut {
     /// Between rows.
     Rows,
     /// Between columns, for this number of rows.
@@ -54,6 +58,21 @@ enum Cut {
 }
 
 impl Cut {
+    /// How the parameter at `path` is cut.
+    pub(crate) fn of(path: &str, shape: &[usize]) -> Self {
+        if matformer_nn::nested_axis(path) == 0 { Self::Rows } else { Self::Columns(shape[0]) }
+    }
+
+    /// The first `at` elements, and the others, if there are any.
+    pub(crate) fn split(self, t: Tensor<1>, at: usize) -> (Tensor<1>, Option<Tensor<1>>) {
+        let n = t.dims()[0];
+        // Handed on, not sliced: what nobody shares is updated in place.
+        if at == n {
+            return (t, None);
+        }
+        (self.piece(t.clone(), 0..at), Some(self.piece(t, at..n)))
+    }
+
     /// A piece, flat: elements `range` in the order that [`Moments::pieces`] counts in.
     fn piece(self, t: Tensor<1>, range: Range<usize>) -> Tensor<1> {
         match self {
@@ -68,7 +87,7 @@ impl Cut {
     }
 
     /// The way back: all pieces in their order.
-    fn join(self, mut pieces: Vec<Tensor<1>>) -> Tensor<1> {
+    pub(crate) fn join(self, mut pieces: Vec<Tensor<1>>) -> Tensor<1> {
         if pieces.len() == 1 {
             return pieces.remove(0);
         }
@@ -95,6 +114,8 @@ pub struct SavedMoments {
     pub second: Option<Vec<f32>>,
     /// Moving average of the parameter, flat, where one is kept.
     pub average: Option<Vec<f32>>,
+    /// Momentum of the outer optimizer, flat, where there is one.
+    pub outer: Option<Vec<f32>>,
     /// (end, steps) of each piece.
     pub pieces: Vec<(usize, u64)>,
 }
@@ -111,6 +132,7 @@ impl AdamW {
             ema: config.ema,
             layer_decay: config.layer_decay,
             rule: config.optimizer,
+            rounds: config.exchange.rounds().is_some(),
             moments: BTreeMap::new(),
         }
     }
@@ -151,10 +173,12 @@ impl AdamW {
         self.moments
             .iter()
             .map(|(path, m)| {
+                let kept = |t: &Option<Tensor<1>>| t.as_ref().map(|t| read(path, t)).transpose();
                 let saved = SavedMoments {
                     first: read(path, &m.first)?,
-                    second: m.second.as_ref().map(|second| read(path, second)).transpose()?,
-                    average: m.average.as_ref().map(|average| read(path, average)).transpose()?,
+                    second: kept(&m.second)?,
+                    average: kept(&m.average)?,
+                    outer: kept(&m.outer.momentum)?,
                     pieces: m.pieces.clone(),
                 };
                 Ok((path.clone(), saved))
@@ -174,7 +198,8 @@ impl AdamW {
                 let first = tensor(m.first);
                 let second = m.second.map(tensor);
                 let average = m.average.map(tensor);
-                (path, Moments { first, second, average, pieces: m.pieces })
+                let outer = OuterState::saved(m.outer.map(tensor));
+                (path, Moments { first, second, average, outer, pieces: m.pieces })
             })
             .collect();
     }
@@ -188,7 +213,8 @@ impl AdamW {
         rate: &AdamWStep,
         (cut, prefix): (Cut, usize),
     ) -> Tensor<1> {
-        let Moments { first, second, average, mut pieces } = self.take(path, &values, false);
+        let moments = self.take(path, &values, prefix, false);
+        let Moments { first, second, average, outer, mut pieces } = moments;
         split_at(&mut pieces, prefix);
         let second = second.unwrap_or_else(|| values.zeros_like());
         let all = [values, grad, first, second];
@@ -216,7 +242,7 @@ impl AdamW {
         }
         let out = cut.join(out);
         let (first, second) = (cut.join(first), Some(cut.join(second)));
-        self.keep(path, &out, Moments { first, second, average, pieces });
+        self.keep(path, &out, Moments { first, second, average, outer, pieces });
         out
     }
 
@@ -231,7 +257,8 @@ impl AdamW {
         cols: usize,
     ) -> Tensor<1> {
         let n = values.dims()[0];
-        let Moments { first, average, mut pieces, .. } = self.take(path, &values, true);
+        let moments = self.take(path, &values, prefix, true);
+        let Moments { first, average, outer, mut pieces, .. } = moments;
         split_at(&mut pieces, prefix);
         pieces.iter_mut().filter(|(end, _)| *end <= prefix).for_each(|(_, steps)| *steps += 1);
         let shape = match cut {
@@ -248,24 +275,30 @@ impl AdamW {
             cut.join(pieces)
         };
         let (out, first) = (whole(p, values), whole(m, first));
-        self.keep(path, &out, Moments { first, second: None, average, pieces });
+        self.keep(path, &out, Moments { first, second: None, average, outer, pieces });
         out
     }
 
-    /// The moments of a parameter, from which they are taken: new ones in its first step, and in its first by another
-    /// rule, where only the average of the weights goes on.
-    fn take(&mut self, path: &str, values: &Tensor<1>, muon: bool) -> Moments {
+    /// The moments of a parameter whose first `prefix` elements make a step, from which they are taken: new ones
+    /// in its first step, and in its first by another rule, where only what follows the weights goes on.
+    fn take(&mut self, path: &str, values: &Tensor<1>, prefix: usize, muon: bool) -> Moments {
         let held = self.moments.remove(path);
-        match held {
+        let mut moments = match held {
             Some(held) if held.second.is_none() == muon => held,
-            held => Moments {
-                first: values.zeros_like(),
-                second: (!muon).then(|| values.zeros_like()),
-                average: held
-                    .map_or_else(|| (self.ema > 0.0).then(|| values.clone()), |held| held.average),
-                pieces: vec![(values.dims()[0], 0)],
-            },
+            held => {
+                let (average, outer) = match held {
+                    None => ((self.ema > 0.0).then(|| values.clone()), OuterState::default()),
+                    Some(held) => (held.average, held.outer),
+                };
+                let second = (!muon).then(|| values.zeros_like());
+                let pieces = vec![(values.dims()[0], 0)];
+                Moments { first: values.zeros_like(), second, average, outer, pieces }
+            }
+        };
+        if self.rounds {
+            moments.outer.moves(values, prefix);
         }
+        moments
     }
 
     /// Keeps the moments behind a step that gave the values `out`.
@@ -384,7 +417,7 @@ impl ModuleMapper for Update<'_> {
             let shape = old.dims();
             let n: usize = shape.iter().product();
             let axis = matformer_nn::nested_axis(&path);
-            let cut = if axis == 0 { Cut::Rows } else { Cut::Columns(shape[0]) };
+            let cut = Cut::of(&path, &shape);
             let muon = self.adam.rule == OptimizerRule::Muon
                 && D == 2
                 && matformer_nn::layer_of(&path).is_some();

@@ -62,6 +62,12 @@ pub(crate) fn passes(exchange: &Exchange, first: u64, batches: u64, rows: usize)
     (0..batches).map(of_batch).filter(|pass| !pass.rows.is_empty()).collect()
 }
 
+/// The share of the rows of a step that a rank computes.
+pub(crate) fn share(exchange: &Exchange, batches: u64, rows: usize) -> f64 {
+    let own: usize = passes(exchange, 0, batches, rows).iter().map(|pass| pass.rows.len()).sum();
+    own as f64 / (batches as f64 * rows as f64)
+}
+
 /// Checks that a step has a row for each rank.
 ///
 /// # Errors
@@ -107,47 +113,86 @@ pub(crate) fn sum_gradients<M: Module>(
     if exchange.is_alone() {
         return Ok(grads);
     }
-    let (bucket, waiting) = (Vec::new(), Vec::new());
-    let sums = GradientsParams::new();
-    let mut visit = Sums { exchange, grads, sums, bucket, waiting, error: None };
+    let bucket = Bucket::new(exchange, GradientsParams::new());
+    let mut visit = Sums { grads, bucket };
     model.visit(&mut visit);
-    visit.flush();
-    match visit.error {
-        None => Ok(visit.sums),
-        Some(error) => Err(error),
-    }
+    visit.bucket.sums()
 }
 
-/// Takes a summed gradient into the sums.
-type Register = Box<dyn FnOnce(Vec<f32>, &mut GradientsParams)>;
-
-/// A gradient in the bucket.
-struct Waiting {
-    len: usize,
-    register: Register,
-}
-
-struct Sums<'a> {
+/// Tensors whose sums over all ranks are taken many at a time, and put into a `T`.
+pub(crate) struct Bucket<'a, T> {
     exchange: &'a Exchange,
-    grads: GradientsParams,
-    sums: GradientsParams,
-    bucket: Vec<f32>,
-    waiting: Vec<Waiting>,
+    sums: T,
+    values: Vec<f32>,
+    waiting: Vec<Waiting<T>>,
     error: Option<Error>,
 }
 
-impl Sums<'_> {
+/// A tensor in the bucket.
+struct Waiting<T> {
+    len: usize,
+    /// Takes its sum.
+    register: Box<dyn FnOnce(Vec<f32>, &mut T)>,
+}
+
+impl<'a, T> Bucket<'a, T> {
+    /// An empty bucket.
+    pub(crate) fn new(exchange: &'a Exchange, sums: T) -> Self {
+        Self { exchange, sums, values: Vec::new(), waiting: Vec::new(), error: None }
+    }
+
+    /// Number of ranks.
+    pub(crate) fn world(&self) -> usize {
+        self.exchange.world()
+    }
+
+    /// Adds a tensor; `register` gets the sum of its values.
+    pub(crate) fn push<const D: usize>(
+        &mut self,
+        tensor: Tensor<D>,
+        register: impl FnOnce(Vec<f32>, &mut T) + 'static,
+    ) {
+        let len = tensor.dims().iter().product();
+        match tensor.try_into_vec_as::<f32>() {
+            Ok(values) => self.values.extend(values),
+            // The others wait for as many values.
+            Err(error) => {
+                self.values.resize(self.values.len() + len, f32::NAN);
+                self.error
+                    .get_or_insert(matformer_nn::Error::read("what ranks exchange", error).into());
+            }
+        }
+        self.waiting.push(Waiting { len, register: Box::new(register) });
+        if self.values.len() >= BUCKET {
+            self.flush();
+        }
+    }
+
     /// Sums what is in the bucket.
     fn flush(&mut self) {
-        self.exchange.sum_f32(&mut self.bucket);
-        let mut rest = &self.bucket[..];
+        self.exchange.sum_f32(&mut self.values);
+        let mut rest = &self.values[..];
         for Waiting { len, register } in self.waiting.drain(..) {
             let (values, others) = rest.split_at(len);
             register(values.to_vec(), &mut self.sums);
             rest = others;
         }
-        self.bucket.clear();
+        self.values.clear();
     }
+
+    /// All sums.
+    pub(crate) fn sums(mut self) -> Result<T> {
+        self.flush();
+        match self.error {
+            None => Ok(self.sums),
+            Some(error) => Err(error),
+        }
+    }
+}
+
+struct Sums<'a> {
+    grads: GradientsParams,
+    bucket: Bucket<'a, GradientsParams>,
 }
 
 impl ModuleVisitor for Sums<'_> {
@@ -156,22 +201,9 @@ impl ModuleVisitor for Sums<'_> {
             return;
         };
         let (id, device, shape) = (param.id, grad.device(), grad.dims());
-        let len = shape.iter().product();
-        match grad.try_into_vec_as::<f32>() {
-            Ok(values) => self.bucket.extend(values),
-            // The others wait for as many values.
-            Err(error) => {
-                self.bucket.resize(self.bucket.len() + len, f32::NAN);
-                self.error.get_or_insert(matformer_nn::Error::read("gradient", error).into());
-            }
-        }
-        let register = Box::new(move |values, sums: &mut GradientsParams| {
+        self.bucket.push(grad, move |values, sums| {
             sums.register::<D>(id, Tensor::from_data(TensorData::new(values, shape), &device));
         });
-        self.waiting.push(Waiting { len, register });
-        if self.bucket.len() >= BUCKET {
-            self.flush();
-        }
     }
 }
 

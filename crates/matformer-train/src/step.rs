@@ -12,11 +12,11 @@ use matformer_exchange::Exchange;
 use matformer_nn::{Elastic, Noise, Output, RowLoss, State, Taught, TaughtLoss, Walked, walk};
 
 use crate::{
-    AdamW, Batches, Distill, Error, Guard, Outlier, Result, TrainConfig,
+    AdamW, Batches, Distill, Error, ExchangeRule, Guard, Outlier, Result, TrainConfig,
     distill::{taught, taught_by_drawn},
     learning_rate,
     optimizer::global_norm,
-    ranks::{Pass, passes, sum_gradients, sum_terms},
+    ranks::{Pass, passes, share, sum_gradients, sum_terms},
 };
 
 /// What one step did.
@@ -165,6 +165,11 @@ impl<M: Elastic + Module> Trainer<M> {
         self.step = step;
     }
 
+    /// Whether all ranks have the same weights.
+    pub(crate) fn is_between_rounds(&self) -> bool {
+        self.optimizer.is_between_rounds()
+    }
+
     /// Steps made so far.
     pub fn steps_done(&self) -> u64 {
         self.step
@@ -214,11 +219,13 @@ impl<M: Elastic + Module> Trainer<M> {
     pub fn step_on(&mut self, draw: &StepDraw, batches: &dyn Batches<M>) -> Result<StepReport> {
         let (grads, terms) = self.exchange.agree(self.gradients(draw, batches), Error::whole)?;
         let terms = sum_terms(&self.exchange, terms);
-        let summed = sum_gradients(&self.exchange, self.model(), grads)
-            .and_then(|grads| Ok((global_norm(self.model(), &grads)?, grads)));
-        let (grad_norm, grads) = self.exchange.agree(summed, Error::whole)?;
-        // Of the first: a device may sum in another order each time.
-        let grad_norm = self.exchange.broadcast_f64(grad_norm);
+        let summed = match self.config.exchange {
+            ExchangeRule::EveryStep => sum_gradients(&self.exchange, self.model(), grads),
+            ExchangeRule::Rounds(_) => Ok(grads),
+        };
+        let summed = summed.and_then(|grads| Ok((global_norm(self.model(), &grads)?, grads)));
+        let (norm, grads) = self.exchange.agree(summed, Error::whole)?;
+        let (norm, grad_norm) = self.norms(norm);
         let drawn: Vec<Submodel> = draw.terms.iter().map(|(s, _)| s.clone()).collect();
         let mut report = StepReport {
             step: self.step,
@@ -238,11 +245,39 @@ impl<M: Elastic + Module> Trainer<M> {
                 self.model = self
                     .model
                     .take()
-                    .map(|model| self.optimizer.step(model, grads, grad_norm, rate, &drawn));
+                    .map(|model| self.optimizer.step(model, grads, norm, rate, &drawn));
             }
         }
         self.step += 1;
+        self.outer_step()?;
         Ok(report)
+    }
+
+    /// The norm of the gradient that this rank makes its step with, and the one that all ranks judge, from what
+    /// this rank has found.
+    fn norms(&self, own: f64) -> (f64, f64) {
+        if let ExchangeRule::EveryStep = self.config.exchange {
+            // Of the first: a device may sum in another order each time.
+            let norm = self.exchange.broadcast_f64(own);
+            return (norm, norm);
+        }
+        let mut sum = [own];
+        self.exchange.sum_f64(&mut sum);
+        (own, sum[0] / self.exchange.world() as f64)
+    }
+
+    /// Ends a round, where one ends behind this step.
+    fn outer_step(&mut self) -> Result<()> {
+        let Some(rounds) = self.config.exchange.rounds() else {
+            return Ok(());
+        };
+        if self.config.exchanges_at(self.step) {
+            let means = self.optimizer.means(&self.exchange, self.model());
+            let means = self.exchange.agree(means, Error::whole)?;
+            self.model =
+                self.model.take().map(|model| self.optimizer.outer_step(model, means, rounds));
+        }
+        Ok(())
     }
 
     /// The outlier because of which the step must be skipped, if there is one.
@@ -375,8 +410,12 @@ impl<M: Elastic + Module> Trainer<M> {
         let noise = Noise { seed: self.config.seed, index: pass.index, part: pass.part() };
         let mut state = State::with_noise(noise).computing_in(self.config.dtype.dtype());
         let walked = walk(model, &batch.input, &plan, &mut state)?;
-        // Nats over all targets of the step: divided once.
-        let targets = batches.learnt_per_batch() * self.batches_per_step as f64;
+        // Nats over all targets of the step: divided once. A rank that makes the step by itself divides by its own.
+        let share = match self.config.exchange {
+            ExchangeRule::EveryStep => 1.0,
+            ExchangeRule::Rounds(_) => share(&self.exchange, self.batches_per_step, batches.rows()),
+        };
+        let targets = batches.learnt_per_batch() * self.batches_per_step as f64 * share;
         let factor = |term: usize| draw.terms[term].1 / targets;
 
         let learnt = self.learnt(&batch.target, batches, pass, &submodels, &walked)?;

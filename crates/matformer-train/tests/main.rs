@@ -12,6 +12,7 @@ mod muon;
 mod optimizer;
 mod overfit;
 mod ranks;
+mod rounds;
 mod runs;
 mod support;
 

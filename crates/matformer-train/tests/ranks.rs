@@ -13,13 +13,13 @@ use matformer_vit::MatVit;
 use crate::support::{self, Counting, SEQ, Subject, device, draws, options, train_config};
 
 /// One rank of a run.
-struct Rank<M> {
-    number: usize,
+pub struct Rank<M> {
+    pub number: usize,
     model: M,
-    batches: Counting,
+    pub batches: Counting,
     /// A batch that this rank cannot read.
     unreadable: Option<u64>,
-    options: RunOptions,
+    pub options: RunOptions,
 }
 
 /// Batches of a rank.
@@ -58,7 +58,7 @@ impl<M: Subject> Batches<M> for OfRank {
 }
 
 /// What each rank of `world` makes of a run in `dir`; `set` changes what one rank has.
-fn ranks<M: Subject>(
+pub fn ranks<M: Subject>(
     world: usize,
     dir: &Path,
     config: &TrainConfig,
@@ -94,7 +94,7 @@ fn config() -> TrainConfig {
 }
 
 /// All losses of a run, in their order.
-fn losses(dir: &Path) -> Vec<f64> {
+pub fn losses(dir: &Path) -> Vec<f64> {
     let lines = MetricsLog::read(dir).unwrap();
     let of = |line: MetricsLine| match line {
         MetricsLine::Train(line) => line.loss.into_values().collect::<Vec<f64>>(),
@@ -110,14 +110,21 @@ fn apart(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs() / a.abs()).fold(0.0, f64::max)
 }
 
+/// Over 50 steps, on numbers of ranks that divide the rows evenly and that do not.
 fn follows_one_rank<M: Subject>(rows: usize) {
     for draw in draws() {
         let tokens_per_step = rows * M::TARGETS;
-        let config =
-            TrainConfig { draw, tokens_per_step, steps: 8, checkpoint_every: 8, ..config() };
+        let config = TrainConfig {
+            draw,
+            tokens_per_step,
+            steps: 50,
+            eval_every: 25,
+            checkpoint_every: 50,
+            ..config()
+        };
         let one = tempfile::tempdir().unwrap();
         trained::<M>(1, one.path(), &config);
-        for world in [2, 3] {
+        for world in [2, 4] {
             let dir = tempfile::tempdir().unwrap();
             trained::<M>(world, dir.path(), &config);
             let worst = apart(&losses(one.path()), &losses(dir.path()));

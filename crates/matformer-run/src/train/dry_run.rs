@@ -136,7 +136,7 @@ fn measure<K: Kind>(
     let trained = in_training.get(Resource::Flops)?;
     let flops = run_flops(train, &space, trained)?;
     let pace = pace(run, &space, trained, model, batches)?;
-    let evaluations = train.steps.div_ceil(train.eval_every) as f64;
+    let evaluations = train.steps.div_ceil(train.whole_rounds(train.eval_every)) as f64;
     let held_out = data.as_ref().map_or(0, |data| data.held_out.min(train.eval_tokens));
     let evaluation = table(Resource::Flops)?.plan(&Plan::merged(&space.uniforms())?)?;
     let tokens = train.steps * train.tokens_per_step as u64;

@@ -354,6 +354,13 @@ pub const KEYS: &[Key] = &[
         Never,
         "what happens to rows that a step has not drawn",
     ),
+    both(
+        "train.exchange",
+        Other("\"every-step\", or a table"),
+        Never,
+        "what several processes exchange: gradients in every step, or weights after rounds of steps (DiLoCo): \
+         { every = 500, outer_learning_rate = 0.7, outer_momentum = 0.9 }",
+    ),
     of(
         Lm,
         "train.ema",

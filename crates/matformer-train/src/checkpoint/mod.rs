@@ -131,7 +131,8 @@ impl Checkpoints {
     /// held-out loss.
     ///
     /// # Errors
-    /// When a file cannot be written or a tensor cannot be read from its device.
+    /// When a file cannot be written or a tensor cannot be read from its device; [`Error::InRound`] where each
+    /// rank has weights of its own.
     pub fn save<M: Folder>(
         &self,
         trainer: &Trainer<M>,
@@ -139,6 +140,9 @@ impl Checkpoints {
         keep: usize,
     ) -> Result<Checkpoint> {
         let step = trainer.steps_done();
+        if !trainer.is_between_rounds() {
+            return Err(Error::InRound { step });
+        }
         let target = self.dir.join(format!("step-{step:06}"));
         let scratch = fs::scratch_dir(&target)?;
         save_model(trainer.model(), saved.manifest, saved.files, scratch.path())?;

@@ -32,7 +32,7 @@ impl View for &Floats<'_> {
     }
 }
 
-/// Writes `first.PATH`, `second.PATH` and, if there is one, `average.PATH` of every parameter, one
+/// Writes `first.PATH`, `second.PATH` and, if there are any, `average.PATH` and `outer.PATH` of every parameter, one
 /// tensor after the other, with the permissions of the file `like`. The file is synced when its
 /// folder is published.
 pub(super) fn write(
@@ -46,7 +46,8 @@ pub(super) fn write(
             let of = |what: &str, values| (format!("{what}.{name}"), values);
             let average = m.average.as_ref().map(|average| of("average", average));
             let second = m.second.as_ref().map(|second| of("second", second));
-            std::iter::once(of("first", &m.first)).chain(second).chain(average)
+            let outer = m.outer.as_ref().map(|outer| of("outer", outer));
+            std::iter::once(of("first", &m.first)).chain(second).chain(average).chain(outer)
         })
         .map(|(name, values)| (name, Floats { values, shape: [values.len()] }))
         .collect();
@@ -108,6 +109,7 @@ pub(super) fn read(
                 is_there.then(|| of(what)).transpose()
             };
             let (first, second, average) = (of("first")?, kept("second")?, kept("average")?);
+            let (outer, pieces) = (kept("outer")?, pieces.clone());
             let ascending = pieces.is_sorted_by(|(a, _), (b, _)| a < b);
             if !ascending || pieces.first().is_none_or(|(end, _)| *end == 0) {
                 return Err(malformed(format!("`{name}`: pieces {pieces:?}")));
@@ -115,7 +117,7 @@ pub(super) fn read(
             if pieces.last().map(|(end, _)| *end) != n {
                 return Err(malformed(format!("`{name}`: pieces {pieces:?} of {n:?} values")));
             }
-            Ok((name.clone(), SavedMoments { first, second, average, pieces: pieces.clone() }))
+            Ok((name.clone(), SavedMoments { first, second, average, outer, pieces }))
         })
         .collect::<Result<_>>()?;
     // Last, because an error that names what is malformed is more useful than another hash.

@@ -59,7 +59,7 @@ pub(crate) fn observer(options: &RunOptions, space: &Space) -> Box<dyn Observer>
     let about = About {
         names: space.granularities.names().into_iter().map(str::to_owned).collect(),
         steps: config.steps,
-        eval_every: config.eval_every,
+        eval_every: config.whole_rounds(config.eval_every),
         targets: options.targets,
         self_test: config.overfit.is_some(),
     };

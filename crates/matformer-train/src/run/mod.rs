@@ -90,6 +90,8 @@ pub struct Outcome {
     pub held_out: Option<HeldOut>,
     /// Result of `train.overfit`, if the run has made all its steps.
     pub overfit: Option<Overfit>,
+    /// Bytes that this rank has sent to the others ([`Exchange::sent`]).
+    pub sent: u64,
 }
 
 /// Trains `model` (on a device with gradients) from the run folder's last checkpoint, or from
@@ -141,6 +143,8 @@ struct Loop<M: Elastic> {
     observer: Box<dyn Observer>,
     held_out: Option<HeldOut>,
     held_out_mean: Option<f64>,
+    /// Whether it was asked to stop within a round.
+    waits_to_stop: bool,
     /// Rank 0's.
     _lock: Option<RunLock>,
 }
@@ -191,6 +195,7 @@ impl<M: Folder + 'static> Loop<M> {
             observer,
             held_out,
             held_out_mean,
+            waits_to_stop: false,
             _lock,
         })
     }

@@ -10,19 +10,21 @@ use crate::{
     Error, MetricsLine, MetricsLog, Outlier, Overfit, Result, SkippedLine, StepReport, TrainLine,
     checkpoint::{Saved, save_model},
     ranks::hash_of,
+    say,
 };
 
 impl<M: Folder + 'static> Loop<M> {
     /// Makes all steps that are left, or as many as until the interrupter stops the run.
     pub(super) fn run(&mut self) -> Result<()> {
-        let (steps, every) = (self.options.config.steps, self.options.config.eval_every);
+        let config = &self.options.config;
+        let (steps, every) = (config.steps, config.whole_rounds(config.eval_every));
         if self.options.config.overfit.is_some() && self.has_no_metrics()? {
             // The losses before the first step.
             let interrupter = self.options.interrupter.clone();
             self.evaluate(Some(&interrupter))?;
         }
         self.observer.run_starts(self.trainer.steps_done());
-        let mut stop = self.is_stopped();
+        let mut stop = self.stops();
         while self.trainer.steps_done() < steps && !stop {
             let started = Instant::now();
             let report = self.trainer.step(&*self.batches).map_err(|e| self.with_checkpoint(e))?;
@@ -37,7 +39,7 @@ impl<M: Folder + 'static> Loop<M> {
                 self.agree(flushed)?;
                 self.check_weights()?;
             }
-            stop = self.is_stopped();
+            stop = self.stops();
             let saved = self.checkpoint_if_due(stop);
             self.agree(saved)?;
         }
@@ -49,9 +51,17 @@ impl<M: Folder + 'static> Loop<M> {
         self.options.exchange.agree(result, Error::whole)
     }
 
-    /// Whether a rank was asked to stop.
-    fn is_stopped(&self) -> bool {
-        self.options.exchange.any(self.options.interrupter.should_stop())
+    /// Whether the run stops now: a rank was asked to, and all ranks have the same weights.
+    fn stops(&mut self) -> bool {
+        let asked = self.options.exchange.any(self.options.interrupter.should_stop());
+        let (done, config) = (self.trainer.steps_done(), &self.options.config);
+        let waits = asked && !self.trainer.is_between_rounds();
+        if waits && !self.waits_to_stop {
+            let end = config.whole_rounds(done).min(config.steps);
+            say!("stopping after step {end}, when weights are exchanged");
+        }
+        self.waits_to_stop = waits;
+        asked && !waits
     }
 
     /// Whether the run has not measured anything yet.
@@ -126,7 +136,8 @@ impl<M: Folder + 'static> Loop<M> {
             return Ok(());
         };
         let (done, config) = (self.trainer.steps_done(), &self.options.config);
-        let due = done.is_multiple_of(config.checkpoint_every) || done == config.steps || stop;
+        let every = config.whole_rounds(config.checkpoint_every);
+        let due = done.is_multiple_of(every) || done == config.steps || stop;
         if !due || self.checkpoints.latest()?.is_some_and(|c| c.step == done) {
             return Ok(());
         }
@@ -157,7 +168,8 @@ impl<M: Folder + 'static> Loop<M> {
             if self.options.exchange.is_first() { self.publish(interrupted) } else { Ok(None) };
         let overfit = self.agree(overfit)?;
         let skipped = self.trainer.guard().skipped;
-        Ok(Outcome { steps, interrupted, skipped, held_out: self.held_out, overfit })
+        let sent = self.options.exchange.sent();
+        Ok(Outcome { steps, interrupted, skipped, held_out: self.held_out, overfit, sent })
     }
 
     /// Writes the model of a run that has made all its steps.

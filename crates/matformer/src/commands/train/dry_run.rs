@@ -43,6 +43,7 @@ pub fn print<K: Kind>(run: &RunFile<K>, found: &DryRun) -> Result<()> {
         ("moments", found.memory.parts.moments),
         ("teacher", found.memory.parts.teacher),
         ("moving average", found.memory.parts.average),
+        ("outer step", found.memory.parts.outer),
         ("activations", found.memory.parts.activations),
         ("logits", found.memory.parts.logits),
     ];

@@ -4,7 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use matformer::{
-    core::units::counted,
+    core::units::{counted, memory},
     eval::Stages,
     run::{
         Kind,
@@ -43,6 +43,9 @@ pub fn say(outcome: &Outcome, signal: Option<Signal>, dir: &Path, resume: &str) 
             }
         }
     }
+    if outcome.sent > 0 {
+        say!("sent to the other ranks: {} from each", memory(outcome.sent as f64));
+    }
     if let Some(overfit) = &outcome.overfit {
         say!("{overfit}");
         if let Some(causes) = &overfit.causes {
@@ -73,6 +76,9 @@ pub fn done<K: Kind>(
 ) -> Result<ExitCode> {
     let mut result = result(target, outcome.steps, outcome.interrupted);
     result["skipped"] = outcome.skipped.into();
+    if outcome.sent > 0 {
+        result["sent_bytes"] = outcome.sent.into();
+    }
     if let Some(overfit) = &outcome.overfit {
         result["overfit"] = serde_json::to_value(overfit)?;
     }
