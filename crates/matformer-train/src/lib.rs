@@ -38,7 +38,7 @@ pub use lock::RunLock;
 pub use memory::{Dims, TrainingMemory};
 pub use metrics::{HeldOut, MetricsLine, MetricsLog, SkippedLine, TrainLine};
 pub use observe::SAID;
-pub use optimizer::AdamW;
+pub use optimizer::Optimizer;
 pub use overfit::{Learnt, Overfit};
 pub use ranks::{check_ranks, facts};
 pub use rounds::{ExchangeRule, Rounds};

@@ -12,13 +12,12 @@ use matformer_nn::ops::{AdamWStep, adamw, sum_of_squares};
 
 use crate::{Error, OptimizerRule, Outer, Result, TrainConfig, muon, outer::OuterState};
 
-/// AdamW (Loshchilov and Hutter 2019) with gradient clipping by global norm. Hyperparameters mean
-/// the same as in `torch.optim.AdamW`. Where the run asks for Muon, the matrices of the layers take that
-/// ([`OptimizerRule`]).
+/// AdamW (Loshchilov and Hutter 2019) or Muon ([`OptimizerRule`]) with gradient clipping by global norm.
+/// Hyperparameters mean the same as in `torch.optim.AdamW`.
 ///
 /// State is keyed by parameter path, so it fits the model in any process.
 #[derive(Debug)]
-pub struct AdamW {
+pub struct Optimizer {
     betas: [f64; 2],
     eps: f64,
     weight_decay: f64,
@@ -120,7 +119,7 @@ pub struct SavedMoments {
     pub pieces: Vec<(usize, u64)>,
 }
 
-impl AdamW {
+impl Optimizer {
     /// An optimizer that has made no step.
     pub fn new(config: &TrainConfig) -> Self {
         Self {
@@ -151,13 +150,14 @@ impl AdamW {
         let widths = widest(drawn);
         let n_layers = drawn.first().map_or(0, Submodel::n_layers);
         let path = Vec::new();
-        let update = Update { adam: self, path, grads, scale, learning_rate, n_layers, widths };
+        let update =
+            Update { optimizer: self, path, grads, scale, learning_rate, n_layers, widths };
         model.map(&mut { update })
     }
 
     /// The model with the moving average of its weights, where one is kept.
     pub fn averaged<M: Module>(&self, model: M) -> M {
-        model.map(&mut Average { adam: self, path: Vec::new() })
+        model.map(&mut Average { optimizer: self, path: Vec::new() })
     }
 
     /// The state on the host, by parameter path.
@@ -354,7 +354,7 @@ fn below(path: &str, n_layers: usize) -> i32 {
 }
 
 struct Update<'a> {
-    adam: &'a mut AdamW,
+    optimizer: &'a mut Optimizer,
     path: Vec<String>,
     grads: GradientsParams,
     scale: f64,
@@ -366,7 +366,7 @@ struct Update<'a> {
 
 /// Replaces the parameters by their moving averages.
 struct Average<'a> {
-    adam: &'a AdamW,
+    optimizer: &'a Optimizer,
     path: Vec<String>,
 }
 
@@ -380,7 +380,7 @@ impl ModuleMapper for Average<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let moments = self.adam.moments.get(&self.path.join("."));
+        let moments = self.optimizer.moments.get(&self.path.join("."));
         match moments.and_then(|moments| moments.average.clone()) {
             None => param,
             Some(average) => param.map(|old| average.reshape(old.dims())),
@@ -404,11 +404,11 @@ impl ModuleMapper for Update<'_> {
         let path = self.path.join(".");
         let rate = AdamWStep {
             scale: self.scale,
-            betas: self.adam.betas,
-            eps: self.adam.eps,
+            betas: self.optimizer.betas,
+            eps: self.optimizer.eps,
             learning_rate: self.learning_rate
-                * self.adam.layer_decay.powi(below(&path, self.n_layers)),
-            weight_decay: if D >= 2 { self.adam.weight_decay } else { 0.0 },
+                * self.optimizer.layer_decay.powi(below(&path, self.n_layers)),
+            weight_decay: if D >= 2 { self.optimizer.weight_decay } else { 0.0 },
             steps: 0,
         };
         param.map(|old| {
@@ -418,19 +418,19 @@ impl ModuleMapper for Update<'_> {
             let n: usize = shape.iter().product();
             let axis = matformer_nn::nested_axis(&path);
             let cut = Cut::of(&path, &shape);
-            let muon = self.adam.rule == OptimizerRule::Muon
+            let muon = self.optimizer.rule == OptimizerRule::Muon
                 && D == 2
                 && matformer_nn::layer_of(&path).is_some();
-            let part = self.adam.outer == Outer::Skip || muon;
+            let part = self.optimizer.outer == Outer::Skip || muon;
             let layer = matformer_nn::nested_layer(&path).filter(|_| part);
             let width = layer.and_then(|layer| self.widths.get(layer));
             let of_one = n / shape[axis].max(1);
             let piece = (cut, width.map_or(n, |width| (width * of_one).min(n)));
             let (values, grad) = (old.inner().reshape([n]), grad.reshape([n]));
             let new = if muon {
-                self.adam.orthogonal_update(&path, values, grad, &rate, piece, shape[D - 1])
+                self.optimizer.orthogonal_update(&path, values, grad, &rate, piece, shape[D - 1])
             } else {
-                self.adam.update(&path, values, grad, &rate, piece)
+                self.optimizer.update(&path, values, grad, &rate, piece)
             };
             let new = new.reshape(shape);
             if autodiff { new.autodiff().set_require_grad(require_grad) } else { new }

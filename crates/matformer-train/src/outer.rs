@@ -9,7 +9,7 @@ use burn::{
 use matformer_exchange::Exchange;
 
 use crate::{
-    AdamW, Result, Rounds,
+    Optimizer, Result, Rounds,
     optimizer::{Cut, Moments},
     ranks::Bucket,
 };
@@ -58,7 +58,7 @@ enum What {
 /// Means over all ranks, by the path of the parameter.
 type Means = BTreeMap<(String, What), Tensor<1>>;
 
-impl AdamW {
+impl Optimizer {
     /// Whether this rank has made no step since the last outer step.
     pub(crate) fn is_between_rounds(&self) -> bool {
         self.moments.values().all(|moments| moments.outer.round.is_none())
@@ -67,7 +67,7 @@ impl AdamW {
     /// The means over all ranks of what they have changed since the last outer step.
     pub(crate) fn means<M: Module>(&self, exchange: &Exchange, model: &M) -> Result<RoundMeans> {
         let bucket = Bucket::new(exchange, Means::new());
-        let mut gather = Gather { adam: self, path: Vec::new(), bucket };
+        let mut gather = Gather { optimizer: self, path: Vec::new(), bucket };
         model.visit(&mut gather);
         gather.bucket.sums().map(RoundMeans)
     }
@@ -79,7 +79,7 @@ impl AdamW {
         RoundMeans(means): RoundMeans,
         rounds: Rounds,
     ) -> M {
-        model.map(&mut OuterStep { adam: self, path: Vec::new(), means, rounds })
+        model.map(&mut OuterStep { optimizer: self, path: Vec::new(), means, rounds })
     }
 }
 
@@ -87,7 +87,7 @@ impl AdamW {
 pub(crate) struct RoundMeans(Means);
 
 struct Gather<'a> {
-    adam: &'a AdamW,
+    optimizer: &'a Optimizer,
     path: Vec<String>,
     bucket: Bucket<'a, Means>,
 }
@@ -103,7 +103,7 @@ impl ModuleVisitor for Gather<'_> {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let path = self.path.join(".");
-        let Some(moments) = self.adam.moments.get(&path) else {
+        let Some(moments) = self.optimizer.moments.get(&path) else {
             return;
         };
         let Moments { first, second, average, outer, .. } = moments;
@@ -135,7 +135,7 @@ impl ModuleVisitor for Gather<'_> {
 }
 
 struct OuterStep<'a> {
-    adam: &'a mut AdamW,
+    optimizer: &'a mut Optimizer,
     path: Vec<String>,
     means: Means,
     rounds: Rounds,
@@ -152,7 +152,7 @@ impl ModuleMapper for OuterStep<'_> {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let path = self.path.join(".");
-        let Some(moments) = self.adam.moments.get_mut(&path) else {
+        let Some(moments) = self.optimizer.moments.get_mut(&path) else {
             return param;
         };
         let Some(Round { anchor, moved }) = moments.outer.round.take() else {

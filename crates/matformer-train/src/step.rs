@@ -12,7 +12,7 @@ use matformer_exchange::Exchange;
 use matformer_nn::{Elastic, Noise, Output, RowLoss, State, Taught, TaughtLoss, Walked, walk};
 
 use crate::{
-    AdamW, Batches, Distill, Error, ExchangeRule, Guard, Outlier, Result, TrainConfig,
+    Batches, Distill, Error, ExchangeRule, Guard, Optimizer, Outlier, Result, TrainConfig,
     distill::{taught, taught_by_drawn},
     learning_rate,
     optimizer::global_norm,
@@ -120,7 +120,7 @@ pub struct Trainer<M> {
     model: Option<M>,
     // Of a run that learns from a model that does not change.
     teacher: Option<M>,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     guard: Guard,
     config: TrainConfig,
     space: Space,
@@ -137,7 +137,7 @@ impl<M: Elastic + Module> Trainer<M> {
             space: model.space().clone(),
             model: Some(config.freeze(model)),
             teacher: None,
-            optimizer: AdamW::new(config),
+            optimizer: Optimizer::new(config),
             guard: Guard::default(),
             config: config.clone(),
             step: 0,
@@ -158,7 +158,7 @@ impl<M: Elastic + Module> Trainer<M> {
     }
 
     /// Goes on from a state that was saved after `step` steps.
-    pub(crate) fn restore(&mut self, model: M, optimizer: AdamW, guard: Guard, step: u64) {
+    pub(crate) fn restore(&mut self, model: M, optimizer: Optimizer, guard: Guard, step: u64) {
         self.model = Some(self.config.freeze(model));
         self.optimizer = optimizer;
         self.guard = guard;
@@ -190,7 +190,7 @@ impl<M: Elastic + Module> Trainer<M> {
     }
 
     /// The optimizer as it stands.
-    pub fn optimizer(&self) -> &AdamW {
+    pub fn optimizer(&self) -> &Optimizer {
         &self.optimizer
     }
 

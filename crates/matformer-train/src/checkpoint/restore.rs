@@ -7,7 +7,7 @@ use matformer_core::{Manifest, fs};
 use matformer_nn::{Folder, folder, params};
 
 use super::{Checkpoint, Checkpoints, OPTIMIZER, STATE, VERSION, moments};
-use crate::{AdamW, Error, Result, TrainConfig, Trainer};
+use crate::{Error, Optimizer, Result, TrainConfig, Trainer};
 
 /// Where a run resumes.
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ impl Checkpoints {
     ) -> Result<Restored> {
         let mut restored = Restored::default();
         for checkpoint in self.all()?.into_iter().rev() {
-            match checkpoint.restore(trainer, AdamW::new(config), device) {
+            match checkpoint.restore(trainer, Optimizer::new(config), device) {
                 Ok(held_out) => {
                     restored.damaged.iter().try_for_each(|(c, _)| self.set_aside(c))?;
                     return Ok(Restored { from: Some(checkpoint), held_out, ..restored });
@@ -74,7 +74,7 @@ impl Checkpoint {
     fn restore<M: Folder>(
         &self,
         trainer: &mut Trainer<M>,
-        mut optimizer: AdamW,
+        mut optimizer: Optimizer,
         device: &Device,
     ) -> Result<Option<f64>, Refusal> {
         let state = self.state()?;
