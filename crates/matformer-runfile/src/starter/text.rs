@@ -43,6 +43,7 @@ pub(super) fn sized(sources: &[Source], preset: Option<&str>) -> Result<Sized> {
     let mut train = table([
         ("steps", whole(steps)),
         ("tokens_per_step", whole(tokens_per_step as u64)),
+        ("optimizer", "muon".into()),
         ("learning_rate", plan.learning_rate.into()),
         ("warmup", whole((steps / 10).min(200))),
         ("eval_every", whole(steps / 10)),
@@ -124,13 +125,13 @@ impl Plan {
         let paper = Self {
             steps: 20_000,
             rows: 16,
-            learning_rate: 1e-3,
+            learning_rate: 2e-3,
             eval_tokens: 65_536,
             most_vocab: 32_768,
         };
         let small = Self {
             steps: 2000,
-            learning_rate: 2e-3,
+            learning_rate: 4e-3,
             eval_tokens: 32_768,
             most_vocab: 4096,
             ..paper
@@ -139,7 +140,7 @@ impl Plan {
             "demo" => Self {
                 steps: 2500,
                 rows: 8,
-                learning_rate: 3e-3,
+                learning_rate: 1e-2,
                 eval_tokens: 16_384,
                 most_vocab: 2048,
             },
