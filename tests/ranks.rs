@@ -4,6 +4,8 @@ use crate::support::Place;
 
 /// The variables of a launcher of two processes.
 const OPEN_MPI: [(&str, &str); 2] = [("OMPI_COMM_WORLD_RANK", "0"), ("OMPI_COMM_WORLD_SIZE", "2")];
+const SLURM: [(&str, &str); 3] =
+    [("SLURM_PROCID", "0"), ("SLURM_STEP_NUM_TASKS", "2"), ("SLURM_LOCALID", "0")];
 const TORCHRUN: [(&str, &str); 4] =
     [("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0"), ("MASTER_ADDR", "localhost")];
 
@@ -29,8 +31,8 @@ fn torchrun_is_refused_with_the_right_command() {
 
 #[test]
 fn a_command_of_one_process_is_refused_on_several() {
-    snapshot!(refused(&OPEN_MPI, &["eval", "run"]), @"
-    error: started by Open MPI's mpirun as one of 2 processes; only `matformer train` runs on several
+    snapshot!(refused(&OPEN_MPI, &["report", "run"]), @"
+    error: started by Open MPI's mpirun as one of 2 processes; only `matformer train`, `search`, and `eval` without --tasks run on several
     hint: start it without a launcher
     ");
     let wrong = [("PMI_RANK", "2"), ("PMI_SIZE", "2")];
@@ -44,6 +46,8 @@ fn a_program_without_mpi_is_refused_on_several_processes() {
     error: started by Open MPI's mpirun as one of 2 processes; this program was built without MPI
     hint: build it with `cargo build --release --package matformer --features mpi`
     ");
+    let slurm = refused(&SLURM, &["train", "run.toml", "--out", "run"]);
+    assert!(slurm.starts_with("error: started by Slurm's srun as one of 2 processes; "), "{slurm}");
 }
 
 #[cfg(feature = "mpi")]
@@ -132,6 +136,48 @@ mod over_mpi {
         follows(&place, "three", "one");
     }
 
+    /// What a command prints as JSON on two ranks and on one, each with a model of which nothing was measured.
+    fn on_two_and_one(arguments: &[&str]) -> [serde_json::Value; 2] {
+        let places = [(); 2].map(|()| Place::trained());
+        let two = on(2, &places[0], arguments).ok().json();
+        // Rank 0 has kept all.
+        let measured = |place: &Place| place.measured("run").len();
+        let kept = measured(&places[0]);
+        assert!(kept > 0);
+        assert_eq!(on(2, &places[0], arguments).ok().json()["results"], two["results"]);
+        assert_eq!(measured(&places[0]), kept);
+        [two, places[1].matformer(arguments).ok().json()]
+    }
+
+    #[test]
+    fn two_ranks_measure_what_one_does() {
+        let [two, one] =
+            on_two_and_one(&["eval", "run", "--submodels", "S,M,32x1+64x1,L,XL", "--json"]);
+        assert_eq!(two, one);
+    }
+
+    #[test]
+    fn two_ranks_find_what_one_does() {
+        let [mut two, mut one] =
+            on_two_and_one(&["search", "run", "--budget", "60%", "--per-document", "--json"]);
+        assert!(two["found"].as_array().unwrap().len() > 2, "{two}");
+        for document in [&mut two, &mut one] {
+            for found in document["found"].as_array_mut().unwrap() {
+                found.as_object_mut().unwrap().remove("seconds").unwrap();
+            }
+        }
+        assert_eq!(two, one);
+    }
+
+    #[test]
+    fn an_error_of_the_first_rank_ends_those_that_help() {
+        let place = Place::trained();
+        let output = on(2, &place, &["eval", "run", "--submodels", "gross"]);
+        let said = output.stderr.lines().filter(|line| line.contains("error: ")).count();
+        assert!(output.code != Some(0) && said == 1, "{output}");
+        assert!(output.stderr.contains("gross"), "{output}");
+    }
+
     #[test]
     fn a_rank_that_differs_is_refused() {
         let place = Place::new();
@@ -155,6 +201,17 @@ mod over_mpi {
         error: MPI connects 1 of the 2 processes that Open MPI's mpirun has started
         hint: start it with the launcher of the MPI that it was built with; with Slurm that is `srun --mpi=pmix` for Open MPI, `srun --mpi=pmi2` for MPICH
         ");
+        let slurm = super::refused(&super::SLURM, &["train", "run.toml", "--out", "run"]);
+        let said = "error: MPI connects 1 of the 2 processes that Slurm's srun has started";
+        assert!(slurm.starts_with(said), "{slurm}");
+    }
+
+    #[test]
+    fn one_task_of_slurm_is_a_process_by_itself() {
+        let place = Place::new();
+        let mut command = place.command(&["train", "run.toml", "--out", "run"]);
+        command.envs([("SLURM_PROCID", "0"), ("SLURM_STEP_NUM_TASKS", "1"), ("SLURM_NTASKS", "8")]);
+        Output::of(command.output().unwrap()).ok();
     }
 
     /// A run of two ranks that takes long, and its processes once it has made some steps.

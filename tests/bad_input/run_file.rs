@@ -121,9 +121,9 @@ fn values_that_do_not_serve() {
 
 #[test]
 fn exchanges_that_do_not_serve() {
-    snapshot!(train(FILE, &["train.exchange=often"]), @"");
-    snapshot!(train(FILE, &["train.exchange={every = 0}"]), @"");
-    snapshot!(train(FILE, &["train.exchange={every = 10, outer_learning_rate = 0}"]), @"");
-    snapshot!(train(FILE, &["train.exchange={every = 10, outer_momentum = 1}"]), @"");
-    snapshot!(train(FILE, &["train.exchange={every = 10, momentum = 0.9}"]), @"");
+    snapshot!(train(FILE, &["train.exchange=often"]), @r#"error: --set: invalid value: string "often", expected `every-step`, or a table with `every`, `outer_learning_rate`, `outer_momentum` in `train.exchange`"#);
+    snapshot!(train(FILE, &["train.exchange={every = 0}"]), @"error: `train.exchange.every` is 0; expected at least 1");
+    snapshot!(train(FILE, &["train.exchange={every = 10, outer_learning_rate = 0}"]), @"error: `train.exchange.outer_learning_rate` is 0; expected above 0, at most 2");
+    snapshot!(train(FILE, &["train.exchange={every = 10, outer_momentum = 1}"]), @"error: `train.exchange.outer_momentum` is 1; expected from 0 to below 1");
+    snapshot!(train(FILE, &["train.exchange={every = 10, momentum = 0.9}"]), @"error: --set: unknown field `momentum`, expected one of `every`, `outer_learning_rate`, `outer_momentum` in `train.exchange`");
 }

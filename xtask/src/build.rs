@@ -16,9 +16,14 @@ pub fn shell() -> Result<Shell> {
 
 /// Builds `matformer` for release and returns its path.
 pub fn matformer(shell: &Shell) -> Result<PathBuf> {
+    matformer_with(shell, &[])
+}
+
+/// The same with further options of `cargo build`.
+pub fn matformer_with(shell: &Shell, options: &[&str]) -> Result<PathBuf> {
     eprintln!("building matformer (from nothing: about ten minutes on two cores)");
     let started = Instant::now();
-    cmd!(shell, "cargo build --release --locked -p matformer").quiet().run()?;
+    cmd!(shell, "cargo build --release --locked -p matformer {options...}").quiet().run()?;
     eprintln!("built in {:.0} s", started.elapsed().as_secs_f64());
     let program = format!("matformer{}", std::env::consts::EXE_SUFFIX);
     Ok(target(shell)?.join("release").join(program))

@@ -146,6 +146,8 @@ enum What {
     /// Load `matformer serve` with clients of mixed sizes and with malformed requests, beside llama.cpp's server;
     /// writes docs/results/serve.md
     Serve(reproduce::serve::Serve),
+    /// Train and sweep on several processes, beside one and on a slow network; writes docs/results/ranks.md
+    Ranks(reproduce::ranks::Ranks),
     /// Measure the peak memory of a training step; compare it with PyTorch
     Memory {
         /// Arguments of the benchmark: --width, --python, --json
@@ -210,6 +212,7 @@ fn main() -> Result<()> {
         Command::Bench { what: What::Memory { arguments } } => bench::run("memory", &arguments),
         Command::Bench { what: What::Decode(arguments) } => reproduce::decode::run(&arguments),
         Command::Bench { what: What::Serve(arguments) } => reproduce::serve::run(&arguments),
+        Command::Bench { what: What::Ranks(arguments) } => reproduce::ranks::run(&arguments),
         Command::Gpu { what: Gpu::Pack { out } } => gpu::pack(&out),
         Command::Gpu { what: Gpu::Page { found } } => gpu::page(&found),
         Command::Ci => check::ci(),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use matformer_core::rng;
 use rand_chacha::rand_core::Rng;
+use serde::{Deserialize, Serialize};
 
 use crate::{DocumentSpan, Error, Result, Shard, Tokenizer};
 
@@ -17,7 +18,7 @@ pub struct HeldOut {
 
 /// A random half of the held-out documents, or images, the same every time: submodels are chosen by
 /// one half and judged by the other. A cluster lies in one half as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Half {
     /// The first half, which has one cluster more where their number is odd.
     A,

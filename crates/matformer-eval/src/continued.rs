@@ -154,7 +154,7 @@ impl ContinuedSet<'_> {
             let row = Continuation { tokens: text, scored: tokens.len() };
             places.push(rows.add(row, &some.names[at])?);
         }
-        let subject = Subject { model, reference: Some(self.reference) };
+        let subject = Subject { reference: Some(self.reference), ..model.into() };
         let all: Vec<usize> = (0..rows.len()).collect();
         let mut found = rows.measured(subject, &all, submodels, progress)?;
         // Equal rows are there once.

@@ -25,6 +25,9 @@ pub enum Error {
     /// From the engine that generates text.
     #[error(transparent)]
     Engine(#[from] matformer_engine::Error),
+    /// Another rank has failed.
+    #[error(transparent)]
+    Exchange(#[from] matformer_exchange::Error),
     /// An option that must not be zero.
     #[error("`{option}` is 0, expected: at least 1")]
     Zero {

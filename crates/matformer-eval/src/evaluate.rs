@@ -2,13 +2,18 @@
 
 use burn::tensor::Tensor;
 use matformer_core::{Plan, Submodel};
+use matformer_exchange::Exchange;
 use matformer_nn::{
     Elastic, Output, RowLoss, State, Taught, Walked,
     ops::{Direction, Divergence},
     row_losses, walk,
 };
 
-use crate::{Beside, DocumentLoss, Error, Hits, Result, stats};
+use crate::{
+    Beside, DocumentLoss, Error, Hits, Result,
+    ranks::{Found, share, takes},
+    stats,
+};
 
 /// Submodels of one walk where they are few: bounds its memory to 16 copies of the batch.
 pub(crate) const FEW: usize = 16;
@@ -67,6 +72,9 @@ pub struct Subject<'a, M> {
     pub model: &'a M,
     /// What its submodels are compared with; by their losses where there is none.
     pub reference: Option<Reference<'a, M>>,
+    /// The ranks that measure them together, each some of the walks: all of them make the same call, and get
+    /// the same result.
+    pub ranks: Exchange,
 }
 
 /// What submodels are compared with: one of the same model, or of another that reads the same batches.
@@ -88,7 +96,7 @@ impl<M> Copy for Reference<'_, M> {}
 
 impl<'a, M> From<&'a M> for Subject<'a, M> {
     fn from(model: &'a M) -> Self {
-        Self { model, reference: None }
+        Self { model, reference: None, ranks: Exchange::local() }
     }
 }
 
@@ -217,27 +225,19 @@ pub fn measure<'a, M: Measured + 'a, B: HeldOutBatch<M>>(
     per_walk: usize,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation> {
-    let Subject { model, reference } = subject.into();
-    let (distinct, plans) = plans_of(model, submodels, per_walk)?;
+    let subject = subject.into();
+    let (distinct, plans) = plans_of(subject.model, submodels, per_walk)?;
     let mut sums = vec![documents.unread.clone(); distinct.len()];
     let (mut done, total) = (0, targets * plans.len());
-    for batch in batches {
-        let batch = batch?;
-        let (input, target) = batch.on(model)?;
-        let referred = reference.map(|of| Referred::new(of, &input, &target)).transpose()?;
-        for (plan, sums) in plans.iter().zip(sums.chunks_mut(per_walk)) {
-            let walked = walk(model, &input, plan, &mut State::new())?;
-            let rows = match &referred {
-                None => losses(model, &batch, &walked, &target)?,
-                Some(referred) => (0..sums.len())
-                    .map(|unit| referred.rows(model, &walked.of(unit), &target))
-                    .collect::<Result<_>>()?,
-            };
-            for (rows, sums) in rows.iter().zip(sums) {
-                add(sums, batch.documents(), rows);
-            }
-            done += batch.targets();
+    let found = batches.enumerate().map(|(index, batch)| {
+        of_batch(&subject, index, &batch?, &plans, &mut |targets| {
+            done += targets;
             progress(done, total);
+        })
+    });
+    for Found { documents, rows } in share(&subject.ranks, found.collect())? {
+        for (rows, sums) in rows.iter().zip(&mut sums) {
+            add(sums, &documents, rows);
         }
     }
     check_finite(documents.name, &distinct, &sums)?;
@@ -250,6 +250,42 @@ pub fn measure<'a, M: Measured + 'a, B: HeldOutBatch<M>>(
         whole: documents.whole,
         context: documents.context,
     })
+}
+
+/// What this rank finds of a batch; `walked` counts targets, once per plan.
+fn of_batch<M: Measured>(
+    subject: &Subject<'_, M>,
+    index: usize,
+    batch: &impl HeldOutBatch<M>,
+    plans: &[Plan],
+    walked: &mut dyn FnMut(usize),
+) -> Result<Found> {
+    let model = subject.model;
+    let documents = batch.documents().to_vec();
+    let mut found = Vec::new();
+    let own = |plan: usize| takes(&subject.ranks, index, plan);
+    let there = if (0..plans.len()).any(own) { Some(batch.on(model)?) } else { None };
+    let referred = match (&there, subject.reference) {
+        (Some((input, target)), Some(of)) => Some(Referred::new(of, input, target)?),
+        _ => None,
+    };
+    for (at, plan) in plans.iter().enumerate() {
+        let units = plan.submodels().len();
+        match there.as_ref().filter(|_| own(at)) {
+            None => found.extend(vec![vec![DocumentLoss::default(); documents.len()]; units]),
+            Some((input, target)) => {
+                let walked = walk(model, input, plan, &mut State::new())?;
+                found.extend(match &referred {
+                    None => losses(model, batch, &walked, target)?,
+                    Some(referred) => (0..units)
+                        .map(|unit| referred.rows(model, &walked.of(unit), target))
+                        .collect::<Result<_>>()?,
+                });
+            }
+        }
+        walked(batch.targets());
+    }
+    Ok(Found { documents, rows: found })
 }
 
 /// The submodels, each once and in their order, and the plans of at most `per_walk` each that go

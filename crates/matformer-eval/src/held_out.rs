@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 
 use matformer_core::Submodel;
 use matformer_data::{DocumentSpan, HeldOut, Window};
+use matformer_exchange::Exchange;
 use matformer_lm::MatLm;
 use matformer_nn::{Output, Walked};
 
@@ -113,6 +114,8 @@ pub struct TextSet<'a, M> {
     pub walks: Walks,
     /// What submodels are compared with; by their losses where there is none.
     pub reference: Option<Reference<'a, M>>,
+    /// The ranks that measure together.
+    pub ranks: Exchange,
 }
 
 impl<M: TokenModel> HeldOutSet<M> for TextSet<'_, M> {
@@ -140,7 +143,7 @@ impl<M: TokenModel> HeldOutSet<M> for TextSet<'_, M> {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Evaluation> {
         let held_out = self.held_out.only(places);
-        let subject = Subject { model, reference: self.reference };
+        let subject = Subject { model, reference: self.reference, ranks: self.ranks.clone() };
         evaluate(subject, &held_out, self.context, submodels, self.walks, progress)
     }
 }
@@ -353,7 +356,8 @@ mod tests {
             // First a part of the documents: what they come to does not depend on the others.
             let mut found = Vec::new();
             for held_out in [held_out.only(&[1, 3]), held_out.clone()] {
-                let set = TextSet { held_out: &held_out, context: 8, walks, reference: None };
+                let (reference, ranks) = (None, Exchange::local());
+                let set = TextSet { held_out: &held_out, context: 8, walks, reference, ranks };
                 let studied = store.evaluate(&model, &set, &submodels, &mut |_, _| {}).unwrap();
                 found = studied.evaluation.submodels;
             }

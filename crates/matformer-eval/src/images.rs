@@ -3,6 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use matformer_core::Submodel;
 use matformer_data::{ImageBatch, ImageBatches, ImageSet, spread};
+use matformer_exchange::Exchange;
 use matformer_nn::{Elastic, Output, Walked, likeliest};
 use matformer_vit::MatVit;
 
@@ -97,6 +98,8 @@ pub struct ImagePlaces<'a> {
     pub walks: Walks,
     /// What submodels are compared with; by their losses where there is none.
     pub reference: Option<Reference<'a, MatVit>>,
+    /// The ranks that measure together.
+    pub ranks: Exchange,
 }
 
 impl HeldOutSet<MatVit> for ImagePlaces<'_> {
@@ -124,7 +127,7 @@ impl HeldOutSet<MatVit> for ImagePlaces<'_> {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Evaluation> {
         let places: Vec<usize> = places.iter().map(|at| self.places[*at]).collect();
-        let subject = Subject { model, reference: self.reference };
+        let subject = Subject { model, reference: self.reference, ranks: self.ranks.clone() };
         evaluate_images(subject, self.images, &places, submodels, self.walks, progress)
     }
 }

@@ -9,6 +9,7 @@ mod found;
 mod held_out;
 mod images;
 pub mod latency;
+mod ranks;
 pub mod report;
 mod results;
 pub mod retrieval;

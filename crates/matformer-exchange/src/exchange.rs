@@ -153,6 +153,16 @@ impl Exchange {
         bytes
     }
 
+    /// The bytes of all ranks, in their order.
+    pub fn gather(&self, own: Vec<u8>) -> Vec<Vec<u8>> {
+        let of = |rank| {
+            let mut bytes = if rank == self.rank() { own.clone() } else { Vec::new() };
+            self.transport.broadcast(rank, &mut bytes);
+            bytes
+        };
+        (0..self.world()).map(of).collect()
+    }
+
     /// The number of rank 0.
     pub fn broadcast_f64(&self, value: f64) -> f64 {
         let bytes = self.broadcast(value.to_le_bytes().to_vec());
@@ -178,15 +188,12 @@ impl Exchange {
             .as_ref()
             .err()
             .map_or_else(Vec::new, |e| format!("!{}", describe(e)).into_bytes());
-        let mut first = None;
-        for rank in 0..self.world() {
-            let mut bytes = if rank == self.rank() { said.clone() } else { Vec::new() };
-            self.transport.broadcast(rank, &mut bytes);
-            if !bytes.is_empty() && first.is_none() {
-                first = Some((rank, String::from_utf8_lossy(&bytes[1..]).into_owned()));
-            }
-        }
-        let (rank, message) = first.unwrap_or_default();
+        let all = self.gather(said);
+        let first = all.iter().enumerate().find(|(_, said)| !said.is_empty());
+        let said = |(rank, bytes): (usize, &Vec<u8>)| {
+            (rank, String::from_utf8_lossy(&bytes[1..]).into_owned())
+        };
+        let (rank, message) = first.map(said).unwrap_or_default();
         Err(result.err().unwrap_or_else(|| Error::Rank { rank, message }.into()))
     }
 

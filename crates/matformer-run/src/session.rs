@@ -11,8 +11,10 @@ use matformer_exchange::Exchange;
 pub struct Session {
     /// The device, without gradients.
     pub device: Device,
-    /// The other processes that train with this one.
+    /// The other processes that train or measure with this one.
     pub exchange: Exchange,
+    /// Whether they help to measure.
+    helped: bool,
     watch: Arc<dyn Watch>,
 }
 
@@ -25,7 +27,7 @@ impl fmt::Debug for Session {
 impl Session {
     /// A session whose progress nobody follows.
     pub fn new(device: Device) -> Self {
-        Self { device, exchange: Exchange::local(), watch: Arc::new(Unwatched) }
+        Self { device, exchange: Exchange::local(), helped: false, watch: Arc::new(Unwatched) }
     }
 
     /// The same session on another device.
@@ -36,6 +38,21 @@ impl Session {
     /// The same session, as a rank of `exchange`.
     pub fn among(self, exchange: Exchange) -> Self {
         Self { exchange, ..self }
+    }
+
+    /// The same session, in which the other ranks help to measure.
+    pub fn helped(&self) -> Self {
+        Self { helped: true, ..self.clone() }
+    }
+
+    /// The same session, without the other ranks.
+    pub fn alone(&self) -> Self {
+        Self { exchange: Exchange::local(), helped: false, ..self.clone() }
+    }
+
+    /// The other ranks, where they help to measure.
+    pub fn helpers(&self) -> Option<&Exchange> {
+        (self.helped && !self.exchange.is_alone()).then_some(&self.exchange)
     }
 
     /// The same session, followed by `watch`.

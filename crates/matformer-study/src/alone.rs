@@ -114,7 +114,7 @@ pub fn alone<K: Kind>(
     let mut found = Vec::new();
     for Ended { budget, submodel, dir } in baselines {
         let name = folder.space().label(submodel);
-        let baseline = ModelFolder::<K>::load(dir, &folder.session)?;
+        let baseline = ModelFolder::<K>::load(dir, &folder.session.alone())?;
         let baseline = baseline.with_context(folder.context())?;
         let Some(measured) = measured_baseline(&baseline, elastic.data.as_ref(), tokens, keep)?
         else {
@@ -149,7 +149,7 @@ pub fn beside<K: Kind>(
         if !submodels.contains(submodel) {
             continue;
         }
-        let baseline = ModelFolder::<K>::load(dir, &folder.session)?;
+        let baseline = ModelFolder::<K>::load(dir, &folder.session.alone())?;
         let baseline = baseline.with_context(folder.context())?;
         let part = Part { targets: tokens, ..Part::default() };
         let theirs = walked(&baseline, prepared, &baseline.trained(), &part)?;

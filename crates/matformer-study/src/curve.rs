@@ -17,6 +17,8 @@ use matformer_core::units::short;
 use matformer_run::{Kind, ModelFolder, Part, Result, Session, chain};
 use matformer_train::say;
 
+use crate::team;
+
 /// A file in the folder of a model's report: what was measured on a part of the held-out data, or in
 /// other windows than the model's own, has its own.
 pub fn file_of<K: Kind>(
@@ -310,6 +312,10 @@ pub fn studied<K: Kind>(
     (submodels, part): (&[Submodel], &Part),
     what: &'static str,
 ) -> Result<Studied> {
+    if let Some(exchange) = folder.session.helpers() {
+        team::ask(folder, exchange, submodels, part)?;
+        store.share_among(exchange.clone());
+    }
     let mut bar = folder.session.bar(what);
     let found = K::evaluate(folder, prepared, store, submodels, part, &mut |done, total| {
         bar.at(done as u64, total as u64);

@@ -12,6 +12,7 @@ pub mod retrieve;
 pub mod scaling;
 pub mod search;
 pub mod tasks;
+pub mod team;
 
 pub use budget::{Budget, baseline, unequal};
 pub use cost::{Cost, costs};

@@ -128,7 +128,9 @@ pass_on! {
         _ => error.hint_with("another folder (--out)")
     }
     fn of_eval(error: &eval::Error) {
-        Core => of_core, Data => of_data, Nn => of_nn, Lm => of_lm, Vit => of_vit, _ => error.hint()
+        Core => of_core, Data => of_data, Nn => of_nn, Lm => of_lm, Vit => of_vit,
+        Exchange => ranks::hint,
+        _ => error.hint()
     }
     fn of_search(error: &search::Error) { Core => of_core, _ => error.hint() }
     fn of_run_file(error: &run_file::Error) {

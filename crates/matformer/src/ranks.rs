@@ -22,11 +22,16 @@ const TO_SAY_IT: Duration = Duration::from_secs(1);
 /// # Errors
 /// When they cannot be connected, or `command` runs in one process only.
 pub fn open(launch: Option<&Launch>, command: &Command) -> Result<Exchange> {
-    let trains = matches!(command, Command::Train(_));
-    let opened = match launch.filter(|launch| launch.world > 1 && !trains) {
+    let shared = match command {
+        Command::Train(_) | Command::Search(_) => true,
+        Command::Eval(args) => args.tasks.is_empty(),
+        _ => false,
+    };
+    let opened = match launch.filter(|launch| launch.world > 1 && !shared) {
         Some(Launch { launcher, world, .. }) => Err(bad_input(Hinted {
             message: format!(
-                "started by {launcher} as one of {world} processes; only `matformer train` runs on several"
+                "started by {launcher} as one of {world} processes; only `matformer train`, `search`, \
+                 and `eval` without --tasks run on several"
             ),
             hint: "start it without a launcher".to_owned(),
         })),

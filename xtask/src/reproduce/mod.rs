@@ -7,6 +7,7 @@ mod matlm_tables;
 mod matvit;
 pub mod page;
 mod pretraining;
+pub mod ranks;
 mod retrieval;
 mod search;
 mod search_tables;

@@ -1,6 +1,7 @@
 //! What was measured of a model, document by document, in its folder: nothing is measured twice.
 
 mod chunk;
+mod helping;
 mod texts;
 
 use std::{
@@ -10,6 +11,7 @@ use std::{
 };
 
 use matformer_core::{Submodel, fs};
+use matformer_exchange::Exchange;
 
 use self::chunk::{Chunk, Loss, Row, of_unit};
 pub use self::texts::{Generated, Texts};
@@ -75,6 +77,8 @@ pub struct Store {
     seen: HashSet<OsString>,
     unreadable: Vec<PathBuf>,
     not_kept: Option<Error>,
+    /// Those that measure together.
+    ranks: Exchange,
 }
 
 /// Submodels that have the same documents to be measured on.
@@ -89,15 +93,20 @@ impl Store {
     /// # Errors
     /// When it cannot be read.
     pub fn open(model: &Path, key: &StoreKey<'_>) -> Result<Self> {
-        let mut store = Self {
-            folder: Self::folder_of(model, key),
+        let mut store = Self::empty(Self::folder_of(model, key));
+        store.refresh()?;
+        Ok(store)
+    }
+
+    fn empty(folder: PathBuf) -> Self {
+        Self {
+            folder,
             chunks: Vec::new(),
             seen: HashSet::new(),
             unreadable: Vec::new(),
             not_kept: None,
-        };
-        store.refresh()?;
-        Ok(store)
+            ranks: Exchange::local(),
+        }
     }
 
     /// Where a model folder has what belongs together.
@@ -148,7 +157,7 @@ impl Store {
         if units.is_empty() {
             return Err(Error::Nothing { unit: "documents" });
         }
-        let groups = self.missing(&units, submodels);
+        let groups = self.of_first(self.missing(&units, submodels))?;
         let targets =
             |places: &[usize]| places.iter().map(|at| units[*at].0.targets).sum::<usize>();
         let total: usize = groups.iter().map(|(places, of)| targets(places) * of.len()).sum();
@@ -164,17 +173,20 @@ impl Store {
             })?;
             done += share;
             let units: Vec<Unit> = places.iter().map(|at| units[*at].0).collect();
-            self.take(&units, &found)?;
+            if self.ranks.is_first() {
+                self.take(&units, &found)?;
+            }
         }
         let mut measured: Vec<Submodel> = groups.into_values().flatten().collect();
         measured.sort();
+        let wanted = if self.ranks.is_first() { submodels } else { &[] };
         let of = |submodel: &Submodel| {
             let missing =
                 || Error::NotEvaluated { submodel: submodel.to_string(), evaluated: Vec::new() };
             self.losses(&units, submodel).ok_or_else(missing)
         };
         let evaluation = Evaluation {
-            submodels: submodels.iter().map(of).collect::<Result<_>>()?,
+            submodels: wanted.iter().map(of).collect::<Result<_>>()?,
             whole: data.is_whole(),
             context: data.context(),
         };

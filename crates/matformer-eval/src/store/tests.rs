@@ -100,6 +100,36 @@ fn only_what_is_not_known_is_measured() {
 }
 
 #[test]
+fn ranks_measure_what_the_first_does_not_know_and_it_keeps_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let lengths = [(0, 9), (9, 9), (18, 9)];
+    evaluate(&mut open(folder.path(), "w"), &set(&lengths[1..2]), &submodels(&[8]));
+    let asked = submodels(&[16, 8, 4]);
+    let of_rank = |ranks: Exchange| {
+        let data = set(&lengths);
+        let found = if ranks.is_first() {
+            let mut store = open(folder.path(), "w");
+            store.share_among(ranks);
+            evaluate(&mut store, &data, &asked)
+        } else {
+            evaluate(&mut Store::helping(ranks), &data, &asked)
+        };
+        (found.evaluation, data.asked.into_inner())
+    };
+    let found: Vec<_> = std::thread::scope(|scope| {
+        let ranks = matformer_exchange::threads(2).into_iter();
+        let ranks: Vec<_> = ranks.map(|rank| scope.spawn(|| of_rank(rank))).collect();
+        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+    });
+    let alone = set(&lengths).measure(&(), &[0, 1, 2], &asked, &mut |_, _| {}).unwrap();
+    assert_eq!(found[0].0, alone);
+    assert!(found[1].0.submodels.is_empty());
+    assert_eq!(found[0].1, found[1].1);
+    assert!(found[1].1.iter().any(|(places, _)| *places == [2]), "{:?}", found[1].1);
+    assert!(evaluate(&mut open(folder.path(), "w"), &set(&lengths), &asked).measured.is_empty());
+}
+
+#[test]
 fn classes_come_back() {
     let folder = tempfile::tempdir().unwrap();
     let images = Set { classes: true, ..set(&[(0, 1), (1, 1), (2, 1)]) };

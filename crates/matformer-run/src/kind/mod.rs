@@ -18,7 +18,7 @@ use matformer_eval::{
 use matformer_nn::{Elastic, Folder, ModelConfig, Slice};
 use matformer_runfile::{RunFile, RunKind, Tables};
 use matformer_train::{Batches, Dims};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use text::ends;
 
@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Which held-out data to measure on, and how much memory that may take.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Part {
     /// One half of the held-out data; all of it if none.
     pub half: Option<Half>,

@@ -11,24 +11,48 @@ use matformer::{
     study::{
         alone::{Alone, beside, ended},
         consistency::consistency,
-        measure,
+        measure, team,
     },
 };
 use serde::Serialize;
 
 use super::{Context, DATA_HINT, print_json, table, tasks};
-use crate::{args::EvalArgs, failure::OrBadInput};
+use crate::{
+    args::EvalArgs,
+    failure::{OrBadInput, said},
+};
 
 pub fn run(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
     if !args.tasks.is_empty() {
         return tasks::run(args, context);
     }
-    visit!(kind::of_folder(&args.model)?, run_kind(args, context))
+    let kind = kind::of_folder(&args.model).map_err(Into::into);
+    visit!(context.session.exchange.agree(kind, said)?, run_kind(args, context))
 }
 
 fn run_kind<K: Kind>(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
-    let folder =
-        ModelFolder::<K>::load(&args.model, &context.session)?.with_context(args.context)?;
+    let session = context.session.helped();
+    let load = || ModelFolder::<K>::load(&args.model, &session)?.with_context(args.context);
+    let folder = session.exchange.agree(load().map_err(Into::into), said)?;
+    let data = || match &args.data {
+        Some(from) => folder.data_of(from),
+        None => folder.own_data(DATA_HINT),
+    };
+    if session.exchange.is_first() {
+        team::lead(&session, said, || measured(args, &folder, data, context))
+    } else {
+        team::help(&folder, data)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Measures what was asked for, and prints it.
+fn measured<K: Kind>(
+    args: &EvalArgs,
+    folder: &ModelFolder<K>,
+    data: impl Fn() -> matformer::run::Result<K::Prepared>,
+    context: &Context,
+) -> Result<ExitCode> {
     let asked = match &args.submodels {
         None => Vec::new(),
         Some(list) => SubmodelSpec::parse_list(list).bad_input()?,
@@ -44,11 +68,8 @@ fn run_kind<K: Kind>(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
     if hidden {
         submodels.push(reference.clone());
     }
-    let prepared = match &args.data {
-        Some(from) => folder.data_of(from)?,
-        None => folder.own_data(DATA_HINT)?,
-    };
-    let evaluation = measure(&folder, &prepared, &submodels, args.tokens)?;
+    let prepared = data()?;
+    let evaluation = measure(folder, &prepared, &submodels, args.tokens)?;
     let mut results = EvalResults::new(
         &args.model.display().to_string(),
         &K::facts(&prepared).hash.to_string(),
@@ -59,11 +80,11 @@ fn run_kind<K: Kind>(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
     )?;
     results.results.truncate(shown);
     submodels.truncate(shown);
-    let ended = ended(&folder)?;
-    let alone = beside(&folder, &ended, &prepared, &evaluation, &submodels, args.tokens)?;
+    let ended = ended(folder)?;
+    let alone = beside(folder, &ended, &prepared, &evaluation, &submodels, args.tokens)?;
     let consistency = args
         .consistency
-        .then(|| consistency(&folder, &prepared, &submodels, args.tokens, &ended))
+        .then(|| consistency(folder, &prepared, &submodels, args.tokens, &ended))
         .transpose()?;
     if context.json {
         return print_json(&Printed { results, alone, consistency });

@@ -13,29 +13,56 @@ use matformer::{
     run::{Kind, ModelFolder, kind},
     run_file::visit,
     search::Problem,
-    study::search::{Judged, Question, Searched, search},
+    study::{
+        search::{Judged, Question, Searched, search},
+        team,
+    },
 };
 
 use super::{Context, DATA_HINT, print_json, table};
 use crate::{
     args::SearchArgs,
-    failure::{Hinted, OrBadInput},
+    failure::{Hinted, OrBadInput, said},
     output::out,
 };
 
 pub fn run(args: &SearchArgs, context: &Context) -> Result<ExitCode> {
-    if args.per_document && !context.json {
-        return Err(Hinted {
-            message: "--per-document: a table has no room for them".to_owned(),
-            hint: "add --json".to_owned(),
-        })
-        .bad_input();
-    }
-    visit!(kind::of_folder(&args.model)?, run_kind(args, context))
+    let checked = || -> Result<_> {
+        if args.per_document && !context.json {
+            return Err(Hinted {
+                message: "--per-document: a table has no room for them".to_owned(),
+                hint: "add --json".to_owned(),
+            })
+            .bad_input();
+        }
+        Ok(kind::of_folder(&args.model)?)
+    };
+    visit!(context.session.exchange.agree(checked(), said)?, run_kind(args, context))
 }
 
 fn run_kind<K: Kind>(args: &SearchArgs, context: &Context) -> Result<ExitCode> {
-    let folder = ModelFolder::<K>::load(&args.model, &context.session)?;
+    let session = context.session.helped();
+    let load = ModelFolder::<K>::load(&args.model, &session);
+    let folder = session.exchange.agree(load.map_err(Into::into), said)?;
+    let data = || match &args.data {
+        Some(from) => folder.data_of(from),
+        None => folder.own_data(DATA_HINT),
+    };
+    if session.exchange.is_first() {
+        team::lead(&session, said, || searched(args, &folder, data, context))
+    } else {
+        team::help(&folder, data)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Searches, and prints what was found.
+fn searched<K: Kind>(
+    args: &SearchArgs,
+    folder: &ModelFolder<K>,
+    data: impl Fn() -> matformer::run::Result<K::Prepared>,
+    context: &Context,
+) -> Result<ExitCode> {
     let question = Question {
         budgets: args.budgets.clone(),
         methods: args.method.clone(),
@@ -47,14 +74,11 @@ fn run_kind<K: Kind>(args: &SearchArgs, context: &Context) -> Result<ExitCode> {
         paired_to: args.paired_to.clone(),
         memory: args.memory.saturating_mul(1 << 20),
     };
-    let Searched { judged, problem, kept } = search(&folder, &question, || match &args.data {
-        Some(from) => folder.data_of(from),
-        None => folder.own_data(DATA_HINT),
-    })?;
+    let Searched { judged, problem, kept } = search(folder, &question, data)?;
     if context.json {
         print_json(&judged)?;
     } else {
-        print(&judged, &problem, &folder)?;
+        print(&judged, &problem, folder)?;
     }
     kept?;
     Ok(ExitCode::SUCCESS)

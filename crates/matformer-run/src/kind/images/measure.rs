@@ -111,7 +111,8 @@ fn studied(
     let config = folder.model.config();
     let walks = part.walks(config.tokens(), config.d_model, config.d_ff);
     let walks = walks.unwrap_or_else(|| image_walks(&folder.model));
-    let set = ImagePlaces { images: &images, places: &places, walks, reference };
+    let ranks = store.ranks();
+    let set = ImagePlaces { images: &images, places: &places, walks, reference, ranks };
     store.evaluate(&folder.model, &set, submodels, progress).bad_input()
 }
 

@@ -23,7 +23,8 @@ impl Measure for Lm {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Studied> {
         let (held_out, context, walks) = on(folder, prepared, part)?;
-        let set = TextSet { held_out: &held_out, context, walks, reference: None };
+        let (reference, ranks) = (None, store.ranks());
+        let set = TextSet { held_out: &held_out, context, walks, reference, ranks };
         store.evaluate(&folder.model, &set, submodels, progress).bad_input()
     }
 
@@ -39,8 +40,8 @@ impl Measure for Lm {
         let (held_out, context, walks) = on(folder, prepared, part)?;
         let Against { reference, continued } = against;
         if !continued {
-            let reference = Some(reference);
-            let set = TextSet { held_out: &held_out, context, walks, reference };
+            let (reference, ranks) = (Some(reference), store.ranks());
+            let set = TextSet { held_out: &held_out, context, walks, reference, ranks };
             return store.evaluate(&folder.model, &set, submodels, progress).bad_input().map(Some);
         }
         let beginnings = match Beginnings::of(&held_out, context) {
