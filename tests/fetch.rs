@@ -219,6 +219,7 @@ fn package_clients_bring_a_source() {
     snapshot!(shop.place.list("cache"), @"
     CACHEDIR.TAG
     sources/.lock
+    sources/more/checked
     sources/more/source.json
     sources/more/text/songs/song.md
     sources/more/text/tales/fox.txt
@@ -339,6 +340,7 @@ fn images_are_laid_out_by_their_list() {
     snapshot!(shop.place.list("cache"), @"
     CACHEDIR.TAG
     sources/.lock
+    sources/faces/checked
     sources/faces/images/faces/arts-crafts/b.png
     sources/faces/images/faces/flag/a.png
     sources/faces/source.json
@@ -393,7 +395,6 @@ fn a_model_is_a_file_to_import() {
     snapshot!(shop.run(&train), @"
     exit code 2
     --- standard error
-    reading documents
     error: source `tiny` holds a model, expected: text
     hint: it is not data: `matformer import fetch:tiny --out DIR` reads it
     ");
@@ -518,7 +519,7 @@ fn what_was_prepared_of_a_source_is_found_without_its_files() {
     assert!(!output.stderr.contains("not there any more"), "what it holds is pinned: {output}");
     assert!(!shop.place.path("cache/sources").exists());
     // Of another text, the source is needed.
-    let other = ["--set", "data.vocab_size=300"];
+    let other = ["--set", "data.seed=3"];
     let output = shop.run(&[&["train", "run.toml", "--out", "next"][..], &sets, &other].concat());
     assert!(output.stderr.contains("error: source `tales`, "), "{output}");
 }
@@ -643,6 +644,7 @@ fn a_download_that_breaks_off_goes_on() {
     snapshot!(shop.place.list("cache"), @"
     CACHEDIR.TAG
     sources/.lock
+    sources/tales/checked
     sources/tales/source.json
     sources/tales/text/tales/fox.txt
     sources/tales/text/tales/hare/hare.txt
@@ -676,6 +678,7 @@ fn a_fetch_that_is_killed_repeats_only_what_was_under_way() {
     snapshot!(shop.place.list("cache"), @"
     CACHEDIR.TAG
     sources/.lock
+    sources/more/checked
     sources/more/source.json
     sources/more/text/songs/song.md
     sources/more/text/tales/fox.txt

@@ -167,7 +167,7 @@ fn a_folder_of_images_gets_a_run_file_that_trains() {
     # drop_path = 0.0                 # stochastic depth (drop-path) rate of the last layer
 
     [data]
-    path = "pictures"                 # folder with one subfolder per class, or with MNIST or CIFAR files, or fetch:NAME
+    path = "pictures"                 # folder with one subfolder per class, or with .parquet, MNIST or CIFAR files; hf:owner/name or fetch:NAME
     # also = ["more"]                 # more folders with the same classes
     # held_out = 0.1                  # fraction of each class in the held-out split, if there is no val or test folder
 

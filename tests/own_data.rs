@@ -141,7 +141,8 @@ fn sources_with_weights_train_and_are_found_again() {
     let kept = place.read("runs/two/run.toml");
     assert!(kept.contains("[[data.sources]]") && kept.contains("[\"../../owls.jsonl\"]"), "{kept}");
     place.matformer(&["eval", "runs/two", "--submodels", "S"]).ok();
-    place.matformer(&["train", "runs/two", "--resume", "--set", "train.steps=6"]).ok();
+    place.write("runs/two/run.toml", kept.replace("steps = 4\n", "steps = 6\n"));
+    place.matformer(&["train", "runs/two", "--resume"]).ok();
     place.write("two.toml", run.replace("weight = 1\n", "weight = 1\nwieght = 2\n"));
     let typo = place.refused(&["train", "two.toml", "--out", "runs/typo"]);
     assert!(typo.contains("wieght"), "{typo}");

@@ -111,7 +111,7 @@ fn shards_that_are_damaged() {
     hint: remove `cache/[hash]`; it is prepared again
     ");
     hashed_snapshot!(both(shard("held_out.bin", |b| b[8] = 7)), @"
-    error: token shard `cache/[hash]/held_out.bin`: format version 7, expected: 1
+    error: token shard `cache/[hash]/held_out.bin`: format version 7, expected: 1 or 2
     hint: remove `cache/[hash]`; it is prepared again
     ");
     hashed_snapshot!(both(shard("held_out.bin", |b| b[59] = 255)), @"

@@ -42,14 +42,23 @@ pub(crate) const BLOCK: u64 = 1000;
 /// two documents is a target like any other token.
 ///
 /// Of several sources with weights ([`mixed`](Self::mixed)), each has its share of every 1,000 global rows, at
-/// places that a permutation keyed by (seed, number of the thousand) gives it, and goes through its own windows in
-/// the same way: a source whose weight is larger than its size comes again sooner.
+/// places that a permutation keyed by the seed gives it, and goes through its own windows in the same way: a source
+/// whose weight is larger than its size comes again sooner.
 #[derive(Debug, Clone)]
 pub struct Batches {
     shard: Shard,
     shape: BatchShape,
     seed: u64,
     streams: Vec<Stream>,
+    /// Whose turn it is in each of [`BLOCK`] rows, where there are several streams.
+    turns: Vec<Turn>,
+}
+
+/// A row of a [`BLOCK`]: its stream, and which of the stream's rows of the block it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Turn {
+    stream: usize,
+    row: u64,
 }
 
 /// The part of a shard that is gone through in its own epochs.
@@ -57,15 +66,15 @@ pub struct Batches {
 struct Stream {
     tokens: Range<usize>,
     windows: u64,
-    /// Its rows among each [`BLOCK`], before they are permuted.
-    share: Range<u64>,
+    /// Its rows among each [`BLOCK`].
+    share: u64,
     /// Keys its epochs.
     name: String,
 }
 
 impl Stream {
     /// A part of a shard in windows of `seq_len` targets.
-    fn new(tokens: Range<usize>, seq_len: usize, share: Range<u64>, name: String) -> Self {
+    fn new(tokens: Range<usize>, seq_len: usize, share: u64, name: String) -> Self {
         // The last window is given up where the offset needs its room.
         let windows = ((tokens.len() - seq_len) / seq_len).max(1) as u64;
         Self { tokens, windows, share, name }
@@ -93,8 +102,8 @@ impl Batches {
     pub fn new(shard: Shard, shape: BatchShape, seed: u64) -> Result<Self> {
         check(shard.len(), shape)?;
         let all = 0..shard.len();
-        let stream = Stream::new(all, shape.seq_len, 0..BLOCK, "batches".into());
-        Ok(Self { shard, shape, seed, streams: vec![stream] })
+        let stream = Stream::new(all, shape.seq_len, BLOCK, "batches".into());
+        Ok(Self { shard, shape, seed, streams: vec![stream], turns: Vec::new() })
     }
 
     /// Batches of several parts of a shard, each with its weight; of the whole shard where no part is given.
@@ -112,20 +121,28 @@ impl Batches {
             return Self::new(shard, shape, seed);
         }
         check(shard.len(), shape)?;
-        let (mut streams, mut start) = (Vec::new(), 0);
+        let (mut streams, mut turns) = (Vec::new(), Vec::new());
         for (number, (part, rows)) in parts.into_iter().zip(shares(&weights)).enumerate() {
             let tokens = part.start.min(shard.len())..part.end.min(shard.len());
             check(tokens.len(), BatchShape { rows: 1, ..shape })?;
             let name = format!("batches of source {number}");
-            streams.push(Stream::new(tokens, shape.seq_len, start..start + rows, name));
-            start += rows;
+            streams.push(Stream::new(tokens, shape.seq_len, rows, name));
+            turns.extend(std::iter::repeat_n(number, rows as usize));
         }
-        Ok(Self { shard, shape, seed, streams })
+        let order = Permutation::keyed(BLOCK, seed, "sources", 0);
+        let mut rows = vec![0; streams.len()];
+        let turns = (0..BLOCK).map(|place| {
+            let stream = turns[order.at(place) as usize];
+            rows[stream] += 1;
+            Turn { stream, row: rows[stream] - 1 }
+        });
+        let turns = turns.collect();
+        Ok(Self { shard, shape, seed, streams, turns })
     }
 
     /// Rows of training until a window comes again.
     pub fn windows(&self) -> u64 {
-        let until = |stream: &Stream| match stream.share.end - stream.share.start {
+        let until = |stream: &Stream| match stream.share {
             BLOCK => stream.windows,
             rows => (u128::from(stream.windows) * u128::from(BLOCK) / u128::from(rows)) as u64,
         };
@@ -170,22 +187,15 @@ impl Batches {
 
     /// Where the inputs of global row `row` start in the shard.
     fn start(&self, row: u128) -> usize {
-        let (stream, row) = match &self.streams[..] {
-            [alone] => (alone, row),
-            streams => self.turn(streams, row),
+        let block = u128::from(BLOCK);
+        let (stream, row) = match self.turns.get((row % block) as usize) {
+            None => (&self.streams[0], row),
+            Some(turn) => {
+                let stream = &self.streams[turn.stream];
+                (stream, row / block * u128::from(stream.share) + u128::from(turn.row))
+            }
         };
         stream.start(row, self.shape.seq_len, self.seed)
-    }
-
-    /// The source of global row `row`, and which of its own rows that is.
-    fn turn<'a>(&self, streams: &'a [Stream], row: u128) -> (&'a Stream, u128) {
-        let block = row / u128::from(BLOCK);
-        let order = Permutation::keyed(BLOCK, self.seed, "sources", block as u64);
-        let place = order.at((row % u128::from(BLOCK)) as u64);
-        let at = streams.partition_point(|stream| stream.share.end <= place);
-        let stream = &streams[at];
-        let rows = u128::from(stream.share.end - stream.share.start);
-        (stream, block * rows + u128::from(place - stream.share.start))
     }
 }
 

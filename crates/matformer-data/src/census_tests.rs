@@ -73,7 +73,10 @@ fn a_wrong_field_is_refused_at_the_first_row() {
         message.ends_with("rows.jsonl`, line 1: no field `text`, there are: body, id"),
         "{message}"
     );
-    assert_eq!(error.hint().unwrap(), "name the field of the text with `data.field`");
+    assert_eq!(
+        error.hint().unwrap(),
+        "name the field of the text with `data.field`; for conversations, set `data.chat`"
+    );
     // Among many other files it is a bad row.
     let files: Vec<String> = (0..300).map(|index| format!("{index}.txt")).collect();
     let mut files: Vec<(&str, &[u8])> =

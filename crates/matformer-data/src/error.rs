@@ -77,6 +77,12 @@ pub enum Error {
         /// The file.
         file: String,
     },
+    /// A file of a data set that `datasets` has saved.
+    #[error("`{file}` is an Arrow file, which is not read; expected: `.parquet`")]
+    Arrow {
+        /// The file.
+        file: String,
+    },
     /// A packed or binary file is damaged.
     #[error("`{file}` cannot be read as {format}: {reason}")]
     Unreadable {
@@ -287,6 +293,11 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let text = match self {
             Self::Suffix { .. } => known_suffixes(),
+            Self::Arrow { .. } => {
+                "write it once with Python: datasets.load_from_disk(FOLDER).to_parquet(\"rows.parquet\"); of \
+                 several splits, each"
+                    .into()
+            }
             Self::Unreadable { .. } => "it is damaged, or not what its name says".into(),
             Self::Column { .. } => "name the column of the text with `data.field`".into(),
             Self::NoField { .. } => {

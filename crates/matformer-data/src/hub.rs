@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use hf_hub::api::Progress as FileProgress;
@@ -20,8 +21,8 @@ use crate::{Error, Result};
 /// The list of a repository's files is refused above this size, in bytes.
 const MAX_LIST: u64 = 64 << 20;
 
-/// A server that says nothing for so long is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A server that says nothing for so long is given up, where nothing else is said.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a repository is to the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub(crate) struct Hub {
     pub token: Option<String>,
     /// Offline mode: use only cached files.
     pub offline: bool,
+    /// A server that says nothing for so long is given up.
+    pub patience: Duration,
 }
 
 /// Leaves of the paths of a repository those that are wanted.
@@ -101,7 +104,8 @@ impl Hub {
         let offline = text("HF_HUB_OFFLINE").is_some_and(|value| {
             ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str())
         });
-        Ok(Self { cache, endpoint: text("HF_ENDPOINT"), token: text("HF_TOKEN"), offline })
+        let (endpoint, token) = (text("HF_ENDPOINT"), text("HF_TOKEN"));
+        Ok(Self { cache, endpoint, token, offline, patience: PATIENCE })
     }
 
     /// The files of a repository that `name` and `keep` pick, sorted by path. A path that is
@@ -206,9 +210,18 @@ impl Hub {
         let whole = |file: &Listed| is_whole(&folder.join(&file.rfilename), file.size);
         let missing = listed.iter().filter(|file| !whole(file));
         let total = missing.map(|file| file.size.unwrap_or(0)).sum::<u64>() as usize;
-        let remote = api.repo(at);
-        let mut download =
-            Download { api: &api, remote: &remote, cached, total, before: 0, done: 0, progress };
+        let remote = api.repo(at.clone());
+        let mut download = Download {
+            api: &api,
+            remote: &remote,
+            at,
+            patience: self.patience,
+            cached,
+            total,
+            before: 0,
+            done: 0,
+            progress,
+        };
         let mut files = Vec::new();
         for file in &listed {
             let path = folder.join(&file.rfilename);
@@ -302,6 +315,8 @@ fn is_whole(path: &Path, size: Option<u64>) -> bool {
 struct Download<'a> {
     api: &'a Api,
     remote: &'a ApiRepo,
+    at: Repo,
+    patience: Duration,
     cached: CacheRepo,
     total: usize,
     /// Total size in bytes of the files that are already complete.
@@ -316,14 +331,14 @@ impl Download<'_> {
     fn file(&mut self, name: &HubName, file: &Listed, path: &Path) -> Result<()> {
         let name = HubName { path: Some(file.rfilename.clone()), ..name.clone() };
         let (api, remote) = (self.api, self.remote);
-        let mut result = remote.download_with_progress(&file.rfilename, &mut *self);
+        let mut result = self.watched(&name, &file.rfilename)?;
         if matches!(&result, Err(error) if is_past_the_end(error)) {
             // What an earlier download left is all of the file, or none of it: once more from zero.
             let url = remote.url(&file.rfilename);
             let metadata = api.metadata(&url).map_err(|error| failed(&name, &error))?;
             let part = self.cached.blob_path(metadata.etag()).with_extension("part");
             std::fs::remove_file(&part).map_err(fs::error(&part, "remove"))?;
-            result = remote.download_with_progress(&file.rfilename, &mut *self);
+            result = self.watched(&name, &file.rfilename)?;
         }
         result.map_err(|error| failed(&name, &error))?;
         self.before += self.done;
@@ -337,16 +352,59 @@ impl Download<'_> {
     }
 }
 
-impl FileProgress for &mut Download<'_> {
-    fn init(&mut self, _: usize, _: &str) {
+impl Download<'_> {
+    /// Downloads a file on a thread of its own, which is left behind where it says nothing for too long: the
+    /// client waits for a server without end.
+    ///
+    /// # Errors
+    /// [`Error::Hub`] for such a server.
+    fn watched(&mut self, name: &HubName, inside: &str) -> Result<Result<PathBuf, ApiError>> {
+        let (says, heard) = channel();
+        let (api, at, inside) = (self.api.clone(), self.at.clone(), inside.to_owned());
+        std::thread::spawn(move || {
+            let progress = Heard(says.clone());
+            let result = api.repo(at).download_with_progress(&inside, progress);
+            // Nobody listens any more where it took too long.
+            let _ = says.send(Event::Ended(result));
+        });
         self.done = 0;
-        self.update(0);
+        loop {
+            match heard.recv_timeout(self.patience) {
+                Ok(Event::Bytes(bytes)) => self.update(bytes),
+                Ok(Event::Ended(result)) => return Ok(result),
+                Err(_) => {
+                    let reason = format!("nothing has come for {} s", self.patience.as_secs_f32());
+                    return Err(Error::Hub { name: name.to_string(), status: None, reason });
+                }
+            }
+        }
     }
 
     fn update(&mut self, bytes: usize) {
         self.done += bytes;
         let done = self.before + self.done;
         (self.progress)(Progress { stage: Stage::Download, done, total: self.total.max(done) });
+    }
+}
+
+/// What a download says.
+enum Event {
+    /// So many bytes have come.
+    Bytes(usize),
+    /// It has ended.
+    Ended(Result<PathBuf, ApiError>),
+}
+
+/// Passes on how far a download is.
+struct Heard(Sender<Event>);
+
+impl FileProgress for Heard {
+    fn init(&mut self, _: usize, _: &str) {
+        self.update(0);
+    }
+
+    fn update(&mut self, bytes: usize) {
+        let _ = self.0.send(Event::Bytes(bytes));
     }
 
     fn finish(&mut self) {}

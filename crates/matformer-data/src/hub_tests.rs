@@ -17,7 +17,8 @@ const FILES: [(&str, &[u8]); 5] = [
 
 fn hub(server: &HubServer, cache: &Path) -> Hub {
     let endpoint = Some(server.endpoint.clone());
-    Hub { cache: cache.join("hub"), endpoint, token: None, offline: false }
+    let patience = PATIENCE;
+    Hub { cache: cache.join("hub"), endpoint, token: None, offline: false, patience }
 }
 
 fn served() -> (HubServer, tempfile::TempDir) {
@@ -154,4 +155,13 @@ fn paths_that_leave_the_repository_are_passed_over() {
     let server = HubServer::start("datasets/owner/name", &[("../a.txt", b"x"), ("b.txt", b"y")]);
     let cache = tempfile::tempdir().unwrap();
     assert_eq!(inside(&hub(&server, cache.path()), "owner/name"), ["b.txt"]);
+}
+
+#[test]
+fn a_server_that_falls_silent_is_given_up() {
+    let (server, cache) = served();
+    server.state.lock().unwrap().silent = Some("data/b.txt".into());
+    let hub = Hub { patience: Duration::from_millis(300), ..hub(&server, cache.path()) };
+    let said = read(&hub, "owner/name:data").unwrap_err().to_string();
+    assert_eq!(said, "`hf:owner/name:data/b.txt`: nothing has come for 0.3 s");
 }

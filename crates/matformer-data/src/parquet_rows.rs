@@ -6,7 +6,7 @@ use std::sync::Arc;
 use matformer_core::fs;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::reader::{ReaderIter, TreeBuilder};
-use parquet::schema::types::{SchemaDescPtr, SchemaDescriptor, Type};
+use parquet::schema::types::{SchemaDescPtr, SchemaDescriptor, Type, TypePtr};
 
 use crate::conversation::Fields;
 use crate::inputs::Input;
@@ -49,10 +49,20 @@ impl ParquetRows {
         })
     }
 
+    /// The columns that are read.
+    pub(crate) fn fields(&self) -> &[TypePtr] {
+        self.schema.root_schema().get_fields()
+    }
+
+    /// What the file says of itself under a key.
+    pub(crate) fn metadata(&self, key: &str) -> Option<String> {
+        let pairs = self.reader.metadata().file_metadata().key_value_metadata()?;
+        pairs.iter().find(|pair| pair.key == key)?.value.clone()
+    }
+
     /// The names of the columns that are read.
     pub(crate) fn columns(&self) -> Vec<String> {
-        let fields = self.schema.root_schema().get_fields().iter();
-        fields.map(|field| field.name().to_owned()).collect()
+        self.fields().iter().map(|field| field.name().to_owned()).collect()
     }
 
     /// How many rows there are.

@@ -78,16 +78,7 @@ impl Place {
     /// # Errors
     /// [`Error::File`].
     pub(crate) fn turn(&self, progress: &mut dyn FnMut(Progress)) -> Result<Turn> {
-        fs::create_dir_all(&self.index)?;
-        let path = self.file("lock");
-        let lock = match Lock::try_take(&path)? {
-            Some(lock) => lock,
-            None => {
-                progress(Progress { stage: Stage::Wait, done: 0, total: 0 });
-                Lock::take(&path)?
-            }
-        };
-        Ok(Turn { path, _lock: lock })
+        Turn::take(self.file("lock"), progress)
     }
 
     fn file(&self, suffix: &str) -> PathBuf {
@@ -99,6 +90,30 @@ impl Place {
 pub(crate) struct Turn {
     path: PathBuf,
     _lock: Lock,
+}
+
+impl Turn {
+    /// Waits until no other process prepares what is called `name` in a cache.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) fn of(cache: &Path, name: &str, progress: &mut dyn FnMut(Progress)) -> Result<Self> {
+        Self::take(cache.join(INDEX).join(format!("{name}.lock")), progress)
+    }
+
+    fn take(path: PathBuf, progress: &mut dyn FnMut(Progress)) -> Result<Self> {
+        if let Some(index) = path.parent() {
+            fs::create_dir_all(index)?;
+        }
+        let lock = match Lock::try_take(&path)? {
+            Some(lock) => lock,
+            None => {
+                progress(Progress { stage: Stage::Wait, done: 0, total: 0 });
+                Lock::take(&path)?
+            }
+        };
+        Ok(Self { path, _lock: lock })
+    }
 }
 
 impl Drop for Turn {

@@ -28,7 +28,29 @@ pub(crate) fn of(files: &[String]) -> HashMap<String, Part> {
     if train { named.into_iter().map(part).collect() } else { HashMap::new() }
 }
 
-/// The split that the path of a file of data names: words of its last parts count most.
+/// A split that a file's path names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// Trained on.
+    Train,
+    /// Held out.
+    Validation,
+    /// Held out where nothing else is, or not read.
+    Test,
+}
+
+/// The split that a path names: words of its last parts count most.
+pub(crate) fn named(file: &str) -> Option<Named> {
+    let file = file.to_lowercase();
+    file.rsplit(|c: char| !c.is_ascii_alphanumeric()).find_map(|word| match word {
+        word if TRAIN.contains(&word) => Some(Named::Train),
+        word if VALIDATION.contains(&word) => Some(Named::Validation),
+        word if TEST.contains(&word) => Some(Named::Test),
+        _ => None,
+    })
+}
+
+/// The split that the path of a file of data names.
 fn split(file: &str) -> Option<Part> {
     let path = Path::new(file);
     let is_text = Format::of(path).is_some_and(|format| format.kind == Kind::Text);
@@ -36,15 +58,11 @@ fn split(file: &str) -> Option<Part> {
     if is_text && format::suffix(inner) != "txt" {
         return None;
     }
-    let file = file.to_lowercase();
-    let words = file.rsplit(|c: char| !c.is_ascii_alphanumeric());
-    let part = |word: &str| match word {
-        word if TRAIN.contains(&word) => Some(Some(Part::Train)),
-        word if VALIDATION.contains(&word) => Some(Some(Part::Validation)),
-        word if TEST.contains(&word) => Some(None),
-        _ => None,
-    };
-    words.into_iter().find_map(part)?
+    match named(file)? {
+        Named::Train => Some(Part::Train),
+        Named::Validation => Some(Part::Validation),
+        Named::Test => None,
+    }
 }
 
 #[cfg(test)]

@@ -83,7 +83,8 @@ mod tests {
     /// Looks up what `text` names; the hub is offline, its cache empty.
     fn found(text: &str) -> Result<PathBuf> {
         let cache = tempfile::tempdir().unwrap();
-        let hub = Hub { cache: cache.path().into(), endpoint: None, token: None, offline: true };
+        let (cache_dir, patience) = (cache.path().into(), hub::PATIENCE);
+        let hub = Hub { cache: cache_dir, endpoint: None, token: None, offline: true, patience };
         locate(&text.parse().unwrap(), &|| Ok(hub.clone()), &mut |_| {})
     }
 
@@ -130,7 +131,8 @@ mod tests {
         let server = crate::hub::tests::server::HubServer::start("owner/name", &files);
         let cache = tempfile::tempdir().unwrap();
         let endpoint = Some(server.endpoint.clone());
-        let hub = Hub { cache: cache.path().into(), endpoint, token: None, offline: false };
+        let (cache_dir, patience) = (cache.path().into(), hub::PATIENCE);
+        let hub = Hub { cache: cache_dir, endpoint, token: None, offline: false, patience };
         let found = |text: &str| locate(&text.parse().unwrap(), &|| Ok(hub.clone()), &mut |_| {});
         for text in ["hf:owner/name", "owner/name", "hf:owner/name:tokenizer.json"] {
             let path = found(text).unwrap();

@@ -1,11 +1,18 @@
 //! Package clients: downloads a package with any installed client, from the registry that the client is configured for.
 //! All are told to give up on a server that says nothing for half a minute.
 
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use matformer_core::fs;
+
+/// A client that has not ended by then is ended: it waits for a lock, or a server dribbles.
+const PATIENCE: Duration = Duration::from_secs(30 * 60);
+/// How often it is looked whether it has ended.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Python's index knows packages per version of Python; those with data run on any.
 const PYTHON: &str = "3.12";
@@ -55,21 +62,42 @@ impl Client {
         }
     }
 
+    /// What the client says, until it ends or has run for `patience`.
+    fn output(&self, folder: &Path, patience: Duration) -> Result<Output, String> {
+        let mut child = Command::new(self.program)
+            .args(&self.arguments)
+            .current_dir(folder)
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => "not installed".to_owned(),
+                _ => error.to_string(),
+            })?;
+        let (stdout, stderr) = (all_of(child.stdout.take()), all_of(child.stderr.take()));
+        let begun = Instant::now();
+        let status = loop {
+            match child.try_wait().map_err(|error| error.to_string())? {
+                Some(status) => break status,
+                None if begun.elapsed() < patience => std::thread::sleep(PAUSE),
+                None => {
+                    child.kill().and_then(|()| child.wait()).map_err(|error| error.to_string())?;
+                    return Err(format!("has not ended within {} s", patience.as_secs_f32()));
+                }
+            }
+        };
+        let said = |thread: JoinHandle<Vec<u8>>| thread.join().unwrap_or_default();
+        Ok(Output { status, stdout: said(stdout), stderr: said(stderr) })
+    }
+
     /// Runs the client in an empty folder; returns the package that it leaves there.
     ///
     /// # Errors
     /// The reason: not installed, what the client said last, or no package.
     pub(crate) fn run(&self, folder: &Path) -> Result<PathBuf, String> {
-        let output = Command::new(self.program)
-            .args(&self.arguments)
-            .current_dir(folder)
-            .env("LC_ALL", "C")
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound => "not installed".to_owned(),
-                _ => error.to_string(),
-            })?;
+        let output = self.output(folder, PATIENCE)?;
         if !output.status.success() {
             return Err(last_line(&output.stderr)
                 .or_else(|| last_line(&output.stdout))
@@ -86,6 +114,16 @@ impl std::fmt::Display for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.shown)
     }
+}
+
+/// Reads a pipe to its end, beside the other one.
+fn all_of(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What was said until the pipe broke is all there is.
+        let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
+        bytes
+    })
 }
 
 /// The last line that says something.
@@ -126,6 +164,16 @@ mod tests {
         assert_eq!(run("exit 3"), Err("exit status: 3".into()));
         assert_eq!(run("true"), Err("left 0 files, expected: 1".into()));
         assert_eq!(run("touch a b"), Err("left 2 files, expected: 1".into()));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_client_that_does_not_end_is_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let arguments = vec!["60".to_owned()];
+        let client = Client { shown: String::new(), program: "sleep", arguments };
+        let said = client.output(folder.path(), Duration::from_millis(100)).unwrap_err();
+        assert_eq!(said, "has not ended within 0.1 s");
     }
 
     #[test]

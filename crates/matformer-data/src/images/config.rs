@@ -2,14 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ImageError;
 use crate::{AugmentConfig, Error, Result, Source, source};
 
 /// Which images are read, and how they are split.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ImageConfig {
-    /// A folder of images, or `fetch:NAME`. Its layout is what
+    /// A folder of images, `hf:owner/name` or `fetch:NAME`. Its layout is what
     /// [`images`](crate::images) says. Default: none, which a run cannot do without.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<Source>,
@@ -46,7 +45,7 @@ impl ImageConfig {
     /// Checks every value that can be judged without reading a file.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the key, what was found and what is possible; [`ImageError::Hub`].
+    /// [`Error::Config`] naming the key, what was found and what is possible.
     pub fn validate(&self) -> Result<()> {
         self.sources()?;
         if !(self.held_out > 0.0 && self.held_out < 1.0) {
@@ -77,16 +76,10 @@ impl ImageConfig {
             return Err(Error::Config {
                 key: "path",
                 found: "not given".into(),
-                expected: "a folder of images, or `fetch:NAME`",
+                expected: "a folder of images, `hf:owner/name`, or `fetch:NAME`",
             });
         };
-        let all: Vec<&Source> = [first].into_iter().chain(&self.also).collect();
-        for source in &all {
-            if let Source::Hub(name) = source {
-                return Err(ImageError::Hub { name: name.clone() }.into());
-            }
-        }
-        Ok(all)
+        Ok([first].into_iter().chain(&self.also).collect())
     }
 }
 
@@ -114,13 +107,9 @@ mod tests {
         let message = |text: &str| read(text).unwrap().validate().unwrap_err().to_string();
         assert_eq!(
             message(""),
-            "`data.path` is not given, expected: a folder of images, or `fetch:NAME`"
+            "`data.path` is not given, expected: a folder of images, `hf:owner/name`, or `fetch:NAME`"
         );
-        assert_eq!(
-            message("path = \"hf:owner/name\""),
-            "`data.path` is `hf:owner/name`, expected: a folder of images, or `fetch:NAME`; images \
-             cannot be read from the hub yet"
-        );
+        read("path = \"hf:owner/name\"").unwrap().validate().unwrap();
         for share in ["0.0", "1.0", "-0.1", "nan"] {
             let message = message(&format!("path = \"a\"\nheld_out = {share}"));
             assert!(message.starts_with("`data.held_out` is "), "{message}");

@@ -110,8 +110,20 @@ impl Decoder {
         let alone = (length > ALONE_BYTES).then(|| self.alone());
         let mut bytes = Vec::new();
         file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(reason)?;
-        // Decoders meet bytes that nobody has checked; one that panics has met a bad image.
-        catch_unwind(AssertUnwindSafe(|| self.decode(&bytes, alone)))
+        self.guarded(&bytes, alone)
+    }
+
+    /// The image in these bytes.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn bytes(&self, bytes: &[u8]) -> Result<Decoded, String> {
+        self.guarded(bytes, None)
+    }
+
+    /// Decoders meet bytes that nobody has checked; one that panics has met a bad image.
+    fn guarded(&self, bytes: &[u8], alone: Option<MutexGuard<'_, ()>>) -> Result<Decoded, String> {
+        catch_unwind(AssertUnwindSafe(|| self.decode(bytes, alone)))
             .unwrap_or_else(|_| Err("its decoder panicked".into()))
     }
 
@@ -237,8 +249,17 @@ pub(super) fn dimensions(path: &Path) -> Option<Dimensions> {
 
 /// Size and colors of the image in a file, by its header.
 pub(super) fn header(path: &Path) -> Option<Raster> {
+    header_in(std::io::BufReader::new(std::fs::File::open(path).ok()?))
+}
+
+/// Size and colors of the image in these bytes, by its header.
+pub(super) fn header_of(bytes: &[u8]) -> Option<Raster> {
+    header_in(std::io::Cursor::new(bytes))
+}
+
+fn header_in(file: impl std::io::BufRead + std::io::Seek) -> Option<Raster> {
     let read = || {
-        let mut reader = ImageReader::open(path).ok()?.with_guessed_format().ok()?;
+        let mut reader = ImageReader::new(file).with_guessed_format().ok()?;
         reader.limits(limits());
         let decoder = reader.into_decoder().ok()?;
         let (columns, rows) = decoder.dimensions();

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use super::summary::NAMED;
 use super::{MAX_IMAGE_PIXELS, SkippedImage};
-use crate::HubName;
 
 /// What can go wrong between a file of images and a set of them.
 #[derive(Debug, thiserror::Error)]
@@ -19,15 +18,6 @@ pub enum ImageError {
         found: usize,
         /// What it may be.
         expected: String,
-    },
-    /// `data.path` is a hub name.
-    #[error(
-        "`data.path` is `hf:{name}`, expected: a folder of images, or `fetch:NAME`; images cannot be \
-         read from the hub yet"
-    )]
-    Hub {
-        /// The name.
-        name: HubName,
     },
     /// `data.path` is a file.
     #[error("`{}` is a file, expected: a folder of images", path.display())]
@@ -48,6 +38,18 @@ pub enum ImageError {
     NoImages {
         /// The folder.
         path: PathBuf,
+    },
+    /// A row of a `.parquet` file has no class.
+    #[error(
+        "`{file}`, row {row}: the label is {found}, expected: a number of a class, or its name"
+    )]
+    NoLabel {
+        /// The file.
+        file: String,
+        /// The row, from 1.
+        row: usize,
+        /// What its label is.
+        found: String,
     },
     /// Fewer images than a batch has.
     #[error("{found} training images; a batch has {needed}")]
@@ -233,8 +235,13 @@ impl ImageError {
             Self::NotAFolder { .. } => "name the folder that it lies in".into(),
             Self::NoImages { .. } => {
                 "images lie in a folder per class (PNG, JPEG or WebP; `CLASS/…`, or `train/CLASS/…` \
-                 and `val/CLASS/…`), or in the files of MNIST (`train-images-idx3-ubyte`) or CIFAR \
-                 (`data_batch_1.bin`)"
+                 and `val/CLASS/…`), in the files of MNIST (`train-images-idx3-ubyte`) or CIFAR \
+                 (`data_batch_1.bin`), or in `.parquet` files with columns of images and labels"
+                    .into()
+            }
+            Self::NoLabel { .. } => {
+                "files without labels, such as those of a hidden test, are left out by naming a folder \
+                 without them"
                     .into()
             }
             Self::OneClass { .. } => {

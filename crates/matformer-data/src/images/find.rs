@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::found::{Found, ImageLayout, Images};
 use super::listing::Listing;
-use super::{ImageError, UnreadFolder, cifar, folders, idx};
+use super::{ImageError, UnreadFolder, cifar, folders, idx, tables};
 use crate::{PassedOver, Result};
 
 /// Finds the images below all of `roots`; what is passed over is counted in `passed`. Those of the classes of one name are of one class.
@@ -68,6 +68,10 @@ fn find_in(root: &Path, passed: &mut PassedOver) -> Result<Found> {
     let listing = Listing::of(root, passed)?;
     let packed = match idx::find(&listing)? {
         None => cifar::find(&listing)?,
+        found => found,
+    };
+    let packed = match packed {
+        None => tables::find(&listing)?,
         found => found,
     };
     let found = match packed {

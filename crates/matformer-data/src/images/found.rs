@@ -12,12 +12,13 @@ use tokenizers::{NormalizedString, Normalizer};
 use super::decode::{self, Decoded, Decoder, Raster};
 use super::listing::Listed;
 use super::packed::{Packed, PackedFile};
+use super::tables::Tables;
 use super::{ImageError, ImageShape, UnreadFolder};
 use crate::Result;
 use crate::hash::Hasher;
 
 /// Images that are held at once, in bytes and in number.
-const MOST_BYTES: usize = 32 << 20;
+pub(super) const MOST_BYTES: usize = 32 << 20;
 const MOST_IMAGES: usize = 1024;
 
 /// How image data lies in its folder: see [`images`](crate::images).
@@ -32,6 +33,8 @@ pub enum ImageLayout {
     /// CIFAR-100, binary.
     #[serde(rename = "cifar-100")]
     Cifar100,
+    /// `.parquet` files with columns of images and labels.
+    Parquet,
     /// A folder per class.
     Folders,
 }
@@ -42,6 +45,7 @@ impl fmt::Display for ImageLayout {
             Self::Idx => "IDX files",
             Self::Cifar10 => "CIFAR-10",
             Self::Cifar100 => "CIFAR-100",
+            Self::Parquet => "parquet files",
             Self::Folders => "a folder per class",
         })
     }
@@ -119,6 +123,8 @@ enum Pixels {
     Files { roots: Vec<Root>, files: Vec<(usize, Listed)> },
     /// In files of many images.
     Packed(Packed),
+    /// In columns of `.parquet` files.
+    Tables(Tables),
 }
 
 /// A folder of images.
@@ -182,6 +188,11 @@ impl Images {
         Self { labels, pixels: Pixels::Packed(packed) }
     }
 
+    /// Images in `.parquet` files, as many as there are labels.
+    pub(super) fn tables(labels: Vec<u32>, tables: Tables) -> Self {
+        Self { labels, pixels: Pixels::Tables(tables) }
+    }
+
     /// The number of images.
     pub(super) fn len(&self) -> usize {
         self.labels.len()
@@ -193,7 +204,7 @@ impl Images {
             Pixels::Files { roots, files } => {
                 files.get(index).map_or("", |(root, _)| &roots[*root].prefix)
             }
-            Pixels::Packed(_) => "",
+            Pixels::Packed(_) | Pixels::Tables(_) => "",
         };
         format!("{prefix}{}", self.name_inside(index))
     }
@@ -205,6 +216,7 @@ impl Images {
                 files.get(index).map(|(_, file)| file.name()).unwrap_or_default()
             }
             Pixels::Packed(packed) => packed.name(index),
+            Pixels::Tables(tables) => tables.name(index),
         }
     }
 
@@ -213,6 +225,7 @@ impl Images {
         match &self.pixels {
             Pixels::Files { files, .. } => files.iter().map(|(_, file)| file.bytes).sum(),
             Pixels::Packed(packed) => packed.bytes(),
+            Pixels::Tables(tables) => tables.bytes(),
         }
     }
 
@@ -246,11 +259,17 @@ impl Images {
                     hasher.part(&file.name).part(fs::sha256_file(&file.path)?);
                 }
             }
+            Pixels::Tables(tables) => {
+                for (name, bytes, modified) in tables.parts() {
+                    hasher.part(name).part(bytes.to_le_bytes()).part(modified.to_le_bytes());
+                }
+            }
         }
         Ok(())
     }
 
-    /// How many of the images that can be read are squares of this size, and how many are not.
+    /// How many of the images that can be read are squares of this size, and how many are not; of tables, of a
+    /// sample.
     fn of_size(&self, size: usize) -> [usize; 2] {
         let counted = |fits: bool, n: usize| if fits { [n, 0] } else { [0, n] };
         let sum = |[a, b]: [usize; 2], [c, d]: [usize; 2]| [a + c, b + d];
@@ -269,6 +288,11 @@ impl Images {
                 };
                 packed.files.iter().map(one).fold([0, 0], sum)
             }
+            Pixels::Tables(tables) => {
+                let fits = |found: Raster| (found.rows, found.columns) == (size, size);
+                let sample = tables.sample().into_iter();
+                sample.map(|found| counted(fits(found), 1)).fold([0, 0], sum)
+            }
         }
     }
 
@@ -284,6 +308,7 @@ impl Images {
                 sample.par_iter().filter_map(header).collect()
             }
             Pixels::Packed(packed) => packed.files.iter().map(|file| file.raster).collect(),
+            Pixels::Tables(tables) => tables.sample(),
         }
     }
 
@@ -295,6 +320,7 @@ impl Images {
     pub(super) fn decode(&self, decoder: &Decoder, sink: &mut Sink<'_>) -> Result<()> {
         let (roots, files) = match &self.pixels {
             Pixels::Packed(packed) => return packed.decode(decoder, sink),
+            Pixels::Tables(tables) => return tables.decode(decoder, sink),
             Pixels::Files { roots, files } => (roots, files),
         };
         let most = at_once(decoder.shape().bytes());

@@ -8,6 +8,7 @@
 //! | [IDX](ImageLayout::Idx) | `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and, for the held-out images, `t10k-images-idx3-ubyte`, `t10k-labels-idx1-ubyte`: each plain or `.gz`, all in one folder, wherever it lies. Classes are `0` to `9`, or what `classes.txt` beside them names, a line each. |
 //! | [CIFAR-10](ImageLayout::Cifar10) | `data_batch_1.bin`, `data_batch_2.bin`, … and `test_batch.bin` in one folder, wherever it lies. `batches.meta.txt` names the classes. |
 //! | [CIFAR-100](ImageLayout::Cifar100) | `train.bin`, `test.bin` and `fine_label_names.txt` in one folder, wherever it lies. The fine labels are used. |
+//! | [parquet](ImageLayout::Parquet) | `.parquet` files, as `datasets` writes them: a column of bytes, or of objects with `bytes`, and a column of labels. Names of files say their splits: `train`, and `validation` or else `test`. |
 //! | [folders](ImageLayout::Folders) | `train/CLASS/…` with `val/CLASS/…` or else `test/CLASS/…`, under any of their usual names, or `CLASS/…`. Folders below a class belong to it. |
 //!
 //! Where the data has no held-out images of its own, a share of each class is held out by a hash of
@@ -36,6 +37,7 @@ mod set;
 mod split;
 mod summary;
 mod survey;
+mod tables;
 #[cfg(test)]
 mod testing;
 mod writing;

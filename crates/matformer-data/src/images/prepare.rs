@@ -8,11 +8,13 @@ use super::find;
 use super::found::{self, Found};
 use super::set::{ImageSet, fault_of, other};
 use super::summary::{FORMAT_VERSION, HELD_OUT, SUMMARY, TRAIN};
-use super::{ImageConfig, ImageError, ImageShape, ImageSummary, SplitImages, writing};
+use super::{ImageConfig, ImageShape, ImageSummary, SplitImages, writing};
 use crate::hash::Hasher;
 use crate::held_out::numbered;
+use crate::hub::{self, Hub};
 use crate::progress::{Progress, Stage};
-use crate::{Error, Hash, PassedOver, Result, Source, cache};
+use crate::record::Turn;
+use crate::{Error, Hash, HubName, PassedOver, Result, Source, cache, format};
 
 /// What every prepared folder has.
 const FILES: [&str; 5] = [SUMMARY, TRAIN[0], TRAIN[1], HELD_OUT[0], HELD_OUT[1]];
@@ -33,7 +35,8 @@ pub struct PreparedImages {
 /// Reads the images that `config` names, fetching a named source into `cache`, and writes them as
 /// pixels into a folder of `cache` that is named by a hash of the files and of what is made of them:
 /// their names, sizes and times where each holds an image, and their contents where they hold many.
-/// What is there already is reused; what is not appears by one rename.
+/// What is there already is reused; what is not appears by one rename. Of several processes that prepare the same,
+/// one does, and the others wait for it.
 ///
 /// Images become squares in the channels of `shape`: their short side is resized, and the middle is
 /// kept. Where most of them have the size of `shape`, the short side becomes that, and
@@ -48,9 +51,9 @@ pub struct PreparedImages {
 /// images' files.
 ///
 /// # Errors
-/// [`Error::Config`](crate::Error::Config) and [`ImageError::Shape`] for what cannot be asked for; [`Error::File`](crate::Error::File) for a path
-/// that is not there, or files that cannot be read or written; [`ImageError`] for what is wrong with
-/// the files, among it [`ImageError::BadImages`] for more images that cannot be decoded than
+/// [`Error::Config`](crate::Error::Config) and [`ImageError::Shape`](crate::ImageError::Shape) for what cannot be asked for; [`Error::File`](crate::Error::File) for a path
+/// that is not there, or files that cannot be read or written; [`ImageError`](crate::ImageError) for what is wrong with
+/// the files, among it [`ImageError::BadImages`](crate::ImageError::BadImages) for more images that cannot be decoded than
 /// `config.max_bad_images` allows.
 pub fn prepare_images(
     config: &ImageConfig,
@@ -103,7 +106,7 @@ impl Wanted {
         shape.validate()?;
         let mut roots = Vec::new();
         for source in config.sources()? {
-            roots.push(locate(source)?);
+            roots.push(locate(source, progress)?);
         }
         progress(Progress { stage: Stage::Images, done: 0, total: 0 });
         let mut passed = PassedOver::default();
@@ -136,12 +139,18 @@ impl Wanted {
         cache: &Path,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<PreparedImages> {
+        fs::enter_cache(cache)?;
+        let name = self.dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let _turn = Turn::of(cache, &name, progress)?;
+        // Another process may have had its turn meanwhile.
+        if let Some(prepared) = self.find(config)? {
+            return Ok(prepared);
+        }
         let Self { found, notes, shape, dir, .. } = self;
         let square = match self.kept {
             Some(size) => ImageShape { size: size.max(shape.size), ..shape },
             None => found::kept_shape(&found, shape),
         };
-        fs::enter_cache(cache)?;
         let scratch = fs::scratch_dir(&dir)?;
         writing::write(&found, config, square, shape.size, scratch.path(), progress)?;
         cache::publish(scratch.path(), &dir, &FILES)?;
@@ -252,14 +261,27 @@ impl PreparedImages {
     }
 }
 
-/// The folder of the images.
-fn locate(source: &Source) -> Result<PathBuf> {
+/// The folder of the images. Those of the hub are downloaded, if they are in `.parquet` files.
+fn locate(source: &Source, progress: &mut dyn FnMut(Progress)) -> Result<PathBuf> {
     match source {
         Source::Path(path) => Ok(path.clone()),
         Source::Folder(folder) => Ok(folder.dir.clone()),
-        Source::Hub(name) => Err(ImageError::Hub { name: name.clone() }.into()),
+        Source::Hub(name) => of_hub(&Hub::from_env()?, name, progress),
         Source::Fetched(_) => Err(Error::Unresolved { found: source.to_string() }),
     }
+}
+
+/// The folder of the hub's cache with the `.parquet` files of a repository, or of a folder in it.
+fn of_hub(hub: &Hub, name: &HubName, progress: &mut dyn FnMut(Progress)) -> Result<PathBuf> {
+    let is_image_file = |file: &String| format::suffix(Path::new(file)) == "parquet";
+    let mut keep = |files: &mut Vec<String>| files.retain(is_image_file);
+    let files = hub.files(hub::Kind::Dataset, name, &mut keep, progress)?;
+    let first =
+        files.into_iter().next().ok_or_else(|| Error::NoHubFile { name: name.to_string() })?;
+    // From the file to the folder of the commit that it is of.
+    let depth = first.inside.split('/').count();
+    let commit = first.path.ancestors().nth(depth).unwrap_or(&first.path);
+    Ok(name.path.as_ref().map_or_else(|| commit.to_owned(), |inside| commit.join(inside)))
 }
 
 /// Names the folder: everything that its contents depend on.

@@ -410,3 +410,14 @@ fn folders_are_joined_by_the_names_of_classes_and_images() {
          `data.path`"
     );
 }
+
+#[test]
+fn one_prepares_images_and_the_others_wait() {
+    let place = made(20);
+    let reused: Vec<bool> = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..4).map(|_| scope.spawn(|| place.prepare(8, 3).unwrap().reused)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(reused.iter().filter(|reused| !**reused).count(), 1, "{reused:?}");
+}

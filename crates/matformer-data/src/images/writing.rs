@@ -37,7 +37,10 @@ pub(super) fn write(
             let train = writing.given(&found.train, &decoder, Part::TRAIN, Known::Kept)?;
             let known = match found.layout {
                 ImageLayout::Folders => Known::Dropped,
-                ImageLayout::Idx | ImageLayout::Cifar10 | ImageLayout::Cifar100 => Known::Kept,
+                ImageLayout::Idx
+                | ImageLayout::Cifar10
+                | ImageLayout::Cifar100
+                | ImageLayout::Parquet => Known::Kept,
             };
             [train, writing.given(own, &decoder, Part::HELD_OUT, known)?]
         }

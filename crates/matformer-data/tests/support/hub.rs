@@ -17,6 +17,8 @@ pub struct State {
     pub token: Option<String>,
     /// The next download ends after so many bytes.
     pub cut: Option<usize>,
+    /// A file of which nothing comes for a while but a first byte.
+    pub silent: Option<String>,
     /// Each request that was answered: path and range.
     pub log: Vec<String>,
 }
@@ -104,6 +106,11 @@ fn answer(mut stream: TcpStream, repository: &str, state: &mut State) -> std::io
     );
     stream.write_all(head("206 Partial Content", to - from, &more).as_bytes())?;
     let whole = to - from > 1;
+    if whole && state.silent.as_ref() == Some(inside) {
+        stream.write_all(&bytes[from..from + 1])?;
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        return Ok(());
+    }
     let end = state.cut.take_if(|_| whole).map_or(to, |cut| to.min(from + cut));
     stream.write_all(&bytes[from..end])
 }

@@ -183,7 +183,7 @@ pub const KEYS: &[Key] = &[
         "data.path",
         ValueType::Text,
         Always,
-        "folder with one subfolder per class, or with MNIST or CIFAR files, or fetch:NAME",
+        "folder with one subfolder per class, or with .parquet, MNIST or CIFAR files; hf:owner/name or fetch:NAME",
     )
     .like("\"pictures\""),
     of(Vit, "data.also", Other(PATHS), Always, "more folders with the same classes").like("[\"more\"]"),
