@@ -80,8 +80,12 @@ mod tests {
         let loss = |walk: usize| DocumentLoss {
             nats: 0.1 * walk as f64,
             tokens: walk,
-            hits: (walk % 2 == 0).then_some(Hits { top1: 0, top5: walk }),
-            beside: (walk % 3 == 0).then_some(Beside { equal: 2, reverse_nats: 0.3, own: None }),
+            hits: walk.is_multiple_of(2).then_some(Hits { top1: 0, top5: walk }),
+            beside: walk.is_multiple_of(3).then_some(Beside {
+                equal: 2,
+                reverse_nats: 0.3,
+                own: None,
+            }),
             ..DocumentLoss::default()
         };
         let (batches, plans) = (3, 5);

@@ -128,11 +128,13 @@ pub(crate) struct Bucket<'a, T> {
     error: Option<Error>,
 }
 
+/// Takes the sum of a tensor into a `T`.
+type Register<T> = dyn FnOnce(Vec<f32>, &mut T);
+
 /// A tensor in the bucket.
 struct Waiting<T> {
     len: usize,
-    /// Takes its sum.
-    register: Box<dyn FnOnce(Vec<f32>, &mut T)>,
+    register: Box<Register<T>>,
 }
 
 impl<'a, T> Bucket<'a, T> {

@@ -109,13 +109,13 @@ impl<'a> Bench<'a> {
             fs::remove_dir_all(&folder)?;
         }
         fs::create_dir_all(&folder)?;
-        let root = shell.current_dir();
         // Text that is here anyhow.
+        let mut sources: Vec<PathBuf> =
+            shell.read_dir("crates")?.into_iter().map(|dir| dir.join("src")).collect();
+        sources.sort();
         let run = format!(
-            "[data]\npaths = [{:?}, {:?}]\nvocab_size = 2048\n\n[train]\ntokens_per_step = 2048\n\
-             warmup = 20\neval_tokens = 16384\n",
-            root.join("crates"),
-            root.join("docs")
+            "[data]\npaths = {sources:?}\nvocab_size = 2048\n\n[train]\ntokens_per_step = 2048\n\
+             warmup = 20\neval_tokens = 16384\n"
         );
         fs::write(folder.join("run.toml"), run)?;
         Ok(Self { shell, matformer: fs::canonicalize(matformer)?, folder })
@@ -188,7 +188,7 @@ impl<'a> Bench<'a> {
         for (preset, steps) in TRAINED {
             let mut pairs = Vec::new();
             for _ in 0..rounds {
-                let mut rate = |launch| -> Result<f64> {
+                let rate = |launch| -> Result<f64> {
                     let found = self.train(&launch, preset, steps, &[])?;
                     found["tokens_per_second"].as_f64().context("no rate")
                 };
