@@ -93,7 +93,7 @@ fn a_folder_of_text_gets_a_run_file_that_trains() {
 
     [data]
     paths = ["text"]                  # files, folders, hf:owner/name, fetch:NAME; relative to this file
-    # field = "text"                  # field of a .jsonl row, or column of a .csv or .parquet file, that holds the text
+    # field = "text"                  # field of a .jsonl row, or column of a .csv, .parquet or .arrow file, that holds the text
     held_out = 0.2                    # fraction of the documents in the held-out split
     # validation = ["test.jsonl"]     # held-out files of your own instead
     vocab_size = 512                  # vocabulary size of the tokenizer trained on this text

@@ -200,7 +200,8 @@ impl Census {
 /// # Errors
 /// [`Error::NoConversations`] for another one that was named.
 fn keep_conversations(inputs: &mut Vec<Input>, passed: &mut PassedOver) -> Result<()> {
-    let can = |input: &Input| matches!(input.format.kind, Kind::Json | Kind::Jsonl | Kind::Parquet);
+    let kinds = [Kind::Json, Kind::Jsonl, Kind::Parquet, Kind::Arrow];
+    let can = |input: &Input| kinds.contains(&input.format.kind);
     if let Some(other) = inputs.iter().find(|input| input.named && !can(input)) {
         return Err(Error::NoConversations { file: other.label.clone() });
     }

@@ -77,12 +77,6 @@ pub enum Error {
         /// The file.
         file: String,
     },
-    /// A file of a data set that `datasets` has saved.
-    #[error("`{file}` is an Arrow file, which is not read; expected: `.parquet`")]
-    Arrow {
-        /// The file.
-        file: String,
-    },
     /// A packed or binary file is damaged.
     #[error("`{file}` cannot be read as {format}: {reason}")]
     Unreadable {
@@ -93,7 +87,7 @@ pub enum Error {
         /// What its reader says.
         reason: String,
     },
-    /// A `.parquet`, `.csv` or `.tsv` file has no such column.
+    /// A `.parquet`, `.arrow`, `.csv` or `.tsv` file has no such column.
     #[error("`{file}` has no column of text `{field}`, there are: {}", known.join(", "))]
     Column {
         /// The file.
@@ -116,7 +110,7 @@ pub enum Error {
         file: String,
     },
     /// A named file that cannot hold conversations.
-    #[error("`{file}` holds no conversations, expected: `.jsonl`, `.json` or `.parquet`")]
+    #[error("`{file}` holds no conversations, expected: `.jsonl`, `.json`, `.parquet` or `.arrow`")]
     NoConversations {
         /// The file.
         file: String,
@@ -293,11 +287,6 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let text = match self {
             Self::Suffix { .. } => known_suffixes(),
-            Self::Arrow { .. } => {
-                "write it once with Python: datasets.load_from_disk(FOLDER).to_parquet(\"rows.parquet\"); of \
-                 several splits, each"
-                    .into()
-            }
             Self::Unreadable { .. } => "it is damaged, or not what its name says".into(),
             Self::Column { .. } => "name the column of the text with `data.field`".into(),
             Self::NoField { .. } => {
@@ -394,7 +383,7 @@ impl Error {
 
 fn known_suffixes() -> String {
     format!(
-        "known suffixes are `jsonl`, `csv`, `tsv`, `parquet` and: {}; all but `parquet` also with `.gz` or `.zst`",
+        "known suffixes are `jsonl`, `csv`, `tsv`, `parquet`, `arrow` and: {}; all but `parquet` and `arrow` also with `.gz` or `.zst`",
         crate::TEXT_SUFFIXES.join(", ")
     )
 }

@@ -10,7 +10,7 @@ use matformer_core::fs;
 use crate::Result;
 
 /// Suffixes of the files that are read as text, one document each; a `.json` file that looks like
-/// rows is read as rows. Files in `.jsonl`, `.csv`, `.tsv` and `.parquet` are read
+/// rows is read as rows. Files in `.jsonl`, `.csv`, `.tsv`, `.parquet` and `.arrow` are read
 /// row by row.
 pub const TEXT_SUFFIXES: &[&str] = &[
     "txt", "md", "rst", "tex", "org", // prose
@@ -34,6 +34,8 @@ pub(crate) enum Kind {
     Json,
     /// Every row of a column is one.
     Parquet,
+    /// The same in a file of Arrow.
+    Arrow,
     /// A header, and a document in every row of a column.
     Table { delimiter: u8 },
     /// Ids of tokens.
@@ -74,6 +76,7 @@ impl Format {
             (lines, _) if LINES.contains(&lines) => Kind::Jsonl,
             ("json", _) => Kind::Json,
             ("parquet", None) => Kind::Parquet,
+            ("arrow", None) => Kind::Arrow,
             ("csv", _) => Kind::Table { delimiter: b',' },
             ("tsv", _) => Kind::Table { delimiter: b'\t' },
             (known, _) if TEXT_SUFFIXES.contains(&known) => Kind::Text,
@@ -134,6 +137,7 @@ mod tests {
         assert_eq!(of("b.ndjson"), format(Kind::Jsonl, None));
         assert_eq!(of("c4.json.gz"), format(Kind::Json, Some(Compression::Gzip)));
         assert_eq!(of("b.parquet"), format(Kind::Parquet, None));
+        assert_eq!(of("b.arrow"), format(Kind::Arrow, None));
         let table = Kind::Table { delimiter: b'\t' };
         assert_eq!(of("b.tsv.gz"), format(table, Some(Compression::Gzip)));
         for unknown in ["b.parquet.gz", "b.gz", "gz", "b", "b.tar.gz", "b.png", ".txt", "b.gz.gz"] {

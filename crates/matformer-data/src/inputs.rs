@@ -153,22 +153,10 @@ pub(crate) fn at(path: &Path, alone: bool, passed: &mut PassedOver) -> Result<Ve
         let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, reason);
         return Err(Error::Path { path: path.into(), source });
     }
-    refuse_arrow(path)?;
     let ids = format::suffix(path) == "bin";
     let format = if ids { Some(Format::TOKENS) } else { Format::of(path) };
     let format = format.ok_or_else(|| Error::Suffix { file: path.display().to_string() })?;
     Ok(vec![Input { named: true, ..Input::new(path, name, path.display().to_string(), format) }])
-}
-
-/// Refuses a data set that `datasets` has saved: what lies beside its `.arrow` files would be read as text.
-///
-/// # Errors
-/// [`Error::Arrow`].
-fn refuse_arrow(path: &Path) -> Result<()> {
-    match format::suffix(path) == "arrow" {
-        true => Err(Error::Arrow { file: path.display().to_string() }),
-        false => Ok(()),
-    }
 }
 
 /// A file of token ids in a folder of them: its name says its split.
@@ -202,7 +190,6 @@ fn folder(
 ) -> Result<Vec<Input>> {
     let mut found = Vec::new();
     for file in walk::files(root, passed)? {
-        refuse_arrow(&file.path)?;
         let Some(format) = format(&file.path) else {
             passed.add(Reason::Format, file.inside.display());
             continue;
@@ -390,14 +377,16 @@ mod tests {
     }
 
     #[test]
-    fn a_saved_data_set_is_refused_with_what_to_do() {
-        let root =
-            made(&["set/data-00000-of-00001.arrow", "set/dataset_info.json", "set/state.json"]);
-        for path in ["set", "set/data-00000-of-00001.arrow"] {
-            let error = found(root.path(), &[path]).unwrap_err();
-            assert!(matches!(error, Error::Arrow { .. }), "{error}");
-            assert!(error.hint().unwrap().contains("to_parquet"));
-        }
+    fn of_a_saved_data_set_its_rows_are_read() {
+        let root = made(&[
+            "set/dataset_dict.json",
+            "set/train/data-00000-of-00001.arrow",
+            "set/train/dataset_info.json",
+            "set/train/state.json",
+            "other/state.json",
+        ]);
+        let names = found(root.path(), &["set", "other"]).unwrap();
+        assert_eq!(names, ["set/train/data-00000-of-00001.arrow", "other/state.json"]);
     }
 
     #[test]

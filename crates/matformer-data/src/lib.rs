@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod ahead;
+mod arrow;
 mod augment;
 mod baselines;
 mod batches;

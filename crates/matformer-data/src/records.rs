@@ -12,12 +12,12 @@ use parquet::record::{Field, Row};
 use serde_json::{Map, Number, Value};
 
 use crate::format::{self, Format, Kind};
-use crate::{Error, Result};
+use crate::{Error, Result, arrow};
 
 /// A row: its columns.
 pub type Record = Map<String, Value>;
 
-/// The rows of a `.csv`, `.tsv` or `.parquet` file; the former also packed. A column of a text table has the type that
+/// The rows of a `.csv`, `.tsv`, `.parquet` or `.arrow` file; the first two also packed. A column of a text table has the type that
 /// fits all its cells, as pandas sees it: whole numbers, numbers, `True` and `False`, or text; cells such as an empty
 /// one or `NA` are null.
 ///
@@ -48,6 +48,7 @@ pub fn records(path: &Path) -> Result<Vec<Record>> {
                 reason,
             })
         }
+        Some(Format { kind: Kind::Arrow, .. }) => arrow::records(path),
         _ => Err(Error::Suffix { file }),
     }
 }

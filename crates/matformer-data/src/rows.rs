@@ -12,7 +12,7 @@ use crate::inputs::Input;
 use crate::json::{self, Layout, NoText};
 use crate::parquet_rows::Conversations;
 use crate::table::Table;
-use crate::{Error, Result, Tokenizer, blocks, parquet, tokens};
+use crate::{Error, Result, Tokenizer, arrow, blocks, parquet, tokens};
 
 /// What some editors put in front of a text in UTF-8.
 pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -174,6 +174,10 @@ pub(crate) fn open(input: &Input, wanted: &Wanted) -> Result<Opened> {
             Some(chat) => Box::new(Conversations::open(input, &chat.fields)?),
             None => Box::new(parquet::Column::open(input, &wanted.field)?),
         }),
+        Kind::Arrow => by_name(Box::new(match &wanted.chat {
+            Some(chat) => arrow::Documents::conversations(input, &chat.fields)?,
+            None => arrow::Documents::text(input, &wanted.field)?,
+        })),
         Kind::Json | Kind::Jsonl => open_json(input, wanted)?,
     })
 }

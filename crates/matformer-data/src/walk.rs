@@ -1,6 +1,7 @@
 //! The files below a folder, and a count of everything that is passed over.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
@@ -187,9 +188,24 @@ fn reason(entry: &DirEntry) -> Option<Reason> {
     } else if kind.is_file() {
         let tokenizer = TOKENIZER_FILES.iter().any(|name| entry.file_name() == *name);
         let run_file = || is_run_file(path).then_some(Reason::RunFile);
-        tokenizer.then_some(Reason::Tokenizer).or_else(run_file)
+        let about = is_about_arrow(path).then_some(Reason::About);
+        tokenizer.then_some(Reason::Tokenizer).or(about).or_else(run_file)
     } else {
         Some(Reason::Special)
+    }
+}
+
+/// Whether a file is one of those that `datasets` saves beside `.arrow` files.
+fn is_about_arrow(path: &Path) -> bool {
+    let beside = || {
+        let entries = path.parent().and_then(|folder| std::fs::read_dir(folder).ok());
+        let mut entries = entries.into_iter().flatten().flatten();
+        entries.any(|entry| entry.path().extension().is_some_and(|suffix| suffix == "arrow"))
+    };
+    match path.file_name().and_then(OsStr::to_str) {
+        Some("dataset_dict.json") => true,
+        Some("dataset_info.json" | "state.json") => beside(),
+        _ => false,
     }
 }
 

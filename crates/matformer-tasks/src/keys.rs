@@ -132,13 +132,13 @@ impl Keys<'_> {
         let config = self.get("dataset_name").map(|node| node.text("dataset_name")).transpose()?;
         match path.as_str() {
             "json" => Ok(Source::Json(self.splits()?)),
-            "csv" | "parquet" => Ok(Source::Tables(self.splits()?)),
+            "arrow" | "csv" | "parquet" => Ok(Source::Tables(self.splits()?)),
             _ => {
                 if let Some(node) = self.data_files()? {
                     let expected = "no files: those of the data set are read";
                     return Err(node.wrong(DATA_FILES, expected));
                 }
-                let expected = "`json`, `csv`, `parquet`, or `OWNER/NAME` of the hub";
+                let expected = "`json`, `csv`, `parquet`, `arrow`, or `OWNER/NAME` of the hub";
                 let name = path.parse().map_err(|_| node.wrong("dataset_path", expected))?;
                 Ok(Source::Hub(Hub { name, config }))
             }

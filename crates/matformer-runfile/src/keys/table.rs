@@ -161,7 +161,7 @@ pub const KEYS: &[Key] = &[
         "data.field",
         ValueType::Text,
         Always,
-        "field of a .jsonl row, or column of a .csv or .parquet file, that holds the text",
+        "field of a .jsonl row, or column of a .csv, .parquet or .arrow file, that holds the text",
     ),
     of(
         Lm,
