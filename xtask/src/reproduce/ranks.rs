@@ -210,8 +210,7 @@ impl<'a> Bench<'a> {
     fn sweep(&self, rounds: usize) -> Result<Value> {
         self.train(&Launch::Alone(2), "demo", 20, &[])?;
         let model = self.folder.join("run");
-        let arguments = "--budget 100% --method random --evaluations 32 --tokens 8192 \
-                         --judge-tokens 2048";
+        let arguments = "--budget 100% --method non-decreasing --tokens 8192 --judge-tokens 2048";
         let (name, rest) = (model.display().to_string(), arguments.split_whitespace());
         let arguments: Vec<String> =
             ["search", &name].into_iter().chain(rest).map(str::to_owned).collect();
