@@ -104,8 +104,8 @@ fn a_folder_of_text_gets_a_run_file_that_trains() {
     tokens_per_step = 2048            # batch size in tokens; a multiple of seq_len
     # batch_rows = 4                  # micro-batch size in sequences: lower it to save memory; default: the whole batch
     # seq_len = 256                   # training sequence length in tokens; default: the context length, at most 1024
-    # optimizer = "adamw"             # optimizer of the matrices of the layers: adamw or muon; all else takes adamw
-    learning_rate = 0.003             # peak learning rate
+    optimizer = "muon"                # optimizer of the matrices of the layers: adamw or muon; all else takes adamw
+    learning_rate = 0.01              # peak learning rate
     # schedule = "cosine"             # learning rate schedule: cosine, or wsd (constant, with a decay at the end)
     warmup = 10                       # warm-up steps
     # weight_decay = 0.1              # weight decay (matrices and embeddings)

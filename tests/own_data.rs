@@ -177,15 +177,15 @@ fn five_megabytes_of_rows() {
     let sets = smaller.iter().flat_map(|set| ["--set", set]);
     let arguments: Vec<&str> =
         ["train", config, "--out", "runs/mine"].into_iter().chain(sets).collect();
-    measured_snapshot!(place.matformer(&arguments), @"
+    measured_snapshot!(place.matformer(&arguments), @r"
     exit code 0
     --- standard error
     reading documents
     training the tokenizer
     encoding documents
     data [hash]: 1.26M training tokens of 4881 documents, 30.6k held-out tokens of 119
-    step 1/2  loss M [number]  lr 2.00e-3  norm [number]  [rate] tokens/s  [time] left
-    step 2/2  loss S [number]  lr 1.10e-3  norm [number]  [rate] tokens/s  [time] left
+    step 1/2  loss M [number]  lr 4.00e-3  norm [number]  [rate] tokens/s  [time] left
+    step 2/2  loss S [number]  lr 2.20e-3  norm [number]  [rate] tokens/s  [time] left
     step 2  held-out loss S [number]  M [number]  L [number]  XL [number]
     runs/mine: trained 2 steps
     ");

@@ -394,7 +394,7 @@ mod tests {
             std::fs::write(&path, &listed[..length]).unwrap();
             assert!(matches!(records(&path), Err(Error::Unreadable { .. })), "{length}");
         }
-        let damage = prop::collection::vec((0..1 << 16_usize, any::<u8>()), 0..4);
+        let damage = prop::collection::vec((0..1_usize << 16, any::<u8>()), 0..4);
         proptest!(ProptestConfig::with_cases(200), |(damage in damage, is_listed in any::<bool>())| {
             let mut bytes = if is_listed { listed.clone() } else { stream.clone() };
             let n = bytes.len();

@@ -22,11 +22,22 @@ const FILES: usize = 16;
 /// Share of the rows that may be bad: the default of `data.max_bad_rows`.
 const BAD: f64 = 0.01;
 
-/// The field that holds the text of the rows at these places; none where it is `text`, or there are no rows.
+/// What rows hold.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// Text in the field `text`, or nothing that can be told.
+    Text,
+    /// Text in another field.
+    Field(String),
+    /// Conversations: `messages`, or `prompt` and `completion`.
+    Conversations,
+}
+
+/// What the rows at these places hold.
 ///
 /// # Errors
 /// When many of the rows are no JSON objects, or have no field of text in common.
-pub(super) fn field(places: &[&Path]) -> Result<Option<String>> {
+pub(super) fn held(places: &[&Path]) -> Result<Holds> {
     let mut files = Vec::new();
     places.iter().for_each(|place| find(place, 4, &mut files));
     let mut found = Found::default();
@@ -34,7 +45,7 @@ pub(super) fn field(places: &[&Path]) -> Result<Option<String>> {
         // What cannot be read is said when it is read whole.
         let _ = found.read(file);
     }
-    found.field()
+    found.holds()
 }
 
 /// Files of rows at a place, at most `depth` folders deep.
@@ -62,6 +73,8 @@ struct Found {
     first_without: Option<String>,
     /// How many of these have each field with text, and how much.
     fields: BTreeMap<String, (usize, usize)>,
+    /// How many of these are conversations.
+    conversations: usize,
     other_form: bool,
 }
 
@@ -90,6 +103,8 @@ impl Found {
             return;
         }
         self.other_form |= OTHER_FORMS.iter().any(|form| row.contains_key(*form));
+        let has = |name: &str| row.contains_key(name);
+        self.conversations += usize::from(has("messages") || has("prompt") && has("completion"));
         self.without += 1;
         self.first_without.get_or_insert_with(place);
         for (name, value) in row {
@@ -101,7 +116,7 @@ impl Found {
         }
     }
 
-    fn field(self) -> Result<Option<String>> {
+    fn holds(self) -> Result<Holds> {
         let most = (BAD * self.rows as f64) as usize;
         if self.bad > most {
             return Err(Error::Rows {
@@ -111,12 +126,15 @@ impl Found {
             });
         }
         let good = self.rows - self.bad;
+        if self.without > most && self.conversations + most >= good {
+            return Ok(Holds::Conversations);
+        }
         if self.without <= most || self.other_form {
-            return Ok(None);
+            return Ok(Holds::Text);
         }
         let common = self.fields.iter().filter(|(_, (rows, _))| rows + most >= good);
         if let Some((name, _)) = common.max_by_key(|(_, (_, bytes))| *bytes) {
-            return Ok(Some(name.clone()));
+            return Ok(Holds::Field(name.clone()));
         }
         let names: Vec<String> = self.fields.keys().map(|name| format!("`{name}`")).collect();
         let names = if names.is_empty() { "none of text".to_owned() } else { names.join(", ") };
@@ -132,25 +150,28 @@ impl Found {
 mod tests {
     use super::*;
 
-    fn field_of(rows: &str) -> Result<Option<String>> {
+    fn held_in(rows: &str) -> Result<Holds> {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("deep")).unwrap();
         std::fs::write(root.path().join("deep/my.jsonl"), rows).unwrap();
-        field(&[root.path()])
+        held(&[root.path()])
     }
 
     #[test]
     fn the_field_of_the_text_is_found() {
-        assert_eq!(field_of("{\"text\": \"a\"}\n\n{\"text\": \"b\"}\n").unwrap(), None);
+        assert_eq!(held_in("{\"text\": \"a\"}\n\n{\"text\": \"b\"}\n").unwrap(), Holds::Text);
         let rows = "{\"id\": \"1\", \"content\": \"a long text\"}\n".repeat(3);
-        assert_eq!(field_of(&rows).unwrap().as_deref(), Some("content"));
-        assert_eq!(field_of("{\"messages\": []}\n").unwrap(), None);
-        assert_eq!(field_of("").unwrap(), None);
+        assert_eq!(held_in(&rows).unwrap(), Holds::Field("content".into()));
+        for row in ["{\"messages\": []}", "{\"prompt\": \"a\", \"completion\": \"b\"}"] {
+            assert_eq!(held_in(row).unwrap(), Holds::Conversations, "{row}");
+        }
+        assert_eq!(held_in("{\"conversations\": []}\n").unwrap(), Holds::Text);
+        assert_eq!(held_in("").unwrap(), Holds::Text);
     }
 
     #[test]
     fn rows_that_do_not_serve_are_named() {
-        let said = |rows: &str| field_of(rows).unwrap_err().to_string();
+        let said = |rows: &str| held_in(rows).unwrap_err().to_string();
         let bad = said("{\"text\": \"a\"}\noops\n");
         assert!(bad.ends_with("line 2: not a JSON object; expected one in each line of the file"));
         let none = said("{\"n\": 1}\n");

@@ -4,7 +4,11 @@ use matformer_core::units::{counted, file_size};
 use matformer_data::{Source, TextSurvey, survey_text};
 use matformer_train::TrainConfig;
 
-use super::{Sized, named, paths_of, rounded, rows, table, whole};
+use super::{
+    Sized, named, paths_of, rounded,
+    rows::{self, Holds},
+    table, whole,
+};
 use crate::{Error, Lm, Result, Tables};
 
 /// Bytes of text from which a model of the larger preset has enough to learn.
@@ -28,7 +32,7 @@ pub(super) fn sized(sources: &[Source], preset: Option<&str>) -> Result<Sized> {
     if survey.is_some_and(|found| found.bytes == 0 || found.documents.is_some_and(|n| n < 2)) {
         return Err(Error::TooLittle { found: found(survey) });
     }
-    let field = paths_of(sources).map(|paths| rows::field(&paths)).transpose()?.flatten();
+    let held = paths_of(sources).map(|paths| rows::held(&paths)).transpose()?;
     let tokens = bytes.map(|bytes| bytes as f64 / bytes_per_token(vocab_size));
     let held_out = held_out(survey.and_then(|survey| survey.documents));
     let sure = match bytes {
@@ -55,9 +59,16 @@ pub(super) fn sized(sources: &[Source], preset: Option<&str>) -> Result<Sized> {
     }
     let mut data = table([("held_out", held_out.into()), ("vocab_size", whole(vocab_size as u64))]);
     let mut found = found(survey);
-    if let Some(field) = field {
-        found += &format!(", in the field `{field}` of its rows");
-        data.insert("field".to_owned(), field.into());
+    match held {
+        Some(Holds::Field(field)) => {
+            found += &format!(", in the field `{field}` of its rows");
+            data.insert("field".to_owned(), field.into());
+        }
+        Some(Holds::Conversations) => {
+            found += ", conversations: set data.tokenizer to a tokenizer with a chat template";
+            data.insert("chat".to_owned(), true.into());
+        }
+        Some(Holds::Text) | None => {}
     }
     let shape = toml::Table::new();
     Ok(Sized { preset: preset.to_owned(), shape, data, train, found })
