@@ -61,6 +61,25 @@ fn pictures(place: &Place) {
     }
 }
 
+/// Conversations need a tokenizer with a chat template, which nobody but the user can name.
+#[test]
+fn a_run_file_for_conversations_asks_for_a_tokenizer() {
+    let place = Place::new();
+    let row = "{\"messages\": [{\"role\": \"assistant\", \"content\": \"Hoo!\"}]}\n";
+    place.write("chat.jsonl", row.repeat(40));
+    let said = place.matformer(&["init", "chat.toml", "--data", "chat.jsonl"]).ok();
+    assert!(
+        said.stderr.contains("conversations") || said.stdout.contains("conversations"),
+        "{said}"
+    );
+    assert!(place.read("chat.toml").lines().any(|line| line.starts_with("chat = true ")));
+    let refused = place.refused(&["train", "chat.toml"]);
+    assert!(
+        refused.contains("expected: a tokenizer with a chat template in `data.tokenizer`"),
+        "{refused}"
+    );
+}
+
 #[test]
 fn a_folder_of_text_gets_a_run_file_that_trains() {
     let place = place();
@@ -94,6 +113,7 @@ fn a_folder_of_text_gets_a_run_file_that_trains() {
     [data]
     paths = ["text"]                  # files, folders, hf:owner/name, fetch:NAME; relative to this file
     # field = "text"                  # field of a .jsonl row, or column of a .csv, .parquet or .arrow file, that holds the text
+    # chat = false                    # whether rows are conversations (messages, or prompt and completion), learnt by their answers alone
     held_out = 0.2                    # fraction of the documents in the held-out split
     # validation = ["test.jsonl"]     # held-out files of your own instead
     vocab_size = 512                  # vocabulary size of the tokenizer trained on this text

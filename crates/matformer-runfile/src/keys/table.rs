@@ -167,7 +167,7 @@ pub const KEYS: &[Key] = &[
         Lm,
         "data.chat",
         Bool,
-        Never,
+        Always,
         "whether rows are conversations (messages, or prompt and completion), learnt by their answers alone",
     ),
     of(

@@ -65,7 +65,7 @@ pub(super) fn sized(sources: &[Source], preset: Option<&str>) -> Result<Sized> {
             data.insert("field".to_owned(), field.into());
         }
         Some(Holds::Conversations) => {
-            found += ", conversations: set data.tokenizer to a tokenizer with a chat template";
+            found += ", conversations";
             data.insert("chat".to_owned(), true.into());
         }
         Some(Holds::Text) | None => {}
