@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
@@ -17,11 +17,12 @@ use serde_json::{Map, Number, Value};
 
 use crate::conversation::Fields;
 use crate::inputs::Input;
-use crate::json::NoText;
 use crate::records::Record;
-use crate::rows::{Content, Row, Rows, next_number};
+use crate::rows::{Content, Row, Rows, guarded, next_number};
 use crate::{Error, Result};
 
+/// What errors call the format.
+const ARROW: &str = "arrow";
 /// What a file begins with that has its batches listed at its end. Others are streams of batches.
 const LISTED: &[u8] = b"ARROW1";
 
@@ -39,14 +40,10 @@ struct ArrowRows {
 
 impl ArrowRows {
     /// Opens a file, for all columns or for those that `wanted` names.
-    fn open(
-        path: &std::path::Path,
-        label: &str,
-        wanted: &dyn Fn(&str) -> bool,
-    ) -> Result<(Self, SchemaRef)> {
+    fn open(path: &Path, label: &str, wanted: &dyn Fn(&str) -> bool) -> Result<(Self, SchemaRef)> {
         let mut file = fs::open(path)?;
         let label = label.to_owned();
-        guarded(&label, || {
+        guarded(&label, ARROW, || {
             let listed = is_listed(&mut file).map_err(fs::error(path, "read"))?;
             let schema = opened(&file, listed, None).map_err(|e| broken(&label, &e))?.1;
             file.rewind().map_err(fs::error(path, "read"))?;
@@ -62,7 +59,7 @@ impl ArrowRows {
     fn next(&mut self) -> Result<Option<(&RecordBatch, usize)>> {
         while self.batch.as_ref().is_none_or(|batch| self.at == batch.num_rows()) {
             let label = self.label.clone();
-            let next = guarded(&label, || {
+            let next = guarded(&label, ARROW, || {
                 self.batches.next().transpose().map_err(|e| broken(&label, &e))
             })?;
             let Some(next) = next else { return Ok(None) };
@@ -97,26 +94,15 @@ fn opened(
     Ok((Box::new(reader), schema))
 }
 
-/// Calls what reads a file. Damaged files may make the crate panic, as they do the one that reads parquet.
-fn guarded<T>(label: &str, read: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
-        Err(Error::Unreadable {
-            file: label.into(),
-            format: "arrow",
-            reason: "it is damaged".into(),
-        })
-    })
-}
-
 fn broken(label: &str, error: &ArrowError) -> Error {
-    Error::Unreadable { file: label.into(), format: "arrow", reason: error.to_string() }
+    Error::Unreadable { file: label.into(), format: ARROW, reason: error.to_string() }
 }
 
 /// The rows of a file with all their columns.
 ///
 /// # Errors
 /// [`Error::Unreadable`], also for columns of a type that has no JSON; what reading says.
-pub(crate) fn records(path: &std::path::Path) -> Result<Vec<Record>> {
+pub(crate) fn records(path: &Path) -> Result<Vec<Record>> {
     let label = path.display().to_string();
     let (mut rows, _) = ArrowRows::open(path, &label, &|_| true)?;
     let mut found = Vec::new();
@@ -124,7 +110,7 @@ pub(crate) fn records(path: &std::path::Path) -> Result<Vec<Record>> {
         let record = record(batch, at);
         found.push(record.map_err(|reason| Error::Unreadable {
             file: label.clone(),
-            format: "arrow",
+            format: ARROW,
             reason,
         })?);
     }
@@ -189,13 +175,7 @@ impl Rows for Documents {
                 Some(text) => Content::Text(text.as_bytes().to_vec()),
                 None => Content::Bad(format!("`{field}` is null")),
             },
-            Wanted::Conversation(fields) => {
-                let row = record(batch, at).map_err(NoText::Other);
-                match row.and_then(|row| fields.of_row(&row)) {
-                    Ok(messages) => Content::Text(messages.into_bytes()),
-                    Err(NoText::Field(reason) | NoText::Other(reason)) => Content::Bad(reason),
-                }
-            }
+            Wanted::Conversation(fields) => fields.content(record(batch, at)),
         };
         let number = self.number;
         self.number = next_number(number, &self.input)?;
@@ -276,7 +256,6 @@ fn list(items: &ArrayRef) -> Result<Value, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
     use std::sync::Arc;
 
     use arrow_array::builder::{Int64Builder, ListBuilder, StringBuilder};

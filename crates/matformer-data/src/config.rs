@@ -54,8 +54,9 @@ pub struct DataConfig {
     #[serde(skip)]
     pub split: Option<SplitFolders>,
     /// Files, folders and hub names: text files (see [`TEXT_SUFFIXES`](crate::TEXT_SUFFIXES)) are
-    /// one document each, every row of a `.jsonl` or `.parquet` file is one, and so is every object in a
-    /// `.json` file that looks like rows. All but `.parquet` may be packed: `.gz`, `.zst`.
+    /// one document each, every row of a `.jsonl`, `.csv`, `.tsv`, `.parquet` or `.arrow` file is one, and so
+    /// is every object in a `.json` file that looks like rows. All but `.parquet` and `.arrow` may be packed:
+    /// `.gz`, `.zst`.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "source::list")]
     pub paths: Vec<Source>,
     /// Files, folders and hub names that are only measured on, all of them. Then all of `paths` is trained

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::json::NoText;
+use crate::rows::Content;
 use crate::{ChatTemplate, Error};
 
 /// The field of a row's messages, where nothing else is said.
@@ -87,6 +88,14 @@ impl Fields {
             return Err(NoText::Other(reason.into()));
         }
         Ok(Value::Array(messages).to_string())
+    }
+
+    /// A row that was read, as its messages or what it is instead.
+    pub(crate) fn content(&self, row: Result<Map<String, Value>, String>) -> Content {
+        match row.map_err(NoText::Other).and_then(|row| self.of_row(&row)) {
+            Ok(messages) => Content::Text(messages.into_bytes()),
+            Err(NoText::Field(reason) | NoText::Other(reason)) => Content::Bad(reason),
+        }
     }
 
     fn missing(&self, field: &str, row: &Map<String, Value>) -> NoText {

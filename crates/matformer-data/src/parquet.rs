@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use matformer_core::fs;
@@ -15,7 +14,7 @@ use parquet::schema::types::ColumnDescriptor;
 
 use crate::inputs::Input;
 use crate::rows::{Content, Row, Rows, next_number};
-use crate::{Error, Result};
+use crate::{Error, Result, rows};
 
 /// Rows that are held at a time.
 const ROWS: usize = 1024;
@@ -139,13 +138,8 @@ impl Rows for Column {
     }
 }
 
-/// Calls what reads a file. The parquet crate panics on some damaged pages; what was read by then is
-/// of no use to anybody: the error ends the reading.
 pub(crate) fn guarded<T>(input: &Input, read: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
-        let (file, reason) = (input.label.clone(), "its pages are damaged".into());
-        Err(Error::Unreadable { file, format: "parquet", reason })
-    })
+    rows::guarded(&input.label, "parquet", read)
 }
 
 pub(crate) fn broken(input: &Input, error: &ParquetError) -> Error {

@@ -10,10 +10,9 @@ use parquet::schema::types::{SchemaDescPtr, SchemaDescriptor, Type, TypePtr};
 
 use crate::conversation::Fields;
 use crate::inputs::Input;
-use crate::json::NoText;
 use crate::parquet::{broken, guarded};
 use crate::records::of_row;
-use crate::rows::{Content, Row, Rows, next_number};
+use crate::rows::{Row, Rows, next_number};
 use crate::{Error, Result};
 
 /// Rows, of which one row group after the other is read.
@@ -147,11 +146,7 @@ impl Conversations {
 impl Rows for Conversations {
     fn next(&mut self) -> Result<Option<Row>> {
         let Some((number, row)) = self.rows.next_row()? else { return Ok(None) };
-        let content =
-            match of_row(&row).map_err(NoText::Other).and_then(|row| self.fields.of_row(&row)) {
-                Ok(messages) => Content::Text(messages.into_bytes()),
-                Err(NoText::Field(reason) | NoText::Other(reason)) => Content::Bad(reason),
-            };
+        let content = self.fields.content(of_row(&row));
         Ok(Some(Row { number, unit: "row", held_out: false, content }))
     }
 

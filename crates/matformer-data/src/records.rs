@@ -1,17 +1,14 @@
 //! Rows of tables with all their columns, as JSON.
 
-use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use csv::{ReaderBuilder, StringRecord};
-use matformer_core::fs;
-use parquet::file::reader::FileReader;
-use parquet::file::serialized_reader::SerializedFileReader;
 use parquet::record::{Field, Row};
 use serde_json::{Map, Number, Value};
 
 use crate::format::{self, Format, Kind};
+use crate::inputs::Input;
+use crate::parquet_rows::ParquetRows;
 use crate::{Error, Result, arrow};
 
 /// A row: its columns.
@@ -37,27 +34,22 @@ pub fn records(path: &Path) -> Result<Vec<Record>> {
             let rows = reader.records().collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
             Ok(typed(&header, &rows))
         }
-        Some(Format { kind: Kind::Parquet, .. }) => {
-            let opened = fs::open(path)?;
-            // The parquet crate panics on some damaged pages.
-            let read = catch_unwind(AssertUnwindSafe(|| parquet_records(opened)));
-            let damaged = || Err("its pages are damaged".to_owned());
-            read.unwrap_or_else(|_| damaged()).map_err(|reason| Error::Unreadable {
-                file,
-                format: "parquet",
-                reason,
-            })
-        }
+        Some(format @ Format { kind: Kind::Parquet, .. }) => parquet_records(path, file, format),
         Some(Format { kind: Kind::Arrow, .. }) => arrow::records(path),
         _ => Err(Error::Suffix { file }),
     }
 }
 
-fn parquet_records(file: File) -> Result<Vec<Record>, String> {
-    let failed = |error: parquet::errors::ParquetError| error.to_string();
-    let reader = SerializedFileReader::new(file).map_err(failed)?;
-    let rows = reader.get_row_iter(None).map_err(failed)?;
-    rows.map(|row| of_row(&row.map_err(failed)?)).collect()
+fn parquet_records(path: &Path, file: String, format: Format) -> Result<Vec<Record>> {
+    let input = Input::new(path, file.clone(), file.clone(), format);
+    let mut rows = ParquetRows::open(&input, |_| true)?;
+    let mut found = Vec::new();
+    while let Some((_, row)) = rows.next_row()? {
+        let unreadable =
+            |reason| Error::Unreadable { file: file.clone(), format: "parquet", reason };
+        found.push(of_row(&row).map_err(unreadable)?);
+    }
+    Ok(found)
 }
 
 /// The columns of a row of a `.parquet` file.

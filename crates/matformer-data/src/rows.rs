@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, Cursor, Read};
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use matformer_core::fs;
@@ -149,6 +150,19 @@ pub(crate) struct Opened {
     pub rows: Box<dyn Rows>,
     /// How it is read, where its name does not say it.
     pub taken: Option<Taken>,
+}
+
+/// Calls what reads a file by a crate that panics on some that are damaged. What was read by then is of no use
+/// to anybody: the error ends the reading.
+pub(crate) fn guarded<T>(
+    label: &str,
+    format: &'static str,
+    read: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
+        let (file, reason) = (label.to_owned(), "its pages are damaged".to_owned());
+        Err(Error::Unreadable { file, format, reason })
+    })
 }
 
 /// Opens a file.

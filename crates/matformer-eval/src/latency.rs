@@ -172,20 +172,11 @@ mod tests {
     use matformer_lm::{MatLm, MatLmConfig};
 
     use super::*;
+    use crate::testing::tiny_config;
 
     #[test]
     fn parts_of_a_walk_are_timed_where_the_cache_stands() {
-        let config = MatLmConfig {
-            vocab_size: 40,
-            d_model: 16,
-            n_layers: 3,
-            n_heads: 2,
-            n_kv_heads: 1,
-            d_ff: 32,
-            width_multiple: 4,
-            context: 16,
-            ..MatLmConfig::default()
-        };
+        let config = MatLmConfig { n_layers: 3, ..tiny_config(40) };
         let model = MatLm::new(&config, 1, &Device::flex()).unwrap();
         let submodel = Submodel::new(vec![4, 32, 16]);
         let mut state = State::with_cache(1, 16);

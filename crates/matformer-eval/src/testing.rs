@@ -5,7 +5,12 @@ use matformer_lm::{MatLm, MatLmConfig};
 
 /// A model of two layers, d_ff 32 and a context of 16.
 pub(crate) fn tiny(vocab_size: usize, seed: u64) -> MatLm {
-    let config = MatLmConfig {
+    MatLm::new(&tiny_config(vocab_size), seed, &Device::flex()).unwrap()
+}
+
+/// Its shape.
+pub(crate) fn tiny_config(vocab_size: usize) -> MatLmConfig {
+    MatLmConfig {
         vocab_size,
         d_model: 16,
         n_layers: 2,
@@ -15,6 +20,5 @@ pub(crate) fn tiny(vocab_size: usize, seed: u64) -> MatLm {
         width_multiple: 4,
         context: 16,
         ..MatLmConfig::default()
-    };
-    MatLm::new(&config, seed, &Device::flex()).unwrap()
+    }
 }

@@ -16,8 +16,8 @@ pub struct TextBatches {
 }
 
 impl TextBatches {
-    /// Training batches of `shape`, of sources with these weights if there are several, and about `held_out_tokens` held-out tokens in windows of
-    /// up to the length of a training row, as many to a batch.
+    /// Training batches of `shape`, of sources with these weights if there are several, and about
+    /// `held_out_tokens` held-out tokens in windows of up to the length of a training row, as many to a batch.
     ///
     /// # Errors
     /// When the shards cannot be read or are shorter than one batch.
@@ -25,7 +25,8 @@ impl TextBatches {
         prepared: &Prepared,
         weights: &[f64],
         shape: BatchShape,
-        (held_out_tokens, seed): (usize, u64),
+        held_out_tokens: usize,
+        seed: u64,
     ) -> matformer_eval::Result<Self> {
         let train = prepared.batches(weights, shape, seed)?;
         let held_out = prepared.held_out_part(Some(held_out_tokens))?;
@@ -114,7 +115,7 @@ mod tests {
         let device = DeviceSpec::Auto.resolve().unwrap();
         let model = MatLm::new(&config, 0, &device).unwrap();
         let of = |rows, seq_len| {
-            TextBatches::new(&prepared, &[], BatchShape { rows, seq_len }, (1000, 3)).unwrap()
+            TextBatches::new(&prepared, &[], BatchShape { rows, seq_len }, 1000, 3).unwrap()
         };
 
         let short = of(8, 16);
@@ -169,7 +170,7 @@ mod tests {
         let config = MatLmConfig { vocab_size, context: 64, ..MatLmConfig::default() };
         let model = MatLm::new(&config, 0, &DeviceSpec::Auto.resolve().unwrap()).unwrap();
         let shape = BatchShape { rows: 4, seq_len: 48 };
-        let batches = TextBatches::new(&prepared, &[], shape, (1000, 3)).unwrap();
+        let batches = TextBatches::new(&prepared, &[], shape, 1000, 3).unwrap();
 
         let plan = Plan::one(&model.space().largest());
         let of = |batch: &Batch<MatLm>| {

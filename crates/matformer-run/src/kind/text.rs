@@ -211,9 +211,9 @@ impl Data for Lm {
     fn batches(run: &RunFile<Self>, prepared: &Prepared, rows: usize) -> Result<Source<Self>> {
         let train = &run.train;
         let shape = BatchShape { rows, seq_len: train.row_len(run.shape().context) };
-        let batches =
-            TextBatches::new(prepared, &run.data.weights(), shape, (train.eval_tokens, train.seed))
-                .bad_input()?;
+        let weights = run.data.weights();
+        let batches = TextBatches::new(prepared, &weights, shape, train.eval_tokens, train.seed)
+            .bad_input()?;
         Ok(Source { distinct: batches.distinct(), batches: Arc::new(batches) })
     }
 

@@ -6,17 +6,17 @@ use anyhow::Result;
 use matformer::{
     core::SubmodelSpec,
     eval::{Consistency, EvalResults},
-    run::{Kind, ModelFolder, kind},
+    run::{Kind, ModelFolder, Session, kind},
     run_file::visit,
     study::{
         alone::{Alone, beside, ended},
         consistency::consistency,
-        measure, team,
+        measure,
     },
 };
 use serde::Serialize;
 
-use super::{Context, DATA_HINT, print_json, table, tasks};
+use super::{Context, helped, print_json, table, tasks};
 use crate::{
     args::EvalArgs,
     failure::{OrBadInput, said},
@@ -31,19 +31,12 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
 }
 
 fn run_kind<K: Kind>(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
-    let session = context.session.helped();
-    let load = || ModelFolder::<K>::load(&args.model, &session)?.with_context(args.context);
-    let folder = session.exchange.agree(load().map_err(Into::into), said)?;
-    let data = || match &args.data {
-        Some(from) => folder.data_of(from),
-        None => folder.own_data(DATA_HINT),
+    let load = |session: &Session| {
+        ModelFolder::<K>::load(&args.model, session)?.with_context(args.context)
     };
-    if session.exchange.is_first() {
-        team::lead(&session, said, || measured(args, &folder, data, context))
-    } else {
-        team::help(&folder, data)?;
-        Ok(ExitCode::SUCCESS)
-    }
+    helped(context, load, args.data.as_deref(), |folder, data| {
+        measured(args, folder, data, context)
+    })
 }
 
 /// Measures what was asked for, and prints it.

@@ -30,7 +30,13 @@ mod train;
 use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
-use matformer::{core::fs, exchange::Launch, nn::DeviceSpec, run::Session};
+use matformer::{
+    core::fs,
+    exchange::Launch,
+    nn::DeviceSpec,
+    run::{self, Kind, ModelFolder, Session},
+    study::team,
+};
 use serde::Serialize;
 
 use crate::{
@@ -55,6 +61,28 @@ impl Context {
     /// What the device is called: `flex`, `cuda:0`.
     pub fn device_name(&self) -> String {
         DeviceSpec::of(&self.session.device).unwrap_or(self.spec).to_string()
+    }
+}
+
+/// Calls `work` on the first rank with what `load` reads, and has the others help wherever it measures that.
+/// The held-out data are those of `data`, or the model's own.
+fn helped<K: Kind>(
+    context: &Context,
+    load: impl FnOnce(&Session) -> run::Result<ModelFolder<K>>,
+    data: Option<&Path>,
+    work: impl FnOnce(&ModelFolder<K>, &dyn Fn() -> run::Result<K::Prepared>) -> Result<ExitCode>,
+) -> Result<ExitCode> {
+    let session = context.session.helped();
+    let folder = session.exchange.agree(load(&session).map_err(Into::into), failure::said)?;
+    let data = || match data {
+        Some(from) => folder.data_of(from),
+        None => folder.own_data(DATA_HINT),
+    };
+    if session.exchange.is_first() {
+        team::lead(&session, failure::said, || work(&folder, &data))
+    } else {
+        team::help(&folder, data)?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 

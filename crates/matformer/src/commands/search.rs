@@ -10,16 +10,13 @@ use matformer::{
         units::{count, operations},
     },
     eval::{Estimate, Found, report::Metric, stats::FEW_DOCUMENTS},
-    run::{Kind, ModelFolder, kind},
+    run::{Kind, ModelFolder, Session, kind},
     run_file::visit,
     search::Problem,
-    study::{
-        search::{Judged, Question, Searched, search},
-        team,
-    },
+    study::search::{Judged, Question, Searched, search},
 };
 
-use super::{Context, DATA_HINT, print_json, table};
+use super::{Context, helped, print_json, table};
 use crate::{
     args::SearchArgs,
     failure::{Hinted, OrBadInput, said},
@@ -41,19 +38,10 @@ pub fn run(args: &SearchArgs, context: &Context) -> Result<ExitCode> {
 }
 
 fn run_kind<K: Kind>(args: &SearchArgs, context: &Context) -> Result<ExitCode> {
-    let session = context.session.helped();
-    let load = ModelFolder::<K>::load(&args.model, &session);
-    let folder = session.exchange.agree(load.map_err(Into::into), said)?;
-    let data = || match &args.data {
-        Some(from) => folder.data_of(from),
-        None => folder.own_data(DATA_HINT),
-    };
-    if session.exchange.is_first() {
-        team::lead(&session, said, || searched(args, &folder, data, context))
-    } else {
-        team::help(&folder, data)?;
-        Ok(ExitCode::SUCCESS)
-    }
+    let load = |session: &Session| ModelFolder::<K>::load(&args.model, session);
+    helped(context, load, args.data.as_deref(), |folder, data| {
+        searched(args, folder, data, context)
+    })
 }
 
 /// Searches, and prints what was found.
