@@ -14,9 +14,9 @@ use crate::{Error, Result, arrow};
 /// A row: its columns.
 pub type Record = Map<String, Value>;
 
-/// The rows of a `.csv`, `.tsv`, `.parquet` or `.arrow` file; the first two also packed. A column of a text table has the type that
-/// fits all its cells, as pandas sees it: whole numbers, numbers, `True` and `False`, or text; cells such as an empty
-/// one or `NA` are null.
+/// The rows of a `.csv`, `.tsv`, `.parquet` or `.arrow` file; the first two also packed. A column of a text table
+/// has the type that fits all its cells, as pandas sees it: whole numbers, numbers, `True` and `False`, or text;
+/// cells such as an empty one or `NA` are null.
 ///
 /// # Errors
 /// [`Error::Suffix`] for a file of another name; [`Error::Unreadable`] for one that is damaged; what reading says.

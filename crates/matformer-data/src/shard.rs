@@ -12,10 +12,10 @@
 //! | 56.. | the tokens, u16 or u32 |
 //!
 //! Behind the last token, version 2 has a bit for each token, the lowest of a byte first: 1 for one that is
-//! learnt and measured, such as an assistant's answer. In version 1 all are. Nothing follows. Beside `NAME.bin` lies `NAME.docs.jsonl`: a row `{"name",
-//! "start", "tokens", "bytes"}` per document, in the order of the stream, with a `"cluster"` where
-//! several documents are not independent, and the number of its `"answers"` where only these tokens are
-//! learnt.
+//! learnt and measured, such as an assistant's answer. In version 1 all are. Nothing follows. Beside `NAME.bin`
+//! lies `NAME.docs.jsonl`: a row `{"name", "start", "tokens", "bytes"}` per document, in the order of the stream,
+//! with a `"cluster"` where several documents are not independent, and the number of its `"answers"` where only
+//! these tokens are learnt.
 
 use std::fs::File;
 use std::io::{BufWriter, Seek, Write};

@@ -31,8 +31,8 @@ impl Beginnings {
     /// Tokens of one, and tokens that continue it, where the context has room for both.
     const TOKENS: usize = 32;
 
-    /// The beginnings of at most 128 documents, spread evenly over those that are long enough: 32 tokens with the separator, to be
-    /// continued by 32, or half of `context` where that is less.
+    /// The beginnings of at most 128 documents, spread evenly over those that are long enough: 32 tokens with the
+    /// separator, to be continued by 32, or half of `context` where that is less.
     ///
     /// # Errors
     /// [`Error::Nothing`] where no document is long enough.

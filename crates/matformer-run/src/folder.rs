@@ -462,7 +462,8 @@ pub fn is_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|found| found.eq_ignore_ascii_case("gguf"))
 }
 
-/// Prepares a corpus in `cache`, fetching what it names, or finds it there without reading or fetching it; with a progress bar on a terminal.
+/// Prepares a corpus in `cache`, fetching what it names, or finds it there without reading or fetching it; with a
+/// progress bar on a terminal.
 pub fn prepare_text(config: &DataConfig, cache: &Path, session: &Session) -> Result<Prepared> {
     log_text(with_progress(session, |report| {
         let located = locate_text(config, cache)?;

@@ -1,4 +1,5 @@
-//! AdamW, and Muon for matrices of the layers, over parameters by path, aware of the rows and columns that a step did not draw.
+//! AdamW, and Muon for matrices of the layers, over parameters by path, aware of the rows and columns that a step
+//! did not draw.
 
 use std::{collections::BTreeMap, ops::Range};
 

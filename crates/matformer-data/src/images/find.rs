@@ -7,7 +7,8 @@ use super::listing::Listing;
 use super::{ImageError, UnreadFolder, cifar, folders, idx, tables};
 use crate::{PassedOver, Result};
 
-/// Finds the images below all of `roots`; what is passed over is counted in `passed`. Those of the classes of one name are of one class.
+/// Finds the images below all of `roots`; what is passed over is counted in `passed`. Those of the classes of one
+/// name are of one class.
 ///
 /// # Errors
 /// As [`find_in`] of each; [`ImageError::Joined`] for more than one, of which one has no folder per class,

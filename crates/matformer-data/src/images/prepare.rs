@@ -51,9 +51,10 @@ pub struct PreparedImages {
 /// images' files.
 ///
 /// # Errors
-/// [`Error::Config`](crate::Error::Config) and [`ImageError::Shape`](crate::ImageError::Shape) for what cannot be asked for; [`Error::File`](crate::Error::File) for a path
-/// that is not there, or files that cannot be read or written; [`ImageError`](crate::ImageError) for what is wrong with
-/// the files, among it [`ImageError::BadImages`](crate::ImageError::BadImages) for more images that cannot be decoded than
+/// [`Error::Config`](crate::Error::Config) and [`ImageError::Shape`](crate::ImageError::Shape) for what cannot be
+/// asked for; [`Error::File`](crate::Error::File) for a path that is not there, or files that cannot be read or
+/// written; [`ImageError`](crate::ImageError) for what is wrong with the files, among it
+/// [`ImageError::BadImages`](crate::ImageError::BadImages) for more images that cannot be decoded than
 /// `config.max_bad_images` allows.
 pub fn prepare_images(
     config: &ImageConfig,
@@ -166,7 +167,8 @@ impl PreparedImages {
     /// Opens a folder that [`prepare_images`] wrote.
     ///
     /// # Errors
-    /// [`Error::File`](crate::Error::File) if it is not there, [`Error::Prepared`](crate::Error::Prepared) if its summary is of another format.
+    /// [`Error::File`](crate::Error::File) if it is not there, [`Error::Prepared`](crate::Error::Prepared) if its
+    /// summary is of another format.
     pub fn open(dir: &Path) -> Result<Self> {
         let summary =
             cache::read_summary(&dir.join(SUMMARY), FORMAT_VERSION, |summary: &ImageSummary| {

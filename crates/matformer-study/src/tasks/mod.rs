@@ -33,7 +33,8 @@ pub struct Asked {
     pub limit: Option<usize>,
 }
 
-/// Takes the data of a task from a folder, or fetches it from the hub, where it is not in the cache, under a progress bar.
+/// Takes the data of a task from a folder, or fetches it from the hub, where it is not in the cache, under a
+/// progress bar.
 ///
 /// # Errors
 /// When it cannot be had.
