@@ -32,7 +32,7 @@ fn torchrun_is_refused_with_the_right_command() {
 #[test]
 fn a_command_of_one_process_is_refused_on_several() {
     snapshot!(refused(&OPEN_MPI, &["report", "run"]), @"
-    error: started by Open MPI's mpirun as one of 2 processes; only `matformer train`, `search`, and `eval` without --tasks run on several
+    error: started by Open MPI's mpirun as one of 2 processes; only `matformer train`, `search` and `eval` run on several
     hint: start it without a launcher
     ");
     let wrong = [("PMI_RANK", "2"), ("PMI_SIZE", "2")];
@@ -61,7 +61,7 @@ mod over_mpi {
 
     use crate::{
         support::{Output, Place},
-        vision,
+        tasks, vision,
     };
 
     /// `mpirun` in a place, for some ranks and their arguments, and as many more.
@@ -174,8 +174,26 @@ mod over_mpi {
         let place = Place::trained();
         let output = on(2, &place, &["eval", "run", "--submodels", "gross"]);
         let said = output.stderr.lines().filter(|line| line.contains("error: ")).count();
-        assert!(output.code != Some(0) && said == 1, "{output}");
+        assert!(output.code == Some(2) && said == 1, "{output}");
         assert!(output.stderr.contains("gross"), "{output}");
+    }
+
+    #[test]
+    fn two_ranks_score_tasks_as_one_does() {
+        let places = [(); 2].map(|()| tasks::kinds());
+        let arguments =
+            [&tasks::KINDS_EVAL[..], &["--submodels", "S,M,32x1+64x1,XL", "--json"]].concat();
+        let two = on(2, &places[0], &arguments).ok().json();
+        let kept = places[0].measured("run");
+        assert_eq!(two, places[1].matformer(&arguments).ok().json());
+        assert_eq!(kept, places[1].measured("run"), "the same files");
+        assert_eq!(on(2, &places[0], &arguments).ok().json(), two);
+        assert_eq!(places[0].measured("run"), kept, "nothing is measured again");
+
+        let unknown = on(2, &places[0], &["eval", "run", "--tasks", "chess"]);
+        let said = unknown.stderr.lines().filter(|line| line.contains("error: ")).count();
+        assert!(unknown.code == Some(2) && said == 1, "{unknown}");
+        assert!(unknown.stderr.contains("task `chess`: no such built-in task"), "{unknown}");
     }
 
     #[test]

@@ -134,8 +134,12 @@ const KINDS: [(&str, &str); 4] = [
     ),
 ];
 
+/// Scores them.
+pub const KINDS_EVAL: [&str; 6] =
+    ["eval", "run", "--tasks", "last,whole,more,first", "--task-path", "tasks"];
+
 /// A place with a task of each other kind.
-fn kinds() -> Place {
+pub fn kinds() -> Place {
     let place = Place::trained();
     for (name, kind) in KINDS {
         let data = "dataset_path: json\ndataset_kwargs: { data_files: { test: text.jsonl } }\n";
@@ -151,10 +155,7 @@ fn kinds() -> Place {
 #[test]
 fn all_kinds_of_tasks_are_scored() {
     let place = kinds();
-    let eval = |more: &[&str]| {
-        let names = ["eval", "run", "--tasks", "last,whole,more,first", "--task-path", "tasks"];
-        place.matformer(&[&names[..], more].concat()).ok()
-    };
+    let eval = |more: &[&str]| place.matformer(&[&KINDS_EVAL[..], more].concat()).ok();
     let json = eval(&["--submodels", "S,XL", "--json"]).json();
     let metrics = |at: usize| -> Vec<String> {
         let scores = json["tasks"][at]["results"][1]["scores"].as_array().unwrap();

@@ -3,6 +3,7 @@
 use std::{cmp::Reverse, collections::HashMap};
 
 use matformer_core::{Submodel, fs};
+use matformer_exchange::Exchange;
 use matformer_nn::Walked;
 
 use crate::{
@@ -27,12 +28,21 @@ pub struct Continuations {
     names: Vec<String>,
     places: HashMap<Continuation, usize>,
     greedy: bool,
+    /// Those that measure together.
+    ranks: Exchange,
 }
 
 impl Continuations {
     /// No rows yet. With `greedy`, a row has a hit where each of its scored tokens is the likeliest.
     pub fn new(greedy: bool) -> Self {
-        Self { rows: Vec::new(), names: Vec::new(), places: HashMap::new(), greedy }
+        let (rows, names, places) = (Vec::new(), Vec::new(), HashMap::new());
+        Self { rows, names, places, greedy, ranks: Exchange::local() }
+    }
+
+    /// Shares measurements from now on with the other ranks of `ranks`, which have the same rows and measure them at
+    /// the same time, for a [helping](crate::Store::helping) store.
+    pub fn share_among(&mut self, ranks: Exchange) {
+        self.ranks = ranks;
     }
 
     /// Adds a row that is not there yet; its place among all. `name` is what errors call it.
@@ -56,6 +66,11 @@ impl Continuations {
     /// Names what is measured, where a store asks for it: not the rows, which name themselves.
     pub fn data(&self) -> &'static str {
         if self.greedy { "continuations with hits" } else { "continuations" }
+    }
+
+    /// A hash of all rows.
+    pub fn sha256(&self) -> String {
+        fs::sha256_bytes(format!("{:?}", self.rows).as_bytes())
     }
 
     /// How many rows there are.
@@ -114,7 +129,8 @@ impl<M: TokenModel> HeldOutSet<M> for Continuations {
         submodels: &[Submodel],
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Evaluation> {
-        self.measured(model, places, submodels, progress)
+        let subject = Subject { model, reference: None, ranks: self.ranks.clone() };
+        self.measured(subject, places, submodels, progress)
     }
 }
 

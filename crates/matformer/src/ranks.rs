@@ -22,16 +22,12 @@ const TO_SAY_IT: Duration = Duration::from_secs(1);
 /// # Errors
 /// When they cannot be connected, or `command` runs in one process only.
 pub fn open(launch: Option<&Launch>, command: &Command) -> Result<Exchange> {
-    let shared = match command {
-        Command::Train(_) | Command::Search(_) => true,
-        Command::Eval(args) => args.tasks.is_empty(),
-        _ => false,
-    };
+    let shared = matches!(command, Command::Train(_) | Command::Search(_) | Command::Eval(_));
     let opened = match launch.filter(|launch| launch.world > 1 && !shared) {
         Some(Launch { launcher, world, .. }) => Err(bad_input(Hinted {
             message: format!(
-                "started by {launcher} as one of {world} processes; only `matformer train`, `search`, \
-                 and `eval` without --tasks run on several"
+                "started by {launcher} as one of {world} processes; only `matformer train`, `search` \
+                 and `eval` run on several"
             ),
             hint: "start it without a launcher".to_owned(),
         })),
@@ -80,6 +76,8 @@ pub fn run(exchange: &Exchange, f: impl FnOnce() -> Result<ExitCode>) -> Result<
         if exchange.is_first() {
             failure::say(error);
         }
+        // The others know only that a rank has failed, not whether bad input was the reason.
+        let code = exchange.gather(vec![code]).into_iter().flatten().max().unwrap_or(code);
         return Ok(ExitCode::from(code));
     }
     failure::say(error);

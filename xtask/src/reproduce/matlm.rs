@@ -50,7 +50,7 @@ pub struct Study {
 const TINY: Size = Size {
     name: "d64",
     shape: &["lm.d_model=64", "lm.n_layers=4", "lm.n_heads=2", "lm.n_kv_heads=1", "lm.d_ff=256"],
-    steps: 3000,
+    steps: 1500,
 };
 const CPU: [Size; 3] = [
     TINY,
@@ -63,7 +63,7 @@ const CPU: [Size; 3] = [
             "lm.n_kv_heads=2",
             "lm.d_ff=512",
         ],
-        steps: 3000,
+        steps: 1500,
     },
     Size {
         name: "d256",
@@ -74,7 +74,7 @@ const CPU: [Size; 3] = [
             "lm.n_kv_heads=4",
             "lm.d_ff=1024",
         ],
-        steps: 3000,
+        steps: 1500,
     },
 ];
 const SMALL: [Size; 2] = [

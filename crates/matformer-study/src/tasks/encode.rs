@@ -17,6 +17,7 @@ pub(super) struct Encoded {
 }
 
 /// What an example asks for.
+#[derive(Debug)]
 pub(super) enum Ask {
     /// Of each continuation, the places of the rows that are summed for it.
     Sums(Vec<Vec<usize>>),

@@ -9,9 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use matformer_core::{Submodel, units::counted};
+use matformer_core::{Submodel, fs::sha256_bytes, units::counted};
 use matformer_data::Tokenizer;
 use matformer_eval::{Continuations, Generated, Store, StoreKey, SubmodelLosses, Texts};
+use matformer_exchange::{Exchange, Fact};
 use matformer_run::{Error, Hinted, ModelFolder, OrBadInput, Result, Session, chain};
 use matformer_runfile::Lm;
 use matformer_tasks::{Generation, Loglik, OutputType, Reply, Task};
@@ -79,11 +80,46 @@ impl<'a> Scorer<'a> {
     }
 
     /// Scores of all submodels on a task. What their folder has of it is not measured again. Says which rows cannot be
-    /// scored.
+    /// scored. The other ranks of a [helped](Session::helped) session make the same call, and get nothing.
     ///
     /// # Errors
-    /// When no row can be scored, or the device fails.
-    pub fn score(&self, task: &Task, asked: Asked) -> Result<TaskResult> {
+    /// When no row can be scored, the device fails, or ranks have different tasks.
+    pub fn score(&self, task: &Task, asked: Asked) -> Result<Option<TaskResult>> {
+        let ranks = self.ranks();
+        let mut encoded = ranks.agree(self.encode(task, asked), |error| chain(error))?;
+        if !ranks.is_alone() {
+            ranks.check_equal(&self.facts(task, &encoded))?;
+        }
+        encoded.rows.share_among(ranks.clone());
+        say_problems(task, &encoded);
+        let replies = match task.output {
+            OutputType::GenerateUntil => self.texts(task, &encoded)?,
+            _ => self.logliks(&encoded)?,
+        };
+        if !ranks.is_first() {
+            return Ok(None);
+        }
+        TaskResult::new(task, self.folder.space(), self.submodels, encoded, &replies).map(Some)
+    }
+
+    /// Those that measure together.
+    fn ranks(&self) -> Exchange {
+        self.folder.session.helpers().cloned().unwrap_or_default()
+    }
+
+    /// What must be the same on all ranks.
+    fn facts(&self, task: &Task, encoded: &Encoded) -> [Fact; 2] {
+        let asked = format!("{:?}{}", encoded.asks, encoded.rows.sha256());
+        let asked = sha256_bytes(asked.as_bytes());
+        let weights = &self.folder.manifest.weights_sha256;
+        [
+            Fact::new("the hash of the weights", weights),
+            Fact::new(format!("the hash of task {}", task.name), asked),
+        ]
+    }
+
+    /// The examples of a task as tokens.
+    fn encode(&self, task: &Task, asked: Asked) -> Result<Encoded> {
         let context = self.folder.model.config().context;
         let generation = &task.generation;
         if task.output == OutputType::GenerateUntil && generation.max_tokens >= context {
@@ -102,12 +138,7 @@ impl<'a> Scorer<'a> {
         let encoder = Encoder { tokenizer: &self.tokenizer, context, generation };
         let encoded = encoder.encode(found, task.needs_greedy());
         encoded.found.check(task).map_err(Error::refused)?;
-        say_problems(task, &encoded);
-        let replies = match task.output {
-            OutputType::GenerateUntil => self.texts(task, &encoded)?,
-            _ => self.logliks(&encoded)?,
-        };
-        TaskResult::new(task, self.folder.space(), self.submodels, encoded, &replies)
+        Ok(encoded)
     }
 
     /// Of each submodel, the log-likelihoods that each example asks for.
@@ -139,8 +170,15 @@ impl<'a> Scorer<'a> {
         }
         let weights = &self.folder.manifest.weights_sha256;
         let key = StoreKey { weights, data: rows.data(), context: None };
-        let mut store = Store::open(&self.folder.dir, &key)?;
-        say_unreadable(store.unreadable());
+        let ranks = self.ranks();
+        let mut store = if ranks.is_first() {
+            let mut store = Store::open(&self.folder.dir, &key)?;
+            say_unreadable(store.unreadable());
+            store.share_among(ranks);
+            store
+        } else {
+            Store::helping(ranks)
+        };
         let mut bar = self.folder.session.bar("scoring");
         let found = store.evaluate(&self.folder.model, rows, self.submodels, &mut |done, total| {
             bar.at(done as u64, total as u64);
@@ -179,37 +217,59 @@ impl<'a> Scorer<'a> {
         Ok(self.submodels.iter().map(of_submodel).collect())
     }
 
-    /// Generates what is not known, some at a time, which are kept at once.
+    /// Generates what is not known, some at a time, which are kept at once: each rank some of them.
     fn generate(&self, task: &Task, starts: &[Start<'_>], texts: &mut Texts) -> Result<()> {
-        let mut missing = Vec::new();
-        for submodel in self.submodels {
-            let mut seen = HashSet::new();
-            let is_new = |start: &&Start<'_>| {
-                texts.get(submodel, start.tokens).is_none() && seen.insert(start.tokens.to_vec())
-            };
-            let starts: Vec<Start<'_>> = starts.iter().filter(is_new).cloned().collect();
-            missing.push((submodel, starts));
-        }
-        let total = missing.iter().map(|(_, starts)| starts.len() as u64).sum();
+        let ranks = self.ranks();
+        let missing: Vec<Vec<usize>> =
+            self.submodels.iter().map(|submodel| missing(submodel, starts, texts)).collect();
+        // What the first has not.
+        let missing = ranks.broadcast(serde_json::to_vec(&missing)?);
+        let missing: Vec<Vec<usize>> = serde_json::from_slice(&missing)?;
+        let total = missing.iter().map(|starts| starts.len() as u64).sum();
         if total == 0 {
             return Ok(());
         }
         let generator = Generator::new(self.folder, &self.tokenizer, &task.generation)?;
         let (mut done, mut bar) = (0, self.folder.session.bar("generating"));
-        for (submodel, starts) in missing {
-            for starts in starts.chunks(KEPT_AT_ONCE) {
-                let found = generator.texts(submodel, starts, &mut || {
-                    done += 1;
-                    bar.at(done, total);
-                })?;
-                let found = starts.iter().zip(found);
+        for (submodel, missing) in self.submodels.iter().zip(missing) {
+            for at_once in missing.chunks(KEPT_AT_ONCE * ranks.world()) {
+                let own = at_once.iter().skip(ranks.rank()).step_by(ranks.world());
+                let own: Vec<Start<'_>> = own.map(|at| starts[*at].clone()).collect();
+                let found = generator.texts(submodel, &own, &mut || {
+                    done += ranks.world() as u64;
+                    bar.at(done.min(total), total);
+                });
+                let found = gathered(&ranks, found)?.into_iter().zip(at_once);
                 let found =
-                    found.map(|(start, text)| Generated { prompt: start.tokens.to_vec(), text });
-                texts.keep(submodel, found.collect())?;
+                    found.map(|(text, at)| Generated { prompt: starts[*at].tokens.to_vec(), text });
+                if ranks.is_first() {
+                    texts.keep(submodel, found.collect())?;
+                }
             }
         }
         Ok(())
     }
+}
+
+/// Places of the starts whose texts are not known.
+fn missing(submodel: &Submodel, starts: &[Start<'_>], texts: &Texts) -> Vec<usize> {
+    let mut seen = HashSet::new();
+    let is_new = |at: &usize| {
+        let tokens = starts[*at].tokens;
+        texts.get(submodel, tokens).is_none() && seen.insert(tokens)
+    };
+    (0..starts.len()).filter(is_new).collect()
+}
+
+/// Texts of all ranks, which were dealt out one by one.
+fn gathered(ranks: &Exchange, own: Result<Vec<String>>) -> Result<Vec<String>> {
+    let own = ranks.agree(own, |error| chain(error))?;
+    let of_rank = |bytes: Vec<u8>| serde_json::from_slice::<Vec<String>>(&bytes);
+    let all = ranks.gather(serde_json::to_vec(&own)?).into_iter().map(of_rank);
+    let all: Vec<Vec<String>> = all.collect::<Result<_, _>>()?;
+    let longest = all.first().map_or(0, Vec::len);
+    let rounds = (0..longest).flat_map(|at| all.iter().filter_map(move |texts| texts.get(at)));
+    Ok(rounds.cloned().collect())
 }
 
 fn say_unreadable(files: &[PathBuf]) {

@@ -4,8 +4,8 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use matformer::{
-    core::SubmodelSpec,
-    run::{ModelFolder, kind},
+    core::{Submodel, SubmodelSpec},
+    run::{ModelFolder, Session, kind},
     run_file::{Lm, RunKind},
     study::tasks::{Asked, Score, Scorer, TaskResult, fetch},
     tasks::{self, Aggregation, PAPER, Task},
@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::{Context, fetch::sets_path, print_json, table};
 use crate::{
     args::EvalArgs,
-    failure::{Hinted, OrBadInput},
+    failure::{Hinted, OrBadInput, said},
     output::out,
 };
 
@@ -30,8 +30,31 @@ struct Printed {
 const ALL: &str = "paper";
 
 pub fn run(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
-    kind::check_is(&args.model, RunKind::Lm, "eval --tasks")?;
+    let session = context.session.helped();
+    let ranks = session.exchange.clone();
     // All that can be wrong with the tasks, before the model is read.
+    let tasks = ranks.first_then(said, || asked_tasks(args, &session))?;
+    let (folder, submodels) = ranks.agree(model(args, &session), said)?;
+    let scorer = Scorer::new(&folder, &submodels)?;
+    let asked = Asked { shots: args.num_fewshot, limit: args.limit };
+    let mut results = Vec::new();
+    for task in &tasks {
+        results.extend(scorer.score(task, asked)?);
+    }
+    if !ranks.is_first() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if context.json {
+        let model = args.model.display().to_string();
+        return print_json(&Printed { model, tasks: results });
+    }
+    print(&results)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The tasks that were asked for, with their data.
+fn asked_tasks(args: &EvalArgs, session: &Session) -> Result<Vec<Task>> {
+    kind::check_is(&args.model, RunKind::Lm, "eval --tasks")?;
     let names = args.tasks.iter().flat_map(|name| match name.as_str() {
         ALL => PAPER.to_vec(),
         name => vec![name],
@@ -39,11 +62,16 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
     let tasks = names.map(|name| find(name, args.task_path.as_deref()));
     let mut tasks = tasks.collect::<Result<Vec<_>>>()?;
     let data = args.task_data.as_deref();
-    let data = data.map(|typed| sets_path(typed, &context.session)).transpose()?;
+    let data = data.map(|typed| sets_path(typed, session)).transpose()?;
     for task in &mut tasks {
-        fetch(task, args.num_fewshot, data.as_deref(), &context.session)?;
+        fetch(task, args.num_fewshot, data.as_deref(), session)?;
     }
-    let folder = ModelFolder::<Lm>::load(&args.model, &context.session)?;
+    Ok(tasks)
+}
+
+/// The model, and the submodels that were asked for.
+fn model(args: &EvalArgs, session: &Session) -> Result<(ModelFolder<Lm>, Vec<Submodel>)> {
+    let folder = ModelFolder::<Lm>::load(&args.model, session)?;
     let submodels = match &args.submodels {
         None => folder.trained(),
         Some(list) => {
@@ -51,16 +79,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
             specs.iter().map(|spec| folder.submodel(Some(spec))).collect::<Result<_, _>>()?
         }
     };
-    let scorer = Scorer::new(&folder, &submodels)?;
-    let asked = Asked { shots: args.num_fewshot, limit: args.limit };
-    let results =
-        tasks.iter().map(|task| scorer.score(task, asked)).collect::<Result<Vec<_>, _>>()?;
-    if context.json {
-        let model = args.model.display().to_string();
-        return print_json(&Printed { model, tasks: results });
-    }
-    print(&results)?;
-    Ok(ExitCode::SUCCESS)
+    Ok((folder, submodels))
 }
 
 /// A task of the folder, or a built-in one.
