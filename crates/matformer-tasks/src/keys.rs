@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use regex::Regex;
+use fancy_regex::Regex;
 
 use crate::{
     Error, Metric, OutputType, Result,
@@ -222,30 +222,6 @@ impl Keys<'_> {
         Ok(generation)
     }
 
-    /// Whether `filter_list` takes white space off generated texts.
-    pub fn strips(&self, output: OutputType) -> Result<bool> {
-        let Some(list) = self.get("filter_list") else { return Ok(false) };
-        let [pipeline] = list.list("filter_list")? else {
-            return Err(list.wrong("filter_list", "one list of filters"));
-        };
-        let mut strips = false;
-        for (key, node) in pipeline.map("filter_list")? {
-            match key.as_str() {
-                "name" => {}
-                "filter" => {
-                    for filter in node.list("filter_list.filter")? {
-                        strips |= filter_strips(filter, output)?;
-                    }
-                }
-                _ => {
-                    let known = ["filter_list.name", "filter_list.filter"];
-                    return Err(unknown_key(node, &format!("filter_list.{key}"), &known));
-                }
-            }
-        }
-        Ok(strips)
-    }
-
     /// `metric_list`, with what `exact_match` ignores.
     pub fn metrics(&self, output: OutputType) -> Result<(Vec<Metric>, Matching)> {
         let mut matching = Matching::default();
@@ -258,28 +234,6 @@ impl Keys<'_> {
         let metrics = metrics.collect::<Result<Vec<_>>>()?;
         Ok((metrics, matching))
     }
-}
-
-/// Whether a filter takes white space off.
-fn filter_strips(filter: &Node, output: OutputType) -> Result<bool> {
-    const FUNCTION: &str = "filter_list.filter.function";
-    let mut strips = false;
-    for (key, node) in filter.map("filter_list.filter")? {
-        match (key.as_str(), node.value.text().as_str(), output) {
-            ("function", "take_first", _) => {}
-            ("function", "remove_whitespace", OutputType::GenerateUntil) => strips = true,
-            ("function", ..) => {
-                let expected = "`take_first`, or `remove_whitespace` for generated texts: other \
-                                filters are not supported";
-                return Err(node.wrong(FUNCTION, expected));
-            }
-            _ => {
-                let name = format!("filter_list.filter.{key}");
-                return Err(unknown_key(node, &name, &[FUNCTION]));
-            }
-        }
-    }
-    Ok(strips)
 }
 
 /// Scores of answers that are compared by their words.
@@ -347,6 +301,13 @@ impl Node {
         }
     }
 
+    pub(crate) fn int(&self, key: &str) -> Result<i64> {
+        match self.value {
+            Value::Int(value) => Ok(value),
+            _ => Err(self.wrong(key, "a whole number")),
+        }
+    }
+
     fn positive(&self, key: &str) -> Result<usize> {
         match self.count(key)? {
             0 => Err(self.wrong(key, "1 or more")),
@@ -362,11 +323,11 @@ impl Value {
 }
 
 fn regexes(node: &Node, key: &str) -> Result<Vec<Regex>> {
-    let regex = |node: &Node| {
-        Regex::new(&node.text(key)?)
-            .map_err(|_| node.wrong(key, "a regular expression without lookaround or references"))
-    };
-    node.list(key)?.iter().map(regex).collect()
+    node.list(key)?.iter().map(|node| regex(node, key)).collect()
+}
+
+pub(crate) fn regex(node: &Node, key: &str) -> Result<Regex> {
+    Regex::new(&node.text(key)?).map_err(|_| node.wrong(key, "a regular expression"))
 }
 
 /// A file is looked for in the working directory, as by lm-evaluation-harness, then beside the task file.
@@ -382,7 +343,7 @@ fn files(node: &Node, key: &str) -> Result<Vec<PathBuf>> {
     }
 }
 
-fn unknown_key(node: &Node, key: &str, known: &[&str]) -> Error {
+pub(crate) fn unknown_key(node: &Node, key: &str, known: &[&str]) -> Error {
     Error::UnknownKey {
         path: node.path.clone(),
         line: node.line,

@@ -3,6 +3,7 @@
 mod built_in;
 mod error;
 mod examples;
+mod filter;
 mod hooks;
 mod hub;
 mod keys;
@@ -20,6 +21,7 @@ mod yaml;
 pub use built_in::PAPER;
 pub use error::{Error, Result};
 pub use examples::{Example, Examples, Named, Problem, Prompt, Question};
+pub use filter::Filters;
 pub use matching::is_space;
 pub use metric::{Aggregation, Metric, OutputType};
 pub use random::PythonRandom;

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::{
-    Error, Example, Metric, Named, PythonRandom, Question, Result, Task, hooks::normalized,
+    Error, Example, Filters, Metric, Named, PythonRandom, Question, Result, Task, hooks::normalized,
 };
 
 /// What a model says to an example.
@@ -34,11 +34,16 @@ pub struct Part {
 }
 
 impl Task {
-    /// What an example adds to a score.
+    /// What an example adds to a score, where a reply that is a text passes through `filters`.
     ///
     /// # Errors
     /// [`Error::Reply`] if the reply is not one to the example, or the score is not one of the task's type.
-    pub fn part(&self, metric: Metric, example: &Example, reply: &Reply) -> Result<Part> {
+    pub fn part(
+        &self,
+        (metric, filters): (Metric, &Filters),
+        example: &Example,
+        reply: &Reply,
+    ) -> Result<Part> {
         let wrong = || Error::Reply { at: example.at.clone(), metric: metric.name() };
         let one = |sum: f64| Ok(Part { sum, of: 1.0 });
         let share = |is: bool| one(f64::from(u8::from(is)));
@@ -92,7 +97,7 @@ impl Task {
             (Question::Generation { answers, .. }, Reply::Text(text))
                 if metric == Metric::ExactMatch =>
             {
-                share(self.matching.is_match(text, answers))
+                share(self.matching.is_match(&filters.apply(text), answers))
             }
             _ => Err(wrong()),
         }

@@ -7,6 +7,7 @@ use walkdir::WalkDir;
 
 use crate::{
     Error, Metric, OutputType, Result, built_in,
+    filter::Filters,
     hooks::{self, Hook},
     hub::Hub,
     keys::{self, Keys},
@@ -87,6 +88,8 @@ pub struct Task {
     pub num_fewshot: Option<usize>,
     /// How texts are generated, where the task asks for that.
     pub generation: Generation,
+    /// What is made of generated texts before they are compared: each has scores of its own; at least one.
+    pub filters: Vec<Filters>,
     pub(crate) matching: Matching,
     pub(crate) source: Source,
     /// Makes another row of each row.
@@ -177,7 +180,8 @@ impl Task {
                 .map(|node| node.count("num_fewshot"))
                 .transpose()?,
             generation: keys.generation(&fewshot_delimiter)?,
-            matching: Matching { strip: keys.strips(output)?, ..matching },
+            filters: keys.filters(output)?,
+            matching,
             source: keys.source()?,
             process: keys.hook("process_docs")?,
             training: split("training_split")?,

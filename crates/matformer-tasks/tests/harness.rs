@@ -33,7 +33,7 @@ fn requests(task: &Task, example: &Example) -> Vec<Value> {
 #[test]
 fn requests_are_those_of_the_harness() {
     let expected = fixture("requests.json");
-    assert_eq!(expected.len(), 10);
+    assert_eq!(expected.len(), 11);
     for (name, expected) in expected {
         let task = Task::find(&fixtures(), &name).unwrap();
         let found = task.examples(None, None).unwrap();
@@ -56,10 +56,11 @@ fn scores_are_those_of_the_harness() {
         let examples = task.examples(None, None).unwrap().examples;
         let replies: Vec<Reply> =
             expected["replies"].as_array().unwrap().iter().map(reply).collect();
-        for metric in &task.metrics {
-            let parts =
-                examples.iter().zip(&replies).map(|(e, r)| task.part(*metric, e, r).unwrap());
-            let parts: Vec<Part> = parts.collect();
+        let each =
+            task.filters.iter().flat_map(|filters| task.metrics.iter().map(move |m| (*m, filters)));
+        for (metric, filters) in each {
+            let part = |(e, r)| task.part((metric, filters), e, r).unwrap();
+            let parts: Vec<Part> = examples.iter().zip(&replies).map(part).collect();
             let [sum, of] =
                 [|p: &Part| p.sum, |p: &Part| p.of].map(|f| parts.iter().map(f).sum::<f64>());
             let found = match metric.aggregation() {
@@ -68,12 +69,14 @@ fn scores_are_those_of_the_harness() {
                 Aggregation::Perplexity | Aggregation::WeightedPerplexity => (-sum / of).exp(),
                 Aggregation::BitsPerByte => -sum / of / std::f64::consts::LN_2,
             };
-            let expected = expected["scores"][metric.name()][0].as_f64().unwrap();
-            assert!((found - expected).abs() < 1e-12, "{name} {metric:?}: {found} {expected}");
+            let name = format!("{name} {} {}", filters.name, metric.name());
+            let of_filters = &expected["scores"][&filters.name];
+            let expected = of_filters[metric.name()][0].as_f64().unwrap();
+            assert!((found - expected).abs() < 1e-12, "{name}: {found} {expected}");
             scores += 1;
         }
     }
-    assert_eq!(scores, 16);
+    assert_eq!(scores, 19);
 }
 
 /// What the harness was told for a row.
@@ -182,17 +185,29 @@ fn what_would_change_scores_is_refused() {
           supported, expected one of `generation_kwargs.until`",
         ),
         (
-            "filter_list: [{ name: a, filter: [{ function: regex }] }]\n",
-            "`filter_list.filter.function`: found `regex`, expected `take_first`",
+            "filter_list: [{ name: a, filter: [{ function: map }] }]\n",
+            "`filter_list.filter.function`: found `map`, expected `take_first`; for generated texts",
         ),
         (
-            "filter_list: [{ name: a, filter: [] }, { name: b, filter: [] }]\n",
-            "`filter_list`: found \
-          `a list of 2`, expected one list of filters",
+            "filter_list: [{ name: a, filter: [{ function: regex, regex_pattern: '(' }] }]\n",
+            "`filter_list.filter.regex_pattern`: found `(`, expected a regular expression",
         ),
         (
-            "metric_list: [{ metric: exact_match, regexes_to_ignore: ['(?=a)'] }]\n",
-            "`metric_list.regexes_to_ignore`: found `(?=a)`, expected a regular expression",
+            "filter_list: [{ name: a, filter: [{ function: regex, group_select: all }] }]\n",
+            "`filter_list.filter.group_select`: found `all`, expected a whole number",
+        ),
+        (
+            "filter_list: [{ name: a, filter: [{ function: take_first, fallback: x }] }]\n",
+            "`filter_list.filter.fallback` is not a key that is supported, expected one of \
+             `filter_list.filter.function`",
+        ),
+        (
+            "filter_list: []\n",
+            "`filter_list`: found `a list of 0`, expected at least one list of filters",
+        ),
+        (
+            "metric_list: [{ metric: exact_match, regexes_to_ignore: ['(?a)'] }]\n",
+            "`metric_list.regexes_to_ignore`: found `(?a)`, expected a regular expression",
         ),
         (
             "metric_list: [{ metric: exact_match, aggregation: median }]\n",

@@ -71,7 +71,8 @@ fn check_scores(task: &Task, examples: &[Example], expected: &Value) {
     let replies: Vec<Reply> = expected["replies"].as_array().unwrap().iter().map(reply).collect();
     assert_eq!(task.metrics.len(), expected["scores"].as_object().unwrap().len());
     for metric in &task.metrics {
-        let part = |(example, reply)| task.part(*metric, example, reply).unwrap();
+        let part =
+            |(example, reply)| task.part((*metric, &task.filters[0]), example, reply).unwrap();
         let parts: Vec<Part> = examples.iter().zip(&replies).map(part).collect();
         let mean = parts.iter().map(|part| part.sum).sum::<f64>() / parts.len() as f64;
         let found = match metric.aggregation() {

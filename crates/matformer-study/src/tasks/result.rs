@@ -6,8 +6,8 @@ use matformer_core::{Space, Submodel};
 use matformer_eval::{Error as EvalError, stats};
 use matformer_run::{Error, Result};
 use matformer_tasks::{
-    Aggregation, Example, Metric, Part, Problem, Question, Reply, Task, bootstrap_perplexity,
-    macro_f1,
+    Aggregation, Example, Filters, Metric, Part, Problem, Question, Reply, Task,
+    bootstrap_perplexity, macro_f1,
 };
 use serde::Serialize;
 
@@ -48,10 +48,13 @@ pub struct SubmodelScores {
 }
 
 /// A score over examples.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Score {
     /// Which one.
     pub metric: Metric,
+    /// The entry of `filter_list` that generated texts passed through, where a task has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
     /// Its value.
     pub value: f64,
     /// Its standard error, where lm-evaluation-harness has one.
@@ -91,11 +94,11 @@ impl TaskResult {
     ) -> Result<Self> {
         let (found, truncated) = (encoded.found, encoded.truncated);
         let scores = |(submodel, replies): (&Submodel, &Vec<Reply>)| {
-            let score = |metric: &Metric| score(task, *metric, &found.examples, replies);
+            let score = |by| score(task, by, &found.examples, replies);
             Ok(SubmodelScores {
                 submodel: space.label(submodel),
                 widths: submodel.widths().to_vec(),
-                scores: task.metrics.iter().map(score).collect::<Result<_>>()?,
+                scores: scored_by(task).map(score).collect::<Result<_>>()?,
             })
         };
         let sample = |(at, example): (usize, &Example)| {
@@ -140,9 +143,21 @@ impl Sample {
     }
 }
 
+/// Metrics of a task, once for each entry of its `filter_list`.
+fn scored_by(task: &Task) -> impl Iterator<Item = (Metric, &Filters)> {
+    let metrics = |filters| task.metrics.iter().map(move |metric| (*metric, filters));
+    task.filters.iter().flat_map(metrics)
+}
+
 /// A submodel's score, as lm-evaluation-harness aggregates it.
-fn score(task: &Task, metric: Metric, examples: &[Example], replies: &[Reply]) -> Result<Score> {
-    let part = |(example, reply)| task.part(metric, example, reply).map_err(Error::failed);
+fn score(
+    task: &Task,
+    by: (Metric, &Filters),
+    examples: &[Example],
+    replies: &[Reply],
+) -> Result<Score> {
+    let (metric, filters) = by;
+    let part = |(example, reply)| task.part(by, example, reply).map_err(Error::failed);
     let parts = examples.iter().zip(replies).map(part).collect::<Result<Vec<Part>>>()?;
     let mean = || stats::mean(parts.iter().map(|part| (part.sum, None)), "examples");
     let ratio = || {
@@ -163,7 +178,8 @@ fn score(task: &Task, metric: Metric, examples: &[Example], replies: &[Reply]) -
         Aggregation::WeightedPerplexity => ((-ratio()?).exp(), None),
         Aggregation::BitsPerByte => (-ratio()? / LN_2, None),
     };
-    Ok(Score { metric, value, stderr })
+    let filter = (task.filters.len() > 1).then(|| filters.name.clone());
+    Ok(Score { metric, filter, value, stderr })
 }
 
 #[cfg(test)]
@@ -187,9 +203,9 @@ mod tests {
             let examples = task.examples(None, None).unwrap().examples;
             let replies = expected[name]["replies"].as_array().unwrap();
             let replies: Vec<Reply> = replies.iter().map(reply).collect();
-            for metric in &task.metrics {
-                let found = score(&task, *metric, &examples, &replies).unwrap();
-                let expected = &expected[name]["scores"][metric.name()];
+            for (metric, filters) in scored_by(&task) {
+                let found = score(&task, (metric, filters), &examples, &replies).unwrap();
+                let expected = &expected[name]["scores"][&filters.name][metric.name()];
                 let difference = found.value - expected[0].as_f64().unwrap();
                 assert!(difference.abs() < 1e-12, "{name} {found:?} {expected}");
                 assert_eq!(found.stderr.is_none(), expected[1].is_null(), "{name} {found:?}");

@@ -114,10 +114,14 @@ fn print(results: &[TaskResult]) -> Result<()> {
     for task in results {
         let metrics = task.results.first().map_or(0, |result| result.scores.len());
         for at in 0..metrics {
-            let name = task.results[0].scores[at].metric.name();
+            let Score { metric, filter, .. } = &task.results[0].scores[at];
+            let name = match filter {
+                Some(filter) => format!("{} ({filter})", metric.name()),
+                None => metric.name().to_owned(),
+            };
             let numbers = [task.num_fewshot.to_string(), task.examples.to_string()];
-            let head = [task.task.clone()].into_iter().chain(numbers).chain([name.to_owned()]);
-            printed.add_row(head.chain(task.results.iter().map(|result| cell(result.scores[at]))));
+            let head = [task.task.clone()].into_iter().chain(numbers).chain([name]);
+            printed.add_row(head.chain(task.results.iter().map(|result| cell(&result.scores[at]))));
         }
     }
     out!("{printed}")?;
@@ -125,7 +129,7 @@ fn print(results: &[TaskResult]) -> Result<()> {
 }
 
 /// A share in percent, or another score, with its standard error.
-fn cell(score: Score) -> String {
+fn cell(score: &Score) -> String {
     let (factor, digits) = match score.metric.aggregation() {
         Aggregation::Mean | Aggregation::MacroF1 => (100.0, 2),
         _ => (1.0, 4),
