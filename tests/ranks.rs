@@ -190,6 +190,12 @@ mod over_mpi {
         assert_eq!(on(2, &places[0], &arguments).ok().json(), two);
         assert_eq!(places[0].measured("run"), kept, "nothing is measured again");
 
+        let mixed =
+            mpirun(&places[0], &[(1, &arguments), (1, &["search", "run", "--budget", "60%"])]);
+        let mixed = Output::of({ mixed }.output().unwrap());
+        let expected = "rank 1: the command is search; expected eval, as on rank 0";
+        assert!(mixed.code == Some(2) && mixed.stderr.contains(expected), "{mixed}");
+
         let unknown = on(2, &places[0], &["eval", "run", "--tasks", "chess"]);
         let said = unknown.stderr.lines().filter(|line| line.contains("error: ")).count();
         assert!(unknown.code == Some(2) && said == 1, "{unknown}");

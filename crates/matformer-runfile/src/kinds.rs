@@ -47,6 +47,9 @@ pub trait Tables: Clone + Debug + Default + PartialEq + Send + Sync + 'static {
     /// The `[data]` table of data at these places.
     fn data_at(places: &[String]) -> Table;
 
+    /// The text or images of `was`, sampled and augmented as `now` says: what no hash of the data knows.
+    fn sampled_as(was: &Self::Data, now: &Self::Data) -> Self::Data;
+
     /// A key of the `[train]` table as a person writes it for this kind.
     fn train_key(key: &'static str) -> &'static str {
         key
@@ -124,6 +127,17 @@ impl Tables for Lm {
     fn data_at(places: &[String]) -> Table {
         [("paths".to_owned(), Value::from(places.to_vec()))].into_iter().collect()
     }
+
+    fn sampled_as(was: &DataConfig, now: &DataConfig) -> DataConfig {
+        let mut sampled = was.clone();
+        if now.sources.len() == was.sources.len() {
+            let both = sampled.sources.iter_mut().zip(&now.sources);
+            both.for_each(|(was, now)| was.weight = now.weight);
+        } else {
+            sampled.sources.clone_from(&now.sources);
+        }
+        sampled
+    }
 }
 
 /// A run of a MatViT.
@@ -189,6 +203,10 @@ impl Tables for Vit {
         let also = places.get(1..).filter(|also| !also.is_empty());
         let also = also.map(|also| ("also".to_owned(), Value::from(also.to_vec())));
         path.into_iter().chain(also).collect()
+    }
+
+    fn sampled_as(was: &ImageConfig, now: &ImageConfig) -> ImageConfig {
+        ImageConfig { augment: now.augment.clone(), ..was.clone() }
     }
 
     /// Mixing pairs the images of a pass, and drop-path draws for them in their order.

@@ -191,8 +191,8 @@ impl<T: Tables> RunFile<T> {
     /// Checks that a run that was begun as `configured` may go on as `self`, which was read from
     /// `path`. `steps` may grow, and what does not touch the steps that were made may change:
     /// `batch_rows` (where a step does not depend on it), `eval_every`, `eval_tokens`,
-    /// `checkpoint_every`, `keep`, `spike`, `tensorboard`. The `[data]` table may, as long as the text is the same
-    /// ([`check_same_data`](Self::check_same_data)).
+    /// `checkpoint_every`, `keep`, `spike`, `tensorboard`. The `[data]` table may, as long as the text or the images are the
+    /// same ([`check_same_data`](Self::check_same_data)), and weights of sources and augmentation stay.
     ///
     /// # Errors
     /// [`Error::Changed`] names the first key that must not change.
@@ -212,7 +212,7 @@ impl<T: Tables> RunFile<T> {
         (train.checkpoint_every, train.keep) = (was.checkpoint_every, was.keep);
         train.spike = was.spike;
         train.tensorboard = was.tensorboard;
-        now.data = configured.data.clone();
+        now.data = T::sampled_as(&configured.data, &now.data);
         now.check_unchanged(path, &configured)
     }
 
@@ -451,6 +451,21 @@ mod tests {
             let key = set.split('=').next().unwrap().trim_end_matches(".weight");
             assert!(refused(set).contains(&format!("`{key}` is ")), "{set}: {}", refused(set));
         }
+        let sources = |weight: &str| {
+            let source = |path: &str, weight: &str| {
+                format!("[[data.sources]]\npaths = [\"{path}\"]\nweight = {weight}\n")
+            };
+            load(&[source("a", "2"), source("b", weight)].concat(), &[]).unwrap()
+        };
+        let message = sources("3").check_goes_on(path, &sources("1")).unwrap_err().to_string();
+        assert!(message.contains("run.toml: `data.sources` is "), "{message}");
+        let [mixed, more] = [0.2, 0.4].map(|mixup| {
+            let mut images = RunFile::<Vit>::default();
+            images.data.augment.mixup = mixup;
+            images
+        });
+        let message = more.check_goes_on(path, &mixed).unwrap_err().to_string();
+        assert_eq!(message, "run.toml: `data.augment.mixup` is 0.4; the run was trained with 0.2");
         // What was the default may be written out.
         load("", &["train.steps=100", "train.seq_len=256"])
             .unwrap()

@@ -9,6 +9,7 @@ use crate::{
     hooks::{self, Hook},
     hub::Hub,
     matching::Matching,
+    render,
     task::{Field, Generation, Shots, Source, Split},
     yaml::{Map, Node, Value},
 };
@@ -64,7 +65,12 @@ pub(crate) fn field(node: &Node, key: &str) -> Result<Field> {
             let hook = hooks::find(&node.path, name);
             hook.map(Field::Hook).ok_or_else(|| node.wrong(key, UNKNOWN_FUNCTION))
         }
-        _ => node.text(key).map(Field::Text),
+        _ => {
+            let template = node.text(key)?;
+            render::check(&template)
+                .map_err(|reason| node.wrong(key, &format!("a Jinja template; {reason}")))?;
+            Ok(Field::Text(template))
+        }
     }
 }
 

@@ -39,9 +39,8 @@ pub(crate) struct Renderer {
 
 impl Renderer {
     pub(crate) fn new(rows: &[Row]) -> Result<Self, minijinja::Error> {
-        let mut environment = Environment::new();
+        let mut environment = empty()?;
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_syntax(SyntaxConfig::builder().keep_trailing_newline(true).build()?);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         environment.set_unknown_method_callback(method);
         environment.set_formatter(|out, state, value| {
@@ -168,6 +167,19 @@ impl Renderer {
     fn render(&self, template: &str, row: &Row) -> Result<String, String> {
         self.environment.render_str(template, Serde(&row.columns)).map_err(|error| said(&error))
     }
+}
+
+/// Templates are those of Jinja2 in Python.
+fn empty() -> Result<Environment<'static>, minijinja::Error> {
+    let mut environment = Environment::new();
+    environment.set_syntax(SyntaxConfig::builder().keep_trailing_newline(true).build()?);
+    Ok(environment)
+}
+
+/// Fails with what is wrong in a text that is not a template.
+pub(crate) fn check(template: &str) -> Result<(), String> {
+    let checked = empty().and_then(|environment| environment.template_from_str(template).map(drop));
+    checked.map_err(|error| said(&error).replacen("template: ", "", 1))
 }
 
 /// Methods of Python's types; `index` of a list is how tasks find the number of a label.

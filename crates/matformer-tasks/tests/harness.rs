@@ -139,6 +139,17 @@ fn refused_as(output: &str, more: &str) -> String {
 }
 
 #[test]
+fn a_template_with_a_syntax_error_has_a_line() {
+    let (folder, path) = task("", ROW);
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("doc_to_text: q", "doc_to_text: '{{ q'")).unwrap();
+    let error = Task::read(&path).unwrap_err().to_string();
+    let error = error.replace(&format!("{}/", folder.path().display()), "");
+    let expected = "t.yaml:7: `doc_to_text`: found `{{ q`, expected a Jinja template; syntax error";
+    assert!(error.starts_with(expected), "{error}");
+}
+
+#[test]
 fn what_would_change_scores_is_refused() {
     let error = refused("process_docs: !function utils.process_docs\n");
     assert!(

@@ -77,10 +77,19 @@ impl Optimizer {
         &mut self,
         model: M,
         RoundMeans(means): RoundMeans,
-        rounds: Rounds,
+        rule: OuterRule,
     ) -> M {
-        model.map(&mut OuterStep { optimizer: self, path: Vec::new(), means, rounds })
+        model.map(&mut OuterStep { optimizer: self, path: Vec::new(), means, rule })
     }
+}
+
+/// How far an outer step goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OuterRule {
+    pub(crate) rounds: Rounds,
+    /// The length of the round as a part of `rounds.every`. The last round of a run may be short: it takes this part
+    /// of the momentum alone, because all of it, gathered in longer rounds, would throw the weights far off.
+    pub(crate) share: f64,
 }
 
 /// What the ranks bring to an outer step.
@@ -138,7 +147,7 @@ struct OuterStep<'a> {
     optimizer: &'a mut Optimizer,
     path: Vec<String>,
     means: Means,
-    rounds: Rounds,
+    rule: OuterRule,
 }
 
 impl ModuleMapper for OuterStep<'_> {
@@ -163,7 +172,7 @@ impl ModuleMapper for OuterStep<'_> {
             return param;
         };
         let (first, second, average) = (mean(What::First), mean(What::Second), mean(What::Average));
-        let rounds = self.rounds;
+        let OuterRule { rounds, share } = self.rule;
         param.map(|old| {
             let (require_grad, autodiff) = (old.is_require_grad(), old.is_autodiff());
             let shape = old.dims();
@@ -184,9 +193,10 @@ impl ModuleMapper for OuterStep<'_> {
             if rounds.outer_momentum > 0.0 {
                 let momentum = moments.outer.momentum.get_or_insert_with(|| values.zeros_like());
                 let before = cut.split(momentum.clone(), moved).0;
-                let now = before * rounds.outer_momentum + delta;
+                let now = before * rounds.outer_momentum.powf(share) + delta;
                 // Nesterov: a look ahead along the momentum.
-                new = new - now.clone() * (rounds.outer_learning_rate * rounds.outer_momentum);
+                let ahead = rounds.outer_learning_rate * rounds.outer_momentum * share;
+                new = new - now.clone() * ahead;
                 replace(momentum, now);
             }
             replace(&mut values, new);

@@ -64,6 +64,18 @@ impl TrainConfig {
         every.next_multiple_of(self.round())
     }
 
+    /// What a person should know about rounds that are as long as the run.
+    pub fn only_round(&self) -> Option<String> {
+        let every = self.round();
+        (every > self.steps).then(|| {
+            format!(
+                "`train.exchange.every` is {every}, more than the {} steps of the run: ranks exchange \
+                 weights only once, at its end",
+                self.steps
+            )
+        })
+    }
+
     fn round(&self) -> u64 {
         self.exchange.rounds().map_or(1, |rounds| rounds.every)
     }
@@ -136,7 +148,11 @@ mod tests {
         let at: Vec<u64> = (1..=15).filter(|done| config.exchanges_at(*done)).collect();
         assert_eq!(at, [6, 12, 15]);
         assert_eq!([1, 6, 7].map(|every| config.whole_rounds(every)), [6, 6, 12]);
-        let config = TrainConfig::default();
+        let mut config = TrainConfig::default();
         assert!(config.exchanges_at(1) && config.whole_rounds(7) == 7);
+        assert_eq!(config.only_round(), None);
+        let rounds = Rounds { every: config.steps + 1, ..Rounds::default() };
+        config.exchange = ExchangeRule::Rounds(rounds);
+        assert!(config.only_round().unwrap().contains("only once"));
     }
 }

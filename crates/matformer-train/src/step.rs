@@ -16,6 +16,7 @@ use crate::{
     distill::{taught, taught_by_drawn},
     learning_rate,
     optimizer::global_norm,
+    outer::OuterRule,
     ranks::{Pass, passes, share, sum_gradients, sum_terms},
 };
 
@@ -125,6 +126,8 @@ pub struct Trainer<M> {
     config: TrainConfig,
     space: Space,
     step: u64,
+    /// The step in front of which the round of steps began, where ranks make rounds.
+    round_from: u64,
     batches_per_step: u64,
     exchange: Exchange,
 }
@@ -141,6 +144,7 @@ impl<M: Elastic + Module> Trainer<M> {
             guard: Guard::default(),
             config: config.clone(),
             step: 0,
+            round_from: 0,
             batches_per_step,
             exchange: Exchange::local(),
         }
@@ -162,7 +166,8 @@ impl<M: Elastic + Module> Trainer<M> {
         self.model = Some(self.config.freeze(model));
         self.optimizer = optimizer;
         self.guard = guard;
-        self.step = step;
+        // Checkpoints are written between rounds.
+        (self.step, self.round_from) = (step, step);
     }
 
     /// Whether all ranks have the same weights.
@@ -274,8 +279,11 @@ impl<M: Elastic + Module> Trainer<M> {
         if self.config.exchanges_at(self.step) {
             let means = self.optimizer.means(&self.exchange, self.model());
             let means = self.exchange.agree(means, Error::whole)?;
+            let share = (self.step - self.round_from) as f64 / rounds.every as f64;
+            let outer = OuterRule { rounds, share };
             self.model =
-                self.model.take().map(|model| self.optimizer.outer_step(model, means, rounds));
+                self.model.take().map(|model| self.optimizer.outer_step(model, means, outer));
+            self.round_from = self.step;
         }
         Ok(())
     }

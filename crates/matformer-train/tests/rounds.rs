@@ -97,6 +97,29 @@ fn ranks_take_the_mean_of_the_weights_that_each_has_trained_alone() {
     }
 }
 
+#[test]
+fn a_short_round_takes_its_share_of_the_momentum() {
+    let rounds = Rounds { every: 4, ..Rounds::default() };
+    let config = TrainConfig { steps: 21, ..config(rounds) };
+    let mut trainer = Trainer::new(model(), &config, 1);
+    let mut moves = Vec::new();
+    let mut before = weights(trainer.model());
+    for step in 1..=config.steps {
+        trainer.step(&counting(ROWS)).unwrap();
+        if config.exchanges_at(step) {
+            let now = weights(trainer.model());
+            let squares = now.iter().flat_map(|(path, now)| {
+                now.iter().zip(&before[path]).map(|(a, b)| f32::from_bits(*a) - f32::from_bits(*b))
+            });
+            moves.push(squares.map(|d| f64::from(d * d)).sum::<f64>().sqrt());
+            before = now;
+        }
+    }
+    // Five rounds of four steps, and one of one.
+    assert_eq!(moves.len(), 6);
+    assert!(moves[5] < 0.5 * moves[4], "{moves:?}");
+}
+
 /// Bits of the model that a run has published, and its losses.
 fn ended(dir: &Path) -> (Bits, Vec<f64>) {
     let (model, _) = folder::load::<MatLm>(dir, &device()).unwrap();

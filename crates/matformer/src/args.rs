@@ -8,7 +8,7 @@ mod version;
 
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
 use matformer::{
     core::{self, SubmodelSpec},
     engine,
@@ -257,6 +257,7 @@ pub struct EvalArgs {
     /// Comma-separated list of tasks to score instead, defined as in lm-evaluation-harness: built-in ones (`paper`: the
     /// 25 of the MatFormer paper), or those of --task-path
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Tasks")]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     #[arg(conflicts_with_all = ["paired_to", "data", "tokens", "context", "consistency"])]
     pub tasks: Vec<String>,
     /// Folder with the YAML files that define the tasks

@@ -5,7 +5,7 @@ use std::{process::ExitCode, thread, time::Duration};
 use anyhow::Result;
 use burn::tensor::Device;
 use matformer::{
-    exchange::{self, Exchange, Launch},
+    exchange::{self, Exchange, Fact, Launch},
     nn::DeviceSpec,
 };
 
@@ -22,21 +22,33 @@ const TO_SAY_IT: Duration = Duration::from_secs(1);
 /// # Errors
 /// When they cannot be connected, or `command` runs in one process only.
 pub fn open(launch: Option<&Launch>, command: &Command) -> Result<Exchange> {
-    let shared = matches!(command, Command::Train(_) | Command::Search(_) | Command::Eval(_));
-    let opened = match launch.filter(|launch| launch.world > 1 && !shared) {
-        Some(Launch { launcher, world, .. }) => Err(bad_input(Hinted {
+    let shared = match command {
+        Command::Train(_) => Some("train"),
+        Command::Search(_) => Some("search"),
+        Command::Eval(_) => Some("eval"),
+        _ => None,
+    };
+    let opened = match (launch.filter(|launch| launch.world > 1), shared) {
+        (Some(Launch { launcher, world, .. }), None) => Err(bad_input(Hinted {
             message: format!(
                 "started by {launcher} as one of {world} processes; only `matformer train`, `search` \
                  and `eval` run on several"
             ),
             hint: "start it without a launcher".to_owned(),
         })),
-        None => Exchange::open(launch).bad_input(),
+        (_, name) => connect(launch, name.unwrap_or_default()).bad_input(),
     };
     if opened.is_err() && launch.is_some_and(|launch| launch.rank > 0) {
         thread::sleep(TO_SAY_IT);
     }
     opened
+}
+
+/// The exchange of ranks that run the same command.
+fn connect(launch: Option<&Launch>, command: &str) -> exchange::Result<Exchange> {
+    let exchange = Exchange::open(launch)?;
+    exchange.check_equal(&[Fact::new("the command", command)])?;
+    Ok(exchange)
 }
 
 /// What a process computes on: each of a host has a GPU of its own, from the one that `spec` names.

@@ -98,6 +98,9 @@ impl<'a, K: Kind> Ready<'a, K> {
         if let Some(close) = Need::of(&run, &session.device)?.check(&run)? {
             say!("note: {close}");
         }
+        if let Some(once) = run.train.only_round() {
+            say!("note: {once}");
+        }
         let batches = source(&run, &prepared)?.batches;
         check_ranks(&run.train, &*batches, &session.exchange).bad_input()?;
         let model = model(&run, target.init.as_ref(), session)?;
