@@ -243,7 +243,7 @@ fn other_data_than_it_was_trained_on_is_noted() {
     --- standard error
     reading documents
     encoding documents
-    note: other data than the model was trained on: it may have seen held-out documents in training, and losses compare at equal hash only
+    note: not the training run's data: the model may have seen held-out documents in training, and only losses with equal data hash are comparable
     ");
 }
 

@@ -396,7 +396,7 @@ fn a_model_is_a_file_to_import() {
     exit code 2
     --- standard error
     error: source `tiny` holds a model, expected: text
-    hint: it is not data: `matformer import fetch:tiny --out DIR` reads it
+    hint: this is a model: use `matformer import fetch:tiny --out DIR`
     ");
     assert!(!shop.place.path("cache").exists(), "it is refused before it is fetched");
     shop.client_with("pip", "tiny.whl");
@@ -434,7 +434,7 @@ fn a_source_that_nobody_has_says_what_was_tried() {
       the cache: not there
       npm pack tales@1.0.0: npm error 404 no such package
       http://127.0.0.1:1/tales.tgz: io: Connection refused
-    hint: once one of these serves, the same call goes on: what is complete is kept
+    hint: run it again once one of these works: complete files are kept
     ");
     assert!(!shop.place.path("cache/sources/more").exists());
 }
@@ -455,7 +455,7 @@ fn other_contents_than_pinned_are_refused() {
       the cache: not there
       npm pack tales@1.0.0: its files have SHA-256 6604f66c1b336db8b8103815f2b83e65201edf3e2e0d447ca72f58a7a3e1ce6f, expected: d97f293b5ee009a90e2cef4c06ddd561eaab81accb2be2ba476a6e5e625aa1af
       http://127.0.0.1:1/tales.tgz: io: Connection refused
-    hint: once one of these serves, the same call goes on: what is complete is kept
+    hint: run it again once one of these works: complete files are kept
     ");
     assert!(!shop.place.path("cache/sources/tales").exists());
     assert_eq!(shop.place.list("cache"), "CACHEDIR.TAG\nsources/.lock");

@@ -96,7 +96,7 @@ fn the_winner_gets_a_name_that_every_command_takes() {
     place.matformer(&["score", "run", "--submodel", other, "--text", "fn main"]).ok();
     snapshot!(place.refused(&["eval", "run", "--submodels", "best@61%"]), @"
     error: unknown submodel: `best@61%`, expected one of `S`, `M`, `L`, `XL`, `best@60%`
-    hint: `matformer search MODEL --budget 61%` finds it
+    hint: run `matformer search MODEL --budget 61%` to find it
     ");
     let info = place.matformer(&["info", "run"]).ok().stdout;
     assert!(info.contains(&format!("best@60% is {winner}, ")), "{info}");
@@ -263,7 +263,7 @@ fn several_budgets_hold_at_once() {
     let search = ["search", "run", "--budget", "80%", "--budget", "70%flops", "--evaluations", "9"];
     // Of one resource the tightest counts.
     let shown = place.matformer(&[&search[..], &["--budget", "200%"]].concat()).ok();
-    assert!(shown.stderr.contains("note: 200% says nothing beside 80%"), "{shown}");
+    assert!(shown.stderr.contains("note: 200% has no effect beside 80%"), "{shown}");
     assert!(shown.stdout.contains(" FLOPs and "), "{shown}");
     assert!(shown.stdout.contains("`best@70%flops_80%` is "), "{shown}");
     let found = place.read_json("run/search/70%flops_80%.mix.json");
@@ -286,7 +286,7 @@ fn what_cannot_be_searched_is_refused() {
     ");
     snapshot!(refused(&["run", "--budget", "8ms"]), @"
     error: nothing was measured in `ms` for this model; known costs: `params`, `non_embedding`, `ffn`, `flops`, `kv_bytes`
-    hint: `matformer bench layers` measures it here; `60%`, `60%flops` and `1.2B` need no measurement
+    hint: run `matformer bench layers` first, or use a budget such as `60%`, `60%flops` or `1.2B`
     ");
     snapshot!(refused(&["run", "--budget", "60%", "--method", "annealing"]), @"
     error: invalid value 'annealing' for '--method <LIST>': method `annealing`, expected one of `mix`, `exact`, `exact-surrogate`, `predictor`, `non-decreasing`, `random`, `evolution`, `exhaustive`, `decreasing`, `up-down`, `down-up`, `extremes`

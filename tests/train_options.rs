@@ -199,7 +199,7 @@ fn spikes_in_a_row_end_the_run() {
     assert_eq!((output.code, output.stdout.as_str()), (Some(1), ""), "{output}");
     let lines: Vec<&str> = output.stderr.lines().rev().take(3).collect();
     assert!(lines[2].contains("  left out: loss of S is "), "{output}");
-    assert!(lines[1].starts_with("error: 1 step left out, at step "), "{output}");
+    assert!(lines[1].starts_with("error: 1 step skipped, at step "), "{output}");
     assert!(lines[1].contains("last good checkpoint: wild/checkpoints/step-0000"), "{output}");
     assert!(lines[0].starts_with("hint: train into another folder (--out) with a lower `train.l"));
     let last = place.read_lines("wild/metrics.jsonl").pop().unwrap();
@@ -359,10 +359,7 @@ fn a_run_that_no_step_has_changed_is_a_failure() {
     let output = place.matformer(&[&["train", "run.toml", "--out", "out"], &sets[..]].concat());
     assert_eq!((output.code, output.stdout.as_str()), (Some(1), ""), "{output}");
     let lines: Vec<&str> = output.stderr.lines().rev().take(2).collect();
-    assert!(
-        lines[1].starts_with("error: none of 4 steps was applied, the last because "),
-        "{output}"
-    );
+    assert!(lines[1].starts_with("error: all 4 steps were skipped, the last because "), "{output}");
     assert!(lines[0].contains("a lower `train.distill.weight`"), "{output}");
     assert!(!place.path("out/matformer.json").exists());
 }

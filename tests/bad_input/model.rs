@@ -77,7 +77,7 @@ fn matformer_json() {
     hint: a newer version wrote it: update this program
     ");
     snapshot!(manifest("\"kind\": \"matlm\"", "\"kind\": \"matvit\""), @"
-    error: run: a model that classifies images
+    error: run: a vision model
     hint: score needs a language model; `eval` and `report` take both
     ");
     snapshot!(manifest("\"kind\": \"matlm\"", "\"kind\": \"mamba\""), @"
@@ -113,7 +113,7 @@ fn tokenizer_json() {
     });
     hashed_snapshot!(swapped, @"
     error: run/tokenizer.json: SHA-256 [hash]; expected [hash], as `matformer.json` says
-    hint: it was changed or damaged after it was written: bring the old file back; a change that is meant needs its new hash in `matformer.json`, as `tokenizer_sha256`
+    hint: it was changed or damaged after it was written: restore it; after an intended change, set `tokenizer_sha256` in `matformer.json` to the new hash
     ");
     // Every command that reads or copies it looks at it.
     let place = Place::trained();
@@ -201,7 +201,7 @@ fn model_safetensors_with_other_tensors() {
     // A value that could be one, in a file that is not the one that was written.
     hashed_snapshot!(tensors(|t| t.get_mut(NORM).unwrap().2[3] ^= 1), @"
     error: run/model.safetensors: SHA-256 [hash]; expected [hash], as `matformer.json` says
-    hint: it was changed or damaged after it was written: bring the old file back; a change that is meant needs its new hash in `matformer.json`, as `weights_sha256`
+    hint: it was changed or damaged after it was written: restore it; after an intended change, set `weights_sha256` in `matformer.json` to the new hash
     ");
 }
 

@@ -73,6 +73,6 @@ fn options_that_do_not_serve() {
     let long = "The hare counts dry leaves at home. ".repeat(4);
     snapshot!(place.refused(&["generate", "run", "--prompt", &long]), @"
     error: --prompt: 80 tokens, expected at most 30: the context holds 32
-    hint: with the separator in front of the prompt and a first new token
+    hint: BOS and one new token must fit as well
     ");
 }

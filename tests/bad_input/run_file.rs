@@ -77,11 +77,11 @@ fn text_in_place_of_a_run_file() {
     place.write("my.jsonl", "{\"text\": \"a long row\"}\n");
     snapshot!(place.refused(&["train", "my.jsonl"]), @r#"
     error: my.jsonl: not a run file; expected TOML
-    hint: text is named in a run file, as `paths = ["my.jsonl"]` in its table `[data]`; `matformer train --help` and configs/lm show the rest
+    hint: list it in the table `[data]` of a run file, as `paths = ["my.jsonl"]`; `matformer train --data` needs no run file
     "#);
     snapshot!(place.refused(&["eval", "run", "--data", "my.jsonl"]), @r#"
     error: my.jsonl: not a run file; expected TOML
-    hint: text is named in a run file, as `paths = ["my.jsonl"]` in its table `[data]`; `matformer train --help` and configs/lm show the rest
+    hint: list it in the table `[data]` of a run file, as `paths = ["my.jsonl"]`; `matformer train --data` needs no run file
     "#);
 }
 

@@ -26,7 +26,7 @@ fn submodel_that_does_not_fit() {
     ");
     snapshot!(with("8ms"), @"
     error: nothing was measured in `ms` for this model; known costs: `params`, `non_embedding`, `ffn`, `flops`, `kv_bytes`
-    hint: `matformer bench layers` measures it here; `60%`, `60%flops` and `1.2B` need no measurement
+    hint: run `matformer bench layers` first, or use a budget such as `60%`, `60%flops` or `1.2B`
     ");
     snapshot!(place.refused(&["eval", "run", "--submodels", "S", "--paired-to", "64x5"]), @"error: layers of submodel `64x5`: 5, expected 2");
 }

@@ -175,8 +175,8 @@ fn train<K: Kind>(
     Ok(found)
 }
 
-/// Times of layers with the constant by which whole uniform submodels exceed the sums of their layers: parts
-/// by themselves find their weights in caches, and miss what is between them.
+/// Adds the constant by which whole uniform submodels exceed the sum of their layers: layers that are timed
+/// alone find their weights in caches, and the work between layers is missing.
 fn with_constant(times: LayerTimes, measured: &[(Submodel, f64)]) -> Result<LayerTimes> {
     let table = times.table();
     let uniform = measured.iter().filter(|(submodel, _)| submodel.uniform_width().is_some());
@@ -185,8 +185,8 @@ fn with_constant(times: LayerTimes, measured: &[(Submodel, f64)]) -> Result<Laye
     Ok(LayerTimes { constant, ..times })
 }
 
-/// Submodels of unequal widths, measured whole, beside the sums of their layers: of uniform ones the sums were
-/// made.
+/// Measured times of submodels of unequal widths beside the sums over their layers (which are derived from
+/// uniform submodels).
 fn additivity<K: Kind>(
     folder: &ModelFolder<K>,
     times: &LayerTimes,

@@ -15,7 +15,7 @@ use crate::{
     stepper::Stepper,
 };
 
-/// Prompt tokens of a step at most whose logits are asked for: they are as many as the vocabulary for each.
+/// Maximum number of prompt tokens per step with logits: each token has one logit per vocabulary entry.
 const SCORED: usize = 64;
 
 /// Room and habits of an [`Engine`].
@@ -308,7 +308,7 @@ impl Engine {
         Ok(events)
     }
 
-    /// Counts what the turn of a request that runs alone took: beside others it would be another time.
+    /// Records the time of a step of a request that runs alone: in a batch, it would differ.
     fn timed(&mut self, turn: &Turn, took: &Took) {
         if turn.ids.len() == 1 + took.drafted
             && let Some(running) = &mut self.running[turn.slot]
@@ -433,7 +433,7 @@ impl Engine {
         Ok(())
     }
 
-    /// The turn of the narrow submodel: the last token, or in a cache of its own all that it has not seen.
+    /// Input of the draft submodel: the last token, or with its own cache all tokens not yet in it.
     fn narrow(&self, turn: &Turn) -> Option<Turn> {
         let running = self.running[turn.slot].as_ref()?;
         let draft = running.request.draft.as_ref()?;

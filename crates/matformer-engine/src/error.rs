@@ -52,11 +52,11 @@ pub enum Error {
     },
     /// Both at once.
     #[error(
-        "`draft` and a policy that escalates, expected one of them: each decides which size takes the next token"
+        "`draft` and a policy that escalates cannot be combined: both choose the size for the next token"
     )]
     DraftAndEscalate,
     /// Packed weights on a device that has no products for them.
-    #[error("weights in {format}: found another device than the CPU, expected f32 there")]
+    #[error("weights in {format} need the CPU, expected f32 on other devices")]
     Packed {
         /// The format.
         format: crate::Format,

@@ -93,7 +93,7 @@ impl Launch {
         Self::of(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
     }
 
-    /// The same of other variables than those of this process.
+    /// Like [`from_env`](Self::from_env), with the given variables.
     ///
     /// # Errors
     /// As [`from_env`](Self::from_env).

@@ -208,8 +208,8 @@ impl Error {
                 "build with `--features wgpu` or `--features cuda` to add a backend".to_owned(),
             ),
             Self::Changed { key, .. } => Some(format!(
-                "it was changed or damaged after it was written: bring the old file back; a change \
-                 that is meant needs its new hash in `matformer.json`, as `{key}`"
+                "it was changed or damaged after it was written: restore it; after an intended change, \
+                 set `{key}` in `matformer.json` to the new hash"
             )),
             _ => None,
         }

@@ -61,9 +61,9 @@ pub struct ModelFolder<K: Model> {
     pub manifest: Manifest,
     /// What its submodels cost.
     pub costs: Costs,
-    /// What it computes on, and who follows it.
+    /// Device, ranks and progress display.
     pub session: Session,
-    /// Why what was measured of its times is not what they are here.
+    /// Why `latency.json` does not apply here, if it does not.
     no_millis: Option<String>,
     /// Length of the rows that it was trained on, or its context where that is not known.
     own_context: Option<usize>,

@@ -204,8 +204,8 @@ impl Error {
                     .to_owned(),
             ),
             Self::NotARunFile { path } => Some(format!(
-                "text is named in a run file, as `paths = [{:?}]` in its table `[data]`; \
-                 `matformer train --help` and configs/lm show the rest",
+                "list it in the table `[data]` of a run file, as `paths = [{:?}]`; \
+                 `matformer train --data` needs no run file",
                 path.display().to_string()
             )),
             Self::Differs { .. } => Some(

@@ -68,10 +68,10 @@ impl ValueType {
             Self::Whole => "a whole number, 0 or more".to_owned(),
             Self::Number => "a number".to_owned(),
             Self::Bool => "true or false".to_owned(),
-            Self::Text => "a text".to_owned(),
+            Self::Text => "a string".to_owned(),
             Self::Wholes => "a list of whole numbers".to_owned(),
             Self::Numbers => "a list of numbers".to_owned(),
-            Self::Texts => "a list of texts".to_owned(),
+            Self::Texts => "a list of strings".to_owned(),
             Self::Other(name) => name.to_owned(),
             Self::Word(words) => {
                 let words: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();

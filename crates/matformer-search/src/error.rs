@@ -90,10 +90,8 @@ impl Error {
                 let percent = (1000.0 * least / largest).ceil() / 10.0;
                 Some(format!("`{}` is enough", Budget::Percent { percent, of: *resource }))
             }
-            Self::Together { .. } => Some("give one of them more room".to_owned()),
-            Self::TooMany { .. } => {
-                Some("lists are for small models: search by another method".to_owned())
-            }
+            Self::Together { .. } => Some("raise one of them".to_owned()),
+            Self::TooMany { .. } => Some("too many to list: use another method".to_owned()),
             _ => None,
         }
     }

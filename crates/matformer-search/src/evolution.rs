@@ -28,9 +28,9 @@ impl Default for EvolutionConfig {
     }
 }
 
-/// Ageing evolution: the best of a random sample of the population is the parent of the next child, in which
-/// one layer has another width, and others are made narrower or wider until it spends what it may; the oldest
-/// leaves. No crossover.
+/// Ageing evolution: the best of a random sample of the population is the parent of the next child. One layer
+/// gets another width, and others are narrowed or widened until the budget is used up. The oldest member is
+/// removed. No crossover.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evolution {
     config: EvolutionConfig,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Problem, Result};
 
-/// A way to search. Its state is plain data: written out and read back, it goes on as if nothing had been.
+/// A search method. Its state is plain data: saved and reloaded, the search continues unchanged.
 pub trait Searcher {
     /// Submodels whose scores it needs next, each within the limits of `problem` unless the method
     /// also learns from others; none when the search is over. Asking again before telling gives the
@@ -23,7 +23,7 @@ pub trait Searcher {
     /// [`Error::NotFinite`] names the submodel whose score is no number; then nothing is taken.
     fn tell(&mut self, scores: &[(Submodel, f64)]) -> Result<()>;
 
-    /// What it came to: of all that it tried the best within the limits, unless the method names one.
+    /// The best submodel that was tried within the limits, unless the method names another.
     fn best(&self, problem: &Problem) -> Option<(Submodel, f64)> {
         self.tried().best(problem).cloned()
     }

@@ -92,7 +92,7 @@ impl ApiError {
 
     /// A field that asks for what there is not.
     pub(crate) fn unsupported(param: &str, found: &Value, expected: &str) -> Self {
-        Self::field(param, found, &format!("{expected}: this server has nothing else"))
+        Self::field(param, found, &format!("{expected}: this server supports nothing else"))
             .with_code("unsupported_value")
     }
 
@@ -112,7 +112,7 @@ impl ApiError {
     }
 
     pub(crate) fn method(method: &str, path: &str) -> Self {
-        let message = format!("{path}: found the method {method}, which it does not have");
+        let message = format!("{path} does not support the method {method}");
         Self::new(StatusCode::METHOD_NOT_ALLOWED, INVALID, message)
     }
 
@@ -123,7 +123,7 @@ impl ApiError {
     }
 
     pub(crate) fn too_large(limit: usize) -> Self {
-        let message = format!("the body has more than {limit} bytes, expected at most so many");
+        let message = format!("the body has more than {limit} bytes, the limit");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID, message)
     }
 

@@ -240,8 +240,8 @@ pub fn at_end<K: Kind>(
 fn say_data<K: Kind>(folder: &ModelFolder<K>, prepared: &K::Prepared) {
     if K::facts(prepared).hash.to_string() != folder.manifest.provenance.data_hash {
         say!(
-            "note: other data than the model was trained on: it may have seen held-out {}s in training, \
-             and losses compare at equal hash only",
+            "note: not the training run's data: the model may have seen held-out {}s in training, and \
+             only losses with equal data hash are comparable",
             K::DOCUMENT
         );
     }

@@ -16,7 +16,7 @@ type Row = Map<String, Value>;
 /// A function of a row; errors say what is wrong with it.
 pub(crate) type Hook = fn(&Row) -> Result<Value, String>;
 
-/// Those that make another row of a row, and those that give a field.
+/// Functions that transform a row, and functions that return a field.
 const HOOKS: [(&str, Hook); 19] = [
     ("copa.doc_to_choice", copa_choice),
     ("copa.doc_to_target", copa_target),

@@ -72,8 +72,8 @@ impl Task {
     /// `shots` as in [`Task::examples`].
     ///
     /// # Errors
-    /// [`Folder`](crate::Error::Folder) for a folder that cannot be read; [`Hub`](crate::Error::Hub) where it has not
-    /// the data set, or no split that can be scored.
+    /// [`Folder`](crate::Error::Folder) for a folder that cannot be read; [`Hub`](crate::Error::Hub) if it lacks
+    /// the dataset or a split that can be scored.
     pub fn read_from(&mut self, folder: &Path, shots: Option<usize>) -> Result<Vec<String>> {
         let Source::Hub(hub) = &self.source else { return Ok(Vec::new()) };
         let splits = hub.local(folder)?;

@@ -54,7 +54,7 @@ pub enum Error {
     },
     /// Several steps in a row were skipped: the run has diverged.
     #[error(
-        "{} left out, at step {step} because the {outlier}; last good \
+        "{} skipped, at step {step} because the {outlier}; last good \
          checkpoint: {checkpoint}",
         steps_in_a_row(*in_a_row)
     )]
@@ -71,7 +71,7 @@ pub enum Error {
         suspects: String,
     },
     /// Every step of a run was skipped: the model is what it was before the first.
-    #[error("none of {steps} steps was applied, the last because the {why}")]
+    #[error("all {steps} steps were skipped, the last because the {why}")]
     NothingApplied {
         /// How many steps the run has.
         steps: u64,

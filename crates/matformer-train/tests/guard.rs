@@ -92,7 +92,7 @@ fn spikes_in_a_row_end_the_run_and_name_the_checkpoint() {
     let error = train(dir.path(), &config(), 170..190, None).unwrap_err();
     assert!(matches!(error, Error::Diverged { in_a_row: 5, step: 175, .. }), "{error}");
     let message = error.to_string();
-    let start = "5 steps in a row left out, at step 175 because the loss of M is ";
+    let start = "5 steps in a row skipped, at step 175 because the loss of M is ";
     assert!(message.starts_with(start), "{message}");
     assert!(message.ends_with("step-000160"), "{message}");
     assert!(error.hint().unwrap().contains("train.spike = 0"));
@@ -128,7 +128,7 @@ fn a_run_of_which_no_step_was_applied_fails_and_publishes_nothing() {
         // The second time there is a checkpoint of the last step.
         let error = train(dir.path(), &config, 0..0, None).unwrap_err();
         let message = error.to_string();
-        let start = "none of 4 steps was applied, the last because the gradient norm is ";
+        let start = "all 4 steps were skipped, the last because the gradient norm is ";
         assert!(message.starts_with(start), "{message}");
         let hint = error.hint().unwrap();
         assert!(hint.contains("a lower `train.distill.weight` (it is 1000000"), "{hint}");

@@ -109,7 +109,7 @@ impl MatVitConfig {
         usize::from(self.pooling == Pooling::ClassToken) + usize::from(self.distillation_token)
     }
 
-    /// How often training leaves out a branch of a layer.
+    /// Drop-path rate of a layer.
     pub fn drop_path_of(&self, layer: usize) -> f64 {
         self.drop_path * layer as f64 / (self.n_layers.max(2) - 1) as f64
     }

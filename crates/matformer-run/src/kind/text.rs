@@ -171,8 +171,8 @@ impl Data for Lm {
         }
         if s.held_out.documents < FEW_DOCUMENTS {
             say!(
-                "note: {} held out: a held-out loss of so few is known roughly; \
-                 `data.held_out` sets their share",
+                "note: {} held out: too few for a precise held-out loss; `data.held_out` \
+                 sets their share",
                 counted(s.held_out.documents, "document")
             );
         }

@@ -178,8 +178,8 @@ fn is_tiny(bytes: u64) -> bool {
     bytes < 4096
 }
 
-/// The tokens that a text of a few lines has at least for training: a tokenizer learns it by heart, and what
-/// is held out may be more than its share.
+/// Lower bound on the training tokens of a text of a few lines: a tokenizer memorises it, and the held-out
+/// part may exceed its share.
 fn sure_tokens(bytes: u64, held_out: f64) -> f64 {
     bytes as f64 / 6.0 * (1.0 - 2.0 * held_out)
 }

@@ -30,7 +30,7 @@ impl Budgets {
         all.dedup_by(|(looser, a), (tighter, b)| {
             let same = a.table.resource == b.table.resource;
             if same && looser != tighter {
-                say!("note: {looser} says nothing beside {tighter}");
+                say!("note: {looser} has no effect beside {tighter}");
             }
             same
         });

@@ -144,7 +144,7 @@ fn searched<K: Kind>(
     let tried: Vec<Scored> = search.tried().iter().map(scored).collect();
     let all = || problem.all(LISTED as usize).is_ok_and(|all| all.len() <= tried.len());
     if method == Method::Evolution && tried.len() < question.evaluations && !all() {
-        say!("note: evolution ended after {}: nothing new is near what lives", tried.len());
+        say!("note: evolution ended after {}: no new submodels are in reach", tried.len());
     }
     Ok(search.best(problem).map(|(widths, a)| Outcome {
         method: method.to_string(),

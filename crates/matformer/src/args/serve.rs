@@ -11,10 +11,10 @@ use super::values::{at_least_one, byte_size, seconds, up_to_4096, whole};
 pub struct ServeArgs {
     /// Model folder
     pub model: PathBuf,
-    /// Address to listen at; `0.0.0.0` lets other machines connect, preferably with --api-key-file
+    /// Address to listen on; `0.0.0.0` lets other machines connect, preferably with --api-key-file
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
     pub host: IpAddr,
-    /// Port to listen at; 0: any free port
+    /// Port to listen on; 0: any free port
     #[arg(long, default_value_t = 8080, value_name = "N")]
     pub port: u16,
     /// Name of the model in requests; `NAME@SIZE` is one of its sizes [default: name of the folder]
@@ -23,7 +23,7 @@ pub struct ServeArgs {
     /// Size that answers requests without one: `S`, `60%`, `64x1+128x4`, … [default: the largest]
     #[arg(long, value_name = "SUBMODEL")]
     pub submodel: Option<SubmodelSpec>,
-    /// Format that weights are held in: `f32`, or on the CPU `bf16` or `q8_0`, which are faster and nearly as
+    /// Weight format in memory: `f32`; on the CPU also `bf16` and `q8_0`, which are faster and nearly as
     /// accurate [default: bf16 on the CPU, else f32]
     #[arg(long, value_name = "FORMAT")]
     pub dtype: Option<engine::Format>,
@@ -34,7 +34,7 @@ pub struct ServeArgs {
     /// Maximum tokens of prompt and answer together [default: the model's context]
     #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
     pub context: Option<usize>,
-    /// Number of threads that compute [default: all]
+    /// Number of compute threads [default: all]
     #[arg(long, value_name = "N", value_parser = up_to_4096, allow_negative_numbers = true)]
     pub threads: Option<usize>,
     /// While requests wait, answer requests without a size at a narrower trained size; each response names the

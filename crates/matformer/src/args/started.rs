@@ -12,7 +12,7 @@ pub struct InitArgs {
     /// Run file to write (`.toml`), or the folder to write it to [default: named after the data]
     #[arg(value_name = "FILE|DIR")]
     pub target: Option<PathBuf>,
-    /// Text files and folders (concatenated), or a folder of images; also `hf:owner/name` and `fetch:NAME`
+    /// Text files and folders (combined), or a folder of images; also `hf:owner/name` and `fetch:NAME`
     #[arg(long, required = true, num_args = 1.., value_name = "DATA")]
     pub data: Vec<String>,
     /// Kind of data [default: detected from the files]
@@ -46,7 +46,7 @@ impl From<InitKind> for RunKind {
 
 #[derive(Debug, ClapArgs)]
 pub struct KeysArgs {
-    /// Part of the names of the keys to list, such as `train` or `eval` [default: all]
+    /// List only keys whose name contains this, such as `train` or `eval` [default: all]
     pub key: Option<String>,
     /// Only the keys of runs on this kind of data
     #[arg(long, value_enum)]

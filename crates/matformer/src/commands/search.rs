@@ -76,7 +76,7 @@ fn print<K: Kind>(found: &Judged, problem: &Problem, folder: &ModelFolder<K>) ->
     let data = &found.judged.data;
     let budgets = problem.limits().iter().map(|l| l.table.resource.describe(l.most));
     out!(
-        "within {}: chosen by one half of the held-out {}s, judged by the other ({} {})",
+        "within {}: selected on one half of the held-out {}s, tested on the other ({} {})",
         budgets.collect::<Vec<_>>().join(" and "),
         K::DOCUMENT,
         count(data.tokens as f64),

@@ -65,7 +65,7 @@ impl Export for Lm {
                     folder.dir.display(),
                     folder.model.config().family()
                 ),
-                hint: "--format hf writes a folder, with --pad of equal widths".to_owned(),
+                hint: "use --format hf; --pad makes all widths equal".to_owned(),
             }),
             error => error.into(),
         });
