@@ -11,7 +11,7 @@ use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, syntax::S
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-pub use answers::LaidOut;
+pub use answers::{Conversation, LaidOut};
 
 use crate::special::{TOKENIZER_CONFIG_FILE, object, token};
 use crate::{Error, Result, Tokenizer};
@@ -62,9 +62,13 @@ impl ChatTemplate {
             let source = fs::read_to_string(&own)?;
             (own, source)
         } else {
-            let Some(source) = in_config(&config, &config_path)? else { return Ok(None) };
+            let source = in_config(&config, &config_path)?.unwrap_or_default();
             (config_path, source)
         };
+        // An empty one is none, as for transformers.
+        if source.trim().is_empty() {
+            return Ok(None);
+        }
         let spelt = |key: &&str| Some(((*key).to_owned(), json!(token(&config, key)?)));
         let tokens = SPECIAL_TOKENS.iter().filter_map(spelt).collect();
         Self::new(path, &source, tokens).map(Some)
@@ -170,18 +174,18 @@ impl ChatTemplate {
     }
 
     fn render_values(&self, messages: Vec<Value>, add_generation_prompt: bool) -> Result<String> {
-        self.render_as(NAME, messages, add_generation_prompt)
+        self.render_as(NAME, (messages, None), add_generation_prompt)
     }
 
     fn render_as(
         &self,
         name: &str,
-        messages: Vec<Value>,
+        (messages, tools): (Vec<Value>, Option<&Value>),
         add_generation_prompt: bool,
     ) -> Result<String> {
         let mut context = self.tokens.clone();
         context.insert("messages".to_owned(), Value::Array(messages));
-        context.insert("tools".to_owned(), Value::Null);
+        context.insert("tools".to_owned(), tools.cloned().unwrap_or_default());
         context.insert("documents".to_owned(), Value::Null);
         context.insert("add_generation_prompt".to_owned(), json!(add_generation_prompt));
         let template =

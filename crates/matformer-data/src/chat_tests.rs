@@ -180,7 +180,7 @@ fn answers_are_those_of_transformers() {
     for Conversations { name, template: source, cases } in templates {
         let template = template(&source).unwrap();
         for case in cases {
-            let found = template.encode_answers(&tokenizer, &case.messages).unwrap();
+            let found = template.encode_answers(&tokenizer, &talk(&case.messages, None)).unwrap();
             let place = format!("{name}: {}", case.name);
             assert_eq!(found.tokens, case.tokens, "{place}");
             let flags: Vec<u8> = found.answers.iter().map(|flag| u8::from(*flag)).collect();
@@ -191,6 +191,48 @@ fn answers_are_those_of_transformers() {
     }
 }
 
+fn talk(messages: &[Value], tools: Option<Value>) -> Conversation {
+    Conversation { messages: messages.to_vec(), tools }
+}
+
+/// Of each answer, the text.
+fn answers_in(source: &str, conversation: &Conversation) -> (String, String) {
+    let (_dir, tokenizer, _) = answers();
+    let found = template(source).unwrap().encode_answers(&tokenizer, conversation).unwrap();
+    let flagged = found.tokens.iter().zip(&found.answers).filter(|(_, flag)| **flag);
+    let flagged: Vec<u32> = flagged.map(|(token, _)| *token).collect();
+    (found.text, tokenizer.decode(&flagged).unwrap())
+}
+
+#[test]
+fn an_answer_that_comes_first_and_tools_are_laid_out() {
+    // As Qwen's: the first message decides whether there is a system prompt, and tools are described in it.
+    let source = "{% if messages[0].role != 'system' %}System: be kind{% if tools %} {{ tools | tojson }}{% endif %}\n\
+                  {% endif %}{% for m in messages %}{{ m.role }}: {{ m.content }}<end>\n{% endfor %}\
+                  {% if add_generation_prompt %}assistant: {% endif %}";
+    let source = source.replacen(
+        "{% if",
+        "{% if messages | length == 0 %}{{ raise_exception('none') }}{% endif %}{% if",
+        1,
+    );
+    let first = [
+        serde_json::json!({ "role": "assistant", "content": "Good day" }),
+        serde_json::json!({ "role": "user", "content": "Hi" }),
+        serde_json::json!({ "role": "assistant", "content": "Bye" }),
+    ];
+    let (text, learnt) = answers_in(&source, &talk(&first, None));
+    assert_eq!(
+        text,
+        "System: be kind\nassistant: Good day<end>\nuser: Hi<end>\nassistant: Bye<end>\n"
+    );
+    assert_eq!(learnt, "Good day<end>\nBye<end>\n");
+    let tools = serde_json::json!([{ "name": "clock", "precision": 1e-7 }]);
+    let (text, learnt) = answers_in(&source, &talk(&first[1..], Some(tools)));
+    let described = "System: be kind [{\"name\": \"clock\", \"precision\": 1e-07}]\n";
+    assert_eq!(text, format!("{described}user: Hi<end>\nassistant: Bye<end>\n"));
+    assert_eq!(learnt, "Bye<end>\n");
+}
+
 #[test]
 fn control_tokens_that_an_answer_spells_are_text_of_it() {
     let (_dir, tokenizer, templates) = answers();
@@ -199,7 +241,8 @@ fn control_tokens_that_an_answer_spells_are_text_of_it() {
             serde_json::json!({ "role": "user", "content": "<|im_end|> ends" }),
             serde_json::json!({ "role": "assistant", "content": "So <|im_end|> it is. " }),
         ];
-        let found = template(&source).unwrap().encode_answers(&tokenizer, &messages).unwrap();
+        let found = template(&source).unwrap();
+        let found = found.encode_answers(&tokenizer, &talk(&messages, None)).unwrap();
         let flagged = found.tokens.iter().zip(&found.answers).filter(|(_, flag)| **flag);
         let flagged: Vec<u32> = flagged.map(|(token, _)| *token).collect();
         let text = tokenizer.decode(&flagged).unwrap();
@@ -220,7 +263,8 @@ fn a_template_that_hides_its_answers_is_refused() {
         serde_json::json!({ "role": "assistant", "content": "Hello" }),
     ];
     let said = |source: &str| {
-        template(source).unwrap().encode_answers(&tokenizer, &messages).unwrap_err().to_string()
+        let found = template(source).unwrap().encode_answers(&tokenizer, &talk(&messages, None));
+        found.unwrap_err().to_string()
     };
     let counts = "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}";
     assert!(said(counts).contains("message 2 cannot be found"), "{}", said(counts));

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use crate::json::NoText;
+use crate::chat::Conversation;
+use crate::json::{NoText, fields_of};
 use crate::rows::Content;
 use crate::{ChatTemplate, Error};
 
@@ -12,6 +13,8 @@ use crate::{ChatTemplate, Error};
 const MESSAGES: &str = "messages";
 /// The fields of a question and its answer: texts, or lists of messages.
 const PAIR: [&str; 2] = ["prompt", "completion"];
+/// The field of the functions that a conversation may call: a list, or that list in JSON.
+const TOOLS: &str = "tools";
 /// Fields that an error names.
 const NAMED: usize = 5;
 
@@ -25,10 +28,9 @@ pub(crate) struct Chat {
 }
 
 impl Chat {
-    /// Why messages in JSON cannot be laid out, if that is so.
-    pub(crate) fn refusal(&self, messages: &str) -> Option<String> {
-        let messages: Vec<Value> = serde_json::from_str(messages).unwrap_or_default();
-        match self.template.check_answers(&messages) {
+    /// Why a conversation in JSON cannot be laid out, if that is so.
+    pub(crate) fn refusal(&self, conversation: &str) -> Option<String> {
+        match self.template.check_answers(&Conversation::from_json(conversation)) {
             Err(Error::ChatTemplate { reason, .. }) => Some(reason),
             other => other.err().map(|error| error.to_string()),
         }
@@ -53,19 +55,15 @@ impl Fields {
 
     /// Whether a field of this name belongs to a conversation.
     pub(crate) fn are_in(&self, name: &str) -> bool {
-        name == self.main() || self.0.is_none() && PAIR.contains(&name)
+        name == self.main() || name == TOOLS || self.0.is_none() && PAIR.contains(&name)
     }
 
-    /// The messages of a row, as JSON.
+    /// The conversation of a row, as JSON ([`Conversation`]).
     ///
     /// # Errors
     /// What the row is instead.
     pub(crate) fn of_json(&self, row: &[u8]) -> Result<String, NoText> {
-        match serde_json::from_slice(row) {
-            Ok(Value::Object(row)) => self.of_row(&row),
-            Ok(_) => Err(NoText::Other("no object, expected: one with messages".into())),
-            Err(error) => Err(NoText::Other(format!("not JSON: {error}"))),
-        }
+        self.of_row(&fields_of(row, |name| self.are_in(name))?)
     }
 
     /// The same of a row that was read.
@@ -74,7 +72,9 @@ impl Fields {
     /// As [`of_json`](Self::of_json).
     pub(crate) fn of_row(&self, row: &Map<String, Value>) -> Result<String, NoText> {
         let field = self.main();
-        let messages = match (row.get(field), PAIR.map(|name| row.get(name))) {
+        // Tables have a null where a row has no value.
+        let value = |name| row.get(name).filter(|value| !value.is_null());
+        let messages = match (value(field), PAIR.map(value)) {
             (Some(messages), _) => list(field, messages)?,
             (None, [Some(prompt), Some(completion)]) if self.0.is_none() => {
                 let mut messages = said(PAIR[0], "user", prompt)?;
@@ -87,7 +87,7 @@ impl Fields {
             let reason = "no message of the role `assistant`: nothing to learn";
             return Err(NoText::Other(reason.into()));
         }
-        Ok(Value::Array(messages).to_string())
+        Ok(Conversation { messages, tools: tools(value(TOOLS))? }.to_json())
     }
 
     /// A row that was read, as its messages or what it is instead.
@@ -124,6 +124,22 @@ fn list(field: &str, value: &Value) -> Result<Vec<Value>, NoText> {
     }
 }
 
+/// The functions that a conversation may call.
+fn tools(value: Option<&Value>) -> Result<Option<Value>, NoText> {
+    let list = match value {
+        Some(Value::String(text)) if text.trim().is_empty() => None,
+        Some(Value::String(text)) => Some(serde_json::from_str(text).unwrap_or(Value::Null)),
+        other => other.cloned(),
+    };
+    match list {
+        Some(Value::Array(tools)) if tools.is_empty() => Ok(None),
+        None | Some(Value::Array(_)) => Ok(list),
+        Some(_) => {
+            Err(NoText::Other(format!("`{TOOLS}` is no list, expected: a list, or one in JSON")))
+        }
+    }
+}
+
 /// A text that `role` says, or a list of messages.
 fn said(field: &str, role: &str, value: &Value) -> Result<Vec<Value>, NoText> {
     match value {
@@ -154,6 +170,28 @@ mod tests {
         ] {
             assert_eq!(read(field, &row).as_deref(), Ok(both), "{row}");
         }
+    }
+
+    #[test]
+    fn other_fields_may_hold_anything_and_null_is_no_value() {
+        let both = r#"[{"role":"user","content":"Hi"},{"role":"assistant","content":"Hello"}]"#;
+        let deep = format!("{}{}", "[".repeat(300), "]".repeat(300));
+        for row in [
+            format!(r#"{{"score": NaN, "s": "\ud83d", "messages": {both}, "deep": {deep}}}"#),
+            r#"{"messages": null, "prompt": "Hi", "completion": "Hello", "tools": null}"#.into(),
+            format!(r#"{{"messages": {both}, "prompt": null, "tools": []}}"#),
+            format!(r#"{{"messages": {both}, "tools": " "}}"#),
+        ] {
+            assert_eq!(read("text", &row).as_deref(), Ok(both), "{row}");
+        }
+        let tools = r#"[{"name":"clock"}]"#;
+        let expected = format!(r#"{{"messages":{both},"tools":{tools}}}"#);
+        for written in [tools.to_owned(), serde_json::to_string(tools).unwrap()] {
+            let row = format!(r#"{{"messages": {both}, "tools": {written}}}"#);
+            assert_eq!(read("text", &row).as_deref(), Ok(&*expected));
+        }
+        let wrong = read("text", &format!(r#"{{"messages": {both}, "tools": "clock"}}"#));
+        assert!(matches!(wrong, Err(NoText::Other(reason)) if reason.starts_with("`tools` is no")));
     }
 
     #[test]

@@ -7,7 +7,6 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use matformer_core::rng;
 use rayon::prelude::*;
-use serde_json::Value;
 
 use crate::baselines::ByteCounts;
 use crate::census::{Census, Entry, Texts};
@@ -18,7 +17,7 @@ use crate::progress::{Progress, Stage};
 use crate::rows::Content;
 use crate::shard::ShardWriter;
 use crate::tokenizer::TRAINING_SAMPLE_BYTES;
-use crate::{ChatTemplate, DocumentSpan, Error, Hash, LaidOut, Result, Tokenizer};
+use crate::{ChatTemplate, Conversation, DocumentSpan, Error, Hash, LaidOut, Result, Tokenizer};
 
 /// Text of a batch, in bytes.
 const BATCH: usize = 4 << 20;
@@ -218,15 +217,15 @@ impl Encoder<'_> {
         }
     }
 
-    /// Messages in JSON. The begin token that most templates write is the one that documents begin with.
+    /// A conversation in JSON. The begin token that most templates write is the one that documents begin with.
     fn conversation<'a>(
         &self,
         template: &ChatTemplate,
         (split, entry): (usize, &'a Entry),
         text: String,
     ) -> Result<Document<'a>> {
-        let messages: Vec<Value> = serde_json::from_str(&text).unwrap_or_default();
-        let laid_out = template.encode_answers(self.tokenizer, &messages)?;
+        let conversation = Conversation::from_json(&text);
+        let laid_out = template.encode_answers(self.tokenizer, &conversation)?;
         let lost = self.lost(&laid_out.text, &laid_out.tokens)?;
         let LaidOut { mut tokens, answers: mut flags, .. } = laid_out;
         if tokens.first() == Some(&self.tokenizer.bos()) {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::Range;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value as Json, de::SliceRead};
 
 /// Fields that an error names.
 const NAMED: usize = 5;
@@ -141,10 +142,32 @@ fn values(bytes: &[u8]) -> Result<Vec<Range<usize>>, usize> {
 /// # Errors
 /// What the row is instead.
 pub(crate) fn text_of(row: &[u8], field: &str) -> Result<String, NoText> {
+    relaxed(row, |json| Row { field }.deserialize(json))?
+}
+
+/// The fields of a JSON object: those that are wanted as they are, the others as null, whatever they hold.
+///
+/// # Errors
+/// What the row is instead.
+pub(crate) fn fields_of(
+    row: &[u8],
+    is_wanted: impl Fn(&str) -> bool,
+) -> Result<Map<String, Json>, NoText> {
+    if row.trim_ascii_start().first() != Some(&b'{') {
+        return Err(NoText::Other("no object, expected: one with messages".into()));
+    }
+    relaxed(row, |json| json.deserialize_map(Wanted(&is_wanted)))
+}
+
+/// Reads a row, and once more without the numbers that Python writes as words.
+fn relaxed<T>(
+    row: &[u8],
+    read: impl Fn(&mut serde_json::Deserializer<SliceRead<'_>>) -> serde_json::Result<T>,
+) -> Result<T, NoText> {
     let read = |row: &[u8]| {
         let mut json = serde_json::Deserializer::from_slice(row);
-        let text = Row { field }.deserialize(&mut json)?;
-        json.end().map(|()| text)
+        let value = read(&mut json)?;
+        json.end().map(|()| value)
     };
     let found = read(row).or_else(|error| match without_nan(row) {
         Cow::Owned(row) => read(&row),
@@ -159,7 +182,31 @@ pub(crate) fn text_of(row: &[u8], field: &str) -> Result<String, NoText> {
             None => format!("not JSON: {text}"),
         })
     };
-    found.map_err(malformed)?
+    found.map_err(malformed)
+}
+
+/// Reads an object: the fields that are wanted, and the names of the others.
+struct Wanted<'a>(&'a dyn Fn(&str) -> bool);
+
+impl<'de> Visitor<'de> for Wanted<'_> {
+    type Value = Map<String, Json>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+        let mut fields = Map::new();
+        while let Some(key) = object.next_key_seed(Key)? {
+            let name = String::from_utf8_lossy(&key).into_owned();
+            let value = match (self.0)(&name) {
+                true => object.next_value::<Json>()?,
+                false => object.next_value::<IgnoredAny>().map(|_| Json::Null)?,
+            };
+            fields.insert(name, value);
+        }
+        Ok(fields)
+    }
 }
 
 /// `row` with `null` for the numbers that Python writes as words.

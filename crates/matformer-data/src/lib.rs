@@ -48,7 +48,7 @@ pub use ahead::Ahead;
 pub use augment::{Augment, AugmentConfig, AugmentError, RandAugment};
 pub use baselines::{Baselines, ByteCounts, baselines};
 pub use batches::{BatchShape, Batches, HostBatch};
-pub use chat::{CHAT_TEMPLATE_FILE, ChatTemplate, LaidOut};
+pub use chat::{CHAT_TEMPLATE_FILE, ChatTemplate, Conversation, LaidOut};
 pub use config::{CORPUS_MAX_FILE_BYTES, DataConfig, MIN_VOCAB_SIZE, SplitFolders, WeightedSource};
 pub use counts::{BadRow, Dropped};
 pub use error::{Error, Result};

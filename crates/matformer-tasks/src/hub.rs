@@ -28,6 +28,10 @@ struct Pattern {
     files: Regex,
 }
 
+/// Files of `datasets` that describe rows, and hold none.
+const ABOUT: [&str; 4] =
+    ["dataset_dict.json", "dataset_info.json", "dataset_infos.json", "state.json"];
+
 /// Suffixes of files that are read.
 const SUFFIXES: [&str; 7] = [".arrow", ".parquet", ".jsonl", ".json", ".csv", ".tsv", ".ndjson"];
 
@@ -106,10 +110,10 @@ impl Hub {
 
     /// The split that the path of a file names, where the data set says nothing.
     pub(crate) fn split_by_name(&self, file: &str) -> Option<String> {
-        if !SUFFIXES.iter().any(|suffix| file.ends_with(suffix)) {
+        let (folder, name) = file.rsplit_once('/').unwrap_or(("", file));
+        if !SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) || ABOUT.contains(&name) {
             return None;
         }
-        let (folder, _) = file.rsplit_once('/').unwrap_or_default();
         if let Some(config) = &self.config
             && !folder.split('/').any(|part| part == config)
         {

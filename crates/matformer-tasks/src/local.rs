@@ -135,6 +135,16 @@ mod tests {
         for files in [
             &["own/sums/train.jsonl", "own/sums/dev.jsonl", "own/sums/test.jsonl"][..],
             &["sums/none/train/a.jsonl", "sums/none/validation/a.jsonl", "sums/none/test/a.jsonl"],
+            // As `save_to_disk` leaves it.
+            &[
+                "sums/dataset_dict.json",
+                "sums/train/a.jsonl",
+                "sums/train/state.json",
+                "sums/test/a.jsonl",
+                "sums/test/dataset_info.json",
+                "sums/test/state.json",
+                "sums/validation/a.jsonl",
+            ],
         ] {
             let folder = made(files);
             let mut task = task("");

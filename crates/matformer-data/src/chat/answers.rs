@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{ANSWER, ChatTemplate, MARKS, NAME, TAGGED, mark, pieces, wrong};
 use crate::{Result, Tokenizer};
@@ -26,6 +25,41 @@ struct Answered {
     answers: Vec<Range<usize>>,
 }
 
+/// What a model is trained on: messages (objects with `role`, `content` and whatever else the template reads), and the
+/// functions that they may call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conversation {
+    /// The messages.
+    pub messages: Vec<Value>,
+    /// A list of functions, as transformers passes it to the template.
+    pub tools: Option<Value>,
+}
+
+impl Conversation {
+    /// Messages without functions are a list, others an object.
+    pub(crate) fn to_json(&self) -> String {
+        let messages = Value::Array(self.messages.clone());
+        match &self.tools {
+            None => messages.to_string(),
+            Some(tools) => json!({ "messages": messages, "tools": tools }).to_string(),
+        }
+    }
+
+    /// What [`to_json`](Self::to_json) gave.
+    pub(crate) fn from_json(text: &str) -> Self {
+        let mut value: Value = serde_json::from_str(text).unwrap_or_default();
+        let tools = value.get_mut("tools").map(Value::take);
+        let messages = match value.get_mut("messages") {
+            Some(messages) => messages.take(),
+            None => value,
+        };
+        let Value::Array(messages) = messages else {
+            return Self { messages: Vec::new(), tools };
+        };
+        Self { messages, tools }
+    }
+}
+
 impl ChatTemplate {
     /// The tokens of a whole conversation, those of [`encode`](Self::encode), and which of them belong to answers of
     /// the assistant.
@@ -40,15 +74,12 @@ impl ChatTemplate {
     pub fn encode_answers(
         &self,
         tokenizer: &Tokenizer,
-        messages: &[impl Serialize],
+        conversation: &Conversation,
     ) -> Result<LaidOut> {
-        let mut values = self.values(messages)?;
+        let mut values = self.values(&conversation.messages)?;
         let control = tokenizer.control_spellings();
         values.iter_mut().for_each(|value| mark(value, &control));
-        let Answered { text, answers } = match self.tagged {
-            true => tagged(&self.render_as(TAGGED, values, false)?),
-            false => self.answered(values)?,
-        };
+        let Answered { text, answers } = self.answered(values, conversation.tools.as_ref())?;
         let plain = text.replace(MARKS, "");
         let mut found = LaidOut { text: plain, tokens: Vec::new(), answers: Vec::new() };
         for piece in pieces(&text, &control) {
@@ -70,21 +101,37 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// As [`encode_answers`](Self::encode_answers).
-    pub(crate) fn check_answers(&self, messages: &[Value]) -> Result<()> {
-        let values = self.values(messages)?;
-        let Answered { answers, .. } = match self.tagged {
-            true => tagged(&self.render_as(TAGGED, values, false)?),
-            false => self.answered(values)?,
-        };
+    pub(crate) fn check_answers(&self, conversation: &Conversation) -> Result<()> {
+        let values = self.values(&conversation.messages)?;
+        let Answered { answers, .. } = self.answered(values, conversation.tools.as_ref())?;
         match answers.is_empty() {
             true => Err(wrong(&self.path, &"no `{% generation %}` around any answer")),
             false => Ok(()),
         }
     }
 
+    fn answered(&self, values: Vec<Value>, tools: Option<&Value>) -> Result<Answered> {
+        match self.tagged {
+            true => Ok(tagged(&self.render_as(TAGGED, (values, tools), false)?)),
+            false => Layout { template: self, tools }.answered(values),
+        }
+    }
+}
+
+/// Lays out parts of a conversation, to find its answers.
+struct Layout<'a> {
+    template: &'a ChatTemplate,
+    tools: Option<&'a Value>,
+}
+
+impl Layout<'_> {
+    fn text(&self, messages: &[Value], add_generation_prompt: bool) -> Result<String> {
+        self.template.render_as(NAME, (messages.to_vec(), self.tools), add_generation_prompt)
+    }
+
     /// Finds the answers by laying out what comes before each, and what goes up to its end.
     fn answered(&self, values: Vec<Value>) -> Result<Answered> {
-        let text = self.render_as(NAME, values.clone(), false)?;
+        let text = self.text(&values, false)?;
         let mut answers: Vec<Range<usize>> = Vec::new();
         // The end of the turn before, if that was an answer too.
         let mut previous = None;
@@ -93,8 +140,11 @@ impl ChatTemplate {
                 previous = None;
                 continue;
             }
-            let start = self.start_of(&text, &values[..turn], previous)?;
-            let up_to = self.render_as(NAME, values[..=turn].to_vec(), false)?;
+            let start = match turn {
+                0 => self.first_start(&text)?,
+                _ => self.start_of(&text, &values[..turn], previous)?,
+            };
+            let up_to = self.text(&values[..=turn], false)?;
             let end = match text.starts_with(&up_to) {
                 true => Some(up_to.len()),
                 // A template may lay out the last turn otherwise, with its reasoning: the end of the turn is the same.
@@ -109,11 +159,25 @@ impl ChatTemplate {
                          `{{% generation %}}` around the answers tells where they are",
                         turn + 1
                     );
-                    return Err(wrong(&self.path, &reason));
+                    return Err(wrong(&self.template.path, &reason));
                 }
             }
         }
         Ok(Answered { text, answers })
+    }
+
+    /// Where the first answer begins if nothing precedes it, which many templates cannot lay out: behind the header
+    /// that an answer has in another conversation.
+    fn first_start(&self, text: &str) -> Result<Option<usize>> {
+        if let Ok(begun) = self.text(&[], true)
+            && text.starts_with(&begun)
+        {
+            return Ok(Some(begun.len()));
+        }
+        let question = [json!({ "role": "user", "content": "?" })];
+        let (begun, ended) = (self.text(&question, true)?, self.text(&question, false)?);
+        let header = begun.strip_prefix(&ended).filter(|header| !header.is_empty());
+        Ok(header.and_then(|header| Some(text.find(header)? + header.len())))
     }
 
     /// Where an answer begins in the whole conversation, behind these messages and the header of its turn.
@@ -123,12 +187,12 @@ impl ChatTemplate {
         before: &[Value],
         previous: Option<usize>,
     ) -> Result<Option<usize>> {
-        let begun = self.render_as(NAME, before.to_vec(), true)?;
+        let begun = self.text(before, true)?;
         if text.starts_with(&begun) {
             return Ok(Some(begun.len()));
         }
         let Some(previous) = previous else { return Ok(None) };
-        let ended = self.render_as(NAME, before.to_vec(), false)?;
+        let ended = self.text(before, false)?;
         let header = begun.strip_prefix(&ended);
         let follows = |header: &&str| text[previous..].starts_with(*header);
         Ok(header.filter(follows).map(|header| previous + header.len()))
@@ -141,10 +205,7 @@ impl ChatTemplate {
         let Some(Value::String(content)) = values[turn].get_mut("content") else { return Ok(None) };
         // White space at the end of a message is trimmed by many templates.
         content.insert(content.trim_end().len(), ANSWER[1]);
-        let (whole, alone) = (
-            self.render_as(NAME, values.clone(), false)?,
-            self.render_as(NAME, values[..=turn].to_vec(), false)?,
-        );
+        let (whole, alone) = (self.text(&values, false)?, self.text(&values[..=turn], false)?);
         let (Some((content, rest)), Some((_, closing))) =
             (whole.split_once(ANSWER[1]), alone.split_once(ANSWER[1]))
         else {

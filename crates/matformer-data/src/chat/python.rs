@@ -60,6 +60,16 @@ pub(super) fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
     Ok(text)
 }
 
+/// A number as Python writes it: an exponent has a sign and two digits.
+fn repr(number: &str) -> String {
+    let Some((digits, exponent)) = number.split_once('e') else { return number.to_owned() };
+    let (sign, exponent) = match exponent.strip_prefix('-') {
+        Some(exponent) => ('-', exponent),
+        None => ('+', exponent),
+    };
+    format!("{digits}e{sign}{exponent:0>2}")
+}
+
 struct Style {
     indent: Option<usize>,
     ascii: bool,
@@ -87,6 +97,7 @@ impl Style {
                     self.write(value, depth + 1, out);
                 });
             }
+            serde_json::Value::Number(number) => out.push_str(&repr(&number.to_string())),
             other if self.ascii => {
                 for unit in other.to_string().encode_utf16() {
                     match u8::try_from(unit).ok().filter(u8::is_ascii) {
