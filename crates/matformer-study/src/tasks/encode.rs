@@ -67,7 +67,10 @@ impl Encoder<'_> {
                 let Cut { kept, cut } = self.prompt(context)?;
                 return Ok(Cut { kept: Ask::Prompt(kept), cut });
             }
-            Question::Text { text, .. } => vec![self.windows(text)?],
+            Question::Text { text, .. } => match self.windows(text)? {
+                windows if windows.is_empty() => return Err("the text is empty".to_owned()),
+                windows => vec![windows],
+            },
             question => {
                 let rows = question.prompts().iter().map(|prompt| self.continuation(prompt));
                 rows.map(|row| Ok(vec![row?])).collect::<Result<_, String>>()?

@@ -134,9 +134,14 @@ fn cell(score: &Score) -> String {
         Aggregation::Mean | Aggregation::MacroF1 => (100.0, 2),
         _ => (1.0, 4),
     };
-    let value = format!("{:.digits$}", factor * score.value);
+    // A perplexity may have hundreds of digits.
+    let said = |value: f64| match value.abs() {
+        1e6.. => format!("{value:.3e}"),
+        _ => format!("{value:.digits$}"),
+    };
+    let value = said(factor * score.value);
     match score.stderr {
-        Some(stderr) => format!("{value} ± {:.digits$}", factor * stderr),
+        Some(stderr) => format!("{value} ± {}", said(factor * stderr)),
         None => value,
     }
 }
