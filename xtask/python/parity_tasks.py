@@ -52,11 +52,12 @@ def pages(context):
     return [{"page": text} for text in [*TEXTS, "".join(TEXTS) * max(2, context // 40)]]
 
 
-def harness(model, model_args, tasks, folder):
+def harness(model, model_args, tasks, folder, limit=None):
     import lm_eval
     from lm_eval.tasks import TaskManager
 
     manager = TaskManager(include_path=str(folder), include_defaults=False)
     return lm_eval.simple_evaluate(
-        model=model, model_args=model_args, tasks=tasks, task_manager=manager, batch_size=1, log_samples=True, bootstrap_iters=0
+        model=model, model_args=model_args, tasks=tasks, task_manager=manager, batch_size=1, log_samples=True, bootstrap_iters=0,
+        limit=limit,
     )

@@ -188,6 +188,8 @@ enum Peer {
     Serve(parity::Sizes),
     /// Score five tasks with `matformer eval --tasks` and with lm-evaluation-harness on the exported folders
     LmEval(parity::Sizes),
+    /// Score ten of lm-evaluation-harness' own tasks with both
+    Benchmarks(parity::Sizes),
     /// Take vision transformers of timm and transformers through `matformer import` and back
     Vit {
         /// Python that has torch, timm and transformers
@@ -224,6 +226,7 @@ fn main() -> Result<()> {
         }
         Command::Parity { peer: Peer::Serve(sizes) } => sizes.serve(),
         Command::Parity { peer: Peer::LmEval(sizes) } => sizes.lm_eval(),
+        Command::Parity { peer: Peer::Benchmarks(sizes) } => sizes.benchmarks(),
         Command::Reproduce { page: Page::Matvit } => reproduce::matvit(),
         Command::Reproduce { page: Page::Matlm { scale } } => reproduce::matlm(scale),
         Command::Reproduce { page: Page::Search } => reproduce::search(),

