@@ -23,6 +23,7 @@ use failure::OrBadInput;
 
 fn main() -> ExitCode {
     matformer::memory::keep();
+    matformer::core::quiet_guarded();
     let result = match args::Args::try_parse() {
         Ok(args) => started(args),
         Err(error) if error.use_stderr() => error.exit(),
