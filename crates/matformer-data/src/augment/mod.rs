@@ -1,13 +1,12 @@
 //! Augmentation of images for training, as pure functions of (pixels, key).
 //!
-//! Every draw comes from [`keyed`](matformer_core::rng::keyed), and all arithmetic is of the kind
-//! that IEEE 754 defines to the last bit: the same key gives the same bits on every machine and in
-//! any thread.
+//! Every draw comes from [`keyed`](matformer_core::rng::keyed), all arithmetic is of the kind that
+//! IEEE 754 defines to the last bit, and logarithms, exponentials and sines are those of `libm`: the
+//! same key gives the same bits on every machine and in any thread.
 
 mod color;
 mod config;
 mod error;
-mod maths;
 mod mix;
 mod ops;
 mod planes;
