@@ -34,6 +34,12 @@ pub enum AugmentError {
         /// The product of its shape.
         expected: usize,
     },
+    /// An image cannot be resized.
+    #[error("an image cannot be resized: {reason}")]
+    Resize {
+        /// What is wrong.
+        reason: String,
+    },
     /// A label names no class.
     #[error("row {row} has label {found}, expected: below {classes}")]
     Label {

@@ -119,7 +119,7 @@ impl Augment {
     pub fn train(&self, pixels: &[u8], out: &mut [f32], key: (u64, u64)) -> Result<()> {
         self.check(pixels, out)?;
         let random = &mut rng::keyed(key.0, "augment", key.1);
-        let mut image = self.placed(pixels, random);
+        let mut image = self.placed(pixels, random)?;
         if rng::unit(random) < self.config.flip {
             image.flip();
         }
@@ -148,7 +148,7 @@ impl Augment {
     /// [`AugmentError::Length`] if a buffer is of another length.
     pub fn eval(&self, pixels: &[u8], out: &mut [f32]) -> Result<()> {
         self.check(pixels, out)?;
-        let resized = self.resized(pixels, None);
+        let resized = self.resized(pixels, None)?;
         let (source, size) = resized.as_deref().map_or((pixels, self.from), |p| (p, self.to));
         self.normalize(&Planes::window(source, size, self.centre(size), self.to), out);
         Ok(())
@@ -210,10 +210,10 @@ impl Augment {
     }
 
     /// The image at its new size and place, [channels, to, to].
-    fn placed(&self, pixels: &[u8], random: &mut ChaCha8Rng) -> Planes {
+    fn placed(&self, pixels: &[u8], random: &mut ChaCha8Rng) -> Result<Planes> {
         let AugmentConfig { crop_scale, crop_ratio, pad, .. } = self.config;
         let crop = crop_scale.map(|scale| Rect::crop(random, self.from, scale, crop_ratio));
-        let resized = self.resized(pixels, crop);
+        let resized = self.resized(pixels, crop)?;
         let (source, size) = resized.as_deref().map_or((pixels, self.from), |p| (p, self.to));
         let corner = if pad == 0 {
             self.centre(size)
@@ -221,13 +221,15 @@ impl Augment {
             let mut start = || rng::index(random, size + 2 * pad - self.to + 1) as isize;
             [start(), start()].map(|start| start - pad as isize)
         };
-        Planes::window(source, size, corner, self.to)
+        Ok(Planes::window(source, size, corner, self.to))
     }
 
     /// The crop, or an image that is too small, at `to` by `to` pixels.
-    fn resized(&self, pixels: &[u8], crop: Option<Rect>) -> Option<Vec<u8>> {
+    fn resized(&self, pixels: &[u8], crop: Option<Rect>) -> Result<Option<Vec<u8>>> {
         let small = (self.from < self.to).then(|| Rect::whole(self.from));
-        crop.or(small).map(|rect| resample::resize(pixels, self.from, rect, self.to))
+        let resize = |rect| resample::resize(pixels, self.from, rect, self.to);
+        let resized = crop.or(small).map(resize).transpose();
+        Ok(resized.map_err(|reason| AugmentError::Resize { reason })?)
     }
 
     /// The corner of the window in the middle of an image of `size`, which is at least `to`.

@@ -92,7 +92,7 @@ fn evaluation_takes_the_centre_or_resizes() {
     assert_eq!(centre(5, 4), upper);
     assert_eq!(centre(5, 1), [all[12]]);
     assert_eq!(centre(1, 3), [pixels(1, 1)[0]; 9]);
-    assert_eq!(centre(5, 9), resample::resize(&all, 5, Rect::whole(5), 9));
+    assert_eq!(centre(5, 9), resample::resize(&all, 5, Rect::whole(5), 9).unwrap());
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn shifts_go_everywhere_and_bring_in_black() {
         let source = if from == 6 {
             all.clone()
         } else {
-            resample::resize(&pixels(4, 3), 4, Rect::whole(4), 6)
+            resample::resize(&pixels(4, 3), 4, Rect::whole(4), 6).unwrap()
         };
         let windows: Vec<Vec<u8>> = (0..starts * starts)
             .map(|i| Planes::window(&source, 6, [i / starts - 2, i % starts - 2], 6).pixels)

@@ -10,7 +10,7 @@ use crate::{Hash, Result};
 /// Images that are named; the rest are counted.
 pub(super) const NAMED: usize = 5;
 /// Goes into the key: a folder of another version is never reused.
-pub(super) const FORMAT_VERSION: u32 = 3;
+pub(super) const FORMAT_VERSION: u32 = 4;
 /// Written last before the folder is published.
 pub(super) const SUMMARY: &str = "summary.json";
 /// Files of each split: its images, and their names as a JSON list.
