@@ -35,18 +35,21 @@ impl Source<'_> {
     }
 }
 
-/// Resizes `rect` of each plane.
+/// Resizes `rect` of each plane; what is around it is not read.
 ///
 /// # Shapes
 /// `pixels` [channels, from, from], result [channels, to, to].
 ///
 /// # Errors
-/// A rectangle that is not within the image.
+/// None of a rectangle within the image.
 pub(super) fn resize(pixels: &[u8], from: usize, rect: Rect, to: usize) -> Result<Vec<u8>, String> {
-    let [left, top, width, height] =
-        [rect.left, rect.top, rect.width, rect.height].map(|side| side as f64);
-    let part = CropBox { left, top, width, height };
-    let plane = |bytes| Source { bytes, width: from, height: from, channels: 1 }.resize(part, to);
+    let Rect { left, top, width, height } = rect;
+    let whole = CropBox { left: 0.0, top: 0.0, width: width as f64, height: height as f64 };
+    let plane = |plane: &[u8]| {
+        let rows = plane.chunks_exact(from).skip(top).take(height);
+        let bytes: Vec<u8> = rows.flat_map(|row| &row[left..left + width]).copied().collect();
+        Source { bytes: &bytes, width, height, channels: 1 }.resize(whole, to)
+    };
     let planes: Result<Vec<_>, _> = pixels.chunks_exact(from * from).map(plane).collect();
     Ok(planes?.concat())
 }
