@@ -140,7 +140,19 @@ fn sources_with_weights_train_and_are_found_again() {
     assert!(output.stderr.contains("75.0 % of the rows\nsource 2: "), "{output}");
     let kept = place.read("runs/two/run.toml");
     assert!(kept.contains("[[data.sources]]") && kept.contains("[\"../../owls.jsonl\"]"), "{kept}");
-    place.matformer(&["eval", "runs/two", "--submodels", "S"]).ok();
+    // Each source has a held-out loss of its own.
+    assert!(output.stderr.contains("step 4  of source 2   S "), "{output}");
+    let text = place.matformer(&["eval", "runs/two", "--submodels", "S,XL"]).ok().stdout;
+    assert!(text.contains("loss by source  source 1: ") && text.contains("source 2: "), "{text}");
+    let json = place.matformer(&["eval", "runs/two", "--submodels", "S", "--json"]).ok().stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let of = &json["results"][0];
+    let [first, second] = [0, 1].map(|at| &of["sources"][at]);
+    let number = |value: &serde_json::Value| value.as_f64().unwrap();
+    let mean =
+        [first, second].map(|of| number(&of["loss"]) * number(&of["tokens"])).iter().sum::<f64>()
+            / number(&json["data"]["tokens"]);
+    assert!((mean - number(&of["loss"])).abs() < 1e-9, "{json}");
     place.write("runs/two/run.toml", kept.replace("steps = 4\n", "steps = 6\n"));
     place.matformer(&["train", "runs/two", "--resume"]).ok();
     place.write("two.toml", run.replace("weight = 1\n", "weight = 1\nwieght = 2\n"));

@@ -304,7 +304,10 @@ fn images_that_do_not_serve_are_refused() {
     let few = ["train", "vit.toml", "--set", "train.images_per_step=300"];
     let few = place.matformer(&few);
     assert_eq!(few.code, Some(2));
-    assert!(few.stderr.ends_with("error: 200 training images; a batch has 300\n"), "{few}");
+    assert!(
+        few.stderr.ends_with("error: 200 training images, expected: at least 300, a batch\n"),
+        "{few}"
+    );
     // A header that promises more than there is.
     let labels = place.path("images/train-labels-idx1-ubyte");
     let mut bytes = std::fs::read(&labels).unwrap();

@@ -13,6 +13,11 @@ fn text_that_is_not_there() {
     error: cannot read `nothing`: No such file or directory (os error 2)
     hint: relative paths in a run file start at its folder, those of --set in the working directory
     ");
+    snapshot!(with("data.paths=[\"runs/.crates/train\"]"), @"
+    reading documents
+    error: cannot read `runs/.crates/train`: No such file or directory (os error 2)
+    hint: `cargo xtask crates`, in the repository, copies Rust sources there
+    ");
     snapshot!(with("data.paths=[\"other\"]"), @r"
     reading documents
     error: no text: `data.paths` has no file of a known format; passed over: 1 file of unknown format (notes.pdf)
@@ -23,7 +28,7 @@ fn text_that_is_not_there() {
     error: `other/notes.pdf` is of no known text format
     hint: known suffixes are `jsonl`, `csv`, `tsv`, `parquet`, `arrow` and: txt, md, rst, tex, org, rs, py, c, h, cc, cpp, hpp, cu, cuh, go, java, kt, scala, js, jsx, ts, tsx, rb, php, swift, cs, hs, ml, jl, lua, pl, r, zig, sh, sql, wgsl, toml, yaml, yml, json, html, css, xml; all but `parquet` and `arrow` also with `.gz` or `.zst`
     ");
-    snapshot!(train("", &[]), @"error: `data.paths` is empty, expected: files, folders or hub names, or a corpus list in `data.corpus`");
+    snapshot!(train("", &[]), @"error: `data.paths` is empty, expected: files, folders or hub names");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{path::Path, time::Instant};
 use anyhow::Result;
 use xshell::cmd;
 
-use crate::build;
+use crate::{build, crates};
 
 const CONFIG: &str = "configs/lm/demo.toml";
 const RUN: &str = "runs/demo";
@@ -16,6 +16,7 @@ const PROMPT: &str = "fn main() {";
 pub fn run(fresh: bool) -> Result<()> {
     let shell = build::shell()?;
     let matformer = build::matformer(&shell)?;
+    crates::write()?;
     let started = Instant::now();
     if fresh {
         shell.remove_path(RUN)?;

@@ -5,6 +5,7 @@
 mod bench;
 mod build;
 mod check;
+mod crates;
 mod demo;
 mod gpu;
 mod parity;
@@ -35,6 +36,8 @@ enum Command {
         #[arg(long)]
         fresh: bool,
     },
+    /// Copy the demo's text, Rust sources of this workspace's dependencies, to runs/.crates
+    Crates,
     /// Run all tests, doctests included; or those that touch a device, on another backend
     Test {
         /// Backend whose device the tests run on
@@ -204,6 +207,7 @@ enum Peer {
 fn main() -> Result<()> {
     match Args::parse().command {
         Command::Demo { fresh } => demo::run(fresh),
+        Command::Crates => crates::write(),
         Command::Test { backend, alone: true, .. } => check::alone(backend),
         Command::Test { backend, filter, .. } => check::test(backend, filter.as_deref()),
         Command::Check { backend } => check::check(backend),

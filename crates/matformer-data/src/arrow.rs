@@ -95,24 +95,20 @@ fn opened(
 }
 
 fn broken(label: &str, error: &ArrowError) -> Error {
-    Error::Unreadable { file: label.into(), format: ARROW, reason: error.to_string() }
+    Error::unreadable(label, ARROW, error)
 }
 
 /// The rows of a file with all their columns.
 ///
 /// # Errors
-/// [`Error::Unreadable`], also for columns of a type that has no JSON; what reading says.
+/// [`Error::Damaged`], also for columns of a type that has no JSON; what reading says.
 pub(crate) fn records(path: &Path) -> Result<Vec<Record>> {
     let label = path.display().to_string();
     let (mut rows, _) = ArrowRows::open(path, &label, &|_| true)?;
     let mut found = Vec::new();
     while let Some((batch, at)) = rows.next()? {
         let record = record(batch, at);
-        found.push(record.map_err(|reason| Error::Unreadable {
-            file: label.clone(),
-            format: ARROW,
-            reason,
-        })?);
+        found.push(record.map_err(|reason| Error::unreadable(&label, ARROW, reason))?);
     }
     Ok(found)
 }
@@ -136,7 +132,7 @@ impl Documents {
     /// The column `field` of a file, which is of text.
     ///
     /// # Errors
-    /// [`Error::Unreadable`]; [`Error::Column`].
+    /// [`Error::Damaged`]; [`Error::Column`].
     pub(crate) fn text(input: &Input, field: &str) -> Result<Self> {
         let (rows, schema) = ArrowRows::open(&input.path, &input.label, &|name| name == field)?;
         let is_text = |field: &DataType| matches!(field, DataType::Utf8 | DataType::LargeUtf8);
@@ -371,7 +367,7 @@ mod tests {
         let stream = std::fs::read(&path).unwrap();
         for length in (0..listed.len()).step_by(97) {
             std::fs::write(&path, &listed[..length]).unwrap();
-            assert!(matches!(records(&path), Err(Error::Unreadable { .. })), "{length}");
+            assert!(matches!(records(&path), Err(Error::Damaged { .. })), "{length}");
         }
         let damage = prop::collection::vec((0..1_usize << 16, any::<u8>()), 0..4);
         proptest!(ProptestConfig::with_cases(200), |(damage in damage, is_listed in any::<bool>())| {

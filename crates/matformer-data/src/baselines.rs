@@ -66,12 +66,12 @@ impl From<ByteCounts> for Vec<u64> {
 /// all texts and divides once.
 ///
 /// # Errors
-/// [`Error::Zero`] if `texts` hold no byte.
+/// [`Error::Value`] if `texts` hold no byte.
 pub fn baselines(train: &ByteCounts, texts: &[String]) -> Result<Baselines> {
     let held_out = ByteCounts::of(texts.iter().map(String::as_str));
     let bytes = held_out.total() as f64;
     if bytes == 0.0 {
-        return Err(Error::Zero { key: "held-out bytes" });
+        return Err(Error::zero("held-out bytes"));
     }
     let total = (train.total() + 256) as f64;
     let pairs = held_out.0.iter().zip(&train.0);

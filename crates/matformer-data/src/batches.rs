@@ -97,7 +97,7 @@ impl Batches {
     /// Batches of `shape` from `shard`.
     ///
     /// # Errors
-    /// [`Error::Zero`] if the shape is empty, [`Error::TooShort`] if the shard has fewer tokens than
+    /// [`Error::Value`] if the shape is empty, [`Error::TooShort`] if the shard has fewer tokens than
     /// one batch: `rows * seq_len + 1`.
     pub fn new(shard: Shard, shape: BatchShape, seed: u64) -> Result<Self> {
         check(shard.len(), shape)?;
@@ -203,7 +203,7 @@ impl Batches {
 fn check(found: usize, shape: BatchShape) -> Result<()> {
     for (key, value) in [("rows", shape.rows), ("seq_len", shape.seq_len)] {
         if value == 0 {
-            return Err(Error::Zero { key });
+            return Err(Error::zero(key));
         }
     }
     let BatchShape { rows, seq_len } = shape;
@@ -339,8 +339,8 @@ mod tests {
         let new = |rows, seq_len| Batches::new(shard.clone(), BatchShape { rows, seq_len }, 0);
         assert!(matches!(new(1, 10), Err(Error::TooShort { found: 10, needed: 11, .. })));
         assert!(matches!(new(3, 4), Err(Error::TooShort { needed: 13, rows: 3, .. })));
-        assert!(matches!(new(0, 4), Err(Error::Zero { key: "rows" })));
-        assert!(matches!(new(1, 0), Err(Error::Zero { key: "seq_len" })));
+        assert_eq!(new(0, 4).unwrap_err().to_string(), "`rows` is 0, expected: at least 1");
+        assert_eq!(new(1, 0).unwrap_err().to_string(), "`seq_len` is 0, expected: at least 1");
         assert!(matches!(new(1, usize::MAX), Err(Error::TooShort { .. })));
         assert_eq!(new(1, 9).unwrap().at(5, 0, 1).targets, (1..10).collect::<Vec<_>>());
         assert_eq!(new(1, 9).unwrap().at(u64::MAX, usize::MAX, usize::MAX).rows, 1);

@@ -4,25 +4,21 @@
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use rayon::prelude::*;
 
-use crate::config::CORPUS_MAX_FILE_BYTES;
 use crate::conversation::{Chat, Fields};
 use crate::counts::{BadRow, Dropped, TakenFiles};
-use crate::format::{self, Format, Kind};
+use crate::format::Kind;
 use crate::hash::Hasher;
 use crate::inputs::{self, Input, Part};
 use crate::prepare::given;
 use crate::progress::{Progress, Stage};
 use crate::rows::{self, Left, Row, Taken, Wanted};
 use crate::walk::Reason;
-use crate::{
-    ChatTemplate, DataConfig, Error, Folder, Hash, PassedOver, Result, SplitFolders, blocks,
-};
+use crate::{ChatTemplate, DataConfig, Error, Hash, PassedOver, Result, blocks};
 
 /// Bad rows that are named; the rest are counted.
 const NAMED: usize = 5;
@@ -42,6 +38,8 @@ pub(crate) struct Census {
     documents: Vec<Entry>,
     /// How many are trained on.
     train: usize,
+    /// Whether those that are held out are of no source.
+    validation: bool,
     /// What was left out.
     pub dropped: Dropped,
     /// How the files were read, where a person might expect something else.
@@ -140,7 +138,8 @@ impl Census {
                 return Err(Error::NoDocument { number: source + 1, dropped });
             }
         }
-        Ok(Self { inputs, wanted, documents, train, dropped, notes })
+        let validation = !config.validation.is_empty();
+        Ok(Self { inputs, wanted, documents, train, validation, dropped, notes })
     }
 
     /// The documents to train on, and those that are held out, sorted by name.
@@ -152,6 +151,12 @@ impl Census {
     /// The source of a document, where there are several with weights.
     pub(crate) fn source(&self, document: &Entry) -> usize {
         self.inputs[document.input as usize].source
+    }
+
+    /// The same, where there are several, and none of what `data.validation` names.
+    pub(crate) fn listed_source(&self, document: &Entry) -> Option<usize> {
+        let of_none = self.wanted.len() == 1 || self.validation && document.held_out;
+        (!of_none).then(|| self.source(document))
     }
 
     /// How the rows of a document's file are read.
@@ -181,7 +186,7 @@ impl Census {
             for document in split {
                 hasher.part(self.name(document)).part(document.hash);
                 if self.wanted.len() > 1 {
-                    hasher.part(self.source(document).to_le_bytes());
+                    hasher.part("source").part(self.source(document).to_le_bytes());
                 }
                 if let Some(cluster) = self.cluster(document) {
                     hasher.part("cluster").part(cluster);
@@ -229,45 +234,25 @@ fn split_note(inputs: &[Input]) -> Option<String> {
 /// The files that a configuration names, each with the split that it is in.
 ///
 /// # Errors
-/// As [`inputs::find`]; [`Error::Unresolved`].
+/// As [`inputs::find`].
 pub(crate) fn files(
     config: &DataConfig,
     passed: &mut PassedOver,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Input>> {
-    let Some(corpus) = &config.corpus else {
-        return inputs::find(&config.groups(), &config.validation, passed, progress);
-    };
-    progress(Progress { stage: Stage::Read, done: 0, total: 0 });
-    let unresolved = || Error::Unresolved { found: corpus.display().to_string() };
-    let split = config.split.as_ref().ok_or_else(unresolved)?;
-    let mut files = split.files(&split.train, Part::Train)?;
-    files.extend(split.files(&split.held_out, Part::HeldOut)?);
+    let mut files = inputs::find(&config.groups(), &config.validation, passed, progress)?;
+    if config.cluster_folders {
+        for file in &mut files {
+            file.cluster = file.cluster.take().or_else(|| file.folder.take());
+        }
+    }
     Ok(files)
 }
 
 impl DataConfig {
     /// Documents above this size are dropped.
     pub(crate) fn max_bytes(&self) -> usize {
-        let limit = if self.corpus.is_some() { CORPUS_MAX_FILE_BYTES } else { usize::MAX };
-        self.max_file_bytes.unwrap_or(limit)
-    }
-}
-
-impl SplitFolders {
-    fn files(&self, folders: &[Folder], part: Part) -> Result<Vec<Input>> {
-        // A suffix of the list is text, whatever it is.
-        let format = |path: &Path| {
-            let listed = self.suffixes.contains(&format::suffix(path));
-            listed.then(|| Format::of(path).unwrap_or(Format::TEXT))
-        };
-        let mut files = Vec::new();
-        for folder in folders {
-            // The list says what is read: the rest of a folder is not worth a word.
-            files.extend(inputs::named(folder, &format, &mut PassedOver::default())?);
-        }
-        files.iter_mut().for_each(|file| file.part = part);
-        Ok(files)
+        self.max_file_bytes.unwrap_or(usize::MAX)
     }
 }
 
@@ -413,7 +398,7 @@ impl Found {
         let reason = match found {
             Ok(Text { hash, bytes }) => {
                 let part = inputs[input].part;
-                let held_out = held_out || matches!(part, Part::HeldOut | Part::Validation);
+                let held_out = held_out || part == Part::Validation;
                 let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
                 let (input, row) = (input as u32, number);
                 return self.documents.push(Entry { hash, bytes, input, row, held_out });
@@ -509,12 +494,8 @@ fn read_files(inputs: &[Input], wanted: &[Wanted], batches: SyncSender<Result<Ba
 
 /// Of equal texts one stays: that of the split that is given whole, else the first by name.
 fn drop_duplicates(documents: &mut Vec<Entry>, names: Names<'_>) {
-    // A corpus list keeps what it trains on, `data.validation` what it measures on.
-    let rank = |document: &Entry| match names.input(document).part {
-        Part::Validation => 0,
-        Part::Train | Part::Drawn => 1,
-        Part::HeldOut => 2,
-    };
+    // `data.validation` keeps what it measures on.
+    let rank = |document: &Entry| names.input(document).part != Part::Validation;
     let blocks =
         |document: &Entry| matches!(names.input(document).format.kind, Kind::Blocks { .. });
     if documents.first().is_some_and(blocks) {

@@ -1,8 +1,10 @@
 use std::collections::HashSet;
 use std::io::Write;
+use std::path::Path;
 
 use super::*;
 use crate::Source;
+use crate::format::Format;
 
 fn read(files: &[(&str, &[u8])], change: impl FnOnce(&mut DataConfig)) -> Result<Census> {
     let root = tempfile::tempdir().unwrap();
@@ -169,32 +171,28 @@ fn validation_is_given_and_kept_whole() {
 }
 
 #[test]
-fn of_a_corpus_list_train_keeps_its_copy() {
-    let files: [(&str, &[u8]); 5] = [
-        ("train/x.txt", b"other"),
-        ("train/y.txt", b"same"),
-        ("train/z.txt", b"same"),
-        ("held/a.txt", b"same"),
-        ("held/b.txt", b"own"),
+fn the_files_of_a_folder_are_a_cluster_where_that_is_asked_for() {
+    let files: [(&str, &[u8]); 6] = [
+        ("t/a/1.txt", b"1"),
+        ("t/a/deep/2.txt", b"2"),
+        ("t/b/3.txt", b"3"),
+        ("t/4.txt", b"4"),
+        ("v/c/5.txt", b"5"),
+        ("v/d/6.txt", b"6"),
     ];
-    let census = read(&files, |config| {
-        let Some(Source::Path(root)) = config.paths.pop() else { panic!() };
-        let folder = |name: &str| Folder {
-            dir: root.join(name),
-            name: name.into(),
-            cluster: None,
-            pinned: None,
-        };
-        config.corpus = Some("list".into());
-        config.split = Some(SplitFolders {
-            suffixes: vec!["txt".into()],
-            train: vec![folder("train")],
-            held_out: vec![folder("held")],
-        });
-    })
-    .unwrap();
-    assert_eq!(splits(&census), [vec!["train/x.txt", "train/y.txt"], vec!["held/b.txt"]]);
-    assert_eq!(census.dropped.duplicate, 2);
+    let clusters = |cluster_folders: bool| {
+        let census = read(&files, |config| {
+            let Source::Path(root) = config.paths[0].clone() else { panic!() };
+            config.paths = vec![root.join("t").into()];
+            config.validation = vec![root.join("v").into()];
+            config.cluster_folders = cluster_folders;
+        })
+        .unwrap();
+        let of = |entry: &Entry| census.cluster(entry).cloned().unwrap_or_default();
+        census.splits().map(|split| split.iter().map(of).collect::<Vec<_>>().join(" "))
+    };
+    assert_eq!(clusters(true), [" a a b", "c d"]);
+    assert_eq!(clusters(false), ["   ", " "]);
 }
 
 #[test]

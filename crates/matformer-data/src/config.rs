@@ -1,29 +1,13 @@
 //! The `[data]` table of a run file.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 
 use crate::batches::BLOCK;
-use crate::source::{self, Folder, Source};
+use crate::source::{self, Source};
 use crate::{Error, Result};
-
-/// Files of a corpus list above this size are generated code and left out, in bytes.
-pub const CORPUS_MAX_FILE_BYTES: usize = 256 * 1024;
 
 /// The smallest vocabulary: 256 bytes and the document separator.
 pub const MIN_VOCAB_SIZE: usize = 257;
-
-/// The folders of both splits of a corpus list.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SplitFolders {
-    /// Suffixes of the files that are read: as text, unless they are known as something else.
-    pub suffixes: Vec<String>,
-    /// Trained on.
-    pub train: Vec<Folder>,
-    /// Only measured on.
-    pub held_out: Vec<Folder>,
-}
 
 /// A part of the training text with a weight: `[[data.sources]]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,18 +25,11 @@ pub struct WeightedSource {
 
 /// Which text is read, how it is split, and which tokenizer it gets.
 ///
-/// Give one of `corpus`, `paths` and `sources`. Relative paths start at the working directory; those in a run
+/// Give one of `paths` and `sources`. Relative paths start at the working directory; those in a run
 /// file start at the folder of the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
-    /// A corpus list such as `configs/corpus/rust.toml`: names of locked dependencies, split by
-    /// name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub corpus: Option<PathBuf>,
-    /// What `corpus` names. No run file says it: whoever reads such lists puts it here.
-    #[serde(skip)]
-    pub split: Option<SplitFolders>,
     /// Files, folders and hub names: text files (see [`TEXT_SUFFIXES`](crate::TEXT_SUFFIXES)) are
     /// one document each, every row of a `.jsonl`, `.csv`, `.tsv`, `.parquet` or `.arrow` file is one, and so
     /// is every object in a `.json` file that looks like rows. All but `.parquet` and `.arrow` may be packed:
@@ -82,8 +59,10 @@ pub struct DataConfig {
     pub tokenizer: Option<Source>,
     /// Whether of several documents with the same text one is kept. Default true.
     pub deduplicate: bool,
-    /// Documents above this size are dropped, in bytes. Default: 256 KiB for a corpus list, no
-    /// limit for `paths`.
+    /// Whether the documents in one folder, directly below an entry of `paths` or `validation`, are not independent
+    /// of each other: they are a cluster ([`DocumentSpan`](crate::DocumentSpan)). Default false.
+    pub cluster_folders: bool,
+    /// Documents above this size are dropped, in bytes. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_file_bytes: Option<usize>,
     /// The largest share of rows and files that may be bad: malformed, not UTF-8, without `field`,
@@ -107,8 +86,6 @@ pub struct DataConfig {
 impl Default for DataConfig {
     fn default() -> Self {
         Self {
-            corpus: None,
-            split: None,
             paths: Vec::new(),
             validation: Vec::new(),
             field: "text".into(),
@@ -117,6 +94,7 @@ impl Default for DataConfig {
             vocab_size: 2048,
             tokenizer: None,
             deduplicate: true,
+            cluster_folders: false,
             max_file_bytes: None,
             max_bad_rows: 0.01,
             max_lost_bytes: 0.001,
@@ -137,24 +115,8 @@ impl DataConfig {
         if let [_, ..] = self.sources.as_slice() {
             self.validate_sources()?;
         }
-        match (&self.corpus, self.paths.as_slice()) {
-            (None, []) if !self.sources.is_empty() => {}
-            (None, []) => {
-                let expected = "files, folders or hub names, or a corpus list in `data.corpus`";
-                return wrong("paths", "empty".into(), expected);
-            }
-            (Some(corpus), [_, ..]) => {
-                return wrong(
-                    "corpus",
-                    corpus.display().to_string(),
-                    "either `corpus` or `paths`, not both",
-                );
-            }
-            _ => {}
-        }
-        if let (Some(_), [first, ..]) = (&self.corpus, self.validation.as_slice()) {
-            let expected = "none beside `corpus`, which lists its own held-out text";
-            return wrong("validation", first.to_string(), expected);
+        if self.paths.is_empty() && self.sources.is_empty() {
+            return wrong("paths", "empty".into(), "files, folders or hub names");
         }
         if !(self.held_out > 0.0 && self.held_out < 1.0) {
             return wrong(
@@ -188,10 +150,6 @@ impl DataConfig {
             |found: String, expected| Err(Error::Config { key: "sources", found, expected });
         if let Some(first) = self.paths.first() {
             return wrong(format!("given beside `data.paths`, {first}"), "either of them");
-        }
-        if let Some(corpus) = &self.corpus {
-            let found = format!("given beside `data.corpus`, {}", corpus.display());
-            return wrong(found, "either of them");
         }
         if self.sources.len() == 1 {
             return wrong("one source".into(), "two or more; one alone is `data.paths`");
@@ -277,8 +235,7 @@ mod tests {
 
     #[test]
     fn reads_a_table_and_refuses_unknown_keys() {
-        let config: DataConfig =
-            toml::from_str("corpus = \"rust.toml\"\nvocab_size = 512").unwrap();
+        let config: DataConfig = toml::from_str("paths = [\"a\"]\nvocab_size = 512").unwrap();
         assert_eq!(config.vocab_size, 512);
         assert_eq!(config.held_out, 0.02);
         config.validate().unwrap();
@@ -322,10 +279,6 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(key(DataConfig::default()), "paths");
-        assert_eq!(key(DataConfig { corpus: Some("a".into()), ..own(&["b"]) }), "corpus");
-        let validation = own(&["b"]).paths;
-        let both = DataConfig { corpus: Some("a".into()), validation, ..DataConfig::default() };
-        assert_eq!(key(both), "validation");
         assert_eq!(key(DataConfig { held_out: 0.0, ..own(&["b"]) }), "held_out");
         assert_eq!(key(DataConfig { held_out: f64::NAN, ..own(&["b"]) }), "held_out");
         assert_eq!(key(DataConfig { max_bad_rows: 1.5, ..own(&["b"]) }), "max_bad_rows");

@@ -334,6 +334,7 @@ impl<'a> Writer<'a> {
             bytes: learnt.len(),
             answers,
             cluster: cluster.cloned(),
+            source: self.census.listed_source(entry),
         })?;
         shard.push(&[bos])?;
         shard.push_masked(tokens, flags.unwrap_or_default())?;

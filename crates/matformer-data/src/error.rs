@@ -1,5 +1,6 @@
 //! Errors of reading and preparing data.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::special::{SPECIAL_TOKENS_MAP, TOKENIZER_CONFIG_FILE};
@@ -15,12 +16,22 @@ pub enum Error {
     /// A file could not be read or written; the message carries its path.
     #[error(transparent)]
     File(#[from] matformer_core::Error),
-    /// Images could not be found, read or prepared.
-    #[error(transparent)]
-    Images(#[from] crate::images::ImageError),
-    /// A recipe of augmentation, or a buffer that it is given, does not fit.
-    #[error(transparent)]
-    Augment(#[from] crate::AugmentError),
+    /// Images cannot be used as they lie there.
+    #[error("{problem}")]
+    Images {
+        /// What was found, and what was expected.
+        problem: String,
+        /// What a person can do about it.
+        hint: &'static str,
+    },
+    /// A value that a caller gives is impossible, or does not fit the others.
+    #[error("{found}, expected: {expected}")]
+    Value {
+        /// What it is.
+        found: String,
+        /// What it may be.
+        expected: String,
+    },
     /// A file or folder that was named cannot be read.
     #[error("cannot read `{}`", path.display())]
     Path {
@@ -77,14 +88,12 @@ pub enum Error {
         /// The file.
         file: String,
     },
-    /// A packed or binary file is damaged.
-    #[error("`{file}` cannot be read as {format}: {reason}")]
-    Unreadable {
+    /// A file is damaged, or not what its name says.
+    #[error("`{file}` {reason}")]
+    Damaged {
         /// The file.
         file: String,
-        /// `gzip`, `zstd`, `parquet` or `a table`.
-        format: &'static str,
-        /// What its reader says.
+        /// What was found, and what was expected.
         reason: String,
     },
     /// A `.parquet`, `.arrow`, `.csv` or `.tsv` file has no such column.
@@ -260,12 +269,6 @@ pub enum Error {
         /// Targets of a row.
         seq_len: usize,
     },
-    /// A batch or window of no tokens was asked for.
-    #[error("`{key}` is 0, expected: at least 1")]
-    Zero {
-        /// What is zero.
-        key: &'static str,
-    },
     /// A text is not a SHA-256.
     #[error("`{found}` is not a SHA-256, expected: 64 hexadecimal digits")]
     Hash {
@@ -275,6 +278,34 @@ pub enum Error {
 }
 
 impl Error {
+    /// A file that the reader of `format` refuses.
+    pub(crate) fn unreadable(
+        file: impl Into<String>,
+        format: &str,
+        reason: impl fmt::Display,
+    ) -> Self {
+        let reason = format!("cannot be read as {format}: {reason}");
+        Self::Damaged { file: file.into(), reason }
+    }
+
+    /// A file that is damaged, or not what its name says.
+    pub(crate) fn damaged(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Damaged { file: path.display().to_string(), reason: reason.into() }
+    }
+
+    pub(crate) fn images(problem: impl Into<String>, hint: &'static str) -> Self {
+        Self::Images { problem: problem.into(), hint }
+    }
+
+    pub(crate) fn value(found: impl Into<String>, expected: impl Into<String>) -> Self {
+        Self::Value { found: found.into(), expected: expected.into() }
+    }
+
+    /// `key` is 0.
+    pub(crate) fn zero(key: &str) -> Self {
+        Self::value(format!("`{key}` is 0"), "at least 1")
+    }
+
     /// Whether the same call may succeed later: it was the network or a server that failed.
     pub fn may_pass(&self) -> bool {
         match self {
@@ -287,7 +318,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let text = match self {
             Self::Suffix { .. } => known_suffixes(),
-            Self::Unreadable { .. } => "it is damaged, or not what its name says".into(),
+            Self::Damaged { .. } => "it is damaged, or not what its name says".into(),
             Self::Column { .. } => "name the column of the text with `data.field`".into(),
             Self::NoField { .. } => {
                 "name the field of the text with `data.field`; for conversations, set `data.chat`"
@@ -373,7 +404,7 @@ impl Error {
                 let folder = path.parent().unwrap_or(path);
                 format!("remove `{}`; it is prepared again", folder.display())
             }
-            Self::Images(error) => return error.hint(),
+            Self::Images { hint, .. } => (*hint).into(),
             Self::TooShort { .. } => "give more text, or shorter or fewer rows".into(),
             _ => return None,
         };

@@ -60,8 +60,6 @@ pub(crate) struct Format {
 }
 
 impl Format {
-    /// A file of plain text.
-    pub(crate) const TEXT: Self = Self { kind: Kind::Text, compression: None };
     /// A file of token ids.
     pub(crate) const TOKENS: Self = Self { kind: Kind::Tokens, compression: None };
 

@@ -177,10 +177,10 @@ impl HeldOut {
     /// document's last is shorter. Windows without a target that is measured are left out.
     ///
     /// # Errors
-    /// [`Error::Zero`] if `seq_len` is 0.
+    /// [`Error::Value`] if `seq_len` is 0.
     pub fn windows(&self, seq_len: usize) -> Result<impl Iterator<Item = Window> + '_> {
         if seq_len == 0 {
-            return Err(Error::Zero { key: "seq_len" });
+            return Err(Error::zero("seq_len"));
         }
         let masked = self.shard.is_masked();
         let windows = self.documents.iter().enumerate().flat_map(move |(index, document)| {
@@ -274,6 +274,7 @@ mod tests {
                 bytes: 2 * length,
                 answers: None,
                 cluster: None,
+                source: None,
             };
             documents.push(span);
             tokens.push(0);
@@ -310,7 +311,7 @@ mod tests {
                 window(1, &[0, 6], &[6, 7])
             ]
         );
-        assert!(matches!(held_out.windows(0).err(), Some(Error::Zero { key: "seq_len" })));
+        assert!(matches!(held_out.windows(0).err(), Some(Error::Value { .. })));
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(crate) struct Input {
     pub format: Format,
     /// The cluster of its documents.
     pub cluster: Option<String>,
+    /// The folder that it lies in, directly below the one that was named.
+    pub folder: Option<String>,
     /// The split of its documents.
     pub part: Part,
     /// Whether it was named, not found in a folder.
@@ -39,8 +41,6 @@ pub(crate) enum Part {
     Drawn,
     /// All are trained on.
     Train,
-    /// All are held out, but for those that are trained on as well.
-    HeldOut,
     /// All are held out: `data.validation`.
     Validation,
 }
@@ -102,7 +102,7 @@ fn all(
         match source {
             Source::Path(path) => found.extend(at(path, alone, passed)?),
             Source::Hub(name) => found.extend(of_hub(&Hub::from_env()?, name, passed, progress)?),
-            Source::Folder(of) => found.extend(named(of, &Format::of, passed)?),
+            Source::Folder(of) => found.extend(named(of, passed)?),
             Source::Fetched(_) => {
                 return Err(Error::Unresolved { found: source.to_string() });
             }
@@ -146,7 +146,7 @@ pub(crate) fn at(path: &Path, alone: bool, passed: &mut PassedOver) -> Result<Ve
         if !ids.is_empty() {
             return Ok(ids.into_iter().map(|name| of_ids(&path.join(&name), name)).collect());
         }
-        return folder(path, if alone { "" } else { &name }, &Format::of, passed);
+        return folder(path, if alone { "" } else { &name }, passed);
     }
     if !about.is_file() {
         let reason = "a pipe, socket or device; expected: a file or a folder";
@@ -166,39 +166,33 @@ fn of_ids(path: &Path, name: String) -> Input {
     Input { part, ..Input::new(path, name, path.display().to_string(), Format::TOKENS) }
 }
 
-/// The files of a folder that stands for a name, of which `format` knows what they hold.
+/// The files of a folder that stands for a name.
 ///
 /// # Errors
 /// [`Error::File`].
-pub(crate) fn named(
-    of: &Folder,
-    format: &dyn Fn(&Path) -> Option<Format>,
-    passed: &mut PassedOver,
-) -> Result<Vec<Input>> {
-    let mut files = folder(&of.dir, &of.name, format, passed)?;
+fn named(of: &Folder, passed: &mut PassedOver) -> Result<Vec<Input>> {
+    let mut files = folder(&of.dir, &of.name, passed)?;
     files.iter_mut().for_each(|file| file.cluster.clone_from(&of.cluster));
     Ok(files)
 }
 
-/// Every file below `root` of which `format` knows what it holds ([`walk::files`]), with `name`, if it
-/// is not empty, in front of their paths; what is passed over is counted in `passed`.
-fn folder(
-    root: &Path,
-    name: &str,
-    format: &dyn Fn(&Path) -> Option<Format>,
-    passed: &mut PassedOver,
-) -> Result<Vec<Input>> {
+/// Every file below `root` of a known format ([`walk::files`]), with `name`, if it is not empty, in front of their
+/// paths; what is passed over is counted in `passed`.
+fn folder(root: &Path, name: &str, passed: &mut PassedOver) -> Result<Vec<Input>> {
     let mut found = Vec::new();
     for file in walk::files(root, passed)? {
-        let Some(format) = format(&file.path) else {
+        let Some(format) = Format::of(&file.path) else {
             passed.add(Reason::Format, file.inside.display());
             continue;
         };
-        let inside = file.inside.iter().map(|part| part.to_string_lossy());
-        let parts: Vec<_> =
-            Some(name.into()).filter(|_| !name.is_empty()).into_iter().chain(inside).collect();
-        let name = parts.join("/");
-        found.push(Input::new(&file.path, name, file.path.display().to_string(), format));
+        let inside: Vec<_> = file.inside.iter().map(|part| part.to_string_lossy()).collect();
+        let named = |parts: &[_]| match name {
+            "" => parts.join("/"),
+            name => format!("{name}/{}", parts.join("/")),
+        };
+        let folder = (inside.len() > 1).then(|| named(&inside[..1]));
+        let label = file.path.display().to_string();
+        found.push(Input { folder, ..Input::new(&file.path, named(&inside), label, format) });
     }
     Ok(found)
 }
@@ -273,8 +267,8 @@ impl Input {
     pub(crate) fn new(path: &Path, name: String, label: String, format: Format) -> Self {
         let name = format.unpacked_name(&name).to_owned();
         let path = path.into();
-        let (cluster, part) = (None, Part::Drawn);
-        Self { path, name, label, format, cluster, part, named: false, source: 0 }
+        let (cluster, folder, part) = (None, None, Part::Drawn);
+        Self { path, name, label, format, cluster, folder, part, named: false, source: 0 }
     }
 
     /// Its name behind those of `more` folders that it lies in, where it is called as its path is.

@@ -45,11 +45,11 @@ mod walk;
 mod words;
 
 pub use ahead::Ahead;
-pub use augment::{Augment, AugmentConfig, AugmentError, RandAugment};
+pub use augment::{Augment, AugmentConfig, RandAugment};
 pub use baselines::{Baselines, ByteCounts, baselines};
 pub use batches::{BatchShape, Batches, HostBatch};
 pub use chat::{CHAT_TEMPLATE_FILE, ChatTemplate, Conversation, LaidOut};
-pub use config::{CORPUS_MAX_FILE_BYTES, DataConfig, MIN_VOCAB_SIZE, SplitFolders, WeightedSource};
+pub use config::{DataConfig, MIN_VOCAB_SIZE, WeightedSource};
 pub use counts::{BadRow, Dropped};
 pub use error::{Error, Result};
 pub use format::TEXT_SUFFIXES;
@@ -57,10 +57,10 @@ pub use hash::{Hash, Hasher};
 pub use held_out::{Half, HeldOut, Window};
 pub use hub::{HubFile, hub_files};
 pub use images::{
-    Copies, ImageBatch, ImageBatches, ImageConfig, ImageError, ImageLayout, ImagePair, ImageSet,
-    ImageShape, ImageSummary, MAX_IMAGE_PIXELS, MAX_IMAGE_SIZE, PixelSizes, PreparedImages,
-    Resized, Skipped, SkippedImage, SplitImages, Unended, UnreadFolder, composed,
-    find_prepared_images, prepare_images, spread,
+    Copies, ImageBatch, ImageBatches, ImageConfig, ImageLayout, ImagePair, ImageSet, ImageShape,
+    ImageSummary, MAX_IMAGE_PIXELS, MAX_IMAGE_SIZE, PixelSizes, PreparedImages, Resized, Skipped,
+    SkippedImage, SplitImages, Unended, UnreadFolder, composed, find_prepared_images,
+    prepare_images, spread,
 };
 pub use lost::Lost;
 pub use prepare::{

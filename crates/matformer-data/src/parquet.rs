@@ -39,7 +39,7 @@ impl Column {
     /// Opens the column `field` of a file.
     ///
     /// # Errors
-    /// [`Error::Unreadable`]; [`Error::Column`] if there is no such column of text.
+    /// [`Error::Damaged`]; [`Error::Column`] if there is no such column of text.
     pub(crate) fn open(input: &Input, field: &str) -> Result<Self> {
         let file = fs::open(&input.path)?;
         guarded(input, || {
@@ -143,8 +143,8 @@ pub(crate) fn guarded<T>(input: &Input, read: impl FnOnce() -> Result<T>) -> Res
 }
 
 pub(crate) fn broken(input: &Input, error: &ParquetError) -> Error {
-    let reason = error.to_string().trim_start_matches("Parquet error: ").into();
-    Error::Unreadable { file: input.label.clone(), format: "parquet", reason }
+    let reason = error.to_string().trim_start_matches("Parquet error: ").to_owned();
+    Error::unreadable(&input.label, "parquet", reason)
 }
 
 fn no_column(input: &Input, field: &str, columns: &[Arc<ColumnDescriptor>]) -> Error {
@@ -304,10 +304,10 @@ pub(crate) mod tests {
         for length in (0..whole.len()).step_by(whole.len() / 150) {
             std::fs::write(&path, &whole[..length]).unwrap();
             let error = read(&path, "text").unwrap_err();
-            assert!(matches!(&error, Error::Unreadable { .. }), "{length}: {error:?}");
+            assert!(matches!(&error, Error::Damaged { .. }), "{length}: {error:?}");
         }
         std::fs::write(&path, b"").unwrap();
-        assert!(matches!(read(&path, "text"), Err(Error::Unreadable { .. })));
+        assert!(matches!(read(&path, "text"), Err(Error::Damaged { .. })));
     }
 
     /// Whatever the bytes, there is an answer.

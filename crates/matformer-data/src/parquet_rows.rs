@@ -32,7 +32,7 @@ impl ParquetRows {
     /// Opens the columns of a file that `wanted` names.
     ///
     /// # Errors
-    /// [`Error::Unreadable`].
+    /// [`Error::Damaged`].
     pub(crate) fn open(input: &Input, wanted: impl Fn(&str) -> bool) -> Result<Self> {
         let file = fs::open(&input.path)?;
         guarded(input, || {
@@ -72,7 +72,7 @@ impl ParquetRows {
     /// The next row, with its number.
     ///
     /// # Errors
-    /// [`Error::Unreadable`]; [`Error::TooManyRows`].
+    /// [`Error::Damaged`]; [`Error::TooManyRows`].
     pub(crate) fn next_row(&mut self) -> Result<Option<(u32, parquet::record::Row)>> {
         let input = self.input.clone();
         let failed = |error| broken(&input, &error);
@@ -131,7 +131,7 @@ impl Conversations {
     /// Opens a file.
     ///
     /// # Errors
-    /// [`Error::Unreadable`]; [`Error::Column`] if no column can hold a conversation.
+    /// [`Error::Damaged`]; [`Error::Column`] if no column can hold a conversation.
     pub(crate) fn open(input: &Input, fields: &Fields) -> Result<Self> {
         let rows = ParquetRows::open(input, |name| fields.are_in(name))?;
         if rows.columns().is_empty() {

@@ -156,10 +156,10 @@ fn key(config: &DataConfig, (tokenizer, template): Encoder<'_>, cache: &Path) ->
         });
     }
     for WeightedSource { field, .. } in &config.sources {
-        hasher.part("field").part(field.as_deref().unwrap_or_default());
+        hasher.part("source").part(field.as_deref().unwrap_or_default());
     }
-    if let Some(corpus) = &config.corpus {
-        hasher.part(from(cache, corpus).as_os_str().as_encoded_bytes());
+    if config.cluster_folders {
+        hasher.part("folders");
     }
     hasher
         .part(&config.field)
@@ -191,7 +191,7 @@ fn plain(path: &Path) -> PathBuf {
 
 /// The way from the cache to a path, whether or not they are there: a project that is moved with its
 /// cache keeps it.
-fn from(cache: &Path, path: &Path) -> PathBuf {
+pub(crate) fn from(cache: &Path, path: &Path) -> PathBuf {
     let (cache, path) = (plain(cache), plain(path));
     let same = cache.components().zip(path.components()).take_while(|(a, b)| a == b).count();
     let above = std::iter::repeat_n(Component::ParentDir, cache.components().count() - same);
@@ -293,7 +293,7 @@ mod tests {
             |config| config.paths.push(Path::new("b").into()),
             |config| config.paths = vec!["hf:a/b".parse().unwrap()],
             |config| config.validation.push(Path::new("b").into()),
-            |config| config.corpus = Some("a".into()),
+            |config| config.cluster_folders = true,
             |config| config.field = "body".into(),
             |config| config.held_out = 0.1,
             |config| config.vocab_size = 300,

@@ -19,15 +19,12 @@ pub type Record = Map<String, Value>;
 /// cells such as an empty one or `NA` are null.
 ///
 /// # Errors
-/// [`Error::Suffix`] for a file of another name; [`Error::Unreadable`] for one that is damaged; what reading says.
+/// [`Error::Suffix`] for a file of another name; [`Error::Damaged`] for one that is damaged; what reading says.
 pub fn records(path: &Path) -> Result<Vec<Record>> {
     let file = path.display().to_string();
     match Format::of(path) {
         Some(Format { kind: Kind::Table { delimiter }, compression }) => {
-            let unreadable = |error: csv::Error| {
-                let (file, reason) = (file.clone(), error.to_string());
-                Error::Unreadable { file, format: "a table", reason }
-            };
+            let unreadable = |error: csv::Error| Error::unreadable(&file, "a table", error);
             let reader = format::open(path, compression)?;
             let mut reader = ReaderBuilder::new().delimiter(delimiter).from_reader(reader);
             let header = reader.headers().map_err(unreadable)?.clone();
@@ -45,8 +42,7 @@ fn parquet_records(path: &Path, file: String, format: Format) -> Result<Vec<Reco
     let mut rows = ParquetRows::open(&input, |_| true)?;
     let mut found = Vec::new();
     while let Some((_, row)) = rows.next_row()? {
-        let unreadable =
-            |reason| Error::Unreadable { file: file.clone(), format: "parquet", reason };
+        let unreadable = |reason| Error::unreadable(&file, "parquet", reason);
         found.push(of_row(&row).map_err(unreadable)?);
     }
     Ok(found)

@@ -159,10 +159,8 @@ pub(crate) fn guarded<T>(
     format: &'static str,
     read: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
-        let (file, reason) = (label.to_owned(), "its pages are damaged".to_owned());
-        Err(Error::Unreadable { file, format, reason })
-    })
+    catch_unwind(AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err(Error::unreadable(label, format, "its pages are damaged")))
 }
 
 /// Opens a file.
@@ -257,7 +255,7 @@ pub(crate) fn unreadable(input: &Input, error: std::io::Error) -> Error {
         Some(format::Compression::Zstd) => "zstd",
         None => return fs::error(&input.path, "read")(error).into(),
     };
-    Error::Unreadable { file: input.label.clone(), format, reason: error.to_string() }
+    Error::unreadable(&input.label, format, error)
 }
 
 /// A file that is one document.

@@ -2,6 +2,7 @@ use std::io::Write;
 use std::path::Path;
 
 use super::*;
+use crate::format::Format;
 
 /// A file of these bytes, read with the field `text`; what `finish` says of it and its documents
 /// as (name, text).
@@ -15,8 +16,8 @@ fn read_with(
     std::fs::write(&path, bytes).unwrap();
     let format = Format::of(Path::new(name)).unwrap();
     let name: String = name.into();
-    let (label, cluster, part) = (name.clone(), None, Part::Drawn);
-    let inputs = vec![Input { path, name, label, format, cluster, part, named: true, source: 0 }];
+    let input = Input::new(&path, name.clone(), name.clone(), format);
+    let inputs = vec![Input { name, named: true, ..input }];
     let max_bytes = config.max_file_bytes.unwrap_or(usize::MAX);
     let wanted = Wanted { field: config.field.clone(), max_bytes, tokenizer: None, chat: None };
     let mut found = Found::default();
@@ -26,7 +27,8 @@ fn read_with(
     let mut documents = found.documents;
     documents.sort_by(|a, b| Names(&inputs).order(a, b));
     let (train, dropped, notes) = (0, Dropped::default(), Vec::new());
-    let census = Census { inputs, wanted: vec![wanted], documents, train, dropped, notes };
+    let (wanted, validation) = (vec![wanted], false);
+    let census = Census { inputs, wanted, documents, train, validation, dropped, notes };
     let mut texts = Texts::new(&census);
     let text = |document: &Entry| {
         let text = texts.get(document).unwrap().text(&census.wanted[0]).unwrap();
@@ -130,7 +132,7 @@ fn damaged_packing_is_an_error_that_names_the_file() {
         ("r.txt.zst", &zst[..zst.len() / 2]),
     ] {
         let error = read_with(name, bytes, &DataConfig::default()).0.unwrap_err();
-        assert!(matches!(&error, Error::Unreadable { .. }), "{name}: {error:?}");
+        assert!(matches!(&error, Error::Damaged { .. }), "{name}: {error:?}");
         assert!(error.to_string().contains(name), "{error}");
     }
 }

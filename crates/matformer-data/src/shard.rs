@@ -14,8 +14,8 @@
 //! Behind the last token, version 2 has a bit for each token, the lowest of a byte first: 1 for one that is
 //! learnt and measured, such as an assistant's answer. In version 1 all are. Nothing follows. Beside `NAME.bin`
 //! lies `NAME.docs.jsonl`: a row `{"name", "start", "tokens", "bytes"}` per document, in the order of the stream,
-//! with a `"cluster"` where several documents are not independent, and the number of its `"answers"` where only
-//! these tokens are learnt.
+//! with a `"cluster"` where several documents are not independent, the number of its `"answers"` where only these
+//! tokens are learnt, and its `"source"` where there are several with weights.
 
 use std::fs::File;
 use std::io::{BufWriter, Seek, Write};
@@ -68,6 +68,9 @@ pub struct DocumentSpan {
     /// independent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
+    /// The place of its source in `data.sources`; `None` where there are none, and for what `data.validation` names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<usize>,
 }
 
 impl DocumentSpan {
@@ -489,6 +492,7 @@ mod tests {
             bytes: 2,
             answers: None,
             cluster: (name == "b").then(|| "book".into()),
+            source: None,
         };
         let good = vec![span("a", 0, 2), span("b", 3, 1)];
         write_documents(&path, &good);

@@ -55,14 +55,10 @@ impl Documents {
     /// Opens a file.
     ///
     /// # Errors
-    /// [`Error::Unreadable`] for a header of another version, and a length that does not fit.
+    /// [`Error::Damaged`] for a header of another version, and a length that does not fit.
     pub(crate) fn open(input: &Input, tokenizer: &Arc<Tokenizer>) -> Result<Self> {
         let mut file = BufReader::with_capacity(1 << 20, fs::open(&input.path)?);
-        let wrong = |reason: String| Error::Unreadable {
-            file: input.label.clone(),
-            format: "token ids",
-            reason,
-        };
+        let wrong = |reason: String| Error::unreadable(&input.label, "token ids", reason);
         let bytes = input.bytes() as usize;
         let mut start = [0; 12];
         if bytes > HEADER {
@@ -109,9 +105,9 @@ impl Documents {
                 break;
             }
             if token as usize >= self.tokenizer.vocab_size() {
-                let (file, size) = (self.input.label.clone(), self.tokenizer.vocab_size());
+                let size = self.tokenizer.vocab_size();
                 let reason = format!("token {token}, expected: below {size} (`data.tokenizer`)");
-                return Err(Error::Unreadable { file, format: "token ids", reason });
+                return Err(Error::unreadable(&self.input.label, "token ids", reason));
             }
             tokens.push(token);
         }

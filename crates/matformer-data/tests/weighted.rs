@@ -59,8 +59,12 @@ fn batches_have_each_source_by_its_weight() {
     let rows: Vec<u32> = rows.collect();
     let of_owls = |row: &&[u32]| tokenizer.decode(row).unwrap().contains("owl");
     assert_eq!(rows.chunks(16).filter(of_owls).count(), 750, "of a thousand");
-    // Held-out documents are measured together.
-    let texts = prepared.held_out().unwrap().texts(&tokenizer).unwrap();
+    // Held-out documents are measured together, and know their source.
+    let held_out = prepared.held_out().unwrap();
+    let texts = held_out.texts(&tokenizer).unwrap();
+    for (document, text) in held_out.documents().iter().zip(&texts) {
+        assert_eq!(document.source, Some(usize::from(text.contains("hare"))), "{text}");
+    }
     for word in ["owl", "hare"] {
         assert!(texts.iter().any(|text| text.contains(word)), "{word}");
     }

@@ -158,6 +158,7 @@ fn unread(held_out: &HeldOut) -> impl Iterator<Item = DocumentLoss> {
     let unread = |(document, cluster): (&DocumentSpan, Option<usize>)| DocumentLoss {
         bytes: document.bytes,
         cluster,
+        source: document.source,
         ..DocumentLoss::default()
     };
     held_out.documents().iter().zip(held_out.clusters()).map(unread)
@@ -168,6 +169,8 @@ fn unread(held_out: &HeldOut) -> impl Iterator<Item = DocumentLoss> {
 pub struct WindowBatch {
     /// Of each row, its document.
     pub documents: Vec<usize>,
+    /// The source of all rows, where the data has several.
+    pub source: Option<usize>,
     /// Targets that count.
     pub tokens: usize,
     /// Row-major; padded with token 0, which nothing before it sees.
@@ -192,8 +195,8 @@ impl<M: TokenModel> HeldOutBatch<M> for &WindowBatch {
     }
 }
 
-/// All windows of at most `context` targets, the longest first (little is padded), `rows` to a
-/// batch.
+/// All windows of at most `context` targets, those of each source apart, the longest first (little is padded),
+/// `rows` to a batch.
 ///
 /// # Errors
 /// [`Error::Zero`] for no rows or context, [`Error::Nothing`] for no windows.
@@ -205,11 +208,14 @@ pub fn window_batches(held_out: &HeldOut, context: usize, rows: usize) -> Result
     if windows.is_empty() {
         return Err(Error::Nothing { unit: "tokens" });
     }
-    windows.sort_by_key(|window| Reverse(window.targets.len())); // stable: the same batches again
-    Ok(windows.chunks(rows).map(pad).collect())
+    let source = |window: &Window| held_out.documents()[window.document].source;
+    // Stable: the same batches again.
+    windows.sort_by_key(|window| (source(window), Reverse(window.targets.len())));
+    let of_one = windows.chunk_by(|a, b| source(a) == source(b));
+    Ok(of_one.flat_map(|of| of.chunks(rows).map(|rows| pad(rows, source(&of[0])))).collect())
 }
 
-fn pad(windows: &[Window]) -> WindowBatch {
+fn pad(windows: &[Window], source: Option<usize>) -> WindowBatch {
     let len = |window: &Window| window.targets.len();
     let seq = windows.iter().map(len).max().unwrap_or(0);
     let padded = |tokens: &[u32]| {
@@ -227,6 +233,7 @@ fn pad(windows: &[Window]) -> WindowBatch {
     let tokens = windows.iter().map(Window::measured).sum();
     WindowBatch {
         documents: windows.iter().map(|window| window.document).collect(),
+        source,
         tokens,
         inputs: windows.iter().flat_map(|w| padded(&w.inputs)).collect(),
         targets: windows.iter().flat_map(|w| padded(&w.targets)).collect(),
@@ -275,6 +282,7 @@ mod tests {
                 bytes: 3 * length,
                 answers: None,
                 cluster: None,
+                source: None,
             });
             tokens.push(0);
             let text = (0..length).map(|at| 1 + (at * at + 7 * index) as u32 % (VOCAB - 1));

@@ -35,7 +35,9 @@ pub use held_out::{
 pub use images::{
     ImagePlaces, Nearest, evaluate_images, image_units, image_walks, nearest_neighbour,
 };
-pub use results::{DataFacts, EvalResults, Paired, ParamCounts, SubmodelResult, measurements};
+pub use results::{
+    DataFacts, EvalResults, Paired, ParamCounts, SourceResult, SubmodelResult, measurements,
+};
 pub use stages::{Stage, StageResult, Stages};
 pub use stats::{Beside, DocumentLoss, Estimate, Hits};
 pub use store::{Generated, HeldOutSet, Store, StoreKey, Studied, Texts, Unit};

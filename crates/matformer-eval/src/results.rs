@@ -1,5 +1,7 @@
 //! Machine-readable results of an evaluation.
 
+use std::collections::BTreeMap;
+
 use matformer_core::{Costs, Measurement, Resource, Space, Submodel};
 use serde::{Deserialize, Serialize};
 
@@ -96,8 +98,55 @@ pub struct SubmodelResult {
     /// Share of the images whose class was among the five likeliest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top5: Option<Estimate>,
+    /// Of each source that has held-out documents, where the data has several with weights.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceResult>,
     /// Difference to the reference; `null` for the reference itself, or without one.
     pub paired: Option<Paired>,
+}
+
+/// What was found of one submodel on the held-out documents of one source.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SourceResult {
+    /// Its number in `data.sources`, from 1.
+    pub source: usize,
+    /// Tokens that were predicted.
+    pub tokens: usize,
+    /// Documents that they are from.
+    pub documents: usize,
+    /// Held-out loss in nats per token.
+    pub loss: f64,
+    /// Standard error of the loss.
+    pub stderr: Option<f64>,
+    /// Bits per byte of text.
+    pub bits_per_byte: f64,
+}
+
+impl SourceResult {
+    /// Those of all sources, in their order.
+    ///
+    /// # Errors
+    /// [`Error::Nothing`](crate::Error::Nothing) if the documents of one hold no text.
+    fn all(documents: &[DocumentLoss]) -> Result<Vec<Self>> {
+        let mut of: BTreeMap<usize, Vec<DocumentLoss>> = BTreeMap::new();
+        for document in documents {
+            if let Some(source) = document.source {
+                of.entry(source).or_default().push(*document);
+            }
+        }
+        let result = |(source, documents): (usize, Vec<DocumentLoss>)| {
+            let Estimate { value, stderr } = stats::loss(&documents)?;
+            Ok(Self {
+                source: source + 1,
+                tokens: documents.iter().map(|document| document.tokens).sum(),
+                documents: documents.len(),
+                loss: value,
+                stderr,
+                bits_per_byte: stats::bits_per_byte(&documents)?.value,
+            })
+        };
+        of.into_iter().map(result).collect()
+    }
 }
 
 /// Parameters of a submodel.
@@ -168,6 +217,7 @@ impl EvalResults {
                 bits_per_byte: bits_per_byte(documents)?.map(|bits| bits.value),
                 top1: stats::accuracy(documents, TOP1)?,
                 top5: stats::accuracy(documents, TOP5)?,
+                sources: SourceResult::all(documents)?,
                 paired,
             });
         }
@@ -333,6 +383,26 @@ mod tests {
         assert_eq!(json, expected);
         let text = serde_json::to_string(&found).unwrap();
         assert_eq!(serde_json::from_str::<EvalResults>(&text).unwrap(), found);
+    }
+
+    #[test]
+    fn sources_have_losses_of_their_own() {
+        let mut evaluation = evaluation(2);
+        assert_eq!(results(&evaluation, None).unwrap().results[0].sources, []);
+        for losses in &mut evaluation.submodels {
+            for (source, document) in losses.documents.iter_mut().enumerate() {
+                document.source = Some(source);
+            }
+        }
+        let found = results(&evaluation, None).unwrap();
+        let of = |i: usize| {
+            let sources = found.results[i].sources.iter();
+            sources.map(|of| (of.source, of.tokens, of.documents, of.loss)).collect::<Vec<_>>()
+        };
+        assert_eq!(of(0), [(1, 2, 1, 2.5), (2, 2, 1, 2.0)]);
+        assert_eq!(of(1), [(1, 2, 1, 2.0), (2, 2, 1, 1.0)]);
+        let [first, _] = &found.results[0].sources[..] else { panic!("{found:?}") };
+        assert_eq!((first.stderr, first.bits_per_byte), (None, 5.0 / LN_2 / 8.0));
     }
 
     #[test]

@@ -35,6 +35,9 @@ pub struct DocumentLoss {
     /// Number of its cluster, whose documents are not independent; none where it stands for itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<usize>,
+    /// The place of its source in `data.sources`; none where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<usize>,
 }
 
 /// Targets whose class was among the likeliest.

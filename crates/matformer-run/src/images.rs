@@ -15,7 +15,7 @@ type Rows = (u64, Option<Range<usize>>);
 pub struct VitBatches {
     train: ImageBatches,
     /// Batches while the model computes: varying images takes longer than reading them.
-    ahead: Ahead<Rows, matformer_data::Result<ImageBatch>>,
+    ahead: Ahead<Rows, ImageBatch, matformer_data::Error>,
     held_out: ImageBatches,
     /// Places of the held-out images, a batch each.
     places: Vec<Vec<usize>>,
@@ -69,7 +69,8 @@ fn on(model: &MatVit, batch: &ImageBatch) -> Result<Batch<MatVit>, BoxError> {
 
 impl Batches<MatVit> for VitBatches {
     fn train(&self, model: &MatVit, index: u64) -> Result<Batch<MatVit>, BoxError> {
-        on(model, &self.ahead.get((index, None), following)?)
+        let batch = self.ahead.get((index, None), following)?;
+        on(model, &batch)
     }
 
     fn rows(&self) -> usize {
@@ -82,7 +83,8 @@ impl Batches<MatVit> for VitBatches {
         index: u64,
         rows: Range<usize>,
     ) -> Result<Batch<MatVit>, BoxError> {
-        on(model, &self.ahead.get((index, Some(rows)), following)?)
+        let batch = self.ahead.get((index, Some(rows)), following)?;
+        on(model, &batch)
     }
 
     fn targets_per_batch(&self) -> usize {

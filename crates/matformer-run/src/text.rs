@@ -79,6 +79,10 @@ impl Batches<MatLm> for TextBatches {
         self.held_out.len()
     }
 
+    fn held_out_source(&self, index: usize) -> Option<usize> {
+        self.held_out[index].source
+    }
+
     fn held_out(&self, model: &MatLm, index: usize) -> Result<Batch<MatLm>, BoxError> {
         let (input, target) = (&self.held_out[index]).on(model)?;
         Ok(Batch { input, target })

@@ -19,7 +19,7 @@ pub enum Error {
     /// The data that has the name, or was to be prepared from it, is not as it should be.
     #[error(transparent)]
     Data(#[from] matformer_data::Error),
-    /// A table of sources, or a list of crates, is not what it should be.
+    /// A table of sources is not what it should be.
     #[error("{what} `{}`: {reason}", path.display())]
     Table {
         /// What it should be.
@@ -77,19 +77,6 @@ pub enum Error {
         /// The hash of what was fetched.
         expected: Hash,
     },
-    /// No folder above a list of crates holds a `Cargo.lock`.
-    #[error("no `Cargo.lock` in any folder above `{}`", path.display())]
-    NoWorkspace {
-        /// The list.
-        path: PathBuf,
-    },
-    /// A crate of a list is not among the locked dependencies, or its sources are not here; or Cargo
-    /// could not say where they are.
-    #[error("{problem}")]
-    Crates {
-        /// The crate and the workspace, or what was run and what it said.
-        problem: String,
-    },
 }
 
 impl Error {
@@ -112,13 +99,6 @@ impl Error {
             Self::Altered { folder, .. } => {
                 let source = folder.parent().and_then(|text| text.parent()).unwrap_or(folder);
                 format!("remove `{}`; it is fetched again", source.display())
-            }
-            Self::NoWorkspace { .. } => {
-                "a corpus list lives inside the workspace whose dependencies it names".into()
-            }
-            Self::Crates { .. } => {
-                "run `cargo fetch --locked` in the workspace; `cargo tree` lists its dependencies"
-                    .into()
             }
             _ => return None,
         };

@@ -2,7 +2,6 @@
 
 mod archive;
 mod client;
-mod corpus;
 mod decode;
 mod error;
 mod fetch;

@@ -6,29 +6,23 @@ use matformer_core::fs;
 use matformer_data::{self as data, DataConfig, Folder, ImageConfig, Stage};
 
 use crate::fetch::content_dir;
-use crate::{Content, Error, Part, Progress, Record, Result, Sources, corpus, fetch};
+use crate::{Content, Error, Part, Progress, Record, Result, Sources, fetch};
 
-/// The same configuration with folders in place of its named sources, whether or not they are in `cache`, and
-/// with those of the crates that its corpus list names. What a source holds is pinned, so that what was
-/// prepared of it is found while it is not there.
+/// The same configuration with folders in place of its named sources, whether or not they are in `cache`. What a
+/// source holds is pinned, so that what was prepared of it is found while it is not there.
 ///
 /// # Errors
 /// [`Error::Data`] for a configuration that is not valid; [`Error::Unknown`]; [`Error::Content`] for a source
-/// that holds no text and [`Error::Part`] for one without such a part; as [`Sources::from_env`]; a corpus list
-/// that cannot be read, a crate that is not there.
+/// that holds no text and [`Error::Part`] for one without such a part; as [`Sources::from_env`].
 pub fn locate_text(config: &DataConfig, cache: &Path) -> Result<DataConfig> {
     config.validate()?;
-    let mut located = config.with_sources(&mut |source| match source {
+    config.with_sources(&mut |source| match source {
         data::Source::Fetched(typed) => {
             let folders = Named::find(typed, Content::Text)?.folders(cache);
             Ok(folders.into_iter().map(data::Source::Folder).collect())
         }
-        other => Ok::<_, Error>(vec![other.clone()]),
-    })?;
-    if let Some(list) = &config.corpus {
-        located.split = Some(corpus::find(list)?);
-    }
-    Ok(located)
+        other => Ok(vec![other.clone()]),
+    })
 }
 
 /// Brings the named sources of a configuration into `cache`, those that are not there.

@@ -51,6 +51,11 @@ pub trait Batches<M: Elastic>: Send + Sync {
     /// Number of held-out batches of an evaluation during training.
     fn held_out_len(&self) -> usize;
 
+    /// The source that all rows of held-out batch number `index` are of, where the data has several.
+    fn held_out_source(&self, _index: usize) -> Option<usize> {
+        None
+    }
+
     /// Held-out batch number `index`.
     ///
     /// # Errors

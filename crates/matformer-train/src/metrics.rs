@@ -64,6 +64,9 @@ pub struct HeldOut {
     pub step: u64,
     /// Nats per target of every granularity, by name.
     pub held_out: BTreeMap<String, f64>,
+    /// The same of the text of each source, where the data has several; empty for one that has no held-out text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<BTreeMap<String, f64>>,
 }
 
 impl HeldOut {
@@ -203,7 +206,11 @@ pub(crate) mod tests {
     fn lines_after_the_checkpoint_and_an_incomplete_one_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = MetricsLog::open(dir.path(), 0).unwrap();
-        let held_out = HeldOut { step: 2, held_out: [("S".to_owned(), 2.0)].into() };
+        let held_out = HeldOut {
+            step: 2,
+            held_out: [("S".to_owned(), 2.0)].into(),
+            sources: vec![[("S".to_owned(), 1.5)].into(), BTreeMap::new()],
+        };
         let skipped =
             SkippedLine { step: 2, skipped: "gradient norm".to_owned(), value: None, limit: None };
         let between = [MetricsLine::HeldOut(held_out), MetricsLine::Skipped(skipped)];

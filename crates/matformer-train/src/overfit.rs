@@ -153,7 +153,7 @@ mod tests {
         let names = ["S", "M", "L", "XL"];
         let line = |step, losses: [f64; 4]| {
             let held_out = names.iter().map(|n| (*n).to_owned()).zip(losses).collect();
-            MetricsLine::HeldOut(HeldOut { step, held_out })
+            MetricsLine::HeldOut(HeldOut { step, held_out, sources: Vec::new() })
         };
         let lines = [line(0, [6.0; 4]), line(50, [3.0; 4]), line(100, last)];
         Overfit::of(config, &space, 1, &lines).unwrap()

@@ -71,7 +71,12 @@ impl EventLog {
                     (self.speed.clone(), line.tokens_per_second),
                 ]);
             }
-            MetricsLine::HeldOut(line) => group("held_out", &line.held_out),
+            MetricsLine::HeldOut(line) => {
+                group("held_out", &line.held_out);
+                for (at, losses) in line.sources.iter().enumerate() {
+                    group(&format!("held_out_source_{}", at + 1), losses);
+                }
+            }
             MetricsLine::Skipped(_) => return Ok(()),
         }
         let summary: Vec<u8> =
@@ -256,7 +261,11 @@ mod tests {
         let run = tempfile::tempdir().unwrap();
         let mut log = EventLog::open(run.path(), 0, "tokens").unwrap();
         log.push(&train(300)).unwrap();
-        let held_out = HeldOut { step: 300, held_out: [("XL".to_owned(), 1.5)].into() };
+        let held_out = HeldOut {
+            step: 300,
+            held_out: [("XL".to_owned(), 1.5)].into(),
+            sources: vec![[("XL".to_owned(), 1.25)].into()],
+        };
         log.push(&MetricsLine::HeldOut(held_out)).unwrap();
         log.flush().unwrap();
         let expected = [
@@ -265,6 +274,7 @@ mod tests {
             ("grad_norm", 1.0),
             ("tokens_per_second", 100.0),
             ("held_out/XL", 1.5),
+            ("held_out_source_1/XL", 1.25),
         ];
         assert_eq!(scalars(run.path()), expected.map(|(tag, value)| (300, tag.to_owned(), value)));
     }

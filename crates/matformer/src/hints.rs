@@ -80,6 +80,9 @@ fn of_core(error: &core::Error) -> Option<String> {
 fn of_data(error: &data::Error) -> Option<String> {
     match error {
         data::Error::SourceName { .. } => Some(LIST.to_owned()),
+        data::Error::Path { path, .. } if path.components().any(|part| part.as_os_str() == CRATES) => Some(
+            "`cargo xtask crates`, in the repository, copies Rust sources there".to_owned(),
+        ),
         data::Error::Path { .. } => Some(
             "relative paths in a run file start at its folder, those of --set in the working directory"
                 .to_owned(),
@@ -88,6 +91,9 @@ fn of_data(error: &data::Error) -> Option<String> {
         _ => error.hint(),
     }
 }
+
+/// The folder of the demo's text.
+const CRATES: &str = ".crates";
 
 /// Where the names of sources are.
 const LIST: &str = "`matformer fetch` lists them";

@@ -20,7 +20,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use xshell::{Shell, cmd};
 
-use crate::build;
+use crate::{build, crates};
 use page::Page;
 
 /// Every number is measured for each.
@@ -96,6 +96,7 @@ impl Binary {
     fn build() -> Result<Self> {
         let shell = build::shell()?;
         let path = build::matformer(&shell)?;
+        crates::write()?;
         Ok(Self { shell, path })
     }
 

@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::AugmentError;
-use crate::Result;
+use crate::{Error, Result};
 
 /// Mean and standard deviation of a channel where none are given, as Hugging Face's ViT.
 const HALF: f64 = 0.5;
@@ -97,7 +96,7 @@ impl AugmentConfig {
     /// Checks every value that can be judged without the sizes of images.
     ///
     /// # Errors
-    /// [`AugmentError::Config`] names the first field that does not fit, what was found and what is
+    /// [`Error::Value`] names the first field that does not fit, what was found and what is
     /// possible.
     pub fn validate(&self, channels: usize) -> Result<()> {
         if let Some(scale) = self.crop_scale {
@@ -162,8 +161,7 @@ fn refuse(
     if good {
         return Ok(());
     }
-    Err(AugmentError::Config { field, found: format!("{found:?}"), expected: expected.into() }
-        .into())
+    Err(Error::value(format!("`data.augment.{field}` is {found:?}"), expected))
 }
 
 #[cfg(test)]

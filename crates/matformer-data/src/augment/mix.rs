@@ -5,8 +5,6 @@ use std::ops::Range;
 use matformer_core::rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::maths;
-
 /// How two images become one.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Mix {
@@ -96,7 +94,7 @@ fn beta(random: &mut ChaCha8Rng, alpha: f64) -> f64 {
         let squared = x * x + y * y;
         if squared < 1.0 && x != 0.0 {
             // The squared radius is uniform and knows nothing of the angle.
-            let power = maths::exp(maths::ln(squared) / alpha);
+            let power = libm::exp(libm::log(squared) / alpha);
             return 0.5 + 0.5 * x / (x * x + squared * power / (1.0 - power)).sqrt();
         }
     }

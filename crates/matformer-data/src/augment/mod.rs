@@ -1,13 +1,11 @@
 //! Augmentation of images for training, as pure functions of (pixels, key).
 //!
-//! Every draw comes from [`keyed`](matformer_core::rng::keyed), and all arithmetic is of the kind
-//! that IEEE 754 defines to the last bit: the same key gives the same bits on every machine and in
-//! any thread.
+//! Every draw comes from [`keyed`](matformer_core::rng::keyed), all arithmetic is of the kind that
+//! IEEE 754 defines to the last bit, and logarithms, exponentials and sines are those of `libm`: the
+//! same key gives the same bits on every machine and in any thread.
 
 mod color;
 mod config;
-mod error;
-mod maths;
 mod mix;
 mod ops;
 mod planes;
@@ -20,9 +18,8 @@ use matformer_core::rng;
 use rand_chacha::ChaCha8Rng;
 
 pub use config::{AugmentConfig, RandAugment};
-pub use error::AugmentError;
 
-use crate::Result;
+use crate::{Error, Result};
 use mix::Mix;
 use ops::Op;
 use planes::Planes;
@@ -77,21 +74,21 @@ impl Augment {
     /// Augmentation of images of `from` by `from` pixels into images of `to` by `to`.
     ///
     /// # Errors
-    /// As [`AugmentConfig::validate`]; [`AugmentError::Size`] for sizes or channels of 0 or beyond
-    /// any image; [`AugmentError::Config`] for a `pad` that can shift all of an image away.
+    /// As [`AugmentConfig::validate`]; [`Error::Value`] for sizes or channels of 0 or beyond
+    /// any image, and for a `pad` that can shift all of an image away.
     pub fn new(config: &AugmentConfig, from: usize, channels: usize, to: usize) -> Result<Self> {
         let sizes =
             [("from", from, MAX_SIDE), ("channels", channels, MAX_CHANNELS), ("to", to, MAX_SIDE)];
         for (what, found, most) in sizes {
             if !(1..=most).contains(&found) {
-                return Err(AugmentError::Size { what, found, most }.into());
+                let found = format!("`{what}` is {found}");
+                return Err(Error::value(found, format!("from 1 to {most}")));
             }
         }
         config.validate(channels)?;
         if config.pad >= to {
-            let expected = format!("less than the {to} pixels of an image");
-            let found = config.pad.to_string();
-            return Err(AugmentError::Config { field: "pad", found, expected }.into());
+            let found = format!("`data.augment.pad` is {}", config.pad);
+            return Err(Error::value(found, format!("less than the {to} pixels of an image")));
         }
         let (means, deviations) = config.normalization(channels);
         let normal =
@@ -116,11 +113,11 @@ impl Augment {
     /// `pixels` [channels, from, from], `out` [channels, to, to].
     ///
     /// # Errors
-    /// [`AugmentError::Length`] if a buffer is of another length.
+    /// [`Error::Value`] if a buffer is of another length.
     pub fn train(&self, pixels: &[u8], out: &mut [f32], key: (u64, u64)) -> Result<()> {
         self.check(pixels, out)?;
         let random = &mut rng::keyed(key.0, "augment", key.1);
-        let mut image = self.placed(pixels, random);
+        let mut image = self.placed(pixels, random)?;
         if rng::unit(random) < self.config.flip {
             image.flip();
         }
@@ -146,10 +143,10 @@ impl Augment {
     /// `pixels` [channels, from, from], `out` [channels, to, to].
     ///
     /// # Errors
-    /// [`AugmentError::Length`] if a buffer is of another length.
+    /// [`Error::Value`] if a buffer is of another length.
     pub fn eval(&self, pixels: &[u8], out: &mut [f32]) -> Result<()> {
         self.check(pixels, out)?;
-        let resized = self.resized(pixels, None);
+        let resized = self.resized(pixels, None)?;
         let (source, size) = resized.as_deref().map_or((pixels, self.from), |p| (p, self.to));
         self.normalize(&Planes::window(source, size, self.centre(size), self.to), out);
         Ok(())
@@ -166,7 +163,7 @@ impl Augment {
     /// `pixels` [rows, channels, to, to], `weights` [rows, classes].
     ///
     /// # Errors
-    /// [`AugmentError::Length`] if a buffer is of another length.
+    /// [`Error::Value`] if a buffer is of another length.
     pub fn mix(
         &self,
         pixels: &mut [f32],
@@ -196,14 +193,15 @@ impl Augment {
     /// label has 1 - s + s/K and every other class s/K (Szegedy et al., arXiv 1512.00567, section 7).
     ///
     /// # Errors
-    /// [`AugmentError::Label`] for a label that is not below `classes`.
+    /// [`Error::Value`] for a label that is not below `classes`.
     pub fn weights(&self, labels: &[usize], classes: usize) -> Result<Vec<f32>> {
         let smoothing = self.config.smoothing;
         let share = smoothing / classes as f64;
         let mut weights = vec![share as f32; labels.len() * classes];
         for (row, label) in labels.iter().enumerate() {
             if *label >= classes {
-                return Err(AugmentError::Label { row, found: *label, classes }.into());
+                let found = format!("row {row} has label {label}");
+                return Err(Error::value(found, format!("below {classes}")));
             }
             weights[row * classes + label] = (1.0 - smoothing + share) as f32;
         }
@@ -211,10 +209,10 @@ impl Augment {
     }
 
     /// The image at its new size and place, [channels, to, to].
-    fn placed(&self, pixels: &[u8], random: &mut ChaCha8Rng) -> Planes {
+    fn placed(&self, pixels: &[u8], random: &mut ChaCha8Rng) -> Result<Planes> {
         let AugmentConfig { crop_scale, crop_ratio, pad, .. } = self.config;
         let crop = crop_scale.map(|scale| Rect::crop(random, self.from, scale, crop_ratio));
-        let resized = self.resized(pixels, crop);
+        let resized = self.resized(pixels, crop)?;
         let (source, size) = resized.as_deref().map_or((pixels, self.from), |p| (p, self.to));
         let corner = if pad == 0 {
             self.centre(size)
@@ -222,13 +220,15 @@ impl Augment {
             let mut start = || rng::index(random, size + 2 * pad - self.to + 1) as isize;
             [start(), start()].map(|start| start - pad as isize)
         };
-        Planes::window(source, size, corner, self.to)
+        Ok(Planes::window(source, size, corner, self.to))
     }
 
     /// The crop, or an image that is too small, at `to` by `to` pixels.
-    fn resized(&self, pixels: &[u8], crop: Option<Rect>) -> Option<Vec<u8>> {
+    fn resized(&self, pixels: &[u8], crop: Option<Rect>) -> Result<Option<Vec<u8>>> {
         let small = (self.from < self.to).then(|| Rect::whole(self.from));
-        crop.or(small).map(|rect| resample::resize(pixels, self.from, rect, self.to))
+        let resize = |rect| resample::resize(pixels, self.from, rect, self.to);
+        let resized = crop.or(small).map(resize).transpose();
+        resized.map_err(|found| Error::value(found, "a part of the image"))
     }
 
     /// The corner of the window in the middle of an image of `size`, which is at least `to`.
@@ -269,10 +269,10 @@ impl Augment {
 }
 
 /// # Errors
-/// [`AugmentError::Length`].
+/// [`Error::Value`].
 fn length(what: &'static str, found: usize, expected: usize) -> Result<()> {
     if found == expected {
         return Ok(());
     }
-    Err(AugmentError::Length { what, found, expected }.into())
+    Err(Error::value(format!("`{what}` has {found} values"), expected.to_string()))
 }

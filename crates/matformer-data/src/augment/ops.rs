@@ -1,7 +1,7 @@
 //! The 14 ops of RandAugment and what a magnitude means to each.
 
+use super::color;
 use super::planes::Planes;
-use super::{color, maths};
 
 /// An op of RandAugment (Cubuk et al., arXiv 1909.13719, section 3), with torchvision's range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl Op {
 
 /// The turn by an angle around the centre, for [`Planes::warp`].
 fn rotation(degrees: f64, size: usize) -> [f64; 6] {
-    let (sine, cosine) = maths::sin_cos(degrees);
+    let (sine, cosine) = libm::sincos(degrees.to_radians());
     let centre = (size - 1) as f64 / 2.0;
     let across = centre - centre * (cosine + sine);
     let down = centre - centre * (cosine - sine);

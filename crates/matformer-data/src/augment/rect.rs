@@ -3,8 +3,6 @@
 use matformer_core::rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::maths;
-
 /// Draws before giving up, as in torchvision.
 const ATTEMPTS: usize = 10;
 
@@ -36,14 +34,14 @@ impl Rect {
         share: [f64; 2],
         ratio: [f64; 2],
     ) -> Option<Self> {
-        let logarithms = ratio.map(maths::ln);
+        let logarithms = ratio.map(libm::log);
         let side = |square: f64| {
             let side = (square.sqrt().round() as usize).max(1);
             (side <= size).then_some(side)
         };
         (0..ATTEMPTS).find_map(|_| {
             let area = between(random, share) * size as f64 * size as f64;
-            let ratio = maths::exp(between(random, logarithms));
+            let ratio = libm::exp(between(random, logarithms));
             let (width, height) = (side(area * ratio)?, side(area / ratio)?);
             let top = rng::index(random, size - height + 1);
             let left = rng::index(random, size - width + 1);

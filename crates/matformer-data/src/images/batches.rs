@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{ImageError, ImageSet};
+use super::ImageSet;
 use crate::{Augment, AugmentConfig, Error, Result, permutation::Permutation};
 
 /// A batch of images on the host.
@@ -36,8 +36,7 @@ impl ImageBatches {
     /// Batches of `rows` images of `size` by `size` pixels.
     ///
     /// # Errors
-    /// [`Error::Zero`] for no rows, [`ImageError::TooFew`] if the set has fewer images than one
-    /// batch, as [`Augment::new`].
+    /// [`Error::Value`] for no rows, and if the set has fewer images than one batch; as [`Augment::new`].
     pub fn new(
         set: ImageSet,
         augment: &AugmentConfig,
@@ -46,10 +45,11 @@ impl ImageBatches {
         seed: u64,
     ) -> Result<Self> {
         if rows == 0 {
-            return Err(Error::Zero { key: "rows" });
+            return Err(Error::zero("rows"));
         }
         if set.len() < rows {
-            return Err(ImageError::TooFew { found: set.len(), needed: rows }.into());
+            let found = format!("{} training images", set.len());
+            return Err(Error::value(found, format!("at least {rows}, a batch")));
         }
         let augment = Augment::new(augment, set.size(), set.channels(), size)?;
         Ok(Self { set, augment, size, rows, seed })

@@ -4,12 +4,11 @@
 
 use std::path::Path;
 
-use super::ImageError;
 use super::decode::Raster;
 use super::found::{Found, ImageLayout, Images, class_names};
 use super::listing::Listing;
-use super::packed::{Packed, PackedFile};
-use crate::Result;
+use super::packed::{Packed, PackedFile, missing, wrong_label};
+use crate::{Error, Result};
 
 const RASTER: Raster = Raster { channels: 3, rows: 32, columns: 32 };
 const FINE_NAMES: &str = "fine_label_names.txt";
@@ -37,7 +36,7 @@ fn ten(listing: &Listing, folder: &Path) -> Result<Found> {
     // A batch that stands alone means that one before it was lost.
     if (count + 2..count + 10).any(there) {
         let folder = listing.root.join(folder);
-        return Err(ImageError::Missing { folder, name: batch(count + 1) }.into());
+        return Err(missing(&folder, &batch(count + 1)));
     }
     let classes = match listing.get(&folder.join("batches.meta.txt")) {
         Some(file) => class_names(&listing.path(file))?,
@@ -91,11 +90,12 @@ impl Set<'_> {
         let path = self.listing.root.join(&inside);
         let Some(listed) = self.listing.get(&inside) else {
             let folder = self.listing.root.join(self.folder);
-            return Err(ImageError::Missing { folder, name: name.into() }.into());
+            return Err(missing(&folder, name));
         };
         let record = self.label + RASTER.bytes();
         if listed.bytes == 0 || listed.bytes % record as u64 != 0 {
-            return Err(ImageError::Records { path, found: listed.bytes, record }.into());
+            let reason = format!("has {} bytes, expected: records of {record}", listed.bytes);
+            return Err(Error::damaged(&path, reason));
         }
         let images = (listed.bytes / record as u64) as usize;
         Ok(PackedFile { path, name: listed.name(), header: 0, images, raster: RASTER })
@@ -107,8 +107,7 @@ impl Set<'_> {
         file.records(self.label, &mut |record| {
             let found = u32::from(record[self.label - 1]);
             if found as usize >= self.classes {
-                let (path, index) = (file.path.clone(), labels.len() - first);
-                return Err(ImageError::Label { path, index, found, classes: self.classes }.into());
+                return Err(wrong_label(&file.path, labels.len() - first, found, self.classes));
             }
             labels.push(found);
             Ok(())

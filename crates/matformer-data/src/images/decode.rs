@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use fast_image_resize::CropBox;
 use image::metadata::Orientation;
 use image::{
     DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader, ImageResult,
@@ -14,7 +15,7 @@ use image::{
 use matformer_core::fs;
 
 use super::{ImageShape, MAX_IMAGE_PIXELS, jpeg};
-use crate::augment::resample::{self, Axis};
+use crate::augment::resample::Source;
 
 /// The largest file that is read: more than any image of [`MAX_IMAGE_PIXELS`] needs.
 const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -148,7 +149,7 @@ impl Decoder {
             None => upright(decoder)?,
         };
         let from = Dimensions::of(&image);
-        Ok(Decoded { pixels: self.square(image), from, unended })
+        Ok(Decoded { pixels: self.square(image)?, from, unended })
     }
 
     /// An image that is not compressed.
@@ -171,41 +172,40 @@ impl Decoder {
         };
         let image =
             image.ok_or_else(|| format!("{} bytes, expected: {}", bytes.len(), raster.bytes()))?;
-        Ok(Decoded { pixels: self.square(image), from, unended: false })
+        Ok(Decoded { pixels: self.square(image)?, from, unended: false })
     }
 
     /// The pixels that are kept of an image, a channel after the other: what is in the middle once the
     /// short side was resized. Only the pixels that are kept are computed: of an image of one pixel by
     /// a million, the whole would be a large one.
-    fn square(&self, image: DynamicImage) -> Vec<u8> {
+    fn square(&self, image: DynamicImage) -> Result<Vec<u8>, String> {
         let image = if image.color().has_alpha() { over_white(&image) } else { image };
         let Dimensions { width, height } = Dimensions::of(&image);
-        let side = width.min(height);
-        let axis = |from: usize| {
-            let to = (self.kept.size as u64 * from as u64 / side as u64) as usize;
+        let (size, side) = (self.kept.size, width.min(height));
+        // Where what is kept begins, and how far it goes.
+        let kept = |from: usize| {
+            let to = (size as u64 * from as u64 / side as u64) as usize;
             // What is seen lies as far from both ends as the whole numbers allow, and what is kept
             // around that. One more pixel goes behind, as in Hugging Face's `center_crop`.
-            let start = (to - self.seen) / 2 - (self.kept.size - self.seen) / 2;
-            Axis::new(from, to, start..start + self.kept.size)
+            let start = (to - self.seen) / 2 - (size - self.seen) / 2;
+            let scale = from as f64 / to as f64;
+            let first = start as f64 * scale;
+            (first, (size as f64 * scale).min(from as f64 - first))
         };
-        let (columns, rows) = (axis(width), axis(height));
-        let mut pixels = Vec::with_capacity(self.kept.bytes());
-        let mut add = |bytes: &[u8], channels: usize| {
-            for channel in 0..channels {
-                let row = |y: usize| &bytes[y * width * channels..][..width * channels][channel..];
-                resample::plane(row, channels, &columns, &rows, &mut pixels);
-            }
+        let ((left, wide), (top, high)) = (kept(width), kept(height));
+        let part = CropBox { left, top, width: wide, height: high };
+        let (bytes, channels) = match (self.kept.channels, image.color().has_color()) {
+            (1, true) => (luma(&image.into_rgb8()).into_raw(), 1),
+            (_, true) => (image.into_rgb8().into_raw(), 3),
+            (_, false) => (image.into_luma8().into_raw(), 1),
         };
-        let has_color = image.color().has_color();
-        match (self.kept.channels, has_color) {
-            (1, true) => add(&luma(&image.into_rgb8()), 1),
-            (_, true) => add(&image.into_rgb8(), 3),
-            (_, false) => add(&image.into_luma8(), 1),
+        let pixels = Source { bytes: &bytes, width, height, channels }.resize(part, size)?;
+        if channels == self.kept.channels {
+            let plane = |channel| pixels.iter().skip(channel).step_by(channels).copied();
+            Ok((0..channels).flat_map(plane).collect())
+        } else {
+            Ok(pixels.repeat(self.kept.channels))
         }
-        if self.kept.channels == 3 && !has_color {
-            pixels = pixels.repeat(3);
-        }
-        pixels
     }
 }
 

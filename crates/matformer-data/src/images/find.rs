@@ -1,34 +1,35 @@
 //! Finds the images of one folder, or of several that belong together.
 
-use std::path::{Path, PathBuf};
-
 use super::found::{Found, ImageLayout, Images};
 use super::listing::Listing;
-use super::{ImageError, UnreadFolder, cifar, folders, idx, tables};
-use crate::{PassedOver, Result};
+use super::{UnreadFolder, cifar, folders, idx, tables};
+use crate::{Error, Result};
 
-/// Finds the images below all of `roots`; what is passed over is counted in `passed`. Those of the classes of one
-/// name are of one class.
+/// Finds the images in all of some folders. Those of the classes of one name are of one class.
 ///
 /// # Errors
-/// As [`find_in`] of each; [`ImageError::Joined`] for more than one, of which one has no folder per class,
+/// As [`find_in`] of each; [`Error::Images`] for more than one, of which one has no folder per class,
 /// or has held-out images where another has none.
-pub(super) fn find(roots: &[PathBuf], passed: &mut PassedOver) -> Result<Found> {
-    if let [root] = roots {
-        return find_in(root, passed);
+pub(super) fn find(listings: &[Listing]) -> Result<Found> {
+    if let [listing] = listings {
+        return find_in(listing);
     }
     let mut parts = Vec::new();
-    for (index, root) in roots.iter().enumerate() {
-        let part = find_in(root, passed)?;
+    for (index, listing) in listings.iter().enumerate() {
+        let (root, part) = (&listing.root, find_in(listing)?);
         let own = parts.first().is_some_and(|(first, _): &(Found, String)| {
             first.held_out.is_some() != part.held_out.is_some()
         });
         if part.layout != ImageLayout::Folders || own {
-            let expected = match own {
-                true => "held-out images of its own or none, as in `data.path`",
-                false => "a folder per class",
-            };
-            return Err(ImageError::Joined { path: root.clone(), expected }.into());
+            let (root, expected) = (
+                root.display(),
+                match own {
+                    true => "held-out images of its own or none, as in `data.path`",
+                    false => "a folder per class",
+                },
+            );
+            let problem = format!("`{root}` cannot be joined with others: expected {expected}");
+            return Err(Error::images(problem, "leave it out of `data.also`"));
         }
         let name = root.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
         let taken = parts.iter().any(|(_, other)| *other == name);
@@ -60,28 +61,38 @@ pub(super) fn find(roots: &[PathBuf], passed: &mut PassedOver) -> Result<Found> 
     Ok(Found { layout, classes, train, held_out, held_out_folder, unread, ignored, folders })
 }
 
-/// Finds the images below `root`.
+/// Finds the images in a folder.
 ///
 /// # Errors
-/// As [`Listing::of`]; what is wrong with the files of the layout; [`ImageError::NoImages`];
-/// [`ImageError::OneClass`].
-fn find_in(root: &Path, passed: &mut PassedOver) -> Result<Found> {
-    let listing = Listing::of(root, passed)?;
-    let packed = match idx::find(&listing)? {
-        None => cifar::find(&listing)?,
+/// What is wrong with the files of the layout; [`Error::Images`] for no images, or those of one class.
+fn find_in(listing: &Listing) -> Result<Found> {
+    let root = &listing.root;
+    let packed = match idx::find(listing)? {
+        None => cifar::find(listing)?,
         found => found,
     };
     let packed = match packed {
-        None => tables::find(&listing)?,
+        None => tables::find(listing)?,
         found => found,
     };
     let found = match packed {
         Some(found) => found,
-        None => folders::find(&listing)?,
+        None => folders::find(listing)?,
     };
     match found.classes.as_slice() {
-        [] => Err(ImageError::NoImages { path: root.into() }.into()),
-        [class] => Err(ImageError::OneClass { path: root.into(), class: class.clone() }.into()),
+        [] => Err(Error::images(
+            format!("no images in `{}`", root.display()),
+            "images lie in a folder per class (PNG, JPEG or WebP; `CLASS/…`, or `train/CLASS/…` and \
+             `val/CLASS/…`), in the files of MNIST (`train-images-idx3-ubyte`) or CIFAR \
+             (`data_batch_1.bin`), or in `.parquet` files with columns of images and labels",
+        )),
+        [class] => Err(Error::images(
+            format!(
+                "`{}` has images of one class, `{class}`, expected: at least two",
+                root.display()
+            ),
+            "images lie in a folder per class: name the folder that holds those",
+        )),
         _ => Ok(found),
     }
 }

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use image::ImageFormat;
 
+use super::UnreadFolder;
 use super::found::{Found, ImageLayout, Images, composed};
 use super::listing::{Listed, Listing};
-use super::{ImageError, UnreadFolder};
 use crate::format::suffix;
-use crate::{Result, walk};
+use crate::{Error, Result, walk};
 
 /// Names of the folder of training images, in any case; the first that is there is taken.
 const TRAIN: [&str; 2] = ["train", "training"];
@@ -28,7 +28,7 @@ const SUFFIXES: [&str; 12] = [
 /// The images of each class in `listing`. Without any there is no class.
 ///
 /// # Errors
-/// [`ImageError::UnknownClass`]; [`ImageError::NoTrain`]; [`ImageError::NoClasses`].
+/// [`Error::Images`].
 pub(super) fn find(listing: &Listing) -> Result<Found> {
     let images: Vec<&Listed> =
         listing.files.iter().filter(|file| is_image(&listing.path(file), file)).collect();
@@ -58,14 +58,25 @@ pub(super) fn find(listing: &Listing) -> Result<Found> {
             };
             if let Some((folder, _)) = held_out.filter(|_| beside.keys().all(is_held_out)) {
                 let folder = listing.root.join(format!("{top}{folder}"));
-                return Err(ImageError::NoTrain { path: listing.root.clone(), folder }.into());
+                let (root, folder) = (listing.root.display(), folder.display());
+                let expected = "training images in a folder `train` beside it";
+                return Err(Error::images(
+                    format!("`{root}` has held-out images in `{folder}`, expected: {expected}"),
+                    "to train on these images, name their folder in `data.path`",
+                ));
             }
             let is_split = |folder: &String| {
                 is_held_out(folder) || TRAIN.contains(&folder.to_lowercase().as_str())
             };
             if beside.len() > 1 && beside.keys().all(is_split) {
-                let folders = beside.keys().map(|folder| format!("{top}{folder}/")).collect();
-                return Err(ImageError::NoClasses { path: listing.root.clone(), folders }.into());
+                let (root, expected) =
+                    (listing.root.display(), "expected: a folder per class in each");
+                let folders: Vec<_> = beside.keys().map(|f| format!("`{top}{f}/`")).collect();
+                let folders = folders.join(", ");
+                return Err(Error::images(
+                    format!("`{root}`: images lie right in {folders}, {expected}"),
+                    "a class is told by its folder: `train/CLASS/1.jpg`, `test/CLASS/2.jpg`",
+                ));
             }
             let holds_runs = |folder: &String| holds_models(&listing.root.join(&top).join(folder));
             let runs: Vec<String> = beside.keys().filter(|f| holds_runs(f)).cloned().collect();
@@ -162,7 +173,10 @@ fn labelled(
     for (class, images) in images {
         let Ok(label) = classes.binary_search(&class) else {
             let path = listing.root.join(folder);
-            return Err(ImageError::UnknownClass { path, class }.into());
+            let problem =
+                format!("`{}` has a class `{class}`, which is not in `train`", path.display());
+            let hint = "give the class training images, or move its folder away";
+            return Err(Error::images(problem, hint));
         };
         files.extend(images.into_iter().map(|file| (file, label as u32)));
     }

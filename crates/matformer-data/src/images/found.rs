@@ -13,9 +13,8 @@ use super::decode::{self, Decoded, Decoder, Raster};
 use super::listing::Listed;
 use super::packed::{Packed, PackedFile};
 use super::tables::Tables;
-use super::{ImageError, ImageShape, UnreadFolder};
-use crate::Result;
-use crate::hash::Hasher;
+use super::{ImageShape, UnreadFolder};
+use crate::{Error, Result};
 
 /// Images that are held at once, in bytes and in number.
 pub(super) const MOST_BYTES: usize = 32 << 20;
@@ -142,14 +141,14 @@ pub(super) type Sink<'a> = dyn FnMut(usize, u64, Result<Decoded, String>) -> Res
 /// The names in a file, a line each; empty lines are passed over.
 ///
 /// # Errors
-/// A file that cannot be read, [`ImageError::ClassNames`] if a name is there twice.
+/// A file that cannot be read, [`Error::Images`] if a name is there twice.
 pub(super) fn class_names(path: &Path) -> Result<Vec<String>> {
     let mut names: Vec<String> = Vec::new();
     for name in fs::read_to_string(path)?.lines().map(str::trim).filter(|name| !name.is_empty()) {
         let name = composed(name);
         if names.contains(&name) {
-            let reason = format!("`{name}` is there twice");
-            return Err(ImageError::ClassNames { path: path.into(), reason }.into());
+            let problem = format!("class names `{}`: `{name}` is there twice", path.display());
+            return Err(Error::images(problem, "each class has a line and a name of its own"));
         }
         names.push(name);
     }
@@ -227,45 +226,6 @@ impl Images {
             Pixels::Packed(packed) => packed.bytes(),
             Pixels::Tables(tables) => tables.bytes(),
         }
-    }
-
-    /// Adds what tells these images from others: the names, sizes and times of their files, or the
-    /// contents where a file holds many. Those have the same names and sizes in every set (MNIST
-    /// and those that took its place), and are few.
-    ///
-    /// # Errors
-    /// A file that cannot be read.
-    pub(super) fn fingerprint(&self, hasher: &mut Hasher) -> Result<()> {
-        hasher.part(self.labels.len().to_le_bytes());
-        for label in &self.labels {
-            hasher.part(label.to_le_bytes());
-        }
-        match &self.pixels {
-            Pixels::Files { roots, files } => {
-                for Root { path, .. } in roots {
-                    let path = std::fs::canonicalize(path).map_err(fs::error(path, "read"))?;
-                    hasher.part(path.as_os_str().as_encoded_bytes());
-                }
-                for (root, file) in files {
-                    if roots.len() > 1 {
-                        hasher.part(root.to_le_bytes());
-                    }
-                    hasher.part(file.inside.as_os_str().as_encoded_bytes());
-                    hasher.part(file.bytes.to_le_bytes()).part(file.modified.to_le_bytes());
-                }
-            }
-            Pixels::Packed(packed) => {
-                for file in &packed.files {
-                    hasher.part(&file.name).part(fs::sha256_file(&file.path)?);
-                }
-            }
-            Pixels::Tables(tables) => {
-                for (name, bytes, modified) in tables.parts() {
-                    hasher.part(name).part(bytes.to_le_bytes()).part(modified.to_le_bytes());
-                }
-            }
-        }
-        Ok(())
     }
 
     /// How many of the images that can be read are squares of this size, and how many are not; of tables, of a

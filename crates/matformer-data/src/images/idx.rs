@@ -6,12 +6,14 @@
 
 use std::path::Path;
 
+use super::MAX_IMAGE_PIXELS;
 use super::decode::Raster;
 use super::found::{Found, ImageLayout, Images, class_names};
 use super::listing::{Listed, Listing};
-use super::packed::{Bytes, Packed, PackedFile, is_gzip};
-use super::{ImageError, MAX_IMAGE_PIXELS};
-use crate::Result;
+use super::packed::{
+    Bytes, Packed, PackedFile, is_gzip, missing, too_long, too_short, wrong_label,
+};
+use crate::{Error, Result};
 
 const TRAIN: [&str; 2] = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"];
 const HELD_OUT: [&str; 2] = ["t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
@@ -56,11 +58,7 @@ impl Set<'_> {
         let packed = format!("{name}.gz");
         let found =
             [name, &packed].into_iter().find_map(|name| self.listing.get(&self.folder.join(name)));
-        let missing = || ImageError::Missing {
-            folder: self.listing.root.join(self.folder),
-            name: name.into(),
-        };
-        Ok(found.ok_or_else(missing)?)
+        found.ok_or_else(|| missing(&self.listing.root.join(self.folder), name))
     }
 
     fn split(&self, [images, labels]: [&str; 2]) -> Result<Images> {
@@ -69,13 +67,9 @@ impl Set<'_> {
         let path = self.listing.path(labels);
         let labels = self.labels(labels)?;
         if labels.len() != file.images {
-            return Err(ImageError::Count {
-                images_path: file.path,
-                images: file.images,
-                labels_path: path,
-                labels: labels.len(),
-            }
-            .into());
+            let (path, labels) = (path.display(), labels.len());
+            let reason = format!("has {} images and `{path}` {labels} labels", file.images);
+            return Err(Error::damaged(&file.path, reason));
         }
         Ok(Images::packed(labels, Packed { files: vec![file], label: 0 }))
     }
@@ -87,7 +81,10 @@ impl Set<'_> {
         let [images, rows, columns] = header(&mut file, &path, IMAGES)?;
         let pixels = u64::from(rows) * u64::from(columns);
         if !(1..=MAX_IMAGE_PIXELS).contains(&pixels) {
-            return Err(ImageError::Dimensions { path, rows, columns }.into());
+            let reason = format!(
+                "has images of {rows} by {columns} pixels, expected: 1 to {MAX_IMAGE_PIXELS} pixels"
+            );
+            return Err(Error::damaged(&path, reason));
         }
         let expected = 16 + u128::from(images) * u128::from(pixels);
         check_length(&path, listed, expected)?;
@@ -111,10 +108,7 @@ impl Set<'_> {
         file.end()?;
         let labels: Vec<u32> = labels.into_iter().map(u32::from).collect();
         match labels.iter().position(|&label| label as usize >= self.classes) {
-            Some(index) => {
-                let (found, classes) = (labels[index], self.classes);
-                Err(ImageError::Label { path, index, found, classes }.into())
-            }
+            Some(index) => Err(wrong_label(&path, index, labels[index], self.classes)),
             None => Ok(labels),
         }
     }
@@ -130,7 +124,8 @@ fn header<const N: usize>(file: &mut Bytes, path: &Path, expected: u32) -> Resul
     };
     let found = word()?;
     if found != expected {
-        return Err(ImageError::Magic { path: path.into(), found, expected }.into());
+        let reason = format!("starts with 0x{found:08x}, expected: 0x{expected:08x}");
+        return Err(Error::damaged(path, reason));
     }
     let mut dimensions = [0; N];
     for dimension in &mut dimensions {
@@ -142,13 +137,13 @@ fn header<const N: usize>(file: &mut Bytes, path: &Path, expected: u32) -> Resul
 /// Checks the length of a file where it can be had without unpacking; of a packed one it is checked
 /// when its images are read.
 fn check_length(path: &Path, file: &Listed, expected: u128) -> Result<()> {
-    let (path, found) = (path.to_owned(), file.bytes);
-    if is_gzip(&path) || u128::from(found) == expected {
+    let found = file.bytes;
+    if is_gzip(path) || u128::from(found) == expected {
         return Ok(());
     }
     match u128::from(found) < expected {
-        true => Err(ImageError::Short { path, found, expected }.into()),
-        false => Err(ImageError::Long { path, expected }.into()),
+        true => Err(too_short(path, found, expected)),
+        false => Err(too_long(path, expected)),
     }
 }
 

@@ -6,8 +6,7 @@ use std::time::UNIX_EPOCH;
 
 use matformer_core::fs;
 
-use super::ImageError;
-use crate::{PassedOver, Result, walk};
+use crate::{Error, PassedOver, Result, walk};
 
 /// The files below a folder, sorted by path.
 #[derive(Debug)]
@@ -41,11 +40,11 @@ impl Listing {
     /// Lists the files below `root` ([`walk::files`]); what is passed over is counted in `passed`.
     ///
     /// # Errors
-    /// [`Error::File`](crate::Error::File) if `root` is not there, [`ImageError::NotAFolder`],
-    /// [`Error::File`](crate::Error::File).
+    /// [`Error::File`] if `root` is not there or cannot be listed, [`Error::Images`] if it is a file.
     pub(super) fn of(root: &Path, passed: &mut PassedOver) -> Result<Self> {
         if !std::fs::metadata(root).map_err(fs::error(root, "read"))?.is_dir() {
-            return Err(ImageError::NotAFolder { path: root.into() }.into());
+            let problem = format!("`{}` is a file, expected: a folder of images", root.display());
+            return Err(Error::images(problem, "name the folder that it lies in"));
         }
         let listed = |file: walk::File| {
             let changed = file.about.modified().ok();
@@ -59,6 +58,14 @@ impl Listing {
         let mut files: Vec<_> = walk::files(root, passed)?.into_iter().map(listed).collect();
         files.sort_by(|a, b| a.inside.cmp(&b.inside));
         Ok(Self { root: root.into(), files })
+    }
+
+    /// The files below each of some folders.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of).
+    pub(super) fn all<P: AsRef<Path>>(roots: &[P], passed: &mut PassedOver) -> Result<Vec<Self>> {
+        roots.iter().map(|root| Self::of(root.as_ref(), passed)).collect()
     }
 
     /// Where a file lies.
@@ -75,7 +82,7 @@ impl Listing {
     /// The folder that has a file with one of these names, as a path from the root.
     ///
     /// # Errors
-    /// [`ImageError::TwoSets`] if there are two such folders.
+    /// [`Error::Images`] if there are two such folders.
     pub(super) fn folder_with(&self, names: &[&str]) -> Result<Option<&Path>> {
         let named = |file: &&Listed| names.iter().any(|name| file.inside.ends_with(name));
         let folders: BTreeSet<&Path> =
@@ -83,8 +90,14 @@ impl Listing {
         let mut folders = folders.into_iter();
         match (folders.next(), folders.next()) {
             (Some(first), Some(second)) => {
-                let folders = [first, second].map(|folder| self.root.join(folder));
-                Err(ImageError::TwoSets { folders }.into())
+                let [first, second] = [first, second].map(|folder| self.root.join(folder));
+                let (first, second) = (first.display(), second.display());
+                Err(Error::images(
+                    format!(
+                        "there is a set of images in `{first}` and in `{second}`, expected: one"
+                    ),
+                    "name one of them in `data.path`",
+                ))
             }
             (first, _) => Ok(first),
         }

@@ -22,7 +22,6 @@ mod batches;
 mod cifar;
 mod config;
 mod decode;
-mod error;
 mod find;
 mod folders;
 mod found;
@@ -44,7 +43,6 @@ mod writing;
 
 pub use batches::{ImageBatch, ImageBatches, spread};
 pub use config::ImageConfig;
-pub use error::ImageError;
 pub use found::{ImageLayout, composed};
 pub use prepare::{PreparedImages, find_prepared_images, prepare_images};
 pub use set::ImageSet;
@@ -57,7 +55,7 @@ pub(crate) use survey::{are_images, survey};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// The largest image that is decoded, in pixels: 64 megapixels.
 pub const MAX_IMAGE_PIXELS: u64 = 64_000_000;
@@ -78,10 +76,12 @@ impl ImageShape {
     /// Checks that there may be such images.
     ///
     /// # Errors
-    /// [`ImageError::Shape`].
+    /// [`Error::Value`].
     pub fn validate(&self) -> Result<()> {
         match self.fault(MAX_IMAGE_SIZE) {
-            Some((key, found, expected)) => Err(ImageError::Shape { key, found, expected }.into()),
+            Some((key, found, expected)) => {
+                Err(Error::value(format!("images of {key} {found}"), expected))
+            }
             None => Ok(()),
         }
     }

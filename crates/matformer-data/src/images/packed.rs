@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use matformer_core::fs;
 use rayon::prelude::*;
 
-use super::ImageError;
 use super::decode::{Decoder, Raster};
 use super::found::{Sink, at_once};
 use crate::format::{self, Compression};
@@ -40,7 +39,7 @@ impl PackedFile {
     /// Hands every record over, in order.
     ///
     /// # Errors
-    /// A file that cannot be read or unpacked, [`ImageError::Short`], [`ImageError::Long`], and what
+    /// A file that cannot be read or unpacked, [`Error::Damaged`], and what
     /// `take` returns.
     pub(super) fn records(
         &self,
@@ -134,7 +133,7 @@ impl Bytes {
     /// Reads as much as the buffer holds.
     ///
     /// # Errors
-    /// [`ImageError::Short`], or a file that cannot be read or unpacked.
+    /// [`Error::Damaged`], or a file that cannot be read or unpacked.
     pub(super) fn fill(&mut self, mut buffer: &mut [u8]) -> Result<()> {
         while !buffer.is_empty() {
             match self.reader.read(buffer) {
@@ -172,31 +171,52 @@ impl Bytes {
     /// Checks that nothing is left.
     ///
     /// # Errors
-    /// [`ImageError::Long`], or a file that cannot be read or unpacked.
+    /// [`Error::Damaged`], or a file that cannot be read or unpacked.
     pub(super) fn end(mut self) -> Result<()> {
         // A packed file's checksum is looked at here: a failure to read is not the end.
         match self.reader.fill_buf() {
             Ok([]) => Ok(()),
-            Ok(_) => Err(ImageError::Long { path: self.path, expected: self.expected }.into()),
+            Ok(_) => Err(too_long(&self.path, self.expected)),
             Err(error) => Err(self.unreadable(error)),
         }
     }
 
     fn short(&self) -> Error {
-        ImageError::Short { path: self.path.clone(), found: self.read, expected: self.expected }
-            .into()
+        too_short(&self.path, self.read, self.expected)
     }
 
     fn unreadable(&self, error: std::io::Error) -> Error {
         match self.compression {
-            Some(_) => Error::Unreadable {
-                file: self.path.display().to_string(),
-                format: "gzip",
-                reason: error.to_string(),
-            },
+            Some(_) => Error::unreadable(self.path.display().to_string(), "gzip", error),
             None => fs::error(&self.path, "read")(error).into(),
         }
     }
+}
+
+/// A file that ends before its header says.
+pub(super) fn too_short(path: &Path, found: u64, expected: u128) -> Error {
+    Error::damaged(path, format!("ends after {found} bytes, expected: {expected} (its header)"))
+}
+
+/// A file that goes on after its end.
+pub(super) fn too_long(path: &Path, expected: u128) -> Error {
+    Error::damaged(path, format!("goes on after {expected} bytes (its header)"))
+}
+
+/// A set without one of its files.
+pub(super) fn missing(folder: &Path, name: &str) -> Error {
+    let problem = format!("`{}` has no `{name}`", folder.display());
+    Error::images(problem, "all files of a set lie in one folder: add it")
+}
+
+/// A label that is no class.
+pub(super) fn wrong_label(path: &Path, index: usize, found: u32, classes: usize) -> Error {
+    let (path, expected) = (path.display(), format!("expected: below {classes}"));
+    Error::images(
+        format!("`{path}`: the label of image {index} is {found}, {expected}"),
+        "it is damaged, or a list of class names lies beside it that is not its own: `classes.txt` for \
+         IDX files, `batches.meta.txt` for CIFAR-10, `fine_label_names.txt` for CIFAR-100",
+    )
 }
 
 pub(super) fn is_gzip(path: &Path) -> bool {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use matformer_core::fs;
 
 use super::find;
-use super::found::{self, Found};
+use super::found;
+use super::listing::Listing;
 use super::set::{ImageSet, fault_of, other};
 use super::summary::{FORMAT_VERSION, HELD_OUT, SUMMARY, TRAIN};
 use super::{ImageConfig, ImageShape, ImageSummary, SplitImages, writing};
@@ -13,7 +14,7 @@ use crate::hash::Hasher;
 use crate::held_out::numbered;
 use crate::hub::{self, Hub};
 use crate::progress::{Progress, Stage};
-use crate::record::Turn;
+use crate::record::{self, Turn};
 use crate::{Error, Hash, HubName, PassedOver, Result, Source, cache, format};
 
 /// What every prepared folder has.
@@ -33,10 +34,10 @@ pub struct PreparedImages {
 }
 
 /// Reads the images that `config` names, fetching a named source into `cache`, and writes them as
-/// pixels into a folder of `cache` that is named by a hash of the files and of what is made of them:
-/// their names, sizes and times where each holds an image, and their contents where they hold many.
+/// pixels into a folder of `cache` that is named by a hash of what is made of them, and of the paths, sizes and times
+/// of the files.
 /// What is there already is reused; what is not appears by one rename. Of several processes that prepare the same,
-/// one does, and the others wait for it.
+/// one does, and the others wait for it. No file is read again as long as all are the same.
 ///
 /// Images become squares in the channels of `shape`: their short side is resized, and the middle is
 /// kept. Where most of them have the size of `shape`, the short side becomes that, and
@@ -51,10 +52,10 @@ pub struct PreparedImages {
 /// images' files.
 ///
 /// # Errors
-/// [`Error::Config`](crate::Error::Config) and [`ImageError::Shape`](crate::ImageError::Shape) for what cannot be
+/// [`Error::Config`](crate::Error::Config) and [`Error::Value`](crate::Error::Value) for what cannot be
 /// asked for; [`Error::File`](crate::Error::File) for a path that is not there, or files that cannot be read or
-/// written; [`ImageError`](crate::ImageError) for what is wrong with the files, among it
-/// [`ImageError::BadImages`](crate::ImageError::BadImages) for more images that cannot be decoded than
+/// written; [`Error::Damaged`](crate::Error::Damaged) for what is wrong with a file, and
+/// [`Error::Images`](crate::Error::Images) for what is wrong with all of them, such as more images that cannot be decoded than
 /// `config.max_bad_images` allows.
 pub fn prepare_images(
     config: &ImageConfig,
@@ -63,14 +64,15 @@ pub fn prepare_images(
     cache: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<PreparedImages> {
-    let wanted = Wanted::read(config, shape, kept, cache, progress)?;
-    match wanted.find(config)? {
+    let wanted = Wanted::list(config, shape, kept, cache, progress)?;
+    match wanted.find()? {
         Some(prepared) => Ok(prepared),
-        None => wanted.make(config, cache, progress),
+        None => wanted.make(progress),
     }
 }
 
-/// Returns the cached folder that [`prepare_images`] would reuse, if it exists. Writes nothing.
+/// Returns the cached folder that [`prepare_images`] made of the same files, if it exists. Reads no image, and
+/// writes nothing.
 ///
 /// # Errors
 /// As [`prepare_images`].
@@ -81,26 +83,26 @@ pub fn find_prepared_images(
     cache: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Option<PreparedImages>> {
-    Wanted::read(config, shape, kept, cache, progress)?.find(config)
+    Wanted::list(config, shape, kept, cache, progress)?.find()
 }
 
 /// What is to be prepared, and where.
-struct Wanted {
-    found: Found,
-    notes: Vec<String>,
+struct Wanted<'a> {
+    config: &'a ImageConfig,
     shape: ImageShape,
     kept: Option<usize>,
-    /// Where images are for which no size was asked for; it may be the one that is wanted.
-    any: PathBuf,
-    dir: PathBuf,
+    cache: &'a Path,
+    listings: Vec<Listing>,
+    notes: Vec<String>,
 }
 
-impl Wanted {
-    fn read(
-        config: &ImageConfig,
+impl<'a> Wanted<'a> {
+    /// Lists the files; reads none.
+    fn list(
+        config: &'a ImageConfig,
         shape: ImageShape,
         kept: Option<usize>,
-        cache: &Path,
+        cache: &'a Path,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
         config.validate()?;
@@ -111,55 +113,79 @@ impl Wanted {
         }
         progress(Progress { stage: Stage::Images, done: 0, total: 0 });
         let mut passed = PassedOver::default();
-        let found = find::find(&roots, &mut passed)?;
+        let listings = Listing::all(&roots, &mut passed)?;
         let notes = if passed.is_empty() { vec![] } else { vec![format!("passed over: {passed}")] };
-        let dir = |kept| Ok::<_, Error>(cache.join(key(&found, config, shape, kept)?.short()));
-        let (any, dir) = (dir(None)?, dir(kept)?);
-        Ok(Self { found, notes, shape, kept, any, dir })
+        Ok(Self { config, shape, kept, cache, listings, notes })
     }
 
-    fn find(&self, config: &ImageConfig) -> Result<Option<PreparedImages>> {
-        for dir in [&self.any, &self.dir] {
-            if cache::missing(dir, &FILES).is_none() {
-                let there = PreparedImages::open(dir)?;
-                if self.kept.is_none_or(|size| size == there.summary.size) {
-                    let there = there.allowed_by(config)?;
-                    return Ok(Some(PreparedImages { notes: self.notes.clone(), ..there }));
-                }
+    /// What the cache holds of it. The folder for which no size was asked for may have the one that is wanted.
+    fn find(&self) -> Result<Option<PreparedImages>> {
+        match self.open(None)? {
+            None if self.kept.is_some() => self.open(self.kept),
+            found => Ok(found),
+        }
+    }
+
+    /// The folder for this size, if it is whole and of the right one.
+    fn open(&self, kept: Option<usize>) -> Result<Option<PreparedImages>> {
+        let dir = self.dir(kept);
+        if let Some(file) = cache::missing(&dir, &FILES) {
+            if dir.exists() {
+                tracing::warn!("`{}` has no `{file}` and is prepared again", dir.display());
             }
+            return Ok(None);
         }
-        if let Some(file) = cache::missing(&self.dir, &FILES).filter(|_| self.dir.exists()) {
-            tracing::warn!("`{}` has no `{file}` and is prepared again", self.dir.display());
+        let there = PreparedImages::open(&dir)?;
+        if self.kept.is_some_and(|size| size != there.summary.size) {
+            return Ok(None);
         }
-        Ok(None)
+        Ok(Some(PreparedImages { notes: self.notes.clone(), ..there.allowed_by(self.config)? }))
     }
 
-    fn make(
-        self,
-        config: &ImageConfig,
-        cache: &Path,
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<PreparedImages> {
-        fs::enter_cache(cache)?;
-        let name = self.dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let _turn = Turn::of(cache, &name, progress)?;
+    /// Reads the images and writes their pixels.
+    fn make(&self, progress: &mut dyn FnMut(Progress)) -> Result<PreparedImages> {
+        let found = find::find(&self.listings)?;
+        let dir = self.dir(self.kept);
+        fs::enter_cache(self.cache)?;
+        let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let _turn = Turn::of(self.cache, &name, progress)?;
         // Another process may have had its turn meanwhile.
-        if let Some(prepared) = self.find(config)? {
+        if let Some(prepared) = self.open(self.kept)? {
             return Ok(prepared);
         }
-        let Self { found, notes, shape, dir, .. } = self;
         let square = match self.kept {
-            Some(size) => ImageShape { size: size.max(shape.size), ..shape },
-            None => found::kept_shape(&found, shape),
+            Some(size) => ImageShape { size: size.max(self.shape.size), ..self.shape },
+            None => found::kept_shape(&found, self.shape),
         };
         let scratch = fs::scratch_dir(&dir)?;
-        writing::write(&found, config, square, shape.size, scratch.path(), progress)?;
+        writing::write(&found, self.config, square, self.shape.size, scratch.path(), progress)?;
         cache::publish(scratch.path(), &dir, &FILES)?;
         let prepared = PreparedImages::open(&dir)?;
         for image in &prepared.summary.skipped.first {
             tracing::warn!("skipped {image}");
         }
-        Ok(PreparedImages { reused: false, notes, ..prepared })
+        Ok(PreparedImages { reused: false, notes: self.notes.clone(), ..prepared })
+    }
+
+    /// The folder: named by the settings that decide what is made of the images, and by the paths, sizes and
+    /// times of their files.
+    fn dir(&self, kept: Option<usize>) -> PathBuf {
+        let ImageShape { size, channels } = self.shape;
+        let mut hasher = Hasher::default();
+        hasher.part("images").part(FORMAT_VERSION.to_le_bytes());
+        for number in [size, channels, kept.unwrap_or_default()] {
+            hasher.part(number.to_le_bytes());
+        }
+        hasher.part(self.config.held_out.to_bits().to_le_bytes());
+        for Listing { root, files } in &self.listings {
+            hasher.part(record::from(self.cache, root).as_os_str().as_encoded_bytes());
+            hasher.part(files.len().to_le_bytes());
+            for file in files {
+                hasher.part(file.inside.as_os_str().as_encoded_bytes());
+                hasher.part(file.bytes.to_le_bytes()).part(file.modified.to_le_bytes());
+            }
+        }
+        self.cache.join(hasher.finish().short())
     }
 }
 
@@ -284,35 +310,4 @@ fn of_hub(hub: &Hub, name: &HubName, progress: &mut dyn FnMut(Progress)) -> Resu
     let depth = first.inside.split('/').count();
     let commit = first.path.ancestors().nth(depth).unwrap_or(&first.path);
     Ok(name.path.as_ref().map_or_else(|| commit.to_owned(), |inside| commit.join(inside)))
-}
-
-/// Names the folder: everything that its contents depend on.
-fn key(
-    found: &Found,
-    config: &ImageConfig,
-    shape: ImageShape,
-    kept: Option<usize>,
-) -> Result<Hash> {
-    let mut hasher = Hasher::default();
-    hasher.part("images").part(FORMAT_VERSION.to_le_bytes());
-    hasher.part(shape.size.to_le_bytes()).part(shape.channels.to_le_bytes());
-    if let Some(kept) = kept {
-        hasher.part("kept").part(kept.to_le_bytes());
-    }
-    hasher.part(found.classes.len().to_le_bytes());
-    for class in &found.classes {
-        hasher.part(class);
-    }
-    hasher.part(found.ignored.to_le_bytes());
-    for folder in found.held_out_folder.iter().chain(found.unread.iter().map(|f| &f.name)) {
-        hasher.part(folder);
-    }
-    found.train.fingerprint(&mut hasher)?;
-    match &found.held_out {
-        Some(held_out) => held_out.fingerprint(&mut hasher)?,
-        None => {
-            hasher.part("share").part(config.held_out.to_bits().to_le_bytes());
-        }
-    }
-    Ok(hasher.finish())
 }

@@ -187,6 +187,32 @@ fn a_published_set_is_kept_whole() {
 }
 
 #[test]
+fn files_of_many_images_are_found_without_being_read() {
+    let place = Place::new();
+    let write = |greys: [u8; 6]| {
+        let pixels: Vec<u8> = greys.iter().flat_map(|grey| [*grey; 16]).collect();
+        place.write("train-images-idx3-ubyte", idx(&[0x803, 6, 4, 4], &pixels));
+    };
+    write([1, 2, 3, 4, 5, 6]);
+    place.write("train-labels-idx1-ubyte", idx(&[0x801, 6], &[0, 1, 0, 1, 0, 1]));
+    let config = ImageConfig { held_out: 0.4, ..place.config() };
+    let prepare = || place.prepare_with(&config, 4, 1).unwrap();
+    let first = prepare();
+    let path = place.path("train-images-idx3-ubyte");
+    let time = std::fs::metadata(&path).unwrap().modified().unwrap();
+    let touch = |time| {
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+    };
+    write([11, 12, 13, 14, 15, 16]);
+    touch(time);
+    let again = prepare();
+    assert!(again.reused && again.dir() == first.dir(), "nobody has looked into it");
+    touch(time + std::time::Duration::from_secs(1));
+    let other = prepare();
+    assert!(!other.reused && other.data_hash() != first.data_hash());
+}
+
+#[test]
 fn a_file_without_its_end_is_used_and_counted() {
     let place = made(5);
     let jpeg = encode(&GrayImage::from_pixel(4, 4, Luma([200])).into(), ImageFormat::Jpeg);
@@ -343,10 +369,10 @@ fn a_damaged_folder_is_an_error_with_a_hint() {
 
     let summary = prepared.dir().join("summary.json");
     let text = std::fs::read_to_string(&summary).unwrap();
-    let newer = text.replace("\"format_version\": 3", "\"format_version\": 99");
+    let newer = text.replace("\"format_version\": 4", "\"format_version\": 99");
     std::fs::write(&summary, newer).unwrap();
     let error = place.prepare(4, 1).unwrap_err();
-    assert!(error.to_string().ends_with("format version 99, expected: 3"), "{error}");
+    assert!(error.to_string().ends_with("format version 99, expected: 4"), "{error}");
     assert!(error.hint().unwrap().starts_with(&format!("remove `{folder}`; ")));
 }
 

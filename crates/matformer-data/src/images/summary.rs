@@ -4,13 +4,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ImageError, ImageLayout};
-use crate::{Hash, Result};
+use super::ImageLayout;
+use crate::{Error, Hash, Result};
 
 /// Images that are named; the rest are counted.
 pub(super) const NAMED: usize = 5;
 /// Goes into the key: a folder of another version is never reused.
-pub(super) const FORMAT_VERSION: u32 = 3;
+pub(super) const FORMAT_VERSION: u32 = 4;
 /// Written last before the folder is published.
 pub(super) const SUMMARY: &str = "summary.json";
 /// Files of each split: its images, and their names as a JSON list.
@@ -149,13 +149,34 @@ impl Skipped {
     /// Checks that they are not too many of `images`.
     ///
     /// # Errors
-    /// [`ImageError::BadImages`].
+    /// [`Error::Images`].
     pub(super) fn check(&self, images: usize, allowed: Option<f64>) -> Result<()> {
         if self.images as f64 <= allowed.unwrap_or(0.0) * images as f64 {
             return Ok(());
         }
-        let (bad, total, first) = (self.images, images, self.first.clone());
-        Err(ImageError::BadImages { bad, total, allowed, first }.into())
+        let hint = match allowed {
+            None => "repair them, or remove `data.strict` to skip them",
+            Some(_) => "repair or remove them, or raise `data.max_bad_images` to skip more of them",
+        };
+        Err(Error::images(self.too_many(images, allowed), hint))
+    }
+
+    /// That they are too many, with the first of them below.
+    fn too_many(&self, total: usize, allowed: Option<f64>) -> String {
+        let Self { images: bad, first } = self;
+        let images = if *bad == 1 { "image is" } else { "images are" };
+        // Reading stops once there are enough to name.
+        let least = if *bad < NAMED { "" } else { "at least " };
+        let allows = match allowed {
+            Some(share) => format!("more than `data.max_bad_images` = {share} allows:"),
+            None => "`data.strict` allows none:".into(),
+        };
+        let mut text = format!("{least}{bad} {images} bad out of {total}, {allows}");
+        text.extend(first.iter().map(|image| format!("\n  {image}")));
+        if *bad > first.len() {
+            text.push_str(&format!("\n  and {} more", bad - first.len()));
+        }
+        text
     }
 }
 

@@ -1,8 +1,9 @@
 //! Which images lie in some folders, by names and headers.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::found::Found;
+use super::listing::Listing;
 use super::{find, folders};
 use crate::format::Format;
 use crate::{ImageSurvey, PassedOver, Result};
@@ -32,8 +33,8 @@ pub(crate) fn are_images<'a>(files: impl Iterator<Item = &'a Path> + Clone) -> b
 
 /// Which images lie in these folders.
 pub(crate) fn survey(roots: &[&Path]) -> Result<ImageSurvey> {
-    let roots: Vec<PathBuf> = roots.iter().map(|root| root.to_path_buf()).collect();
-    let Found { classes, train, .. } = find::find(&roots, &mut PassedOver::default())?;
+    let listings = Listing::all(roots, &mut PassedOver::default())?;
+    let Found { classes, train, .. } = find::find(&listings)?;
     let sample = train.sample(SAMPLE);
     let mut sides: Vec<usize> =
         sample.iter().map(|raster| raster.rows.min(raster.columns)).collect();

@@ -10,7 +10,6 @@ use parquet::schema::types::Type;
 use rayon::prelude::*;
 use serde_json::Value;
 
-use super::ImageError;
 use super::decode::{self, Decoder, Raster};
 use super::found::{Found, ImageLayout, Images, MOST_BYTES, Sink, at_once, composed};
 use super::listing::{Listed, Listing};
@@ -220,7 +219,12 @@ fn no_class(table: &Table, row: usize, label: &Label) -> Error {
         Label::Name(name) | Label::Other(name) => name.clone(),
     };
     let (file, row) = (table.input.label.clone(), row + 1);
-    ImageError::NoLabel { file, row, found }.into()
+    let expected = "expected: a number of a class, or its name";
+    Error::images(
+        format!("`{file}`, row {row}: the label is {found}, {expected}"),
+        "files without labels, such as those of a hidden test, are left out by naming a folder without \
+         them",
+    )
 }
 
 /// The bytes of the image in a row.
@@ -274,15 +278,6 @@ impl Tables {
             place -= table.rows;
         }
         index.to_string()
-    }
-
-    /// What tells these files from others: names, sizes and times.
-    pub(super) fn parts(&self) -> impl Iterator<Item = (&str, u64, u128)> {
-        let of = |table: &Table| (table.listed.bytes, table.listed.modified);
-        self.0.iter().map(move |table| {
-            let (bytes, modified) = of(table);
-            (table.input.name.as_str(), bytes, modified)
-        })
     }
 
     /// What the headers of some images say; those that cannot be read are left out.

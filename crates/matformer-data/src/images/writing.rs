@@ -11,12 +11,12 @@ use super::set::{ImageSet, SetWriter};
 use super::split::{Member, split};
 use super::summary::{FORMAT_VERSION, HELD_OUT, NAMED, SUMMARY, TRAIN, Unended};
 use super::{
-    Copies, ImageConfig, ImageError, ImageLayout, ImagePair, ImageShape, ImageSummary, PixelSizes,
-    Resized, Skipped, SkippedImage, SplitImages,
+    Copies, ImageConfig, ImageLayout, ImagePair, ImageShape, ImageSummary, PixelSizes, Resized,
+    Skipped, SkippedImage, SplitImages,
 };
 use crate::hash::Hasher;
 use crate::progress::{Progress, Stage};
-use crate::{Hash, Result};
+use crate::{Error, Hash, Result};
 
 /// All images, before it is known which are held out; deleted then.
 const ALL: &str = "all.bin";
@@ -245,7 +245,7 @@ impl<'a> Writing<'a> {
     /// Counts an image that could not be decoded.
     ///
     /// # Errors
-    /// [`ImageError::BadImages`] as soon as there are more of them than may be, and enough to name.
+    /// [`Error::Images`] as soon as there are more of them than may be, and enough to name.
     fn skip(&mut self, image: SkippedImage) -> Result<()> {
         self.skipped.images += 1;
         if self.skipped.first.len() < NAMED {
@@ -312,7 +312,14 @@ impl SplitWriter {
             0 => {
                 let (split, images) = (self.part.name, writing.images);
                 let copies = writing.seen.copies.dropped;
-                Err(ImageError::EmptySplit { split, images, copies }.into())
+                let also = match copies {
+                    0 => String::new(),
+                    _ => format!("; {copies} held-out images are training images too"),
+                };
+                Err(Error::images(
+                    format!("no image is left for `{split}` out of {images}{also}"),
+                    "give more images, or change `data.held_out`",
+                ))
             }
             images => Ok(SplitImages { images, empty_classes }),
         }

@@ -22,6 +22,7 @@ fn sample() -> ReportData {
             bits_per_byte: Some(0.61 * loss),
             top1: None,
             top5: None,
+            sources: Vec::new(),
             paired: (i < 15).then(|| Paired {
                 to: "XL".into(),
                 diff: loss - 3.0,

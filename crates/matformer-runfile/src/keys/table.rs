@@ -150,14 +150,6 @@ pub const KEYS: &[Key] = &[
     .like("[\"texts\", \"rows.jsonl\"]"),
     of(
         Lm,
-        "data.corpus",
-        ValueType::Text,
-        Never,
-        "list of crates in place of paths, split by their names",
-    )
-    .like("\"../corpus/rust.toml\""),
-    of(
-        Lm,
         "data.field",
         ValueType::Text,
         Always,
@@ -223,7 +215,7 @@ pub const KEYS: &[Key] = &[
         "data.max_file_bytes",
         Whole,
         Never,
-        "larger documents are dropped; default: 262144 for a corpus, none for paths",
+        "larger documents are dropped; default: no limit",
     )
     .like("262144"),
     of(Lm, "data.max_bad_rows", Number, Never, "share of rows and files that may be bad; they are skipped"),
@@ -235,6 +227,13 @@ pub const KEYS: &[Key] = &[
         "share of the bytes that a given tokenizer may lose, other than to Unicode's normal forms",
     ),
     of(Lm, "data.deduplicate", Bool, Never, "whether one of several documents with the same text is kept"),
+    of(
+        Lm,
+        "data.cluster_folders",
+        Bool,
+        Never,
+        "whether the documents of a folder, directly below an entry, are not independent: standard errors count folders",
+    ),
     of(Vit, "data.max_bad_images", Number, Never, "share of the images that may be bad; they are skipped"),
     both("data.strict", Bool, Never, "whether nothing may be bad or lost"),
     of(Lm, "data.seed", Whole, Never, "random seed of the split and of the tokenizer's sample"),

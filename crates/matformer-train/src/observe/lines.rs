@@ -1,6 +1,7 @@
 //! Progress as lines of text.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     time::{Duration, Instant},
 };
@@ -91,10 +92,16 @@ impl Observer for Lines {
     }
 
     fn evaluation_ends(&mut self, held_out: &HeldOut) {
-        let loss = |name: &String| Some(format!("{name} {:.4}", held_out.held_out.get(name)?));
-        let losses: Vec<String> = self.about.names.iter().filter_map(loss).collect();
+        let losses = |of: &BTreeMap<String, f64>| {
+            let loss = |name: &String| Some(format!("{name} {:.4}", of.get(name)?));
+            self.about.names.iter().filter_map(loss).collect::<Vec<_>>().join("  ")
+        };
+        let HeldOut { step, held_out: all, sources } = held_out;
         let what = if self.about.self_test { "loss" } else { "held-out loss" };
-        self.say(format_args!("step {}  {what} {}", held_out.step, losses.join("  ")));
+        self.say(format_args!("step {step}  {what} {}", losses(all)));
+        for (at, of) in sources.iter().enumerate().filter(|(_, of)| !of.is_empty()) {
+            self.say(format_args!("step {step}  of source {}   {}", at + 1, losses(of)));
+        }
     }
 
     fn run_ends(&mut self) {}

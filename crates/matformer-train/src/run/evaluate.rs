@@ -27,7 +27,7 @@ impl<M: Folder + 'static> Loop<M> {
         let mut sums = sums.unwrap_or_default();
         exchange.sum_f64(&mut sums.nats);
         exchange.sum_f64(&mut sums.counts);
-        let losses = sums.losses(&names);
+        let losses = sums.losses(0, &names);
         let step = self.trainer.steps_done();
         if let Some((_, value)) = losses.iter().find(|(_, loss)| !loss.is_finite()) {
             let error = Error::NonFinite {
@@ -40,12 +40,21 @@ impl<M: Folder + 'static> Loop<M> {
             // The same on all ranks.
             return self.agree(Err(self.with_checkpoint(error)));
         }
-        let held_out = HeldOut { step, held_out: losses.into_iter().collect() };
+        let of = |source: usize| sums.losses(1 + source, &names).into_iter().collect();
+        let sources = (0..self.held_out_sources()).map(of).collect();
+        let held_out = HeldOut { step, held_out: losses.into_iter().collect(), sources };
         self.observer.evaluation_ends(&held_out);
         self.held_out_mean = Some(held_out.mean());
         self.push(MetricsLine::HeldOut(held_out.clone()));
         self.held_out = Some(held_out);
         Ok(())
+    }
+
+    /// How many sources the held-out batches are of, where the data has several.
+    fn held_out_sources(&self) -> usize {
+        let batches = 0..self.batches.held_out_len();
+        let of = |index| Some(self.batches.held_out_source(index)? + 1);
+        batches.filter_map(of).max().unwrap_or_default()
     }
 
     /// The sums of this rank's share of the held-out batches: every so many of them. `None` if
@@ -59,7 +68,8 @@ impl<M: Folder + 'static> Loop<M> {
         let (rank, world) = (self.options.exchange.rank(), self.options.exchange.world());
         let n = plan.submodels().len();
         let names = model.space().granularities.names();
-        let mut sums = Sums { nats: vec![0.0; n], counts: vec![0.0; n] };
+        let zeros = vec![0.0; n * (1 + self.held_out_sources())];
+        let mut sums = Sums { nats: zeros.clone(), counts: zeros };
         let len = self.batches.held_out_len();
         for index in (rank..len).step_by(world) {
             if interrupter.is_some_and(Interrupter::should_stop) {
@@ -70,19 +80,23 @@ impl<M: Folder + 'static> Loop<M> {
                 .held_out(model, index)
                 .map_err(|source| Error::Batch { index: index as u64, source })?;
             let walked = walk(model, &batch.input, plan, &mut State::new())?;
+            let source = self.batches.held_out_source(index);
             for (i, loss) in row_losses(model, &walked, &batch.target).into_iter().enumerate() {
-                sums.nats[i] += sum(loss.nats)?;
-                sums.counts[i] += loss.counts.iter().sum::<usize>() as f64;
+                let (nats, count) = (sum(loss.nats)?, loss.counts.iter().sum::<usize>() as f64);
+                for part in [Some(0), source.map(|source| 1 + source)].into_iter().flatten() {
+                    sums.nats[part * n + i] += nats;
+                    sums.counts[part * n + i] += count;
+                }
             }
             // The others are about as far.
             let done = (index - rank + world).min(len);
-            self.observer.evaluation_progress(done, &sums.losses(&names));
+            self.observer.evaluation_progress(done, &sums.losses(0, &names));
         }
         Ok(Some(sums))
     }
 }
 
-/// Of each granularity.
+/// Of each granularity: on all held-out batches, then on those of each source.
 #[derive(Default)]
 struct Sums {
     nats: Vec<f64>,
@@ -90,9 +104,10 @@ struct Sums {
 }
 
 impl Sums {
-    /// Nats per target by granularity, of those that were measured.
-    fn losses(&self, names: &[&str]) -> Vec<(String, f64)> {
-        let sums = names.iter().zip(&self.nats).zip(&self.counts);
+    /// Nats per target by granularity, of those that were measured: of all batches (part 0), or of a source.
+    fn losses(&self, part: usize, names: &[&str]) -> Vec<(String, f64)> {
+        let sums = self.nats.iter().zip(&self.counts).skip(part * names.len());
+        let sums = names.iter().zip(sums).map(|(name, (nats, count))| ((name, nats), count));
         let measured = sums.filter(|(_, count)| **count > 0.0);
         measured.map(|((name, nats), count)| ((*name).to_owned(), nats / count)).collect()
     }

@@ -4,7 +4,9 @@ use anyhow::Result;
 use comfy_table::{Table, presets::NOTHING};
 use matformer::{
     core::units::{count, counted, short},
-    eval::{Consistency, DataFacts, Estimate, EvalResults, SubmodelResult, report::Metric},
+    eval::{
+        Consistency, DataFacts, Estimate, EvalResults, SourceResult, SubmodelResult, report::Metric,
+    },
     study::alone::Alone,
 };
 
@@ -115,7 +117,24 @@ pub fn print(results: &EvalResults, asked: &[String]) -> Result<()> {
         ]);
     }
     out!("{table}")?;
+    print_sources(&results.results)?;
     footnote(&head.metric.counted(&results.data), results.results.iter().map(|r| r.stderr))
+}
+
+/// The losses on each source, where the data has several with weights.
+fn print_sources(results: &[SubmodelResult]) -> Result<()> {
+    let Some(sources) = results.first().map(|first| &first.sources).filter(|of| !of.is_empty())
+    else {
+        return Ok(());
+    };
+    let mut table = plain();
+    let name = |of: &SourceResult| format!("source {}: {} tokens", of.source, of.tokens);
+    table.set_header([String::from("loss by source")].into_iter().chain(sources.iter().map(name)));
+    for r in results {
+        let losses = r.sources.iter().map(|s| number(Metric::Loss, (s.loss, s.stderr)));
+        table.add_row([r.submodel.clone()].into_iter().chain(losses));
+    }
+    out!("{table}")
 }
 
 /// What ± is: one standard error over so many documents, or clusters of documents.
