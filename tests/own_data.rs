@@ -277,7 +277,7 @@ fn bad_rows_are_refused_where_none_may_be() {
       `my.jsonl`, line 17: not JSON: EOF while parsing a string at column 17
       `my.jsonl`, line 40: no field `text`, there are: body
       `my.jsonl`, line 299: `text` is a number, expected: a string
-    hint: mend them, or remove `data.strict` to skip them
+    hint: fix them, or remove `data.strict` to skip them
     ");
 }
 
@@ -454,7 +454,7 @@ fn names_on_the_hub() {
     --- standard error
     downloading
     error: `hf:owner/other:a.txt`: not there, or not open to you (HTTP 404)
-    hint: check the name: text is in dataset repositories, a tokenizer in one of a model; a private or gated one needs a token in HF_TOKEN
+    hint: check the name: text comes from dataset repositories, tokenizers from model repositories; private or gated ones need HF_TOKEN
     ");
     let tokenizer = arguments(paths, "out", &["data.tokenizer=owner/model"]);
     let output = Output::of(on_hub(&place, &server, true, &tokenizer).output().unwrap());
@@ -474,9 +474,6 @@ fn a_hub_that_does_not_answer_is_a_failure() {
     let output = Output::of(on_hub(&place, &server, false, &arguments).output().unwrap());
     assert_eq!(output.code, Some(1), "{output}");
     assert!(output.stderr.contains("error: `hf:owner/stories`: io: "), "{output}");
-    assert!(
-        output.stderr.contains("hint: the same call again goes on; HF_HUB_OFFLINE=1"),
-        "{output}"
-    );
+    assert!(output.stderr.contains("hint: run it again to continue; HF_HUB_OFFLINE=1"), "{output}");
     assert!(!place.path("run").exists());
 }

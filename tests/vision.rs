@@ -171,11 +171,11 @@ fn a_vision_model_goes_through_every_command() {
 fn what_a_vision_model_cannot_do_is_said() {
     let (place, _) = trained();
     snapshot!(place.refused(&["generate", "run", "--prompt", "a"]), @"
-    error: run: a model that classifies images
+    error: run: a vision model
     hint: generate needs a language model; `eval` and `report` take both
     ");
     snapshot!(place.refused(&["score", "run", "--text", "a"]), @"
-    error: run: a model that classifies images
+    error: run: a vision model
     hint: score needs a language model; `eval` and `report` take both
     ");
 }
@@ -190,7 +190,7 @@ fn data_and_models_of_another_kind_are_refused() {
     place.matformer(&["train", "vit.toml", "--out", "other", "--set", "train.steps=1"]).ok();
     snapshot!(place.refused(&["eval", "run", "--data", "other"]), @"
     decoding images
-    note: other data than the model was trained on: it may have seen held-out images in training, and losses compare at equal hash only
+    note: not the training run's data: the model may have seen held-out images in training, and only losses with equal data hash are comparable
     error: run: a model of 4 classes (upper left, upper right, lower left, lower right); the data has 4 classes (a, b, c, d)
     hint: give data of the model's classes; `matformer train --init` makes a model of others
     ");

@@ -48,9 +48,9 @@ fn too_little_text() {
     encoding documents
     data [hash]: 4 training tokens of 2 documents, 3 held-out tokens of 1
     note: the text gives a vocabulary of 259, fewer than `data.vocab_size`, which is 300
-    note: 1 document held out: a held-out loss of so few is known roughly; `data.held_out` sets their share
+    note: 1 document held out: too few for a precise held-out loss; `data.held_out` sets their share
     error: the training text has 7 tokens; one batch of 8 rows of 32 needs 257
-    hint: give more text, or shorter or fewer rows
+    hint: add text, or lower `train.tokens_per_step`
     ");
 }
 

@@ -6,12 +6,13 @@ use std::path::Path;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    ArrowPrimitiveType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, Date32Type, Date64Type, Float16Type, Float32Type, Float64Type, Int8Type,
+    Int16Type, Int32Type, Int64Type, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_ipc::reader::{FileReader, StreamReader};
-use arrow_schema::{ArrowError, DataType, SchemaRef};
+use arrow_schema::{ArrowError, DataType, FieldRef, SchemaRef, TimeUnit};
 use matformer_core::fs;
 use serde_json::{Map, Number, Value};
 
@@ -135,9 +136,14 @@ impl Documents {
     /// [`Error::Damaged`]; [`Error::Column`].
     pub(crate) fn text(input: &Input, field: &str) -> Result<Self> {
         let (rows, schema) = ArrowRows::open(&input.path, &input.label, &|name| name == field)?;
-        let is_text = |field: &DataType| matches!(field, DataType::Utf8 | DataType::LargeUtf8);
-        if !schema.column_with_name(field).is_some_and(|(_, field)| is_text(field.data_type())) {
-            return Err(no_column(input, field, &schema));
+        match schema.column_with_name(field) {
+            Some((_, column)) if is_text(column.data_type()) => {}
+            Some((_, column)) => {
+                let (found, expected) = (column.data_type(), "expected: one of text");
+                let reason = format!("column `{field}` has the type {found}, {expected}");
+                return Err(Error::unreadable(&input.label, ARROW, &reason));
+            }
+            None => return Err(no_column(input, field, &schema)),
         }
         let (input, wanted) = (input.clone(), Wanted::Text(field.to_owned()));
         Ok(Self { input, rows, wanted, number: 1 })
@@ -168,7 +174,7 @@ impl Rows for Documents {
         let Some((batch, at)) = self.rows.next()? else { return Ok(None) };
         let content = match &self.wanted {
             Wanted::Text(field) => match text(batch.column(0), at) {
-                Some(text) => Content::Text(text.as_bytes().to_vec()),
+                Some(text) => Content::Text(text.to_vec()),
                 None => Content::Bad(format!("`{field}` is null")),
             },
             Wanted::Conversation(fields) => fields.content(record(batch, at)),
@@ -186,14 +192,33 @@ impl Rows for Documents {
     }
 }
 
+/// Whether a column holds texts, or bytes that may be some.
+fn is_text(column: &DataType) -> bool {
+    use DataType::{Binary, BinaryView, Dictionary, LargeBinary, LargeUtf8, Utf8, Utf8View};
+    match column {
+        Utf8 | LargeUtf8 | Utf8View | Binary | LargeBinary | BinaryView => true,
+        Dictionary(_, values) => is_text(values),
+        _ => false,
+    }
+}
+
 /// A text of a column, if it is one and not null.
-fn text(column: &ArrayRef, at: usize) -> Option<&str> {
+fn text(column: &dyn Array, at: usize) -> Option<&[u8]> {
     if column.is_null(at) {
         return None;
     }
     match column.data_type() {
-        DataType::Utf8 => Some(column.as_string::<i32>().value(at)),
-        DataType::LargeUtf8 => Some(column.as_string::<i64>().value(at)),
+        DataType::Utf8 => Some(column.as_string::<i32>().value(at).as_bytes()),
+        DataType::LargeUtf8 => Some(column.as_string::<i64>().value(at).as_bytes()),
+        DataType::Utf8View => Some(column.as_string_view().value(at).as_bytes()),
+        DataType::Binary => Some(column.as_binary::<i32>().value(at)),
+        DataType::LargeBinary => Some(column.as_binary::<i64>().value(at)),
+        DataType::BinaryView => Some(column.as_binary_view().value(at)),
+        DataType::Dictionary(..) => {
+            let dictionary = column.as_any_dictionary();
+            let key = value(dictionary.keys(), at).ok()?.as_u64()?;
+            text(dictionary.values(), usize::try_from(key).ok()?)
+        }
         _ => None,
     }
 }
@@ -201,15 +226,21 @@ fn text(column: &ArrayRef, at: usize) -> Option<&str> {
 fn record(batch: &RecordBatch, at: usize) -> Result<Record, String> {
     let schema = batch.schema();
     let columns = schema.fields().iter().zip(batch.columns());
-    columns.map(|(field, column)| Ok((field.name().clone(), value(column, at)?))).collect()
+    let of = |(field, column): (&FieldRef, &ArrayRef)| {
+        let value =
+            value(column, at).map_err(|reason| format!("column `{}` {reason}", field.name()))?;
+        Ok((field.name().clone(), value))
+    };
+    columns.map(of).collect()
 }
 
-fn value(array: &ArrayRef, at: usize) -> Result<Value, String> {
+fn value(array: &dyn Array, at: usize) -> Result<Value, String> {
     if array.is_null(at) {
         return Ok(Value::Null);
     }
     if let Some(text) = text(array, at) {
-        return Ok(text.into());
+        let text = std::str::from_utf8(text);
+        return text.map(Into::into).map_err(|_| "has bytes that are not UTF-8".to_owned());
     }
     let float = |value: f64| Number::from_f64(value).map_or(Value::Null, Value::Number);
     Ok(match array.data_type() {
@@ -230,16 +261,26 @@ fn value(array: &ArrayRef, at: usize) -> Result<Value, String> {
         DataType::LargeList(_) => list(&array.as_list::<i64>().value(at))?,
         DataType::Struct(fields) => {
             let columns = fields.iter().zip(array.as_struct().columns());
-            let column = |(field, column): (&arrow_schema::FieldRef, &ArrayRef)| {
+            let column = |(field, column): (&FieldRef, &ArrayRef)| {
                 Ok((field.name().clone(), value(column, at)?))
             };
             Value::Object(columns.map(column).collect::<Result<Map<_, _>, String>>()?)
         }
-        other => return Err(format!("a column has the type {other}, which is not read")),
+        DataType::Date32 => whole::<Date32Type>(array, at),
+        DataType::Date64 => whole::<Date64Type>(array, at),
+        DataType::Timestamp(TimeUnit::Second, _) => whole::<TimestampSecondType>(array, at),
+        DataType::Timestamp(TimeUnit::Millisecond, _) => {
+            whole::<TimestampMillisecondType>(array, at)
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            whole::<TimestampMicrosecondType>(array, at)
+        }
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => whole::<TimestampNanosecondType>(array, at),
+        other => return Err(format!("has the type {other}, which is not read")),
     })
 }
 
-fn whole<T: ArrowPrimitiveType>(array: &ArrayRef, at: usize) -> Value
+fn whole<T: ArrowPrimitiveType>(array: &dyn Array, at: usize) -> Value
 where
     T::Native: Into<Value>,
 {
@@ -255,7 +296,10 @@ mod tests {
     use std::sync::Arc;
 
     use arrow_array::builder::{Int64Builder, ListBuilder, StringBuilder};
-    use arrow_array::{BooleanArray, Float64Array, Int64Array, StringArray, StructArray};
+    use arrow_array::{
+        BinaryArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray, Float64Array, Int64Array,
+        LargeBinaryArray, StringArray, StringViewArray, StructArray, TimestampMicrosecondArray,
+    };
     use arrow_ipc::writer::{FileWriter, StreamWriter};
     use arrow_schema::{Field, Schema};
     use serde_json::json;
@@ -354,6 +398,39 @@ mod tests {
             );
             assert_eq!(read(&path, field, 1).unwrap_err().to_string(), said);
         }
+    }
+
+    #[test]
+    fn texts_of_every_type_and_dates_are_read() {
+        let texts = || ["one", "two", "one"].into_iter();
+        let bytes = || texts().map(str::as_bytes);
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("view", Arc::new(StringViewArray::from_iter_values(texts()))),
+            ("bytes", Arc::new(BinaryArray::from_iter_values(bytes()))),
+            ("large", Arc::new(LargeBinaryArray::from_iter_values(bytes()))),
+            ("coded", Arc::new(texts().collect::<DictionaryArray<Int8Type>>())),
+            ("at", Arc::new(TimestampMicrosecondArray::from_iter_values(7..10))),
+            ("size", Arc::new(FixedSizeBinaryArray::try_from_iter(bytes()).unwrap())),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.arrow");
+        let mut writer =
+            FileWriter::try_new(File::create(&path).unwrap(), &batch.schema()).unwrap();
+        writer.write(&batch).unwrap();
+        writer.finish().unwrap();
+        for field in ["view", "bytes", "large", "coded"] {
+            let found = read(&path, field, 1).unwrap().into_iter().map(|(_, content)| content);
+            let expected: Vec<Content> = bytes().map(|text| Content::Text(text.to_vec())).collect();
+            assert_eq!(found.collect::<Vec<_>>(), expected, "{field}");
+        }
+        let said = read(&path, "at", 1).unwrap_err().to_string();
+        assert!(said.contains("column `at` has the type Timestamp"), "{said}");
+        let known = batch.project(&[0, 3, 4]).unwrap();
+        let expected = json!({ "view": "two", "coded": "two", "at": 8 });
+        assert_eq!(record(&known, 1).map(Value::Object), Ok(expected));
+        let refused = record(&batch, 0).unwrap_err();
+        assert!(refused.starts_with("column `size` has the type FixedSizeBinary"), "{refused}");
     }
 
     #[test]

@@ -154,13 +154,16 @@ impl DataConfig {
         if self.sources.len() == 1 {
             return wrong("one source".into(), "two or more; one alone is `data.paths`");
         }
-        let sum: f64 = self.sources.iter().map(|source| source.weight).sum();
+        let is_number = |weight: f64| weight.is_finite() && weight > 0.0;
+        let weights = self.sources.iter().map(|source| source.weight);
+        // What is no weight is not weighed against the others.
+        let sum: f64 = weights.filter(|weight| is_number(*weight)).sum();
         for (at, WeightedSource { paths, weight, .. }) in self.sources.iter().enumerate() {
             if paths.is_empty() {
                 let found = format!("without `paths` in number {}", at + 1);
                 return wrong(found, "files, folders or hub names");
             }
-            if !(weight.is_finite() && *weight > 0.0 && weight / sum >= 1.0 / BLOCK as f64) {
+            if !(is_number(*weight) && weight / sum >= 1.0 / BLOCK as f64) {
                 let found = format!("of weight {weight} in number {}", at + 1);
                 return wrong(found, "weights above 0, none below a thousandth of their sum");
             }
@@ -266,7 +269,7 @@ mod tests {
         assert!(said(one).contains("two or more; one alone is `data.paths`"));
         for weight in ["0", "-1", "0.001", "inf", "nan"] {
             let text = two.replace("weight = 1", &format!("weight = {weight}"));
-            assert!(said(&text).contains("in number"), "{weight}");
+            assert!(said(&text).contains("in number 2"), "{weight}: {}", said(&text));
         }
         assert!(said(&two.replace("[\"a\"]", "[]")).contains("without `paths` in number 1"));
         assert!(toml::from_str::<DataConfig>(&two.replace("weight = 1\n", "")).is_err());

@@ -179,9 +179,7 @@ pub enum Error {
         dropped: Dropped,
     },
     /// A source with a weight has nothing to train on.
-    #[error(
-        "no document of number {number} of `data.sources` is left to train on; dropped: {dropped}"
-    )]
+    #[error("source {number} of `data.sources` has no training documents left; dropped: {dropped}")]
     NoDocument {
         /// Its place in the list, from 1.
         number: usize,
@@ -337,9 +335,9 @@ impl Error {
                 crate::CHAT_TEMPLATE_FILE
             ),
             Self::TooManyRows { .. } => "split it into several files".into(),
-            Self::Changed { .. } => "run the same once more when nobody writes there".into(),
+            Self::Changed { .. } => "run it again when nothing writes to the file".into(),
             Self::BadRows { allowed: None, .. } => {
-                "mend them, or remove `data.strict` to skip them".into()
+                "fix them, or remove `data.strict` to skip them".into()
             }
             Self::BadRows { .. } => {
                 "`data.field` names the field of the text; raise `data.max_bad_rows` to skip bad \
@@ -366,12 +364,12 @@ impl Error {
             }
             Self::NoHome => "set HF_HOME to a folder".into(),
             Self::Hub { status: Some(401 | 403 | 404), .. } => {
-                "check the name: text is in dataset repositories, a tokenizer in one of a model; a \
-                 private or gated one needs a token in HF_TOKEN"
+                "check the name: text comes from dataset repositories, tokenizers from model repositories; \
+                 private or gated ones need HF_TOKEN"
                     .into()
             }
             Self::Hub { .. } => {
-                "the same call again goes on; HF_HUB_OFFLINE=1 reads what is in the cache".into()
+                "run it again to continue; HF_HUB_OFFLINE=1 uses only cached files".into()
             }
             Self::NoHubFile { .. } => known_suffixes(),
             Self::Offline { .. } => {
@@ -405,7 +403,7 @@ impl Error {
                 format!("remove `{}`; it is prepared again", folder.display())
             }
             Self::Images { hint, .. } => (*hint).into(),
-            Self::TooShort { .. } => "give more text, or shorter or fewer rows".into(),
+            Self::TooShort { .. } => "add text, or lower `train.tokens_per_step`".into(),
             _ => return None,
         };
         Some(text)

@@ -45,8 +45,8 @@ impl Layout {
         }
     }
 
-    /// The layout of a whole file. A file of a single object is a row where that has the field.
-    pub(crate) fn of_all(bytes: &[u8], field: &str) -> Self {
+    /// The layout of a whole file. A file of a single object is a row where that has what is read of rows.
+    pub(crate) fn of_all(bytes: &[u8], is_row: &dyn Fn(&[u8]) -> bool) -> Self {
         let objects = match objects(bytes) {
             Ok(objects) => objects,
             // Something is still open at the end, or before what would be the end of the array.
@@ -58,7 +58,7 @@ impl Layout {
         let object = |range: &Range<usize>| bytes.get(range.start) == Some(&b'{');
         let rows = match &objects[..] {
             [] => false,
-            [one] if !in_array(bytes) => text_of(&bytes[one.clone()], field).is_ok(),
+            [one] if !in_array(bytes) => is_row(&bytes[one.clone()]),
             all => all.iter().all(object),
         };
         if rows { Self::Objects } else { Self::Whole }
@@ -448,7 +448,7 @@ mod tests {
         assert_eq!(start("{\"text\": \"a\"}", false), None);
         assert_eq!(start("{", true), None);
         assert_eq!(start("# notes", true), Some(Layout::Whole));
-        let all = |text: &str| Layout::of_all(text.as_bytes(), "text");
+        let all = |text: &str| Layout::of_all(text.as_bytes(), &|row| text_of(row, "text").is_ok());
         for rows in [
             "[\n  {\"text\": \"a\"},\n  {\"text\": \"b\"}\n]",
             "[{\"other\": 1}]",
@@ -473,7 +473,7 @@ mod tests {
         fn any_bytes_are_values_or_not(text in "[\\[\\]{}\",:\\\\ \\na-eN0-9]{0,40}") {
             let bytes = text.as_bytes();
             let _ = text_of(bytes, "a");
-            let _ = Layout::of_all(bytes, "a");
+            let _ = Layout::of_all(bytes, &|row| text_of(row, "a").is_ok());
             let mut end = 0;
             for range in objects(bytes).unwrap_or_default() {
                 proptest::prop_assert!(range.start >= end && range.start < range.end);

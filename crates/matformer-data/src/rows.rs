@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, Cursor, Read};
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use matformer_core::fs;
@@ -76,6 +75,16 @@ pub(crate) struct Wanted {
     pub chat: Option<Chat>,
 }
 
+impl Wanted {
+    /// The text, or the conversation as JSON, of a row in JSON.
+    fn read(&self, row: &[u8]) -> Result<String, NoText> {
+        match &self.chat {
+            Some(chat) => chat.fields.of_json(row),
+            None => json::text_of(row, &self.field),
+        }
+    }
+}
+
 impl Content {
     /// About how many bytes it has.
     pub(crate) fn len(&self) -> usize {
@@ -92,16 +101,10 @@ impl Content {
                 let at = error.utf8_error().valid_up_to();
                 Left::Bad(format!("not UTF-8 from byte {at} on"))
             })?,
-            Self::Json(row) => {
-                let found = match &wanted.chat {
-                    Some(chat) => chat.fields.of_json(&row),
-                    None => json::text_of(&row, &wanted.field),
-                };
-                found.map_err(|error| match error {
-                    NoText::Field(reason) => Left::NoField(reason),
-                    NoText::Other(reason) => Left::Bad(reason),
-                })?
-            }
+            Self::Json(row) => wanted.read(&row).map_err(|error| match error {
+                NoText::Field(reason) => Left::NoField(reason),
+                NoText::Other(reason) => Left::Bad(reason),
+            })?,
             Self::Bad(reason) => return Err(Left::Bad(reason)),
             Self::TooLarge => return Err(Left::TooLarge),
         };
@@ -159,8 +162,8 @@ pub(crate) fn guarded<T>(
     format: &'static str,
     read: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(read))
-        .unwrap_or_else(|_| Err(Error::unreadable(label, format, "its pages are damaged")))
+    matformer_core::guarded(read)
+        .unwrap_or_else(|| Err(Error::unreadable(label, format, "its pages are damaged")))
 }
 
 /// Opens a file.
@@ -206,7 +209,7 @@ fn open_json(input: &Input, wanted: &Wanted) -> Result<Opened> {
     let mut layout = Layout::of_start(unmarked(&start[..first]), more || by_name);
     if layout.is_none() {
         file.read_to_end(&mut start).map_err(failed)?;
-        layout = Some(Layout::of_all(unmarked(&start), &wanted.field));
+        layout = Some(Layout::of_all(unmarked(&start), &|row| wanted.read(row).is_ok()));
     }
     let said = |taken| (!by_name).then_some(taken);
     Ok(match layout {
@@ -215,6 +218,10 @@ fn open_json(input: &Input, wanted: &Wanted) -> Result<Opened> {
         }
         Some(Layout::Cut) => {
             let reason = "a JSON array that ends in the middle".into();
+            Opened { rows: Box::new(Whole::bad(input, reason)), taken: None }
+        }
+        Some(Layout::Whole) | None if !by_name && wanted.chat.is_some() => {
+            let reason = "no rows, expected: objects with a conversation".into();
             Opened { rows: Box::new(Whole::bad(input, reason)), taken: None }
         }
         Some(Layout::Whole) | None if !by_name => {

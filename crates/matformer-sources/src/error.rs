@@ -94,7 +94,7 @@ impl Error {
             Self::File(error) => return error.hint(),
             Self::Data(error) => return error.hint(),
             Self::Unavailable { .. } => {
-                "once one of these serves, the same call goes on: what is complete is kept".into()
+                "run it again once one of these works: complete files are kept".into()
             }
             Self::Altered { folder, .. } => {
                 let source = folder.parent().and_then(|text| text.parent()).unwrap_or(folder);

@@ -57,19 +57,19 @@ fn of_core(error: &core::Error) -> Option<String> {
                 return error.hint();
             };
             let flags: String = budgets.iter().map(|b| format!(" --budget {b}")).collect();
-            format!("`matformer search MODEL{flags}` finds it")
+            format!("run `matformer search MODEL{flags}` to find it")
         }
         UnknownCost { resource: Resource::Millis, .. } => {
-            "`matformer bench layers` measures it here; `60%`, `60%flops` and `1.2B` need no \
-             measurement"
+            "run `matformer bench layers` first, or use a budget such as `60%`, `60%flops` or \
+             `1.2B`"
                 .to_owned()
         }
         NamedTooDear { .. } => {
-            "what it costs was measured again since: search again with `matformer search`"
+            "latencies were measured again since then: search again with `matformer search`"
                 .to_owned()
         }
         NamedForOthers { .. } => {
-            "the model was trained on since: search again with `matformer search`".to_owned()
+            "the weights have changed since then: search again with `matformer search`".to_owned()
         }
         Contents { source, .. } => return of_core(source),
         _ => return error.hint(),
@@ -102,7 +102,7 @@ fn of_sources(error: &sources::Error) -> Option<String> {
     use sources::Error::{Content as Other, Data, File, Part, Unknown};
     match error {
         Other { name, found: Content::Model, .. } => {
-            Some(format!("it is not data: `matformer import fetch:{name} --out DIR` reads it"))
+            Some(format!("this is a model: use `matformer import fetch:{name} --out DIR`"))
         }
         Unknown { .. } | Part { .. } | Other { .. } => Some(LIST.to_owned()),
         Data(error) => of_data(error),
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn a_name_of_budgets_is_found_by_a_search_with_them() {
         let unknown = |name: &str| core::Error::UnknownName { name: name.into(), known: vec![] };
-        let expected = "`matformer search MODEL --budget 70%kv_bytes --budget 8ms` finds it";
+        let expected = "run `matformer search MODEL --budget 70%kv_bytes --budget 8ms` to find it";
         assert_eq!(hint(&unknown("best@70%kv_bytes_8ms")).unwrap(), expected);
         assert!(hint(&unknown("best")).unwrap().contains("a width"));
     }

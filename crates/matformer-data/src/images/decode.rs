@@ -1,7 +1,6 @@
 //! From the bytes of an image file to the pixels of a square.
 
 use std::io::{Cursor, Read};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,6 +10,7 @@ use image::{
     DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader, ImageResult,
     Limits, Luma, RgbImage,
 };
+use matformer_core::guarded;
 
 use matformer_core::fs;
 
@@ -124,8 +124,7 @@ impl Decoder {
 
     /// Decoders meet bytes that nobody has checked; one that panics has met a bad image.
     fn guarded(&self, bytes: &[u8], alone: Option<MutexGuard<'_, ()>>) -> Result<Decoded, String> {
-        catch_unwind(AssertUnwindSafe(|| self.decode(bytes, alone)))
-            .unwrap_or_else(|_| Err("its decoder panicked".into()))
+        guarded(|| self.decode(bytes, alone)).unwrap_or_else(|| Err("its decoder panicked".into()))
     }
 
     fn alone(&self) -> MutexGuard<'_, ()> {
@@ -244,7 +243,7 @@ pub(super) fn dimensions(path: &Path) -> Option<Dimensions> {
         let (width, height) = reader.into_dimensions().ok()?;
         Some(Dimensions { width: width as usize, height: height as usize })
     };
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_default()
+    guarded(read).unwrap_or_default()
 }
 
 /// Size and colors of the image in a file, by its header.
@@ -266,7 +265,7 @@ fn header_in(file: impl std::io::BufRead + std::io::Seek) -> Option<Raster> {
         let channels = if decoder.color_type().has_color() { 3 } else { 1 };
         Some(Raster { channels, rows: rows as usize, columns: columns as usize })
     };
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_default()
+    guarded(read).unwrap_or_default()
 }
 
 fn limits() -> Limits {

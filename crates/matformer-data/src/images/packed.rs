@@ -154,7 +154,7 @@ impl Bytes {
         self.fill(&mut vec![0; bytes])
     }
 
-    /// The next `count` bytes: memory is taken for what the file has, not for what it says.
+    /// The next `count` bytes; allocates for the bytes present, not for the claimed length.
     ///
     /// # Errors
     /// As [`fill`](Self::fill).

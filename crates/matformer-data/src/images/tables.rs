@@ -19,7 +19,9 @@ use crate::parquet_rows::ParquetRows;
 use crate::splits::{Named, named};
 use crate::{Error, Result};
 
-/// Names of the column of labels, where the file does not say which it is; the first that is there.
+/// Names of the column of images, where there are several.
+const IMAGES: [&str; 3] = ["image", "img", "pixel_values"];
+/// Names of the column of labels; the first that is there.
 const LABELS: [&str; 4] = ["label", "fine_label", "labels", "class"];
 /// The field with the bytes of an image.
 const BYTES: &str = "bytes";
@@ -51,7 +53,7 @@ pub(super) fn find(listing: &Listing) -> Result<Option<Found>> {
     for file in files {
         let input = input(&listing.path(file), file);
         let whole = ParquetRows::open(&input, |_| true)?;
-        let Some(columns) = Columns::of(&whole) else { continue };
+        let Some(columns) = Columns::of(&whole, &input)? else { continue };
         let table = Table {
             listed: file.clone(),
             input,
@@ -68,6 +70,10 @@ pub(super) fn find(listing: &Listing) -> Result<Option<Found>> {
     }
     let mut classes = Classes::default();
     let (mut train, mut own) = (Vec::new(), Vec::new());
+    // Classes have the order of the files to train on; others may say more of them, or in another order.
+    opened.sort_by_key(
+        |(split, ..)| if any_train { *split != Some(Named::Train) } else { split.is_some() },
+    );
     for (split, table, columns) in opened {
         let is_train = if any_train { split == Some(Named::Train) } else { split.is_none() };
         let part = match (is_train, split.is_some() && split == held_out) {
@@ -75,7 +81,8 @@ pub(super) fn find(listing: &Listing) -> Result<Option<Found>> {
             (false, true) => &mut own,
             _ => continue,
         };
-        let labels = labels(&table, &columns)?;
+        let mut labels = labels(&table, &columns)?;
+        labels.iter_mut().for_each(|label| label.call(columns.names.as_deref()));
         classes.add(&columns, &labels);
         part.push((table, labels));
     }
@@ -110,7 +117,10 @@ struct Columns {
 
 impl Columns {
     /// Those of a file, if it has both.
-    fn of(rows: &ParquetRows) -> Option<Self> {
+    ///
+    /// # Errors
+    /// Several columns of either kind, none of which has a usual name.
+    fn of(rows: &ParquetRows, input: &Input) -> Result<Option<Self>> {
         let features = rows.metadata("huggingface");
         let features = features.and_then(|text| serde_json::from_str::<Value>(&text).ok());
         let features = features.unwrap_or_default()["info"]["features"].clone();
@@ -120,17 +130,43 @@ impl Columns {
             all.filter(ours).map(|(name, _)| name.clone()).collect()
         };
         let fields = rows.fields();
-        let is_there = |name: &&String| fields.iter().any(|field| field.name() == *name);
-        let image = fields.iter().find(|field| is_image(field)).map(|f| f.name().to_owned())?;
-        let said = of_kind("ClassLabel");
-        let known: Vec<String> = LABELS.iter().map(|name| (*name).to_owned()).collect();
-        let preferred = known.iter().find(|name| said.contains(name));
-        let label = preferred.or(said.first()).filter(is_there);
-        let label = label.or_else(|| known.iter().find(is_there))?.clone();
+        let there = |names: Vec<String>| -> Vec<String> {
+            let is_there = |name: &String| fields.iter().any(|field| field.name() == name);
+            names.into_iter().filter(is_there).collect()
+        };
+        let images = fields.iter().filter(|field| is_image(field));
+        let images: Vec<String> = images.map(|field| field.name().to_owned()).collect();
+        let declared: Vec<String> =
+            there(of_kind("Image")).into_iter().filter(|name| images.contains(name)).collect();
+        let images = if declared.is_empty() { images } else { declared };
+        let usual = there(LABELS.map(str::to_owned).to_vec()).into_iter().next();
+        let (Some(image), Some(label)) = (
+            chosen(&images, &IMAGES, "images", input)?,
+            match usual {
+                Some(label) => Some(label),
+                None => chosen(&there(of_kind("ClassLabel")), &LABELS, "classes", input)?,
+            },
+        ) else {
+            return Ok(None);
+        };
         let names = features[&label]["names"].as_array().map(|names| {
             names.iter().filter_map(Value::as_str).map(composed).collect::<Vec<String>>()
         });
-        Some(Self { image, label, names: names.filter(|names| !names.is_empty()) })
+        Ok(Some(Self { image, label, names: names.filter(|names| !names.is_empty()) }))
+    }
+}
+
+/// The column that is meant: the one with a usual name, or the only one.
+fn chosen(found: &[String], usual: &[&str], what: &str, input: &Input) -> Result<Option<String>> {
+    let known = usual.iter().find_map(|name| found.iter().find(|found| found == name));
+    match (known, found) {
+        (Some(name), _) => Ok(Some(name.clone())),
+        (None, []) => Ok(None),
+        (None, [one]) => Ok(Some(one.clone())),
+        (None, several) => Err(Error::images(
+            format!("`{}`: has several columns of {what}: {}", input.label, several.join(", ")),
+            "call the right one `image` or `label`, or remove the others",
+        )),
     }
 }
 
@@ -156,6 +192,17 @@ enum Label {
     Other(String),
 }
 
+impl Label {
+    /// Takes the name that a number has in its own file.
+    fn call(&mut self, names: Option<&[String]>) {
+        let Self::Number(number) = self else { return };
+        let place = usize::try_from(*number).ok();
+        if let Some(name) = place.zip(names).and_then(|(place, names)| names.get(place)) {
+            *self = Self::Name(name.clone());
+        }
+    }
+}
+
 fn labels(table: &Table, columns: &Columns) -> Result<Vec<Label>> {
     let mut rows = ParquetRows::open(&table.input, |name| name == columns.label)?;
     let mut labels = Vec::new();
@@ -177,14 +224,16 @@ fn labels(table: &Table, columns: &Columns) -> Result<Vec<Label>> {
 /// The classes of all files.
 #[derive(Default)]
 struct Classes {
-    said: Option<Vec<String>>,
+    /// Those that files say, in their order, each list once.
+    lists: Vec<Vec<String>>,
+    /// The largest number without a name.
     largest: Option<i64>,
     names: BTreeSet<String>,
 }
 
 impl Classes {
     fn add(&mut self, columns: &Columns, labels: &[Label]) {
-        self.said = self.said.take().or_else(|| columns.names.clone());
+        self.lists.extend(columns.names.clone().filter(|names| !self.lists.contains(names)));
         for label in labels {
             match label {
                 Label::Number(n) => self.largest = self.largest.max(Some(*n)),
@@ -195,18 +244,37 @@ impl Classes {
     }
 
     fn names(&self) -> Vec<String> {
-        match (&self.said, self.largest) {
-            (Some(names), Some(_)) => names.clone(),
+        match self.largest {
             // More are no classes: the place of the label says so.
-            (None, Some(largest)) => (0..=largest.min(1 << 16)).map(|n| n.to_string()).collect(),
-            (_, None) => self.names.iter().cloned().collect(),
+            Some(largest) if self.lists.is_empty() => {
+                (0..=largest.min(1 << 16)).map(|n| n.to_string()).collect()
+            }
+            _ => {
+                let mut all = Vec::new();
+                for name in self.lists.iter().flatten().chain(&self.names) {
+                    if !all.contains(name) {
+                        all.push(name.clone());
+                    }
+                }
+                all
+            }
         }
     }
 
     fn place(&self, names: &[String], label: &Label) -> Option<u32> {
         match label {
-            Label::Number(n) => usize::try_from(*n).ok().filter(|n| *n < names.len()),
-            Label::Name(name) if self.largest.is_none() => names.binary_search(name).ok(),
+            // The number of a file without names is that of the others, if they agree.
+            Label::Number(n) => {
+                let known = match &self.lists[..] {
+                    [] => names.len(),
+                    [list] => list.len(),
+                    _ => 0,
+                };
+                usize::try_from(*n).ok().filter(|n| *n < known)
+            }
+            Label::Name(name) if self.largest.is_none() || !self.lists.is_empty() => {
+                names.iter().position(|known| known == name)
+            }
             _ => None,
         }
         .and_then(|place| u32::try_from(place).ok())

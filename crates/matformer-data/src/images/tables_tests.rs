@@ -91,6 +91,24 @@ fn columns_of_images_and_labels_are_read() {
 }
 
 #[test]
+fn a_class_is_known_by_its_name_in_every_file() {
+    let place = Place::new();
+    write(&place, "test.parquet", &rows(20..24), Some(&["hare", "owl", "fox"]));
+    write(&place, "train.parquet", &rows(0..8), Some(&["owl", "hare"]));
+    let prepared = place.prepare(4, 1).unwrap();
+    assert_eq!(prepared.summary.classes, ["owl", "hare", "fox"]);
+    let labels = |set: Result<ImageSet>| -> Vec<usize> {
+        images(set).into_iter().map(|(label, _)| label).collect()
+    };
+    assert_eq!(labels(prepared.train()), [0, 1, 0, 1, 0, 1, 0, 1]);
+    assert_eq!(labels(prepared.held_out()), [1, 0, 1, 0]);
+    // What a number means where others disagree cannot be known.
+    write(&place, "train-2.parquet", &rows(8..10), None);
+    let said = place.prepare(4, 1).unwrap_err().to_string();
+    assert!(said.contains("`train-2.parquet`, row 1: the label is 0"), "{said}");
+}
+
+#[test]
 fn files_without_splits_are_divided() {
     let place = Place::new();
     write(&place, "rows.parquet", &rows(0..40), None);

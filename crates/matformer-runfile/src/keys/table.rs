@@ -61,13 +61,13 @@ pub const KEYS: &[Key] = &[
     of(Lm, "model.lm.granularities", Wholes, Always, GRANULARITIES).like("[64, 128, 256, 512]"),
     of(Lm, "model.lm.width_multiple", Whole, Never, "every width is a multiple of it"),
     of(Lm, "model.lm.context", Whole, Always, "context length in tokens"),
-    of(Lm, "model.lm.tied_embeddings", Bool, Never, "whether the head is the embedding"),
+    of(Lm, "model.lm.tied_embeddings", Bool, Never, "whether embedding and output head are tied"),
     of(
         Lm,
         "model.lm.activation",
         Word(&["swi_glu", "ge_glu", "gelu"]),
         Never,
-        "of the feed-forward block; gelu: two matrices, the paper's form",
+        "activation of the feed-forward block; gelu: two matrices, as in the paper",
     ),
     of(Lm, "model.lm.rope_theta", Number, Never, "base of the rotary embedding"),
     of(
@@ -84,7 +84,7 @@ pub const KEYS: &[Key] = &[
         "model.lm.window",
         Other("a table"),
         Never,
-        "sliding window; without layers, of all; without rope_theta, with the base and scaling of the other \
+        "sliding-window attention; layers: all by default; rope_theta: by default the base and scaling of other \
          layers",
     )
     .like("{ size = 512, layers = [0, 1], rope_theta = 1e4 }"),
@@ -96,10 +96,10 @@ pub const KEYS: &[Key] = &[
         "model.lm.query_pre_attn_scalar",
         Whole,
         Never,
-        "products of queries and keys are divided by its root; default: head_dim",
+        "attention scores are divided by its square root; default: head_dim",
     )
     .like("32"),
-    of(Lm, "model.lm.post_norms", Bool, Never, "norms also behind attention and feed-forward block")
+    of(Lm, "model.lm.post_norms", Bool, Never, "also normalise the outputs of attention and feed-forward block")
         .like("true"),
     of(Lm, "model.lm.norm_plus_one", Bool, Never, "norms multiply by 1 + weight").like("true"),
     of(Lm, "model.lm.scale_embeddings", Bool, Never, "embeddings times the root of d_model").like("true"),
@@ -160,14 +160,14 @@ pub const KEYS: &[Key] = &[
         "data.chat",
         Bool,
         Always,
-        "whether rows are conversations (messages, or prompt and completion), learnt by their answers alone",
+        "whether rows are conversations (messages, or prompt and completion); only answers are trained on",
     ),
     of(
         Lm,
         "data.sources",
         Other("a list of tables with paths and a weight"),
         Never,
-        "several parts of the text in place of paths, each with its share of the training rows",
+        "several weighted datasets instead of paths; weights are shares of the training rows",
     )
     .like("[{ paths = [\"code\"], weight = 0.7 }, { paths = [\"rows.jsonl\"], weight = 0.3, field = \"body\" }]"),
     of(
@@ -224,9 +224,9 @@ pub const KEYS: &[Key] = &[
         "data.max_lost_bytes",
         Number,
         Never,
-        "share of the bytes that a given tokenizer may lose, other than to Unicode's normal forms",
+        "share of bytes that data.tokenizer may fail to reproduce, normalisation aside",
     ),
-    of(Lm, "data.deduplicate", Bool, Never, "whether one of several documents with the same text is kept"),
+    of(Lm, "data.deduplicate", Bool, Never, "whether duplicates of a document are dropped"),
     of(
         Lm,
         "data.cluster_folders",
@@ -269,7 +269,7 @@ pub const KEYS: &[Key] = &[
         "data.augment.rand_augment",
         Other("a table"),
         Never,
-        "RandAugment: so many operations, so strong",
+        "RandAugment: number of operations and magnitude",
     )
     .like("{ n = 2, magnitude = 3.0 }"),
     of(Vit, "data.augment.mean", Numbers, Never, "mean of each channel, where white is 1").like("[0.5]"),
@@ -332,7 +332,7 @@ pub const KEYS: &[Key] = &[
         "train.layer_decay",
         Number,
         Never,
-        "factor on the learning rate from each layer to the one below, from the head down",
+        "layer-wise learning rate decay: factor from each layer to the one below",
     ),
     both(
         "train.freeze",
@@ -351,7 +351,7 @@ pub const KEYS: &[Key] = &[
         "train.outer",
         Word(&["decay", "skip"]),
         Never,
-        "what happens to rows that a step has not drawn",
+        "unsampled units: decay (zero gradient) or skip (no update)",
     ),
     both(
         "train.exchange",
@@ -380,7 +380,7 @@ pub const KEYS: &[Key] = &[
         "train.init",
         ValueType::Text,
         Always,
-        "initialise from the weights of this model folder; then remove [model]",
+        "start from the weights of this model folder; leave out [model]",
     )
     .like("\"runs/other\""),
     of(Lm, "train.eval_every", Whole, Always, "steps between two evaluations on held-out text"),
@@ -395,13 +395,13 @@ pub const KEYS: &[Key] = &[
         "train.spike",
         Other("a number, or a table"),
         Never,
-        "nats above the running mean at which a step is left out; 0: never. Or { nats = 2.0, deviations = 8.0, \
+        "skip steps with a loss this many nats above the mean; 0: never. Or { nats = 2.0, deviations = 8.0, \
          in_a_row = 5 }",
     ),
-    both("train.overfit", Whole, Never, "self-test: train on so many first batches only").like("1"),
-    both("train.distill.from", ValueType::Text, Never, "size of the model that teaches the others")
+    both("train.overfit", Whole, Never, "sanity check: train only on this many first batches").like("1"),
+    both("train.distill.from", ValueType::Text, Never, "teacher submodel; default: the widest")
         .like("\"XL\""),
-    both("train.distill.teacher", ValueType::Text, Never, "model folder that teaches, in place of `from`")
+    both("train.distill.teacher", ValueType::Text, Never, "model folder of a frozen teacher, instead of `from`")
         .like("\"base\""),
     both("train.distill.students", Texts, Never, "sizes that learn from the teacher; default: all")
         .like("[\"S\"]"),
@@ -409,6 +409,6 @@ pub const KEYS: &[Key] = &[
         .like("0.5"),
     both("train.distill.cross_entropy", Number, Never, "weight of the cross-entropy").like("1.0"),
     both("train.distill.temperature", Number, Never, "temperature of both distributions").like("1.0"),
-    both("train.distill.reverse", Bool, Never, "whether the divergence is the reverse one")
+    both("train.distill.reverse", Bool, Never, "KL(student ‖ teacher), not KL(teacher ‖ student)")
         .like("false"),
 ];
