@@ -216,7 +216,7 @@ fn text_that_has_changed_is_read_with_the_models_tokenizer() {
     let eval = |more: &[&str]| {
         let arguments = [&["eval", "run", "--submodels", "S", "--json"], more].concat();
         let output = place.matformer(&arguments).ok();
-        assert!(output.stderr.contains("note: other data"), "{output}");
+        assert!(output.stderr.contains("note: not the training run's data"), "{output}");
         output.json()
     };
     let own = eval(&[]);

@@ -14,7 +14,7 @@ fn help(arguments: &[&str]) -> String {
 #[test]
 fn program() {
     snapshot!(help(&["--help"]), @r"
-    Train one elastic transformer, cut out hundreds.
+    Train one elastic transformer, extract hundreds.
 
     Usage: matformer [OPTIONS] <COMMAND>
 
@@ -28,7 +28,7 @@ fn program() {
       eval         Evaluate submodels on held-out data: loss or accuracy with standard errors
       score        Print the log-probability of each token of a text
       generate     Generate text from a prompt
-      serve        Serve a language model over HTTP, as OpenAI does; each request picks its size
+      serve        Serve a language model over an OpenAI-compatible API; each request picks its size
       info         Show shapes and costs of a model or preset
       list         List the runs and models in a folder, recursively
       compare      Compare runs side by side: settings that differ, and recorded results
@@ -52,9 +52,9 @@ fn program() {
       -V, --version  Print version
 
     Global options:
-          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
-                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
-                             GPU through wgpu, CPU]
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, if compiled in
+                             [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through
+                             wgpu, CPU]
           --json             Print the result as JSON on standard output, everything else on standard
                              error
       -q, --quiet            Print only errors
@@ -158,9 +158,9 @@ fn generate() {
           --seed <SEED>             Random seed for sampling [default: 0]
 
     Global options:
-          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
-                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
-                             GPU through wgpu, CPU]
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, if compiled in
+                             [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through
+                             wgpu, CPU]
           --json             Print the result as JSON on standard output, everything else on standard
                              error
       -q, --quiet            Print only errors
@@ -190,9 +190,9 @@ fn info() {
       -h, --help             Print help
 
     Global options:
-          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
-                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
-                             GPU through wgpu, CPU]
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, if compiled in
+                             [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through
+                             wgpu, CPU]
           --json             Print the result as JSON on standard output, everything else on standard
                              error
       -q, --quiet            Print only errors
@@ -220,9 +220,9 @@ fn list() {
       -h, --help       Print help
 
     Global options:
-          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
-                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
-                             GPU through wgpu, CPU]
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, if compiled in
+                             [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through
+                             wgpu, CPU]
           --json             Print the result as JSON on standard output, everything else on standard
                              error
       -q, --quiet            Print only errors
@@ -249,9 +249,9 @@ fn compare() {
       -h, --help  Print help
 
     Global options:
-          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
-                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
-                             GPU through wgpu, CPU]
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, if compiled in
+                             [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through
+                             wgpu, CPU]
           --json             Print the result as JSON on standard output, everything else on standard
                              error
       -q, --quiet            Print only errors
@@ -280,9 +280,9 @@ fn scaling() {
       -h, --help           Print help
 
     Global options:
-          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
-                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
-                             GPU through wgpu, CPU]
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, if compiled in
+                             [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through
+                             wgpu, CPU]
           --json             Print the result as JSON on standard output, everything else on standard
                              error
       -q, --quiet            Print only errors
@@ -308,9 +308,9 @@ fn completions() {
       -h, --help  Print help
 
     Global options:
-          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
-                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
-                             GPU through wgpu, CPU]
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, if compiled in
+                             [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through
+                             wgpu, CPU]
           --json             Print the result as JSON on standard output, everything else on standard
                              error
       -q, --quiet            Print only errors
@@ -336,9 +336,9 @@ fn man() {
       -h, --help       Print help
 
     Global options:
-          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
-                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
-                             GPU through wgpu, CPU]
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, if compiled in
+                             [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through
+                             wgpu, CPU]
           --json             Print the result as JSON on standard output, everything else on standard
                              error
       -q, --quiet            Print only errors

@@ -61,6 +61,22 @@ fn pictures(place: &Place) {
     }
 }
 
+/// The columns of tables are looked at, as the fields of rows are.
+#[test]
+fn tables_are_looked_into() {
+    let place = Place::new();
+    let table = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../matformer-tasks/tests/fixtures/colours.test.parquet"
+    );
+    std::fs::copy(table, place.path("colours.parquet")).unwrap();
+    let said = place.matformer(&["init", "--data", "colours.parquet"]).ok();
+    assert!(
+        place.read("colours.toml").lines().any(|line| line.starts_with("field = \"")),
+        "{said}"
+    );
+}
+
 /// Conversations need a tokenizer with a chat template, which nobody but the user can name.
 #[test]
 fn a_run_file_for_conversations_asks_for_a_tokenizer() {
@@ -113,7 +129,7 @@ fn a_folder_of_text_gets_a_run_file_that_trains() {
     [data]
     paths = ["text"]                  # files, folders, hf:owner/name, fetch:NAME; relative to this file
     # field = "text"                  # field of a .jsonl row, or column of a .csv, .parquet or .arrow file, that holds the text
-    # chat = false                    # whether rows are conversations (messages, or prompt and completion), learnt by their answers alone
+    # chat = false                    # whether rows are conversations (messages, or prompt and completion); only answers are trained on
     held_out = 0.2                    # fraction of the documents in the held-out split
     # validation = ["test.jsonl"]     # held-out files of your own instead
     vocab_size = 512                  # vocabulary size of the tokenizer trained on this text
@@ -133,7 +149,7 @@ fn a_folder_of_text_gets_a_run_file_that_trains() {
     # ema = 0.0                       # decay rate of an exponential moving average of the weights, such as 0.999; 0: off
     # dtype = "f32"                   # f32, or bf16 on GPUs that support it
     # seed = 0                        # random seed for initial weights, sampling of sizes, and batches
-    # init = "runs/other"             # initialise from the weights of this model folder; then remove [model]
+    # init = "runs/other"             # start from the weights of this model folder; leave out [model]
     eval_every = 10                   # steps between two evaluations on held-out text
     eval_tokens = 16384               # held-out tokens per evaluation
     checkpoint_every = 10             # steps between two checkpoints
@@ -212,7 +228,7 @@ fn a_folder_of_images_gets_a_run_file_that_trains() {
     ema = 0.98                        # decay rate of an exponential moving average of the weights, which is evaluated and saved; 0: off
     # dtype = "f32"                   # f32, or bf16 on GPUs that support it
     # seed = 0                        # random seed for initial weights, sampling of sizes, and batches
-    # init = "runs/other"             # initialise from the weights of this model folder; then remove [model]
+    # init = "runs/other"             # start from the weights of this model folder; leave out [model]
     eval_every = 30                   # steps between two evaluations on held-out images
     eval_images = 2000                # held-out images per evaluation
     checkpoint_every = 30             # steps between two checkpoints

@@ -245,7 +245,10 @@ fn a_report_is_of_the_data_that_is_there() {
     place.write("text/story-60.txt", "One more story, of a goat that counts coats.\n");
     let after = report();
     assert!(after.stderr.contains("measured again"), "{after}");
-    assert!(after.stderr.contains("it may have seen held-out documents in training"), "{after}");
+    assert!(
+        after.stderr.contains("the model may have seen held-out documents in training"),
+        "{after}"
+    );
     assert_ne!(before.stdout, after.stdout);
     // Without the text, what was prepared of it last is used, and nothing is measured anew.
     place.remove("text");

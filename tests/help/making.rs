@@ -15,7 +15,7 @@ fn train() {
     Options:
           --data <DATA>...   Train on these text files and folders, or this folder of images, with the
                              settings that `matformer init` would choose (instead of CONFIG)
-          --preset <NAME>    With --data: the named shape of the model [default: one that fits the data]
+          --preset <NAME>    With --data: model preset [default: chosen to suit the data]
           --set <KEY=VALUE>  Override a key of the run file, such as `train.steps=100`; can be repeated
           --out <DIR>        Run folder to write [default: runs/NAME, after the run file or the data]
           --init <DIR>       Initialise the weights from a model folder (sets `train.init`)
@@ -25,9 +25,9 @@ fn train() {
       -h, --help             Print help
 
     Global options:
-          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
-                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
-                             GPU through wgpu, CPU]
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, if compiled in
+                             [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through
+                             wgpu, CPU]
           --json             Print the result as JSON on standard output, everything else on standard
                              error
       -q, --quiet            Print only errors
@@ -107,8 +107,8 @@ fn slice() {
 
     Global options:
           --device <DEVICE>
-              Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build includes them
-              [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through wgpu, CPU]
+              Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, if compiled in [default:
+              $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through wgpu, CPU]
 
           --json
               Print the result as JSON on standard output, everything else on standard error
@@ -140,9 +140,9 @@ fn fetch() {
       -h, --help  Print help
 
     Global options:
-          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
-                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
-                             GPU through wgpu, CPU]
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, if compiled in
+                             [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through
+                             wgpu, CPU]
           --json             Print the result as JSON on standard output, everything else on standard
                              error
       -q, --quiet            Print only errors
@@ -167,7 +167,7 @@ fn init() {
 
     Options:
           --data <DATA>...
-              Text files and folders (concatenated), or a folder of images; also `hf:owner/name` and
+              Text files and folders (combined), or a folder of images; also `hf:owner/name` and
               `fetch:NAME`
 
           --kind <KIND>
@@ -188,8 +188,8 @@ fn init() {
 
     Global options:
           --device <DEVICE>
-              Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build includes them
-              [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through wgpu, CPU]
+              Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, if compiled in [default:
+              $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through wgpu, CPU]
 
           --json
               Print the result as JSON on standard output, everything else on standard error
@@ -243,9 +243,9 @@ fn elastify() {
                         and after training [default: 32768]
 
     Global options:
-          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
-                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
-                             GPU through wgpu, CPU]
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, if compiled in
+                             [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through
+                             wgpu, CPU]
           --json             Print the result as JSON on standard output, everything else on standard
                              error
       -q, --quiet            Print only errors
@@ -288,8 +288,8 @@ fn baselines() {
 
     Global options:
           --device <DEVICE>
-              Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build includes them
-              [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through wgpu, CPU]
+              Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, if compiled in [default:
+              $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through wgpu, CPU]
 
           --json
               Print the result as JSON on standard output, everything else on standard error
@@ -329,9 +329,9 @@ fn import() {
       -h, --help                     Print help
 
     Global options:
-          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
-                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
-                             GPU through wgpu, CPU]
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, if compiled in
+                             [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through
+                             wgpu, CPU]
           --json             Print the result as JSON on standard output, everything else on standard
                              error
       -q, --quiet            Print only errors
@@ -353,7 +353,7 @@ fn keys() {
 
     Arguments:
       [KEY]
-              Part of the names of the keys to list, such as `train` or `eval` [default: all]
+              List only keys whose name contains this, such as `train` or `eval` [default: all]
 
     Options:
           --kind <KIND>
@@ -368,8 +368,8 @@ fn keys() {
 
     Global options:
           --device <DEVICE>
-              Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build includes them
-              [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through wgpu, CPU]
+              Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, if compiled in [default:
+              $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through wgpu, CPU]
 
           --json
               Print the result as JSON on standard output, everything else on standard error

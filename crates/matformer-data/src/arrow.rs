@@ -99,15 +99,17 @@ fn broken(label: &str, error: &ArrowError) -> Error {
     Error::unreadable(label, ARROW, error)
 }
 
-/// The rows of a file with all their columns.
+/// The rows of a file with all their columns, at most so many.
 ///
 /// # Errors
 /// [`Error::Damaged`], also for columns of a type that has no JSON; what reading says.
-pub(crate) fn records(path: &Path) -> Result<Vec<Record>> {
+pub(crate) fn records(path: &Path, most: usize) -> Result<Vec<Record>> {
     let label = path.display().to_string();
     let (mut rows, _) = ArrowRows::open(path, &label, &|_| true)?;
     let mut found = Vec::new();
-    while let Some((batch, at)) = rows.next()? {
+    while found.len() < most
+        && let Some((batch, at)) = rows.next()?
+    {
         let record = record(batch, at);
         found.push(record.map_err(|reason| Error::unreadable(&label, ARROW, reason))?);
     }
@@ -379,7 +381,7 @@ mod tests {
             assert_eq!(read(&path, "text", 1).unwrap(), all);
             assert_eq!(read(&path, "text", 3).unwrap(), all[2..]);
             assert_eq!(read(&path, "text", 9).unwrap(), []);
-            let rows = records(&path).unwrap();
+            let rows = records(&path, usize::MAX).unwrap();
             assert_eq!(rows.len(), 3);
             let second = json!({ "text": null, "label": 1, "share": 0.5, "is": true, "choices": ["x"],
                                  "inner": { "n": 1 } });
@@ -392,12 +394,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rows.arrow");
         write(&path, false);
-        for field in ["label", "body"] {
-            let said = format!(
-                "`rows.arrow` has no column of text `{field}`, there are: text, label, share, is, choices, inner"
-            );
-            assert_eq!(read(&path, field, 1).unwrap_err().to_string(), said);
-        }
+        let said = |field| read(&path, field, 1).unwrap_err().to_string();
+        assert_eq!(
+            said("body"),
+            "`rows.arrow` has no column of text `body`, there are: text, label, share, is, choices, inner"
+        );
+        let expected = "column `label` has the type Int64, expected: one of text";
+        assert_eq!(said("label"), format!("`rows.arrow` cannot be read as arrow: {expected}"));
     }
 
     #[test]
@@ -444,7 +447,7 @@ mod tests {
         let stream = std::fs::read(&path).unwrap();
         for length in (0..listed.len()).step_by(97) {
             std::fs::write(&path, &listed[..length]).unwrap();
-            assert!(matches!(records(&path), Err(Error::Damaged { .. })), "{length}");
+            assert!(matches!(records(&path, usize::MAX), Err(Error::Damaged { .. })), "{length}");
         }
         let damage = prop::collection::vec((0..1_usize << 16, any::<u8>()), 0..4);
         proptest!(ProptestConfig::with_cases(200), |(damage in damage, is_listed in any::<bool>())| {
@@ -454,7 +457,7 @@ mod tests {
                 bytes[at % n] = byte;
             }
             std::fs::write(&path, bytes).unwrap();
-            let _ = (records(&path), read(&path, "text", 2));
+            let _ = (records(&path, usize::MAX), read(&path, "text", 2));
         });
     }
 }

@@ -223,12 +223,12 @@ fn an_answer_that_comes_first_and_tools_are_laid_out() {
     let (text, learnt) = answers_in(&source, &talk(&first, None));
     assert_eq!(
         text,
-        "System: be kind\nassistant: Good day<end>\nuser: Hi<end>\nassistant: Bye<end>\n"
+        "System: be kindassistant: Good day<end>\nuser: Hi<end>\nassistant: Bye<end>\n"
     );
     assert_eq!(learnt, "Good day<end>\nBye<end>\n");
     let tools = serde_json::json!([{ "name": "clock", "precision": 1e-7 }]);
     let (text, learnt) = answers_in(&source, &talk(&first[1..], Some(tools)));
-    let described = "System: be kind [{\"name\": \"clock\", \"precision\": 1e-07}]\n";
+    let described = "System: be kind [{\"name\": \"clock\", \"precision\": 1e-07}]";
     assert_eq!(text, format!("{described}user: Hi<end>\nassistant: Bye<end>\n"));
     assert_eq!(learnt, "Bye<end>\n");
 }

@@ -31,17 +31,26 @@ pub fn records(path: &Path) -> Result<Vec<Record>> {
             let rows = reader.records().collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
             Ok(typed(&header, &rows))
         }
-        Some(format @ Format { kind: Kind::Parquet, .. }) => parquet_records(path, file, format),
-        Some(Format { kind: Kind::Arrow, .. }) => arrow::records(path),
+        Some(format @ Format { kind: Kind::Parquet, .. }) => {
+            parquet_records(path, file, format, usize::MAX)
+        }
+        Some(Format { kind: Kind::Arrow, .. }) => arrow::records(path, usize::MAX),
         _ => Err(Error::Suffix { file }),
     }
 }
 
-fn parquet_records(path: &Path, file: String, format: Format) -> Result<Vec<Record>> {
+pub(crate) fn parquet_records(
+    path: &Path,
+    file: String,
+    format: Format,
+    most: usize,
+) -> Result<Vec<Record>> {
     let input = Input::new(path, file.clone(), file.clone(), format);
     let mut rows = ParquetRows::open(&input, |_| true)?;
     let mut found = Vec::new();
-    while let Some((_, row)) = rows.next_row()? {
+    while found.len() < most
+        && let Some((_, row)) = rows.next_row()?
+    {
         let unreadable = |reason| Error::unreadable(&file, "parquet", reason);
         found.push(of_row(&row).map_err(unreadable)?);
     }

@@ -4,9 +4,9 @@
 use std::io::{BufRead, Read};
 use std::path::Path;
 
-use crate::format::{self, Kind};
+use crate::format::{self, Format, Kind};
 use crate::inputs::Input;
-use crate::{Error, PassedOver, Result, images, inputs, walk};
+use crate::{Error, PassedOver, Record, Result, arrow, images, inputs, records, walk};
 
 /// Bytes of a file of rows that are read: the number of rows in the rest follows from them.
 const SAMPLE: u64 = 8 << 20;
@@ -35,14 +35,30 @@ pub struct ImageSurvey {
     pub channels: usize,
 }
 
-/// Whether a folder is one of images: most of its files of a known format are, or some hold many.
+/// Whether a folder is one of images: most of its files of a known format are, or some hold many, such as `.parquet`
+/// files with a column of images.
 ///
 /// # Errors
 /// A path that is not there, a folder that cannot be walked.
 pub fn holds_images(path: &Path) -> Result<bool> {
     std::fs::metadata(path).map_err(|source| Error::Path { path: path.into(), source })?;
     let files = walk::files(path, &mut PassedOver::default())?;
-    Ok(images::are_images(files.iter().map(|file| file.path.as_path())))
+    let paths = || files.iter().map(|file| file.path.as_path());
+    Ok(images::are_images(paths()) || paths().any(images::declares_images))
+}
+
+/// The first rows of a `.parquet` or `.arrow` file, at most so many; of other files none.
+///
+/// # Errors
+/// As [`records`](crate::records).
+pub fn first_records(path: &Path, most: usize) -> Result<Vec<Record>> {
+    match Format::of(path) {
+        Some(format @ Format { kind: Kind::Parquet, .. }) => {
+            records::parquet_records(path, path.display().to_string(), format, most)
+        }
+        Some(Format { kind: Kind::Arrow, .. }) => arrow::records(path, most),
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// About how much text is in these files and folders.

@@ -52,6 +52,7 @@ pub use summary::{
 };
 
 pub(crate) use survey::{are_images, survey};
+pub(crate) use tables::declares_images;
 
 use serde::{Deserialize, Serialize};
 

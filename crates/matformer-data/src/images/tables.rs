@@ -6,7 +6,7 @@ use std::path::Path;
 
 use parquet::basic::Type as Physical;
 use parquet::record::{Field, Row};
-use parquet::schema::types::Type;
+use parquet::schema::types::{Type, TypePtr};
 use rayon::prelude::*;
 use serde_json::Value;
 
@@ -107,6 +107,33 @@ fn input(path: &Path, file: &Listed) -> Input {
     Input::new(path, file.name(), path.display().to_string(), format)
 }
 
+/// Whether a `.parquet` file says that one of its columns holds images, or has one with their bytes in a field.
+pub(crate) fn declares_images(path: &Path) -> bool {
+    if format::suffix(path) != "parquet" {
+        return false;
+    }
+    let format = Format { kind: Kind::Parquet, compression: None };
+    let input = Input::new(path, String::new(), path.display().to_string(), format);
+    ParquetRows::open(&input, |_| true).is_ok_and(|rows| {
+        let group = |field: &TypePtr| field.is_group() && is_image(field);
+        !features_of(&rows, "Image").is_empty() || rows.fields().iter().any(group)
+    })
+}
+
+/// The columns that a file says are of a kind, as `datasets` writes it.
+fn features_of(rows: &ParquetRows, kind: &str) -> Vec<String> {
+    let features = features(rows);
+    let ours = |(_, feature): &(&String, &Value)| feature["_type"] == kind;
+    let all = features.as_object().into_iter().flatten();
+    all.filter(ours).map(|(name, _)| name.clone()).collect()
+}
+
+fn features(rows: &ParquetRows) -> Value {
+    let text = rows.metadata("huggingface");
+    let said = text.and_then(|text| serde_json::from_str::<Value>(&text).ok());
+    said.unwrap_or_default()["info"]["features"].clone()
+}
+
 /// The columns of a file with images.
 struct Columns {
     image: String,
@@ -121,14 +148,8 @@ impl Columns {
     /// # Errors
     /// Several columns of either kind, none of which has a usual name.
     fn of(rows: &ParquetRows, input: &Input) -> Result<Option<Self>> {
-        let features = rows.metadata("huggingface");
-        let features = features.and_then(|text| serde_json::from_str::<Value>(&text).ok());
-        let features = features.unwrap_or_default()["info"]["features"].clone();
-        let of_kind = |kind: &str| -> Vec<String> {
-            let ours = |(_, feature): &(&String, &Value)| feature["_type"] == kind;
-            let all = features.as_object().into_iter().flatten();
-            all.filter(ours).map(|(name, _)| name.clone()).collect()
-        };
+        let features = features(rows);
+        let of_kind = |kind: &str| features_of(rows, kind);
         let fields = rows.fields();
         let there = |names: Vec<String>| -> Vec<String> {
             let is_there = |name: &String| fields.iter().any(|field| field.name() == name);

@@ -67,6 +67,7 @@ fn columns_of_images_and_labels_are_read() {
     write(&place, "data/train-00000-of-00002.parquet", &rows(0..7), names);
     write(&place, "data/train-00001-of-00002.parquet", &rows(7..10), names);
     write(&place, "data/test-00000-of-00001.parquet", &rows(20..24), names);
+    assert!(crate::holds_images(&place.path("data")).unwrap());
     let prepared = place.prepare(4, 1).unwrap();
     let summary = &prepared.summary;
     assert_eq!(
@@ -105,7 +106,7 @@ fn a_class_is_known_by_its_name_in_every_file() {
     // What a number means where others disagree cannot be known.
     write(&place, "train-2.parquet", &rows(8..10), None);
     let said = place.prepare(4, 1).unwrap_err().to_string();
-    assert!(said.contains("`train-2.parquet`, row 1: the label is 0"), "{said}");
+    assert!(said.contains("train-2.parquet`, row 1: the label is 0"), "{said}");
 }
 
 #[test]

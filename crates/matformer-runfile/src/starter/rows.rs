@@ -1,4 +1,4 @@
-//! What the rows of `.jsonl` files hold, as far as the first of them say.
+//! What the rows of files hold, as far as the first of them say.
 
 use std::{
     collections::BTreeMap,
@@ -7,6 +7,7 @@ use std::{
 };
 
 use matformer_core::fs;
+use matformer_data::first_records;
 use serde_json::{Map, Value};
 
 use crate::{Error, Result};
@@ -53,12 +54,18 @@ fn find(place: &Path, depth: usize, files: &mut Vec<PathBuf>) {
     if place.is_dir() {
         let below = if depth == 0 { Vec::new() } else { fs::read_dir(place).unwrap_or_default() };
         below.iter().for_each(|path| find(path, depth - 1, files));
-    } else if place
-        .extension()
-        .is_some_and(|suffix| ["jsonl", "ndjson", "jsonlines"].iter().any(|known| suffix == *known))
-    {
+    } else if has_suffix(place, &LINES) || has_suffix(place, &TABLES) {
         files.push(place.to_owned());
     }
+}
+
+/// Suffixes of files with an object in each line.
+const LINES: [&str; 3] = ["jsonl", "ndjson", "jsonlines"];
+/// Suffixes of tables.
+const TABLES: [&str; 2] = ["parquet", "arrow"];
+
+fn has_suffix(path: &Path, known: &[&str]) -> bool {
+    path.extension().is_some_and(|suffix| known.iter().any(|known| suffix == *known))
 }
 
 /// What rows hold.
@@ -80,6 +87,14 @@ struct Found {
 
 impl Found {
     fn read(&mut self, path: &Path) -> std::io::Result<()> {
+        if has_suffix(path, &TABLES) {
+            let rows = first_records(path, ROWS).unwrap_or_default();
+            for (number, row) in rows.iter().enumerate() {
+                self.rows += 1;
+                self.add(row, || format!("{}, row {}", path.display(), number + 1));
+            }
+            return Ok(());
+        }
         let lines = BufReader::new(std::fs::File::open(path)?).lines();
         let lines = lines
             .enumerate()
