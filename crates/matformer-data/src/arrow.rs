@@ -138,14 +138,8 @@ impl Documents {
     /// [`Error::Damaged`]; [`Error::Column`].
     pub(crate) fn text(input: &Input, field: &str) -> Result<Self> {
         let (rows, schema) = ArrowRows::open(&input.path, &input.label, &|name| name == field)?;
-        match schema.column_with_name(field) {
-            Some((_, column)) if is_text(column.data_type()) => {}
-            Some((_, column)) => {
-                let (found, expected) = (column.data_type(), "expected: one of text");
-                let reason = format!("column `{field}` has the type {found}, {expected}");
-                return Err(Error::unreadable(&input.label, ARROW, &reason));
-            }
-            None => return Err(no_column(input, field, &schema)),
+        if !schema.column_with_name(field).is_some_and(|(_, column)| is_text(column.data_type())) {
+            return Err(no_column(input, field, &schema));
         }
         let (input, wanted) = (input.clone(), Wanted::Text(field.to_owned()));
         Ok(Self { input, rows, wanted, number: 1 })
@@ -167,7 +161,9 @@ impl Documents {
 }
 
 fn no_column(input: &Input, field: &str, schema: &SchemaRef) -> Error {
-    let known = schema.fields().iter().map(|field| field.name().clone()).collect();
+    // A column of the right name may be of a type that is no text.
+    let known = schema.fields().iter().map(|f| format!("{} ({})", f.name(), f.data_type()));
+    let known = known.collect();
     Error::Column { file: input.label.clone(), field: field.into(), known }
 }
 
@@ -394,13 +390,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rows.arrow");
         write(&path, false);
-        let said = |field| read(&path, field, 1).unwrap_err().to_string();
-        assert_eq!(
-            said("body"),
-            "`rows.arrow` has no column of text `body`, there are: text, label, share, is, choices, inner"
-        );
-        let expected = "column `label` has the type Int64, expected: one of text";
-        assert_eq!(said("label"), format!("`rows.arrow` cannot be read as arrow: {expected}"));
+        for field in ["label", "body"] {
+            let said = read(&path, field, 1).unwrap_err().to_string();
+            let expected = format!(
+                "`rows.arrow` has no column of text `{field}`, there are: text (Utf8), label (Int64), share (Float64)"
+            );
+            assert!(said.starts_with(&expected), "{said}");
+        }
     }
 
     #[test]
@@ -428,7 +424,10 @@ mod tests {
             assert_eq!(found.collect::<Vec<_>>(), expected, "{field}");
         }
         let said = read(&path, "at", 1).unwrap_err().to_string();
-        assert!(said.contains("column `at` has the type Timestamp"), "{said}");
+        assert!(
+            said.contains("no column of text `at`") && said.contains("at (Timestamp"),
+            "{said}"
+        );
         let known = batch.project(&[0, 3, 4]).unwrap();
         let expected = json!({ "view": "two", "coded": "two", "at": 8 });
         assert_eq!(record(&known, 1).map(Value::Object), Ok(expected));

@@ -68,13 +68,11 @@ pub use prepare::{
     prepare_for,
 };
 pub use progress::{Progress, Stage};
-pub use records::{Record, records};
+pub use records::{Record, first_records, records};
 pub use shard::{DocumentSpan, Shard, ShardWriter};
 pub use source::{Folder, HubName, Source};
 pub use special::{END_OF_TEXT, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
-pub use survey::{
-    ImageSurvey, TextSurvey, first_records, holds_images, survey_images, survey_text,
-};
+pub use survey::{ImageSurvey, TextSurvey, holds_images, survey_images, survey_text};
 pub use text_stream::TextStream;
 pub use tokenizer::{TRAINING_SAMPLE_BYTES, TokenSpan, Tokenizer};
 pub use walk::PassedOver;

@@ -21,6 +21,14 @@ pub type Record = Map<String, Value>;
 /// # Errors
 /// [`Error::Suffix`] for a file of another name; [`Error::Damaged`] for one that is damaged; what reading says.
 pub fn records(path: &Path) -> Result<Vec<Record>> {
+    first_records(path, usize::MAX)
+}
+
+/// The first rows of such a file, at most so many.
+///
+/// # Errors
+/// As [`records`].
+pub fn first_records(path: &Path, most: usize) -> Result<Vec<Record>> {
     let file = path.display().to_string();
     match Format::of(path) {
         Some(Format { kind: Kind::Table { delimiter }, compression }) => {
@@ -28,23 +36,19 @@ pub fn records(path: &Path) -> Result<Vec<Record>> {
             let reader = format::open(path, compression)?;
             let mut reader = ReaderBuilder::new().delimiter(delimiter).from_reader(reader);
             let header = reader.headers().map_err(unreadable)?.clone();
-            let rows = reader.records().collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+            let rows =
+                reader.records().take(most).collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
             Ok(typed(&header, &rows))
         }
         Some(format @ Format { kind: Kind::Parquet, .. }) => {
-            parquet_records(path, file, format, usize::MAX)
+            parquet_records(path, file, format, most)
         }
-        Some(Format { kind: Kind::Arrow, .. }) => arrow::records(path, usize::MAX),
+        Some(Format { kind: Kind::Arrow, .. }) => arrow::records(path, most),
         _ => Err(Error::Suffix { file }),
     }
 }
 
-pub(crate) fn parquet_records(
-    path: &Path,
-    file: String,
-    format: Format,
-    most: usize,
-) -> Result<Vec<Record>> {
+fn parquet_records(path: &Path, file: String, format: Format, most: usize) -> Result<Vec<Record>> {
     let input = Input::new(path, file.clone(), file.clone(), format);
     let mut rows = ParquetRows::open(&input, |_| true)?;
     let mut found = Vec::new();

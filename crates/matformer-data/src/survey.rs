@@ -4,14 +4,17 @@
 use std::io::{BufRead, Read};
 use std::path::Path;
 
-use crate::format::{self, Format, Kind};
+use crate::format::{self, Kind};
 use crate::inputs::Input;
-use crate::{Error, PassedOver, Record, Result, arrow, images, inputs, records, walk};
+use crate::{Error, PassedOver, Result, images, inputs, walk};
 
 /// Bytes of a file of rows that are read: the number of rows in the rest follows from them.
 const SAMPLE: u64 = 8 << 20;
 /// How many times larger text is once it is unpacked, about.
 const UNPACKED: u64 = 3;
+
+/// Tables whose columns are looked at.
+const TABLES: usize = 16;
 
 /// About how much text there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,21 +47,8 @@ pub fn holds_images(path: &Path) -> Result<bool> {
     std::fs::metadata(path).map_err(|source| Error::Path { path: path.into(), source })?;
     let files = walk::files(path, &mut PassedOver::default())?;
     let paths = || files.iter().map(|file| file.path.as_path());
-    Ok(images::are_images(paths()) || paths().any(images::declares_images))
-}
-
-/// The first rows of a `.parquet` or `.arrow` file, at most so many; of other files none.
-///
-/// # Errors
-/// As [`records`](crate::records).
-pub fn first_records(path: &Path, most: usize) -> Result<Vec<Record>> {
-    match Format::of(path) {
-        Some(format @ Format { kind: Kind::Parquet, .. }) => {
-            records::parquet_records(path, path.display().to_string(), format, most)
-        }
-        Some(Format { kind: Kind::Arrow, .. }) => arrow::records(path, most),
-        _ => Ok(Vec::new()),
-    }
+    let tables = paths().filter(|path| format::suffix(path) == "parquet").take(TABLES);
+    Ok(images::are_images(paths()) || { tables }.any(images::declares_images))
 }
 
 /// About how much text is in these files and folders.

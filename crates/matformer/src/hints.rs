@@ -80,7 +80,7 @@ fn of_core(error: &core::Error) -> Option<String> {
 fn of_data(error: &data::Error) -> Option<String> {
     match error {
         data::Error::SourceName { .. } => Some(LIST.to_owned()),
-        data::Error::Path { path, .. } if path.components().any(|part| part.as_os_str() == CRATES) => Some(
+        data::Error::Path { path, .. } if path.iter().any(|part| part == CRATES) => Some(
             "`cargo xtask crates`, in the repository, copies Rust sources there".to_owned(),
         ),
         data::Error::Path { .. } => Some(

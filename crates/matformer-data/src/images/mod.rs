@@ -20,6 +20,7 @@
 
 mod batches;
 mod cifar;
+mod columns;
 mod config;
 mod decode;
 mod find;
@@ -51,8 +52,8 @@ pub use summary::{
     Unended, UnreadFolder,
 };
 
+pub(crate) use columns::declares_images;
 pub(crate) use survey::{are_images, survey};
-pub(crate) use tables::declares_images;
 
 use serde::{Deserialize, Serialize};
 
