@@ -2,9 +2,10 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
 
+use super::names::by_digits;
 use super::*;
-use crate::Source;
 use crate::format::Format;
+use crate::{Hash, Source};
 
 fn read(files: &[(&str, &[u8])], change: impl FnOnce(&mut DataConfig)) -> Result<Census> {
     let root = tempfile::tempdir().unwrap();

@@ -12,12 +12,14 @@ use crate::baselines::ByteCounts;
 use crate::census::{Census, Entry, Texts};
 use crate::hash::Hasher;
 use crate::lost::{Lost, LostBytes};
-use crate::prepare::{SourceSize, SplitSize};
 use crate::progress::{Progress, Stage};
 use crate::rows::Content;
 use crate::shard::ShardWriter;
 use crate::tokenizer::TRAINING_SAMPLE_BYTES;
-use crate::{ChatTemplate, Conversation, DocumentSpan, Error, Hash, LaidOut, Result, Tokenizer};
+use crate::{
+    ChatTemplate, Conversation, DocumentSpan, Error, Hash, LaidOut, Result, SourceSize, SplitSize,
+    Tokenizer,
+};
 
 /// Text of a batch, in bytes.
 const BATCH: usize = 4 << 20;

@@ -77,6 +77,7 @@ pub(crate) fn find(
         held_out.iter_mut().for_each(|file| file.part = Part::Validation);
         found.extend(held_out);
     }
+    splits::warn_of_missing(found.iter().map(|file| file.label.as_str()));
     tell_apart(&mut found);
     check_names(&found)?;
     // Of one work alone, its chapters are what is drawn.
@@ -177,7 +178,8 @@ fn named(of: &Folder, passed: &mut PassedOver) -> Result<Vec<Input>> {
 }
 
 /// Every file below `root` of a known format ([`walk::files`]), with `name`, if it is not empty, in front of their
-/// paths; what is passed over is counted in `passed`.
+/// paths; what is passed over is counted in `passed`. Of a data set that `datasets` saved with its splits, those of
+/// the test split are.
 fn folder(root: &Path, name: &str, passed: &mut PassedOver) -> Result<Vec<Input>> {
     let mut found = Vec::new();
     for file in walk::files(root, passed)? {
@@ -194,7 +196,29 @@ fn folder(root: &Path, name: &str, passed: &mut PassedOver) -> Result<Vec<Input>
         let label = file.path.display().to_string();
         found.push(Input { folder, ..Input::new(&file.path, named(&inside), label, format) });
     }
+    if root.join(walk::DATASET_DICT).is_file() {
+        take_splits(root, &mut found, passed);
+    }
     Ok(found)
+}
+
+/// Keeps the files of the splits that are read, where their paths below `root` name any.
+fn take_splits(root: &Path, found: &mut Vec<Input>, passed: &mut PassedOver) {
+    let inside = |file: &Input| {
+        file.path.strip_prefix(root).unwrap_or(&file.path).to_string_lossy().into_owned()
+    };
+    let parts = splits::of(&found.iter().map(inside).collect::<Vec<_>>());
+    if parts.is_empty() {
+        return;
+    }
+    found.retain_mut(|file| {
+        let part = parts.get(&inside(file)).copied();
+        match part {
+            Some(part) => file.part = part,
+            None => passed.add(Reason::OtherSplit, inside(file)),
+        }
+        part.is_some()
+    });
 }
 
 /// The files of a dataset repository, named `owner/name/path`.
@@ -381,6 +405,25 @@ mod tests {
         ]);
         let names = found(root.path(), &["set", "other"]).unwrap();
         assert_eq!(names, ["set/train/data-00000-of-00001.arrow", "other/state.json"]);
+    }
+
+    #[test]
+    fn the_test_split_of_a_saved_data_set_is_not_read() {
+        let root = made(&[
+            "set/dataset_dict.json",
+            "set/test/data-00000-of-00001.arrow",
+            "set/train/data-00000-of-00001.arrow",
+            "set/validation/data-00000-of-00001.arrow",
+        ]);
+        let (source, mut passed) = (Source::from(root.path().join("set")), PassedOver::default());
+        let files = find(&[&[source]], &[], &mut passed, &mut |_| {}).unwrap();
+        let found: Vec<_> = files.iter().map(|file| (file.name.as_str(), file.part)).collect();
+        let expected = [
+            ("train/data-00000-of-00001.arrow", Part::Train),
+            ("validation/data-00000-of-00001.arrow", Part::Validation),
+        ];
+        assert_eq!(found, expected);
+        assert!(passed.to_string().contains("1 file of no split that is read (test/"), "{passed}");
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod parquet_rows;
 mod permutation;
 mod pieces;
 mod prepare;
+mod prepared;
 mod progress;
 mod record;
 mod records;
@@ -63,10 +64,8 @@ pub use images::{
     prepare_images, spread,
 };
 pub use lost::Lost;
-pub use prepare::{
-    Prepared, SourceSize, SplitSize, Summary, find_prepared, find_prepared_for, prepare,
-    prepare_for,
-};
+pub use prepare::{find_prepared, find_prepared_for, prepare, prepare_for};
+pub use prepared::{Prepared, SourceSize, SplitSize, Summary};
 pub use progress::{Progress, Stage};
 pub use records::{Record, first_records, records};
 pub use shard::{DocumentSpan, Shard, ShardWriter};

@@ -1,6 +1,6 @@
 //! The splits of a dataset repository, by the names of its files.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use crate::format::{self, Format, Kind};
@@ -26,6 +26,37 @@ pub(crate) fn of(files: &[String]) -> HashMap<String, Part> {
         part => (file, part),
     };
     if train { named.into_iter().map(part).collect() } else { HashMap::new() }
+}
+
+/// Warns of files that are not there although the names of others, `data/train-00000-of-00002.parquet`, count them.
+pub(crate) fn warn_of_missing<'a>(files: impl Iterator<Item = &'a str>) {
+    for (name, [missing, of]) in missing(files) {
+        tracing::warn!(
+            "{missing} of {of} files are missing, the first is `{name}`; the others are read"
+        );
+    }
+}
+
+/// The first file that is missing of each numbered series, how many are, and of how many.
+fn missing<'a>(files: impl Iterator<Item = &'a str>) -> Vec<(String, [usize; 2])> {
+    let mut series: BTreeMap<(&str, &str), BTreeSet<usize>> = BTreeMap::new();
+    for file in files {
+        let Some((before, after)) = file.split_once("-of-") else { continue };
+        let Some((before, place)) = before.rsplit_once('-') else { continue };
+        if let Ok(place) = place.parse() {
+            series.entry((before, after)).or_default().insert(place);
+        }
+    }
+    let first = |((before, after), there): ((&str, &str), BTreeSet<usize>)| {
+        let digits = after.len() - after.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let of: usize = after[..digits].parse().ok()?;
+        // Others than `datasets` count from one.
+        let from = usize::from(there.contains(&of));
+        let first = (from..of + from).find(|place| !there.contains(place))?;
+        let name = format!("{before}-{first:0digits$}-of-{after}");
+        Some((name, [of.checked_sub(there.len())?, of]))
+    };
+    series.into_iter().filter_map(first).collect()
 }
 
 /// A split that a file's path names.
@@ -103,6 +134,24 @@ mod tests {
         assert_eq!(found(&["en/Train.txt.gz", "load.py"]), drawn("en/Train.txt.gz"));
         // A folder of training scripts says nothing of a file behind it.
         assert_eq!(found(&["training/test.jsonl", "a.jsonl"]), []);
+    }
+
+    #[test]
+    fn missing_files_of_a_series_are_named() {
+        let files = [
+            "hf:a/b/data/train-00000-of-00003.parquet",
+            "hf:a/b/data/train-00002-of-00003.parquet",
+            "hf:a/b/data/test-00000-of-00001.parquet",
+            "one-of-a-kind.txt",
+            "1-of-2.txt",
+            "part-2-of-2.jsonl.gz",
+        ];
+        let found = missing(files.into_iter());
+        let expected = [("hf:a/b/data/train-00001-of-00003.parquet".to_owned(), [1, 3])];
+        assert_eq!(found[..1], expected);
+        // Numbers that begin at one miss none.
+        assert_eq!(missing(["a-1-of-2.txt", "a-2-of-2.txt"].into_iter()), []);
+        assert_eq!(found[1..], [("part-1-of-2.jsonl.gz".to_owned(), [1, 2])]);
     }
 
     #[test]

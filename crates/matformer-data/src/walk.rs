@@ -195,6 +195,9 @@ fn reason(entry: &DirEntry) -> Option<Reason> {
     }
 }
 
+/// The file in which `datasets` names the splits that it saved, each in a folder of its own.
+pub(crate) const DATASET_DICT: &str = "dataset_dict.json";
+
 /// Whether a file is one of those that `datasets` saves beside `.arrow` files.
 fn is_about_arrow(path: &Path) -> bool {
     let beside = || {
@@ -203,7 +206,7 @@ fn is_about_arrow(path: &Path) -> bool {
         entries.any(|entry| entry.path().extension().is_some_and(|suffix| suffix == "arrow"))
     };
     match path.file_name().and_then(OsStr::to_str) {
-        Some("dataset_dict.json") => true,
+        Some(DATASET_DICT) => true,
         Some("dataset_info.json" | "state.json") => beside(),
         _ => false,
     }

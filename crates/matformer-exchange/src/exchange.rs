@@ -69,13 +69,13 @@ impl Exchange {
     ///
     /// # Errors
     /// When the launcher has started several processes and they cannot exchange anything: without
-    /// the feature `mpi`, by torchrun, or if MPI connects another number of them.
+    /// the feature `mpi`, by torchrun, by srun without `--mpi`, or if MPI connects another number of them.
     pub fn open(launch: Option<&Launch>) -> Result<Self> {
         let Some(launch) = launch.filter(|launch| launch.world > 1) else {
             return Ok(Self::local());
         };
         let Launch { launcher, world, .. } = *launch;
-        if launcher == Launcher::Torchrun {
+        if matches!(launcher, Launcher::Torchrun | Launcher::SlurmWithoutMpi) {
             return Err(Error::NoMpi { launcher, world });
         }
         #[cfg(feature = "mpi")]
@@ -163,12 +163,6 @@ impl Exchange {
         (0..self.world()).map(of).collect()
     }
 
-    /// The number of rank 0.
-    pub fn broadcast_f64(&self, value: f64) -> f64 {
-        let bytes = self.broadcast(value.to_le_bytes().to_vec());
-        bytes.try_into().map_or(f64::NAN, f64::from_le_bytes)
-    }
-
     /// The first error of any rank becomes the error of all: each rank returns its own if it has
     /// one, otherwise [`Error::Rank`] with the text that `describe` makes of the error.
     ///
@@ -179,7 +173,28 @@ impl Exchange {
         result: Result<T, E>,
         describe: impl Fn(&E) -> String,
     ) -> Result<T, E> {
-        if self.is_alone() || !self.any(result.is_err()) {
+        self.agree_and_sum(result, &mut [], describe)
+    }
+
+    /// As [`agree`](Self::agree), and each value becomes its sum over all ranks in the same message: on a slow network
+    /// the time of a step inside of a round is that of its messages.
+    ///
+    /// # Errors
+    /// As [`agree`](Self::agree); what the values are is then not defined.
+    pub fn agree_and_sum<T, E: From<Error>>(
+        &self,
+        result: Result<T, E>,
+        values: &mut [f64],
+        describe: impl Fn(&E) -> String,
+    ) -> Result<T, E> {
+        if self.is_alone() {
+            return result;
+        }
+        let mut sums = vec![f64::from(u8::from(result.is_err()))];
+        sums.extend_from_slice(values);
+        self.sum_f64(&mut sums);
+        values.copy_from_slice(&sums[1..]);
+        if sums[0] == 0.0 {
             return result;
         }
         self.ended.store(true, Ordering::Relaxed);
@@ -321,12 +336,11 @@ mod tests {
             let mut values = [rank, 0.1 * rank, 1.0];
             exchange.sum_f32(&mut values);
             let bytes = exchange.broadcast(vec![exchange.rank() as u8; exchange.rank() + 1]);
-            let number = exchange.broadcast_f64(0.25 - f64::from(rank));
             // Each of three sends 4 / 3 of the 12 bytes.
             assert_eq!(exchange.sent(), 16);
-            (values, bytes, number, exchange.any(exchange.rank() == 2), exchange.any(false))
+            (values, bytes, exchange.any(exchange.rank() == 2), exchange.any(false))
         });
-        let expected = ([3.0, 0.1 + 0.2, 3.0], vec![0], 0.25, true, false);
+        let expected = ([3.0, 0.1 + 0.2, 3.0], vec![0], true, false);
         assert_eq!(found, vec![expected; 3]);
     }
 
@@ -346,6 +360,17 @@ mod tests {
             on_three(|exchange| exchange.agree(Ok::<_, Error>(7), Error::to_string)),
             [Ok(7), Ok(7), Ok(7)]
         );
+    }
+
+    #[test]
+    fn values_are_summed_in_the_message_that_says_who_has_failed() {
+        let found = on_three(|exchange| {
+            let mut values = [exchange.rank() as f64, f64::NAN];
+            let agreed = exchange.agree_and_sum(Ok::<_, Error>(()), &mut values, Error::to_string);
+            // Two numbers of 8 bytes, and whether it failed.
+            (agreed, values[0], values[1].is_nan(), exchange.sent())
+        });
+        assert_eq!(found, vec![(Ok(()), 3.0, true, 32); 3]);
     }
 
     #[test]

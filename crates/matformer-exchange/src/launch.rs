@@ -13,6 +13,8 @@ pub enum Launcher {
     Mpich,
     /// Slurm's `srun`.
     Slurm,
+    /// The same without `--mpi`, so that its processes do not find each other.
+    SlurmWithoutMpi,
     /// PyTorch's `torchrun`, whose processes do not know MPI.
     Torchrun,
 }
@@ -23,6 +25,7 @@ impl fmt::Display for Launcher {
             Self::OpenMpi => "Open MPI's mpirun",
             Self::Mpich => "MPICH's mpiexec",
             Self::Slurm => "Slurm's srun",
+            Self::SlurmWithoutMpi => "Slurm's srun without `--mpi`",
             Self::Torchrun => "torchrun",
         })
     }
@@ -84,6 +87,9 @@ const LAUNCHERS: [Variables; 4] = [
     },
 ];
 
+/// What `srun --mpi=…` sets, one or the other, where `PMI_SIZE` is not: PMIx, and the PMI of Cray.
+const OF_SRUN: [&str; 2] = ["PMIX_NAMESPACE", "PMI_CONTROL_PORT"];
+
 impl Launch {
     /// What the environment says; `None` for a process that was started by itself.
     ///
@@ -119,7 +125,13 @@ impl Launch {
             None => None,
             Some(_) => Some(number(names.local_rank, below, &|n| n < world)?),
         };
-        Ok(Some(Self { launcher: names.launcher, rank, world, local_rank }))
+        let launcher = match names.launcher {
+            Launcher::Slurm if OF_SRUN.iter().all(|name| variable(name).is_none()) => {
+                Launcher::SlurmWithoutMpi
+            }
+            launcher => launcher,
+        };
+        Ok(Some(Self { launcher, rank, world, local_rank }))
     }
 }
 
@@ -149,8 +161,14 @@ mod tests {
         ];
         assert_eq!(found(&open_mpi), (Launcher::OpenMpi, 3, 4, Some(1)));
         assert_eq!(found(&[("PMI_RANK", "0"), ("PMI_SIZE", "2")]), (Launcher::Mpich, 0, 2, None));
-        let slurm = [("SLURM_PROCID", "5"), ("SLURM_STEP_NUM_TASKS", "8"), ("SLURM_LOCALID", "1")];
+        let slurm = [
+            ("PMIX_NAMESPACE", "slurm.pmix.8.0"),
+            ("SLURM_PROCID", "5"),
+            ("SLURM_STEP_NUM_TASKS", "8"),
+            ("SLURM_LOCALID", "1"),
+        ];
         assert_eq!(found(&slurm), (Launcher::Slurm, 5, 8, Some(1)));
+        assert_eq!(found(&slurm[1..]), (Launcher::SlurmWithoutMpi, 5, 8, Some(1)));
         let torchrun =
             [("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1"), ("MASTER_ADDR", "node1")];
         assert_eq!(found(&torchrun), (Launcher::Torchrun, 1, 2, Some(1)));

@@ -15,7 +15,7 @@ use matformer_exchange::{Exchange, Fact};
 use matformer_nn::{BatchPart, Elastic, params};
 use serde_json::Value;
 
-use crate::{Batch, Batches, Error, Result, RunOptions, TrainConfig, step::Term};
+use crate::{Batch, Batches, Error, Result, RunOptions, TrainConfig};
 
 /// Values that are summed in one call. Larger parameters are summed alone.
 const BUCKET: usize = 1 << 22;
@@ -85,22 +85,6 @@ pub fn check_ranks<M: Elastic>(
     let expected = format!("at least {world} rows, one for each rank: they are {rows}");
     let found = config.tokens_per_step.to_string();
     Err(Error::Config { field: "tokens_per_step", found, expected })
-}
-
-/// The terms of a step over the rows of all ranks.
-pub(crate) fn sum_terms(exchange: &Exchange, mut terms: Vec<Term>) -> Vec<Term> {
-    let mut sums: Vec<f64> = terms
-        .iter()
-        .flat_map(|term| [term.nats, term.count as f64, term.divergence.unwrap_or_default()])
-        .collect();
-    exchange.sum_f64(&mut sums);
-    if !exchange.is_alone() {
-        for (term, sums) in terms.iter_mut().zip(sums.chunks_exact(3)) {
-            (term.nats, term.count) = (sums[0], sums[1] as usize);
-            term.divergence = term.divergence.map(|_| sums[2]);
-        }
-    }
-    terms
 }
 
 /// The gradients over the rows of all ranks, which have gradients for the same parameters: the sums,

@@ -1,5 +1,7 @@
 //! The training step: one for every draw.
 
+mod exchanged;
+
 use std::collections::BTreeMap;
 
 use burn::{
@@ -15,9 +17,8 @@ use crate::{
     Batches, Distill, Error, ExchangeRule, Guard, Optimizer, Outlier, Result, TrainConfig,
     distill::{taught, taught_by_drawn},
     learning_rate,
-    optimizer::global_norm,
-    outer::OuterRule,
-    ranks::{Pass, passes, share, sum_gradients, sum_terms},
+    ranks::{Pass, passes, share},
+    step::exchanged::{Exchanged, Found},
 };
 
 /// What one step did.
@@ -222,15 +223,11 @@ impl<M: Elastic + Module> Trainer<M> {
     /// # Errors
     /// As [`step`](Self::step).
     pub fn step_on(&mut self, draw: &StepDraw, batches: &dyn Batches<M>) -> Result<StepReport> {
-        let (grads, terms) = self.exchange.agree(self.gradients(draw, batches), Error::whole)?;
-        let terms = sum_terms(&self.exchange, terms);
-        let summed = match self.config.exchange {
-            ExchangeRule::EveryStep => sum_gradients(&self.exchange, self.model(), grads),
-            ExchangeRule::Rounds(_) => Ok(grads),
+        let own = self.gradients(draw, batches);
+        let Exchanged { grads, terms, norm, grad_norm } = match self.config.exchange {
+            ExchangeRule::EveryStep => self.exchange_gradients(draw, own)?,
+            ExchangeRule::Rounds(_) => self.exchange_losses(draw, own)?,
         };
-        let summed = summed.and_then(|grads| Ok((global_norm(self.model(), &grads)?, grads)));
-        let (norm, grads) = self.exchange.agree(summed, Error::whole)?;
-        let (norm, grad_norm) = self.norms(norm);
         let drawn: Vec<Submodel> = draw.terms.iter().map(|(s, _)| s.clone()).collect();
         let mut report = StepReport {
             step: self.step,
@@ -256,36 +253,6 @@ impl<M: Elastic + Module> Trainer<M> {
         self.step += 1;
         self.outer_step()?;
         Ok(report)
-    }
-
-    /// The norm of the gradient that this rank makes its step with, and the one that all ranks judge, from what
-    /// this rank has found.
-    fn norms(&self, own: f64) -> (f64, f64) {
-        if let ExchangeRule::EveryStep = self.config.exchange {
-            // Of the first: a device may sum in another order each time.
-            let norm = self.exchange.broadcast_f64(own);
-            return (norm, norm);
-        }
-        let mut sum = [own];
-        self.exchange.sum_f64(&mut sum);
-        (own, sum[0] / self.exchange.world() as f64)
-    }
-
-    /// Ends a round, where one ends behind this step.
-    fn outer_step(&mut self) -> Result<()> {
-        let Some(rounds) = self.config.exchange.rounds() else {
-            return Ok(());
-        };
-        if self.config.exchanges_at(self.step) {
-            let means = self.optimizer.means(&self.exchange, self.model());
-            let means = self.exchange.agree(means, Error::whole)?;
-            let share = (self.step - self.round_from) as f64 / rounds.every as f64;
-            let outer = OuterRule { rounds, share };
-            self.model =
-                self.model.take().map(|model| self.optimizer.outer_step(model, means, outer));
-            self.round_from = self.step;
-        }
-        Ok(())
     }
 
     /// The outlier because of which the step must be skipped, if there is one.
@@ -319,11 +286,7 @@ impl<M: Elastic + Module> Trainer<M> {
 
     /// Gradient of the draw's weighted mean loss over this rank's share of the step's batches, with what
     /// each term came to there.
-    fn gradients(
-        &self,
-        draw: &StepDraw,
-        batches: &dyn Batches<M>,
-    ) -> Result<(GradientsParams, Vec<Term>)> {
+    fn gradients(&self, draw: &StepDraw, batches: &dyn Batches<M>) -> Result<Found> {
         let n_terms = draw.terms.len();
         let per_step = self.batches_per_step;
         let mut accumulator = GradientsAccumulator::new();

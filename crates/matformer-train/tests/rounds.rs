@@ -98,6 +98,23 @@ fn ranks_take_the_mean_of_the_weights_that_each_has_trained_alone() {
 }
 
 #[test]
+fn a_step_inside_of_a_round_sends_one_short_message() {
+    let config = config(every(4));
+    std::thread::scope(|scope| {
+        for exchange in threads(2) {
+            let config = &config;
+            scope.spawn(move || {
+                let mut trainer = Trainer::new(model(), config, 1).with_exchange(exchange.clone());
+                trainer.step(&counting(ROWS)).unwrap();
+                // Whether the rank has failed, nats, count and divergence of the submodel, and the norm: of two ranks
+                // each sends all of it once.
+                assert_eq!(exchange.sent(), 5 * 8);
+            });
+        }
+    });
+}
+
+#[test]
 fn a_short_round_takes_its_share_of_the_momentum() {
     let rounds = Rounds { every: 4, ..Rounds::default() };
     let config = TrainConfig { steps: 21, ..config(rounds) };

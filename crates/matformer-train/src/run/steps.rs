@@ -40,8 +40,10 @@ impl<M: Folder + 'static> Loop<M> {
                 self.check_weights()?;
             }
             stop = self.stops();
-            let saved = self.checkpoint_if_due(stop);
-            self.agree(saved)?;
+            if self.is_checkpoint_due(stop) {
+                let saved = self.checkpoint();
+                self.agree(saved)?;
+            }
         }
         Ok(())
     }
@@ -51,17 +53,20 @@ impl<M: Folder + 'static> Loop<M> {
         self.options.exchange.agree(result, Error::whole)
     }
 
-    /// Whether the run stops now: a rank was asked to, and all ranks have the same weights.
+    /// Whether the run stops now: a rank was asked to, and all ranks have the same weights. Inside of a round, nobody
+    /// asks the others.
     fn stops(&mut self) -> bool {
-        let asked = self.options.exchange.any(self.options.interrupter.should_stop());
+        let between = self.trainer.is_between_rounds();
+        let asked = self.options.interrupter.should_stop();
+        let asked = if between { self.options.exchange.any(asked) } else { asked };
         let (done, config) = (self.trainer.steps_done(), &self.options.config);
-        let waits = asked && !self.trainer.is_between_rounds();
+        let waits = asked && !between;
         if waits && !self.waits_to_stop {
             let end = config.whole_rounds(done).min(config.steps);
             say!("stopping after step {end}, when weights are exchanged");
         }
         self.waits_to_stop = waits;
-        asked && !waits
+        asked && between
     }
 
     /// Whether the run has not measured anything yet.
@@ -130,15 +135,20 @@ impl<M: Folder + 'static> Loop<M> {
         }
     }
 
+    /// Whether a checkpoint is saved after this step: the same on all ranks.
+    fn is_checkpoint_due(&self, stop: bool) -> bool {
+        let (done, config) = (self.trainer.steps_done(), &self.options.config);
+        let every = config.whole_rounds(config.checkpoint_every);
+        done.is_multiple_of(every) || done == config.steps || stop
+    }
+
     /// Saves a checkpoint, on rank 0.
-    fn checkpoint_if_due(&mut self, stop: bool) -> Result<()> {
+    fn checkpoint(&mut self) -> Result<()> {
         let Some(log) = &mut self.log else {
             return Ok(());
         };
         let (done, config) = (self.trainer.steps_done(), &self.options.config);
-        let every = config.whole_rounds(config.checkpoint_every);
-        let due = done.is_multiple_of(every) || done == config.steps || stop;
-        if !due || self.checkpoints.latest()?.is_some_and(|c| c.step == done) {
+        if self.checkpoints.latest()?.is_some_and(|c| c.step == done) {
             return Ok(());
         }
         log.flush()?;
