@@ -200,6 +200,20 @@ fn policies_and_drafts_of_any_size() {
     }
 }
 
+fn without_logprobs(answers: &[Value]) -> Vec<Value> {
+    let mut answers = answers.to_vec();
+    for answer in &mut answers {
+        answer.as_object_mut().unwrap().remove("logprobs");
+    }
+    answers
+}
+
+/// The log-probability of each token of the answers that have any.
+fn logprobs(answers: &[Value]) -> impl Iterator<Item = f64> {
+    let tokens = answers.iter().filter_map(|answer| answer["logprobs"].as_array()).flatten();
+    tokens.map(|token| token["chosen"].as_f64().unwrap())
+}
+
 #[test]
 fn many_prompts_are_answered_in_order() {
     let place = Place::trained();
@@ -211,7 +225,8 @@ fn many_prompts_are_answered_in_order() {
     ];
     let lines: String = rows.iter().map(|row| format!("{row}\n\n")).collect();
     place.write("prompts.jsonl", &lines);
-    // A product of few rows sums up in another order than that of one, which shows in rounded formats.
+    // A product of few rows sums up in another order than that of one, which shows in rounded formats, and in the last
+    // digit of log-probabilities.
     let common = ["--dtype", "f32", "--max-tokens", "9", "--draft", "S", "--draft-len", "2"];
     let many = |slots: &str| -> Vec<Value> {
         let arguments =
@@ -219,8 +234,11 @@ fn many_prompts_are_answered_in_order() {
         let printed = place.matformer(&arguments.concat()).ok().stdout;
         printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     };
-    let found = many("3");
-    assert_eq!(found, many("1"));
+    let [found, one_by_one] = ["3", "1"].map(many);
+    assert_eq!(without_logprobs(&found), without_logprobs(&one_by_one));
+    for (found, expected) in logprobs(&found).zip(logprobs(&one_by_one)) {
+        assert!((found - expected).abs() < 1e-5, "{found} for {expected}");
+    }
     assert_eq!(found.len(), 4);
     assert_eq!(found[0], generate(&place, &common));
     let alone = ["--max-tokens", "3", "--submodel", "S", "--draft", "S", "--draft-len", "2"];

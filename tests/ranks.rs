@@ -4,8 +4,13 @@ use crate::support::Place;
 
 /// The variables of a launcher of two processes.
 const OPEN_MPI: [(&str, &str); 2] = [("OMPI_COMM_WORLD_RANK", "0"), ("OMPI_COMM_WORLD_SIZE", "2")];
-const SLURM: [(&str, &str); 3] =
-    [("SLURM_PROCID", "0"), ("SLURM_STEP_NUM_TASKS", "2"), ("SLURM_LOCALID", "0")];
+/// With the PMI of Cray: with `PMIX_NAMESPACE`, Open MPI would look for the server of PMIx.
+const SLURM: [(&str, &str); 4] = [
+    ("PMI_CONTROL_PORT", "1"),
+    ("SLURM_PROCID", "0"),
+    ("SLURM_STEP_NUM_TASKS", "2"),
+    ("SLURM_LOCALID", "0"),
+];
 const TORCHRUN: [(&str, &str); 4] =
     [("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0"), ("MASTER_ADDR", "localhost")];
 
@@ -19,6 +24,14 @@ fn refused(variables: &[(&str, &str)], arguments: &[&str]) -> String {
     assert_eq!(output.code, Some(2), "{output}");
     assert!(place.tree() == before, "something was written: {output}");
     output.stderr
+}
+
+#[test]
+fn srun_without_mpi_is_refused_with_the_right_command() {
+    snapshot!(refused(&SLURM[1..], &["train", "run.toml", "--out", "run"]), @"
+    error: started by Slurm's srun without `--mpi` as one of 2 processes; expected a launcher of MPI programs
+    hint: start it with `mpirun -n 2 matformer train …` or `srun --mpi=pmix -n 2 matformer train …`
+    ");
 }
 
 #[test]

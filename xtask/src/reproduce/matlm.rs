@@ -247,22 +247,22 @@ pub(super) fn document(
         let steps = equal_steps(smallest.steps, draw, &flops);
         add(&mut document, "draws", run.measured(binary, study, steps, &[])?)?;
     }
-    for (corpus, sizes) in [(first, &study.sizes[1..]), (second, &study.sizes[..2])] {
-        for size in sizes {
-            let run = Run { corpus, size, draw: "sampled", seed: study.seeds[0] };
-            let measured = run.measured(binary, study, size.steps, &["per-width"])?;
-            add(&mut document, "runs", measured)?;
-        }
-    }
+    document["at_equal_tokens"] = at_equal_tokens(binary, study, &document)?;
     for (corpus, sizes) in [(first, study.sizes), (second, &study.sizes[..2])] {
-        let folder =
-            |size| Run { corpus, size, draw: "sampled", seed: study.seeds[0] }.folder(study);
-        let folders: Vec<String> = sizes.iter().map(folder).collect();
+        let run = |size| Run { corpus, size, draw: "sampled", seed: study.seeds[0] };
+        for size in sizes {
+            // The smallest is there already.
+            if corpus.name != first.name || size.name != smallest.name {
+                let measured = run(size).measured(binary, study, size.steps, &["per-width"])?;
+                add(&mut document, "runs", measured)?;
+            }
+        }
+        let folders: Vec<String> = sizes.iter().map(|size| run(size).folder(study)).collect();
         let arguments: Vec<&str> =
             std::iter::once("scaling").chain(folders.iter().map(String::as_str)).collect();
         document["scaling"][corpus.name] = binary.json(&arguments)?;
+        write(&document)?;
     }
-    document["at_equal_tokens"] = at_equal_tokens(binary, study, &document)?;
     document["stamp"] = stamp::now(&binary.shell)?;
     write(&document)?;
     Ok(document)
