@@ -35,7 +35,8 @@ pub fn machine() -> String {
     };
     let avx512 = field("flags").is_some_and(|flags| flags.contains("avx512f"));
     format!(
-        "{cores} cores, {}{}",
+        "{cores} core{}, {}{}",
+        if cores == 1 { "" } else { "s" },
         field("model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
         if avx512 { ", AVX-512" } else { "" }
     )
@@ -105,7 +106,7 @@ mod tests {
     fn a_stamp_says_date_machine_and_commit() {
         let stamp = now(&crate::build::shell().unwrap()).unwrap();
         assert_eq!(stamp["date"].as_str().unwrap().len(), 10);
-        assert!(stamp["machine"].as_str().unwrap().contains(" cores, "));
+        assert!(stamp["machine"].as_str().unwrap().contains(" core"));
         assert!(stamp.get("commit").is_some());
     }
 }
