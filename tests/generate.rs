@@ -236,7 +236,9 @@ fn many_prompts_are_answered_in_order() {
     };
     let [found, one_by_one] = ["3", "1"].map(many);
     assert_eq!(without_logprobs(&found), without_logprobs(&one_by_one));
-    for (found, expected) in logprobs(&found).zip(logprobs(&one_by_one)) {
+    let of = [&found, &one_by_one].map(|answers| logprobs(answers).collect::<Vec<f64>>());
+    assert_eq!(of.each_ref().map(Vec::len), [4, 4]);
+    for (found, expected) in of[0].iter().zip(&of[1]) {
         assert!((found - expected).abs() < 1e-5, "{found} for {expected}");
     }
     assert_eq!(found.len(), 4);

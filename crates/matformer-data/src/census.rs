@@ -19,7 +19,7 @@ use crate::prepare::given;
 use crate::progress::Progress;
 use crate::rows::Wanted;
 use crate::walk::Reason;
-use crate::{ChatTemplate, DataConfig, Error, PassedOver, Result, blocks};
+use crate::{ChatTemplate, DataConfig, Error, PassedOver, Result, blocks, splits};
 
 use found::Found;
 use names::Names;
@@ -81,6 +81,7 @@ impl Census {
         let mut notes: Vec<String> =
             (!passed.is_empty()).then(|| format!("passed over: {passed}")).into_iter().collect();
         notes.extend(split_note(&inputs));
+        notes.extend(splits::missing_notes(inputs.iter().map(|input| input.label.as_str())));
         if let [alone] = &mut inputs[..]
             && alone.part == Part::Drawn
             && alone.format.kind == Kind::Text

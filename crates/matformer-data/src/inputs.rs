@@ -77,7 +77,6 @@ pub(crate) fn find(
         held_out.iter_mut().for_each(|file| file.part = Part::Validation);
         found.extend(held_out);
     }
-    splits::warn_of_missing(found.iter().map(|file| file.label.as_str()));
     tell_apart(&mut found);
     check_names(&found)?;
     // Of one work alone, its chapters are what is drawn.
@@ -208,17 +207,25 @@ fn take_splits(root: &Path, found: &mut Vec<Input>, passed: &mut PassedOver) {
         file.path.strip_prefix(root).unwrap_or(&file.path).to_string_lossy().into_owned()
     };
     let parts = splits::of(&found.iter().map(inside).collect::<Vec<_>>());
-    if parts.is_empty() {
-        return;
-    }
-    found.retain_mut(|file| {
-        let part = parts.get(&inside(file)).copied();
-        match part {
-            Some(part) => file.part = part,
-            None => passed.add(Reason::OtherSplit, inside(file)),
+    found.retain_mut(|file| match part_of(&inside(file), &parts, passed) {
+        Some(part) => {
+            file.part = part;
+            true
         }
-        part.is_some()
+        None => false,
     });
+}
+
+/// The split that a file is in, where `parts` says which files are in any; a file that is in none is counted.
+fn part_of(inside: &str, parts: &HashMap<String, Part>, passed: &mut PassedOver) -> Option<Part> {
+    if parts.is_empty() {
+        return Some(Part::Drawn);
+    }
+    let part = parts.get(inside).copied();
+    if part.is_none() {
+        passed.add(Reason::OtherSplit, inside);
+    }
+    part
 }
 
 /// The files of a dataset repository, named `owner/name/path`.
@@ -241,13 +248,7 @@ fn of_hub(
             reason.inspect(|reason| counted.add(*reason, inside)).is_none()
         });
         part = splits::of(files);
-        files.retain(|inside| {
-            let ours = part.is_empty() || part.contains_key(inside);
-            if !ours {
-                counted.add(Reason::OtherSplit, inside);
-            }
-            ours
-        });
+        files.retain(|inside| part_of(inside, &part, &mut counted).is_some());
     };
     let files = hub.files(hub::Kind::Dataset, name, &mut keep, progress)?;
     passed.join(counted);

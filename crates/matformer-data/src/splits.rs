@@ -28,13 +28,13 @@ pub(crate) fn of(files: &[String]) -> HashMap<String, Part> {
     if train { named.into_iter().map(part).collect() } else { HashMap::new() }
 }
 
-/// Warns of files that are not there although the names of others, `data/train-00000-of-00002.parquet`, count them.
-pub(crate) fn warn_of_missing<'a>(files: impl Iterator<Item = &'a str>) {
-    for (name, [missing, of]) in missing(files) {
-        tracing::warn!(
-            "{missing} of {of} files are missing, the first is `{name}`; the others are read"
-        );
-    }
+/// What is said of files that are not there although the names of others, `data/train-00000-of-00002.parquet`, count
+/// them.
+pub(crate) fn missing_notes<'a>(files: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let note = |(name, [missing, of]): (String, [usize; 2])| {
+        format!("missing: {missing} of {of} files, the first is `{name}`; the others are read")
+    };
+    missing(files).into_iter().map(note).collect()
 }
 
 /// The first file that is missing of each numbered series, how many are, and of how many.
@@ -152,6 +152,8 @@ mod tests {
         // Numbers that begin at one miss none.
         assert_eq!(missing(["a-1-of-2.txt", "a-2-of-2.txt"].into_iter()), []);
         assert_eq!(found[1..], [("part-1-of-2.jsonl.gz".to_owned(), [1, 2])]);
+        let said = missing_notes(files.into_iter());
+        assert!(said[0].starts_with("missing: 1 of 3 files, the first is `hf:a/b/"), "{said:?}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use matformer_core::fs;
 
 use super::find;
 use super::found;
-use super::listing::Listing;
+use super::listing::{Listed, Listing};
 use super::set::{ImageSet, fault_of, other};
 use super::summary::{FORMAT_VERSION, HELD_OUT, SUMMARY, TRAIN};
 use super::{ImageConfig, ImageShape, ImageSummary, SplitImages, writing};
@@ -15,7 +15,7 @@ use crate::held_out::numbered;
 use crate::hub::{self, Hub};
 use crate::progress::{Progress, Stage};
 use crate::record::{self, Turn};
-use crate::{Error, Hash, HubName, PassedOver, Result, Source, cache, format};
+use crate::{Error, Hash, HubName, PassedOver, Result, Source, cache, format, splits};
 
 /// What every prepared folder has.
 const FILES: [&str; 5] = [SUMMARY, TRAIN[0], TRAIN[1], HELD_OUT[0], HELD_OUT[1]];
@@ -114,7 +114,13 @@ impl<'a> Wanted<'a> {
         progress(Progress { stage: Stage::Images, done: 0, total: 0 });
         let mut passed = PassedOver::default();
         let listings = Listing::all(&roots, &mut passed)?;
-        let notes = if passed.is_empty() { vec![] } else { vec![format!("passed over: {passed}")] };
+        let mut notes =
+            if passed.is_empty() { vec![] } else { vec![format!("passed over: {passed}")] };
+        for listing in &listings {
+            let tables = listing.files.iter().map(Listed::name);
+            let tables: Vec<_> = tables.filter(|name| name.ends_with(".parquet")).collect();
+            notes.extend(splits::missing_notes(tables.iter().map(String::as_str)));
+        }
         Ok(Self { config, shape, kept, cache, listings, notes })
     }
 

@@ -14,7 +14,7 @@ use super::listing::{Listed, Listing};
 use crate::format::{self, Format, Kind};
 use crate::inputs::Input;
 use crate::parquet_rows::ParquetRows;
-use crate::splits::{Named, named, warn_of_missing};
+use crate::splits::{Named, named};
 use crate::{Error, Result};
 
 /// The field with the bytes of an image.
@@ -43,8 +43,6 @@ struct Table {
 pub(super) fn find(listing: &Listing) -> Result<Option<Found>> {
     let files: Vec<&Listed> =
         listing.files.iter().filter(|file| format::suffix(&file.inside) == "parquet").collect();
-    let names: Vec<String> = files.iter().map(|file| file.name()).collect();
-    warn_of_missing(names.iter().map(String::as_str));
     let mut opened = Vec::new();
     for file in files {
         let input = input(&listing.path(file), file);

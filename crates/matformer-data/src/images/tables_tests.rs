@@ -85,7 +85,15 @@ fn columns_of_images_and_labels_are_read() {
         names[6..8],
         ["data/train-00000-of-00002.parquet:7", "data/train-00001-of-00002.parquet:1"]
     );
+    assert!(prepared.notes.is_empty());
     assert!(place.prepare(4, 1).unwrap().reused);
+    // A numbered file that is not there is missed, also when the others are reused.
+    write(&place, "data/test-00001-of-00003.parquet", &rows(24..26), Some(&["owl", "hare"]));
+    for reused in [false, true] {
+        let prepared = place.prepare(4, 1).unwrap();
+        let said = "missing: 2 of 3 files, the first is `data/test-00000-of-00003.parquet`; the others are read";
+        assert_eq!((&prepared.notes[..], prepared.reused), (&[said.to_owned()][..], reused));
+    }
     // A validation split goes before that of a test.
     write(&place, "data/validation.parquet", &rows(30..32), None);
     assert_eq!(images(place.prepare(4, 1).unwrap().held_out()), expected(30..32));
