@@ -62,7 +62,7 @@ pub enum Error {
         format: crate::Format,
     },
     /// Weights do not fit in memory.
-    #[error("{bytes} bytes of weights")]
+    #[error("{bytes} bytes of memory")]
     Memory {
         /// Bytes that were asked for.
         bytes: usize,

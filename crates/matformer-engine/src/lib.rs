@@ -13,6 +13,7 @@ mod sampling;
 mod spec;
 mod stepper;
 
+pub use cpu::bandwidth;
 pub use engine::{Engine, EngineOptions};
 pub use error::{Error, Result};
 pub use format::Format;

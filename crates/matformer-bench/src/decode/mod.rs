@@ -11,10 +11,9 @@ use matformer_engine::{
     self as engine, Engine, EngineModel, EngineOptions, Format, Heard, Request,
 };
 use matformer_eval::stats::median;
-use matformer_nn::{DeviceSpec, device::is_cpu, machine, memory::Pages};
-use matformer_run::{Error, ModelFolder, OrBadInput, Result, Session};
+use matformer_nn::{DeviceSpec, device::is_cpu, machine};
+use matformer_run::{ModelFolder, OrBadInput, Result, Session};
 use matformer_runfile::Lm;
-use rayon::prelude::*;
 use serde::Serialize;
 
 pub use self::{speculation::Speculation, text::Loss};
@@ -25,8 +24,6 @@ pub const PROMPT: usize = 16;
 const PREFILL: usize = 512;
 /// Texts of a batch of mixed sizes.
 const MIXED: usize = 8;
-/// Floats that are read to learn how fast memory is: 256 MiB.
-const FLOATS: usize = 1 << 26;
 
 /// `bench decode --json`.
 #[derive(Debug, Serialize)]
@@ -162,7 +159,7 @@ pub fn measure(question: &Question, session: &Session) -> Result<Found> {
     };
     let mut bar = session.bar("measuring generation");
     bar.at(0, formats.len() as u64);
-    let bandwidth = on_cpu.then(bandwidth).transpose()?;
+    let bandwidth = on_cpu.then(|| engine::bandwidth(question.threads)).transpose()?;
     let mut found = Found {
         machine: machine::describe(),
         device: DeviceSpec::of(&session.device).unwrap_or(DeviceSpec::Auto).to_string(),
@@ -302,22 +299,25 @@ impl Bench<'_> {
         let mut sizes = self.sizes.to_vec();
         sizes.sort_by_key(|size| size.widths().iter().sum::<usize>());
         let texts: Vec<&Submodel> = (0..MIXED).map(|i| &sizes[i * sizes.len() / MIXED]).collect();
+        // Each ring of widths, as the difference of two batches of one size.
+        let mut passes: Vec<_> = vec![texts.iter().map(|size| (*size, 1)).collect()];
+        let mut below: Option<&Submodel> = None;
+        for size in &sizes {
+            let wide = texts.iter().filter(|text| sizes_before(&sizes, size, text)).count();
+            if wide > 0 {
+                passes.push(vec![(size, 1); wide]);
+                passes.extend(below.map(|below| vec![(below, 1); wide]));
+                below = Some(size);
+            }
+        }
         let mut step_ms = Vec::new();
         let mut predicted_ms = Vec::new();
         for _ in 0..self.question.rounds {
-            let rows = texts.iter().map(|size| (*size, 1)).collect();
-            step_ms.push(1e3 * engine.seconds(&[rows], 0)?[0]);
-            let mut predicted = 0.0;
-            let mut below: Option<&Submodel> = None;
-            for size in &sizes {
-                let wide = texts.iter().filter(|text| sizes_before(&sizes, size, text)).count();
-                let mut time =
-                    |size| Ok::<_, engine::Error>(engine.seconds(&[vec![(size, 1); wide]], 0)?[0]);
-                if wide > 0 {
-                    predicted += time(size)? - below.map_or(Ok(0.0), &mut time)?;
-                    below = Some(size);
-                }
-            }
+            // In turn, so that each finds as little of its weights in the processor's caches as the others.
+            let seconds = engine.seconds(&passes, 0)?;
+            let signs = [1.0].into_iter().chain([1.0, -1.0].into_iter().cycle());
+            let predicted: f64 = seconds[1..].iter().zip(signs).map(|(s, sign)| s * sign).sum();
+            step_ms.push(1e3 * seconds[0]);
             predicted_ms.push(1e3 * predicted);
         }
         let (step_ms, predicted_ms) = (median(step_ms), median(predicted_ms));
@@ -403,31 +403,4 @@ fn timed(engine: &mut Engine, requests: &[Request]) -> Result<Timed> {
     let seconds = started.elapsed().as_secs_f64();
     let tokens = answers.iter().map(|answer| answer.tokens.len().saturating_sub(1)).sum();
     Ok(Timed { first: first.unwrap_or_default(), seconds, tokens, answers })
-}
-
-/// Bytes per second of reading memory on all threads, in large pages as weights are; the fastest of some times.
-fn bandwidth() -> Result<f64> {
-    let mut pages = Pages::zeroed(FLOATS * size_of::<f32>())
-        .map_err(|e| Error::from(e).at("memory to be read"))?;
-    let values: &mut [f32] = bytemuck::cast_slice_mut(&mut pages);
-    values.fill(1.0);
-    let seconds = |_| {
-        let started = Instant::now();
-        let sum: f32 = values.par_chunks(1 << 16).map(lanes).sum();
-        std::hint::black_box(sum);
-        started.elapsed().as_secs_f64()
-    };
-    let best = (0..5).map(seconds).fold(f64::INFINITY, f64::min);
-    Ok((FLOATS * size_of::<f32>()) as f64 / best)
-}
-
-/// A sum that keeps several loads on their way.
-fn lanes(values: &[f32]) -> f32 {
-    let mut lanes = [0f32; 32];
-    for part in values.as_chunks::<32>().0 {
-        for (lane, value) in lanes.iter_mut().zip(part) {
-            *lane += value;
-        }
-    }
-    lanes.iter().sum()
 }

@@ -34,7 +34,7 @@ pub struct Speculation {
     pub k: Option<usize>,
     /// Share of the drafted tokens that were judged and kept.
     pub acceptance: f64,
-    /// Of drafting a token; absent as `k`.
+    /// Of drafting a token, with `own` also of what its cache lacks of a draft that was kept whole; absent as `k`.
     pub c: Option<f64>,
     /// Of verifying k + 1 tokens; absent as `k`.
     pub v: Option<f64>,
@@ -63,10 +63,14 @@ pub(super) fn measure(bench: &Bench<'_>, text: &Text) -> Result<Vec<Speculation>
     Ok(found)
 }
 
-/// Times of a pass of the draft and of verifying, in passes of a token through the verifier.
+/// Times of passes, in passes of a token through the verifier.
 #[derive(Clone, Copy)]
 struct Times {
+    /// A token through the draft.
     c: f64,
+    /// A second one beside it.
+    second: f64,
+    /// Verifying.
     v: f64,
 }
 
@@ -91,7 +95,7 @@ impl Pair<'_> {
         Ok(found)
     }
 
-    /// c and v where k tokens are drafted at a time, in the middle of an answer: one pass leaves its weights in the
+    /// The times where k tokens are drafted at a time, in the middle of an answer: one pass leaves its weights in the
     /// caches of the processor, which the next one finds.
     fn times(&mut self, k: usize) -> Result<Times> {
         let context = self.bench.model.config().context;
@@ -100,9 +104,10 @@ impl Pair<'_> {
         let one = self.engine.seconds(&[vec![(self.verifier, 1)]], past)?[0];
         let mut passes = vec![vec![(self.draft, 1)]; k];
         passes.push(vec![(self.verifier, k + 1)]);
+        passes.push(vec![(self.draft, 2)]);
         let seconds = self.engine.seconds(&passes, past)?;
         let c = seconds[..k].iter().sum::<f64>() / k as f64 / one;
-        Ok(Times { c, v: seconds[k] / one })
+        Ok(Times { c, second: (seconds[k + 1] / one - c).max(0.0), v: seconds[k] / one })
     }
 
     fn one(&mut self, len: DraftLen, cache: DraftCache) -> Result<Speculation> {
@@ -124,7 +129,11 @@ impl Pair<'_> {
         }
         let passes = all.kept_at_once.iter().sum::<usize>().max(1) as f64;
         let kept = all.kept as f64 / passes;
-        let predicted = |t: &Times| (1.0 + kept) / (k.unwrap_or(0) as f64 * t.c + t.v);
+        // The last of a draft that was kept whole has not been through the draft model: its own cache lacks it.
+        let whole = k.and_then(|k| all.kept_at_once.get(k)).map_or(0.0, |n| *n as f64 / passes);
+        let lacking = if cache == DraftCache::Own { whole } else { 0.0 };
+        let drafting = |t: &Times| t.c + lacking * t.second / k.unwrap_or(1) as f64;
+        let predicted = |t: &Times| (1.0 + kept) / (k.unwrap_or(0) as f64 * drafting(t) + t.v);
         let of_rounds = |value: &dyn Fn(&Times) -> f64| {
             k.map(|_| median(times.iter().map(value).collect::<Vec<_>>()))
         };
@@ -136,7 +145,7 @@ impl Pair<'_> {
             cache: if cache == DraftCache::Own { "own" } else { "shared" },
             k,
             acceptance: all.acceptance(),
-            c: of_rounds(&|t| t.c),
+            c: of_rounds(&drafting),
             v: of_rounds(&|t| t.v),
             predicted: of_rounds(&predicted),
             measured: median(ratios),

@@ -4,7 +4,7 @@ use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 use matformer_lm::MatLmConfig;
 
 use super::{
-    dot::{attend, softmax},
+    attend::{attend, softmax},
     team::Team,
 };
 

@@ -8,17 +8,18 @@ use matformer_nn::{
     packed::{BLOCK, BLOCK_BYTES},
 };
 
+use super::levels::{PLAIN, vectorised};
 use super::ring::Ring;
 #[cfg(target_arch = "x86_64")]
-use super::{avx2, avx512};
+use super::{
+    avx2, avx512,
+    levels::{AVX2, AVX512},
+};
 
 /// Numbers that are multiplied side by side.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 /// Rows of the matrix that go through the inputs together: with four inputs, as many sums as half the registers.
 const ROWS: usize = 2;
-
-/// Keys that a query is multiplied with at a time.
-const KEYS: usize = 4;
 
 /// Inputs as the products with a format read them, `[inputs, cols]`; `cols` is a multiple of [`BLOCK`], padded
 /// with zeros.
@@ -72,48 +73,6 @@ pub(crate) enum Rows<'a> {
     Q8(&'a [[u8; BLOCK_BYTES]]),
 }
 
-/// Plain code.
-const PLAIN: u8 = 0;
-/// The processor has AVX2 and FMA.
-#[cfg(target_arch = "x86_64")]
-const AVX2: u8 = 1;
-/// It also has AVX-512 (F, BW, VL) and VNNI.
-#[cfg(target_arch = "x86_64")]
-const AVX512: u8 = 2;
-
-/// Compiles a function for the baseline instruction set, for AVX2 and for AVX-512, and selects one at run time.
-macro_rules! vectorised {
-    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
-        $(#[$doc])*
-        pub(crate) fn $name($($arg: $ty),*) {
-            #[inline(always)]
-            fn plain<const LEVEL: u8>($($arg: $ty),*) $body
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx2,fma")]
-                fn wide($($arg: $ty),*) {
-                    plain::<AVX2>($($arg),*)
-                }
-                #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
-                fn widest($($arg: $ty),*) {
-                    plain::<AVX512>($($arg),*)
-                }
-                use std::arch::is_x86_feature_detected as has;
-                let all = has!("avx512f") && has!("avx512bw") && has!("avx512vl");
-                if all && has!("avx512vnni") {
-                    // SAFETY: the processor has these.
-                    return unsafe { widest($($arg),*) };
-                }
-                if has!("avx2") && has!("fma") {
-                    // SAFETY: the processor has these.
-                    return unsafe { wide($($arg),*) };
-                }
-            }
-            plain::<PLAIN>($($arg),*)
-        }
-    };
-}
-
 vectorised! {
     /// Each block's values over its scale, as whole numbers from −127 to 127.
     fn round_blocks(values: &[f32], rounded: &mut [i8], scales: &mut [f32]) {
@@ -130,21 +89,24 @@ vectorised! {
 }
 
 vectorised! {
-    /// `out[row][i] += rows[row] · inputs[i]` in the columns and for the inputs of a ring, which begins and ends at
-    /// multiples of [`BLOCK`] or the end of the row. `out` is `[rows, stride]`.
+    /// `out[row][i] += rows[row] · inputs[i]` in the columns and for the inputs of each ring, which begins and ends at
+    /// multiples of [`BLOCK`] or the end of the row. `out` is `[rows, stride]`. Rows are read once, from one end to
+    /// the other.
     fn products(
         rows: Rows<'_>,
         cols: usize,
         inputs: &Inputs,
-        ring: Ring,
+        rings: &[Ring],
         out: &mut [f32],
         stride: usize,
     ) {
         match rows {
-            Rows::F32(values) => of_format::<F32, LEVEL>(values, cols, inputs, ring, out, stride),
-            Rows::Bf16(values) => of_format::<Bf16, LEVEL>(values, cols, inputs, ring, out, stride),
+            Rows::F32(values) => of_format::<F32, LEVEL>(values, cols, inputs, rings, out, stride),
+            Rows::Bf16(values) => {
+                of_format::<Bf16, LEVEL>(values, cols, inputs, rings, out, stride)
+            }
             Rows::Q8(blocks) => {
-                of_format::<Q8, LEVEL>(blocks, cols / BLOCK, inputs, ring, out, stride)
+                of_format::<Q8, LEVEL>(blocks, cols / BLOCK, inputs, rings, out, stride)
             }
         }
     }
@@ -176,90 +138,6 @@ vectorised! {
     }
 }
 
-vectorised! {
-    /// Attention of one query head: softmax of its scaled products with keys, then the sum of values so weighted,
-    /// added to `out`. Keys and values of a position begin `stride` after those of the one before.
-    fn attend(
-        query: &[f32],
-        keys: &[f32],
-        values: &[f32],
-        stride: usize,
-        scale: f32,
-        scores: &mut Vec<f32>,
-        out: &mut [f32],
-    ) {
-        let head_dim = query.len();
-        let n = keys.len().div_ceil(stride);
-        let key = |i: usize| &keys[i * stride..i * stride + head_dim];
-        scores.clear();
-        while scores.len() + KEYS <= n {
-            let rows: [_; KEYS] = std::array::from_fn(|i| key(scores.len() + i));
-            let found = dots::<F32, LEVEL, KEYS, 1>(rows, [query]);
-            scores.extend(found.map(|[product]| product * scale));
-        }
-        while scores.len() < n {
-            let [[product]] = dots::<F32, LEVEL, 1, 1>([key(scores.len())], [query]);
-            scores.push(product * scale);
-        }
-        normalise(scores);
-        weigh::<LEVEL>(scores, values, stride, out);
-    }
-}
-
-vectorised! {
-    /// Softmax of the scores from `start` to before `end`; the others become 0.
-    fn softmax(scores: &mut [f32], start: usize, end: usize) {
-        scores[..start].fill(0.0);
-        scores[end..].fill(0.0);
-        normalise(&mut scores[start..end]);
-    }
-}
-
-/// Softmax.
-#[inline(always)]
-fn normalise(scores: &mut [f32]) {
-    let mut largest = [f32::NEG_INFINITY; LANES];
-    let (chunks, rest) = scores.as_chunks::<LANES>();
-    for chunk in chunks {
-        for (largest, score) in largest.iter_mut().zip(chunk) {
-            *largest = if *score > *largest { *score } else { *largest };
-        }
-    }
-    let largest = largest.iter().chain(rest).fold(f32::NEG_INFINITY, |max, score| max.max(*score));
-    scores.iter_mut().for_each(|score| *score = exp(*score - largest));
-    let mut lanes = [0f32; LANES];
-    let (chunks, rest) = scores.as_chunks::<LANES>();
-    for chunk in chunks {
-        for (lane, score) in lanes.iter_mut().zip(chunk) {
-            *lane += score;
-        }
-    }
-    let factor = 1.0 / (sum(lanes) + rest.iter().sum::<f32>());
-    scores.iter_mut().for_each(|score| *score *= factor);
-}
-
-/// `out += Σ weights[i]·values[i]`, where a value begins `stride` after the one before.
-#[inline(always)]
-fn weigh<const LEVEL: u8>(weights: &[f32], values: &[f32], stride: usize, out: &mut [f32]) {
-    let done = match LEVEL {
-        // SAFETY: the processor has what they need.
-        #[cfg(target_arch = "x86_64")]
-        AVX512 => unsafe { avx512::weigh(weights, values, stride, out) },
-        #[cfg(target_arch = "x86_64")]
-        AVX2 => unsafe { avx2::weigh(weights, values, stride, out) },
-        _ => 0,
-    };
-    let width = out.len();
-    if done == width {
-        return;
-    }
-    for (weight, value) in weights.iter().zip(values.chunks(stride)) {
-        for (out, v) in out[done..].iter_mut().zip(&value[done..width]) {
-            *out += weight * v;
-        }
-    }
-}
-
 /// How the rows of a format are multiplied.
 trait Format {
     type Unit;
@@ -278,7 +156,7 @@ fn of_format<F: Format, const LEVEL: u8>(
     rows: &[F::Unit],
     row_units: usize,
     inputs: &Inputs,
-    ring: Ring,
+    rings: &[Ring],
     out: &mut [f32],
     stride: usize,
 ) {
@@ -286,10 +164,10 @@ fn of_format<F: Format, const LEVEL: u8>(
     for (rows, out) in groups {
         if rows.len() == ROWS * row_units {
             let rows = std::array::from_fn(|r| &rows[r * row_units..(r + 1) * row_units]);
-            of_rows::<F, LEVEL, ROWS>(rows, inputs, ring, out, stride);
+            of_rows::<F, LEVEL, ROWS>(rows, inputs, rings, out, stride);
         } else {
             for (row, out) in rows.chunks_exact(row_units).zip(out.chunks_mut(stride)) {
-                of_rows::<F, LEVEL, 1>([row], inputs, ring, out, stride);
+                of_rows::<F, LEVEL, 1>([row], inputs, rings, out, stride);
             }
         }
     }
@@ -299,17 +177,19 @@ fn of_format<F: Format, const LEVEL: u8>(
 fn of_rows<F: Format, const LEVEL: u8, const R: usize>(
     rows: [&[F::Unit]; R],
     inputs: &Inputs,
-    ring: Ring,
+    rings: &[Ring],
     out: &mut [f32],
     stride: usize,
 ) {
-    let mut i = 0;
-    while i < ring.inputs {
-        i = match ring.inputs - i {
-            1 => add::<R, 1>(F::dots::<LEVEL, R, _>(rows, inputs, i, ring), i, out, stride),
-            2 | 3 => add::<R, 2>(F::dots::<LEVEL, R, _>(rows, inputs, i, ring), i, out, stride),
-            _ => add::<R, 4>(F::dots::<LEVEL, R, _>(rows, inputs, i, ring), i, out, stride),
-        };
+    for ring in rings.iter().copied() {
+        let mut i = 0;
+        while i < ring.inputs {
+            i = match ring.inputs - i {
+                1 => add::<R, 1>(F::dots::<LEVEL, R, _>(rows, inputs, i, ring), i, out, stride),
+                2 | 3 => add::<R, 2>(F::dots::<LEVEL, R, _>(rows, inputs, i, ring), i, out, stride),
+                _ => add::<R, 4>(F::dots::<LEVEL, R, _>(rows, inputs, i, ring), i, out, stride),
+            };
+        }
     }
 }
 
@@ -331,7 +211,7 @@ fn add<const R: usize, const M: usize>(
 
 /// The sum of all lanes, in pairs.
 #[inline(always)]
-fn sum(mut lanes: [f32; LANES]) -> f32 {
+pub(super) fn sum(mut lanes: [f32; LANES]) -> f32 {
     let mut span = LANES / 2;
     while span > 0 {
         for i in 0..span {
@@ -344,7 +224,7 @@ fn sum(mut lanes: [f32; LANES]) -> f32 {
 
 /// The products of rows with inputs, all of one length.
 #[inline(always)]
-fn dots<L: Load, const LEVEL: u8, const R: usize, const M: usize>(
+pub(super) fn dots<L: Load, const LEVEL: u8, const R: usize, const M: usize>(
     rows: [&[L::Unit]; R],
     inputs: [&[f32]; M],
 ) -> [[f32; M]; R] {
@@ -415,7 +295,7 @@ pub(super) trait Load {
     unsafe fn load_wide(from: *const Self::Unit) -> std::arch::x86_64::__m512;
 }
 
-struct F32;
+pub(super) struct F32;
 
 impl Load for F32 {
     type Unit = f32;
@@ -540,34 +420,6 @@ pub(super) fn half(bits: u16) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Whole registers and what is left of them, more and fewer keys than go together.
-    #[test]
-    fn attention_is_the_weighted_sum_of_values() {
-        for head_dim in [5, 8, 20, 64, 72] {
-            for n in [1, 3, 4, 21] {
-                let stride = 2 * head_dim + 3;
-                let number = |i: usize| ((i * 37 + 11) % 101) as f32 / 50.0 - 1.0;
-                let len = (n - 1) * stride + head_dim;
-                let query: Vec<f32> = (0..head_dim).map(|i| 3.0 * number(i + 7)).collect();
-                let [keys, values] =
-                    [3, 5].map(|from| (from..from + len).map(number).collect::<Vec<f32>>());
-                let mut found = vec![1.0; head_dim];
-                attend(&query, &keys, &values, stride, 0.5, &mut vec![9.0], &mut found);
-                let score = |i: usize| {
-                    let key = keys[i * stride..].iter().zip(&query);
-                    (0.5 * key.map(|(k, q)| f64::from(*k) * f64::from(*q)).sum::<f64>()).exp()
-                };
-                let scores: Vec<f64> = (0..n).map(score).collect();
-                for (column, found) in found.iter().enumerate() {
-                    let of = |i: usize| scores[i] * f64::from(values[i * stride + column]);
-                    let expected = 1.0 + (0..n).map(of).sum::<f64>() / scores.iter().sum::<f64>();
-                    let off = (f64::from(*found) - expected).abs();
-                    assert!(off < 1e-5, "{head_dim} {n} {column}: {found} for {expected}");
-                }
-            }
-        }
-    }
 
     #[test]
     fn half_is_f16() {

@@ -1,13 +1,16 @@
 //! Decoding on the CPU: weights packed, a step's tokens through one pass over them, threads that stay awake.
 
+mod attend;
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod bandwidth;
 mod cache;
 mod decoder;
 mod dot;
+mod levels;
 mod matrix;
 mod panel;
 mod ring;
@@ -15,6 +18,7 @@ mod rope;
 mod team;
 mod weights;
 
+pub use bandwidth::bandwidth;
 pub(crate) use decoder::{Decoder, Row};
 pub(crate) use weights::Weights;
 

@@ -57,9 +57,7 @@ pub(crate) fn run<const N: usize>(team: &mut Team, jobs: [Job<'_>; N], inputs: &
     });
     team.each(panels, |(matrix, rings, first, out)| {
         let rows = first..first + out.len() / n;
-        for ring in rings {
-            multiply(matrix, rows.clone(), inputs, *ring, out, n);
-        }
+        multiply(matrix, rows, inputs, rings, out, n);
     });
 }
 
@@ -86,36 +84,46 @@ pub(crate) fn neurons(
     }
     team.each(panels, |(ring, first, out): (Ring, usize, &mut [f32])| {
         let rows = first..first + out.len() / n;
-        let all = Ring { inputs: ring.inputs, ..Ring::whole(d_model, n) };
-        multiply(up, rows.clone(), inputs, all, out, n);
+        let all = [Ring { inputs: ring.inputs, ..Ring::whole(d_model, n) }];
+        multiply(up, rows.clone(), inputs, &all, out, n);
         let mut of_gate = Vec::new();
         if let Some((_, gate)) = gate {
             of_gate.resize(out.len(), 0.0);
-            multiply(gate, rows, inputs, all, &mut of_gate, n);
+            multiply(gate, rows, inputs, &all, &mut of_gate, n);
         }
         gated(gate.map(|(act, _)| act), &of_gate, out);
     });
 }
 
-/// `out[row][i] += rows[row] · inputs[i]` in the columns and for the inputs of a ring.
+/// `out[row][i] += rows[row] · inputs[i]` in the columns and for the inputs of each ring, of which the first have the
+/// most inputs.
 fn multiply(
     matrix: View<'_>,
     rows: Range<usize>,
     inputs: &Inputs,
-    ring: Ring,
+    rings: &[Ring],
     out: &mut [f32],
     stride: usize,
 ) {
     let cols = matrix.cols();
-    if ring.inputs <= FEW {
-        return products(matrix.part(rows), cols, inputs, ring, out, stride);
+    let (many, few) = rings.split_at(rings.partition_point(|ring| ring.inputs > FEW));
+    if !few.is_empty() {
+        products(matrix.part(rows.clone()), cols, inputs, few, out, stride);
     }
-    let (n, width) = (rows.len(), ring.to - ring.from);
+    if many.is_empty() {
+        return;
+    }
+    let n = rows.len();
     let values = matrix.wide(rows);
-    let left = MatRef::from_row_major_slice(&values, n, cols).subcols(ring.from, width);
+    let left = MatRef::from_row_major_slice(&values, n, cols);
     let all = inputs.values.len() / inputs.cols;
     let right = MatRef::from_row_major_slice(&inputs.values, all, inputs.cols);
-    let right = right.subrows(0, ring.inputs).subcols(ring.from, width);
-    let out = MatMut::from_row_major_slice_mut(out, n, stride).subcols_mut(0, ring.inputs);
-    matmul(out, Accum::Add, left, right.transpose(), 1.0, Par::Seq);
+    for ring in many {
+        let width = ring.to - ring.from;
+        let left = left.subcols(ring.from, width);
+        let right = right.subrows(0, ring.inputs).subcols(ring.from, width);
+        let out = MatMut::from_row_major_slice_mut(&mut *out, n, stride);
+        let out = out.subcols_mut(0, ring.inputs);
+        matmul(out, Accum::Add, left, right.transpose(), 1.0, Par::Seq);
+    }
 }
