@@ -131,14 +131,6 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// A row that cannot become a few-shot example.
-    #[error("few-shot example {at}: {reason}")]
-    Shot {
-        /// File and row.
-        at: String,
-        /// What is wrong.
-        reason: String,
-    },
     /// A reply to another question, or another score than the task has.
     #[error("{at}: the reply has no `{metric}`")]
     Reply {

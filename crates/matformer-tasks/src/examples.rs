@@ -114,7 +114,7 @@ impl Task {
     ///
     /// # Errors
     /// [`Error::Missing`] for a split without files, [`Error::Row`] or [`Error::Data`] for a file that cannot be
-    /// read, [`Error::NotFetched`], [`Error::TooFewShots`], [`Error::Shot`], and [`Error::NoExamples`].
+    /// read, [`Error::NotFetched`], [`Error::TooFewShots`], and [`Error::NoExamples`].
     pub fn examples(&self, shots: Option<usize>, limit: Option<usize>) -> Result<Examples> {
         let shots = self.shots_of(shots);
         let rows = self.rows(self.scored())?;
@@ -137,9 +137,9 @@ impl Task {
             // Also for a row that cannot be scored: the draws of the rows after it do not depend on it.
             let drawn = sampler.draw(self, row)?;
             let own = drawn.iter().any(|shot| shot.at == row.at);
-            let before = self.shots_text(&renderer, &drawn)?;
             let problem = |reason, counts| Problem { row: row.at.clone(), reason, counts };
-            match self.example(&renderer, row, &before) {
+            let before = self.shots_text(&renderer, &drawn);
+            match before.and_then(|before| self.example(&renderer, row, &before)) {
                 Err(reason) => found.problems.push(problem(reason, false)),
                 Ok((question, bad_label)) => {
                     found.own_shots += usize::from(own);
@@ -261,9 +261,10 @@ impl Task {
         self.choice.as_ref().map_or_else(|| Ok(Vec::new()), |field| renderer.choices(field, row))
     }
 
-    fn shots_text(&self, renderer: &Renderer, rows: &[&Row]) -> Result<String> {
+    fn shots_text(&self, renderer: &Renderer, rows: &[&Row]) -> Result<String, String> {
         let shot = |row: &&Row| {
-            self.shot(renderer, row).map_err(|reason| Error::Shot { at: row.at.clone(), reason })
+            self.shot(renderer, row)
+                .map_err(|reason| format!("few-shot example {}: {reason}", row.at))
         };
         rows.iter().map(shot).collect()
     }

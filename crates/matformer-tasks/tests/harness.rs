@@ -295,6 +295,20 @@ fn bad_rows_are_listed() {
 }
 
 #[test]
+fn a_bad_few_shot_example_costs_the_rows_behind_it() {
+    let bad = "{\"q\": \"a\", \"c\": [\"x\", \"y\"], \"label\": 2}\n";
+    let rows = [ROW, bad, ROW, ROW, ROW, ROW, ROW].concat();
+    let (folder, path) = task("num_fewshot: 1\n", &rows);
+    let found = Task::read(&path).unwrap().examples(None, None).unwrap();
+    let file = format!("{}/t.jsonl", folder.path().display());
+    let reason = format!("few-shot example {file}:2: label 2 of 2 choices");
+    let lost = found.problems.iter().filter(|problem| problem.reason == reason && !problem.counts);
+    let lost = lost.count();
+    assert!((1..6).contains(&lost), "{:?}", found.problems);
+    assert_eq!(found.examples.len() + lost, found.rows);
+}
+
+#[test]
 fn a_row_that_is_not_json_has_a_line() {
     let (_folder, path) = task("", &format!("{ROW}{{\"q\": \n"));
     let error = Task::read(&path).unwrap().examples(None, None).unwrap_err().to_string();

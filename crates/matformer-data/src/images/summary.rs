@@ -47,7 +47,7 @@ pub struct ImageSummary {
     pub pixels: PixelSizes,
     /// Images with the same pixels as others.
     pub copies: Copies,
-    /// Images that could not be decoded.
+    /// Images that could not be decoded or have no label.
     pub skipped: Skipped,
     /// Images whose files lack their end, but no pixel. They are used.
     pub unended: Unended,
@@ -135,7 +135,7 @@ impl fmt::Display for ImagePair {
     }
 }
 
-/// Images that could not be decoded.
+/// Images that could not be decoded or have no label.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Skipped {
@@ -180,7 +180,7 @@ impl Skipped {
     }
 }
 
-/// An image that could not be decoded.
+/// An image that could not be decoded or has no label.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SkippedImage {

@@ -34,6 +34,8 @@ struct Table {
     /// The column of images.
     column: String,
     rows: usize,
+    /// Rows without a label, ascending.
+    unlabelled: Vec<usize>,
 }
 
 /// The `.parquet` files with images in `listing`, if there are any.
@@ -53,6 +55,7 @@ pub(super) fn find(listing: &Listing) -> Result<Option<Found>> {
             input,
             column: columns.image.clone(),
             rows: whole.len() as usize,
+            unlabelled: Vec::new(),
         };
         opened.push((named(&file.name()), table, columns));
     }
@@ -68,7 +71,7 @@ pub(super) fn find(listing: &Listing) -> Result<Option<Found>> {
     opened.sort_by_key(
         |(split, ..)| if any_train { *split != Some(Named::Train) } else { split.is_some() },
     );
-    for (split, table, columns) in opened {
+    for (split, mut table, columns) in opened {
         let is_train = if any_train { split == Some(Named::Train) } else { split.is_none() };
         let part = match (is_train, split.is_some() && split == held_out) {
             (true, _) => &mut train,
@@ -78,6 +81,8 @@ pub(super) fn find(listing: &Listing) -> Result<Option<Found>> {
         let mut labels = labels(&table, &columns)?;
         labels.iter_mut().for_each(|label| label.call(columns.names.as_deref()));
         classes.add(&columns, &labels);
+        let missing = |row: &usize| labels[*row] == Label::Missing;
+        table.unlabelled = (0..labels.len()).filter(missing).collect();
         part.push((table, labels));
     }
     let names = classes.names();
@@ -106,6 +111,8 @@ fn input(path: &Path, file: &Listed) -> Input {
 enum Label {
     Number(i64),
     Name(String),
+    /// Null, or -1, which `datasets` has for it.
+    Missing,
     Other(String),
 }
 
@@ -125,6 +132,8 @@ fn labels(table: &Table, columns: &Columns) -> Result<Vec<Label>> {
     let mut labels = Vec::new();
     while let Some((_, row)) = rows.next_row()? {
         labels.push(match row.get_column_iter().next().map(|(_, field)| field) {
+            Some(Field::Null | Field::Long(-1) | Field::Int(-1)) => Label::Missing,
+            Some(Field::Short(-1) | Field::Byte(-1)) => Label::Missing,
             Some(Field::Long(n)) => Label::Number(*n),
             Some(Field::Int(n)) => Label::Number(i64::from(*n)),
             Some(Field::Short(n)) => Label::Number(i64::from(*n)),
@@ -155,7 +164,7 @@ impl Classes {
             match label {
                 Label::Number(n) => self.largest = self.largest.max(Some(*n)),
                 Label::Name(name) => drop(self.names.insert(name.clone())),
-                Label::Other(_) => {}
+                Label::Missing | Label::Other(_) => {}
             }
         }
     }
@@ -189,6 +198,8 @@ impl Classes {
                 };
                 usize::try_from(*n).ok().filter(|n| *n < known)
             }
+            // The image is left out.
+            Label::Missing => Some(0),
             Label::Name(name) if self.largest.is_none() || !self.lists.is_empty() => {
                 names.iter().position(|known| known == name)
             }
@@ -202,6 +213,7 @@ fn no_class(table: &Table, row: usize, label: &Label) -> Error {
     let found = match label {
         Label::Number(n) => n.to_string(),
         Label::Name(name) | Label::Other(name) => name.clone(),
+        Label::Missing => "missing".to_owned(),
     };
     let (file, row) = (table.input.label.clone(), row + 1);
     let expected = "expected: a number of a class, or its name";
@@ -293,7 +305,10 @@ impl Tables {
             let (mut rows, mut chunk, mut held, mut read) = (table.images()?, Vec::new(), 0, 0);
             let each = table.listed.bytes / table.rows.max(1) as u64;
             while let Some((_, row)) = rows.next_row()? {
-                let bytes = bytes_of(row);
+                let bytes = match table.unlabelled.binary_search(&read) {
+                    Ok(_) => Err("no label".to_owned()),
+                    Err(_) => bytes_of(row),
+                };
                 held += bytes.as_ref().map_or(0, Vec::len);
                 read += 1;
                 chunk.push(bytes);

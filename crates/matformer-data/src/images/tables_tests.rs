@@ -145,9 +145,16 @@ fn bad_images_are_counted_and_bad_labels_refused() {
     );
     all[3].1 = -1;
     write(&place, "rows.parquet", &all, Some(&["a", "b"]));
+    let skipped = place.prepare(4, 1).unwrap().summary.skipped;
+    assert_eq!(
+        (skipped.images, skipped.first[0].to_string()),
+        (3, "`rows.parquet:4`: no label".into())
+    );
+    all[3].1 = -2;
+    write(&place, "rows.parquet", &all, Some(&["a", "b"]));
     let said = place.prepare(4, 1).unwrap_err().to_string();
     assert!(
-        said.ends_with("row 4: the label is -1, expected: a number of a class, or its name"),
+        said.ends_with("row 4: the label is -2, expected: a number of a class, or its name"),
         "{said}"
     );
     let path = place.path("rows.parquet");

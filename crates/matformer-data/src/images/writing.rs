@@ -242,7 +242,7 @@ impl<'a> Writing<'a> {
         self.skipped.check(self.images, self.allowed)
     }
 
-    /// Counts an image that could not be decoded.
+    /// Counts an image that is left out.
     ///
     /// # Errors
     /// [`Error::Images`] as soon as there are more of them than may be, and enough to name.

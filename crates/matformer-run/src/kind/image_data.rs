@@ -18,7 +18,8 @@ pub fn say(prepared: &PreparedImages) {
     let s = &prepared.summary;
     let mut left = String::new();
     if s.skipped.images > 0 {
-        left += &format!("; skipped: {} that could not be decoded", s.skipped.images);
+        left +=
+            &format!("; skipped: {} that could not be decoded or have no label", s.skipped.images);
     }
     if s.ignored > 0 {
         left += &format!("; passed over: {}", counted(s.ignored, "other file"));
