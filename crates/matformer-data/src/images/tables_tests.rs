@@ -143,12 +143,12 @@ fn bad_images_are_counted_and_bad_labels_refused() {
         skipped.first[0].to_string(),
         "`rows.parquet:6`: no bytes, expected: those of an image"
     );
-    all[3].1 = -1;
+    (all[3].1, all[6].0) = (-1, Some(png(4, [6; 3])));
     write(&place, "rows.parquet", &all, Some(&["a", "b"]));
     let skipped = place.prepare(4, 1).unwrap().summary.skipped;
     assert_eq!(
         (skipped.images, skipped.first[0].to_string()),
-        (3, "`rows.parquet:4`: no label".into())
+        (2, "`rows.parquet:4`: no label".into())
     );
     all[3].1 = -2;
     write(&place, "rows.parquet", &all, Some(&["a", "b"]));
