@@ -2,9 +2,12 @@
 
 use std::arch::x86_64::*;
 
-use matformer_nn::packed::{BLOCK, BLOCK_BYTES};
+use matformer_nn::packed::BLOCK_BYTES;
 
-use super::dot::{Inputs, Load, half};
+use super::{
+    dot::{Load, half},
+    inputs::{Inputs, RoundedRow},
+};
 
 /// Bytes between what is computed with and what is asked for.
 const AHEAD: usize = 4096;
@@ -123,57 +126,43 @@ define_dots!(
     total
 );
 
-/// Defines the same for blocks of `q8_0`: `R` rows from block `from` on, with inputs `i` to before `i + M`. `$sum`
-/// multiplies 32 bytes without a sign with 32 that have one, and adds up four neighbours each.
-macro_rules! define_q8_dots {
-    ($features:literal, $sum:expr) => {
-        /// Products of blocks of `R` rows, from block `from` on, with inputs `i` to before `i + M`.
-        ///
-        /// # Safety
-        /// The processor has the features.
-        #[target_feature(enable = $features)]
-        pub(super) unsafe fn q8_dots<const R: usize, const M: usize>(
-            rows: [&[[u8; BLOCK_BYTES]]; R],
-            inputs: &Inputs,
-            i: usize,
-            from: usize,
-        ) -> [[f32; M]; R] {
-            let n = rows[0].len();
-            let mut x = [(&[[0i8; BLOCK]][..0], &[0f32][..0]); M];
-            for (m, x) in x.iter_mut().enumerate() {
-                let (values, scales) = inputs.rounded_row(i + m);
-                *x = (&values.as_chunks::<BLOCK>().0[from..from + n], &scales[from..from + n]);
+/// Products of blocks of `R` rows of `q8_0`, from block `from` on, with inputs `i` to before `i + M`.
+///
+/// # Safety
+/// The processor has the features.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn q8_dots<const R: usize, const M: usize>(
+    rows: [&[[u8; BLOCK_BYTES]]; R],
+    inputs: &Inputs,
+    i: usize,
+    from: usize,
+) -> [[f32; M]; R] {
+    let n = rows[0].len();
+    let x: [RoundedRow<'_>; M] =
+        std::array::from_fn(|m| inputs.rounded_row(i + m).part(from..from + n));
+    let rows = rows.map(|row| &row[..n]);
+    let mut sums = [[_mm256_setzero_ps(); M]; R];
+    for at in 0..n {
+        for (row, sums) in rows.iter().zip(&mut sums) {
+            let block = &row[at];
+            let scale = half(u16::from_le_bytes([block[0], block[1]]));
+            ahead(block.as_ptr());
+            // SAFETY: a block has 2 + 32 bytes.
+            let w = unsafe { _mm256_loadu_si256(block.as_ptr().add(2).cast()) };
+            let magnitude = _mm256_abs_epi8(w);
+            for (x, sum) in x.iter().zip(sums) {
+                // SAFETY: a block of inputs has 32 values.
+                let q = unsafe { _mm256_loadu_si256(x.blocks[at].as_ptr().cast()) };
+                // The sign of the weight goes to the input: |w|·(±q). Pairs stay below 2·128·127 < 2¹⁵.
+                let pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(q, w));
+                let products = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+                let factor = _mm256_set1_ps(scale * x.scales[at]);
+                *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(products), factor, *sum);
             }
-            let rows = rows.map(|row| &row[..n]);
-            let mut sums = [[_mm256_setzero_ps(); M]; R];
-            for at in 0..n {
-                for (row, sums) in rows.iter().zip(&mut sums) {
-                    let block = &row[at];
-                    let scale = half(u16::from_le_bytes([block[0], block[1]]));
-                    ahead(block.as_ptr());
-                    // SAFETY: a block has 2 + 32 bytes.
-                    let w = unsafe { _mm256_loadu_si256(block.as_ptr().add(2).cast()) };
-                    let magnitude = _mm256_abs_epi8(w);
-                    for ((values, scales), sum) in x.iter().zip(sums) {
-                        // SAFETY: a block of inputs has 32 values.
-                        let q = unsafe { _mm256_loadu_si256(values[at].as_ptr().cast()) };
-                        // The sign of the weight goes to the input: |w|·(±q).
-                        let products = $sum(magnitude, _mm256_sign_epi8(q, w));
-                        let factor = _mm256_set1_ps(scale * scales[at]);
-                        *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(products), factor, *sum);
-                    }
-                }
-            }
-            sums.map(|of_row| of_row.map(|sum| total(sum)))
         }
-    };
+    }
+    sums.map(|of_row| of_row.map(|sum| total(sum)))
 }
-pub(super) use define_q8_dots;
-
-define_q8_dots!("avx2,fma", |w: __m256i, q: __m256i| {
-    // Pairs stay below 2·128·127 < 2¹⁵.
-    _mm256_madd_epi16(_mm256_maddubs_epi16(w, q), _mm256_set1_epi16(1))
-});
 
 /// Asks for what is read some rows later: weights come from memory, and are used once.
 #[inline(always)]

@@ -8,7 +8,7 @@ use matformer_lm::MatLmConfig;
 use super::{
     attention::{self, Queries, Seen},
     cache::Cache,
-    dot::Inputs,
+    inputs::Inputs,
     panel::{self, Job},
     ring::Ring,
     rope::Rope,

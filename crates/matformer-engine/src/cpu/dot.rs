@@ -8,12 +8,15 @@ use matformer_nn::{
     packed::{BLOCK, BLOCK_BYTES},
 };
 
-use super::levels::{PLAIN, vectorised};
-use super::ring::Ring;
 #[cfg(target_arch = "x86_64")]
 use super::{
     avx2, avx512,
     levels::{AVX2, AVX512},
+};
+use super::{
+    inputs::Inputs,
+    levels::{PLAIN, vectorised},
+    ring::Ring,
 };
 
 /// Numbers that are multiplied side by side.
@@ -21,71 +24,12 @@ pub(super) const LANES: usize = 16;
 /// Rows of the matrix that go through the inputs together: with four inputs, as many sums as half the registers.
 const ROWS: usize = 2;
 
-/// Inputs as the products with a format read them, `[inputs, cols]`; `cols` is a multiple of [`BLOCK`], padded
-/// with zeros.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Inputs {
-    pub(crate) cols: usize,
-    pub(crate) values: Vec<f32>,
-    /// The same rounded to signed bytes in blocks, and the scale of each block.
-    pub(crate) rounded: Vec<i8>,
-    pub(crate) scales: Vec<f32>,
-}
-
-impl Inputs {
-    /// Takes rows of `width` values; those of `q8_0` are rounded to blocks.
-    pub(crate) fn set(&mut self, values: &[f32], width: usize, round: bool) {
-        self.cols = width.next_multiple_of(BLOCK);
-        self.values.clear();
-        if width == self.cols {
-            self.values.extend_from_slice(values);
-        } else {
-            for row in values.chunks_exact(width.max(1)) {
-                self.values.extend_from_slice(row);
-                self.values.resize(self.values.len() + self.cols - width, 0.0);
-            }
-        }
-        self.rounded.clear();
-        self.scales.clear();
-        if round {
-            self.rounded.resize(self.values.len(), 0);
-            self.scales.resize(self.values.len() / BLOCK, 0.0);
-            round_blocks(&self.values, &mut self.rounded, &mut self.scales);
-        }
-    }
-
-    fn row(&self, i: usize) -> &[f32] {
-        &self.values[i * self.cols..(i + 1) * self.cols]
-    }
-
-    pub(super) fn rounded_row(&self, i: usize) -> (&[i8], &[f32]) {
-        let blocks = self.cols / BLOCK;
-        let values = &self.rounded[i * self.cols..(i + 1) * self.cols];
-        (values, &self.scales[i * blocks..(i + 1) * blocks])
-    }
-}
-
 /// Rows of a matrix in one of the formats, row-major: numbers, or blocks of them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Rows<'a> {
     F32(&'a [f32]),
     Bf16(&'a [[u8; 2]]),
     Q8(&'a [[u8; BLOCK_BYTES]]),
-}
-
-vectorised! {
-    /// Each block's values over its scale, as whole numbers from −127 to 127.
-    fn round_blocks(values: &[f32], rounded: &mut [i8], scales: &mut [f32]) {
-        let blocks = values.chunks_exact(BLOCK).zip(rounded.chunks_exact_mut(BLOCK));
-        for ((values, rounded), scale) in blocks.zip(scales) {
-            let largest = values.iter().fold(0f32, |max, v| max.max(v.abs()));
-            *scale = largest / 127.0;
-            let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-            for (q, v) in rounded.iter_mut().zip(values) {
-                *q = (v * inverse).round_ties_even() as i8;
-            }
-        }
-    }
 }
 
 vectorised! {
@@ -107,6 +51,28 @@ vectorised! {
             }
             Rows::Q8(blocks) => {
                 of_format::<Q8, LEVEL>(blocks, cols / BLOCK, inputs, rings, out, stride)
+            }
+        }
+    }
+}
+
+vectorised! {
+    /// The values of rows in f32.
+    fn widen(rows: Rows<'_>, out: &mut [f32]) {
+        match rows {
+            Rows::F32(values) => out.copy_from_slice(values),
+            Rows::Bf16(values) => {
+                for (out, value) in out.iter_mut().zip(values) {
+                    *out = Bf16::widen(*value);
+                }
+            }
+            Rows::Q8(blocks) => {
+                for (out, block) in out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(blocks) {
+                    let scale = half(u16::from_le_bytes([block[0], block[1]]));
+                    for (out, value) in out.iter_mut().zip(&block[2..]) {
+                        *out = f32::from(*value as i8) * scale;
+                    }
+                }
             }
         }
     }
@@ -395,9 +361,8 @@ impl Format for Q8 {
         let mut found = [[0f32; M]; R];
         for (row, found) in rows.iter().zip(&mut found) {
             for (m, found) in found.iter_mut().enumerate() {
-                let (values, scales) = inputs.rounded_row(i + m);
-                let values = &values.as_chunks::<BLOCK>().0[blocks.clone()];
-                for ((block, q), by) in row.iter().zip(values).zip(&scales[blocks.clone()]) {
+                let x = inputs.rounded_row(i + m).part(blocks.clone());
+                for ((block, q), by) in row.iter().zip(x.blocks).zip(x.scales) {
                     let products = block[2..].iter().zip(q);
                     let sum: i32 = products.map(|(w, q)| i32::from(*w as i8) * i32::from(*q)).sum();
                     *found += sum as f32 * half(u16::from_le_bytes([block[0], block[1]])) * by;

@@ -5,7 +5,7 @@ pub(super) const PLAIN: u8 = 0;
 /// The processor has AVX2 and FMA.
 #[cfg(target_arch = "x86_64")]
 pub(super) const AVX2: u8 = 1;
-/// It also has AVX-512 (F, BW, VL) and VNNI.
+/// It also has AVX-512 (F, BW, VL), VNNI and F16C.
 #[cfg(target_arch = "x86_64")]
 pub(super) const AVX512: u8 = 2;
 
@@ -22,13 +22,13 @@ macro_rules! vectorised {
                 fn wide($($arg: $ty),*) {
                     plain::<{ $crate::cpu::levels::AVX2 }>($($arg),*)
                 }
-                #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
+                #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
                 fn widest($($arg: $ty),*) {
                     plain::<{ $crate::cpu::levels::AVX512 }>($($arg),*)
                 }
                 use std::arch::is_x86_feature_detected as has;
                 let all = has!("avx512f") && has!("avx512bw") && has!("avx512vl");
-                if all && has!("avx512vnni") {
+                if all && has!("avx512vnni") && has!("f16c") {
                     // SAFETY: the processor has these.
                     return unsafe { widest($($arg),*) };
                 }

@@ -9,7 +9,7 @@ use matformer_nn::{
     packed::{BLOCK, BLOCK_BYTES},
 };
 
-use super::dot::Rows;
+use super::dot::{Rows, widen};
 use crate::{Error, Format, Result};
 
 /// Bytes that a matrix begins at a multiple of.
@@ -122,17 +122,15 @@ impl<'a> View<'a> {
         if self.matrix.packed.is_none() {
             return Cow::Borrowed(cast_slice(self.bytes_of(rows)));
         }
-        let mut values = Vec::with_capacity(rows.len() * self.matrix.cols);
-        rows.for_each(|row| self.widen(row, &mut values));
+        let mut values = vec![0.0; rows.len() * self.matrix.cols];
+        widen(self.part(rows), &mut values);
         Cow::Owned(values)
     }
 
     /// Appends a row's values in f32.
     pub(crate) fn widen(self, row: usize, out: &mut Vec<f32>) {
-        let bytes = self.bytes_of(row..row + 1);
-        match self.matrix.packed {
-            None => out.extend_from_slice(cast_slice(bytes)),
-            Some(format) => format.unpack(bytes, self.matrix.cols, out),
-        }
+        let before = out.len();
+        out.resize(before + self.matrix.cols, 0.0);
+        widen(self.part(row..row + 1), &mut out[before..]);
     }
 }

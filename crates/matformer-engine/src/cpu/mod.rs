@@ -10,6 +10,7 @@ mod bandwidth;
 mod cache;
 mod decoder;
 mod dot;
+mod inputs;
 mod levels;
 mod matrix;
 mod panel;

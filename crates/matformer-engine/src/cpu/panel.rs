@@ -6,7 +6,8 @@ use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 use matformer_nn::ops::Gate;
 
 use super::{
-    dot::{Inputs, gated, products},
+    dot::{gated, products},
+    inputs::Inputs,
     matrix::View,
     ring::Ring,
     team::Team,
