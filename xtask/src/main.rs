@@ -89,6 +89,9 @@ enum Page {
         /// How large the models are
         #[arg(long, value_enum, default_value = "cpu")]
         scale: reproduce::matlm::Scale,
+        /// Measure only on the second corpus, Rust; the rest of the page stays as it is
+        #[arg(long)]
+        second_corpus: bool,
     },
     /// Submodels for budgets by every method of `search`: about two hours
     Search,
@@ -232,7 +235,9 @@ fn main() -> Result<()> {
         Command::Parity { peer: Peer::LmEval(sizes) } => sizes.lm_eval(),
         Command::Parity { peer: Peer::Benchmarks(sizes) } => sizes.benchmarks(),
         Command::Reproduce { page: Page::Matvit } => reproduce::matvit(),
-        Command::Reproduce { page: Page::Matlm { scale } } => reproduce::matlm(scale),
+        Command::Reproduce { page: Page::Matlm { scale, second_corpus } } => {
+            reproduce::matlm(scale, second_corpus)
+        }
         Command::Reproduce { page: Page::Search } => reproduce::search(),
         Command::Reproduce { page: Page::Elastify { parts } } => reproduce::elastify(&parts),
         Command::Parity { peer: Peer::Vit { python, onnx } } => {

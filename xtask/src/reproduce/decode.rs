@@ -196,9 +196,9 @@ fn tables(document: &Value) -> String {
 }
 
 fn of_model(name: &str, found: &Value) -> String {
-    let bandwidth = found["bandwidth_gb_s"].as_f64().map_or(String::new(), |rate| {
-        format!(" Memory is read at {rate:.1} GB/s by a plain sum on all threads.")
-    });
+    let bandwidth = found["bandwidth_gb_s"]
+        .as_f64()
+        .map_or(String::new(), |rate| format!(" All threads read memory at up to {rate:.1} GB/s."));
     let stamp = &found["stamp"];
     let mut page = format!(
         "### {name}\n\n{}, {}, commit {}.{bandwidth}\n\n",

@@ -226,17 +226,53 @@ pub(super) fn document(
     write: &dyn Fn(&Value) -> Result<()>,
 ) -> Result<Value> {
     let mut document = json!({ "scale": study.scale, "runs": [], "draws": [], "scaling": {} });
-    let add = |document: &mut Value, key: &str, run: Value| -> Result<()> {
-        document[key].as_array_mut().context("a list of runs")?.push(run);
-        write(document)
-    };
     let [first, second] = &study.corpora;
+    smallest(binary, study, &mut document, write)?;
+    corpus(binary, study, (first, study.sizes), &mut document, write)?;
+    corpus(binary, study, (second, &study.sizes[..2]), &mut document, write)?;
+    Ok(document)
+}
+
+/// Trains and measures on the second corpus alone; the rest stays as the document has it.
+pub(super) fn second_corpus(
+    binary: &Binary,
+    study: &Study,
+    mut document: Value,
+    write: &dyn Fn(&Value) -> Result<()>,
+) -> Result<Value> {
+    let [_, second] = &study.corpora;
+    if let Some(runs) = document["runs"].as_array_mut() {
+        runs.retain(|run| run["corpus"] != second.name);
+    }
+    corpus(binary, study, (second, &study.sizes[..2]), &mut document, write)?;
+    Ok(document)
+}
+
+/// Adds a run to one of the document's lists.
+fn add(
+    document: &mut Value,
+    key: &str,
+    run: Value,
+    write: &dyn Fn(&Value) -> Result<()>,
+) -> Result<()> {
+    document[key].as_array_mut().context("a list of runs")?.push(run);
+    write(document)
+}
+
+/// The smallest model on the first corpus: its seeds, and draws beside `sampled`.
+fn smallest(
+    binary: &Binary,
+    study: &Study,
+    document: &mut Value,
+    write: &dyn Fn(&Value) -> Result<()>,
+) -> Result<()> {
+    let first = &study.corpora[0];
     let smallest = &study.sizes[0];
     for &seed in study.seeds {
         let run = Run { corpus: first, size: smallest, draw: "sampled", seed };
         let budgets: &[&str] =
             if seed == study.seeds[0] { &["per-width", "total"] } else { &["per-width"] };
-        add(&mut document, "runs", run.measured(binary, study, smallest.steps, budgets)?)?;
+        add(document, "runs", run.measured(binary, study, smallest.steps, budgets)?, write)?;
     }
     let flops = flops(
         binary,
@@ -245,27 +281,34 @@ pub(super) fn document(
     for draw in study.draws {
         let run = Run { corpus: first, size: smallest, draw, seed: study.seeds[0] };
         let steps = equal_steps(smallest.steps, draw, &flops);
-        add(&mut document, "draws", run.measured(binary, study, steps, &[])?)?;
+        add(document, "draws", run.measured(binary, study, steps, &[])?, write)?;
     }
-    document["at_equal_tokens"] = at_equal_tokens(binary, study, &document)?;
-    for (corpus, sizes) in [(first, study.sizes), (second, &study.sizes[..2])] {
-        let run = |size| Run { corpus, size, draw: "sampled", seed: study.seeds[0] };
-        for size in sizes {
-            // The smallest is there already.
-            if corpus.name != first.name || size.name != smallest.name {
-                let measured = run(size).measured(binary, study, size.steps, &["per-width"])?;
-                add(&mut document, "runs", measured)?;
-            }
+    document["at_equal_tokens"] = at_equal_tokens(binary, study, document)?;
+    Ok(())
+}
+
+/// Models of some sizes on a corpus, and the law that their losses follow.
+fn corpus(
+    binary: &Binary,
+    study: &Study,
+    (corpus, sizes): (&Corpus, &[Size]),
+    document: &mut Value,
+    write: &dyn Fn(&Value) -> Result<()>,
+) -> Result<()> {
+    let run = |size| Run { corpus, size, draw: "sampled", seed: study.seeds[0] };
+    for size in sizes {
+        // The smallest is there already, with its seeds.
+        if corpus.name != study.corpora[0].name || size.name != study.sizes[0].name {
+            let measured = run(size).measured(binary, study, size.steps, &["per-width"])?;
+            add(document, "runs", measured, write)?;
         }
-        let folders: Vec<String> = sizes.iter().map(|size| run(size).folder(study)).collect();
-        let arguments: Vec<&str> =
-            std::iter::once("scaling").chain(folders.iter().map(String::as_str)).collect();
-        document["scaling"][corpus.name] = binary.json(&arguments)?;
-        write(&document)?;
     }
+    let folders: Vec<String> = sizes.iter().map(|size| run(size).folder(study)).collect();
+    let arguments: Vec<&str> =
+        std::iter::once("scaling").chain(folders.iter().map(String::as_str)).collect();
+    document["scaling"][corpus.name] = binary.json(&arguments)?;
     document["stamp"] = stamp::now(&binary.shell)?;
-    write(&document)?;
-    Ok(document)
+    write(document)
 }
 
 /// FLOPs of a token in training at each size, up to a factor.

@@ -60,7 +60,8 @@ pub fn elastify(parts: &[elastify::Part]) -> Result<()> {
 }
 
 /// The paper's language study: `docs/results/matlm.*`. Runs and measurements that are there are not made again.
-pub fn matlm(scale: matlm::Scale) -> Result<()> {
+/// Of `second_corpus` alone the rest of the page stays as it is.
+pub fn matlm(scale: matlm::Scale, second_corpus: bool) -> Result<()> {
     let binary = Binary::build()?;
     let page = Page { path: "docs/results/matlm", command: "cargo xtask reproduce matlm" };
     page.check(&binary.shell)?;
@@ -72,6 +73,10 @@ pub fn matlm(scale: matlm::Scale) -> Result<()> {
     let write = |document: &Value| {
         page.write(&binary.shell, document.clone(), &matlm_tables::tables(document))
     };
+    if second_corpus {
+        let before = page.document(&binary.shell)?;
+        return matlm::second_corpus(&binary, &scale.study(), before, &write).map(drop);
+    }
     matlm::document(&binary, &scale.study(), &write).map(drop)
 }
 
