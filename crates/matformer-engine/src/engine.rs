@@ -291,12 +291,13 @@ impl Engine {
             let verifying = started.elapsed().as_secs_f64() - drafting;
             self.timed(turn, &Took { drafted: turn.drafts.len(), drafting, verifying });
         }
-        let mut logits = logits.chunks_exact(self.stepper.vocab_size());
+        let mut of_all = logits.chunks_exact(self.stepper.vocab_size());
         for turn in turns {
             let wanted = turn.ids.len() - turn.logits_from;
-            let of_turn: Vec<&[f32]> = logits.by_ref().take(wanted).collect();
+            let of_turn: Vec<&[f32]> = of_all.by_ref().take(wanted).collect();
             self.take(turn, &of_turn, &mut events);
         }
+        self.stepper.reuse(logits);
         Ok(events)
     }
 

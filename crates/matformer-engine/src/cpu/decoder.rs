@@ -101,6 +101,11 @@ impl Decoder {
         self.logits(&weights, rows)
     }
 
+    /// Takes back the memory of logits.
+    pub(crate) fn reuse(&mut self, logits: Vec<f32>) {
+        self.work.turned = logits;
+    }
+
     fn places(&self, rows: &[Row<'_>]) -> Vec<Place> {
         let of_row = |(row, r): (usize, &Row<'_>)| {
             let (slot, held) = (r.slot, self.cache.len(r.slot));

@@ -70,7 +70,8 @@ impl Team {
         self.workers.len() + 1
     }
 
-    /// Gives every item to one member, in no particular order, and returns when all are done.
+    /// Gives every item to one member and returns when all are done. Each member begins with neighbours, in their
+    /// order: what comes next in memory is on its way to it. Then it helps the others.
     ///
     /// # Panics
     /// If `work` does, on whichever thread.
@@ -81,11 +82,20 @@ impl Team {
             let left = items.into_iter().filter_map(into_inner);
             return left.for_each(work);
         }
-        let next = AtomicUsize::new(0);
+        let members = self.members();
+        let from = |member: usize| member * items.len() / members;
+        let next: Vec<AtomicUsize> = (0..members).map(|m| AtomicUsize::new(from(m))).collect();
+        let arrived = AtomicUsize::new(0);
         self.all(&|| {
-            while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Some(item) = lock(item).take() {
-                    work(item);
+            let own = arrived.fetch_add(1, Ordering::Relaxed);
+            for member in (own..own + members).map(|member| member % members) {
+                let share = ..from(member + 1);
+                while let Some(item) =
+                    items[share].get(next[member].fetch_add(1, Ordering::Relaxed))
+                {
+                    if let Some(item) = lock(item).take() {
+                        work(item);
+                    }
                 }
             }
         });

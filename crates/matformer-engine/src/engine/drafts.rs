@@ -93,10 +93,9 @@ impl Engine {
             let drafting: Vec<usize> = (0..turns.len()).filter(|i| left[*i] > 0).collect();
             let narrow: Vec<Turn> =
                 drafting.iter().filter_map(|i| self.narrow(&turns[*i])).collect();
-            let logits = self.stepper.step(&rows(&narrow))?;
-            for (i, logits) in
-                drafting.into_iter().zip(logits.chunks_exact(self.stepper.vocab_size()))
-            {
+            let all = self.stepper.step(&rows(&narrow))?;
+            let of_each = all.chunks_exact(self.stepper.vocab_size());
+            for (i, logits) in drafting.into_iter().zip(of_each) {
                 let turn = &mut turns[i];
                 let Some(running) = &self.running[turn.slot] else { continue };
                 let (position, distribution) =
@@ -112,6 +111,7 @@ impl Engine {
                 turn.drafts.push(distribution);
                 left[i] -= 1;
             }
+            self.stepper.reuse(all);
         }
         for (turn, start) in turns.iter_mut().zip(starts) {
             self.stepper.truncate(turn.slot, start);
