@@ -23,6 +23,8 @@ use super::{
 pub(super) const LANES: usize = 16;
 /// Rows of the matrix that go through the inputs together: with four inputs, as many sums as half the registers.
 const ROWS: usize = 2;
+/// The same in bf16 with one input: a load has half the bytes of one in f32, so that more of them keep memory busy.
+const ALONE: usize = 4;
 
 /// Rows of a matrix in one of the formats, row-major: numbers, or blocks of them.
 #[derive(Clone, Copy, Debug)]
@@ -44,13 +46,19 @@ vectorised! {
         out: &mut [f32],
         stride: usize,
     ) {
+        let alone = rings.iter().all(|ring| ring.inputs == 1);
         match rows {
-            Rows::F32(values) => of_format::<F32, LEVEL>(values, cols, inputs, rings, out, stride),
-            Rows::Bf16(values) => {
-                of_format::<Bf16, LEVEL>(values, cols, inputs, rings, out, stride)
+            Rows::F32(rows) => {
+                of_format::<F32, LEVEL, ROWS>(rows, cols, inputs, rings, out, stride)
             }
-            Rows::Q8(blocks) => {
-                of_format::<Q8, LEVEL>(blocks, cols / BLOCK, inputs, rings, out, stride)
+            Rows::Bf16(rows) if alone => {
+                of_format::<Bf16, LEVEL, ALONE>(rows, cols, inputs, rings, out, stride)
+            }
+            Rows::Bf16(rows) => {
+                of_format::<Bf16, LEVEL, ROWS>(rows, cols, inputs, rings, out, stride)
+            }
+            Rows::Q8(rows) => {
+                of_format::<Q8, LEVEL, ROWS>(rows, cols / BLOCK, inputs, rings, out, stride)
             }
         }
     }
@@ -118,7 +126,7 @@ trait Format {
 }
 
 #[inline(always)]
-fn of_format<F: Format, const LEVEL: u8>(
+fn of_format<F: Format, const LEVEL: u8, const R: usize>(
     rows: &[F::Unit],
     row_units: usize,
     inputs: &Inputs,
@@ -126,11 +134,11 @@ fn of_format<F: Format, const LEVEL: u8>(
     out: &mut [f32],
     stride: usize,
 ) {
-    let groups = rows.chunks(ROWS * row_units).zip(out.chunks_mut(ROWS * stride));
+    let groups = rows.chunks(R * row_units).zip(out.chunks_mut(R * stride));
     for (rows, out) in groups {
-        if rows.len() == ROWS * row_units {
+        if rows.len() == R * row_units {
             let rows = std::array::from_fn(|r| &rows[r * row_units..(r + 1) * row_units]);
-            of_rows::<F, LEVEL, ROWS>(rows, inputs, rings, out, stride);
+            of_rows::<F, LEVEL, R>(rows, inputs, rings, out, stride);
         } else {
             for (row, out) in rows.chunks_exact(row_units).zip(out.chunks_mut(stride)) {
                 of_rows::<F, LEVEL, 1>([row], inputs, rings, out, stride);
