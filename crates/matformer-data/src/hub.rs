@@ -16,6 +16,7 @@ use walkdir::WalkDir;
 
 use crate::progress::{Progress, Stage};
 use crate::source::{HubName, is_inside};
+use crate::walk::joined;
 use crate::{Error, Result};
 
 /// The list of a repository's files is refused above this size, in bytes.
@@ -158,9 +159,7 @@ impl Hub {
         for entry in WalkDir::new(&folder).follow_links(true).sort_by_file_name() {
             let entry = entry.map_err(|error| fs::error(&folder, "list")(error.into()))?;
             let Ok(inside) = entry.path().strip_prefix(&folder) else { continue };
-            let inside: Vec<_> =
-                inside.components().map(|part| part.as_os_str().to_string_lossy()).collect();
-            let inside = inside.join("/");
+            let inside = joined(inside);
             if entry.file_type().is_file() {
                 files.push(HubFile { inside, path: entry.into_path() });
             }
