@@ -6,7 +6,6 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::rows::Taken;
-use crate::walk::Group;
 
 /// How many documents were left out, and why.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +60,21 @@ impl fmt::Display for BadRow {
             write!(f, ", {place}")?;
         }
         write!(f, ": {}", self.reason)
+    }
+}
+
+/// How many there are of one kind, and the first of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Group {
+    pub count: usize,
+    pub first: String,
+}
+
+impl Group {
+    /// Counts one more of `kind`.
+    pub(crate) fn add<K: Ord>(groups: &mut BTreeMap<K, Self>, kind: K, name: impl fmt::Display) {
+        let new = || Self { count: 0, first: name.to_string() };
+        groups.entry(kind).or_insert_with(new).count += 1;
     }
 }
 

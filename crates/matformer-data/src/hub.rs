@@ -14,9 +14,9 @@ use matformer_core::fs;
 use serde::Deserialize;
 use walkdir::WalkDir;
 
+use crate::paths::joined;
 use crate::progress::{Progress, Stage};
 use crate::source::{HubName, is_inside};
-use crate::walk::joined;
 use crate::{Error, Result};
 
 /// The list of a repository's files is refused above this size, in bytes.

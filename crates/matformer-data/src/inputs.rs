@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use crate::format::{self, Format, Kind};
 use crate::hub::{self, Hub};
+use crate::paths::joined;
 use crate::progress::{Progress, Stage};
 use crate::source::{Folder, HubName, Source};
-use crate::walk::{self, PassedOver, Reason, joined};
+use crate::walk::{self, PassedOver, Reason};
 use crate::{Error, Result, splits, tokens};
 
 /// A file to read.

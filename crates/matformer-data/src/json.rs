@@ -8,9 +8,6 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value as Json, de::SliceRead};
 
-/// Fields that an error names.
-const NAMED: usize = 5;
-
 /// Why a row has no text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NoText {
@@ -59,21 +56,22 @@ impl Layout {
         let object = |range: &Range<usize>| bytes.get(range.start) == Some(&b'{');
         let rows = match &objects[..] {
             [] => false,
-            [one] if !in_array(bytes) => is_row(&bytes[one.clone()]),
+            [one] if first(bytes) != Some(b'[') => is_row(&bytes[one.clone()]),
             all => all.iter().all(object),
         };
         if rows { Self::Objects } else { Self::Whole }
     }
 }
 
-fn in_array(bytes: &[u8]) -> bool {
-    bytes.trim_ascii_start().first() == Some(&b'[')
+/// The first byte that is no white space.
+fn first(bytes: &[u8]) -> Option<u8> {
+    bytes.trim_ascii_start().first().copied()
 }
 
 /// Whether there is an array whose first element is an object.
 fn begins_as_rows(bytes: &[u8]) -> bool {
     let inside = bytes.trim_ascii_start().strip_prefix(b"[").unwrap_or_default();
-    inside.trim_ascii_start().first() == Some(&b'{')
+    first(inside) == Some(b'{')
 }
 
 /// Where the elements of the array in `bytes` lie, or its values where there is no array.
@@ -81,7 +79,7 @@ fn begins_as_rows(bytes: &[u8]) -> bool {
 /// # Errors
 /// The place in `bytes` from which on they are no such values.
 pub(crate) fn objects(bytes: &[u8]) -> Result<Vec<Range<usize>>, usize> {
-    if !in_array(bytes) {
+    if first(bytes) != Some(b'[') {
         return values(bytes);
     }
     let start = bytes.len() - bytes.trim_ascii_start().len() + 1;
@@ -143,7 +141,7 @@ fn values(bytes: &[u8]) -> Result<Vec<Range<usize>>, usize> {
 /// # Errors
 /// What the row is instead.
 pub(crate) fn text_of(row: &[u8], field: &str) -> Result<String, NoText> {
-    if !is_object(row) {
+    if first(row) != Some(b'{') {
         let found = kind(&relaxed(row, |json| Json::deserialize(json))?);
         return Err(NoText::Other(format!("{found}, expected: an object")));
     }
@@ -154,19 +152,17 @@ pub(crate) fn text_of(row: &[u8], field: &str) -> Result<String, NoText> {
             let found = kind(&other);
             Err(NoText::Other(format!("`{field}` is {found}, expected: a string")))
         }
-        None if fields.is_empty() => {
-            Err(NoText::Other(format!("no field `{field}`, there are: none")))
-        }
         None => {
-            let known: Vec<&str> = fields.keys().take(NAMED).map(String::as_str).collect();
-            let known = known.join(", ");
-            Err(NoText::Field(format!("no field `{field}`, there are: {known}")))
+            let reason = format!("no field `{field}`, there are: {}", names(&fields));
+            Err(if fields.is_empty() { NoText::Other(reason) } else { NoText::Field(reason) })
         }
     }
 }
 
-fn is_object(row: &[u8]) -> bool {
-    row.trim_ascii_start().first() == Some(&b'{')
+/// The names of the first fields, for errors.
+pub(crate) fn names(fields: &Map<String, Json>) -> String {
+    let names: Vec<&str> = fields.keys().take(5).map(String::as_str).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 /// What a value is called.
@@ -189,7 +185,7 @@ pub(crate) fn fields_of(
     row: &[u8],
     is_wanted: impl Fn(&str) -> bool,
 ) -> Result<Map<String, Json>, NoText> {
-    if !is_object(row) {
+    if first(row) != Some(b'{') {
         return Err(NoText::Other("no object, expected: one with messages".into()));
     }
     relaxed(row, |json| json.deserialize_map(Wanted(&is_wanted)))

@@ -24,6 +24,7 @@ mod json;
 mod lost;
 mod parquet;
 mod parquet_rows;
+mod paths;
 mod permutation;
 mod pieces;
 mod prepare;

@@ -17,7 +17,7 @@ use crate::hub::{self, Hub};
 use crate::progress::{Progress, Stage};
 use crate::{
     ChatTemplate, DataConfig, Error, Folder, Hash, PassedOver, Result, Source, Tokenizer,
-    WeightedSource, walk,
+    WeightedSource, paths,
 };
 
 /// Goes into the key: changes with what is read of the same files.
@@ -234,7 +234,7 @@ pub(crate) fn fingerprint(config: &DataConfig, cache: &Path) -> Result<Hash> {
             .part(&input.name)
             .part(format!("{:?}{}", input.part, input.source))
             .part(about.len().to_le_bytes())
-            .part(walk::changed(&about).to_le_bytes());
+            .part(paths::changed(&about).to_le_bytes());
     }
     Ok(hasher.finish())
 }

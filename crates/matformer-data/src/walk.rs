@@ -5,12 +5,12 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use matformer_core::Manifest;
 use matformer_core::fs::{self, CACHE_TAG};
 use walkdir::{DirEntry, WalkDir};
 
+use crate::counts::Group;
 use crate::{Error, Result};
 
 /// Why a file or a folder is not read.
@@ -66,21 +66,6 @@ impl Reason {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PassedOver(BTreeMap<Reason, Group>);
 
-/// How many there are of one kind, and the first of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Group {
-    pub count: usize,
-    pub first: String,
-}
-
-impl Group {
-    /// Counts one more of `kind`.
-    pub(crate) fn add<K: Ord>(groups: &mut BTreeMap<K, Self>, kind: K, name: impl fmt::Display) {
-        let new = || Self { count: 0, first: name.to_string() };
-        groups.entry(kind).or_insert_with(new).count += 1;
-    }
-}
-
 impl PassedOver {
     /// Counts one more.
     pub(crate) fn add(&mut self, reason: Reason, name: impl fmt::Display) {
@@ -117,18 +102,6 @@ impl fmt::Display for PassedOver {
         }
         Ok(())
     }
-}
-
-/// The parts of a path with `/` between them.
-pub(crate) fn joined<'a>(parts: impl IntoIterator<Item = &'a OsStr>) -> String {
-    let parts: Vec<_> = parts.into_iter().map(OsStr::to_string_lossy).collect();
-    parts.join("/")
-}
-
-/// When a file was changed, in nanoseconds since 1970; 0 where that is unknown.
-pub(crate) fn changed(about: &Metadata) -> u128 {
-    let since = about.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-    since.map_or(0, |since| since.as_nanos())
 }
 
 /// A file below a folder.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use matformer_core::fs;
 
-use crate::{Error, PassedOver, Result, walk};
+use crate::{Error, PassedOver, Result, paths, walk};
 
 /// The files below a folder, sorted by path.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(super) struct Listed {
 impl Listed {
     /// The path from the folder, with `/` between its parts.
     pub(super) fn name(&self) -> String {
-        walk::joined(&self.inside)
+        paths::joined(&self.inside)
     }
 }
 
@@ -47,7 +47,7 @@ impl Listing {
         let listed = |file: walk::File| Listed {
             inside: file.inside,
             bytes: file.about.len(),
-            modified: walk::changed(&file.about),
+            modified: paths::changed(&file.about),
         };
         let mut files: Vec<_> = walk::files(root, passed)?.into_iter().map(listed).collect();
         files.sort_by(|a, b| a.inside.cmp(&b.inside));
