@@ -8,8 +8,19 @@ use serde::de::DeserializeOwned;
 use crate::{Error, Result};
 
 /// The first of `files` that a prepared folder lacks.
-pub(crate) fn missing(dir: &Path, files: &[&'static str]) -> Option<&'static str> {
+fn missing(dir: &Path, files: &[&'static str]) -> Option<&'static str> {
     files.iter().copied().find(|file| !dir.join(file).is_file())
+}
+
+/// Whether a prepared folder has all of `files`; where it lacks one, that is said.
+pub(crate) fn is_whole(dir: &Path, files: &[&'static str]) -> bool {
+    let missing = missing(dir, files);
+    if let Some(file) = missing
+        && dir.exists()
+    {
+        tracing::warn!("`{}` has no `{file}` and is prepared again", dir.display());
+    }
+    missing.is_none()
 }
 
 /// Moves a finished folder to its place, from which one that lacks one of `files` makes way.

@@ -111,38 +111,23 @@ impl DataConfig {
     /// # Errors
     /// [`Error::Config`] naming the key, what was found and what is possible.
     pub fn validate(&self) -> Result<()> {
-        let wrong = |key, found: String, expected| Err(Error::Config { key, found, expected });
-        if let [_, ..] = self.sources.as_slice() {
+        if !self.sources.is_empty() {
             self.validate_sources()?;
         }
-        if self.paths.is_empty() && self.sources.is_empty() {
-            return wrong("paths", "empty".into(), "files, folders or hub names");
-        }
-        if !(self.held_out > 0.0 && self.held_out < 1.0) {
-            return wrong(
-                "held_out",
-                self.held_out.to_string(),
-                "a fraction between 0 and 1, both excluded",
-            );
-        }
-        if !(0.0..=1.0).contains(&self.max_bad_rows) {
-            return wrong("max_bad_rows", self.max_bad_rows.to_string(), "a share from 0 to 1");
-        }
-        if !(0.0..=1.0).contains(&self.max_lost_bytes) {
-            return wrong("max_lost_bytes", self.max_lost_bytes.to_string(), "a share from 0 to 1");
-        }
-        if self.tokenizer.is_none() && self.vocab_size < MIN_VOCAB_SIZE {
-            return wrong(
-                "vocab_size",
-                self.vocab_size.to_string(),
-                "at least 257: 256 bytes and the separator",
-            );
-        }
+        let some = !self.paths.is_empty() || !self.sources.is_empty();
+        check(some, "paths", "empty", "files, folders or hub names")?;
+        check_part("held_out", self.held_out)?;
+        check_share("max_bad_rows", self.max_bad_rows)?;
+        check_share("max_lost_bytes", self.max_lost_bytes)?;
+        check(
+            self.tokenizer.is_some() || self.vocab_size >= MIN_VOCAB_SIZE,
+            "vocab_size",
+            self.vocab_size,
+            "at least 257: 256 bytes and the separator",
+        )?;
         let fields = self.sources.iter().filter_map(|source| source.field.as_ref());
-        if fields.chain([&self.field]).any(String::is_empty) {
-            return wrong("field", "an empty name".into(), "the name of a field");
-        }
-        Ok(())
+        let named = !fields.chain([&self.field]).any(String::is_empty);
+        check(named, "field", "an empty name", "the name of a field")
     }
 
     fn validate_sources(&self) -> Result<()> {
@@ -223,6 +208,39 @@ impl DataConfig {
     pub fn weights(&self) -> Vec<f64> {
         self.sources.iter().map(|source| source.weight).collect()
     }
+}
+
+/// Checks a value of `[data]`.
+///
+/// # Errors
+/// [`Error::Config`].
+fn check(
+    good: bool,
+    key: &'static str,
+    found: impl ToString,
+    expected: &'static str,
+) -> Result<()> {
+    match good {
+        true => Ok(()),
+        false => Err(Error::Config { key, found: found.to_string(), expected }),
+    }
+}
+
+/// Checks that a value of `[data]` is a part of the whole: some, but not all.
+///
+/// # Errors
+/// [`Error::Config`].
+pub(crate) fn check_part(key: &'static str, found: f64) -> Result<()> {
+    let good = found > 0.0 && found < 1.0;
+    check(good, key, found, "a fraction between 0 and 1, both excluded")
+}
+
+/// Checks that a value of `[data]` is a share, perhaps none or all.
+///
+/// # Errors
+/// [`Error::Config`].
+pub(crate) fn check_share(key: &'static str, found: f64) -> Result<()> {
+    check((0.0..=1.0).contains(&found), key, found, "a share from 0 to 1")
 }
 
 #[cfg(test)]

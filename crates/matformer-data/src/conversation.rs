@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::chat::Conversation;
-use crate::json::{NoText, fields_of};
+use crate::json::{NoText, fields_of, names};
 use crate::rows::Content;
 use crate::{ChatTemplate, Error};
 
@@ -15,8 +15,6 @@ const MESSAGES: &str = "messages";
 const PAIR: [&str; 2] = ["prompt", "completion"];
 /// The field of the functions that a conversation may call: a list, or that list in JSON.
 const TOOLS: &str = "tools";
-/// Fields that an error names.
-const NAMED: usize = 5;
 
 /// How rows that are conversations are read.
 #[derive(Debug, Clone)]
@@ -99,13 +97,11 @@ impl Fields {
     }
 
     fn missing(&self, field: &str, row: &Map<String, Value>) -> NoText {
-        let known: Vec<&str> = row.keys().take(NAMED).map(String::as_str).collect();
-        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         let pair = match self.0 {
             Some(_) => String::new(),
             None => format!(", and no `{}` with a `{}`", PAIR[0], PAIR[1]),
         };
-        NoText::Field(format!("no field `{field}`{pair}, there are: {known}"))
+        NoText::Field(format!("no field `{field}`{pair}, there are: {}", names(row)))
     }
 }
 

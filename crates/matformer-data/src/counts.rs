@@ -1,5 +1,6 @@
 //! What is counted while text is read.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -62,57 +63,46 @@ impl fmt::Display for BadRow {
     }
 }
 
-/// For files whose type is not clear from the name (`.json`): how many were read as rows and how many as single
-/// documents.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct TakenFiles {
-    /// Read row by row.
-    rows: Files,
-    /// Read as one document each.
-    documents: Files,
-    /// Tables without the column.
-    tables: Files,
+/// How many there are of one kind, and the first of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Group {
+    pub count: usize,
+    pub first: String,
 }
 
-/// A number of files, and the first of them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Files {
-    count: usize,
-    first: String,
-}
-
-impl Files {
-    /// Counts one more.
-    fn add(&mut self, label: &str) {
-        if self.count == 0 {
-            self.first = label.to_owned();
-        }
-        self.count += 1;
+impl Group {
+    /// Counts one more of `kind`.
+    pub(crate) fn add<K: Ord>(groups: &mut BTreeMap<K, Self>, kind: K, name: impl fmt::Display) {
+        let new = || Self { count: 0, first: name.to_string() };
+        groups.entry(kind).or_insert_with(new).count += 1;
     }
 }
+
+/// For files whose type is not clear from the name (`.json`): how many were read as rows, how many as single
+/// documents, and how many are tables without the column.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct TakenFiles(BTreeMap<Taken, Group>);
 
 impl TakenFiles {
     /// Counts a file.
     pub(crate) fn add(&mut self, taken: Taken, label: &str) {
-        match taken {
-            Taken::Rows => self.rows.add(label),
-            Taken::Document => self.documents.add(label),
-            Taken::No => self.tables.add(label),
-        }
+        Group::add(&mut self.0, taken, label);
     }
 
     /// What a person may want to know of it, where anything was open.
     pub(crate) fn notes(&self) -> Vec<String> {
-        let part = |files: &Files, one: &str, many: &str| match files.count {
-            0 => None,
-            1 => Some(format!("1 {one} (`{}`)", files.first)),
-            count => Some(format!("{count} {many} (first `{}`)", files.first)),
+        let part = |taken: Taken, one: &str, many: &str| {
+            let Group { count, first } = self.0.get(&taken)?;
+            Some(match count {
+                1 => format!("1 {one} (`{first}`)"),
+                _ => format!("{count} {many} (first `{first}`)"),
+            })
         };
-        let rows = part(&self.rows, "holds rows", "hold rows");
-        let documents = part(&self.documents, "is one document", "are one document each");
+        let rows = part(Taken::Rows, "holds rows", "hold rows");
+        let documents = part(Taken::Document, "is one document", "are one document each");
         let said: Vec<String> = rows.into_iter().chain(documents).collect();
         let json = (!said.is_empty()).then(|| format!("files of JSON: {}", said.join(", ")));
-        let tables = part(&self.tables, "table", "tables");
+        let tables = part(Taken::No, "table", "tables");
         let tables =
             tables.map(|tables| format!("without the column of `data.field`, not read: {tables}"));
         json.into_iter().chain(tables).collect()

@@ -444,15 +444,23 @@ fn lossy(path: &Path, lost: &Lost, documents: usize, bytes: usize, allowed: f64)
 
 /// The message of [`Error::BadRows`], with the first of them below it.
 fn bad_rows(bad: usize, read: usize, allowed: Option<f64>, first: &[BadRow]) -> String {
-    let mut text = format!("{bad} of {read} rows and files are bad, ");
-    text.push_str(&match allowed {
-        Some(share) => format!("more than `data.max_bad_rows` = {share} allows:"),
+    let said = format!("{bad} of {read} rows and files are bad");
+    too_many(&said, ("data.max_bad_rows", allowed), bad, first)
+}
+
+/// That `bad` of something, of which `said` tells, are more than a key allows, with the first of them below it.
+pub(crate) fn too_many(
+    said: &str,
+    (key, allowed): (&str, Option<f64>),
+    bad: usize,
+    first: &[impl fmt::Display],
+) -> String {
+    let allows = match allowed {
+        Some(share) => format!("more than `{key}` = {share} allows:"),
         None => "`data.strict` allows none:".into(),
-    });
-    for row in first {
-        text.push_str("\n  ");
-        text.push_str(&row.to_string());
-    }
+    };
+    let mut text = format!("{said}, {allows}");
+    text.extend(first.iter().map(|one| format!("\n  {one}")));
     if bad > first.len() {
         text.push_str(&format!("\n  and {} more", bad - first.len()));
     }

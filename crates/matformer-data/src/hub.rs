@@ -14,6 +14,7 @@ use matformer_core::fs;
 use serde::Deserialize;
 use walkdir::WalkDir;
 
+use crate::paths::joined;
 use crate::progress::{Progress, Stage};
 use crate::source::{HubName, is_inside};
 use crate::{Error, Result};
@@ -158,9 +159,7 @@ impl Hub {
         for entry in WalkDir::new(&folder).follow_links(true).sort_by_file_name() {
             let entry = entry.map_err(|error| fs::error(&folder, "list")(error.into()))?;
             let Ok(inside) = entry.path().strip_prefix(&folder) else { continue };
-            let inside: Vec<_> =
-                inside.components().map(|part| part.as_os_str().to_string_lossy()).collect();
-            let inside = inside.join("/");
+            let inside = joined(inside);
             if entry.file_type().is_file() {
                 files.push(HubFile { inside, path: entry.into_path() });
             }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::format::{self, Format, Kind};
 use crate::hub::{self, Hub};
+use crate::paths::joined;
 use crate::progress::{Progress, Stage};
 use crate::source::{Folder, HubName, Source};
 use crate::walk::{self, PassedOver, Reason};
@@ -186,14 +187,14 @@ fn folder(root: &Path, name: &str, passed: &mut PassedOver) -> Result<Vec<Input>
             passed.add(Reason::Format, file.inside.display());
             continue;
         };
-        let inside: Vec<_> = file.inside.iter().map(|part| part.to_string_lossy()).collect();
-        let named = |parts: &[_]| match name {
-            "" => parts.join("/"),
-            name => format!("{name}/{}", parts.join("/")),
+        let named = |inside: &Path| match name {
+            "" => joined(inside),
+            name => format!("{name}/{}", joined(inside)),
         };
-        let folder = (inside.len() > 1).then(|| named(&inside[..1]));
+        let top = file.inside.iter().next().map(Path::new);
+        let folder = top.filter(|top| *top != file.inside).map(named);
         let label = file.path.display().to_string();
-        found.push(Input { folder, ..Input::new(&file.path, named(&inside), label, format) });
+        found.push(Input { folder, ..Input::new(&file.path, named(&file.inside), label, format) });
     }
     if root.join(walk::DATASET_DICT).is_file() {
         take_splits(root, &mut found, passed);
@@ -299,9 +300,8 @@ impl Input {
     /// Its name behind those of `more` folders that it lies in, where it is called as its path is.
     fn longer_name(&self, more: usize) -> String {
         let path = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
-        let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
         let known = self.name.split('/').count() + more;
-        let longer = parts[parts.len().saturating_sub(known)..].join("/");
+        let longer = joined(path.iter().skip(path.iter().count().saturating_sub(known)));
         let longer = self.format.unpacked_name(&longer);
         if longer.ends_with(&self.name) { longer.to_owned() } else { self.name.clone() }
     }

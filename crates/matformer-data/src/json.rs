@@ -4,11 +4,9 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value as Json, de::SliceRead};
-
-/// Fields that an error names.
-const NAMED: usize = 5;
 
 /// Why a row has no text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,21 +56,22 @@ impl Layout {
         let object = |range: &Range<usize>| bytes.get(range.start) == Some(&b'{');
         let rows = match &objects[..] {
             [] => false,
-            [one] if !in_array(bytes) => is_row(&bytes[one.clone()]),
+            [one] if first(bytes) != Some(b'[') => is_row(&bytes[one.clone()]),
             all => all.iter().all(object),
         };
         if rows { Self::Objects } else { Self::Whole }
     }
 }
 
-fn in_array(bytes: &[u8]) -> bool {
-    bytes.trim_ascii_start().first() == Some(&b'[')
+/// The first byte that is no white space.
+fn first(bytes: &[u8]) -> Option<u8> {
+    bytes.trim_ascii_start().first().copied()
 }
 
 /// Whether there is an array whose first element is an object.
 fn begins_as_rows(bytes: &[u8]) -> bool {
     let inside = bytes.trim_ascii_start().strip_prefix(b"[").unwrap_or_default();
-    inside.trim_ascii_start().first() == Some(&b'{')
+    first(inside) == Some(b'{')
 }
 
 /// Where the elements of the array in `bytes` lie, or its values where there is no array.
@@ -80,7 +79,7 @@ fn begins_as_rows(bytes: &[u8]) -> bool {
 /// # Errors
 /// The place in `bytes` from which on they are no such values.
 pub(crate) fn objects(bytes: &[u8]) -> Result<Vec<Range<usize>>, usize> {
-    if !in_array(bytes) {
+    if first(bytes) != Some(b'[') {
         return values(bytes);
     }
     let start = bytes.len() - bytes.trim_ascii_start().len() + 1;
@@ -142,7 +141,40 @@ fn values(bytes: &[u8]) -> Result<Vec<Range<usize>>, usize> {
 /// # Errors
 /// What the row is instead.
 pub(crate) fn text_of(row: &[u8], field: &str) -> Result<String, NoText> {
-    relaxed(row, |json| Row { field }.deserialize(json))?
+    if first(row) != Some(b'{') {
+        let found = kind(&relaxed(row, |json| Json::deserialize(json))?);
+        return Err(NoText::Other(format!("{found}, expected: an object")));
+    }
+    let mut fields = fields_of(row, |name| name == field)?;
+    match fields.swap_remove(field) {
+        Some(Json::String(text)) => Ok(text),
+        Some(other) => {
+            let found = kind(&other);
+            Err(NoText::Other(format!("`{field}` is {found}, expected: a string")))
+        }
+        None => {
+            let reason = format!("no field `{field}`, there are: {}", names(&fields));
+            Err(if fields.is_empty() { NoText::Other(reason) } else { NoText::Field(reason) })
+        }
+    }
+}
+
+/// The names of the first fields, for errors.
+pub(crate) fn names(fields: &Map<String, Json>) -> String {
+    let names: Vec<&str> = fields.keys().take(5).map(String::as_str).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// What a value is called.
+fn kind(value: &Json) -> &'static str {
+    match value {
+        Json::Null => "null",
+        Json::Bool(_) => "a boolean",
+        Json::Number(_) => "a number",
+        Json::String(_) => "a string",
+        Json::Array(_) => "a list",
+        Json::Object(_) => "an object",
+    }
 }
 
 /// The fields of a JSON object: those that are wanted as they are, the others as null, whatever they hold.
@@ -153,7 +185,7 @@ pub(crate) fn fields_of(
     row: &[u8],
     is_wanted: impl Fn(&str) -> bool,
 ) -> Result<Map<String, Json>, NoText> {
-    if row.trim_ascii_start().first() != Some(&b'{') {
+    if first(row) != Some(b'{') {
         return Err(NoText::Other("no object, expected: one with messages".into()));
     }
     relaxed(row, |json| json.deserialize_map(Wanted(&is_wanted)))
@@ -197,8 +229,7 @@ impl<'de> Visitor<'de> for Wanted<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
         let mut fields = Map::new();
-        while let Some(key) = object.next_key_seed(Key)? {
-            let name = String::from_utf8_lossy(&key).into_owned();
+        while let Some(name) = object.next_key_seed(Key)? {
             let value = match (self.0)(&name) {
                 true => object.next_value::<Json>()?,
                 false => object.next_value::<IgnoredAny>().map(|_| Json::Null)?,
@@ -233,142 +264,26 @@ fn without_nan(row: &[u8]) -> Cow<'_, [u8]> {
     if changed { Cow::Owned(out) } else { Cow::Borrowed(row) }
 }
 
-/// Reads a row: its text, or why it has none.
-struct Row<'a> {
-    field: &'a str,
-}
-
-impl<'de> DeserializeSeed<'de> for Row<'_> {
-    type Value = Result<String, NoText>;
-
-    fn deserialize<D: Deserializer<'de>>(self, row: D) -> Result<Self::Value, D::Error> {
-        let field = self.field;
-        Ok(match row.deserialize_any(Any { field: Some(field) })? {
-            Value::Object { text: Some(value), .. } => match *value {
-                Value::Text(text) => Ok(text),
-                other => {
-                    let kind = other.kind();
-                    Err(NoText::Other(format!("`{field}` is {kind}, expected: a string")))
-                }
-            },
-            Value::Object { text: None, known } if known.is_empty() => {
-                Err(NoText::Other(format!("no field `{field}`, there are: none")))
-            }
-            Value::Object { text: None, known } => {
-                let known = known.join(", ");
-                Err(NoText::Field(format!("no field `{field}`, there are: {known}")))
-            }
-            other => Err(NoText::Other(format!("{}, expected: an object", other.kind()))),
-        })
-    }
-}
-
-/// A value, of which nothing but a text is kept.
-enum Value {
-    Text(String),
-    /// An object: what its field holds, and the names of its first fields.
-    Object {
-        text: Option<Box<Value>>,
-        known: Vec<String>,
-    },
-    Other(&'static str),
-}
-
-impl Value {
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Text(_) => "a string",
-            Self::Object { .. } => "an object",
-            Self::Other(kind) => kind,
-        }
-    }
-}
-
-/// Reads any value; of an object the value of `field`.
-struct Any<'a> {
-    field: Option<&'a str>,
-}
-
-impl<'de> DeserializeSeed<'de> for Any<'_> {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<Value, D::Error> {
-        value.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Any<'_> {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(Value::Text(text.to_owned()))
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Other("null"))
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Value, E> {
-        Ok(Value::Other("a boolean"))
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Value, E> {
-        Ok(Value::Other("a number"))
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Value, E> {
-        Ok(Value::Other("a number"))
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Value, E> {
-        Ok(Value::Other("a number"))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
-        while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Value::Other("a list"))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Value, A::Error> {
-        let (mut text, mut known) = (None, Vec::new());
-        while let Some(key) = object.next_key_seed(Key)? {
-            if self.field.is_some_and(|field| key == field.as_bytes()) {
-                text = Some(Box::new(object.next_value_seed(Any { field: None })?));
-                continue;
-            }
-            object.next_value::<IgnoredAny>()?;
-            if known.len() < NAMED {
-                known.push(String::from_utf8_lossy(&key).into_owned());
-            }
-        }
-        Ok(Value::Object { text, known })
-    }
-}
-
 /// The name of a field, whose bytes may be no text.
 struct Key;
 
 impl<'de> DeserializeSeed<'de> for Key {
-    type Value = Vec<u8>;
+    type Value = String;
 
-    fn deserialize<D: Deserializer<'de>>(self, key: D) -> Result<Vec<u8>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, key: D) -> Result<String, D::Error> {
         key.deserialize_bytes(self)
     }
 }
 
 impl Visitor<'_> for Key {
-    type Value = Vec<u8>;
+    type Value = String;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the name of a field")
     }
 
-    fn visit_bytes<E>(self, name: &[u8]) -> Result<Vec<u8>, E> {
-        Ok(name.to_vec())
+    fn visit_bytes<E>(self, name: &[u8]) -> Result<String, E> {
+        Ok(String::from_utf8_lossy(name).into_owned())
     }
 }
 

@@ -24,6 +24,7 @@ mod json;
 mod lost;
 mod parquet;
 mod parquet_rows;
+mod paths;
 mod permutation;
 mod pieces;
 mod prepare;
@@ -61,7 +62,7 @@ pub use images::{
     Copies, ImageBatch, ImageBatches, ImageConfig, ImageLayout, ImagePair, ImageSet, ImageShape,
     ImageSummary, MAX_IMAGE_PIXELS, MAX_IMAGE_SIZE, PixelSizes, PreparedImages, Resized, Skipped,
     SkippedImage, SplitImages, Unended, UnreadFolder, composed, find_prepared_images,
-    prepare_images, spread,
+    prepare_images, spread, survey_images,
 };
 pub use lost::Lost;
 pub use prepare::{find_prepared, find_prepared_for, prepare, prepare_for};
@@ -71,7 +72,7 @@ pub use records::{Record, first_records, records};
 pub use shard::{DocumentSpan, Shard, ShardWriter};
 pub use source::{Folder, HubName, Source};
 pub use special::{END_OF_TEXT, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
-pub use survey::{ImageSurvey, TextSurvey, holds_images, survey_images, survey_text};
+pub use survey::{ImageSurvey, TextSurvey, holds_images, survey_text};
 pub use text_stream::TextStream;
 pub use tokenizer::{TRAINING_SAMPLE_BYTES, TokenSpan, Tokenizer};
 pub use walk::PassedOver;

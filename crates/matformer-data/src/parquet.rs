@@ -111,31 +111,29 @@ impl Rows for Column {
     fn skip_to(&mut self, number: u32) -> Result<()> {
         let input = self.input.clone();
         while self.number < number {
-            if self.held.pop_front().is_some() {
+            let next = behind_group(&self.reader, self.group, self.number, number);
+            if let Some(next) = next.filter(|_| self.column.is_none()) {
+                (self.number, self.group) = (next, self.group + 1);
+            } else if self.held.pop_front().is_some() {
                 self.number += 1;
-                continue;
-            }
-            let more = guarded(&input, || {
-                while self.column.is_none() && self.group < self.reader.num_row_groups() {
-                    let rows = self.reader.metadata().row_group(self.group).num_rows();
-                    let Some(next) =
-                        u32::try_from(rows).ok().and_then(|rows| self.number.checked_add(rows))
-                    else {
-                        break;
-                    };
-                    if next > number {
-                        break;
-                    }
-                    (self.number, self.group) = (next, self.group + 1);
-                }
-                self.fill()
-            })?;
-            if !more {
+            } else if !guarded(&input, || self.fill())? {
                 return Ok(());
             }
         }
         Ok(())
     }
+}
+
+/// The number of the row behind a row group that begins with row `first`, if that is not behind row `number`.
+pub(crate) fn behind_group(
+    reader: &SerializedFileReader<File>,
+    group: usize,
+    first: u32,
+    number: u32,
+) -> Option<u32> {
+    let rows = reader.metadata().row_groups().get(group)?.num_rows();
+    let next = first.checked_add(u32::try_from(rows).ok()?)?;
+    Some(next).filter(|next| *next <= number)
 }
 
 pub(crate) fn guarded<T>(input: &Input, read: impl FnOnce() -> Result<T>) -> Result<T> {

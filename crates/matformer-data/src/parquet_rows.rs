@@ -10,7 +10,7 @@ use parquet::schema::types::{SchemaDescPtr, SchemaDescriptor, Type, TypePtr};
 
 use crate::conversation::Fields;
 use crate::inputs::Input;
-use crate::parquet::{broken, guarded};
+use crate::parquet::{behind_group, broken, guarded};
 use crate::records::of_row;
 use crate::rows::{Row, Rows, next_number};
 use crate::{Error, Result};
@@ -105,15 +105,10 @@ impl ParquetRows {
     /// As [`next_row`](Self::next_row).
     pub(crate) fn skip(&mut self, number: u32) -> Result<()> {
         while self.number < number {
-            if self.rows.is_none() && self.group < self.reader.num_row_groups() {
-                let rows = self.reader.metadata().row_group(self.group).num_rows();
-                let next = u32::try_from(rows).ok().and_then(|rows| self.number.checked_add(rows));
-                if let Some(next) = next.filter(|next| *next <= number) {
-                    (self.number, self.group) = (next, self.group + 1);
-                    continue;
-                }
-            }
-            if self.next_row()?.is_none() {
+            let next = behind_group(&self.reader, self.group, self.number, number);
+            if let Some(next) = next.filter(|_| self.rows.is_none()) {
+                (self.number, self.group) = (next, self.group + 1);
+            } else if self.next_row()?.is_none() {
                 return Ok(());
             }
         }

@@ -189,10 +189,7 @@ impl<'a> Wanted<'a> {
     /// A folder of the cache, if it is whole and of the right tokenizer.
     fn open(&self, folder: &str) -> Result<Option<Prepared>> {
         let dir = self.cache.join(folder);
-        if let Some(file) = cache::missing(&dir, &FILES) {
-            if dir.exists() {
-                tracing::warn!("`{}` has no `{file}` and is prepared again", dir.display());
-            }
+        if !cache::is_whole(&dir, &FILES) {
             return Ok(None);
         }
         let prepared = Prepared::open(&dir)?;

@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use matformer_core::fs::{self, Lock};
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use crate::hub::{self, Hub};
 use crate::progress::{Progress, Stage};
 use crate::{
     ChatTemplate, DataConfig, Error, Folder, Hash, PassedOver, Result, Source, Tokenizer,
-    WeightedSource,
+    WeightedSource, paths,
 };
 
 /// Goes into the key: changes with what is read of the same files.
@@ -229,13 +229,12 @@ pub(crate) fn fingerprint(config: &DataConfig, cache: &Path) -> Result<Hash> {
     }
     for input in &inputs {
         let about = std::fs::metadata(&input.path).map_err(fs::error(&input.path, "read"))?;
-        let changed = about.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         hasher
             .part(from(cache, &input.path).as_os_str().as_encoded_bytes())
             .part(&input.name)
             .part(format!("{:?}{}", input.part, input.source))
             .part(about.len().to_le_bytes())
-            .part(changed.map_or(0, |since| since.as_nanos()).to_le_bytes());
+            .part(paths::changed(&about).to_le_bytes());
     }
     Ok(hasher.finish())
 }

@@ -137,7 +137,7 @@ pub(crate) trait Rows: Send {
 }
 
 /// How a file whose name leaves it open is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Taken {
     /// Row by row.
     Rows,

@@ -125,14 +125,6 @@ fn rows(input: &Input) -> Option<Rows> {
     }
 }
 
-/// Which images are in these folders.
-///
-/// # Errors
-/// As [`prepare_images`](crate::prepare_images), as far as no image is decoded.
-pub fn survey_images(folders: &[&Path]) -> Result<ImageSurvey> {
-    images::survey(folders)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

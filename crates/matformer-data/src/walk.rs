@@ -10,6 +10,7 @@ use matformer_core::Manifest;
 use matformer_core::fs::{self, CACHE_TAG};
 use walkdir::{DirEntry, WalkDir};
 
+use crate::counts::Group;
 use crate::{Error, Result};
 
 /// Why a file or a folder is not read.
@@ -65,17 +66,10 @@ impl Reason {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PassedOver(BTreeMap<Reason, Group>);
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Group {
-    count: usize,
-    first: String,
-}
-
 impl PassedOver {
     /// Counts one more.
     pub(crate) fn add(&mut self, reason: Reason, name: impl fmt::Display) {
-        let new = || Group { count: 0, first: name.to_string() };
-        self.0.entry(reason).or_insert_with(new).count += 1;
+        Group::add(&mut self.0, reason, name);
     }
 
     /// Counts what another list has.

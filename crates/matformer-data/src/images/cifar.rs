@@ -47,7 +47,7 @@ fn ten(listing: &Listing, folder: &Path) -> Result<Found> {
     let names: Vec<&str> = batches.iter().map(String::as_str).collect();
     let train = set.split(&names)?;
     let held_out = set.split_if_there("test_batch.bin")?;
-    Ok(Found::packed(ImageLayout::Cifar10, classes, train, held_out))
+    Ok(Found::new(ImageLayout::Cifar10, classes, train, held_out))
 }
 
 fn hundred(listing: &Listing, folder: &Path) -> Result<Found> {
@@ -55,7 +55,7 @@ fn hundred(listing: &Listing, folder: &Path) -> Result<Found> {
     let set = Set { listing, folder, label: 2, classes: classes.len() };
     let train = set.split(&["train.bin"])?;
     let held_out = set.split_if_there("test.bin")?;
-    Ok(Found::packed(ImageLayout::Cifar100, classes, train, held_out))
+    Ok(Found::new(ImageLayout::Cifar100, classes, train, held_out))
 }
 
 /// A folder of CIFAR files.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::{check_part, check_share};
 use crate::{AugmentConfig, Error, Result, Source, source};
 
 /// Which images are read, and how they are split.
@@ -48,21 +49,8 @@ impl ImageConfig {
     /// [`Error::Config`] naming the key, what was found and what is possible.
     pub fn validate(&self) -> Result<()> {
         self.sources()?;
-        if !(self.held_out > 0.0 && self.held_out < 1.0) {
-            return Err(Error::Config {
-                key: "held_out",
-                found: self.held_out.to_string(),
-                expected: "a fraction between 0 and 1, both excluded",
-            });
-        }
-        if !(0.0..=1.0).contains(&self.max_bad_images) {
-            return Err(Error::Config {
-                key: "max_bad_images",
-                found: self.max_bad_images.to_string(),
-                expected: "a share from 0 to 1",
-            });
-        }
-        Ok(())
+        check_part("held_out", self.held_out)?;
+        check_share("max_bad_images", self.max_bad_images)
     }
 
     /// The share of the images that may be bad, if any may.

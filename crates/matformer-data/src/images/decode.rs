@@ -234,19 +234,8 @@ fn upright(mut decoder: impl ImageDecoder) -> Result<DynamicImage, String> {
     Ok(image)
 }
 
-/// The size of the image in a file, by its header; nothing where that cannot be read. A photograph
-/// that is to be turned has its sides the other way round.
-pub(super) fn dimensions(path: &Path) -> Option<Dimensions> {
-    let read = || {
-        let mut reader = ImageReader::open(path).ok()?.with_guessed_format().ok()?;
-        reader.limits(limits());
-        let (width, height) = reader.into_dimensions().ok()?;
-        Some(Dimensions { width: width as usize, height: height as usize })
-    };
-    guarded(read).unwrap_or_default()
-}
-
-/// Size and colors of the image in a file, by its header.
+/// Size and colors of the image in a file, by its header; nothing where that cannot be read. A
+/// photograph that is to be turned has its sides the other way round.
 pub(super) fn header(path: &Path) -> Option<Raster> {
     header_in(std::io::BufReader::new(std::fs::File::open(path).ok()?))
 }

@@ -57,8 +57,8 @@ pub(super) fn find(listings: &[Listing]) -> Result<Found> {
         unread.extend(part.unread.into_iter().map(inside));
         ignored += part.ignored;
     }
-    let layout = ImageLayout::Folders;
-    Ok(Found { layout, classes, train, held_out, held_out_folder, unread, ignored, folders })
+    let found = Found::new(ImageLayout::Folders, classes, train, held_out);
+    Ok(Found { held_out_folder, unread, ignored, folders, ..found })
 }
 
 /// Finds the images in a folder.
@@ -67,14 +67,12 @@ pub(super) fn find(listings: &[Listing]) -> Result<Found> {
 /// What is wrong with the files of the layout; [`Error::Images`] for no images, or those of one class.
 fn find_in(listing: &Listing) -> Result<Found> {
     let root = &listing.root;
-    let packed = match idx::find(listing)? {
-        None => cifar::find(listing)?,
-        found => found,
-    };
-    let packed = match packed {
-        None => tables::find(listing)?,
-        found => found,
-    };
+    let mut packed = None;
+    for find in [idx::find, cifar::find, tables::find] {
+        if packed.is_none() {
+            packed = find(listing)?;
+        }
+    }
     let found = match packed {
         Some(found) => found,
         None => folders::find(listing)?,

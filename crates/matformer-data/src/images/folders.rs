@@ -101,16 +101,8 @@ pub(super) fn find(listing: &Listing) -> Result<Found> {
         .collect();
     let used = train.len() + own.as_ref().map_or(0, Images::len);
     let ignored = listing.files.len() - used - unread.iter().map(|f| f.images).sum::<usize>();
-    Ok(Found {
-        layout: ImageLayout::Folders,
-        classes,
-        train,
-        held_out: own,
-        held_out_folder,
-        unread,
-        ignored,
-        folders: Vec::new(),
-    })
+    let found = Found::new(ImageLayout::Folders, classes, train, own);
+    Ok(Found { held_out_folder, unread, ignored, ..found })
 }
 
 /// The files of each class.

@@ -9,16 +9,13 @@ use serde::{Deserialize, Serialize};
 use tokenizers::normalizers::NFC;
 use tokenizers::{NormalizedString, Normalizer};
 
-use super::decode::{self, Decoded, Decoder, Raster};
+use super::decode::{self, Decoder, Raster};
+use super::in_order::{InOrder, Sink};
 use super::listing::Listed;
-use super::packed::{Packed, PackedFile};
+use super::packed::Packed;
 use super::tables::Tables;
 use super::{ImageShape, UnreadFolder};
 use crate::{Error, Result};
-
-/// Images that are held at once, in bytes and in number.
-pub(super) const MOST_BYTES: usize = 32 << 20;
-const MOST_IMAGES: usize = 1024;
 
 /// How image data lies in its folder: see [`images`](crate::images).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,8 +69,8 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// What files of many images hold.
-    pub(super) fn packed(
+    /// Images, and nothing beside them.
+    pub(super) fn new(
         layout: ImageLayout,
         classes: Vec<String>,
         train: Images,
@@ -133,10 +130,6 @@ struct Root {
     /// What tells its images from those of other folders: empty where there are none.
     prefix: String,
 }
-
-/// Takes decoded images, in order: the place among all, the bytes that the image has in its file, and
-/// its pixels or why there are none.
-pub(super) type Sink<'a> = dyn FnMut(usize, u64, Result<Decoded, String>) -> Result<()> + 'a;
 
 /// The names in a file, a line each; empty lines are passed over.
 ///
@@ -228,34 +221,6 @@ impl Images {
         }
     }
 
-    /// How many of the images that can be read are squares of this size, and how many are not; of tables, of a
-    /// sample.
-    fn of_size(&self, size: usize) -> [usize; 2] {
-        let counted = |fits: bool, n: usize| if fits { [n, 0] } else { [0, n] };
-        let sum = |[a, b]: [usize; 2], [c, d]: [usize; 2]| [a + c, b + d];
-        match &self.pixels {
-            Pixels::Files { roots, files } => {
-                let one = |(root, file): &(usize, Listed)| {
-                    let found = decode::dimensions(&roots[*root].path.join(&file.inside));
-                    found.map_or([0, 0], |found| counted(found.is_square_of(size), 1))
-                };
-                files.par_iter().map(one).reduce(|| [0, 0], sum)
-            }
-            Pixels::Packed(packed) => {
-                let one = |file: &PackedFile| {
-                    let Raster { rows, columns, .. } = file.raster;
-                    counted((rows, columns) == (size, size), file.images)
-                };
-                packed.files.iter().map(one).fold([0, 0], sum)
-            }
-            Pixels::Tables(tables) => {
-                let fits = |found: Raster| (found.rows, found.columns) == (size, size);
-                let sample = tables.sample().into_iter();
-                sample.map(|found| counted(fits(found), 1)).fold([0, 0], sum)
-            }
-        }
-    }
-
     /// What the headers of up to `most` images say, spread evenly; those that cannot be read are left out.
     pub(super) fn sample(&self, most: usize) -> Vec<Raster> {
         match &self.pixels {
@@ -267,7 +232,7 @@ impl Images {
                 };
                 sample.par_iter().filter_map(header).collect()
             }
-            Pixels::Packed(packed) => packed.files.iter().map(|file| file.raster).collect(),
+            Pixels::Packed(packed) => packed.sample(most),
             Pixels::Tables(tables) => tables.sample(),
         }
     }
@@ -283,34 +248,23 @@ impl Images {
             Pixels::Tables(tables) => return tables.decode(decoder, sink),
             Pixels::Files { roots, files } => (roots, files),
         };
-        let most = at_once(decoder.shape().bytes());
-        for (chunk, part) in files.chunks(most).enumerate() {
-            let decode = |(root, file): &(usize, Listed)| {
-                decoder.file(&roots[*root].path.join(&file.inside))
-            };
-            let decoded: Vec<_> = part.par_iter().map(decode).collect();
-            for (at, ((_, file), image)) in part.iter().zip(decoded).enumerate() {
-                sink(chunk * most + at, file.bytes, image)?;
-            }
+        let mut images = InOrder::new(decoder, sink, |(root, file): &(usize, Listed)| {
+            decoder.file(&roots[*root].path.join(&file.inside))
+        });
+        for file in files {
+            images.push(file, file.1.bytes, 0)?;
         }
-        Ok(())
+        images.flush()
     }
-}
-
-/// Number of images of this size (in bytes) that are decoded in parallel.
-pub(super) fn at_once(bytes: usize) -> usize {
-    (MOST_BYTES / bytes.max(1)).clamp(1, MOST_IMAGES)
 }
 
 /// The shape that is kept of images, of which models see `shape`: the same where most of them have its
 /// size, so that a few odd ones do not change the rest, and more otherwise.
 pub(super) fn kept_shape(found: &Found, shape: ImageShape) -> ImageShape {
-    let (mut same, mut other) = (0, 0);
-    for [fits, differs] in found.images().map(|images| images.of_size(shape.size)) {
-        same += fits;
-        other += differs;
-    }
-    if same > other { shape } else { shape.with_margin() }
+    let sizes: Vec<Raster> = found.images().flat_map(|images| images.sample(usize::MAX)).collect();
+    let fits = |raster: &&Raster| (raster.rows, raster.columns) == (shape.size, shape.size);
+    let same = sizes.iter().filter(fits).count();
+    if same > sizes.len() - same { shape } else { shape.with_margin() }
 }
 
 #[cfg(test)]
@@ -325,14 +279,5 @@ mod tests {
             "\u{fb01}sh \u{2460}",
             "not what only looks alike"
         );
-    }
-
-    #[test]
-    fn what_is_held_at_once_is_bounded() {
-        for bytes in [0, 1, 28 * 28, 3 * 256 * 256, 3 * 4096 * 4096, usize::MAX] {
-            let images = at_once(bytes);
-            let bounded = images == 1 || images * bytes <= MOST_BYTES;
-            assert!((1..=MOST_IMAGES).contains(&images) && bounded, "{images} of {bytes}");
-        }
     }
 }

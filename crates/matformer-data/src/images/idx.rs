@@ -42,7 +42,7 @@ pub(super) fn find(listing: &Listing) -> Result<Option<Found>> {
         true => Some(set.split(HELD_OUT)?),
         false => None,
     };
-    Ok(Some(Found::packed(ImageLayout::Idx, classes, train, held_out)))
+    Ok(Some(Found::new(ImageLayout::Idx, classes, train, held_out)))
 }
 
 /// A folder of IDX files.
@@ -117,10 +117,8 @@ impl Set<'_> {
 /// The dimensions by the header of a file.
 fn header<const N: usize>(file: &mut Bytes, path: &Path, expected: u32) -> Result<[u32; N]> {
     file.expected = 4 + 4 * N as u128;
-    let mut word = || {
-        let mut bytes = [0; 4];
-        file.fill(&mut bytes)?;
-        Ok::<u32, crate::Error>(u32::from_be_bytes(bytes))
+    let mut word = || -> Result<u32> {
+        Ok(file.take(4)?.into_iter().fold(0, |word, byte| word << 8 | u32::from(byte)))
     };
     let found = word()?;
     if found != expected {

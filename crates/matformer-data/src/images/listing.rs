@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use matformer_core::fs;
 
-use crate::{Error, PassedOver, Result, walk};
+use crate::{Error, PassedOver, Result, paths, walk};
 
 /// The files below a folder, sorted by path.
 #[derive(Debug)]
@@ -31,8 +30,7 @@ pub(super) struct Listed {
 impl Listed {
     /// The path from the folder, with `/` between its parts.
     pub(super) fn name(&self) -> String {
-        let parts: Vec<_> = self.inside.iter().map(|part| part.to_string_lossy()).collect();
-        parts.join("/")
+        paths::joined(&self.inside)
     }
 }
 
@@ -46,14 +44,10 @@ impl Listing {
             let problem = format!("`{}` is a file, expected: a folder of images", root.display());
             return Err(Error::images(problem, "name the folder that it lies in"));
         }
-        let listed = |file: walk::File| {
-            let changed = file.about.modified().ok();
-            let since = changed.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-            Listed {
-                inside: file.inside,
-                bytes: file.about.len(),
-                modified: since.map_or(0, |since| since.as_nanos()),
-            }
+        let listed = |file: walk::File| Listed {
+            inside: file.inside,
+            bytes: file.about.len(),
+            modified: paths::changed(&file.about),
         };
         let mut files: Vec<_> = walk::files(root, passed)?.into_iter().map(listed).collect();
         files.sort_by(|a, b| a.inside.cmp(&b.inside));

@@ -27,6 +27,7 @@ mod find;
 mod folders;
 mod found;
 mod idx;
+mod in_order;
 mod jpeg;
 mod listing;
 mod packed;
@@ -51,9 +52,10 @@ pub use summary::{
     Copies, ImagePair, ImageSummary, PixelSizes, Resized, Skipped, SkippedImage, SplitImages,
     Unended, UnreadFolder,
 };
+pub use survey::survey_images;
 
 pub(crate) use columns::declares_images;
-pub(crate) use survey::{are_images, survey};
+pub(crate) use survey::are_images;
 
 use serde::{Deserialize, Serialize};
 

@@ -4,12 +4,14 @@ use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
 use matformer_core::fs;
-use rayon::prelude::*;
 
 use super::decode::{Decoder, Raster};
-use super::found::{Sink, at_once};
+use super::in_order::{InOrder, Sink};
 use crate::format::{self, Compression};
 use crate::{Error, Result};
+
+/// The most that is allocated before it is known to be there, in bytes.
+const AT_ONCE: u64 = 1 << 16;
 
 /// Files of records: each a label of some bytes, then the pixels of an image.
 #[derive(Debug)]
@@ -44,15 +46,14 @@ impl PackedFile {
     pub(super) fn records(
         &self,
         label: usize,
-        take: &mut dyn FnMut(&[u8]) -> Result<()>,
+        take: &mut dyn FnMut(Vec<u8>) -> Result<()>,
     ) -> Result<()> {
-        let mut record = vec![0; label + self.raster.bytes()];
+        let record = label + self.raster.bytes();
         let mut file = Bytes::open(&self.path)?;
-        file.expected = self.header as u128 + self.images as u128 * record.len() as u128;
-        file.skip(self.header)?;
+        file.expected = self.header as u128 + self.images as u128 * record as u128;
+        file.take(self.header as u64)?;
         for _ in 0..self.images {
-            file.fill(&mut record)?;
-            take(&record)?;
+            take(file.take(record as u64)?)?;
         }
         file.end()
     }
@@ -65,28 +66,24 @@ impl Packed {
     /// # Errors
     /// As [`PackedFile::records`].
     pub(super) fn decode(&self, decoder: &Decoder, sink: &mut Sink<'_>) -> Result<()> {
-        let mut done = 0;
+        let mut images = InOrder::new(decoder, sink, |(record, raster): (Vec<u8>, Raster)| {
+            decoder.raster(record.get(self.label..).unwrap_or_default(), raster)
+        });
         for file in &self.files {
-            let bytes = self.label + file.raster.bytes();
-            let most = at_once(bytes.max(decoder.shape().bytes()));
-            let mut chunk: Vec<Vec<u8>> = Vec::new();
-            let mut flush = |chunk: &mut Vec<Vec<u8>>| -> Result<()> {
-                let raster = |pixels: &Vec<u8>| decoder.raster(pixels, file.raster);
-                let decoded: Vec<_> = chunk.par_iter().map(raster).collect();
-                chunk.clear();
-                for image in decoded {
-                    sink(done, bytes as u64, image)?;
-                    done += 1;
-                }
-                Ok(())
-            };
             file.records(self.label, &mut |record| {
-                chunk.push(record.get(self.label..).unwrap_or_default().to_vec());
-                if chunk.len() == most { flush(&mut chunk) } else { Ok(()) }
+                let bytes = record.len();
+                images.push((record, file.raster), bytes as u64, bytes)
             })?;
-            flush(&mut chunk)?;
+            images.flush()?;
         }
         Ok(())
+    }
+
+    /// The sizes and colors of up to `most` images, spread evenly.
+    pub(super) fn sample(&self, most: usize) -> Vec<Raster> {
+        let each = |file: &PackedFile| std::iter::repeat_n(file.raster, file.images);
+        let step = self.len().div_ceil(most).max(1);
+        self.files.iter().flat_map(each).step_by(step).collect()
     }
 
     /// The number of images.
@@ -130,36 +127,12 @@ impl Bytes {
         Ok(Self { path: path.into(), reader, compression, read: 0, expected: 0 })
     }
 
-    /// Reads as much as the buffer holds.
-    ///
-    /// # Errors
-    /// [`Error::Damaged`], or a file that cannot be read or unpacked.
-    pub(super) fn fill(&mut self, mut buffer: &mut [u8]) -> Result<()> {
-        while !buffer.is_empty() {
-            match self.reader.read(buffer) {
-                Ok(0) => return Err(self.short()),
-                Ok(count) => {
-                    self.read += count as u64;
-                    buffer = buffer.get_mut(count..).unwrap_or_default();
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.unreadable(error)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads and forgets.
-    fn skip(&mut self, bytes: usize) -> Result<()> {
-        self.fill(&mut vec![0; bytes])
-    }
-
     /// The next `count` bytes; allocates for the bytes present, not for the claimed length.
     ///
     /// # Errors
-    /// As [`fill`](Self::fill).
+    /// [`Error::Damaged`], or a file that cannot be read or unpacked.
     pub(super) fn take(&mut self, count: u64) -> Result<Vec<u8>> {
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(count.min(AT_ONCE) as usize);
         let read = (&mut self.reader).take(count).read_to_end(&mut bytes);
         self.read += read.map_err(|error| self.unreadable(error))? as u64;
         if (bytes.len() as u64) < count {

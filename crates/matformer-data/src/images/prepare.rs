@@ -135,10 +135,7 @@ impl<'a> Wanted<'a> {
     /// The folder for this size, if it is whole and of the right one.
     fn open(&self, kept: Option<usize>) -> Result<Option<PreparedImages>> {
         let dir = self.dir(kept);
-        if let Some(file) = cache::missing(&dir, &FILES) {
-            if dir.exists() {
-                tracing::warn!("`{}` has no `{file}` and is prepared again", dir.display());
-            }
+        if !cache::is_whole(&dir, &FILES) {
             return Ok(None);
         }
         let there = PreparedImages::open(&dir)?;

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::ImageLayout;
+use crate::error::too_many;
 use crate::{Error, Hash, Result};
 
 /// Images that are named; the rest are counted.
@@ -167,16 +168,8 @@ impl Skipped {
         let images = if *bad == 1 { "image is" } else { "images are" };
         // Reading stops once there are enough to name.
         let least = if *bad < NAMED { "" } else { "at least " };
-        let allows = match allowed {
-            Some(share) => format!("more than `data.max_bad_images` = {share} allows:"),
-            None => "`data.strict` allows none:".into(),
-        };
-        let mut text = format!("{least}{bad} {images} bad out of {total}, {allows}");
-        text.extend(first.iter().map(|image| format!("\n  {image}")));
-        if *bad > first.len() {
-            text.push_str(&format!("\n  and {} more", bad - first.len()));
-        }
-        text
+        let said = format!("{least}{bad} {images} bad out of {total}");
+        too_many(&said, ("data.max_bad_images", allowed), *bad, first)
     }
 }
 

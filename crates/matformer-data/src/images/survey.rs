@@ -31,8 +31,11 @@ pub(crate) fn are_images<'a>(files: impl Iterator<Item = &'a Path> + Clone) -> b
     images > texts || files.clone().any(is_packed)
 }
 
-/// Which images lie in these folders.
-pub(crate) fn survey(roots: &[&Path]) -> Result<ImageSurvey> {
+/// Which images are in these folders.
+///
+/// # Errors
+/// As [`prepare_images`](crate::prepare_images), as far as no image is decoded.
+pub fn survey_images(roots: &[&Path]) -> Result<ImageSurvey> {
     let listings = Listing::all(roots, &mut PassedOver::default())?;
     let Found { classes, train, .. } = find::find(&listings)?;
     let sample = train.sample(SAMPLE);
@@ -68,7 +71,7 @@ mod tests {
             place.write(&format!("a/{i}.png"), encoded(grey.into()));
         }
         place.write("b/broken.png", b"");
-        let survey = || survey(&[&place.root()]).unwrap();
+        let survey = || survey_images(&[&place.root()]).unwrap();
         let found = ImageSurvey { images: 6, classes: 2, side: 22, channels: 1 };
         assert_eq!(survey(), found);
         place.write("b/red.png", encoded(RgbImage::from_pixel(9, 9, Rgb([200, 0, 0])).into()));

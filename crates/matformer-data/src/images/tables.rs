@@ -9,7 +9,8 @@ use rayon::prelude::*;
 
 use super::columns::Columns;
 use super::decode::{self, Decoder, Raster};
-use super::found::{Found, ImageLayout, Images, MOST_BYTES, Sink, at_once, composed};
+use super::found::{Found, ImageLayout, Images, composed};
+use super::in_order::{InOrder, Sink};
 use super::listing::{Listed, Listing};
 use crate::format::{self, Format, Kind};
 use crate::inputs::Input;
@@ -98,7 +99,7 @@ pub(super) fn find(listing: &Listing) -> Result<Option<Found>> {
         Ok(Images::tables(places, Tables(tables)))
     };
     let own = if own.is_empty() { None } else { Some(images(own)?) };
-    Ok(Some(Found::packed(ImageLayout::Parquet, names.clone(), images(train)?, own)))
+    Ok(Some(Found::new(ImageLayout::Parquet, names.clone(), images(train)?, own)))
 }
 
 fn input(path: &Path, file: &Listed) -> Input {
@@ -288,36 +289,22 @@ impl Tables {
     /// # Errors
     /// A damaged file, one that has changed, and what `sink` returns.
     pub(super) fn decode(&self, decoder: &Decoder, sink: &mut Sink<'_>) -> Result<()> {
-        let most = at_once(decoder.shape().bytes());
-        let mut done = 0;
-        let mut flush = |chunk: &mut Vec<Result<Vec<u8>, String>>, each: u64| -> Result<()> {
-            let decoded: Vec<_> = chunk
-                .par_drain(..)
-                .map(|bytes| bytes.and_then(|bytes| decoder.bytes(&bytes)))
-                .collect();
-            for image in decoded {
-                sink(done, each, image)?;
-                done += 1;
-            }
-            Ok(())
-        };
+        let mut images = InOrder::new(decoder, sink, |bytes: Result<Vec<u8>, String>| {
+            bytes.and_then(|bytes| decoder.bytes(&bytes))
+        });
         for table in &self.0 {
-            let (mut rows, mut chunk, mut held, mut read) = (table.images()?, Vec::new(), 0, 0);
+            let (mut rows, mut read) = (table.images()?, 0);
             let each = table.listed.bytes / table.rows.max(1) as u64;
             while let Some((_, row)) = rows.next_row()? {
                 let bytes = match table.unlabelled.binary_search(&read) {
                     Ok(_) => Err("no label".to_owned()),
                     Err(_) => bytes_of(row),
                 };
-                held += bytes.as_ref().map_or(0, Vec::len);
+                let held = bytes.as_ref().map_or(0, Vec::len);
                 read += 1;
-                chunk.push(bytes);
-                if chunk.len() >= most || held >= MOST_BYTES {
-                    flush(&mut chunk, each)?;
-                    held = 0;
-                }
+                images.push(bytes, each, held)?;
             }
-            flush(&mut chunk, each)?;
+            images.flush()?;
             if read != table.rows {
                 return Err(Error::Changed { file: table.input.label.clone() });
             }

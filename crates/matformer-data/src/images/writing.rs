@@ -35,13 +35,8 @@ pub(super) fn write(
     let [train, held_out] = match &found.held_out {
         Some(own) => {
             let train = writing.given(&found.train, &decoder, Part::TRAIN, Known::Kept)?;
-            let known = match found.layout {
-                ImageLayout::Folders => Known::Dropped,
-                ImageLayout::Idx
-                | ImageLayout::Cifar10
-                | ImageLayout::Cifar100
-                | ImageLayout::Parquet => Known::Kept,
-            };
+            let folders = found.layout == ImageLayout::Folders;
+            let known = if folders { Known::Dropped } else { Known::Kept };
             [train, writing.given(own, &decoder, Part::HELD_OUT, known)?]
         }
         None => writing.divided(&found.train, &decoder, config.held_out)?,
