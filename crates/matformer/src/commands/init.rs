@@ -8,15 +8,12 @@ use std::{
 use anyhow::Result;
 use matformer::{
     core::fs,
-    run::typed,
+    run::{starter, typed},
     run_file::{RunKind, Starter},
 };
 use serde::Serialize;
 
-use super::{
-    data::{FOR_A_NEW_RUN, check_is_data},
-    print_json,
-};
+use super::print_json;
 use crate::{
     args::InitArgs,
     failure::{Hinted, OrBadInput},
@@ -33,9 +30,8 @@ struct Written<'a> {
 }
 
 pub fn run(args: &InitArgs, json: bool) -> Result<ExitCode> {
-    args.data.iter().try_for_each(|place| check_is_data(place, &FOR_A_NEW_RUN)).bad_input()?;
     let kind = args.kind.map(RunKind::from);
-    let starter = Starter::new(&args.data, kind, args.preset.as_deref()).bad_input()?;
+    let starter = starter(&args.data, kind, args.preset.as_deref())?;
     let file = file(args.target.as_deref(), &starter).bad_input()?;
     check_target(&file, args.force).bad_input()?;
     if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {

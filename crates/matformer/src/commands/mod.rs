@@ -4,7 +4,6 @@ mod baselines;
 mod bench;
 mod compare;
 mod completions;
-mod data;
 mod doctor;
 mod elastify;
 mod embed;
