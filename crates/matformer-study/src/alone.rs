@@ -9,7 +9,7 @@ use matformer_eval::{
 use matformer_runfile::{self as run_file, RunFile};
 use serde::{Deserialize, Serialize};
 
-use crate::{Budget, Curve, Keep, baseline, measured_baseline, walked};
+use crate::{Budget, Curve, Keep, budget::baseline, measured_baseline, walked};
 use matformer_core::units::{counted, short};
 use matformer_run::{Kind, ModelFolder, OrBadInput, Part, Result};
 use matformer_train::say;

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod alone;
+pub mod baselines;
 mod budget;
 pub mod consistency;
 mod cost;
@@ -14,8 +15,8 @@ pub mod search;
 pub mod tasks;
 pub mod team;
 
-pub use budget::{Budget, baseline, unequal};
-pub use cost::{Cost, costs};
+pub use budget::Budget;
+pub use cost::Cost;
 pub(crate) use curve::store_with;
 pub use curve::{
     Curve, Gap, Keep, Measured, at_end, file_of, measure, measured, measured_baseline,
