@@ -183,6 +183,17 @@ impl<K: Model> ModelFolder<K> {
         Ok(submodel)
     }
 
+    /// The submodels that a person asked for; those that were [trained](Self::trained) if none.
+    ///
+    /// # Errors
+    /// A submodel that the model does not have.
+    pub fn submodels(&self, asked: Option<&[SubmodelSpec]>) -> Result<Vec<Submodel>> {
+        match asked {
+            None => Ok(self.trained()),
+            Some(asked) => asked.iter().map(|spec| self.submodel(Some(spec))).collect(),
+        }
+    }
+
     /// Whether training saw the width of every layer.
     pub fn is_trained(&self, submodel: &Submodel) -> bool {
         let widths = self.trained_widths();
