@@ -9,7 +9,7 @@ mod curve;
 pub mod elastify;
 pub mod embed;
 pub mod evaluate;
-mod page;
+pub mod report;
 pub mod retrieve;
 pub mod scaling;
 pub mod search;
@@ -18,10 +18,9 @@ pub mod team;
 
 pub use budget::Budget;
 pub use cost::Cost;
-pub use curve::{
-    Curve, Gap, Keep, Measured, at_end, file_of, measure, measured, measured_baseline,
-    say_not_kept, store_of, studied, walked,
+pub use curve::{Curve, Gap, Keep, Measured, at_end, measured};
+pub(crate) use curve::{
+    file_of, measure, measured_baseline, results, say_not_kept, store_of, store_with, studied,
+    walked,
 };
-pub(crate) use curve::{results, store_with};
 pub use matformer_run::{Error, Result};
-pub use page::{facts, granularities, metrics, overlay_run, report_data};
