@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+pub mod cache;
 mod error;
+mod files;
 pub mod folder;
 pub mod generate;
 mod images;
@@ -17,6 +19,7 @@ pub mod train;
 pub mod typed;
 
 pub use error::{Cause, Error, Hinted, OrBadInput, Result, chain};
+pub use files::Files;
 pub use folder::ModelFolder;
 pub use images::VitBatches;
 pub use kind::{Against, Data, Facts, Kind, Part, Source};

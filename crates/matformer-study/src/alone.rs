@@ -25,7 +25,7 @@ pub struct Alone {
 
 impl Alone {
     /// As a page has it.
-    pub fn on_page(&self) -> AlonePoint {
+    pub(crate) fn on_page(&self) -> AlonePoint {
         AlonePoint {
             name: format!("{} alone", self.result.submodel),
             budget: self.budget.name().to_owned(),

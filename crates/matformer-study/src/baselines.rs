@@ -8,9 +8,7 @@ use matformer_core::{
 };
 use matformer_eval::{Estimate, EvalResults};
 use matformer_nn::ModelConfig;
-use matformer_run::{
-    Hinted, Kind, ModelFolder, OrBadInput, Result, Session, folder::data_cache_of,
-};
+use matformer_run::{Hinted, Kind, ModelFolder, OrBadInput, Result, Session, cache::data_cache_of};
 use matformer_runfile::{self as run_file, RunFile};
 use matformer_train::{Checkpoints, say};
 use serde::Serialize;

@@ -1,9 +1,9 @@
 #![doc = include_str!("../README.md")]
 
-pub mod alone;
+mod alone;
 pub mod baselines;
 mod budget;
-pub mod consistency;
+mod consistency;
 mod cost;
 mod curve;
 pub mod elastify;
@@ -16,6 +16,7 @@ pub mod search;
 pub mod tasks;
 pub mod team;
 
+pub use alone::Alone;
 pub use budget::Budget;
 pub use cost::Cost;
 pub use curve::{Curve, Gap, Keep, Measured, at_end, measured};

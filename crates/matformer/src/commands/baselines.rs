@@ -16,7 +16,7 @@ use matformer::{
     },
 };
 
-use super::{Context, print_json, table};
+use super::{Context, show, table};
 use crate::{
     args::BaselinesArgs,
     failure::INTERRUPTED,
@@ -50,11 +50,7 @@ fn run_kind<K: Kind>(args: &BaselinesArgs, context: &Context) -> Result<ExitCode
         Then::End
     });
     let found = elastic.compared(budget, args.tokens, &context.session)?;
-    if context.json {
-        return print_json(&found);
-    }
-    print(&found)?;
-    Ok(ExitCode::SUCCESS)
+    show(context.json, &found, print)
 }
 
 /// The process that trains, while one does.

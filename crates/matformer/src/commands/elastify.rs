@@ -8,7 +8,7 @@ use matformer::{
     eval::{Estimate, Stages, report::Metric},
     run::{
         Kind, ModelFolder,
-        folder::data_cache_of,
+        cache::data_cache_of,
         kind,
         train::{Target, check},
     },
@@ -18,7 +18,7 @@ use matformer::{
 };
 use serde_json::json;
 
-use super::{Context, print_json, table, train};
+use super::{Context, print_json, show, table, train};
 use crate::{
     args::ElastifyArgs,
     failure::INTERRUPTED,
@@ -63,7 +63,7 @@ fn run_kind<K: Kind>(args: &ElastifyArgs, context: &Context) -> Result<ExitCode>
     studied.order(session)?;
     if args.order_only {
         elastify::publish(&plan)?;
-        return print(studied.stages(), context);
+        return show(context.json, studied.stages(), print);
     }
     drop(lock);
     let target = Target::<K>::of_run(&kept, args.out.clone(), &session.device)?;
@@ -76,7 +76,7 @@ fn run_kind<K: Kind>(args: &ElastifyArgs, context: &Context) -> Result<ExitCode>
     say_measured(&interrupts, &resume);
     let folder = ModelFolder::<K>::load(&args.out, session)?;
     studied.add("trained", folder.manifest.provenance.tokens, &folder)?;
-    print(studied.stages(), context)
+    show(context.json, studied.stages(), print)
 }
 
 /// What is made elastic, and how.
@@ -136,10 +136,7 @@ fn dry_run<K: Kind>(plan: &Plan, run: &RunFile<K>, context: &Context) -> Result<
 }
 
 /// The stages side by side.
-fn print(stages: &Stages, context: &Context) -> Result<ExitCode> {
-    if context.json {
-        return print_json(stages);
-    }
+fn print(stages: &Stages) -> Result<()> {
     let metric = match stages.stages[0].results[0].top1 {
         Some(_) => Metric::Top1,
         None => Metric::Loss,
@@ -160,6 +157,5 @@ fn print(stages: &Stages, context: &Context) -> Result<ExitCode> {
         shown.add_row(name.into_iter().chain(cells));
     }
     out!("{shown}")?;
-    out!("{}: an elastic model", stages.model)?;
-    Ok(ExitCode::SUCCESS)
+    out!("{}: an elastic model", stages.model)
 }

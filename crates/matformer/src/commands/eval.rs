@@ -10,7 +10,7 @@ use matformer::{
     study::evaluate::{Question, evaluate},
 };
 
-use super::{Context, helped, print_json, table, tasks};
+use super::{Context, helped, show, table, tasks};
 use crate::{
     args::EvalArgs,
     failure::{OrBadInput, said},
@@ -48,14 +48,13 @@ fn measured<K: Kind>(
         consistency: args.consistency,
     };
     let found = evaluate(folder, &question, data)?;
-    if context.json {
-        return print_json(&found);
-    }
-    let asked = question.submodels.iter().flatten().map(SubmodelSpec::to_string);
-    table::print(&found.results, &asked.collect::<Vec<_>>())?;
-    table::print_alone(&found.alone)?;
-    if let Some(consistency) = &found.consistency {
-        table::print_consistency(consistency, K::TARGETS)?;
-    }
-    Ok(ExitCode::SUCCESS)
+    show(context.json, &found, |found| {
+        let asked = question.submodels.iter().flatten().map(SubmodelSpec::to_string);
+        table::print(&found.results, &asked.collect::<Vec<_>>())?;
+        table::print_alone(&found.alone)?;
+        match &found.consistency {
+            Some(consistency) => table::print_consistency(consistency, K::TARGETS),
+            None => Ok(()),
+        }
+    })
 }

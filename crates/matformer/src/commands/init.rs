@@ -13,7 +13,7 @@ use matformer::{
 };
 use serde::Serialize;
 
-use super::print_json;
+use super::show;
 use crate::{
     args::InitArgs,
     failure::{Hinted, OrBadInput},
@@ -38,19 +38,19 @@ pub fn run(args: &InitArgs, json: bool) -> Result<ExitCode> {
         fs::create_dir_all(folder).bad_input()?;
     }
     fs::write_atomic(&file, starter.page(&file)?.as_bytes())?;
-    let kind = starter.kind().data();
-    let preset = starter.preset();
-    if json {
-        return print_json(&Written { file: &file, kind, preset, found: starter.found() });
-    }
-    out!("{}: {}, preset {preset}", file.display(), starter.found())?;
+    let (kind, preset, found) = (starter.kind().data(), starter.preset(), starter.found());
+    show(json, &Written { file: &file, kind, preset, found }, print)
+}
+
+fn print(written: &Written<'_>) -> Result<()> {
+    let Written { file, preset, found, .. } = written;
+    out!("{}: {found}, preset {preset}", file.display())?;
     let train = |more: &[&str]| {
         let file = file.display().to_string();
         typed::command([&["train", &file][..], more].concat())
     };
     out!("next: {}", train(&["--dry-run"]))?;
-    out!("      {}", train(&[]))?;
-    Ok(ExitCode::SUCCESS)
+    out!("      {}", train(&[]))
 }
 
 /// The file that is written.

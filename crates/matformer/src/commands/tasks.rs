@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use anyhow::Result;
 use matformer::{
     core::{Submodel, SubmodelSpec},
-    run::{ModelFolder, Session, kind},
+    run::{ModelFolder, Session, cache::sets_path, kind},
     run_file::{Lm, RunKind},
     study::tasks::{Asked, Score, Scorer, TaskResult, fetch, find},
     tasks::{Aggregation, Task},
 };
 use serde::Serialize;
 
-use super::{Context, fetch::sets_path, print_json, table};
+use super::{Context, show, table};
 use crate::{
     args::EvalArgs,
     failure::{OrBadInput, said},
@@ -41,12 +41,8 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
     if !ranks.is_first() {
         return Ok(ExitCode::SUCCESS);
     }
-    if context.json {
-        let model = args.model.display().to_string();
-        return print_json(&Printed { model, tasks: results });
-    }
-    print(&results)?;
-    Ok(ExitCode::SUCCESS)
+    let printed = Printed { model: args.model.display().to_string(), tasks: results };
+    show(context.json, &printed, |printed| print(&printed.tasks))
 }
 
 /// The tasks that were asked for, with their data.
