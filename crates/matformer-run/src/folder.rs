@@ -9,17 +9,13 @@ use burn::tensor::Device;
 use matformer_core::{
     Costs, Draw, Granularity, Manifest, Names, Resource, Space, Submodel, SubmodelSpec, fs,
 };
-use matformer_data::{
-    AugmentConfig, DataConfig, ImageConfig, ImageShape, Prepared, PreparedImages, Progress,
-    Source as DataSource, Stage, TOKENIZER_FILE, Tokenizer, find_prepared, find_prepared_for,
-};
+use matformer_data::{AugmentConfig, TOKENIZER_FILE, Tokenizer};
 use matformer_engine::{EngineModel, Format};
 use matformer_eval::{latency::Latency, latency::LayerTimes};
 use matformer_formats::{Preprocessor, is_gemma3n};
 use matformer_nn::machine;
 use matformer_nn::{Elastic, Folder, folder, weights::Tensors};
 use matformer_runfile::{self as run_file, Lm, RunFile, Vit};
-use matformer_sources::{self as sources, fetch_text, locate_text, resolve_images};
 use matformer_vit::MatVitConfig;
 
 use crate::{
@@ -28,28 +24,6 @@ use crate::{
     kind::{Data, Model},
 };
 use matformer_train::say;
-
-/// Cache folder for prepared data: `MATFORMER_CACHE`, or `runs/.data` in the working directory.
-pub fn data_cache() -> PathBuf {
-    std::env::var_os("MATFORMER_CACHE").map_or_else(|| PathBuf::from("runs/.data"), PathBuf::from)
-}
-
-/// Where the data of the run in `dir` is kept prepared: beside the runs where it is, from wherever a
-/// command is called.
-pub fn data_cache_of(dir: &Path) -> PathBuf {
-    /// From a run's baseline to the folder of runs.
-    const ABOVE: usize = 5;
-    if std::env::var_os("MATFORMER_CACHE").is_none()
-        && let Ok(dir) = dir.canonicalize()
-    {
-        let beside = dir.ancestors().take(ABOVE).map(|above| above.join(".data"));
-        let tagged = |cache: &PathBuf| cache.join(fs::CACHE_TAG).is_file();
-        if let Some(found) = beside.into_iter().find(tagged) {
-            return found;
-        }
-    }
-    data_cache()
-}
 
 /// A model, and what goes with it.
 pub struct ModelFolder<K: Model> {
@@ -181,6 +155,17 @@ impl<K: Model> ModelFolder<K> {
             say!("note: `{label}` has widths that training never saw");
         }
         Ok(submodel)
+    }
+
+    /// The submodels that a person asked for; those that were [trained](Self::trained) if none.
+    ///
+    /// # Errors
+    /// A submodel that the model does not have.
+    pub fn submodels(&self, asked: Option<&[SubmodelSpec]>) -> Result<Vec<Submodel>> {
+        match asked {
+            None => Ok(self.trained()),
+            Some(asked) => asked.iter().map(|spec| self.submodel(Some(spec))).collect(),
+        }
     }
 
     /// Whether training saw the width of every layer.
@@ -460,92 +445,4 @@ pub const GEMMA3N_HINT: &str = "Gemma 3n is elastic as it comes: `matformer slic
 /// Whether a path is named as a GGUF file.
 pub fn is_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|found| found.eq_ignore_ascii_case("gguf"))
-}
-
-/// Prepares a corpus in `cache`, fetching what it names, or finds it there without reading or fetching it; with a
-/// progress bar on a terminal.
-pub fn prepare_text(config: &DataConfig, cache: &Path, session: &Session) -> Result<Prepared> {
-    log_text(with_progress(session, |report| {
-        let located = locate_text(config, cache)?;
-        if let Some(found) = find_prepared(&located, cache, report)? {
-            return Ok(found);
-        }
-        fetch_text(config, cache, report)?;
-        Ok(matformer_data::prepare(&located, cache, report)?)
-    })?)
-}
-
-/// The same for a model with the tokenizer at `own`.
-pub fn prepare_text_for(
-    config: &DataConfig,
-    own: &Path,
-    cache: &Path,
-    session: &Session,
-) -> Result<Prepared> {
-    log_text(with_progress(session, |report| {
-        let located = locate_text(config, cache)?;
-        if let Some(found) = find_prepared_for(&located, own, cache)? {
-            return Ok(found);
-        }
-        fetch_text(config, cache, report)?;
-        Ok(matformer_data::prepare_for(&located, own, cache, report)?)
-    })?)
-}
-
-fn log_text(prepared: Prepared) -> Result<Prepared> {
-    if let Some(why) = &prepared.gone {
-        say!("note: the text is not there any more ({why}); what was prepared from it is used");
-    }
-    tracing::info!("data {} in {}", prepared.data_hash().short(), prepared.dir().display());
-    Ok(prepared)
-}
-
-/// The same of images; `kept` is what their short side becomes, where a model says it.
-pub fn prepare_images(
-    config: &ImageConfig,
-    shape: ImageShape,
-    kept: Option<usize>,
-    cache: &Path,
-    session: &Session,
-) -> Result<PreparedImages> {
-    let prepared = with_progress(session, |report| {
-        let config = resolve_images(config, cache, report)?;
-        Ok(matformer_data::prepare_images(&config, shape, kept, cache, report)?)
-    })?;
-    tracing::info!("data {} in {}", prepared.data_hash().short(), prepared.dir().display());
-    Ok(prepared)
-}
-
-/// Whether a source is on this machine, with `cache` for what is fetched. What is wrong with a name is
-/// said where it is read.
-pub fn is_here(source: &DataSource, cache: &Path) -> bool {
-    match source {
-        DataSource::Path(_) | DataSource::Folder(_) => true,
-        DataSource::Hub(_) => false,
-        DataSource::Fetched(name) => sources::is_cached(cache, name).unwrap_or(true),
-    }
-}
-
-/// Calls what fetches, reads or prepares data, with a progress bar on a terminal.
-pub fn with_progress<T>(
-    session: &Session,
-    prepare: impl FnOnce(&mut dyn FnMut(Progress)) -> sources::Result<T>,
-) -> Result<T> {
-    let mut bar = session.bar("");
-    let mut stage: Option<Stage> = None;
-    let prepared = prepare(&mut |p| {
-        if stage != Some(p.stage) {
-            stage = Some(p.stage);
-            bar.stage(p.stage.to_string());
-            if !bar.is_shown() {
-                say!("{}", p.stage);
-            }
-        }
-        bar.at(p.done as u64, p.total as u64);
-    });
-    drop(bar);
-    match prepared {
-        Err(error) if error.may_pass() => Err(error.into()),
-        prepared => prepared.bad_input(),
-    }
 }

@@ -3,13 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use matformer_core::{Manifest, Submodel};
-use matformer_eval::{
-    Estimate, EvalResults, Evaluation, SubmodelResult, report::AlonePoint, stats,
-};
+use matformer_eval::{Estimate, Evaluation, SubmodelResult, report::AlonePoint, stats};
 use matformer_runfile::{self as run_file, RunFile};
 use serde::{Deserialize, Serialize};
 
-use crate::{Budget, Curve, Keep, baseline, measured_baseline, walked};
+use crate::{Budget, Curve, Keep, budget::baseline, measured_baseline, results, walked};
 use matformer_core::units::{counted, short};
 use matformer_run::{Kind, ModelFolder, OrBadInput, Part, Result};
 use matformer_train::say;
@@ -27,7 +25,7 @@ pub struct Alone {
 
 impl Alone {
     /// As a page has it.
-    pub fn on_page(&self) -> AlonePoint {
+    pub(crate) fn on_page(&self) -> AlonePoint {
         AlonePoint {
             name: format!("{} alone", self.result.submodel),
             budget: self.budget.name().to_owned(),
@@ -153,14 +151,7 @@ pub fn beside<K: Kind>(
         let baseline = baseline.with_context(folder.context())?;
         let part = Part { targets: tokens, ..Part::default() };
         let theirs = walked(&baseline, prepared, &baseline.trained(), &part)?;
-        let results = EvalResults::new(
-            &dir.display().to_string(),
-            &K::facts(prepared).hash.to_string(),
-            &theirs,
-            baseline.space(),
-            &baseline.costs,
-            None,
-        )?;
+        let results = results(&baseline, prepared, &theirs, None)?;
         let losses = theirs.losses(&baseline.trained()[0])?;
         let elastic_above = stats::judged_difference(elastic.losses(submodel)?, losses)?;
         let result = results.results.into_iter().next();

@@ -37,7 +37,11 @@ impl Budget {
 const SAMPLES: u64 = 4096;
 
 /// The run that trains one granularity alone: the same data, schedule and seed.
-pub fn baseline<K: Kind>(elastic: &RunFile<K>, name: &str, budget: Budget) -> Result<RunFile<K>> {
+pub(crate) fn baseline<K: Kind>(
+    elastic: &RunFile<K>,
+    name: &str,
+    budget: Budget,
+) -> Result<RunFile<K>> {
     let train = &elastic.train;
     let steps = match budget {
         Budget::Total => train.steps,
@@ -68,7 +72,7 @@ pub(crate) fn share(train: &TrainConfig, space: &Space) -> u64 {
 
 /// How many steps the elastic run gave to each granularity, where its draw trains some more often than
 /// others: the mean, which `per-width` gives to each baseline, is not that.
-pub fn unequal<K: Kind>(elastic: &RunFile<K>, budget: Budget) -> Result<Option<String>> {
+pub(crate) fn unequal<K: Kind>(elastic: &RunFile<K>, budget: Budget) -> Result<Option<String>> {
     let (train, space) = (&elastic.train, elastic.shape().space()?);
     let by_design =
         matches!(train.draw, Draw::Sandwich { .. } | Draw::Sampled { probabilities: Some(_) });

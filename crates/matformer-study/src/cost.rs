@@ -8,7 +8,7 @@ use matformer_runfile::RunFile;
 use matformer_train::{MetricsLine, MetricsLog, run_flops};
 use serde::Serialize;
 
-use crate::{Budget, alone, baseline};
+use crate::{Budget, alone, budget::baseline};
 use matformer_run::{Kind, OrBadInput, Result, train::peak_bytes};
 
 /// What a run, or several, took.
@@ -28,7 +28,11 @@ pub struct Cost {
 
 /// The elastic run, its baselines, and these together: their FLOPs and seconds added, the most of
 /// their memory.
-pub fn costs<K: Kind>(run: &Path, elastic: &RunFile<K>, budget: Budget) -> Result<Vec<Cost>> {
+pub(crate) fn costs<K: Kind>(
+    run: &Path,
+    elastic: &RunFile<K>,
+    budget: Budget,
+) -> Result<Vec<Cost>> {
     let mut costs = vec![cost("elastic", run, elastic)?];
     for name in elastic.shape().space()?.granularities.names() {
         let baseline = baseline(elastic, name, budget)?;

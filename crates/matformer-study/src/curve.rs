@@ -225,15 +225,25 @@ pub fn at_end<K: Kind>(
     let folder = ModelFolder::<K>::load(dir, session)?;
     let submodels = folder.trained();
     let evaluation = measure(&folder, prepared, &submodels, None)?;
-    let results = EvalResults::new(
-        &dir.display().to_string(),
+    let results = results(&folder, prepared, &evaluation, submodels.last())?;
+    Ok((results, K::floor(prepared, None, session)?))
+}
+
+/// Losses of a folder's submodels as results, each compared with that of `reference`.
+pub(crate) fn results<K: Kind>(
+    folder: &ModelFolder<K>,
+    prepared: &K::Prepared,
+    evaluation: &Evaluation,
+    reference: Option<&Submodel>,
+) -> Result<EvalResults> {
+    Ok(EvalResults::new(
+        &folder.dir.display().to_string(),
         &K::facts(prepared).hash.to_string(),
-        &evaluation,
+        evaluation,
         folder.space(),
         &folder.costs,
-        submodels.last(),
-    )?;
-    Ok((results, K::floor(prepared, None, session)?))
+        reference,
+    )?)
 }
 
 /// Says so where a model is measured on other data than it was trained on.
@@ -345,14 +355,7 @@ fn whole_curve<K: Kind>(
     };
     let part = Part { targets: tokens, ..Part::default() };
     let evaluation = walked(folder, prepared, &submodels, &part)?;
-    let results = EvalResults::new(
-        &folder.dir.display().to_string(),
-        &K::facts(prepared).hash.to_string(),
-        &evaluation,
-        space,
-        &folder.costs,
-        uniforms.last(),
-    )?;
+    let results = results(folder, prepared, &evaluation, uniforms.last())?;
     let gaps = uniforms
         .windows(2)
         .map(|pair| {

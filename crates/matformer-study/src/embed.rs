@@ -12,6 +12,7 @@ use matformer_run::{Data, Error, Hinted, ModelFolder, OrBadInput, Result, folder
 use matformer_runfile::Vit;
 use matformer_train::say;
 use safetensors::{Dtype, tensor::TensorView};
+use serde::Serialize;
 use serde_json::json;
 
 /// What to do with a folder that names no data.
@@ -26,8 +27,8 @@ pub enum Part {
     HeldOut,
 }
 
-/// Files of vectors that were written.
-#[derive(Debug)]
+/// Files of vectors that were written. Its JSON is stable.
+#[derive(Debug, Serialize)]
 pub struct Written {
     /// The files.
     pub files: Vec<String>,

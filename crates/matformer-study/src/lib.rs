@@ -1,25 +1,27 @@
 #![doc = include_str!("../README.md")]
 
-pub mod alone;
+mod alone;
+pub mod baselines;
 mod budget;
-pub mod consistency;
+mod consistency;
 mod cost;
 mod curve;
 pub mod elastify;
 pub mod embed;
-mod page;
+pub mod evaluate;
+pub mod report;
 pub mod retrieve;
 pub mod scaling;
 pub mod search;
 pub mod tasks;
 pub mod team;
 
-pub use budget::{Budget, baseline, unequal};
-pub use cost::{Cost, costs};
-pub(crate) use curve::store_with;
-pub use curve::{
-    Curve, Gap, Keep, Measured, at_end, file_of, measure, measured, measured_baseline,
-    say_not_kept, store_of, studied, walked,
+pub use alone::Alone;
+pub use budget::Budget;
+pub use cost::Cost;
+pub use curve::{Curve, Gap, Keep, Measured, at_end, measured};
+pub(crate) use curve::{
+    file_of, measure, measured_baseline, results, say_not_kept, store_of, store_with, studied,
+    walked,
 };
 pub use matformer_run::{Error, Result};
-pub use page::{facts, granularities, metrics, overlay_run, report_data};

@@ -83,10 +83,7 @@ pub fn search(
     question: &Question,
     data: impl FnOnce() -> Result<PreparedImages>,
 ) -> Result<SearchResults> {
-    let queries = match &question.submodels {
-        None => folder.trained(),
-        Some(list) => list.iter().map(|spec| folder.submodel(Some(spec))).collect::<Result<_>>()?,
-    };
+    let queries = folder.submodels(question.submodels.as_deref())?;
     let encoder = folder.submodel(question.gallery.as_ref())?;
     let prepared = data()?;
     let Sides { gallery, queries: asked, relevant, described } = match question.across {

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use matformer_core::{Draw, Manifest};
-use matformer_eval::scaling::{self, Fit, Point};
+use matformer_core::{Draw, Manifest, units::counted};
+use matformer_eval::scaling::{self, Fit, MIN_FOR_INTERVALS, Point};
 use matformer_nn::ModelConfig;
 use matformer_run::{
     Error, OrBadInput, Result,
@@ -36,6 +36,33 @@ pub struct Group {
     pub fit: Option<Fit>,
     /// Why there is none.
     pub reason: Option<String>,
+}
+
+impl Group {
+    /// What to know about the fit, or about its absence.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes: Vec<String> =
+            self.reason.iter().map(|reason| format!("no fit: {reason}")).collect();
+        let Some(fit) = self.fit else { return notes };
+        if fit.at_limit {
+            notes.push(
+                "the exponent is at the end of the range that was searched: these points do not \
+                        determine it"
+                    .to_owned(),
+            );
+        }
+        match fit.intervals {
+            Some(intervals) => notes.push(format!(
+                "in brackets 95 % of {} of the points",
+                counted(intervals.resamples, "bootstrap sample")
+            )),
+            None => notes.push(format!(
+                "no intervals: {}, expected at least {MIN_FOR_INTERVALS}",
+                counted(self.points.len(), "point")
+            )),
+        }
+        notes
+    }
 }
 
 /// The laws of elastic sizes and of those that were trained alone.

@@ -34,8 +34,9 @@ use super::{
 };
 use crate::{
     Session,
+    cache::{data_cache_of, is_here, prepare_images, with_progress},
     error::{Hinted, OrBadInput, Result},
-    folder::{ModelFolder, data_cache_of, is_here, normalization, prepare_images, with_progress},
+    folder::{ModelFolder, normalization},
     slice::Format,
 };
 use matformer_eval::stats::FEW_DOCUMENTS;

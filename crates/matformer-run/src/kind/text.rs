@@ -31,11 +31,9 @@ use super::{
 };
 use crate::{
     Session,
+    cache::{data_cache_of, is_here, prepare_text, prepare_text_for, with_progress},
     error::{Hinted, OrBadInput, Result},
-    folder::{
-        ModelFolder, data_cache_of, is_here, prepare_text, prepare_text_for, tokenizer_in,
-        with_progress,
-    },
+    folder::{ModelFolder, tokenizer_in},
     slice::Format,
 };
 use matformer_core::units::{count, counted};

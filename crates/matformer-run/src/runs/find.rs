@@ -5,8 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde_json::Value;
+
 use super::{Recorded, folders, is_one};
-use crate::error::Result;
+use crate::error::{Result, chain};
 
 /// A folder that was found.
 #[derive(Debug)]
@@ -15,6 +17,21 @@ pub struct Found {
     pub path: PathBuf,
     /// What is recorded in it, or why that cannot be read.
     pub recorded: Result<Recorded>,
+}
+
+impl Found {
+    /// What is recorded, or why that cannot be read, as JSON: the same keys for each folder.
+    ///
+    /// # Errors
+    /// As [`Recorded::to_json`].
+    pub fn to_json(&self) -> Result<Value> {
+        let (mut value, error) = match &self.recorded {
+            Ok(recorded) => (recorded.to_json(&self.path)?, Value::Null),
+            Err(error) => (Recorded::unknown(&self.path)?, chain(error).into()),
+        };
+        value["error"] = error;
+        Ok(value)
+    }
 }
 
 /// The runs and models below `root`, at most `depth` folders deep, sorted by path; `root` itself may be one.

@@ -2,6 +2,7 @@
 
 mod compare;
 mod find;
+mod recorded;
 
 use std::{
     collections::BTreeMap,
@@ -10,15 +11,12 @@ use std::{
     time::SystemTime,
 };
 
-use matformer_core::{Costs, Manifest, Measurements, Resource, Space, fs};
+use matformer_core::{Costs, Manifest, Measurements, Resource, Space, fs, units};
 use matformer_nn::{ConfigFile, Folder, ModelConfig, weights::WeightFiles};
 use matformer_train::{Checkpoints, MetricsLine, MetricsLog, TrainLine};
-use serde::Serialize;
-use serde_json::Value;
 use toml::Table;
 
-use matformer_core::units;
-use matformer_runfile::{self as run_file, RunFile, RunKind, Tables, visit};
+use matformer_runfile::{self as run_file, RunFile, Tables};
 
 use crate::{
     error::{Error, Result, chain},
@@ -27,163 +25,7 @@ use crate::{
 
 pub use compare::{Comparison, compare};
 pub use find::{Found, find};
-
-/// What a folder is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Role {
-    /// The folder of a run, complete or not.
-    Run,
-    /// A submodel that was cut out of another model.
-    Slice,
-    /// Another program's model.
-    Import,
-    /// A model without its run, such as a checkpoint.
-    Model,
-}
-
-/// A size of a model.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Size {
-    /// Its name.
-    pub name: String,
-    /// Its feed-forward width.
-    pub width: usize,
-    /// All parameters.
-    pub params: u64,
-    /// All but the embeddings.
-    pub non_embedding: u64,
-}
-
-/// Held-out losses of an evaluation in training.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct HeldOut {
-    /// Steps made.
-    pub step: u64,
-    /// Nats per target, by size.
-    pub loss: BTreeMap<String, f64>,
-}
-
-/// The last measurement of a size.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Measured {
-    /// The size.
-    pub submodel: String,
-    /// `loss`, `bits_per_byte`, `top1`, `top5`.
-    pub metric: String,
-    /// The value.
-    pub value: f64,
-    /// Its standard error.
-    pub stderr: Option<f64>,
-    /// Hash of the data, and which part of it.
-    pub data: String,
-}
-
-/// What is recorded in a folder.
-#[derive(Clone, Debug, Serialize)]
-pub struct Recorded {
-    /// `text` or `images`.
-    pub kind: &'static str,
-    /// What the folder is.
-    pub role: Role,
-    /// Its sizes, ascending.
-    pub sizes: Vec<Size>,
-    /// Steps made.
-    pub steps: u64,
-    /// Steps that the run is to make, of a run.
-    pub total_steps: Option<u64>,
-    /// Whether the model of the last step is there.
-    pub finished: bool,
-    /// Training targets seen: tokens, or images.
-    pub tokens: u64,
-    /// Hash of the data; none before the first checkpoint, or of an imported model.
-    pub data: Option<String>,
-    /// Length of the windows that held-out text is measured in while training.
-    pub window: Option<usize>,
-    /// Training loss of each size: mean over the last 50 steps that trained it.
-    pub train_loss: BTreeMap<String, f64>,
-    /// The last evaluation in training.
-    pub held_out: Option<HeldOut>,
-    /// What was measured of its sizes since, the last of each metric.
-    pub measured: Vec<Measured>,
-    /// Median training speed, in targets per second.
-    pub tokens_per_second: Option<f64>,
-    /// Seconds of all training steps, without evaluations.
-    pub seconds: Option<f64>,
-    /// When it was last changed by a step or a save, in UTC.
-    pub date: Option<String>,
-    /// Damaged files in an otherwise readable folder.
-    pub problems: Vec<String>,
-    /// Settings of the run, or the shape of a model without one, by key.
-    #[serde(skip)]
-    pub settings: BTreeMap<String, String>,
-}
-
-impl Recorded {
-    /// Reads what the folder says.
-    ///
-    /// # Errors
-    /// When it is no folder of a run or a model, or what makes it one is damaged.
-    pub fn read(dir: &Path) -> Result<Self> {
-        let manifest_path = dir.join(Manifest::FILE);
-        let file = dir.join(run_file::FILE);
-        let (is_model, is_run) = (manifest_path.is_file(), file.is_file());
-        if !is_model && !is_run {
-            return Err(Error::refused(format!(
-                "{}: neither a run nor a model; expected a folder that `train`, `slice` or `import` wrote",
-                dir.display()
-            )));
-        }
-        let kind = if is_model {
-            let found = Manifest::load(dir)?.kind;
-            RunKind::named(&found).ok_or_else(|| {
-                let path = manifest_path.display();
-                Error::refused(format!("{path}: kind `{found}`; expected `matlm` or `matvit`"))
-            })?
-        } else {
-            RunKind::of(&file, &[], None)?
-        };
-        visit!(kind, read(dir))
-    }
-
-    /// What is known of a folder that cannot be read: nothing, under the names of what is known of others.
-    pub fn unknown() -> serde_json::Map<String, Value> {
-        let nothing = Self {
-            kind: "",
-            role: Role::Model,
-            sizes: Vec::new(),
-            steps: 0,
-            total_steps: None,
-            finished: false,
-            tokens: 0,
-            data: None,
-            window: None,
-            train_loss: BTreeMap::new(),
-            held_out: None,
-            measured: Vec::new(),
-            tokens_per_second: None,
-            seconds: None,
-            date: None,
-            problems: Vec::new(),
-            settings: BTreeMap::new(),
-        };
-        let names = match serde_json::to_value(nothing) {
-            Ok(Value::Object(names)) => names,
-            _ => serde_json::Map::new(),
-        };
-        names.into_iter().map(|(name, _)| (name, Value::Null)).collect()
-    }
-
-    /// The largest size.
-    pub fn largest(&self) -> Option<&Size> {
-        self.sizes.last()
-    }
-
-    /// The last measurement of a size.
-    pub fn measurement(&self, submodel: &str, metric: &str) -> Option<&Measured> {
-        self.measured.iter().find(|m| m.submodel == submodel && m.metric == metric)
-    }
-}
+pub use recorded::{HeldOut, Loss, Measured, Recorded, Role, Size};
 
 /// Reads a folder of a kind of model.
 fn read<K: Model>(dir: &Path) -> Result<Recorded> {

@@ -15,8 +15,8 @@ use serde::Serialize;
 use super::{Need, Target, fitted, model, source};
 use crate::{
     Session,
+    cache::data_cache_of,
     error::Result,
-    folder::data_cache_of,
     kind::{Facts, Kind},
 };
 

@@ -27,8 +27,9 @@ pub use self::{
 };
 use crate::{
     Session,
+    cache::data_cache_of,
     error::{Error, OrBadInput, Result, chain},
-    folder::{check_is_model, data_cache_of},
+    folder::check_is_model,
     kind::{Kind, Source},
 };
 

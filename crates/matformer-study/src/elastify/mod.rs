@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use matformer_nn::Importance;
 
 pub use self::{
-    ordering::{ORDERED, Ordering, order, ordering, publish, tokens_of},
-    plan::{check, context_of, defaults, starting_from},
+    ordering::{Ordering, ordering, publish},
+    plan::{begin, check, draft, starting_from},
     stages::Studied,
 };
 
@@ -29,4 +29,11 @@ pub struct Plan {
     pub calibration_tokens: Option<usize>,
     /// Held-out targets that each size is measured on.
     pub tokens: usize,
+}
+
+impl Plan {
+    /// The folder of the model whose neurons are ordered, in that of the run.
+    pub fn ordered(&self) -> PathBuf {
+        self.out.join("ordered")
+    }
 }

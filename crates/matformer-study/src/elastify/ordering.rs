@@ -17,9 +17,6 @@ use matformer_run::{Kind, ModelFolder, OrBadInput, Result, train};
 use super::Plan;
 use matformer_train::say;
 
-/// The ordered model, in the folder of the run.
-pub const ORDERED: &str = "ordered";
-
 /// What says how it was ordered, in its folder.
 const FACTS: &str = "ordering.json";
 
@@ -69,13 +66,12 @@ pub fn ordering<K: Kind>(plan: &Plan, run: &RunFile<K>) -> Ordering {
     Ordering { rows, targets: rows.saturating_mul(row_len(plan, run)) }
 }
 
-/// Orders the neurons of `original` and writes the model to `ordered`.
-pub fn order<K: Kind>(
+/// Orders the neurons of `original` and writes the model to the plan's folder for it.
+pub(super) fn order<K: Kind>(
     plan: &Plan,
     run: &RunFile<K>,
     prepared: &K::Prepared,
     original: ModelFolder<K>,
-    ordered: &Path,
 ) -> Result<()> {
     let calibration = if plan.order.needs_data() {
         calibrated(plan, run, prepared, &original)?
@@ -102,25 +98,29 @@ pub fn order<K: Kind>(
         Manifest::new(K::Net::KIND, model.space(), original.manifest.objective.clone(), provenance);
     manifest.dtype = original.manifest.dtype;
     manifest.tokenizer_sha256 = original.manifest.tokenizer_sha256.clone();
-    let scratch = fs::scratch_dir(ordered)?;
+    let ordered = plan.ordered();
+    let scratch = fs::scratch_dir(&ordered)?;
     fs::write_files(scratch.path(), &K::files_of(&original)?)?;
     fs::write_json(scratch.path().join(FACTS), "how neurons were ordered", &facts)?;
     folder::save(&model, &manifest, scratch.path())?;
-    fs::publish_dir(scratch.path(), ordered)?;
+    fs::publish_dir(scratch.path(), &ordered)?;
     // It was only needed until here.
     let _ = std::fs::remove_file(plan.out.join(CALIBRATION));
     say!("{}: neurons ordered by {}{}", ordered.display(), plan.order, over::<K>(&facts));
     Ok(())
 }
 
-/// Makes the folder of the run, `out`, the ordered model.
-pub fn publish(ordered: &Path, out: &Path) -> Result<()> {
-    let mut files = fs::read_dir(ordered)?;
+/// Makes the folder of the run the ordered model.
+///
+/// # Errors
+/// When a file cannot be replaced.
+pub fn publish(plan: &Plan) -> Result<()> {
+    let mut files = fs::read_dir(plan.ordered())?;
     // Last: a folder that has it is complete.
     files.sort_by_key(|path| path.ends_with(Manifest::FILE));
     for path in files {
         let Some(name) = path.file_name() else { continue };
-        let to = out.join(name);
+        let to = plan.out.join(name);
         if to.exists() {
             std::fs::remove_file(&to).map_err(fs::error(&to, "remove"))?;
         }
@@ -141,7 +141,7 @@ fn over<K: Kind>(facts: &Facts) -> String {
 }
 
 /// Tokens, or images, that the ordered model's score was measured on.
-pub fn tokens_of(ordered: &Path) -> u64 {
+pub(super) fn tokens_of(ordered: &Path) -> u64 {
     let facts = fs::read(ordered.join(FACTS)).ok();
     let facts: Option<Facts> = facts.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     facts.map_or(0, |facts| facts.tokens)

@@ -1,17 +1,97 @@
 //! The run file of an elastified model: what is trained where nothing else is said.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use matformer_core::{Manifest, fs};
 use matformer_nn::ModelConfig;
-use matformer_runfile::RunFile;
+use matformer_runfile::{self as run_file, Draft, RunFile};
+use matformer_train::say;
 use toml::{Table, Value};
 
-use matformer_run::{Hinted, Kind, OrBadInput, Result, folder::check_is_model};
+use matformer_run::{
+    Error, Hinted, Kind, OrBadInput, Result, check_is_data, folder::check_is_model, run_file_of,
+};
 
 use super::Plan;
 
+/// The run before its neurons are ordered, from data or one run file, and what is set beside: it starts from the model
+/// itself.
+///
+/// # Errors
+/// What is not a model, not data, or not a setting of a run.
+pub fn draft<K: Kind>(plan: &Plan, data: &[String], sets: &[String]) -> Result<Draft<K>> {
+    Manifest::load(&plan.model).bad_input()?;
+    let mut tables = vec![defaults(context_of::<K>(&plan.model)?)];
+    let file = match data {
+        [one] => run_file_of(one),
+        _ => None,
+    };
+    match file {
+        Some(path) => {
+            let mut table = Draft::<K>::read(&path, &[]).bad_input()?.into_table();
+            // Of another model, perhaps.
+            table.remove("model");
+            table.get_mut("train").and_then(Value::as_table_mut).map(|train| train.remove("init"));
+            tables.push(table);
+        }
+        None => {
+            data.iter().try_for_each(|place| check_is_only_data(place)).bad_input()?;
+            let data = Value::Table(K::data_at(data));
+            tables.push([("data".to_owned(), data)].into_iter().collect());
+        }
+    }
+    if let Some(set) = sets.iter().find(|set| set.trim_start().starts_with("train.init")) {
+        return Err(Hinted {
+            message: format!("--set {set}: the run starts from {}", plan.model.display()),
+            hint: "name another model as the first argument".to_owned(),
+        })
+        .bad_input();
+    }
+    let mut draft = Draft::of(tables, sets).bad_input()?;
+    draft.set_init(&plan.model.display().to_string());
+    Ok(draft)
+}
+
+/// Refuses a run file among several places of data.
+fn check_is_only_data(place: &str) -> Result<(), Hinted> {
+    let hint = "give it alone: its `[data]` names all data of the run";
+    check_is_data(place, ", beside other data", hint)
+}
+
+/// Makes the folder of the run with its run file, or checks that the one there is the same, which `resume` expects;
+/// the file's path.
+///
+/// # Errors
+/// A folder that cannot be written to, or a run that was begun with other settings.
+pub fn begin<K: Kind>(plan: &Plan, planned: &RunFile<K>, resume: bool) -> Result<PathBuf> {
+    fs::create_dir_all(&plan.out).bad_input()?;
+    let kept = plan.out.join(run_file::FILE);
+    if kept.exists() {
+        let there = RunFile::<K>::load(&kept, &[]).bad_input()?;
+        there.check_same(&kept, planned).map_err(differs)?;
+        return Ok(kept);
+    }
+    if resume {
+        say!("{}: no run is there, a new one begins", plan.out.display());
+    }
+    fs::write_atomic(&kept, planned.to_toml(&plan.out)?.as_bytes())?;
+    Ok(kept)
+}
+
+/// A run that was begun with other settings, with what to do about it.
+fn differs(error: run_file::Error) -> Error {
+    match error {
+        run_file::Error::Differs { .. } => Error::Input(Hinted {
+            message: error.to_string(),
+            hint: "repeat the command that began the run with --resume, or choose another --out"
+                .to_owned(),
+        }),
+        other => Error::refused(other),
+    }
+}
+
 /// The most tokens that a row of the model may have.
-pub fn context_of<K: Kind>(model: &Path) -> Result<Option<usize>> {
+fn context_of<K: Kind>(model: &Path) -> Result<Option<usize>> {
     let file = matformer_nn::ConfigFile::read(model).bad_input()?;
     let config = <K::Net as matformer_nn::Folder>::read_config(&file).bad_input()?;
     Ok(K::context(&config))
@@ -19,7 +99,7 @@ pub fn context_of<K: Kind>(model: &Path) -> Result<Option<usize>> {
 
 /// Default training settings of `elastify`, for keys that are set neither in the run file nor with `--set`. For text
 /// models, `context` is given.
-pub fn defaults(context: Option<usize>) -> Table {
+fn defaults(context: Option<usize>) -> Table {
     /// Length of training rows: enough for the statistics of neurons, at little attention.
     const SEQ_LEN: usize = 256;
     let mut train = toml::toml! {
@@ -60,6 +140,9 @@ pub fn defaults(context: Option<usize>) -> Table {
 /// are ordered, then from the ordered model, whose full width computes the same. Where nothing else is said,
 /// it teaches the full width of a text model alone, so that it keeps what it knows: the other sizes learn more
 /// from the text itself in the time that the teacher would take.
+///
+/// # Errors
+/// A shape without widths that a model can have.
 pub fn starting_from<K: Kind>(run: &RunFile<K>, dir: &Path) -> Result<RunFile<K>> {
     let mut run = run.clone();
     let widest = run.shape().space()?.granularities.largest().name.clone();
@@ -78,6 +161,9 @@ pub fn starting_from<K: Kind>(run: &RunFile<K>, dir: &Path) -> Result<RunFile<K>
 }
 
 /// Checks what only `elastify` asks of a run.
+///
+/// # Errors
+/// A teacher that is no model, a model without a smaller size, or rows that are longer than its context.
 pub fn check<K: Kind>(plan: &Plan, run: &RunFile<K>) -> Result<()> {
     if let Some(teacher) = run.train.distill.as_ref().and_then(|d| d.teacher.as_ref()) {
         check_is_model(teacher).bad_input().map_err(|error| error.at("`train.distill.teacher`"))?;

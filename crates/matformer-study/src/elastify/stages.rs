@@ -6,24 +6,30 @@ use matformer_eval::{
 };
 use matformer_runfile::RunFile;
 
-use matformer_run::{Hinted, Kind, ModelFolder, OrBadInput, Part, Result};
+use matformer_run::{Hinted, Kind, ModelFolder, OrBadInput, Part, Result, Session};
 
-use super::Plan;
+use super::{
+    Plan,
+    ordering::{order, tokens_of},
+};
 use crate::walked;
 
 /// The sizes of a run, and what was measured of them so far.
 pub struct Studied<'a, K: Kind> {
     plan: &'a Plan,
     /// What is trained.
-    pub run: &'a RunFile<K>,
+    run: &'a RunFile<K>,
     /// What it is trained and measured on.
-    pub prepared: &'a K::Prepared,
+    prepared: &'a K::Prepared,
     part: Part,
     stages: Stages,
 }
 
 impl<'a, K: Kind> Studied<'a, K> {
     /// What earlier calls measured stays.
+    ///
+    /// # Errors
+    /// When the held-out data cannot be read.
     pub fn new(plan: &'a Plan, run: &'a RunFile<K>, prepared: &'a K::Prepared) -> Result<Self> {
         let targets = |units: &[(Unit, DocumentLoss)]| units.iter().map(|u| u.0.targets).sum();
         let all: usize = targets(&K::units(prepared, &Part::default())?);
@@ -46,8 +52,27 @@ impl<'a, K: Kind> Studied<'a, K> {
         Ok(Self { plan, run, prepared, part, stages })
     }
 
+    /// Orders the neurons, unless that was done before; measures each size before and after.
+    ///
+    /// # Errors
+    /// When something else was begun in the run's folder, a model or the data cannot be read, or what is found cannot
+    /// be kept.
+    pub fn order(&mut self, session: &Session) -> Result<()> {
+        let ordered = self.plan.ordered();
+        let original = ModelFolder::<K>::load(&self.plan.model, session)?;
+        self.check_begun(&original.manifest)?;
+        self.add("original", 0, &original)?;
+        if ordered.join(Manifest::FILE).exists() {
+            drop(original);
+        } else {
+            order(self.plan, self.run, self.prepared, original)?;
+        }
+        let folder = ModelFolder::<K>::load(&ordered, session)?;
+        self.add("ordered", tokens_of(&ordered), &folder)
+    }
+
     /// Checks that what was begun in the run's folder is what is asked for now.
-    pub fn check_begun(&mut self, original: &Manifest) -> Result<()> {
+    fn check_begun(&mut self, original: &Manifest) -> Result<()> {
         let Some(begun) = Stages::load(&self.plan.out) else {
             return Ok(());
         };
@@ -73,6 +98,9 @@ impl<'a, K: Kind> Studied<'a, K> {
     }
 
     /// Measures every size of the model in `folder`, unless that was done before.
+    ///
+    /// # Errors
+    /// When the device fails, or what is found cannot be kept.
     pub fn add(&mut self, stage: &str, tokens: u64, folder: &ModelFolder<K>) -> Result<()> {
         let out = &self.plan.out;
         let (model, weights) = (K::start(&folder.model, self.run.shape())?, &folder.manifest);

@@ -1,6 +1,7 @@
 //! Tasks of lm-evaluation-harness, for many submodels in one walk.
 
 mod encode;
+mod find;
 mod generated;
 mod result;
 
@@ -18,10 +19,13 @@ use matformer_runfile::Lm;
 use matformer_tasks::{Generation, Loglik, OutputType, Reply, Task};
 use matformer_train::say;
 
-pub use self::result::{Sample, Score, SubmodelScores, TaskResult};
 use self::{
     encode::{Ask, Encoded, Encoder},
     generated::{Generator, Start},
+};
+pub use self::{
+    find::find,
+    result::{Sample, Score, SubmodelScores, TaskResult},
 };
 use crate::say_not_kept;
 

@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use anyhow::Result;
 use matformer::{
     core::units::{count, duration, short},
-    run::runs::{Comparison, Recorded, compare},
+    run::{
+        self,
+        runs::{Comparison, Recorded, compare},
+    },
 };
 use serde_json::json;
 
-use super::{
-    list::{role, steps},
-    print_json, table,
-};
+use super::{print_json, table};
 use crate::{args::CompareArgs, failure::OrBadInput, logging::say, output::out};
 
 pub fn run(args: &CompareArgs, as_json: bool) -> Result<ExitCode> {
@@ -24,14 +24,8 @@ pub fn run(args: &CompareArgs, as_json: bool) -> Result<ExitCode> {
     }
     let comparison = compare(&runs, &names);
     if as_json {
-        let mut all = Vec::new();
-        for (name, run) in names.iter().zip(&runs) {
-            let mut value = serde_json::to_value(run)?;
-            if let Some(fields) = value.as_object_mut() {
-                fields.shift_insert(0, "path".to_owned(), name.as_str().into());
-            }
-            all.push(value);
-        }
+        let all = args.runs.iter().zip(&runs).map(|(dir, run)| run.to_json(dir));
+        let all = all.collect::<run::Result<Vec<_>>>()?;
         let Comparison { differences, comparable, notes } = comparison;
         return print_json(&json!({
             "runs": all, "differences": differences, "comparable": comparable, "notes": notes,
@@ -78,8 +72,8 @@ fn sheet(runs: &[Recorded], names: &[String], comparison: &Comparison) -> comfy_
     table.set_header(std::iter::once(String::new()).chain(names.iter().cloned()));
     let mut sheet = Sheet(table);
     let each = |of: &dyn Fn(&Recorded) -> Option<String>| runs.iter().map(of).collect::<Vec<_>>();
-    sheet.row("kind", each(&|run| Some(format!("{} {}", run.kind, role(run.role)))));
-    sheet.row("steps", each(&|run| Some(steps(run))));
+    sheet.row("kind", each(&|run| Some(format!("{} {}", run.kind, run.role.name()))));
+    sheet.row("steps", each(&|run| Some(run.progress())));
     sheet.row("seen", each(&|run| Some(format!("{} {}", count(run.tokens as f64), targets(run)))));
     sheet.row(
         "speed",

@@ -9,7 +9,7 @@ use matformer::{
     nn::DeviceSpec,
 };
 
-use super::{Context, print_json};
+use super::{Context, show};
 use crate::{args::DoctorArgs, failure, logging::say, output::out};
 
 pub fn run(args: &DoctorArgs, context: &Context) -> Result<ExitCode> {
@@ -17,14 +17,10 @@ pub fn run(args: &DoctorArgs, context: &Context) -> Result<ExitCode> {
     let spec = DeviceSpec::of(&context.session.device).unwrap_or(context.spec);
     let found =
         examine(spec, &context.session.device, args.quick, &mut |_, next| say!("measuring {next}"));
-    if context.json {
-        print_json(&found)?;
-    } else {
-        print(&found)?;
-    }
+    let shown = show(context.json, &found, print)?;
     Ok(match &found.verdict {
         Some(verdict) if !verdict.ok => failure::FAILURE.into(),
-        _ => ExitCode::SUCCESS,
+        _ => shown,
     })
 }
 

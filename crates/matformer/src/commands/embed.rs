@@ -7,11 +7,10 @@ use matformer::{
     core::fs,
     run::{ModelFolder, folder::check_is_new, kind},
     run_file::{RunKind, Vit},
-    study::embed::{self, Form},
+    study::embed::{self, Form, Written},
 };
-use serde_json::json;
 
-use super::{Context, print_json};
+use super::{Context, show};
 use crate::{args::EmbedArgs, failure::OrBadInput, output::out};
 
 pub fn run(args: &EmbedArgs, context: &Context) -> Result<ExitCode> {
@@ -27,11 +26,7 @@ pub fn run(args: &EmbedArgs, context: &Context) -> Result<ExitCode> {
     let prepared = embed::data(&folder, args.data.as_deref())?;
     let images = (&prepared, args.part.into(), args.images);
     let written = embed::write(&folder, images, &submodel, (&form, &args.out))?;
-    let (n, d, label) = (written.n, written.d, &written.submodel);
-    if context.json {
-        let files = &written.files;
-        return print_json(&json!({ "files": files, "n": n, "d": d, "submodel": label }));
-    }
-    out!("{}: {n} vectors of {d} by {label}", written.files.join(", "))?;
-    Ok(ExitCode::SUCCESS)
+    show(context.json, &written, |Written { files, n, d, submodel }| {
+        out!("{}: {n} vectors of {d} by {submodel}", files.join(", "))
+    })
 }

@@ -5,18 +5,12 @@ use std::process::ExitCode;
 use anyhow::Result;
 use matformer::{
     core::SubmodelSpec,
-    eval::{Consistency, EvalResults},
     run::{Kind, ModelFolder, Session, kind},
     run_file::visit,
-    study::{
-        alone::{Alone, beside, ended},
-        consistency::consistency,
-        measure,
-    },
+    study::evaluate::{Question, evaluate},
 };
-use serde::Serialize;
 
-use super::{Context, helped, print_json, table, tasks};
+use super::{Context, helped, show, table, tasks};
 use crate::{
     args::EvalArgs,
     failure::{OrBadInput, said},
@@ -46,60 +40,21 @@ fn measured<K: Kind>(
     data: impl Fn() -> matformer::run::Result<K::Prepared>,
     context: &Context,
 ) -> Result<ExitCode> {
-    let asked = match &args.submodels {
-        None => Vec::new(),
-        Some(list) => SubmodelSpec::parse_list(list).bad_input()?,
+    let submodels = args.submodels.as_deref().map(SubmodelSpec::parse_list);
+    let question = Question {
+        submodels: submodels.transpose().bad_input()?,
+        paired_to: args.paired_to.clone(),
+        tokens: args.tokens,
+        consistency: args.consistency,
     };
-    let mut submodels = match &asked[..] {
-        [] => folder.trained(),
-        asked => asked.iter().map(|spec| folder.submodel(Some(spec))).collect::<Result<_, _>>()?,
-    };
-    let reference = folder.submodel(args.paired_to.as_ref())?;
-    let shown = submodels.len();
-    // The reference is measured with the others, and shown if it was asked for.
-    let hidden = !submodels.contains(&reference);
-    if hidden {
-        submodels.push(reference.clone());
-    }
-    let prepared = data()?;
-    let evaluation = measure(folder, &prepared, &submodels, args.tokens)?;
-    let mut results = EvalResults::new(
-        &args.model.display().to_string(),
-        &K::facts(&prepared).hash.to_string(),
-        &evaluation,
-        folder.space(),
-        &folder.costs,
-        Some(&reference),
-    )?;
-    results.results.truncate(shown);
-    submodels.truncate(shown);
-    let ended = ended(folder)?;
-    let alone = beside(folder, &ended, &prepared, &evaluation, &submodels, args.tokens)?;
-    let consistency = args
-        .consistency
-        .then(|| consistency(folder, &prepared, &submodels, args.tokens, &ended))
-        .transpose()?;
-    if context.json {
-        return print_json(&Printed { results, alone, consistency });
-    }
-    let asked: Vec<String> = asked.iter().map(SubmodelSpec::to_string).collect();
-    table::print(&results, &asked)?;
-    table::print_alone(&alone)?;
-    if let Some(consistency) = &consistency {
-        table::print_consistency(consistency, K::TARGETS)?;
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// What `--json` prints.
-#[derive(Serialize)]
-struct Printed {
-    #[serde(flatten)]
-    results: EvalResults,
-    /// Baselines of the same run.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    alone: Vec<Alone>,
-    /// With --consistency.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    consistency: Option<Consistency>,
+    let found = evaluate(folder, &question, data)?;
+    show(context.json, &found, |found| {
+        let asked = question.submodels.iter().flatten().map(SubmodelSpec::to_string);
+        table::print(&found.results, &asked.collect::<Vec<_>>())?;
+        table::print_alone(&found.alone)?;
+        match &found.consistency {
+            Some(consistency) => table::print_consistency(consistency, K::TARGETS),
+            None => Ok(()),
+        }
+    })
 }

@@ -9,16 +9,12 @@ use anyhow::Result;
 use indicatif::ProgressBar;
 use matformer::{
     core::units::{counted, file_size},
-    data::{self, Source},
-    run::{
-        Session,
-        folder::{data_cache, with_progress},
-    },
+    run::cache::data_cache,
     sources::{self, Content, Fetched, Progress, Record, Sources},
 };
 use serde::Serialize;
 
-use super::{print_json, table};
+use super::{show, table};
 use crate::{
     args::FetchArgs, failure::OrBadInput, logging::say, output::out, progress::progress_bar,
 };
@@ -60,16 +56,16 @@ fn list(sources: &Sources, json: bool) -> Result<ExitCode> {
         .map(|source| Record::of(sources, source))
         .map(|record| Listed { cached: record.is_cached(&cache), bytes: record.bytes(), record })
         .collect();
-    if json {
-        return print_json(&listed);
-    }
-    for Listed { cached, bytes, record } in &listed {
+    show(json, &listed, |listed| print_list(listed, &cache))
+}
+
+fn print_list(listed: &[Listed], cache: &Path) -> Result<()> {
+    for Listed { cached, bytes, record } in listed {
         let state = if *cached { "in the cache" } else { "not fetched" };
         out!("{}: {}, {state}\n  {}", record.name, file_size(*bytes as u64), record.title)?;
         print_parts(record)?;
     }
-    out!("`matformer fetch NAME` brings one into {}", cache.display())?;
-    Ok(ExitCode::SUCCESS)
+    out!("`matformer fetch NAME` brings one into {}", cache.display())
 }
 
 fn one(sources: &Sources, name: &str, json: bool) -> Result<ExitCode> {
@@ -80,40 +76,41 @@ fn one(sources: &Sources, name: &str, json: bool) -> Result<ExitCode> {
     shown.bar.finish_and_clear();
     let fetched = fetched?;
     let models = models(&fetched)?;
-    let (record, dir) = (&fetched.record, &fetched.dir);
-    if json {
-        let models = models.as_deref();
-        return print_json(&FetchedJson { dir, models, reused: fetched.reused, record });
-    }
+    let Fetched { record, dir, reused } = &fetched;
+    let found = FetchedJson { dir, models: models.as_deref(), reused: *reused, record };
+    show(json, &found, print)
+}
+
+fn print(found: &FetchedJson<'_>) -> Result<()> {
+    let FetchedJson { dir, models, reused, record } = *found;
     out!(
         "{}: {} in {}, {}{}",
         record.name,
         file_size(record.bytes() as u64),
         counted(record.files(), "file"),
         dir.display(),
-        if fetched.reused { " (fetched before)" } else { "" }
+        if reused { " (fetched before)" } else { "" }
     )?;
     print_parts(record)?;
     match record.content {
-        Content::Text => out!("train on it: --set data.paths='[\"fetch:{}\"]'", record.name)?,
+        Content::Text => out!("train on it: --set data.paths='[\"fetch:{}\"]'", record.name),
         Content::Images => {
             let folders: Vec<_> = record.parts.iter().map(|part| part.name.as_str()).collect();
-            out!("images in it: {}", folders.join(", "))?;
+            out!("images in it: {}", folders.join(", "))
         }
         Content::Model => {
-            for model in models.iter().flatten() {
+            for model in models.into_iter().flatten() {
                 out!("model: {}", model.display())?;
             }
-            out!("import it: matformer import fetch:{} --out DIR", record.name)?;
+            out!("import it: matformer import fetch:{} --out DIR", record.name)
         }
         Content::Sets => {
             out!(
                 "evaluate on it: matformer eval MODEL --tasks arc_easy --task-data fetch:{}",
                 record.name
-            )?;
+            )
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// The files of its models, if that is what the source holds.
@@ -124,29 +121,6 @@ fn models(fetched: &Fetched) -> Result<Option<Vec<PathBuf>>> {
     let file = |name: &str| sources::model_file(&fetched.dir.join(name));
     let files = fetched.record.parts.iter().map(|part| file(&part.name));
     Ok(Some(files.collect::<Result<_, _>>()?))
-}
-
-/// A model as a person names it: a path, or `fetch:NAME`, which is fetched if it is not in the cache.
-pub fn model_path(typed: &Path, session: &Session) -> Result<PathBuf> {
-    path(typed, session, sources::model)
-}
-
-/// The same of a folder of evaluation sets.
-pub fn sets_path(typed: &Path, session: &Session) -> Result<PathBuf> {
-    path(typed, session, sources::sets)
-}
-
-/// Brings what a name stands for into the cache.
-type Resolve = fn(&Path, &str, &mut dyn FnMut(data::Progress)) -> sources::Result<PathBuf>;
-
-fn path(typed: &Path, session: &Session, resolve: Resolve) -> Result<PathBuf> {
-    match typed.to_str().map(str::parse) {
-        Some(Ok(Source::Fetched(name))) => {
-            Ok(with_progress(session, |report| resolve(&data_cache(), &name, report))?)
-        }
-        Some(Err(error)) => Err(error).bad_input(),
-        _ => Ok(typed.to_owned()),
-    }
 }
 
 fn print_parts(record: &Record) -> Result<()> {

@@ -6,18 +6,20 @@ use anyhow::Result;
 use matformer::{
     core::{SliceFacts, units::count},
     run::{
+        Files,
+        cache::model_path,
         folder::tokenizer_by_transformers,
         import::{Imported, LeftOut, Order, import},
     },
 };
 use serde_json::{Value, json};
 
-use super::{Context, fetch, print_json, written};
+use super::{Context, print_json};
 use crate::{args::ImportArgs, logging::say, output::out};
 
 pub fn run(args: &ImportArgs, context: &Context) -> Result<ExitCode> {
     let order = Order {
-        source: fetch::model_path(&args.source, &context.session)?,
+        source: model_path(&args.source, &context.session)?,
         out: args.out.clone(),
         granularities: args.granularities.clone(),
         shard_bytes: args.shard_size,
@@ -49,7 +51,7 @@ fn json(imported: &Imported, out: &Path) -> Result<Value> {
         "dtype": imported.dtype,
     });
     if let Some(tokenizer) = imported.tokenizer {
-        let files = written(out)?;
+        let files = Files::at(out)?;
         value["tokenizer"] = tokenizer.into();
         value["left_out"] = serde_json::to_value(&imported.left_out)?;
         value["notes"] = serde_json::to_value(&imported.notes)?;

@@ -11,14 +11,14 @@ use matformer::{
     nn::{Folder, ModelConfig},
     run::{
         Kind, ModelFolder,
-        info::{GranularityInfo, Listed, NamedInfo, granularities, named, paper_table},
+        info::{GranularityInfo, Listed, NamedInfo, PaperRow, granularities, named, paper_table},
         kind,
     },
     run_file::{Lm, Tables, Vit, unknown_preset, visit},
 };
 use serde::Serialize;
 
-use super::{Context, print_json, table};
+use super::{Context, show, table};
 use crate::{
     args::InfoArgs,
     failure::{self, OrBadInput},
@@ -66,12 +66,17 @@ fn run_kind<K: Kind>(dir: &Path, context: &Context) -> Result<ExitCode> {
         named,
         manifest: Some(&folder.manifest),
     };
-    if context.json {
-        return print_json(&info);
-    }
+    show(context.json, &info, |info| {
+        print_origin(&folder)?;
+        print::<K>(info)
+    })
+}
+
+/// Where a model comes from.
+fn print_origin<K: Kind>(folder: &ModelFolder<K>) -> Result<()> {
     let provenance = &folder.manifest.provenance;
     let trained = folder.is_trained(&folder.space().largest());
-    out!("{}", dir.display())?;
+    out!("{}", folder.dir.display())?;
     if let Some(slice) = &folder.manifest.slice {
         match &provenance.parent {
             Some(parent) => out!("submodel {} of the weights {}", slice.submodel, short(parent))?,
@@ -94,14 +99,14 @@ fn run_kind<K: Kind>(dir: &Path, context: &Context) -> Result<ExitCode> {
     if !trained {
         out!("its full width was never trained")?;
     }
-    print::<K>(&info)
+    Ok(())
 }
 
 /// `info --preset [NAME]`: needs no device.
 pub fn preset(args: &InfoArgs, json: bool) -> Result<ExitCode> {
     let name = args.preset.as_deref().unwrap_or_default();
     if name.is_empty() {
-        return print_paper_table(json);
+        return show(json, &paper_table()?, |rows| print_paper_table(rows));
     }
     if let Some(shape) = Lm::preset(name) {
         return preset_of::<Lm>(name, &shape, json);
@@ -121,14 +126,13 @@ fn preset_of<K: Kind>(name: &str, shape: &K::Shape, json: bool) -> Result<ExitCo
         named: Vec::new(),
         manifest: None,
     };
-    if json {
-        return print_json(&info);
-    }
-    out!("preset {name}")?;
-    print::<K>(&info)
+    show(json, &info, |info| {
+        out!("preset {name}")?;
+        print::<K>(info)
+    })
 }
 
-fn print<K: Kind>(info: &Info<'_, K::Shape>) -> Result<ExitCode> {
+fn print<K: Kind>(info: &Info<'_, K::Shape>) -> Result<()> {
     out!("{}", K::describe(info.shape))?;
     let mut table = table::plain();
     let cached = info.granularities.iter().any(|g| g.kv_bytes_per_token.is_some());
@@ -161,15 +165,11 @@ fn print<K: Kind>(info: &Info<'_, K::Shape>) -> Result<ExitCode> {
         let cost = Resource::NonEmbedding.describe(params.non_embedding as f64);
         out!("{name} is {submodel}, {cost}, found by {found_by}")?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// The paper's Table 4 beside ours: millions of parameters.
-fn print_paper_table(json: bool) -> Result<ExitCode> {
-    let rows = paper_table()?;
-    if json {
-        return print_json(&rows);
-    }
+fn print_paper_table(rows: &[PaperRow]) -> Result<()> {
     let mut table = table::plain();
     table.set_header([
         "",
@@ -181,7 +181,7 @@ fn print_paper_table(json: bool) -> Result<ExitCode> {
         "NAME (ours) total",
         "non-emb.",
     ]);
-    for row in &rows {
+    for row in rows {
         let mut cells = vec![row.model.to_owned(), row.granularity.clone()];
         for [total, non_embedding] in [row.paper, row.two_matrix, row.ours] {
             cells.extend([format!("{total:.1}M"), format!("{non_embedding:.1}M")]);
@@ -194,6 +194,5 @@ fn print_paper_table(json: bool) -> Result<ExitCode> {
          SwiGLU has a third matrix:\nat equal d_ff the feed-forward part is half as large again. \
          Other presets: demo, small; of vision models: {}.",
         Vit::presets().join(", ")
-    )?;
-    Ok(ExitCode::SUCCESS)
+    )
 }

@@ -8,15 +8,12 @@ use std::{
 use anyhow::Result;
 use matformer::{
     core::fs,
-    run::typed,
+    run::{starter, typed},
     run_file::{RunKind, Starter},
 };
 use serde::Serialize;
 
-use super::{
-    data::{FOR_A_NEW_RUN, check_is_data},
-    print_json,
-};
+use super::show;
 use crate::{
     args::InitArgs,
     failure::{Hinted, OrBadInput},
@@ -33,28 +30,27 @@ struct Written<'a> {
 }
 
 pub fn run(args: &InitArgs, json: bool) -> Result<ExitCode> {
-    args.data.iter().try_for_each(|place| check_is_data(place, &FOR_A_NEW_RUN)).bad_input()?;
     let kind = args.kind.map(RunKind::from);
-    let starter = Starter::new(&args.data, kind, args.preset.as_deref()).bad_input()?;
+    let starter = starter(&args.data, kind, args.preset.as_deref())?;
     let file = file(args.target.as_deref(), &starter).bad_input()?;
     check_target(&file, args.force).bad_input()?;
     if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::create_dir_all(folder).bad_input()?;
     }
     fs::write_atomic(&file, starter.page(&file)?.as_bytes())?;
-    let kind = starter.kind().data();
-    let preset = starter.preset();
-    if json {
-        return print_json(&Written { file: &file, kind, preset, found: starter.found() });
-    }
-    out!("{}: {}, preset {preset}", file.display(), starter.found())?;
+    let (kind, preset, found) = (starter.kind().data(), starter.preset(), starter.found());
+    show(json, &Written { file: &file, kind, preset, found }, print)
+}
+
+fn print(written: &Written<'_>) -> Result<()> {
+    let Written { file, preset, found, .. } = written;
+    out!("{}: {found}, preset {preset}", file.display())?;
     let train = |more: &[&str]| {
         let file = file.display().to_string();
         typed::command([&["train", &file][..], more].concat())
     };
     out!("next: {}", train(&["--dry-run"]))?;
-    out!("      {}", train(&[]))?;
-    Ok(ExitCode::SUCCESS)
+    out!("      {}", train(&[]))
 }
 
 /// The file that is written.

@@ -4,7 +4,6 @@ mod baselines;
 mod bench;
 mod compare;
 mod completions;
-mod data;
 mod doctor;
 mod elastify;
 mod embed;
@@ -31,7 +30,6 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use matformer::{
-    core::fs,
     exchange::Launch,
     nn::DeviceSpec,
     run::{self, Kind, ModelFolder, Session},
@@ -155,37 +153,15 @@ fn print_json(value: &impl Serialize) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The files that a command wrote.
-#[derive(Serialize)]
-#[serde(transparent)]
-struct Written(Vec<WrittenFile>);
-
-#[derive(Serialize)]
-struct WrittenFile {
-    name: String,
-    bytes: u64,
-}
-
-impl Written {
-    /// Their bytes together.
-    fn bytes(&self) -> u64 {
-        self.0.iter().map(|file| file.bytes).sum()
+/// Prints what a command found, as a JSON document or as text.
+fn show<T: Serialize>(
+    json: bool,
+    found: &T,
+    text: impl FnOnce(&T) -> Result<()>,
+) -> Result<ExitCode> {
+    if json {
+        return print_json(found);
     }
-}
-
-/// Those of a folder, or the one at `out`.
-fn written(out: &Path) -> Result<Written> {
-    let folder = if out.is_dir() { out } else { out.parent().unwrap_or(out) };
-    let mut left = vec![out.to_owned()];
-    let mut files = Vec::new();
-    while let Some(path) = left.pop() {
-        if path.is_dir() {
-            left.extend(fs::read_dir(&path)?.into_iter().rev());
-            continue;
-        }
-        let bytes = std::fs::metadata(&path).map_err(fs::error(&path, "read"))?.len();
-        let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned();
-        files.push(WrittenFile { name, bytes });
-    }
-    Ok(Written(files))
+    text(found)?;
+    Ok(ExitCode::SUCCESS)
 }

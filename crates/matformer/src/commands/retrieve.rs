@@ -17,7 +17,7 @@ use matformer::{
     },
 };
 
-use super::{Context, print_json, table};
+use super::{Context, show, table};
 use crate::{args::RetrieveArgs, failure::OrBadInput, output::out};
 
 pub fn run(args: &RetrieveArgs, context: &Context) -> Result<ExitCode> {
@@ -33,11 +33,7 @@ pub fn run(args: &RetrieveArgs, context: &Context) -> Result<ExitCode> {
         gallery_images: args.gallery_images,
     };
     let found = search(&folder, &question, || embed::data(&folder, args.data.as_deref()))?;
-    if context.json {
-        return print_json(&found);
-    }
-    print(&found)?;
-    Ok(ExitCode::SUCCESS)
+    show(context.json, &found, print)
 }
 
 fn print(printed: &SearchResults) -> Result<()> {

@@ -4,19 +4,19 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use matformer::{
-    core::units::{count, counted},
-    eval::scaling::{Fit, MIN_FOR_INTERVALS},
-    study::scaling::{Group, scaling},
+    core::units::count,
+    eval::scaling::Fit,
+    study::scaling::{Scaling, scaling},
 };
 
-use super::{print_json, table};
+use super::{show, table};
 use crate::{args::ScalingArgs, output::out};
 
-pub fn run(args: &ScalingArgs, as_json: bool) -> Result<ExitCode> {
-    let found = scaling(&args.runs, args.resamples, args.seed)?;
-    if as_json {
-        return print_json(&found);
-    }
+pub fn run(args: &ScalingArgs, json: bool) -> Result<ExitCode> {
+    show(json, &scaling(&args.runs, args.resamples, args.seed)?, print)
+}
+
+fn print(found: &Scaling) -> Result<()> {
     out!("held-out loss of data {}", found.data)?;
     let groups = [("elastic", &found.elastic), ("alone", &found.alone)];
     let mut points = table::plain();
@@ -48,11 +48,11 @@ pub fn run(args: &ScalingArgs, as_json: bool) -> Result<ExitCode> {
         out!("{laws}")?;
     }
     for (name, group) in groups {
-        for note in notes(group) {
+        for note in group.notes() {
             out!("note: {name}: {note}")?;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn row(name: &str, fit: &Fit) -> [String; 5] {
@@ -68,29 +68,4 @@ fn row(name: &str, fit: &Fit) -> [String; 5] {
         cell(law.c, 3, fit.intervals.map(|i| i.c)),
         format!("{:.4}", fit.rmse),
     ]
-}
-
-/// What to know about a fit, or about its absence.
-fn notes(group: &Group) -> Vec<String> {
-    let mut notes: Vec<String> =
-        group.reason.iter().map(|reason| format!("no fit: {reason}")).collect();
-    let Some(fit) = group.fit else { return notes };
-    if fit.at_limit {
-        notes.push(
-            "the exponent is at the end of the range that was searched: these points do not \
-                    determine it"
-                .to_owned(),
-        );
-    }
-    match fit.intervals {
-        Some(intervals) => notes.push(format!(
-            "in brackets 95 % of {} of the points",
-            counted(intervals.resamples, "bootstrap sample")
-        )),
-        None => notes.push(format!(
-            "no intervals: {}, expected at least {MIN_FOR_INTERVALS}",
-            counted(group.points.len(), "point")
-        )),
-    }
-    notes
 }

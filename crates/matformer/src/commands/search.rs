@@ -16,7 +16,7 @@ use matformer::{
     study::search::{Judged, Question, Searched, search},
 };
 
-use super::{Context, helped, print_json, table};
+use super::{Context, helped, show, table};
 use crate::{
     args::SearchArgs,
     failure::{Hinted, OrBadInput, said},
@@ -63,13 +63,9 @@ fn searched<K: Kind>(
         memory: args.memory.saturating_mul(1 << 20),
     };
     let Searched { judged, problem, kept } = search(folder, &question, data)?;
-    if context.json {
-        print_json(&judged)?;
-    } else {
-        print(&judged, &problem, folder)?;
-    }
+    let shown = show(context.json, &judged, |judged| print(judged, &problem, folder))?;
     kept?;
-    Ok(ExitCode::SUCCESS)
+    Ok(shown)
 }
 
 fn print<K: Kind>(found: &Judged, problem: &Problem, folder: &ModelFolder<K>) -> Result<()> {

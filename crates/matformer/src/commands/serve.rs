@@ -19,7 +19,7 @@ use matformer::{
     run::{
         ModelFolder,
         kind::{self, ends},
-        runs::Recorded,
+        runs::{self, Recorded},
     },
     run_file::{Lm, RunKind},
     serve::{Ended, Limits, Loss, ServeOptions, ServedModel, Server, Size},
@@ -157,7 +157,7 @@ fn sizes(folder: &ModelFolder<Lm>) -> Result<Vec<Size>> {
     let size = |name: &str, submodel: Submodel| -> Result<Size> {
         let params = ParamCounts::of(&submodel, &folder.costs)?;
         Ok(Size {
-            loss: recorded.as_ref().and_then(|recorded| loss(recorded, name)),
+            loss: recorded.as_ref().and_then(|recorded| recorded.loss(name)).map(served_loss),
             name: name.to_owned(),
             parameters: params.total,
             non_embedding_parameters: params.non_embedding,
@@ -178,12 +178,8 @@ fn sizes(folder: &ModelFolder<Lm>) -> Result<Vec<Size>> {
     Ok(all)
 }
 
-/// The last held-out loss that is recorded of a size.
-fn loss(recorded: &Recorded, size: &str) -> Option<Loss> {
-    if let Some(measured) = recorded.measurement(size, "loss") {
-        let data = Some(measured.data.clone());
-        return Some(Loss { nats: measured.value, stderr: measured.stderr, data });
-    }
-    let nats = *recorded.held_out.as_ref()?.loss.get(size)?;
-    Some(Loss { nats, stderr: None, data: recorded.data.clone() })
+/// A loss as clients see it.
+fn served_loss(recorded: runs::Loss) -> Loss {
+    let runs::Loss { nats, stderr, data } = recorded;
+    Loss { nats, stderr, data }
 }

@@ -7,7 +7,7 @@ use matformer::{
     eval::{
         Consistency, DataFacts, Estimate, EvalResults, SourceResult, SubmodelResult, report::Metric,
     },
-    study::alone::Alone,
+    study::Alone,
 };
 
 use crate::output::out;

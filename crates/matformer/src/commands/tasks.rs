@@ -1,21 +1,21 @@
 //! `matformer eval --tasks`
 
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use matformer::{
     core::{Submodel, SubmodelSpec},
-    run::{ModelFolder, Session, kind},
+    run::{ModelFolder, Session, cache::sets_path, kind},
     run_file::{Lm, RunKind},
-    study::tasks::{Asked, Score, Scorer, TaskResult, fetch},
-    tasks::{self, Aggregation, PAPER, Task},
+    study::tasks::{Asked, Score, Scorer, TaskResult, fetch, find},
+    tasks::{Aggregation, Task},
 };
 use serde::Serialize;
 
-use super::{Context, fetch::sets_path, print_json, table};
+use super::{Context, show, table};
 use crate::{
     args::EvalArgs,
-    failure::{Hinted, OrBadInput, said},
+    failure::{OrBadInput, said},
     output::out,
 };
 
@@ -25,9 +25,6 @@ struct Printed {
     model: String,
     tasks: Vec<TaskResult>,
 }
-
-/// Stands for all built-in tasks.
-const ALL: &str = "paper";
 
 pub fn run(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
     let session = context.session.helped();
@@ -44,23 +41,14 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<ExitCode> {
     if !ranks.is_first() {
         return Ok(ExitCode::SUCCESS);
     }
-    if context.json {
-        let model = args.model.display().to_string();
-        return print_json(&Printed { model, tasks: results });
-    }
-    print(&results)?;
-    Ok(ExitCode::SUCCESS)
+    let printed = Printed { model: args.model.display().to_string(), tasks: results };
+    show(context.json, &printed, |printed| print(&printed.tasks))
 }
 
 /// The tasks that were asked for, with their data.
 fn asked_tasks(args: &EvalArgs, session: &Session) -> Result<Vec<Task>> {
     kind::check_is(&args.model, RunKind::Lm, "eval --tasks")?;
-    let names = args.tasks.iter().flat_map(|name| match name.as_str() {
-        ALL => PAPER.to_vec(),
-        name => vec![name],
-    });
-    let tasks = names.map(|name| find(name, args.task_path.as_deref()));
-    let mut tasks = tasks.collect::<Result<Vec<_>>>()?;
+    let mut tasks = find(&args.tasks, args.task_path.as_deref())?;
     let data = args.task_data.as_deref();
     let data = data.map(|typed| sets_path(typed, session)).transpose()?;
     for task in &mut tasks {
@@ -72,38 +60,9 @@ fn asked_tasks(args: &EvalArgs, session: &Session) -> Result<Vec<Task>> {
 /// The model, and the submodels that were asked for.
 fn model(args: &EvalArgs, session: &Session) -> Result<(ModelFolder<Lm>, Vec<Submodel>)> {
     let folder = ModelFolder::<Lm>::load(&args.model, session)?;
-    let submodels = match &args.submodels {
-        None => folder.trained(),
-        Some(list) => {
-            let specs = SubmodelSpec::parse_list(list).bad_input()?;
-            specs.iter().map(|spec| folder.submodel(Some(spec))).collect::<Result<_, _>>()?
-        }
-    };
+    let specs = args.submodels.as_deref().map(SubmodelSpec::parse_list);
+    let submodels = folder.submodels(specs.transpose().bad_input()?.as_deref())?;
     Ok((folder, submodels))
-}
-
-/// A task of the folder, or a built-in one.
-fn find(name: &str, folder: Option<&Path>) -> Result<Task> {
-    let missing = match folder.map(|folder| Task::find(folder, name)) {
-        Some(Ok(task)) => return Ok(task),
-        Some(Err(error @ tasks::Error::UnknownTask { .. })) => Some(error),
-        Some(Err(error)) => return Err(error).bad_input(),
-        None => None,
-    };
-    if let Some(task) = Task::built_in(name).bad_input()? {
-        return Ok(task);
-    }
-    match missing {
-        Some(error) => Err(error).bad_input(),
-        None => Err(Hinted {
-            message: format!("task `{name}`: no such built-in task"),
-            hint: format!(
-                "built in: {ALL}, which stands for all others, {}; --task-path names a folder of task files",
-                PAPER.join(", ")
-            ),
-        })
-        .bad_input(),
-    }
 }
 
 fn print(results: &[TaskResult]) -> Result<()> {

@@ -12,7 +12,7 @@ use matformer::{
 
 use crate::{
     args::DecodeArgs,
-    commands::{Context, print_json},
+    commands::{Context, show},
     output::out,
 };
 
@@ -31,11 +31,7 @@ pub(super) fn run(args: &DecodeArgs, context: &Context) -> Result<ExitCode> {
         threads: args.threads,
     };
     let found = measure(&question, &context.session)?;
-    if context.json {
-        return print_json(&found);
-    }
-    print(&found)?;
-    Ok(ExitCode::SUCCESS)
+    show(context.json, &found, print)
 }
 
 fn print(found: &Found) -> Result<()> {

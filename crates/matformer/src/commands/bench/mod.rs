@@ -12,7 +12,7 @@ use matformer::{
     run_file::visit,
 };
 
-use super::{Context, print_json, table};
+use super::{Context, show, table};
 use crate::{
     args::{BenchArgs, BenchWhat, LayersArgs},
     output::out,
@@ -33,16 +33,12 @@ fn run_kind<K: Kind>(args: &LayersArgs, context: &Context) -> Result<ExitCode> {
     let latency = layers::measure(&folder, effort)?;
     // A folder that cannot be written to does not cost what a person reads.
     let kept = latency.save(&folder.dir);
-    if context.json {
-        print_json(&latency)?;
-    } else {
-        print(&folder, &latency)?;
-    }
+    let shown = show(context.json, &latency, |latency| print(&folder, latency))?;
     kept.context("not kept")?;
     if !context.json {
         out!("budgets in ms are of `{}` from now on", K::MILLIS_OF)?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(shown)
 }
 
 fn print<K: Kind>(folder: &ModelFolder<K>, latency: &Latency) -> Result<()> {

@@ -8,14 +8,14 @@ use anyhow::Result;
 use matformer::{
     core::units::count,
     run::{
-        Kind, kind,
+        Files, Kind, kind,
         slice::{self, Order, Written},
     },
     run_file::visit,
 };
 use serde_json::json;
 
-use super::{Context, print_json, written};
+use super::{Context, print_json};
 use crate::{
     args::{Format, SliceArgs},
     failure::{Hinted, OrBadInput},
@@ -52,7 +52,7 @@ fn run_kind<K: Kind>(args: &SliceArgs, context: &Context) -> Result<ExitCode> {
     let Written { facts, params, dtype, loads_in_transformers, is_unequal } =
         slice::write::<K>(&order, &context.session)?;
     if context.json {
-        let files = written(&args.out)?;
+        let files = Files::at(&args.out)?;
         return print_json(&json!({
             "model": args.out.display().to_string(),
             "submodel": facts.submodel,

@@ -13,21 +13,17 @@ use matformer::{
 };
 
 use crate::{
-    commands::{Context, print_json, table},
+    commands::{Context, show, table},
     output::out,
 };
 
 pub fn run<K: Kind>(target: &Target<K>, context: &Context) -> Result<ExitCode> {
     let (run, found) = dry_run(target, &context.session)?;
-    if context.json {
-        return print_json(&found);
-    }
-    print(&run, &found)?;
-    Ok(ExitCode::SUCCESS)
+    show(context.json, &found, |found| print(&run, found))
 }
 
 /// Prints what a run would cost.
-pub fn print<K: Kind>(run: &RunFile<K>, found: &DryRun) -> Result<()> {
+fn print<K: Kind>(run: &RunFile<K>, found: &DryRun) -> Result<()> {
     let mut table = table::plain();
     table.set_header(["", "width", "params", "non-embedding"]);
     for size in &found.granularities {

@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use matformer::{
-    run::Kind,
+    run::{Kind, starter},
     run_file::{self, Draft, RunKind, Starter},
 };
 
 use crate::{
     args::TrainArgs,
-    commands::data::{FOR_A_NEW_RUN, check_is_data},
     failure::{Hinted, OrBadInput},
 };
 
@@ -54,10 +53,7 @@ impl<'a> Origin<'a> {
                         format!("write one, or `matformer elastify {init} --data … --out …`"),
                     );
                 }
-                data.iter()
-                    .try_for_each(|place| check_is_data(place, &FOR_A_NEW_RUN))
-                    .bad_input()?;
-                let starter = Starter::new(data, None, preset.as_deref()).bad_input()?;
+                let starter = starter(data, None, preset.as_deref())?;
                 Ok(Self::Data(Box::new(starter)))
             }
         }

@@ -1,29 +1,27 @@
 //! `matformer elastify`
 
-mod plan;
-
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use matformer::{
-    core::{Manifest, fs, units::count},
+    core::units::count,
     eval::{Estimate, Stages, report::Metric},
     run::{
         Kind, ModelFolder,
-        folder::data_cache_of,
+        cache::data_cache_of,
         kind,
         train::{Target, check},
     },
-    run_file::{self, RunFile, visit},
-    study::elastify::{self, ORDERED, Ordering, Plan, Studied, starting_from},
+    run_file::{RunFile, visit},
+    study::elastify::{self, Ordering, Plan, Studied, starting_from},
     train::RunLock,
 };
 use serde_json::json;
 
-use super::{Context, print_json, table, train};
+use super::{Context, print_json, show, table, train};
 use crate::{
     args::ElastifyArgs,
-    failure::{INTERRUPTED, OrBadInput},
+    failure::INTERRUPTED,
     interrupt::{Interrupts, Then},
     logging::{self, say},
     output::out,
@@ -37,13 +35,13 @@ pub fn run(args: &ElastifyArgs, context: &Context) -> Result<ExitCode> {
 fn run_kind<K: Kind>(args: &ElastifyArgs, context: &Context) -> Result<ExitCode> {
     let resume = typed::again(Some("--resume"));
     let interrupts = end_at_once(&resume)?;
-    let draft = plan::draft::<K>(args)?;
+    let plan = plan(args);
+    let draft = elastify::draft::<K>(&plan, &args.data, &args.sets)?;
     let session = &context.session;
     let mut target = Target::<K>::new(draft, args.out.clone(), args.resume, &session.device)?;
     target.validate()?;
-    let plan = plan::of(args);
     elastify::check::<K>(&plan, &target.run)?;
-    let planned = starting_from(&target.run, &args.out.join(ORDERED))?;
+    let planned = starting_from(&target.run, &plan.ordered())?;
     target.run = starting_from(&target.run, &args.model)?;
     check(&target, session)?;
     if args.dry_run && args.order_only {
@@ -57,15 +55,15 @@ fn run_kind<K: Kind>(args: &ElastifyArgs, context: &Context) -> Result<ExitCode>
     target.check_data(&prepared)?;
     let run = target.run.with_shape(K::fitted(&target.run, &prepared)?);
     // Everything was checked: from here on files are written.
-    let kept = begin(args, &planned)?;
+    let kept = elastify::begin(&plan, &planned, args.resume)?;
     // Training takes it for itself.
     let lock = RunLock::take(&args.out)?;
     logging::open(&args.out)?;
     let mut studied = Studied::new(&plan, &run, &prepared)?;
-    order(&plan, &mut studied, context)?;
+    studied.order(session)?;
     if args.order_only {
-        elastify::publish(&args.out.join(ORDERED), &args.out)?;
-        return print(studied.stages(), context);
+        elastify::publish(&plan)?;
+        return show(context.json, studied.stages(), print);
     }
     drop(lock);
     let target = Target::<K>::of_run(&kept, args.out.clone(), &session.device)?;
@@ -78,40 +76,19 @@ fn run_kind<K: Kind>(args: &ElastifyArgs, context: &Context) -> Result<ExitCode>
     say_measured(&interrupts, &resume);
     let folder = ModelFolder::<K>::load(&args.out, session)?;
     studied.add("trained", folder.manifest.provenance.tokens, &folder)?;
-    print(studied.stages(), context)
+    show(context.json, studied.stages(), print)
 }
 
-/// Makes the folder of the run with its run file, or checks that the one there is the same; the file's
-/// path.
-fn begin<K: Kind>(args: &ElastifyArgs, planned: &RunFile<K>) -> Result<PathBuf> {
-    fs::create_dir_all(&args.out).bad_input()?;
-    let kept = args.out.join(run_file::FILE);
-    if kept.exists() {
-        let there = RunFile::<K>::load(&kept, &[]).bad_input()?;
-        there.check_same(&kept, planned).map_err(plan::differs).bad_input()?;
-        return Ok(kept);
+/// What is made elastic, and how.
+fn plan(args: &ElastifyArgs) -> Plan {
+    Plan {
+        model: args.model.clone(),
+        out: args.out.clone(),
+        order: args.order,
+        calibration_rows: args.calibration_rows,
+        calibration_tokens: args.calibration_tokens,
+        tokens: args.tokens,
     }
-    if args.resume {
-        say!("{}: no run is there, a new one begins", args.out.display());
-    }
-    fs::write_atomic(&kept, planned.to_toml(&args.out)?.as_bytes())?;
-    Ok(kept)
-}
-
-/// Orders the neurons, unless that was done before; measures each size before and after.
-fn order<K: Kind>(plan: &Plan, studied: &mut Studied<'_, K>, context: &Context) -> Result<()> {
-    let ordered = plan.out.join(ORDERED);
-    let original = ModelFolder::<K>::load(&plan.model, &context.session)?;
-    studied.check_begun(&original.manifest)?;
-    studied.add("original", 0, &original)?;
-    if ordered.join(Manifest::FILE).exists() {
-        drop(original);
-    } else {
-        elastify::order(plan, studied.run, studied.prepared, original, &ordered)?;
-    }
-    let folder = ModelFolder::<K>::load(&ordered, &context.session)?;
-    studied.add("ordered", elastify::tokens_of(&ordered), &folder)?;
-    Ok(())
 }
 
 /// Until training begins a signal ends the process at once: little is lost.
@@ -159,10 +136,7 @@ fn dry_run<K: Kind>(plan: &Plan, run: &RunFile<K>, context: &Context) -> Result<
 }
 
 /// The stages side by side.
-fn print(stages: &Stages, context: &Context) -> Result<ExitCode> {
-    if context.json {
-        return print_json(stages);
-    }
+fn print(stages: &Stages) -> Result<()> {
     let metric = match stages.stages[0].results[0].top1 {
         Some(_) => Metric::Top1,
         None => Metric::Loss,
@@ -183,6 +157,5 @@ fn print(stages: &Stages, context: &Context) -> Result<ExitCode> {
         shown.add_row(name.into_iter().chain(cells));
     }
     out!("{shown}")?;
-    out!("{}: an elastic model", stages.model)?;
-    Ok(ExitCode::SUCCESS)
+    out!("{}: an elastic model", stages.model)
 }

@@ -1,29 +1,32 @@
-//! What a report's page shows of a run, and of several.
+//! What a page shows of a run, beside what was measured for it.
 
-use matformer_core::{Budget, fs, units::count};
+use std::path::Path;
+
+use matformer_core::{
+    Budget, fs,
+    units::{count, duration, utc},
+};
 use matformer_eval::{
     DataFacts, Found, Stages,
-    report::{HeldOutPoint, OverlayRun, ReportData, TrainPoint},
+    report::{HeldOutPoint, ReportData, TrainPoint},
     retrieval::SearchResults,
-    stats,
 };
-use matformer_nn::Folder;
-use matformer_run::{Kind, ModelFolder, OrBadInput, Result, chain};
+use matformer_nn::{Folder, machine};
+use matformer_run::{Kind, ModelFolder, OrBadInput, Result, chain, runs::seconds};
 use matformer_train::{MetricsLine, MetricsLog, say};
 
-use crate::{Measured, alone::Alone, retrieve, search::all_found};
+use super::Report;
+use crate::{alone::Alone, retrieve, search::all_found};
 
 /// What a page shows of a run that was measured: beside the curve and the baselines its log, and what was
 /// found in its folder. `made` is what else is said of it, by name.
-///
-/// # Errors
-/// When a file of the folder cannot be read.
-pub fn report_data<K: Kind>(
+pub(super) fn report_data<K: Kind>(
     folder: &ModelFolder<K>,
-    (measured, alone): (&Measured<K>, &[Alone]),
+    report: &Report<K>,
     log: Vec<MetricsLine>,
     made: Vec<(String, String)>,
 ) -> Result<ReportData> {
+    let measured = &report.measured;
     let (mut train, mut held_out) = (Vec::new(), Vec::new());
     let facts = [facts(folder), made].concat();
     for line in log {
@@ -46,13 +49,13 @@ pub fn report_data<K: Kind>(
         granularities: granularities(folder),
         train,
         held_out,
-        alone: alone.iter().map(Alone::on_page).collect(),
+        alone: report.alone.iter().map(Alone::on_page).collect(),
         floor: Some(K::compare(&measured.floor, &measured.results)),
         sample: measured.sample.clone(),
         retrieval: retrieval(folder, &measured.results.data.hash),
         found: found(folder, &measured.results.data)?,
         stages: Stages::load(&folder.dir),
-        consistency: None,
+        consistency: report.consistency.clone(),
     })
 }
 
@@ -95,8 +98,25 @@ fn costs_now<K: Kind>(folder: &ModelFolder<K>, found: &mut Found) -> Result<bool
     Ok(fits)
 }
 
+/// How a page was made, by name: training time, date of the evaluation (modification time of `kept`), machine, and what
+/// the program says of itself.
+pub(super) fn made(
+    log: &[MetricsLine],
+    kept: &Path,
+    program: Vec<(String, String)>,
+) -> Vec<(String, String)> {
+    let measured = std::fs::metadata(kept).and_then(|kept| kept.modified()).ok().map(utc);
+    let known = [
+        ("training time", seconds(log).map(duration)),
+        ("measured (UTC)", measured),
+        ("machine", Some(machine::describe())),
+    ];
+    let known = known.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    known.chain(program).collect()
+}
+
 /// What a run is, by name.
-pub fn facts<K: Kind>(folder: &ModelFolder<K>) -> Vec<(String, String)> {
+pub(super) fn facts<K: Kind>(folder: &ModelFolder<K>) -> Vec<(String, String)> {
     let manifest = &folder.manifest;
     let trained_on = format!("training {}", K::TARGETS);
     [
@@ -111,66 +131,15 @@ pub fn facts<K: Kind>(folder: &ModelFolder<K>) -> Vec<(String, String)> {
 }
 
 /// The names of a model's sizes.
-pub fn granularities<K: Kind>(folder: &ModelFolder<K>) -> Vec<String> {
+pub(super) fn granularities<K: Kind>(folder: &ModelFolder<K>) -> Vec<String> {
     folder.space().granularities.names().iter().map(|name| (*name).to_owned()).collect()
 }
 
 /// What the run logged; nothing for a folder without a log.
-///
-/// # Errors
-/// When the log cannot be read.
-pub fn metrics<K: Kind>(folder: &ModelFolder<K>) -> Result<Vec<MetricsLine>> {
+pub(super) fn metrics<K: Kind>(folder: &ModelFolder<K>) -> Result<Vec<MetricsLine>> {
     if folder.dir.join(MetricsLog::FILE).exists() {
         MetricsLog::read(&folder.dir).bad_input()
     } else {
         Ok(Vec::new())
     }
-}
-
-/// A run among others on one page, compared with the first of them.
-///
-/// # Errors
-/// When the log of the run cannot be read.
-pub fn overlay_run<K: Kind>(
-    name: &str,
-    folder: &ModelFolder<K>,
-    ours: &Measured<K>,
-    first: Option<&Measured<K>>,
-) -> Result<OverlayRun> {
-    let mut differences = Vec::new();
-    let comparable = first.filter(|first| first.results.data == ours.results.data);
-    for result in &ours.results.results {
-        // Names are each run's own; equal are equal widths.
-        let theirs = comparable.and_then(|first| {
-            let same = first.results.results.iter().find(|r| r.widths == result.widths)?;
-            first.documents.get(&same.submodel)
-        });
-        if let (Some(own), Some(theirs)) = (ours.documents.get(&result.submodel), theirs) {
-            let difference = stats::judged_difference(own, theirs)?;
-            differences.push((result.submodel.clone(), difference));
-        }
-    }
-    let mut tokens = 0;
-    let mut held_out = Vec::new();
-    for line in metrics(folder)? {
-        match line {
-            MetricsLine::Train(line) => tokens = line.tokens,
-            MetricsLine::HeldOut(line) => {
-                held_out.extend(line.held_out.into_iter().map(|(name, loss)| HeldOutPoint {
-                    step: tokens,
-                    name,
-                    loss,
-                }))
-            }
-            MetricsLine::Skipped(_) => {}
-        }
-    }
-    Ok(OverlayRun {
-        name: name.to_owned(),
-        facts: facts(folder),
-        results: ours.results.clone(),
-        granularities: granularities(folder),
-        held_out,
-        differences,
-    })
 }
