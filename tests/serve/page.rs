@@ -89,7 +89,7 @@ impl Browser {
     fn wait(&mut self, expression: &str) {
         let started = Instant::now();
         while self.value(expression) != json!(true) {
-            let shown = self.value("document.body.innerText");
+            let shown = self.value("document.body?.innerText");
             assert!(started.elapsed() < Duration::from_secs(60), "{expression}: {shown}");
             std::thread::sleep(Duration::from_millis(50));
         }
