@@ -126,43 +126,57 @@ define_dots!(
     total
 );
 
-/// Products of blocks of `R` rows of `q8_0`, from block `from` on, with inputs `i` to before `i + M`.
-///
-/// # Safety
-/// The processor has the features.
-#[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn q8_dots<const R: usize, const M: usize>(
-    rows: [&[[u8; BLOCK_BYTES]]; R],
-    inputs: &Inputs,
-    i: usize,
-    from: usize,
-) -> [[f32; M]; R] {
-    let n = rows[0].len();
-    let x: [RoundedRow<'_>; M] =
-        std::array::from_fn(|m| inputs.rounded_row(i + m).part(from..from + n));
-    let rows = rows.map(|row| &row[..n]);
-    let mut sums = [[_mm256_setzero_ps(); M]; R];
-    for at in 0..n {
-        for (row, sums) in rows.iter().zip(&mut sums) {
-            let block = &row[at];
-            let scale = half(u16::from_le_bytes([block[0], block[1]]));
-            ahead(block.as_ptr());
-            // SAFETY: a block has 2 + 32 bytes.
-            let w = unsafe { _mm256_loadu_si256(block.as_ptr().add(2).cast()) };
-            let magnitude = _mm256_abs_epi8(w);
-            for (x, sum) in x.iter().zip(sums) {
-                // SAFETY: a block of inputs has 32 values.
-                let q = unsafe { _mm256_loadu_si256(x.blocks[at].as_ptr().cast()) };
-                // The sign of the weight goes to the input: |w|·(±q). Pairs stay below 2·128·127 < 2¹⁵.
-                let pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(q, w));
-                let products = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-                let factor = _mm256_set1_ps(scale * x.scales[at]);
-                *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(products), factor, *sum);
+/// Defines `q8_dots` by what its instructions need of a block of a row: `$weights` makes it of the 32 bytes and the
+/// scale, and `$add` adds to the sums a block of an input, which are its 32 bytes, and the place of it in the input.
+macro_rules! define_q8_dots {
+    ($features:literal, $weights:expr, $add:expr) => {
+        /// Products of blocks of `R` rows of `q8_0`, from block `from` on, with inputs `i` to before `i + M`.
+        ///
+        /// # Safety
+        /// The processor has the features.
+        #[target_feature(enable = $features)]
+        pub(super) unsafe fn q8_dots<const R: usize, const M: usize>(
+            rows: [&[[u8; BLOCK_BYTES]]; R],
+            inputs: &Inputs,
+            i: usize,
+            from: usize,
+        ) -> [[f32; M]; R] {
+            let n = rows[0].len();
+            let x: [RoundedRow<'_>; M] =
+                std::array::from_fn(|m| inputs.rounded_row(i + m).part(from..from + n));
+            let rows = rows.map(|row| &row[..n]);
+            let mut sums = [[_mm256_setzero_ps(); M]; R];
+            for at in 0..n {
+                for (row, sums) in rows.iter().zip(&mut sums) {
+                    let block = &row[at];
+                    ahead(block.as_ptr());
+                    // SAFETY: a block has 2 + 32 bytes.
+                    let w = unsafe { _mm256_loadu_si256(block.as_ptr().add(2).cast()) };
+                    let weights = $weights(w, [block[0], block[1]]);
+                    for (x, sum) in x.iter().zip(sums) {
+                        // SAFETY: a block of inputs has 32 values.
+                        let q = unsafe { _mm256_loadu_si256(x.blocks[at].as_ptr().cast()) };
+                        *sum = $add(*sum, weights, q, x, at);
+                    }
+                }
             }
+            sums.map(|of_row| of_row.map(|sum| total(sum)))
         }
-    }
-    sums.map(|of_row| of_row.map(|sum| total(sum)))
+    };
 }
+pub(super) use define_q8_dots;
+
+define_q8_dots!(
+    "avx2,fma",
+    |w: __m256i, scale: [u8; 2]| (w, _mm256_abs_epi8(w), half(u16::from_le_bytes(scale))),
+    |sum: __m256, (w, magnitude, scale), q: __m256i, x: &RoundedRow<'_>, at: usize| {
+        // The sign of the weight goes to the input: |w|·(±q). Pairs stay below 2·128·127 < 2¹⁵.
+        let pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(q, w));
+        let products = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+        let factor = _mm256_set1_ps(scale * x.scales[at]);
+        _mm256_fmadd_ps(_mm256_cvtepi32_ps(products), factor, sum)
+    }
+);
 
 /// Asks for what is read some rows later: weights come from memory, and are used once.
 #[inline(always)]

@@ -103,7 +103,9 @@ impl Decoder {
 
     /// Takes back the memory of logits.
     pub(crate) fn reuse(&mut self, logits: Vec<f32>) {
-        self.work.turned = logits;
+        if logits.capacity() > self.work.turned.capacity() {
+            self.work.turned = logits;
+        }
     }
 
     fn places(&self, rows: &[Row<'_>]) -> Vec<Place> {

@@ -20,7 +20,7 @@ const PANEL: usize = 128;
 /// Rows of a panel where a matrix is read row by row: a multiple of the rows that are read together.
 const STEP: usize = 16;
 /// Panels for each thread, so that a thread that is held up has less left to do.
-const SHARES: usize = 4;
+const SHARES: usize = 8;
 /// Multiplications below which one thread is as quick as all: about two microseconds.
 const SMALL: usize = 1 << 15;
 

@@ -33,7 +33,8 @@ impl Engine {
     fn prompt(&self, turn: &Turn) -> Option<Turn> {
         let running = self.running[turn.slot].as_ref()?;
         let draft = running.request.draft.as_ref()?;
-        if draft.cache != DraftCache::Own || !running.answer.is_empty() {
+        let drafts = draft.cache == DraftCache::Own && running.request.max_new_tokens > 1;
+        if !drafts || !running.answer.is_empty() {
             return None;
         }
         let widths = draft.submodels[turn.drafter].widths().to_vec();
