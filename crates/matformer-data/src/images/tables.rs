@@ -87,6 +87,13 @@ pub(super) fn find(listing: &Listing) -> Result<Option<Found>> {
         part.push((table, labels));
     }
     let names = classes.names();
+    let unlabelled = train.iter().find(|(table, _): &&(Table, _)| !table.unlabelled.is_empty());
+    if let Some((table, _)) = unlabelled.filter(|_| names.is_empty()) {
+        return Err(Error::images(
+            format!("`{}`: no row has a label", table.input.label),
+            "expected: a number of a class, or its name, in a column `label`",
+        ));
+    }
     let images = |part: Vec<(Table, Vec<Label>)>| -> Result<Images> {
         let (tables, labels): (Vec<_>, Vec<_>) = part.into_iter().unzip();
         let mut places = Vec::new();

@@ -150,6 +150,16 @@ fn bad_images_are_counted_and_bad_labels_refused() {
         (skipped.images, skipped.first[0].to_string()),
         (2, "`rows.parquet:4`: no label".into())
     );
+    let none: Vec<_> = rows(0..30).into_iter().map(|(image, _)| (image, -1)).collect();
+    for (names, expected) in [
+        (None, "rows.parquet`: no row has a label"),
+        (Some(&["a", "b"][..]), "images are bad out of 30"),
+    ] {
+        let place = Place::new();
+        write(&place, "rows.parquet", &none, names);
+        let said = place.prepare(4, 1).unwrap_err().to_string();
+        assert!(said.contains(expected), "{said}");
+    }
     all[3].1 = -2;
     write(&place, "rows.parquet", &all, Some(&["a", "b"]));
     let said = place.prepare(4, 1).unwrap_err().to_string();
