@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use matformer_core::fs;
 use matformer_data::{
     DataConfig, ImageConfig, ImageShape, Prepared, PreparedImages, Progress, Source, Stage,
-    find_prepared, find_prepared_for,
+    find_prepared, find_prepared_for, prepare, prepare_for,
 };
 use matformer_sources::{self as sources, fetch_text, locate_text, resolve_images};
 use matformer_train::say;
@@ -67,40 +67,28 @@ fn path(typed: &Path, session: &Session, resolve: Resolve) -> Result<PathBuf> {
 }
 
 /// Prepares a corpus in `cache`, fetching what it names, or finds it there without reading or fetching it; with a
-/// progress bar on a terminal.
+/// progress bar on a terminal. `own` is the tokenizer of a model, in place of the one that the configuration names.
 pub(crate) fn prepare_text(
     config: &DataConfig,
+    own: Option<&Path>,
     cache: &Path,
     session: &Session,
 ) -> Result<Prepared> {
-    log_text(with_progress(session, |report| {
+    let prepared = with_progress(session, |report| {
         let located = locate_text(config, cache)?;
-        if let Some(found) = find_prepared(&located, cache, report)? {
+        let found = match own {
+            Some(own) => find_prepared_for(&located, own, cache)?,
+            None => find_prepared(&located, cache, report)?,
+        };
+        if let Some(found) = found {
             return Ok(found);
         }
         fetch_text(config, cache, report)?;
-        Ok(matformer_data::prepare(&located, cache, report)?)
-    })?)
-}
-
-/// The same for a model with the tokenizer at `own`.
-pub(crate) fn prepare_text_for(
-    config: &DataConfig,
-    own: &Path,
-    cache: &Path,
-    session: &Session,
-) -> Result<Prepared> {
-    log_text(with_progress(session, |report| {
-        let located = locate_text(config, cache)?;
-        if let Some(found) = find_prepared_for(&located, own, cache)? {
-            return Ok(found);
-        }
-        fetch_text(config, cache, report)?;
-        Ok(matformer_data::prepare_for(&located, own, cache, report)?)
-    })?)
-}
-
-fn log_text(prepared: Prepared) -> Result<Prepared> {
+        Ok(match own {
+            Some(own) => prepare_for(&located, own, cache, report)?,
+            None => prepare(&located, cache, report)?,
+        })
+    })?;
     if let Some(why) = &prepared.gone {
         say!("note: the text is not there any more ({why}); what was prepared from it is used");
     }

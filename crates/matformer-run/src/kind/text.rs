@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     Session,
-    cache::{data_cache_of, is_here, prepare_text, prepare_text_for, with_progress},
+    cache::{data_cache_of, is_here, prepare_text, with_progress},
     error::{Hinted, OrBadInput, Result},
     folder::{ModelFolder, tokenizer_in},
     slice::Format,
@@ -60,7 +60,7 @@ impl Data for Lm {
     }
 
     fn prepare(run: &RunFile<Self>, cache: &Path, session: &Session) -> Result<Prepared> {
-        prepare_text(&run.data, cache, session)
+        prepare_text(&run.data, None, cache, session)
     }
 
     fn prepared(run: &RunFile<Self>, cache: &Path, session: &Session) -> Result<Option<Prepared>> {
@@ -90,9 +90,9 @@ impl Data for Lm {
 
     fn prepare_for(folder: &ModelFolder<Self>, run: &RunFile<Self>) -> Result<Prepared> {
         // Its tokenizer is in the folder, wherever it came from; weights know no other.
-        prepare_text_for(
+        prepare_text(
             &run.data,
-            folder.tokenizer()?.path(),
+            Some(folder.tokenizer()?.path()),
             &data_cache_of(&folder.dir),
             &folder.session,
         )

@@ -89,21 +89,14 @@ mod tests {
         Recorded {
             kind: "text",
             role: Role::Run,
-            sizes: Vec::new(),
             steps: 1,
             total_steps: Some(1),
             finished: true,
             tokens: 1,
             data: data.map(str::to_owned),
             window: Some(32),
-            train_loss: BTreeMap::new(),
-            held_out: None,
-            measured: Vec::new(),
-            tokens_per_second: None,
-            seconds: None,
-            date: None,
-            problems: Vec::new(),
             settings: settings.iter().map(own).collect(),
+            ..Recorded::default()
         }
     }
 

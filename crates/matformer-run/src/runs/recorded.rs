@@ -11,7 +11,7 @@ use super::read;
 use crate::error::{Error, Result};
 
 /// What a folder is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// The folder of a run, complete or not.
@@ -21,6 +21,7 @@ pub enum Role {
     /// Another program's model.
     Import,
     /// A model without its run, such as a checkpoint.
+    #[default]
     Model,
 }
 
@@ -85,7 +86,7 @@ pub struct Loss {
 }
 
 /// What is recorded in a folder.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Recorded {
     /// `text` or `images`.
     pub kind: &'static str,
@@ -194,26 +195,7 @@ impl Recorded {
     }
     /// The same of a folder that cannot be read: the names of what is known of others, and nothing under them.
     pub(super) fn unknown(path: &Path) -> Result<Value> {
-        let nothing = Self {
-            kind: "",
-            role: Role::Model,
-            sizes: Vec::new(),
-            steps: 0,
-            total_steps: None,
-            finished: false,
-            tokens: 0,
-            data: None,
-            window: None,
-            train_loss: BTreeMap::new(),
-            held_out: None,
-            measured: Vec::new(),
-            tokens_per_second: None,
-            seconds: None,
-            date: None,
-            problems: Vec::new(),
-            settings: BTreeMap::new(),
-        };
-        let mut value = nothing.to_json(path)?;
+        let mut value = Self::default().to_json(path)?;
         let known = value.as_object_mut().into_iter().flatten();
         known.filter(|(name, _)| *name != "path").for_each(|(_, value)| *value = Value::Null);
         Ok(value)
