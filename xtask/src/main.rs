@@ -90,7 +90,7 @@ enum Page {
         #[arg(long, value_enum, default_value = "cpu")]
         scale: reproduce::matlm::Scale,
         /// Measure only on the second corpus, Rust; the rest of the page stays as it is
-        #[arg(long)]
+        #[arg(long, conflicts_with = "scale")]
         second_corpus: bool,
     },
     /// Submodels for budgets by every method of `search`: about two hours

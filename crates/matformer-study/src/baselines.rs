@@ -22,13 +22,13 @@ use crate::{
 };
 
 /// The run whose baselines are trained; its weights are not needed for that.
-pub struct Elastic<K: Kind> {
+pub struct ElasticRun<K: Kind> {
     dir: PathBuf,
     manifest: Manifest,
     run: RunFile<K>,
 }
 
-impl<K: Kind> Elastic<K> {
+impl<K: Kind> ElasticRun<K> {
     /// The run in a folder.
     ///
     /// # Errors
@@ -147,7 +147,7 @@ pub struct Baseline<K: Kind> {
 
 impl<K: Kind> Baseline<K> {
     /// What is in its folder already must be the same run, or a shorter one.
-    fn new(name: &str, budget: Budget, elastic: &Elastic<K>) -> Result<Self> {
+    fn new(name: &str, budget: Budget, elastic: &ElasticRun<K>) -> Result<Self> {
         let mut run = baseline(&elastic.run, name, budget)?;
         let dir = alone::dir(&elastic.dir, budget, name);
         let refuse = |message: String| {

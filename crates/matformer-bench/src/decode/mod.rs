@@ -315,10 +315,9 @@ impl Bench<'_> {
         for _ in 0..self.question.rounds {
             // In turn, so that each finds as little of its weights in the processor's caches as the others.
             let seconds = engine.seconds(&passes, 0)?;
-            let signs = [1.0].into_iter().chain([1.0, -1.0].into_iter().cycle());
-            let predicted: f64 = seconds[1..].iter().zip(signs).map(|(s, sign)| s * sign).sum();
+            let rings = seconds[2..].chunks(2).map(|ring| ring[0] - ring[1]);
             step_ms.push(1e3 * seconds[0]);
-            predicted_ms.push(1e3 * predicted);
+            predicted_ms.push(1e3 * (seconds[1] + rings.sum::<f64>()));
         }
         let (step_ms, predicted_ms) = (median(step_ms), median(predicted_ms));
         Ok(Mixed {

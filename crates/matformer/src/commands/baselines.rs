@@ -12,7 +12,7 @@ use matformer::{
     run_file::visit,
     study::{
         Budget, Cost,
-        baselines::{Baseline, Compared, Elastic},
+        baselines::{Baseline, Compared, ElasticRun},
     },
 };
 
@@ -31,7 +31,7 @@ pub fn run(args: &BaselinesArgs, context: &Context) -> Result<ExitCode> {
 }
 
 fn run_kind<K: Kind>(args: &BaselinesArgs, context: &Context) -> Result<ExitCode> {
-    let elastic = Elastic::<K>::open(&args.run)?;
+    let elastic = ElasticRun::<K>::open(&args.run)?;
     let budget = args.budget.into();
     let running: Running = Arc::default();
     let interrupts = pass_on(&running)?;
@@ -76,7 +76,7 @@ fn pass_on(running: &Running) -> Result<Interrupts> {
 
 /// Trains what is not trained yet, one after the other; gives the exit code of the last.
 fn train_all<K: Kind>(
-    elastic: &Elastic<K>,
+    elastic: &ElasticRun<K>,
     budget: Budget,
     (interrupts, running): (&Interrupts, &Running),
     context: &Context,
