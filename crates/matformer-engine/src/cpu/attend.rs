@@ -8,7 +8,7 @@ use super::{
     levels::{AVX2, AVX512},
 };
 use super::{
-    dot::{F32, LANES, dots, sum},
+    dot::{F32, LANES, ahead_by, dots, sum},
     levels::vectorised,
 };
 
@@ -30,14 +30,15 @@ vectorised! {
         let head_dim = query.len();
         let n = keys.len().div_ceil(stride);
         let key = |i: usize| &keys[i * stride..i * stride + head_dim];
+        let ahead_by = ahead_by(KEYS * stride * size_of::<f32>());
         scores.clear();
         while scores.len() + KEYS <= n {
             let rows: [_; KEYS] = std::array::from_fn(|i| key(scores.len() + i));
-            let found = dots::<F32, LEVEL, KEYS, 1>(rows, [query]);
+            let found = dots::<F32, LEVEL, KEYS, 1>(rows, [query], [query], ahead_by);
             scores.extend(found.map(|[product]| product * scale));
         }
         while scores.len() < n {
-            let [[product]] = dots::<F32, LEVEL, 1, 1>([key(scores.len())], [query]);
+            let [[product]] = dots::<F32, LEVEL, 1, 1>([key(scores.len())], [query], [query], ahead_by);
             scores.push(product * scale);
         }
         normalise(scores);

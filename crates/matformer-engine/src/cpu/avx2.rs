@@ -9,11 +9,11 @@ use super::{
     inputs::{Inputs, RoundedRow},
 };
 
-/// Bytes between what is computed with and what is asked for.
-const AHEAD: usize = 4096;
+/// Bytes that memory is read by.
+pub(super) const LINE: usize = 64;
 
-/// Defines `WIDTH`, the values of a register, and `dots`, by instructions on registers: zeros, how a format's and the
-/// inputs' values get there, `a·b + c`, and the sum of its values.
+/// Defines `WIDTH`, the values of a register, and `dots`, by instructions on registers: zeros, how a format's values
+/// get into two of them and the inputs' into one, `a·b + c`, and the sum of its values.
 macro_rules! define_dots {
     (
         $features:literal, $width:literal, $zero:ident, $load:ident, $read:ident, $write:ident, $all:ident,
@@ -22,7 +22,8 @@ macro_rules! define_dots {
         /// Values of a register.
         pub(super) const WIDTH: usize = $width;
 
-        /// Products of `R` rows with `M` inputs, all of one length, of which the multiple of `WIDTH` is read.
+        /// Products of `R` rows with `M` inputs, all of one length, of which the multiple of `2·WIDTH` is read. What
+        /// lies `ahead_by` bytes ahead is asked for.
         ///
         /// # Safety
         /// The processor has the features.
@@ -30,24 +31,30 @@ macro_rules! define_dots {
         pub(super) unsafe fn dots<L: Load, const R: usize, const M: usize>(
             rows: [&[L::Unit]; R],
             inputs: [&[f32]; M],
+            ahead_by: usize,
         ) -> [[f32; M]; R] {
-            let n = inputs[0].len() / WIDTH * WIDTH;
+            let n = inputs[0].len() / (2 * WIDTH) * (2 * WIDTH);
             assert!(rows.iter().all(|row| row.len() >= n) && inputs.iter().all(|x| x.len() >= n));
             let mut sums = [[$zero(); M]; R];
             let mut at = 0;
             while at < n {
                 for r in 0..R {
                     let from = rows[r].as_ptr().wrapping_add(at);
-                    ahead(from.cast());
-                    // SAFETY: a register of values lies at `at`, which is below n by `WIDTH` at least.
-                    let w = unsafe { L::$load(from) };
+                    for line in (0..2 * WIDTH * size_of::<L::Unit>()).step_by(LINE) {
+                        ahead(from.cast::<u8>().wrapping_add(line + ahead_by));
+                    }
+                    // SAFETY: two registers of values lie at `at`, which is below n by so many at least.
+                    let [first, second] = unsafe { L::$load(from) };
                     for m in 0..M {
                         // SAFETY: as above.
-                        let x = unsafe { $read(inputs[m].as_ptr().add(at)) };
-                        sums[r][m] = $fma(w, x, sums[r][m]);
+                        let (x, y) = unsafe {
+                            let x = inputs[m].as_ptr().add(at);
+                            ($read(x), $read(x.add(WIDTH)))
+                        };
+                        sums[r][m] = $fma(second, y, $fma(first, x, sums[r][m]));
                     }
                 }
-                at += WIDTH;
+                at += 2 * WIDTH;
             }
             sums.map(|of_row| of_row.map(|sum| $total(sum)))
         }
@@ -140,6 +147,7 @@ macro_rules! define_q8_dots {
             inputs: &Inputs,
             i: usize,
             from: usize,
+            ahead_by: usize,
         ) -> [[f32; M]; R] {
             let n = rows[0].len();
             let x: [RoundedRow<'_>; M] =
@@ -149,7 +157,7 @@ macro_rules! define_q8_dots {
             for at in 0..n {
                 for (row, sums) in rows.iter().zip(&mut sums) {
                     let block = &row[at];
-                    ahead(block.as_ptr());
+                    ahead(block.as_ptr().wrapping_add(ahead_by));
                     // SAFETY: a block has 2 + 32 bytes.
                     let w = unsafe { _mm256_loadu_si256(block.as_ptr().add(2).cast()) };
                     let weights = $weights(w, [block[0], block[1]]);
@@ -178,11 +186,11 @@ define_q8_dots!(
     }
 );
 
-/// Asks for what is read some rows later: weights come from memory, and are used once.
+/// Asks for what is read later: weights come from memory, and are used once.
 #[inline(always)]
 pub(super) fn ahead(from: *const u8) {
     // SAFETY: a hint, which no address is wrong for.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(AHEAD).cast()) };
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
 }
 
 /// The sum of a register's values.

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use matformer_nn::packed::BLOCK_BYTES;
 
 use super::{
-    avx2::{ahead, define_dots, define_q8_dots, total},
+    avx2::{LINE, ahead, define_dots, define_q8_dots, total},
     dot::Load,
     inputs::{Inputs, RoundedRow},
 };

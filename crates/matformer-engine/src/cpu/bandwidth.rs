@@ -49,8 +49,9 @@ vectorised! {
         for part in values.as_chunks::<LANES>().0 {
             #[cfg(target_arch = "x86_64")]
             if LEVEL != PLAIN {
-                ahead(part.as_ptr().cast());
-                ahead(part[LANES / 2..].as_ptr().cast());
+                let later = part.as_ptr().wrapping_add(8 * LANES);
+                ahead(later.cast());
+                ahead(later.wrapping_add(LANES / 2).cast());
             }
             found.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
         }

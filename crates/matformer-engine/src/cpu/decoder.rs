@@ -139,7 +139,7 @@ impl Decoder {
         let (q_dim, kv_dim) = (c.n_heads * head_dim, c.n_kv_heads * head_dim);
         norm(&work.x, &layer.attention_norm, c.norm_eps, &mut work.normed);
         let whole = [Ring::whole(c.d_model, tokens)];
-        work.inputs.set(&work.normed, c.d_model, panel::rounds(q, &whole));
+        work.inputs.set(&work.normed, c.d_model, panel::form(q, &whole));
         let all = q_dim + 2 * kv_dim;
         fill(&mut work.found, all * tokens);
         let (of_q, rest) = work.found.split_at_mut(q_dim * tokens);
@@ -182,7 +182,7 @@ impl Decoder {
         });
         attention::run(team, queries, c, window, &mut work.normed);
         let rings = [Ring::whole(q_dim, tokens)];
-        work.inputs.set(&work.normed, q_dim, panel::rounds(o, &rings));
+        work.inputs.set(&work.normed, q_dim, panel::form(o, &rings));
         fill(&mut work.found, c.d_model * tokens);
         let job = Job { matrix: o, out: &mut work.found, rings: &rings };
         panel::run(team, [job], &work.inputs, tokens);
@@ -212,12 +212,12 @@ impl Decoder {
         }
         let widest = widths.iter().copied().max().unwrap_or(0);
         let neurons = Ring::of_neurons(widths);
-        work.inputs.set(&work.normed, c.d_model, panel::rounds(up, &neurons));
+        work.inputs.set(&work.normed, c.d_model, panel::form(up, &neurons));
         fill(&mut work.found, widest * tokens);
         panel::neurons(team, up, gate, &work.inputs, &neurons, tokens, &mut work.found);
         turn(&mut work.found, tokens, &mut work.turned);
         let rings = Ring::in_blocks(&neurons, down.cols());
-        work.inputs.set(&work.turned, widest, panel::rounds(down, &rings));
+        work.inputs.set(&work.turned, widest, panel::form(down, &rings));
         fill(&mut work.found, c.d_model * tokens);
         let job = Job { matrix: down, out: &mut work.found, rings: &rings };
         panel::run(team, [job], &work.inputs, tokens);
@@ -259,7 +259,7 @@ impl Decoder {
         let tokens = wanted.len() / d;
         let head = weights.head();
         let rings = [Ring::whole(d, tokens)];
-        work.inputs.set(&work.normed, d, panel::rounds(head, &rings));
+        work.inputs.set(&work.normed, d, panel::form(head, &rings));
         fill(&mut work.found, head.rows() * tokens);
         panel::run(
             team,

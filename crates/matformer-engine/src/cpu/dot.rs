@@ -23,8 +23,8 @@ use super::{
 pub(super) const LANES: usize = 16;
 /// Rows of the matrix that go through the inputs together: with four inputs, as many sums as half the registers.
 const ROWS: usize = 2;
-/// The same in bf16 with one input: a load has half the bytes of one in f32, so that more of them keep memory busy.
-const ALONE: usize = 4;
+/// Bytes between what is computed with and what is asked for, at least.
+const AHEAD: usize = 4096;
 
 /// Rows of a matrix in one of the formats, row-major: numbers, or blocks of them.
 #[derive(Clone, Copy, Debug)]
@@ -46,19 +46,11 @@ vectorised! {
         out: &mut [f32],
         stride: usize,
     ) {
-        let alone = rings.iter().all(|ring| ring.inputs == 1);
         match rows {
-            Rows::F32(rows) => {
-                of_format::<F32, LEVEL, ROWS>(rows, cols, inputs, rings, out, stride)
-            }
-            Rows::Bf16(rows) if alone => {
-                of_format::<Bf16, LEVEL, ALONE>(rows, cols, inputs, rings, out, stride)
-            }
-            Rows::Bf16(rows) => {
-                of_format::<Bf16, LEVEL, ROWS>(rows, cols, inputs, rings, out, stride)
-            }
+            Rows::F32(rows) => of_format::<F32, LEVEL>(rows, cols, inputs, rings, out, stride),
+            Rows::Bf16(rows) => of_format::<Bf16, LEVEL>(rows, cols, inputs, rings, out, stride),
             Rows::Q8(rows) => {
-                of_format::<Q8, LEVEL, ROWS>(rows, cols / BLOCK, inputs, rings, out, stride)
+                of_format::<Q8, LEVEL>(rows, cols / BLOCK, inputs, rings, out, stride)
             }
         }
     }
@@ -116,17 +108,19 @@ vectorised! {
 trait Format {
     type Unit;
 
-    /// `R` rows of the matrix, `[from, to)` of each, with inputs `i` to before `i + M`.
+    /// `R` rows of the matrix, `[from, to)` of each, with inputs `i` to before `i + M`. What lies `ahead_by` bytes
+    /// ahead is asked for.
     fn dots<const LEVEL: u8, const R: usize, const M: usize>(
         rows: [&[Self::Unit]; R],
         inputs: &Inputs,
         i: usize,
         ring: Ring,
+        ahead_by: usize,
     ) -> [[f32; M]; R];
 }
 
 #[inline(always)]
-fn of_format<F: Format, const LEVEL: u8, const R: usize>(
+fn of_format<F: Format, const LEVEL: u8>(
     rows: &[F::Unit],
     row_units: usize,
     inputs: &Inputs,
@@ -134,14 +128,15 @@ fn of_format<F: Format, const LEVEL: u8, const R: usize>(
     out: &mut [f32],
     stride: usize,
 ) {
-    let groups = rows.chunks(R * row_units).zip(out.chunks_mut(R * stride));
+    let ahead_by = ahead_by(ROWS * row_units * size_of::<F::Unit>());
+    let groups = rows.chunks(ROWS * row_units).zip(out.chunks_mut(ROWS * stride));
     for (rows, out) in groups {
-        if rows.len() == R * row_units {
+        if rows.len() == ROWS * row_units {
             let rows = std::array::from_fn(|r| &rows[r * row_units..(r + 1) * row_units]);
-            of_rows::<F, LEVEL, R>(rows, inputs, rings, out, stride);
+            of_rows::<F, LEVEL, ROWS>(rows, inputs, rings, out, stride, ahead_by);
         } else {
             for (row, out) in rows.chunks_exact(row_units).zip(out.chunks_mut(stride)) {
-                of_rows::<F, LEVEL, 1>([row], inputs, rings, out, stride);
+                of_rows::<F, LEVEL, 1>([row], inputs, rings, out, stride, ahead_by);
             }
         }
     }
@@ -154,17 +149,27 @@ fn of_rows<F: Format, const LEVEL: u8, const R: usize>(
     rings: &[Ring],
     out: &mut [f32],
     stride: usize,
+    ahead_by: usize,
 ) {
     for ring in rings.iter().copied() {
         let mut i = 0;
         while i < ring.inputs {
             i = match ring.inputs - i {
-                1 => add::<R, 1>(F::dots::<LEVEL, R, _>(rows, inputs, i, ring), i, out, stride),
-                2 | 3 => add::<R, 2>(F::dots::<LEVEL, R, _>(rows, inputs, i, ring), i, out, stride),
-                _ => add::<R, 4>(F::dots::<LEVEL, R, _>(rows, inputs, i, ring), i, out, stride),
+                1 => add(F::dots::<LEVEL, R, 1>(rows, inputs, i, ring, ahead_by), i, out, stride),
+                2 | 3 => {
+                    add(F::dots::<LEVEL, R, 2>(rows, inputs, i, ring, ahead_by), i, out, stride)
+                }
+                _ => add(F::dots::<LEVEL, R, 4>(rows, inputs, i, ring, ahead_by), i, out, stride),
             };
         }
     }
+}
+
+/// How many bytes ahead to ask for weights where rows that are read together have `group` bytes: the same place of
+/// later rows, or of long rows a later place. Measured: with this the products read memory as fast as anything does.
+#[inline(always)]
+pub(super) fn ahead_by(group: usize) -> usize {
+    if group == 0 || group > 4 * AHEAD { AHEAD } else { AHEAD.next_multiple_of(group) }
 }
 
 /// Adds the dot products of inputs from `i` on; returns the next.
@@ -196,20 +201,24 @@ pub(super) fn sum(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// The products of rows with inputs, all of one length.
+/// The products of rows with inputs, all of one length; `sorted` are the inputs as whole registers of the rows' format
+/// read them. What lies `ahead_by` bytes ahead is asked for.
 #[inline(always)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
 pub(super) fn dots<L: Load, const LEVEL: u8, const R: usize, const M: usize>(
     rows: [&[L::Unit]; R],
     inputs: [&[f32]; M],
+    sorted: [&[f32]; M],
+    ahead_by: usize,
 ) -> [[f32; M]; R] {
     #[cfg(target_arch = "x86_64")]
     if LEVEL != PLAIN {
         // SAFETY: the processor has what it needs.
         let (mut found, width) = unsafe {
             if LEVEL == AVX512 {
-                (avx512::dots::<L, R, M>(rows, inputs), avx512::WIDTH)
+                (avx512::dots::<L, R, M>(rows, sorted, ahead_by), 2 * avx512::WIDTH)
             } else {
-                (avx2::dots::<L, R, M>(rows, inputs), avx2::WIDTH)
+                (avx2::dots::<L, R, M>(rows, sorted, ahead_by), 2 * avx2::WIDTH)
             }
         };
         let whole = inputs[0].len() / width * width;
@@ -254,19 +263,22 @@ pub(super) trait Load {
 
     fn widen(unit: Self::Unit) -> f32;
 
-    /// Eight neighbours at once.
-    ///
-    /// # Safety
-    /// The processor has AVX2, and eight of them lie at `from`.
-    #[cfg(target_arch = "x86_64")]
-    unsafe fn load(from: *const Self::Unit) -> std::arch::x86_64::__m256;
+    /// An input in the order that registers of such numbers have.
+    fn sorted(inputs: &Inputs, i: usize) -> &[f32];
 
-    /// Sixteen neighbours at once.
+    /// Sixteen neighbours at once, in the order of sorted inputs.
     ///
     /// # Safety
-    /// The processor has AVX-512, and sixteen of them lie at `from`.
+    /// The processor has AVX2, and sixteen of them lie at `from`.
     #[cfg(target_arch = "x86_64")]
-    unsafe fn load_wide(from: *const Self::Unit) -> std::arch::x86_64::__m512;
+    unsafe fn load(from: *const Self::Unit) -> [std::arch::x86_64::__m256; 2];
+
+    /// The same of 32 neighbours.
+    ///
+    /// # Safety
+    /// The processor has AVX-512, and 32 of them lie at `from`.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn load_wide(from: *const Self::Unit) -> [std::arch::x86_64::__m512; 2];
 }
 
 pub(super) struct F32;
@@ -279,22 +291,31 @@ impl Load for F32 {
         unit
     }
 
+    #[inline(always)]
+    fn sorted(inputs: &Inputs, i: usize) -> &[f32] {
+        inputs.row(i)
+    }
+
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn load(from: *const f32) -> std::arch::x86_64::__m256 {
+    unsafe fn load(from: *const f32) -> [std::arch::x86_64::__m256; 2] {
+        use std::arch::x86_64::_mm256_loadu_ps as read;
         // SAFETY: as the caller's.
-        unsafe { std::arch::x86_64::_mm256_loadu_ps(from) }
+        unsafe { [read(from), read(from.add(8))] }
     }
 
     #[cfg(target_arch = "x86_64")]
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn load_wide(from: *const f32) -> std::arch::x86_64::__m512 {
+    unsafe fn load_wide(from: *const f32) -> [std::arch::x86_64::__m512; 2] {
+        use std::arch::x86_64::_mm512_loadu_ps as read;
         // SAFETY: as the caller's.
-        unsafe { std::arch::x86_64::_mm512_loadu_ps(from) }
+        unsafe { [read(from), read(from.add(16))] }
     }
 }
 
+/// A register of bf16 is two of f32 without moving anything between lanes: those at even places, shifted, and those at
+/// odd places, masked.
 struct Bf16;
 
 impl Load for Bf16 {
@@ -305,27 +326,38 @@ impl Load for Bf16 {
         bf16::from_le_bytes(unit).to_f32()
     }
 
+    #[inline(always)]
+    fn sorted(inputs: &Inputs, i: usize) -> &[f32] {
+        inputs.even_odd_row(i)
+    }
+
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn load(from: *const [u8; 2]) -> std::arch::x86_64::__m256 {
+    unsafe fn load(from: *const [u8; 2]) -> [std::arch::x86_64::__m256; 2] {
         use std::arch::x86_64::*;
-        // SAFETY: as the caller's; eight of them are 16 bytes.
+        // SAFETY: as the caller's; sixteen of them are 32 bytes.
         unsafe {
-            let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
-            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+            let both = _mm256_loadu_si256(from.cast());
+            let odd = _mm256_and_si256(both, _mm256_set1_epi32(ODD));
+            [_mm256_slli_epi32::<16>(both), odd].map(|values| _mm256_castsi256_ps(values))
         }
     }
 
     #[cfg(target_arch = "x86_64")]
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn load_wide(from: *const [u8; 2]) -> std::arch::x86_64::__m512 {
+    unsafe fn load_wide(from: *const [u8; 2]) -> [std::arch::x86_64::__m512; 2] {
         use std::arch::x86_64::*;
-        // SAFETY: as the caller's; sixteen of them are 32 bytes.
-        let wide = unsafe { _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast())) };
-        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        // SAFETY: as the caller's; 32 of them are 64 bytes.
+        let both = unsafe { _mm512_loadu_si512(from.cast()) };
+        let odd = _mm512_and_si512(both, _mm512_set1_epi32(ODD));
+        [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(both)), _mm512_castsi512_ps(odd)]
     }
 }
+
+/// The upper half of 32 bits.
+#[cfg(target_arch = "x86_64")]
+const ODD: i32 = !0xFFFF;
 
 impl<L: Load> Format for L {
     type Unit = L::Unit;
@@ -336,12 +368,16 @@ impl<L: Load> Format for L {
         inputs: &Inputs,
         i: usize,
         ring: Ring,
+        ahead_by: usize,
     ) -> [[f32; M]; R] {
+        let columns = ring.from..ring.to;
         let mut x = [&[0f32][..0]; M];
-        for (m, x) in x.iter_mut().enumerate() {
-            *x = &inputs.row(i + m)[ring.from..ring.to];
+        let mut sorted = x;
+        for m in 0..M {
+            x[m] = &inputs.row(i + m)[columns.clone()];
+            sorted[m] = &L::sorted(inputs, i + m)[columns.clone()];
         }
-        dots::<L, LEVEL, R, M>(rows.map(|row| &row[ring.from..ring.to]), x)
+        dots::<L, LEVEL, R, M>(rows.map(|row| &row[columns.clone()]), x, sorted, ahead_by)
     }
 }
 
@@ -356,14 +392,15 @@ impl Format for Q8 {
         inputs: &Inputs,
         i: usize,
         ring: Ring,
+        ahead_by: usize,
     ) -> [[f32; M]; R] {
         let blocks = ring.from / BLOCK..ring.to.div_ceil(BLOCK);
         let rows = rows.map(|row| &row[blocks.clone()]);
         #[cfg(target_arch = "x86_64")]
         match LEVEL {
             // SAFETY: the processor has what they need.
-            AVX512 => return unsafe { avx512::q8_dots(rows, inputs, i, blocks.start) },
-            AVX2 => return unsafe { avx2::q8_dots(rows, inputs, i, blocks.start) },
+            AVX512 => return unsafe { avx512::q8_dots(rows, inputs, i, blocks.start, ahead_by) },
+            AVX2 => return unsafe { avx2::q8_dots(rows, inputs, i, blocks.start, ahead_by) },
             _ => {}
         }
         let mut found = [[0f32; M]; R];

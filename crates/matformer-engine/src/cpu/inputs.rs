@@ -5,6 +5,11 @@ use std::ops::Range;
 use matformer_nn::packed::BLOCK;
 
 use super::levels::vectorised;
+#[cfg(target_arch = "x86_64")]
+use super::{
+    avx2, avx512,
+    levels::{AVX2, AVX512},
+};
 
 /// Lanes in which the products of a block are added up, of four values each.
 const SUMS: usize = BLOCK / 4;
@@ -15,12 +20,23 @@ const SUMS: usize = BLOCK / 4;
 pub(crate) struct Inputs {
     pub(crate) cols: usize,
     pub(crate) values: Vec<f32>,
+    /// The same in the order that registers of bf16 have: of each two registers the values at even places, then those
+    /// at odd ones.
+    even_odd: Vec<f32>,
     /// The same rounded to signed bytes in blocks.
     rounded: Vec<[i8; BLOCK]>,
     /// The scale of each block.
     scales: Vec<f32>,
     /// What the sums of each block begin with where 128 is added to the weights: -128 times the rounded values.
     begins: Vec<[i32; SUMS]>,
+}
+
+/// What products read beside the values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Form {
+    Values,
+    EvenOdd,
+    Rounded,
 }
 
 /// An input, rounded to blocks.
@@ -43,8 +59,8 @@ impl RoundedRow<'_> {
 }
 
 impl Inputs {
-    /// Takes rows of `width` values; those of `q8_0` are rounded to blocks.
-    pub(crate) fn set(&mut self, values: &[f32], width: usize, round: bool) {
+    /// Takes rows of `width` values.
+    pub(crate) fn set(&mut self, values: &[f32], width: usize, form: Form) {
         self.cols = width.next_multiple_of(BLOCK);
         self.values.clear();
         if width == self.cols {
@@ -55,6 +71,11 @@ impl Inputs {
                 self.values.resize(self.values.len() + self.cols - width, 0.0);
             }
         }
+        if form == Form::EvenOdd {
+            self.even_odd.resize(self.values.len(), 0.0);
+            sort_even_odd(&self.values, &mut self.even_odd);
+        }
+        let round = form == Form::Rounded;
         let blocks = if round { self.values.len() / BLOCK } else { 0 };
         self.rounded.resize(blocks, [0; BLOCK]);
         self.scales.resize(blocks, 0.0);
@@ -68,10 +89,38 @@ impl Inputs {
         &self.values[i * self.cols..(i + 1) * self.cols]
     }
 
+    pub(super) fn even_odd_row(&self, i: usize) -> &[f32] {
+        &self.even_odd[i * self.cols..(i + 1) * self.cols]
+    }
+
     pub(super) fn rounded_row(&self, i: usize) -> RoundedRow<'_> {
         let blocks = self.cols / BLOCK;
         let all = RoundedRow { blocks: &self.rounded, scales: &self.scales, begins: &self.begins };
         all.part(i * blocks..(i + 1) * blocks)
+    }
+}
+
+vectorised! {
+    /// The values of each two registers, those at even places first. Plain code reads none of them.
+    fn sort_even_odd(values: &[f32], to: &mut [f32]) {
+        match LEVEL {
+            #[cfg(target_arch = "x86_64")]
+            AVX512 => sort_by::<{ avx512::WIDTH }>(values, to),
+            #[cfg(target_arch = "x86_64")]
+            AVX2 => sort_by::<{ avx2::WIDTH }>(values, to),
+            _ => {}
+        }
+    }
+}
+
+/// The same for registers of `W` values.
+#[inline(always)]
+fn sort_by<const W: usize>(values: &[f32], to: &mut [f32]) {
+    for (from, to) in values.chunks_exact(2 * W).zip(to.chunks_exact_mut(2 * W)) {
+        let (even, odd) = to.split_at_mut(W);
+        for ((pair, even), odd) in from.as_chunks::<2>().0.iter().zip(even).zip(odd) {
+            [*even, *odd] = *pair;
+        }
     }
 }
 

@@ -9,7 +9,10 @@ use matformer_nn::{
     packed::{BLOCK, BLOCK_BYTES},
 };
 
-use super::dot::{Rows, widen};
+use super::{
+    dot::{Rows, widen},
+    inputs::Form,
+};
 use crate::{Error, Format, Result};
 
 /// Bytes that a matrix begins at a multiple of.
@@ -97,9 +100,13 @@ impl<'a> View<'a> {
         self.matrix.cols
     }
 
-    /// Whether its products with few inputs read them rounded to blocks.
-    pub(crate) fn rounds(self) -> bool {
-        self.matrix.packed == Some(PackedFormat::Q8_0)
+    /// What its products with few inputs read of them.
+    pub(crate) fn form(self) -> Form {
+        match self.matrix.packed {
+            None => Form::Values,
+            Some(PackedFormat::Bf16) => Form::EvenOdd,
+            Some(PackedFormat::Q8_0) => Form::Rounded,
+        }
     }
 
     fn bytes_of(self, rows: Range<usize>) -> &'a [u8] {

@@ -7,7 +7,7 @@ use matformer_nn::ops::Gate;
 
 use super::{
     dot::{gated, products},
-    inputs::Inputs,
+    inputs::{Form, Inputs},
     matrix::View,
     ring::Ring,
     team::Team,
@@ -32,9 +32,9 @@ pub(crate) struct Job<'a> {
     pub(crate) rings: &'a [Ring],
 }
 
-/// Whether the products of a matrix in these rings read rounded inputs.
-pub(crate) fn rounds(matrix: View<'_>, rings: &[Ring]) -> bool {
-    matrix.rounds() && rings.iter().any(|ring| ring.inputs <= FEW)
+/// What the products of a matrix in these rings read of inputs.
+pub(crate) fn form(matrix: View<'_>, rings: &[Ring]) -> Form {
+    if rings.iter().any(|ring| ring.inputs <= FEW) { matrix.form() } else { Form::Values }
 }
 
 /// Rows of one panel where so many are computed for `inputs` inputs.
