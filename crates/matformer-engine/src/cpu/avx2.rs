@@ -38,20 +38,20 @@ macro_rules! define_dots {
             let mut sums = [[$zero(); M]; R];
             let mut at = 0;
             while at < n {
-                for r in 0..R {
-                    let from = rows[r].as_ptr().wrapping_add(at);
-                    for line in (0..2 * WIDTH * size_of::<L::Unit>()).step_by(LINE) {
-                        ahead(from.cast::<u8>().wrapping_add(line + ahead_by));
-                    }
-                    // SAFETY: two registers of values lie at `at`, which is below n by so many at least.
-                    let [first, second] = unsafe { L::$load(from) };
-                    for m in 0..M {
-                        // SAFETY: as above.
-                        let (x, y) = unsafe {
-                            let x = inputs[m].as_ptr().add(at);
-                            ($read(x), $read(x.add(WIDTH)))
-                        };
-                        sums[r][m] = $fma(second, y, $fma(first, x, sums[r][m]));
+                for half in 0..2 {
+                    for r in 0..R {
+                        let from = rows[r].as_ptr().wrapping_add(at);
+                        let line = half * LINE;
+                        if line < 2 * WIDTH * size_of::<L::Unit>() {
+                            ahead(from.cast::<u8>().wrapping_add(line + ahead_by));
+                        }
+                        // SAFETY: two registers of values lie at `at`, which is below n by so many at least.
+                        let w = unsafe { L::$load(from)[half] };
+                        for m in 0..M {
+                            // SAFETY: as above.
+                            let x = unsafe { $read(inputs[m].as_ptr().add(at + half * WIDTH)) };
+                            sums[r][m] = $fma(w, x, sums[r][m]);
+                        }
                     }
                 }
                 at += 2 * WIDTH;
