@@ -168,7 +168,12 @@ macro_rules! define_q8_dots {
                     }
                 }
             }
-            sums.map(|of_row| of_row.map(|sum| total(sum)))
+            // Not by `map`: a closure with instructions of its own is not always inlined.
+            let mut found = [[0f32; M]; R];
+            for (found, sum) in found.iter_mut().flatten().zip(sums.iter().flatten()) {
+                *found = total(*sum);
+            }
+            found
         }
     };
 }

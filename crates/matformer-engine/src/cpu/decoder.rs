@@ -8,6 +8,7 @@ use matformer_lm::MatLmConfig;
 use super::{
     attention::{self, Queries, Seen},
     cache::Cache,
+    dot::squares,
     inputs::Inputs,
     panel::{self, Job},
     ring::Ring,
@@ -310,8 +311,7 @@ fn norm(x: &[f32], weight: &[f32], eps: f64, out: &mut Vec<f32>) {
 }
 
 fn factor(row: &[f32], eps: f64) -> f32 {
-    let squares: f32 = row.iter().map(|v| v * v).sum();
-    1.0 / (squares / row.len() as f32 + eps as f32).sqrt()
+    1.0 / (squares(row) / row.len() as f32 + eps as f32).sqrt()
 }
 
 fn head_norm(heads: &mut [f32], weight: &Option<Vec<f32>>, head_dim: usize, eps: f64) {

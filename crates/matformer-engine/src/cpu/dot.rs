@@ -188,6 +188,18 @@ fn add<const R: usize, const M: usize>(
     i + M
 }
 
+vectorised! {
+    /// The sum of squares.
+    fn squares(values: &[f32]) -> f32 {
+        let (chunks, rest) = values.as_chunks::<LANES>();
+        let mut lanes = [0f32; LANES];
+        for chunk in chunks {
+            lanes.iter_mut().zip(chunk).for_each(|(lane, v)| *lane += v * v);
+        }
+        sum(lanes) + rest.iter().map(|v| v * v).sum::<f32>()
+    }
+}
+
 /// The sum of all lanes, in pairs.
 #[inline(always)]
 pub(super) fn sum(mut lanes: [f32; LANES]) -> f32 {

@@ -11,19 +11,19 @@ pub(super) const AVX512: u8 = 2;
 
 /// Compiles a function for the baseline instruction set, for AVX2 and for AVX-512, and selects one at run time.
 macro_rules! vectorised {
-    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
+    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
         $(#[$doc])*
-        pub(crate) fn $name($($arg: $ty),*) {
+        pub(crate) fn $name($($arg: $ty),*) $(-> $out)? {
             #[inline(always)]
-            fn plain<const LEVEL: u8>($($arg: $ty),*) $body
+            fn plain<const LEVEL: u8>($($arg: $ty),*) $(-> $out)? $body
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2,fma")]
-                fn wide($($arg: $ty),*) {
+                fn wide($($arg: $ty),*) $(-> $out)? {
                     plain::<{ $crate::cpu::levels::AVX2 }>($($arg),*)
                 }
                 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
-                fn widest($($arg: $ty),*) {
+                fn widest($($arg: $ty),*) $(-> $out)? {
                     plain::<{ $crate::cpu::levels::AVX512 }>($($arg),*)
                 }
                 use std::arch::is_x86_feature_detected as has;
