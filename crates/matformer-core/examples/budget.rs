@@ -9,7 +9,7 @@ fn main() -> Result<()> {
     let (d_model, d_ff, n_layers, vocabulary) = (1536.0, 6144, 16, 256_000.0);
     let space = Space::new(n_layers, d_ff, 32, Granularities::default_for(d_ff)?)?;
 
-    // Attention has 4·d² parameters, an FFN of two matrices 2·d per hidden unit. The embedding is tied.
+    // Attention has 4·d² parameters, an FFN of two matrices 2·d per neuron. The embedding is tied.
     let layers = [(4.0 * d_model * d_model, 2.0 * d_model); 16];
     let table = |resource, constant| CostTable::affine(resource, constant, &layers, d_ff);
     let costs = Costs::new(vec![

@@ -10,7 +10,7 @@ use crate::{Error, Result};
 pub struct Granularity {
     /// The name: a letter, then letters, digits, `-` or `_`, such as `S`, `XL`, `g3`.
     pub name: String,
-    /// FFN width in hidden units: the first `width` rows of the matrices.
+    /// FFN width in neurons: the first `width` rows of the matrices.
     pub width: usize,
 }
 

@@ -73,7 +73,7 @@ mod tests {
     use super::*;
     use crate::{Granularities, Resource};
 
-    /// The paper's 850M model in its two-matrix form: 4·d² for attention and 2·d per hidden unit and
+    /// The paper's 850M model in its two-matrix form: 4·d² for attention and 2·d per neuron and
     /// layer, norms not counted (arXiv 2310.07707 table 4).
     fn paper_850m() -> (Space, CostTable) {
         let (d_model, d_ff, n_layers) = (1536.0, 6144, 16);

@@ -1,4 +1,4 @@
-//! Plans: many submodels compiled into one walk through the layers, without tensors.
+//! Plans: many submodels compiled into one forward pass through the layers, without tensors.
 
 use std::ops::Range;
 
@@ -32,7 +32,7 @@ impl Block {
     }
 }
 
-/// Many submodels compiled into one walk.
+/// Many submodels compiled into one forward pass.
 ///
 /// A [unit](Unit) is the whole batch or one row of it. A layer receives
 /// [`input_units`](Plan::input_units) units. Each of its blocks runs the FFN on a range of them at
@@ -230,7 +230,7 @@ impl Plan {
     }
 }
 
-/// The ranges of hidden units between neighbouring widths of the blocks, ascending:
+/// The ranges of neurons between neighbouring widths of the blocks, ascending:
 /// `0..w1, w1..w2, …`. A ring is used by every block at least as wide as the ring's end.
 pub fn rings(blocks: &[Block]) -> Vec<Range<usize>> {
     let mut ends: Vec<usize> = blocks.iter().map(|block| block.width).collect();

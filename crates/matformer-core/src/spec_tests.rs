@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::Granularities;
 
-/// Five layers of 100 non-embedding parameters and 1 more per hidden unit; the embedding has 1000.
+/// Five layers of 100 non-embedding parameters and 1 more per neuron; the embedding has 1000.
 fn demo() -> (Space, Costs) {
     let space = Space::new(5, 512, 32, Granularities::default_for(512).unwrap()).unwrap();
     let table = |resource, constant| CostTable::affine(resource, constant, &[(100.0, 1.0); 5], 512);

@@ -56,7 +56,7 @@ fn prompt(n: usize, seed: usize) -> Vec<u32> {
     (0..n).map(|i| ((i * 7 + seed * 13 + i * i) % 50) as u32).collect()
 }
 
-/// Logits of a text at a submodel, by the walk: `[tokens, vocab]`.
+/// Logits of a text at a submodel, by the forward pass: `[tokens, vocab]`.
 fn walked(model: &MatLm, submodel: &Submodel, ids: &[u32]) -> Vec<Vec<f32>> {
     let input = model.tokens(1, ids).unwrap();
     let plan = Plan::one(submodel);
@@ -65,7 +65,7 @@ fn walked(model: &MatLm, submodel: &Submodel, ids: &[u32]) -> Vec<Vec<f32>> {
     logits.chunks(50).map(<[f32]>::to_vec).collect()
 }
 
-/// Greedy tokens by the walk, the whole text anew for each.
+/// Greedy tokens by the forward pass, the whole text anew for each.
 fn greedy(model: &MatLm, submodel: &Submodel, prompt: &[u32], n: usize) -> Vec<u32> {
     let mut ids = prompt.to_vec();
     for _ in 0..n {
@@ -448,7 +448,7 @@ fn a_reader_stops_an_answer() {
     }
 }
 
-/// The prompt's log-probabilities are those of the walk, alone and before an answer, in parts of any length.
+/// The prompt's log-probabilities are those of the forward pass, alone and before an answer, in parts of any length.
 #[test]
 fn prompts_are_scored() {
     let model = model(&config());
@@ -482,7 +482,7 @@ fn a_request_changes_its_size_underway() {
     let mut engine = engine(&model, 2);
     let id = engine.submit(Request::new(prompt(5, 4), sizes[0].clone(), 12)).unwrap();
     let other = engine.submit(Request::new(prompt(6, 1), sizes[3].clone(), 12)).unwrap();
-    // The same by the walk, token by token on a cache.
+    // The same by the forward pass, token by token on a cache.
     let mut state = State::with_cache(1, 20);
     let mut feed = |ids: &[u32], submodel: &Submodel| {
         let start = state.cache().map_or(0, |cache| cache.lens()[0]);

@@ -1,4 +1,4 @@
-//! The engine beside the walk, and beside itself.
+//! The engine beside the forward pass, and beside itself.
 
 mod equalities;
 mod spans;

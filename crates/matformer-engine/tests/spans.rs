@@ -60,7 +60,7 @@ fn request(drawn: &Drawn) -> Request {
     }
 }
 
-/// Log-probabilities of the tokens of a text from the second on, by the walk.
+/// Log-probabilities of the tokens of a text from the second on, by the forward pass.
 fn walked(model: &MatLm, widths: &[usize], ids: &[u32]) -> Vec<f64> {
     let input = model.tokens(1, ids).unwrap();
     let plan = Plan::one(&Submodel::new(widths.to_vec()));

@@ -1,4 +1,4 @@
-//! Log-likelihoods of texts given other texts, for many submodels in one walk.
+//! Log-likelihoods of texts given other texts, for many submodels in one forward pass.
 
 use std::{cmp::Reverse, collections::HashMap};
 

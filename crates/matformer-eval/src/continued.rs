@@ -253,7 +253,7 @@ mod tests {
         }
     }
 
-    /// The same numbers from the logits of one walk over each text.
+    /// The same numbers from the logits of one forward pass over each text.
     #[test]
     fn divergences_are_those_of_the_logits() {
         let (model, teacher) = (tiny(24, 1), tiny(24, 2));

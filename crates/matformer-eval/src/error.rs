@@ -13,7 +13,7 @@ pub enum Error {
     /// From the held-out data.
     #[error(transparent)]
     Data(#[from] matformer_data::Error),
-    /// From the walk.
+    /// From the forward pass.
     #[error(transparent)]
     Nn(#[from] matformer_nn::Error),
     /// From the language model.

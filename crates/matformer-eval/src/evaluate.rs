@@ -1,4 +1,4 @@
-//! Many submodels measured on the same held-out data, in one walk per batch.
+//! Many submodels measured on the same held-out data, in one forward pass per batch.
 
 use burn::tensor::Tensor;
 use matformer_core::{Plan, Submodel};
@@ -15,10 +15,10 @@ use crate::{
     stats,
 };
 
-/// Submodels of one walk where they are few: bounds its memory to 16 copies of the batch.
+/// Submodels of one forward pass where they are few: bounds its memory to 16 copies of the batch.
 pub(crate) const FEW: usize = 16;
 
-/// Submodels of one walk in a sweep. Those that follow each other differ in the last layers: with four
+/// Submodels of one forward pass in a sweep. Those that follow each other differ in the last layers: with four
 /// widths these are all combinations of three, and the layers before them run once for all.
 pub(crate) const MANY: usize = 64;
 
@@ -27,12 +27,12 @@ pub(crate) const MANY: usize = 64;
 pub struct Walks {
     /// Rows of a batch.
     pub rows: usize,
-    /// Most submodels of one walk, which holds as many copies of the batch.
+    /// Most submodels of one forward pass, which holds as many copies of the batch.
     pub submodels: usize,
 }
 
 impl Walks {
-    /// For many submodels, within about `bytes`: at most 64 submodels per walk, and as many rows as there is
+    /// For many submodels, within about `bytes`: at most 64 submodels per forward pass, and as many rows as there is
     /// room for. A submodel's copy of a row is counted as eight hidden states and the widest feed-forward
     /// state at each of its `positions`, more than the kernels for the CPU take; where attention is
     /// composed, its scores (heads · positions²) come on top.
@@ -72,7 +72,7 @@ pub struct Subject<'a, M> {
     pub model: &'a M,
     /// What its submodels are compared with; by their losses where there is none.
     pub reference: Option<Reference<'a, M>>,
-    /// The ranks that measure them together, each some of the walks: all of them make the same call, and get
+    /// The ranks that measure them together, each some of the forward passes: all of them make the same call, and get
     /// the same result.
     pub ranks: Exchange,
 }
@@ -208,10 +208,11 @@ pub(crate) fn name(data: &str, part: Option<usize>, context: Option<usize>) -> S
     format!("{data}{part}{context}")
 }
 
-/// Measures `submodels` on held-out batches: every batch goes through all of them in one walk, or in
-/// several of at most `per_walk` submodels. The result does not depend on the order of the submodels. Give a model
-/// without gradients (`valid()`). Where the subject has a reference, each document gets [`Beside`], and its nats are
-/// KL(reference ‖ submodel). `progress(done, total)` counts targets, once per walk; `targets` are in all batches.
+/// Measures `submodels` on held-out batches: every batch goes through all of them in one forward pass, or in several of
+/// at most `per_walk` submodels. The result does not depend on the order of the submodels. Give a model without
+/// gradients (`valid()`). Where the subject has a reference, each document gets [`Beside`], and its nats are
+/// KL(reference ‖ submodel). `progress(done, total)` counts targets, once per forward pass; `targets` are in all
+/// batches.
 ///
 /// # Errors
 /// [`Error::Core`] for a submodel that the model cannot run, [`Error::NotFinite`] for a loss that is
@@ -304,7 +305,7 @@ pub(crate) fn plans_of<M: Elastic>(
     for submodel in submodels {
         model.space().check(submodel)?;
     }
-    // Sorted, so that submodels which share their first layers share a walk.
+    // Sorted, so that submodels which share their first layers share a forward pass.
     let mut distinct = submodels.to_vec();
     distinct.sort();
     distinct.dedup();
@@ -313,7 +314,7 @@ pub(crate) fn plans_of<M: Elastic>(
     Ok((distinct, plans))
 }
 
-/// Of each submodel of a walk, the loss of each row, and its hits where it is of one class.
+/// Of each submodel of a forward pass, the loss of each row, and its hits where it is of one class.
 fn losses<M: Measured>(
     model: &M,
     batch: &impl HeldOutBatch<M>,

@@ -72,7 +72,7 @@ impl TokenModel for MatLm {
     }
 }
 
-/// What suits few submodels: a walk through 16 of them then works on blocks that an allocator keeps, not
+/// What suits few submodels: a forward pass through 16 of them then works on blocks that an allocator keeps, not
 /// on pages that the system hands out anew each time.
 pub const WINDOWS: Walks = Walks { rows: 2, submodels: FEW };
 
@@ -352,7 +352,7 @@ mod tests {
         let model = model(8);
         let (_folder, held_out) = held_out(&[20, 9, 3, 31]);
         let space = model.space();
-        // Mix'n'Match's and their mirror images, more than one walk of them.
+        // Mix'n'Match's and their mirror images, more than one forward pass of them.
         let mut submodels = mix::curve(space);
         let mirrored = |s: &Submodel| Submodel::new(s.widths().iter().rev().copied().collect());
         submodels.extend(submodels.clone().iter().map(mirrored));

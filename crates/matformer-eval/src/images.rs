@@ -49,7 +49,7 @@ impl HeldOutBatch<MatVit> for Places {
     }
 }
 
-/// Hidden positions of a batch: a walk through 16 submodels holds 16 copies.
+/// Hidden positions of a batch: a forward pass through 16 submodels holds 16 copies.
 const POSITIONS: usize = 4096;
 
 /// What suits few submodels of `model`.

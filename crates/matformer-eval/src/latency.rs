@@ -90,7 +90,7 @@ impl Additivity {
     }
 }
 
-/// Milliseconds of the parts of one walk.
+/// Milliseconds of the parts of one forward pass.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WalkParts {
     /// The mixing half of each layer.

@@ -10,14 +10,14 @@ pub(crate) struct Found {
     pub(crate) rows: Vec<Vec<DocumentLoss>>,
 }
 
-/// Whether a rank makes the walk of a batch through a plan. One rank makes a walk that is the same among many
-/// ranks as on one, so that its losses have the same bits. Plans take unequal times: they are dealt out anew for
-/// every batch.
+/// Whether a rank makes the forward pass of a batch through a plan. One rank makes a forward pass that is the same
+/// among many ranks as on one, so that its losses have the same bits. Plans take unequal times: they are dealt out anew
+/// for every batch.
 pub(crate) fn takes(ranks: &Exchange, batch: usize, plan: usize) -> bool {
     (batch + plan) % ranks.world() == ranks.rank()
 }
 
-/// Gives all ranks what each has found. Rows of walks that others have made are as by default.
+/// Gives all ranks what each has found. Rows of forward passes that others have made are as by default.
 ///
 /// # Errors
 /// When a rank has failed.

@@ -6,7 +6,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// What can go wrong with a language model's configuration or input.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// From the ops, the walk or a folder.
+    /// From the ops, the forward pass or a folder.
     #[error(transparent)]
     Nn(#[from] matformer_nn::Error),
     /// From granularities, submodels or files.

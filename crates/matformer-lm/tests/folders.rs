@@ -436,7 +436,7 @@ fn a_padded_slice_computes_what_the_submodel_does() {
 #[test]
 fn a_slice_of_weights_with_a_nan_is_refused_by_name() {
     let (dir, model) = saved();
-    // Of the last hidden unit of the first layer, which is in the widest submodel alone.
+    // Of the last neuron of the first layer, which is in the widest submodel alone.
     let name = "model.layers.0.mlp.up_proj.weight";
     rewrite(dir.path(), |tensors| {
         let bytes = &mut tensors.get_mut(name).unwrap().2;

@@ -75,7 +75,7 @@ fn a_tap_changes_no_output_whatever_the_widths_of_the_rows() {
     }
 }
 
-/// What the norm in front of the first feed-forward block gives, `[tokens, d_model]`, by a walk that
+/// What the norm in front of the first feed-forward block gives, `[tokens, d_model]`, by a forward pass that
 /// ends there.
 fn input_of_first_block(model: &MatLm, ids: &[u32]) -> Tensor<2> {
     let input = model.tokens(2, ids).unwrap();

@@ -89,7 +89,7 @@ fn one_tensor_at_a_time_is_in_memory() {
 const CONTEXT: usize = 2048;
 const ROWS: usize = 3;
 
-/// Bytes that a walk of the next `len` tokens of every slot allocates.
+/// Bytes that a forward pass of the next `len` tokens of every slot allocates.
 fn bytes_of(model: &MatLm, state: &mut State, plan: &Plan, len: usize) -> usize {
     let spans = state.cache().unwrap().spans(&[len; ROWS]);
     let tokens = model.tokens_of(&spans, &vec![1; ROWS * len]).unwrap();

@@ -27,14 +27,14 @@ pub struct Pass<'a, C> {
     /// Spans of the hidden states: those of the batch, repeated once for each copy of the batch in
     /// this layer.
     pub spans: &'a Spans,
-    /// What the layers of this walk share.
+    /// What the layers of this forward pass share.
     pub context: &'a C,
-    /// KV cache and random seed of the walk.
+    /// KV cache and random seed of the forward pass.
     pub state: &'a mut State,
 }
 
 impl<C> Pass<'_, C> {
-    /// The input of a half of a layer in the dtype that the walk computes in.
+    /// The input of a half of a layer in the dtype that the forward pass computes in.
     ///
     /// # Shapes
     /// - x: any; output: as x
@@ -73,7 +73,7 @@ impl Output {
         Self { hidden, spans, submodels, compute }
     }
 
-    /// An input of the head in the dtype that the walk computed in.
+    /// An input of the head in the dtype that the forward pass computed in.
     ///
     /// # Shapes
     /// - x: any; output: as x
@@ -144,7 +144,7 @@ pub trait Elastic {
     type Input: Clone;
     /// What should come out (next tokens; labels).
     type Target: Clone;
-    /// What the layers of one walk share (rotary table).
+    /// What the layers of one forward pass share (rotary table).
     type Context;
 
     /// Layers, widths and granularities.
@@ -157,7 +157,7 @@ pub trait Elastic {
     fn device(&self) -> Device;
 
     /// Embeds the input. Returns the hidden states `[tokens, d_model]` with their spans, and the
-    /// context that all layers of the walk share. `state` has the noise of the walk, if any.
+    /// context that all layers of the forward pass share. `state` has the noise of the forward pass, if any.
     ///
     /// # Errors
     /// When the input does not fit the model (a token beyond the vocabulary, a row too long).

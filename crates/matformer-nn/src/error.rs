@@ -105,7 +105,7 @@ pub enum Error {
         slot: usize,
         /// Positions that it can hold.
         capacity: usize,
-        /// Positions after this walk.
+        /// Positions after this forward pass.
         needed: usize,
     },
     /// A row longer than the model's context.

@@ -11,7 +11,7 @@ use crate::{
     params::{self, nested_axis, nested_layer},
 };
 
-/// Sums of feed-forward activations, filled by a walk whose [`State`](crate::State) has it.
+/// Sums of feed-forward activations, filled by a forward pass whose [`State`](crate::State) has it.
 #[derive(Clone, Debug, Default)]
 pub struct Tap {
     layers: Vec<Option<Sums>>,

@@ -1,4 +1,4 @@
-//! State of a walk: the KV cache, in slots, the seed of its random draws, and a tap on its
+//! State of a forward pass: the KV cache, in slots, the seed of its random draws, and a tap on its
 //! feed-forward activations.
 
 use burn::tensor::{FloatDType, Tensor};
@@ -6,7 +6,7 @@ use matformer_core::{Span, Spans};
 
 use crate::{Error, Result, Tap};
 
-/// State that a walk reads and writes. It comes in as an argument: models are `&self`.
+/// State that a forward pass reads and writes. It comes in as an argument: models are `&self`.
 #[derive(Clone, Debug, Default)]
 pub struct State {
     cache: Option<KvCache>,
@@ -15,7 +15,7 @@ pub struct State {
     compute: Option<FloatDType>,
 }
 
-/// Seed of drop-path (stochastic depth): one key per batch, so that all submodels of a walk drop
+/// Seed of drop-path (stochastic depth): one key per batch, so that all submodels of a forward pass drop
 /// the same branches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Noise {
@@ -23,7 +23,7 @@ pub struct Noise {
     pub seed: u64,
     /// Index of the batch.
     pub index: u64,
-    /// Which rows of the batch the walk has, if not all.
+    /// Which rows of the batch the forward pass has, if not all.
     pub part: Option<BatchPart>,
 }
 
@@ -98,7 +98,7 @@ impl State {
 /// allocated at the first write, written and read in place.
 ///
 /// A row of a batch names its slot ([`Span::slot`]). What a slot holds does not depend on FFN
-/// widths: a row may change its submodel between two walks and keep its slot. A slot that
+/// widths: a row may change its submodel between two forward passes and keep its slot. A slot that
 /// is [truncated](Self::truncate) to 0 is free for another row.
 #[derive(Clone, Debug)]
 pub struct KvCache {
@@ -181,7 +181,7 @@ impl KvCache {
         Ok(())
     }
 
-    /// After a walk through all layers: each slot holds its row up to the row's last token.
+    /// After a forward pass through all layers: each slot holds its row up to the row's last token.
     pub(crate) fn keep(&mut self, spans: &Spans) {
         for span in spans.iter() {
             if let Some(slot) = span.slot {

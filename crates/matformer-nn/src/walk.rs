@@ -55,7 +55,7 @@ impl Walked {
     }
 }
 
-/// The stage of a walk that [`walk_through`] reports to its callback.
+/// The stage of a forward pass that [`walk_through`] reports to its callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// The stem, before the first layer.

@@ -256,7 +256,7 @@ impl Search {
         Ok(rows)
     }
 
-    /// The queries as each of `encoders` embeds them: submodels of one folder in one walk.
+    /// The queries as each of `encoders` embeds them: submodels of one folder in one forward pass.
     fn embedded_queries(&self, encoders: &[Encoder<'_>]) -> Result<Vec<Vectors>> {
         let Side { set, places, .. } = &self.queries;
         let of_one_folder = |a: &Encoder<'_>, b: &Encoder<'_>| std::ptr::eq(a.folder, b.folder);

@@ -30,7 +30,7 @@ pub enum OptimizerRule {
     #[default]
     Adamw,
     /// Muon (Jordan et al. 2024), with updates as large as AdamW's (Liu et al. 2025, arXiv 2502.16982), so that it
-    /// takes the same learning rate and weight decay. Of nested matrices only the drawn hidden units make a step.
+    /// takes the same learning rate and weight decay. Of nested matrices only the drawn neurons make a step.
     Muon,
 }
 

@@ -109,7 +109,7 @@ impl Distill {
     }
 }
 
-/// Output of a teacher at its submodel `teacher` for the rows of `pass`, detached, by a walk without
+/// Output of a teacher at its submodel `teacher` for the rows of `pass`, detached, by a forward pass without
 /// drop-path that computes in `dtype`.
 pub(crate) fn taught<M: Elastic + Module>(
     model: &M,
@@ -126,7 +126,7 @@ pub(crate) fn taught<M: Elastic + Module>(
     Ok(output.with_hidden(hidden))
 }
 
-/// The same of a teacher that this step's walk went through.
+/// The same of a teacher that this step's forward pass went through.
 pub(crate) fn taught_by_drawn(walked: &Walked, drawn: usize) -> Output {
     let output = walked.of(drawn);
     let hidden = output.hidden.clone().detach();

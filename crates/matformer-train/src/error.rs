@@ -10,7 +10,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// An error of training.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// An error of the walk or of a model folder.
+    /// An error of the forward pass or of a model folder.
     #[error(transparent)]
     Nn(#[from] matformer_nn::Error),
     /// An error of draws, plans or files.

@@ -73,7 +73,7 @@ fn of_step_of<M: Elastic + Module>(
     (gradients.collect(), report.losses(), report.divergences())
 }
 
-/// The same composed by hand: a walk for each submodel, all logits at once.
+/// The same composed by hand: a forward pass for each submodel, all logits at once.
 fn by_hand(submodels: &[Submodel], distill: &Distill) -> (Gradients, Vec<f64>) {
     let model = model();
     let batch = masked().train(&model, 0).unwrap();

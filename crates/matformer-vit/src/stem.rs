@@ -1,4 +1,4 @@
-//! Context of one walk, shared by its layers: the branches that drop-path skips.
+//! Context of one forward pass, shared by its layers: the branches that drop-path skips.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use matformer_core::rng;
@@ -6,7 +6,7 @@ use matformer_nn::{BatchPart, Noise};
 
 use crate::MatVitConfig;
 
-/// Context of one walk, shared by its layers: the number of tokens and the drop-path factors.
+/// Context of one forward pass, shared by its layers: the number of tokens and the drop-path factors.
 #[derive(Clone, Debug)]
 pub struct Stem {
     /// Tokens of an image.
@@ -48,7 +48,7 @@ fn kept(c: &MatVitConfig, rows: usize, noise: Noise, device: &Device) -> Vec<[Te
     if c.drop_path == 0.0 {
         return Vec::new();
     }
-    // Those of all rows of the batch: the same, whichever of them the walk has.
+    // Those of all rows of the batch: the same, whichever of them the forward pass has.
     let BatchPart { first, of } = noise.part.unwrap_or(BatchPart { first: 0, of: rows });
     let mut random = rng::keyed(noise.seed, "drop path", noise.index);
     let mut draw = |rate: f64| {

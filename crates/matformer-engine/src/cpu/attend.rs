@@ -8,8 +8,9 @@ use super::{
     levels::{AVX2, AVX512},
 };
 use super::{
-    dot::{F32, LANES, ahead_by, dots, sum},
+    dot::{LANES, ahead_by, dots, sum},
     levels::vectorised,
+    load::F32,
 };
 
 /// Keys that a query is multiplied with at a time.

@@ -51,7 +51,7 @@ struct Heads {
     window: Option<usize>,
 }
 
-/// Writes the outputs of all heads, `[tokens, heads·head_dim]`, where zeros are; rows of queries in their order.
+/// Overwrites `out` with the outputs of all heads, `[tokens, heads·head_dim]`; rows of queries in their order.
 pub(crate) fn run<'a>(
     team: &mut Team,
     all: impl Iterator<Item = Queries<'a>>,
@@ -101,6 +101,7 @@ fn one(part: Part<'_>, heads: Heads) {
     let end = position + 1;
     let start = heads.window.map_or(0, |size| end.saturating_sub(size));
     let mut scores = Vec::with_capacity(end - start);
+    out.fill(0.0);
     for (i, out) in out.chunks_exact_mut(head_dim).enumerate() {
         let head = first_head + i;
         let at = head / heads.group * head_dim;

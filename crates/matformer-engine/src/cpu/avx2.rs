@@ -5,8 +5,9 @@ use std::arch::x86_64::*;
 use matformer_nn::packed::BLOCK_BYTES;
 
 use super::{
-    dot::{Load, half},
+    dot::half,
     inputs::{Inputs, RoundedRow},
+    load::Load,
 };
 
 /// Bytes that memory is read by.
@@ -133,16 +134,16 @@ define_dots!(
     total
 );
 
-/// Defines `q8_dots` by what its instructions need of a block of a row: `$weights` makes it of the 32 bytes and the
+/// Defines `$name` by what its instructions need of a block of a row: `$weights` makes it of the 32 bytes and the
 /// scale, and `$add` adds to the sums a block of an input, which are its 32 bytes, and the place of it in the input.
 macro_rules! define_q8_dots {
-    ($features:literal, $weights:expr, $add:expr) => {
+    ($name:ident, $features:literal, $weights:expr, $add:expr) => {
         /// Products of blocks of `R` rows of `q8_0`, from block `from` on, with inputs `i` to before `i + M`.
         ///
         /// # Safety
         /// The processor has the features.
         #[target_feature(enable = $features)]
-        pub(super) unsafe fn q8_dots<const R: usize, const M: usize>(
+        pub(super) unsafe fn $name<const R: usize, const M: usize>(
             rows: [&[[u8; BLOCK_BYTES]]; R],
             inputs: &Inputs,
             i: usize,
@@ -180,6 +181,7 @@ macro_rules! define_q8_dots {
 pub(super) use define_q8_dots;
 
 define_q8_dots!(
+    q8_dots,
     "avx2,fma",
     |w: __m256i, scale: [u8; 2]| (w, _mm256_abs_epi8(w), half(u16::from_le_bytes(scale))),
     |sum: __m256, (w, magnitude, scale), q: __m256i, x: &RoundedRow<'_>, at: usize| {

@@ -49,6 +49,8 @@ struct Work {
     found: Vec<f32>,
     /// The same, token by token.
     turned: Vec<f32>,
+    /// As `found`, of the head alone: it is many times larger.
+    logits: Vec<f32>,
 }
 
 /// Where a token is.
@@ -104,8 +106,10 @@ impl Decoder {
 
     /// Takes back the memory of logits.
     pub(crate) fn reuse(&mut self, logits: Vec<f32>) {
-        if logits.capacity() > self.work.turned.capacity() {
-            self.work.turned = logits;
+        let work = &mut self.work;
+        let place = if work.logits.is_empty() { &mut work.logits } else { &mut work.turned };
+        if logits.capacity() > place.capacity() {
+            *place = logits;
         }
     }
 
@@ -142,7 +146,7 @@ impl Decoder {
         let whole = [Ring::whole(c.d_model, tokens)];
         work.inputs.set(&work.normed, c.d_model, panel::form(q, &whole));
         let all = q_dim + 2 * kv_dim;
-        fill(&mut work.found, all * tokens);
+        work.found.resize(all * tokens, 0.0);
         let (of_q, rest) = work.found.split_at_mut(q_dim * tokens);
         let (of_k, of_v) = rest.split_at_mut(kv_dim * tokens);
         let jobs = [(q, of_q), (k, of_k), (v, of_v)].map(|(matrix, out)| Job {
@@ -168,7 +172,7 @@ impl Decoder {
             }
             cache.write(index, place.slot, place.position, k, v);
         }
-        fill(&mut work.normed, q_dim * tokens);
+        work.normed.resize(q_dim * tokens, 0.0);
         let window = c.window_of(index).map(|window| window.size);
         let held = &*cache;
         let same_row = |a: &Place, b: &Place| a.row == b.row;
@@ -184,7 +188,7 @@ impl Decoder {
         attention::run(team, queries, c, window, &mut work.normed);
         let rings = [Ring::whole(q_dim, tokens)];
         work.inputs.set(&work.normed, q_dim, panel::form(o, &rings));
-        fill(&mut work.found, c.d_model * tokens);
+        work.found.resize(c.d_model * tokens, 0.0);
         let job = Job { matrix: o, out: &mut work.found, rings: &rings };
         panel::run(team, [job], &work.inputs, tokens);
         turn(&mut work.found, tokens, &mut work.turned);
@@ -214,12 +218,12 @@ impl Decoder {
         let widest = widths.iter().copied().max().unwrap_or(0);
         let neurons = Ring::of_neurons(widths);
         work.inputs.set(&work.normed, c.d_model, panel::form(up, &neurons));
-        fill(&mut work.found, widest * tokens);
+        work.found.resize(widest * tokens, 0.0);
         panel::neurons(team, up, gate, &work.inputs, &neurons, tokens, &mut work.found);
         turn(&mut work.found, tokens, &mut work.turned);
         let rings = Ring::in_blocks(&neurons, down.cols());
         work.inputs.set(&work.turned, widest, panel::form(down, &rings));
-        fill(&mut work.found, c.d_model * tokens);
+        work.found.resize(c.d_model * tokens, 0.0);
         let job = Job { matrix: down, out: &mut work.found, rings: &rings };
         panel::run(team, [job], &work.inputs, tokens);
         turn(&mut work.found, tokens, &mut work.turned);
@@ -261,22 +265,15 @@ impl Decoder {
         let head = weights.head();
         let rings = [Ring::whole(d, tokens)];
         work.inputs.set(&work.normed, d, panel::form(head, &rings));
-        fill(&mut work.found, head.rows() * tokens);
-        panel::run(
-            team,
-            [Job { matrix: head, out: &mut work.found, rings: &rings }],
-            &work.inputs,
-            tokens,
-        );
-        turn(&mut work.found, tokens, &mut work.turned);
+        work.logits.resize(head.rows() * tokens, 0.0);
+        let job = Job { matrix: head, out: &mut work.logits, rings: &rings };
+        panel::run(team, [job], &work.inputs, tokens);
+        if tokens == 1 {
+            return std::mem::take(&mut work.logits);
+        }
+        turn(&mut work.logits, tokens, &mut work.turned);
         std::mem::take(&mut work.turned)
     }
-}
-
-/// So many zeros.
-fn fill(values: &mut Vec<f32>, n: usize) {
-    values.clear();
-    values.resize(n, 0.0);
 }
 
 /// `[outputs, tokens]` as `[tokens, outputs]`.

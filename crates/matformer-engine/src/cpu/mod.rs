@@ -12,6 +12,7 @@ mod decoder;
 mod dot;
 mod inputs;
 mod levels;
+mod load;
 mod matrix;
 mod panel;
 mod ring;

@@ -27,7 +27,7 @@ const SMALL: usize = 1 << 15;
 /// A product `[rows, inputs]`.
 pub(crate) struct Job<'a> {
     pub(crate) matrix: View<'a>,
-    /// `[rows, inputs]`, zero.
+    /// `[rows, inputs]`, to be overwritten.
     pub(crate) out: &'a mut [f32],
     pub(crate) rings: &'a [Ring],
 }
@@ -58,6 +58,7 @@ pub(crate) fn run<const N: usize>(team: &mut Team, jobs: [Job<'_>; N], inputs: &
     });
     team.each(panels, |(matrix, rings, first, out)| {
         let rows = first..first + out.len() / n;
+        out.fill(0.0);
         multiply(matrix, rows, inputs, rings, out, n);
     });
 }
@@ -85,6 +86,7 @@ pub(crate) fn neurons(
     }
     team.each(panels, |(ring, first, out): (Ring, usize, &mut [f32])| {
         let rows = first..first + out.len() / n;
+        out.fill(0.0);
         let all = [Ring { inputs: ring.inputs, ..Ring::whole(d_model, n) }];
         multiply(up, rows.clone(), inputs, &all, out, n);
         let mut of_gate = Vec::new();

@@ -65,7 +65,7 @@ impl Vectors {
 
 /// Embeddings of the images at `places` by each of `submodels`: what the head sees (the class token, or
 /// the mean of the patches, behind the last norm), scaled to length 1. Every batch goes through all
-/// submodels in one walk (at most 16 of them). `progress(done, total)` counts images, once per walk.
+/// submodels in one forward pass (at most 16 of them). `progress(done, total)` counts images, once per forward pass.
 ///
 /// # Errors
 /// [`Error::Core`] for a submodel that the model cannot run, [`Error::Embedding`] for one that cannot be

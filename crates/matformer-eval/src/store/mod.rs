@@ -42,7 +42,7 @@ pub trait HeldOutSet<M> {
     fn piece(&self) -> usize;
 
     /// Measures submodels on those of the documents at `places`, ascending. `progress(done, total)` counts targets,
-    /// once per walk.
+    /// once per forward pass.
     ///
     /// # Errors
     /// As [`measure`](crate::measure).
@@ -67,8 +67,8 @@ pub struct StoreKey<'a> {
 }
 
 /// Losses of one model's submodels on one set of held-out documents: those that its folder has, and those that are
-/// measured now. Each walk through the model is a file of its own, written at once, so that whatever ends a
-/// measurement loses no more than a walk, and processes that measure at the same time lose nothing.
+/// measured now. Each forward pass through the model is a file of its own, written at once, so that whatever ends a
+/// measurement loses no more than a forward pass, and processes that measure at the same time lose nothing.
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
@@ -142,7 +142,7 @@ impl Store {
     }
 
     /// Losses of `submodels` on all of `data`, in their order; only what is not known is measured.
-    /// `progress(done, total)` counts targets, once per walk that is to be made.
+    /// `progress(done, total)` counts targets, once per forward pass that is to be made.
     ///
     /// # Errors
     /// As [`HeldOutSet::measure`]; [`Error::Nothing`] where there is no document.
@@ -246,7 +246,7 @@ impl Store {
         Some(SubmodelLosses { submodel: submodel.clone(), documents })
     }
 
-    /// Keeps what a walk found.
+    /// Keeps what a forward pass found.
     fn take(&mut self, units: &[Unit], found: &Evaluation) -> Result<()> {
         let bytes = Chunk::to_file(units, found)?;
         let chunk = Chunk::from_file(&bytes).ok_or_else(|| Error::Store {

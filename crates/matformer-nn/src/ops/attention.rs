@@ -116,7 +116,7 @@ impl AttentionSpec {
 /// - output: `[tokens, heads·head_dim]`
 ///
 /// # Panics
-/// If a row has no tokens, or no slot where the keys are those of a cache: the walk refuses both.
+/// If a row has no tokens, or no slot where the keys are those of a cache: the forward pass refuses both.
 pub fn attention(q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, spec: AttentionSpec) -> Tensor<2> {
     let [q, k, v] = [q, k, v].map(Tensor::into_dispatch);
     Tensor::from_dispatch(<Dispatch as NnBackend>::gqa(q, k, v, spec))

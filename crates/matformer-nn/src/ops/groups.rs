@@ -2,7 +2,7 @@
 //! the CPU kernel of the nested feed-forward block.
 //!
 //! A *group* is all blocks of one range of input rows: a narrower block's output is a partial sum
-//! of a wider one's. A *ring* is a range of hidden units (rows of up and gate, columns of down)
+//! of a wider one's. A *ring* is a range of neurons (rows of up and gate, columns of down)
 //! between two neighbouring widths: all blocks need either all of it or nothing.
 
 use std::ops::Range;
@@ -43,7 +43,7 @@ impl Group {
         wide.map(move |member| member.output..member.output + rows)
     }
 
-    /// Hidden units between the widths of neighbouring members, in pieces of at most `longest`.
+    /// Neurons between the widths of neighbouring members, in pieces of at most `longest`.
     #[cfg(feature = "flex")]
     pub fn pieces(&self, longest: usize) -> Vec<Range<usize>> {
         let mut start = 0;
@@ -67,7 +67,7 @@ pub(super) struct Groups {
     pub outputs: usize,
 }
 
-/// Hidden units between two neighbouring widths, and the groups that reach so far.
+/// Neurons between two neighbouring widths, and the groups that reach so far.
 #[derive(Debug)]
 pub(super) struct Ring<'a> {
     /// Rows of up and gate, columns of down.

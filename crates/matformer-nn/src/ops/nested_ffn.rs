@@ -1,6 +1,6 @@
 //! The nested feed-forward block: many widths of one set of matrices, ring by ring.
 //!
-//! The hidden units are processed in rings (see [`groups`](super::groups)). Each ring's weights are
+//! The neurons are processed in rings (see [`groups`](super::groups)). Each ring's weights are
 //! read once for all blocks that include it, blocks that share an input share the work, and each
 //! matrix gets a single gradient of full size.
 
@@ -93,7 +93,7 @@ pub struct FfnGradients<B: Backend> {
 ///
 /// # Panics
 /// If a block reaches beyond the rows of x or is wider than the matrices: plans are checked
-/// against the model before a walk.
+/// against the model before a forward pass.
 pub fn nested_ffn(x: Tensor<2>, weights: FfnWeights<'_>, blocks: &[Block]) -> Tensor<2> {
     let widest = blocks.iter().map(|block| block.width).max().unwrap_or(0);
     let (device, dtype) = (x.device(), FloatDType::from(x.dtype()));

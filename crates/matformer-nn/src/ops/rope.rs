@@ -62,7 +62,7 @@ impl RopeRule {
     }
 }
 
-/// Cosines and sines of the positions of a batch, for one forward walk.
+/// Cosines and sines of the positions of a batch, for one forward pass.
 #[derive(Clone, Debug)]
 pub struct RopeTable {
     /// `[table rows, head_dim / 2]`: a table row per token of the batch, or of its first row only

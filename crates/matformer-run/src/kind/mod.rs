@@ -36,7 +36,7 @@ pub struct Part {
     pub half: Option<Half>,
     /// About how many targets of that; all if none.
     pub targets: Option<usize>,
-    /// Bytes for a walk's states, of a sweep of many submodels.
+    /// Bytes for a forward pass's states, of a sweep of many submodels.
     pub memory: Option<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! Tasks of lm-evaluation-harness, for many submodels in one walk.
+//! Tasks of lm-evaluation-harness, for many submodels in one forward pass.
 
 mod encode;
 mod find;

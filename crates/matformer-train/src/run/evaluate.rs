@@ -8,7 +8,7 @@ use super::Loop;
 use crate::{Error, HeldOut, Interrupter, MetricsLine, Result};
 
 impl<M: Folder + 'static> Loop<M> {
-    /// Measures the held-out loss of every granularity, with one walk per batch. If `interrupter`
+    /// Measures the held-out loss of every granularity, with one forward pass per batch. If `interrupter`
     /// stops it, nothing is recorded.
     pub(super) fn evaluate(&mut self, interrupter: Option<&Interrupter>) -> Result<()> {
         let model = self.trainer.evaluated();

@@ -26,7 +26,7 @@ pub struct SweepArgs {
     /// Rows (windows of the full context, or images) that every submodel is measured on
     #[arg(long, default_value_t = 8)]
     held_out: usize,
-    /// Megabytes for the hidden states of one walk
+    /// Megabytes for the hidden states of one forward pass
     #[arg(long, default_value_t = 256)]
     memory: usize,
     /// Number of rounds; each measures everything once, and medians are printed

@@ -1,4 +1,4 @@
-//! The backward pass: pieces of rows for the input's gradient, then pieces of hidden units for the
+//! The backward pass: pieces of rows for the input's gradient, then pieces of neurons for the
 //! weights'.
 
 use std::ops::Range;
@@ -210,7 +210,7 @@ impl Backward<'_> {
         });
     }
 
-    /// For each ring of the group, its first hidden unit and the summed output gradient of all
+    /// For each ring of the group, its first neuron and the summed output gradient of all
     /// blocks that include it, widest first. Empty for a group of one block.
     fn by_width(&self, group: &Group, all: &Range<usize>) -> Vec<(usize, Vec<f32>)> {
         if group.members.len() == 1 {
@@ -228,7 +228,7 @@ impl Backward<'_> {
     }
 }
 
-/// The gradient of some hidden units' part of one matrix: adds `left · right` to it.
+/// The gradient of some neurons' part of one matrix: adds `left · right` to it.
 struct WeightTask<'a> {
     target: Target<'a>,
     left: Mat<'a>,

@@ -1,4 +1,4 @@
-//! The nested block in pieces of rows and hidden units: activations stay in the cache between
+//! The nested block in pieces of rows and neurons: activations stay in the cache between
 //! their products, and every product is written where it belongs.
 
 mod backward;
@@ -16,9 +16,9 @@ pub(in crate::ops::flex) use forward::forward;
 
 /// Hidden rows of one piece.
 const ROWS: usize = 128;
-/// Hidden units of one piece: with [`ROWS`], gate, up and their product take 3·128 KiB.
+/// Neurons of one piece: with [`ROWS`], gate, up and their product take 3·128 KiB.
 const UNITS: usize = 256;
-/// Minimum and maximum number of hidden units per weight-gradient task. Each task repacks the
+/// Minimum and maximum number of neurons per weight-gradient task. Each task repacks the
 /// input, so tasks should be large, but there must be enough of them for all cores.
 const WEIGHT_UNITS: std::ops::RangeInclusive<usize> = 64..=256;
 /// Below this number of output rows (summed over the blocks), as in generation, the kernel is not
