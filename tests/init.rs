@@ -376,8 +376,8 @@ fn places_hold_one_kind_of_data_and_names_are_those_of_files() {
     let place = place();
     pictures(&place);
     snapshot!(place.refused(&["train", "--data", "text", "pictures"]), @"
-    error: text is text, pictures has images; expected data of one kind
-    hint: a model learns one of them: give only text, or only folders of images
+    error: text holds text, pictures holds images; expected data of one kind
+    hint: a model learns from one of them: leave out the other
     ");
     snapshot!(place.refused(&["init", "x.txt", "--data", "text"]), @"
     error: x.txt: not the name of a run file

@@ -168,11 +168,11 @@ fn what_cannot_be_embedded_is_refused() {
     let place = Place::trained();
     snapshot!(place.refused(&["embed", "run", "--out", "x.npy"]), @"
     error: run: a language model
-    hint: embed needs a vision model; `eval` and `report` take both
+    hint: embed needs a vision model; `eval` and `report` take every kind
     ");
     snapshot!(place.refused(&["retrieve", "run"]), @"
     error: run: a language model
-    hint: retrieve needs a vision model; `eval` and `report` take both
+    hint: retrieve needs a vision model; `eval` and `report` take every kind
     ");
     let (place, _) = vision::trained();
     snapshot!(place.refused(&["embed", "run", "--out", "x.bin"]), @"

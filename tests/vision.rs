@@ -172,11 +172,11 @@ fn what_a_vision_model_cannot_do_is_said() {
     let (place, _) = trained();
     snapshot!(place.refused(&["generate", "run", "--prompt", "a"]), @"
     error: run: a vision model
-    hint: generate needs a language model; `eval` and `report` take both
+    hint: generate needs a language model; `eval` and `report` take every kind
     ");
     snapshot!(place.refused(&["score", "run", "--text", "a"]), @"
     error: run: a vision model
-    hint: score needs a language model; `eval` and `report` take both
+    hint: score needs a language model; `eval` and `report` take every kind
     ");
 }
 

@@ -78,7 +78,7 @@ fn matformer_json() {
     ");
     snapshot!(manifest("\"kind\": \"matlm\"", "\"kind\": \"matvit\""), @"
     error: run: a vision model
-    hint: score needs a language model; `eval` and `report` take both
+    hint: score needs a language model; `eval` and `report` take every kind
     ");
     snapshot!(manifest("\"kind\": \"matlm\"", "\"kind\": \"mamba\""), @"
     error: run/matformer.json: kind `mamba`

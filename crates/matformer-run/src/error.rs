@@ -114,15 +114,17 @@ pub fn chain(error: &(dyn StdError + 'static)) -> String {
     text
 }
 
+/// Errors of other crates that say all there is to say.
 macro_rules! failed {
     ($($error:ty),* $(,)?) => {
-        $(impl From<$error> for Error {
+        $(impl From<$error> for $crate::error::Error {
             fn from(error: $error) -> Self {
                 Self::Failed(Box::new(error))
             }
         })*
     };
 }
+pub(crate) use failed;
 
 failed!(
     matformer_core::Error,
@@ -131,11 +133,9 @@ failed!(
     matformer_eval::Error,
     matformer_exchange::Error,
     matformer_nn::Error,
-    matformer_lm::Error,
     matformer_runfile::Error,
     matformer_sources::Error,
     matformer_train::Error,
-    matformer_vit::Error,
     serde_json::Error,
     std::fmt::Error,
     std::io::Error,

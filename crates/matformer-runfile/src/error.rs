@@ -68,13 +68,13 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// Places of text and of images for one run.
-    #[error("{text} is text, {images} has images; expected data of one kind")]
+    /// Places of several kinds of data for one run.
+    #[error("{} holds {}, {} holds {}; expected data of one kind", .first.1, .first.0, .other.1, .other.0)]
     Mixed {
-        /// The first place of text.
-        text: String,
-        /// The first place of images.
-        images: String,
+        /// Kind of the first data, and where it is.
+        first: (&'static str, String),
+        /// The same of the first data of another kind.
+        other: (&'static str, String),
     },
     /// Rows that are not what they seem.
     #[error("{place}: {found}; expected {expected}")]
@@ -191,7 +191,7 @@ impl Error {
             Self::Sources(e) => e.hint(),
             Self::UnknownKey { meant, .. } => meant.clone(),
             Self::Mixed { .. } => Some(
-                "a model learns one of them: give only text, or only folders of images".to_owned(),
+                "a model learns from one of them: leave out the other".to_owned(),
             ),
             Self::Rows { .. } => Some(
                 "`data.field` in a run file names the field of the text; `data.max_bad_rows` says how many \

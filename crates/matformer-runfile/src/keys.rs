@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 pub use table::KEYS;
 
-use crate::{Lm, RunFile, RunKind, Tables, Vit, table::ALIASES};
+use crate::{RunFile, RunKind, Tables, table::ALIASES, visit};
 
 /// A key of run files.
 #[derive(Debug)]
@@ -55,8 +55,8 @@ pub enum ValueType {
 pub enum Shown {
     /// None.
     Never,
-    /// Those of images.
-    Images,
+    /// Those of this kind of model.
+    Of(RunKind),
     /// Those of all kinds that have it.
     Always,
 }
@@ -120,17 +120,14 @@ impl Key {
         self.is_of(kind)
             && match self.shown {
                 Shown::Never => false,
-                Shown::Images => kind == RunKind::Vit,
+                Shown::Of(shown) => kind == shown,
                 Shown::Always => true,
             }
     }
 
     /// Its default as TOML, in runs of a kind that has it; none where it is absent by default.
     pub fn default(&self) -> Option<String> {
-        match self.kind {
-            Some(RunKind::Vit) => default_of::<Vit>(self.path),
-            _ => default_of::<Lm>(self.path),
-        }
+        visit!(self.kind.unwrap_or(RunKind::ALL[0]), default_of(self.path))
     }
 }
 
@@ -200,8 +197,10 @@ fn is_table<T: Tables>(path: &str) -> bool {
 /// What was probably meant by a key that runs of this kind do not have: the nearest key of its table, or
 /// the table that has a key of this name.
 pub(crate) fn meant<T: Tables>(key: &str) -> Option<String> {
-    if [Lm::NAME, Vit::NAME].iter().any(|name| key == format!("model.{name}")) {
-        return Some("a run is of one kind of model: it has `model.lm` or `model.vit`".to_owned());
+    let tables = RunKind::ALL.map(|kind| kind.called().table);
+    if tables.contains(&key) {
+        let tables = tables.map(|table| format!("`{table}`")).join(" or ");
+        return Some(format!("a run is of one kind of model: it has {tables}"));
     }
     let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
     let known = names_in::<T>(table);

@@ -1,17 +1,23 @@
 //! The kinds of models that a run file can describe.
 
+mod lm;
+mod vit;
+
 use std::{fmt::Debug, path::Path};
 
 use matformer_core::{Manifest, fs};
-use matformer_data::{DataConfig, ImageConfig};
-use matformer_lm::{MatLm, MatLmConfig, Preset};
-use matformer_nn::{Folder, ModelConfig};
-use matformer_vit::{MatVit, MatVitConfig, PRESETS, preset};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use matformer_data::Source;
+use matformer_nn::ModelConfig;
+use serde::{Serialize, de::DeserializeOwned};
 use toml::{Table, Value};
 
+pub use lm::Lm;
+pub use vit::Vit;
+
 use super::{
-    Error, Result, RunFile, malformed,
+    Error, Result, RunFile,
+    first_run::FirstRun,
+    malformed,
     paths::{self, Base},
     table,
 };
@@ -22,6 +28,8 @@ pub trait Tables: Clone + Debug + Default + PartialEq + Send + Sync + 'static {
     const KIND: RunKind;
     /// The table below `model` that holds the shape.
     const NAME: &'static str;
+    /// What else it is called.
+    const CALLED: Called;
     /// Shape of the model.
     type Shape: ModelConfig + Debug + Default + PartialEq + DeserializeOwned + Send + Sync;
     /// The `[model]` table.
@@ -47,6 +55,25 @@ pub trait Tables: Clone + Debug + Default + PartialEq + Send + Sync + 'static {
     /// The `[data]` table of data at these places.
     fn data_at(places: &[String]) -> Table;
 
+    /// Whether the data at this place is of the kind. The first kind is not asked: it takes what no other does.
+    ///
+    /// # Errors
+    /// When the place is not there or cannot be read.
+    fn is_data(_: &Source) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// The same of a `[data]` table.
+    fn is_table(_: &Table) -> bool {
+        false
+    }
+
+    /// What a first run on these data sets, with this preset or one that fits.
+    ///
+    /// # Errors
+    /// When the data cannot be read, or is too little to learn from.
+    fn first_run(sources: &[Source], preset: Option<&str>) -> Result<FirstRun>;
+
     /// The text or images of `was`, sampled and augmented as `now` says: what no hash of the data knows.
     fn sampled_as(was: &Self::Data, now: &Self::Data) -> Self::Data;
 
@@ -54,6 +81,21 @@ pub trait Tables: Clone + Debug + Default + PartialEq + Send + Sync + 'static {
     fn train_key(key: &'static str) -> &'static str {
         key
     }
+}
+
+/// What a kind is called, for programs and for people.
+#[derive(Clone, Copy, Debug)]
+pub struct Called {
+    /// Its table in a run file: `model.lm`.
+    pub table: &'static str,
+    /// Its name in `matformer.json`.
+    pub manifest: &'static str,
+    /// Such a model: `a language model`.
+    pub model: &'static str,
+    /// Its data: `text`, `images`.
+    pub data: &'static str,
+    /// What its data is, and what for.
+    pub data_for: &'static str,
 }
 
 /// A `[model]` table.
@@ -70,168 +112,22 @@ pub trait ModelTable:
     fn shape(&self) -> &Self::Shape;
 }
 
-/// A run of a MatLM.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Lm;
-
-/// The `[model]` table of a MatLM.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LmTable {
-    /// A named shape, which `lm` then overrides key by key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    preset: Option<String>,
-    /// Shape of a MatLM.
-    lm: MatLmConfig,
-}
-
-impl ModelTable for LmTable {
-    type Shape = MatLmConfig;
-
-    fn of(lm: MatLmConfig) -> Self {
-        Self { preset: None, lm }
-    }
-
-    fn shape(&self) -> &MatLmConfig {
-        &self.lm
-    }
-}
-
-impl Tables for Lm {
-    const KIND: RunKind = RunKind::Lm;
-    const NAME: &'static str = "lm";
-    type Shape = MatLmConfig;
-    type Model = LmTable;
-    type Data = DataConfig;
-
-    fn preset(name: &str) -> Option<MatLmConfig> {
-        Some(name.parse::<Preset>().ok()?.config())
-    }
-
-    fn presets() -> Vec<String> {
-        Preset::all().into_iter().map(|preset| preset.name()).collect()
-    }
-
-    fn splits_freely(_: &RunFile<Self>) -> bool {
-        true
-    }
-
-    fn context(shape: &MatLmConfig) -> Option<usize> {
-        Some(shape.context)
-    }
-
-    fn with_context(shape: &MatLmConfig, context: usize) -> MatLmConfig {
-        MatLmConfig { context, ..shape.clone() }
-    }
-
-    fn data_at(places: &[String]) -> Table {
-        [("paths".to_owned(), Value::from(places.to_vec()))].into_iter().collect()
-    }
-
-    fn sampled_as(was: &DataConfig, now: &DataConfig) -> DataConfig {
-        let mut sampled = was.clone();
-        if now.sources.len() == was.sources.len() {
-            let both = sampled.sources.iter_mut().zip(&now.sources);
-            both.for_each(|(was, now)| was.weight = now.weight);
-        } else {
-            sampled.sources.clone_from(&now.sources);
-        }
-        sampled
-    }
-}
-
-/// A run of a MatViT.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Vit;
-
-/// The `[model]` table of a MatViT.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct VitTable {
-    /// A named shape, which `vit` then overrides key by key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    preset: Option<String>,
-    /// Shape of a MatViT.
-    vit: MatVitConfig,
-}
-
-impl ModelTable for VitTable {
-    type Shape = MatVitConfig;
-
-    fn of(vit: MatVitConfig) -> Self {
-        Self { preset: None, vit }
-    }
-
-    fn shape(&self) -> &MatVitConfig {
-        &self.vit
-    }
-}
-
-impl Tables for Vit {
-    const KIND: RunKind = RunKind::Vit;
-    const NAME: &'static str = "vit";
-    type Shape = MatVitConfig;
-    type Model = VitTable;
-    type Data = ImageConfig;
-
-    fn preset(name: &str) -> Option<MatVitConfig> {
-        preset(name)
-    }
-
-    fn presets() -> Vec<String> {
-        PRESETS.map(str::to_owned).to_vec()
-    }
-
-    fn train_key(key: &'static str) -> &'static str {
-        match key {
-            "tokens_per_step" => "images_per_step",
-            "eval_tokens" => "eval_images",
-            same => same,
-        }
-    }
-
-    fn context(_: &MatVitConfig) -> Option<usize> {
-        None
-    }
-
-    fn with_context(shape: &MatVitConfig, _: usize) -> MatVitConfig {
-        shape.clone()
-    }
-
-    fn data_at(places: &[String]) -> Table {
-        let path = places.first().map(|first| ("path".to_owned(), Value::from(first.clone())));
-        let also = places.get(1..).filter(|also| !also.is_empty());
-        let also = also.map(|also| ("also".to_owned(), Value::from(also.to_vec())));
-        path.into_iter().chain(also).collect()
-    }
-
-    fn sampled_as(was: &ImageConfig, now: &ImageConfig) -> ImageConfig {
-        ImageConfig { augment: now.augment.clone(), ..was.clone() }
-    }
-
-    /// Mixing pairs the images of a pass, and drop-path draws for them in their order.
-    fn splits_freely(run: &RunFile<Self>) -> bool {
-        let augment = &run.data.augment;
-        augment.mixup == 0.0 && augment.cutmix == 0.0 && run.shape().drop_path == 0.0
-    }
-}
-
 /// The error for an unknown preset; a specific one if another kind of model has a preset of this name.
 pub(super) fn no_preset<T: Tables>(found: &str) -> Error {
-    match Lm::preset(found).is_some() || Vit::preset(found).is_some() {
-        true => Error::Preset {
-            path: None,
-            found: found.to_owned(),
-            known: format!("{} for `model.{}`", T::presets().join(", "), T::NAME),
-        },
-        false => unknown_preset(found),
+    if RunKind::with_preset(found).is_none() {
+        return unknown_preset(found);
+    }
+    Error::Preset {
+        path: None,
+        found: found.to_owned(),
+        known: format!("{} for `model.{}`", T::presets().join(", "), T::NAME),
     }
 }
 
 /// A preset that no kind has, as an error.
 pub fn unknown_preset(found: &str) -> Error {
-    let known = [Lm::presets(), Vit::presets()].concat().join(", ");
-    Error::Preset { path: None, found: found.to_owned(), known }
+    let known: Vec<String> = RunKind::ALL.into_iter().flat_map(RunKind::presets).collect();
+    Error::Preset { path: None, found: found.to_owned(), known: known.join(", ") }
 }
 
 /// Calls a function that is generic over the kind of model, for the kind that a [`RunKind`] names.
@@ -266,17 +162,68 @@ pub enum RunKind {
 }
 
 impl RunKind {
-    /// What its data is called: `text`, `images`.
-    pub fn data(self) -> &'static str {
-        match self {
-            Self::Lm => "text",
-            Self::Vit => "images",
+    /// All kinds. Data and run files that are of no other kind are of the first.
+    pub const ALL: [Self; 2] = [Self::Lm, Self::Vit];
+
+    /// What it is called.
+    pub fn called(self) -> Called {
+        fn of<T: Tables>() -> Called {
+            T::CALLED
         }
+        visit!(self, of())
     }
 
-    /// The kind of a run file with its `sets`, that starts from the folder `init`: what has a table
-    /// `model.vit`, or a preset of a MatViT's, is one; a file that says nothing of a model is of the
-    /// kind that it starts from, or a MatViT's if it has `data.path`, else a MatLM's.
+    /// The kind that `matformer.json` names, if it is one of them.
+    pub fn named(kind: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|own| own.called().manifest == kind)
+    }
+
+    /// What `matformer.json` can name, as an error says what is expected.
+    pub fn manifests() -> String {
+        Self::ALL.map(|kind| format!("`{}`", kind.called().manifest)).join(" or ")
+    }
+
+    fn presets(self) -> Vec<String> {
+        fn of<T: Tables>() -> Vec<String> {
+            T::presets()
+        }
+        visit!(self, of())
+    }
+
+    /// The kind that has a preset of this name.
+    pub(super) fn with_preset(name: &str) -> Option<Self> {
+        fn has<T: Tables>(name: &str) -> bool {
+            T::preset(name).is_some()
+        }
+        Self::ALL.into_iter().find(|kind| visit!(kind, has(name)))
+    }
+
+    /// The kind of the data at a place.
+    pub(super) fn of_data(source: &Source) -> Result<Self> {
+        fn is<T: Tables>(source: &Source) -> Result<bool> {
+            T::is_data(source)
+        }
+        let [first, others @ ..] = Self::ALL;
+        for kind in others {
+            if visit!(kind, is(source))? {
+                return Ok(kind);
+            }
+        }
+        Ok(first)
+    }
+
+    /// The kind of a run file with this `[data]` table.
+    fn of_data_table(data: &Table) -> Self {
+        fn is<T: Tables>(data: &Table) -> bool {
+            T::is_table(data)
+        }
+        let [first, others @ ..] = Self::ALL;
+        others.into_iter().find(|kind| visit!(kind, is(data))).unwrap_or(first)
+    }
+
+    /// The kind of a run file with its `sets`, that starts from the folder `init`: that whose table its
+    /// `[model]` has, or whose preset; a file that says nothing of a model is of the kind that it starts
+    /// from, or that its `[data]` table is of.
     ///
     /// # Errors
     /// When the file is missing or no TOML.
@@ -288,28 +235,23 @@ impl RunKind {
             // What is wrong with one is said when the kind's own tables are read.
             let _ = table::put(&mut table, set);
         }
-        let model = table.get("model");
-        let preset = model.and_then(|m| m.get("preset")).and_then(Value::as_str);
-        if model.is_some_and(|model| model.get(Vit::NAME).is_some()) {
-            return Ok(Self::Vit);
+        let model = table.get("model").and_then(Value::as_table);
+        let preset = model.and_then(|model| model.get("preset")).and_then(Value::as_str);
+        let has = |kind: &Self| {
+            let name = kind.called().table.trim_start_matches("model.");
+            model.is_some_and(|model| model.contains_key(name))
+        };
+        let [first, others @ ..] = Self::ALL;
+        if let Some(kind) = others.into_iter().find(has) {
+            return Ok(kind);
         }
-        if preset.is_some() || model.is_some_and(|model| model.get(Lm::NAME).is_some()) {
-            let vit = preset.is_some_and(|name| Vit::preset(name).is_some());
-            return Ok(if vit { Self::Vit } else { Self::Lm });
+        if preset.is_some() || has(&first) {
+            return Ok(preset.and_then(Self::with_preset).unwrap_or(first));
         }
         // What it starts from, or learns from, says it where the model's tables do not.
         let init = init.or_else(|| table.get("train")?.get("init")?.as_str());
         let started = init.and_then(|dir| Self::named(&Manifest::load(Path::new(dir)).ok()?.kind));
-        let pictures = table.get("data").is_some_and(|data| data.get("path").is_some());
-        Ok(started.unwrap_or(if pictures { Self::Vit } else { Self::Lm }))
-    }
-
-    /// The kind that `matformer.json` names, if it is one of them.
-    pub fn named(kind: &str) -> Option<Self> {
-        match kind {
-            MatLm::KIND => Some(Self::Lm),
-            MatVit::KIND => Some(Self::Vit),
-            _ => None,
-        }
+        let of_data = || table.get("data").and_then(Value::as_table).map(Self::of_data_table);
+        Ok(started.or_else(of_data).unwrap_or(first))
     }
 }

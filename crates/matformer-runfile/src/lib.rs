@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod error;
+mod first_run;
 pub mod keys;
 mod kinds;
 mod paths;
@@ -15,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use error::{Error, Result};
-pub use kinds::{Lm, ModelTable, RunKind, Tables, Vit, unknown_preset};
+pub use first_run::FirstRun;
+pub use kinds::{Called, Lm, ModelTable, RunKind, Tables, Vit, unknown_preset};
 use paths::Base;
 pub use starter::Starter;
 

@@ -2,6 +2,9 @@
 
 use matformer_nn::packed::BLOCK;
 
+/// Products of inputs with columns that take as long as beginning with another ring.
+const BEGINNING: usize = 1024;
+
 /// Columns that the first `inputs` inputs have.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Ring {
@@ -30,11 +33,22 @@ impl Ring {
         starts.zip(distinct.iter().copied()).map(ring).filter(|ring| ring.from < ring.to).collect()
     }
 
-    /// The same as columns, cut at blocks: inputs are zero beyond their widths.
+    /// The same as columns, cut at blocks: inputs are zero beyond their widths. A ring that is narrow, or has almost as
+    /// many inputs as the one before, is taken together with it.
     pub(crate) fn in_blocks(rings: &[Self], cols: usize) -> Vec<Self> {
         let at = |end: usize| end.next_multiple_of(BLOCK).min(cols);
-        let ring = |ring: &Self| Self { from: at(ring.from), to: at(ring.to), ..*ring };
-        rings.iter().map(ring).filter(|ring| ring.from < ring.to).collect()
+        let mut found: Vec<Self> = Vec::new();
+        for ring in rings {
+            let ring = Self { from: at(ring.from), to: at(ring.to), ..*ring };
+            match found.last_mut() {
+                _ if ring.from == ring.to => {}
+                Some(last) if (last.inputs - ring.inputs) * (ring.to - ring.from) <= BEGINNING => {
+                    last.to = ring.to;
+                }
+                _ => found.push(ring),
+            }
+        }
+        found
     }
 }
 
@@ -51,8 +65,14 @@ mod tests {
         );
         assert_eq!(Ring::of_neurons(&[8, 0]), [ring(0, 8, 1)]);
         // Columns 16 to 32 were taken with the first ring, 40 to 64 with that before the last.
-        let rings = Ring::of_neurons(&[64, 16, 64, 40, 20]);
-        assert_eq!(Ring::in_blocks(&rings, 64), [ring(0, 32, 5), ring(32, 64, 3)]);
+        let rings = Ring::of_neurons(&[2048, 16, 2048, 1028, 20]);
+        assert_eq!(
+            Ring::in_blocks(&rings, 2048),
+            [ring(0, 32, 5), ring(32, 1056, 3), ring(1056, 2048, 2)]
+        );
+        // As long as it takes to begin with the second ring, zeros are multiplied.
+        let rings = Ring::of_neurons(&[64, 64, 32]);
+        assert_eq!(Ring::in_blocks(&rings, 64), [ring(0, 64, 3)]);
         assert_eq!(Ring::in_blocks(&Ring::of_neurons(&[50]), 50), [ring(0, 50, 1)]);
     }
 }

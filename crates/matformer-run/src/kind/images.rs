@@ -35,12 +35,14 @@ use super::{
 use crate::{
     Session,
     cache::{data_cache_of, is_here, prepare_images, with_progress},
-    error::{Hinted, OrBadInput, Result},
+    error::{Hinted, OrBadInput, Result, failed},
     folder::{ModelFolder, normalization},
     slice::Format,
 };
 use matformer_eval::stats::FEW_DOCUMENTS;
 use matformer_train::say;
+
+failed!(matformer_vit::Error);
 
 impl Data for Vit {
     type Prepared = PreparedImages;

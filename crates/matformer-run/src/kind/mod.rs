@@ -315,14 +315,15 @@ fn params<K: Model>(shape: &K::Shape) -> Result<f64> {
 /// Refuses a folder of a model that is of another kind than a command needs.
 pub fn check_is(dir: &Path, expected: RunKind, command: &str) -> Result<()> {
     let found = of_folder(dir)?;
-    let (is, needs) = match found {
-        _ if found == expected => return Ok(()),
-        RunKind::Vit => ("a vision model", "a language model"),
-        RunKind::Lm => ("a language model", "a vision model"),
-    };
+    if found == expected {
+        return Ok(());
+    }
     Err(Hinted {
-        message: format!("{}: {is}", dir.display()),
-        hint: format!("{command} needs {needs}; `eval` and `report` take both"),
+        message: format!("{}: {}", dir.display(), found.called().model),
+        hint: format!(
+            "{command} needs {}; `eval` and `report` take every kind",
+            expected.called().model
+        ),
     })
     .bad_input()
 }
@@ -334,7 +335,7 @@ pub fn of_folder(dir: &Path) -> Result<RunKind> {
     RunKind::named(&kind)
         .ok_or_else(|| Hinted {
             message: format!("{}: kind `{kind}`", dir.join(Manifest::FILE).display()),
-            hint: "expected `matlm` or `matvit`: this program knows no other".to_owned(),
+            hint: format!("expected {}: this program knows no other", RunKind::manifests()),
         })
         .bad_input()
 }

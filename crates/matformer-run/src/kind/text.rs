@@ -32,13 +32,15 @@ use super::{
 use crate::{
     Session,
     cache::{data_cache_of, is_here, prepare_text, with_progress},
-    error::{Hinted, OrBadInput, Result},
+    error::{Hinted, OrBadInput, Result, failed},
     folder::{ModelFolder, tokenizer_in},
     slice::Format,
 };
 use matformer_core::units::{count, counted};
 use matformer_eval::stats::FEW_DOCUMENTS;
 use matformer_train::say;
+
+failed!(matformer_lm::Error);
 
 impl Data for Lm {
     type Prepared = Prepared;

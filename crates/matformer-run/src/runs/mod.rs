@@ -76,7 +76,7 @@ impl<K: Model> Reader<'_, K> {
             ));
         }
         Ok(Recorded {
-            kind: K::KIND.data(),
+            kind: K::CALLED.data,
             role: match &manifest {
                 _ if run.is_some() => Role::Run,
                 Some(manifest) if manifest.slice.is_some() => Role::Slice,

@@ -143,8 +143,8 @@ impl Recorded {
         let kind = if is_model {
             let found = Manifest::load(dir)?.kind;
             RunKind::named(&found).ok_or_else(|| {
-                let path = manifest_path.display();
-                Error::refused(format!("{path}: kind `{found}`; expected `matlm` or `matvit`"))
+                let (path, expected) = (manifest_path.display(), RunKind::manifests());
+                Error::refused(format!("{path}: kind `{found}`; expected {expected}"))
             })?
         } else {
             RunKind::of(&file, &[], None)?

@@ -2,10 +2,13 @@
 
 use super::{
     Key,
-    Shown::{self, Always, Images, Never},
+    Shown::{self, Always, Never},
     ValueType::{self, Bool, Number, Numbers, Other, Texts, Whole, Wholes, Word},
 };
 use crate::RunKind::{self, Lm, Vit};
+
+/// Shown for images alone.
+const IMAGES: Shown = Shown::Of(Vit);
 
 /// A key of all kinds.
 const fn both(path: &'static str, value: ValueType, shown: Shown, about: &'static str) -> Key {
@@ -321,7 +324,7 @@ pub const KEYS: &[Key] = &[
         "learning rate schedule: cosine, or wsd (constant, with a decay at the end)",
     ),
     both("train.decay", Number, Never, "share of the steps in which wsd decays"),
-    both("train.min_lr", Number, Images, "final learning rate as a fraction of the peak"),
+    both("train.min_lr", Number, IMAGES, "final learning rate as a fraction of the peak"),
     both("train.warmup", Whole, Always, "warm-up steps"),
     of(Lm, "train.weight_decay", Number, Always, "weight decay (matrices and embeddings)"),
     of(Vit, "train.weight_decay", Number, Always, "decay of matrices"),

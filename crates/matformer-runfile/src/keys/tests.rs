@@ -3,7 +3,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 
 use super::*;
-use crate::Draft;
+use crate::{Draft, Lm, Vit};
 
 fn wrong<T: Tables>(text: &str) -> Option<Wrong> {
     check::<T>(&text.parse().unwrap()).err()
@@ -86,7 +86,7 @@ fn every_key_can_be_written_as_it_is_shown() {
 
 /// The part of docs/formats.md that this table writes begins and ends so.
 fn marks(kind: RunKind) -> [String; 2] {
-    let name = if kind == RunKind::Lm { Lm::NAME } else { Vit::NAME };
+    let name = kind.called().table.trim_start_matches("model.");
     ["begin", "end"].map(|side| format!("<!-- keys of {name}: {side} -->\n"))
 }
 
@@ -95,7 +95,7 @@ fn the_documentation_has_this_table() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/formats.md");
     let found = std::fs::read_to_string(&path).unwrap();
     let mut expected = found.clone();
-    for kind in [RunKind::Lm, RunKind::Vit] {
+    for kind in RunKind::ALL {
         let [begin, end] = marks(kind);
         let from = expected.find(&begin).unwrap() + begin.len();
         let to = expected.find(&end).unwrap();

@@ -1,24 +1,20 @@
 //! A run file to begin with, sized by its data: what `matformer init` writes, and what
 //! `matformer train --data` trains.
 
-mod images;
 mod page;
-mod rows;
-mod text;
 
 use std::path::Path;
 
-use matformer_data::{Source, holds_images};
-use matformer_sources::{Content, Record, Sources};
+use matformer_data::Source;
 use toml::{Table, Value};
 
-use crate::visit;
-
 use super::{
-    Error, Lm, Result, RunKind, Tables, Vit,
+    Error, Result, RunKind, Tables,
+    first_run::{FirstRun, table},
     kinds::{no_preset, unknown_preset},
     paths::{self, Base},
 };
+use crate::visit;
 
 /// A run file to begin with.
 #[derive(Clone, Debug)]
@@ -29,19 +25,6 @@ pub struct Starter {
     found: String,
     /// The keys that are set; relative paths start at the working directory.
     table: Table,
-}
-
-/// What a kind of model sets where nothing else is said.
-struct Sized {
-    /// The preset that its shape is.
-    preset: String,
-    /// Keys of the shape that differ from the preset.
-    shape: Table,
-    /// Keys of `[data]`, beside where the data is.
-    data: Table,
-    train: Table,
-    /// What was found, in a sentence without its end.
-    found: String,
 }
 
 impl Starter {
@@ -55,26 +38,16 @@ impl Starter {
             places.iter().map(|place| place.parse()).collect::<Result<_, _>>()?;
         let kind = match (kind, preset) {
             (Some(kind), _) => kind,
-            (None, Some(preset)) if Vit::preset(preset).is_some() => RunKind::Vit,
-            (None, Some(preset)) if Lm::preset(preset).is_some() => RunKind::Lm,
-            (None, Some(preset)) => return Err(unknown_preset(preset)),
+            (None, Some(preset)) => {
+                RunKind::with_preset(preset).ok_or_else(|| unknown_preset(preset))?
+            }
             (None, None) => kind_of(&sources)?,
         };
-        match kind {
-            RunKind::Lm => Self::of::<Lm>(kind, places, &sources, text::sized(&sources, preset)?),
-            RunKind::Vit => {
-                Self::of::<Vit>(kind, places, &sources, images::sized(&sources, preset)?)
-            }
-        }
+        visit!(kind, Self::of(places, &sources, preset))
     }
 
-    fn of<T: Tables>(
-        kind: RunKind,
-        places: &[String],
-        sources: &[Source],
-        sized: Sized,
-    ) -> Result<Self> {
-        let Sized { preset, shape, data, train, found } = sized;
+    fn of<T: Tables>(places: &[String], sources: &[Source], preset: Option<&str>) -> Result<Self> {
+        let FirstRun { preset, shape, data, train, found } = T::first_run(sources, preset)?;
         if T::preset(&preset).is_none() {
             return Err(no_preset::<T>(&preset));
         }
@@ -85,7 +58,7 @@ impl Starter {
         let mut all = T::data_at(places);
         all.extend(data);
         let table = table([("model", model.into()), ("data", all.into()), ("train", train.into())]);
-        Ok(Self { kind, name: name(sources), preset, found, table })
+        Ok(Self { kind: T::KIND, name: name(sources), preset, found, table })
     }
 
     /// The kind of model.
@@ -152,44 +125,17 @@ impl Starter {
 
 /// What the places hold: all of them the same.
 fn kind_of(sources: &[Source]) -> Result<RunKind> {
-    let kind = |source: &Source| -> Result<RunKind> {
-        let images = match source {
-            Source::Path(path) => holds_images(path)?,
-            Source::Fetched(name) => named(name)?.content == Content::Images,
-            _ => false,
-        };
-        Ok(if images { RunKind::Vit } else { RunKind::Lm })
-    };
-    let kinds = sources.iter().map(kind).collect::<Result<Vec<_>>>()?;
-    let place = |kind: RunKind| {
-        let at = kinds.iter().position(|found| *found == kind);
-        at.map(|at| sources[at].to_string())
-    };
-    match (place(RunKind::Lm), place(RunKind::Vit)) {
-        (Some(text), Some(images)) => Err(Error::Mixed { text, images }),
-        (None, Some(_)) => Ok(RunKind::Vit),
-        _ => Ok(RunKind::Lm),
+    let found = sources.iter().map(RunKind::of_data).collect::<Result<Vec<_>>>()?;
+    let kinds: Vec<(RunKind, &Source)> = found.into_iter().zip(sources).collect();
+    let Some(first) = kinds.first() else { return Ok(RunKind::ALL[0]) };
+    match kinds.iter().find(|(kind, _)| *kind != first.0) {
+        Some(other) => {
+            let [first, other] =
+                [first, other].map(|(kind, at)| (kind.called().data, at.to_string()));
+            Err(Error::Mixed { first, other })
+        }
+        None => Ok(first.0),
     }
-}
-
-/// The paths among these places, if all are.
-fn paths_of(sources: &[Source]) -> Option<Vec<&Path>> {
-    sources
-        .iter()
-        .map(|source| match source {
-            Source::Path(path) => Some(path.as_path()),
-            _ => None,
-        })
-        .collect()
-}
-
-/// What the table of named sources says of one, `NAME` or `NAME/PART`: only of that part.
-fn named(name: &str) -> Result<Record> {
-    let sources = Sources::from_env()?;
-    let (name, part) = name.split_once('/').map_or((name, None), |(name, part)| (name, Some(part)));
-    let mut record = Record::of(&sources, sources.get(name)?);
-    record.parts.retain(|found| part.is_none_or(|part| found.name == part));
-    Ok(record)
 }
 
 /// What a run on these data is called.
@@ -215,28 +161,12 @@ fn name(sources: &[Source]) -> String {
     found.filter(|name| !name.is_empty()).unwrap_or_else(|| "run".to_owned())
 }
 
-/// A table of these keys.
-fn table<const N: usize>(keys: [(&str, Value); N]) -> Table {
-    keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
-}
-
-/// A number of the table.
-fn whole(n: u64) -> Value {
-    Value::Integer(i64::try_from(n).unwrap_or(i64::MAX))
-}
-
-/// A number of steps that is easily read: of two digits.
-fn rounded(n: u64) -> u64 {
-    let unit = 10_u64.pow(n.max(1).ilog10().saturating_sub(1));
-    n.div_ceil(unit) * unit
-}
-
 #[cfg(test)]
 mod tests {
     use matformer_train::TrainConfig;
 
     use super::*;
-    use crate::{Draft, RunFile};
+    use crate::{Draft, Lm, RunFile};
 
     /// A folder with a file of so many bytes, in so many rows.
     fn rows(rows: usize, bytes: usize) -> tempfile::TempDir {
@@ -319,11 +249,5 @@ mod tests {
         assert_eq!(named("hf:owner/data-set@main:part"), "data-set");
         assert_eq!(named("fetch:prose/shakespeare"), "shakespeare");
         assert!(!named(".").is_empty());
-    }
-
-    #[test]
-    fn numbers_of_steps_are_round() {
-        let found = [0, 7, 43, 101, 999, 1234].map(rounded);
-        assert_eq!(found, [0, 7, 43, 110, 1000, 1300]);
     }
 }

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, ValueEnum};
+use clap::Args as ClapArgs;
 use matformer::run_file::RunKind;
 
-use super::values::{at_least_one, whole};
+use super::values::{at_least_one, kind, whole};
 
 #[derive(Debug, ClapArgs)]
 pub struct InitArgs {
@@ -16,8 +16,8 @@ pub struct InitArgs {
     #[arg(long, required = true, num_args = 1.., value_name = "DATA")]
     pub data: Vec<String>,
     /// Kind of data [default: detected from the files]
-    #[arg(long, value_enum)]
-    pub kind: Option<InitKind>,
+    #[arg(long, value_parser = kind())]
+    pub kind: Option<RunKind>,
     /// Model preset [default: chosen to suit the data]
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
@@ -26,31 +26,13 @@ pub struct InitArgs {
     pub force: bool,
 }
 
-/// A kind of data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum InitKind {
-    /// Text, for a language model
-    Text,
-    /// Labelled images, for a vision transformer
-    Images,
-}
-
-impl From<InitKind> for RunKind {
-    fn from(kind: InitKind) -> Self {
-        match kind {
-            InitKind::Text => Self::Lm,
-            InitKind::Images => Self::Vit,
-        }
-    }
-}
-
 #[derive(Debug, ClapArgs)]
 pub struct KeysArgs {
     /// List only keys whose name contains this, such as `train` or `eval` [default: all]
     pub key: Option<String>,
     /// Only the keys of runs on this kind of data
-    #[arg(long, value_enum)]
-    pub kind: Option<InitKind>,
+    #[arg(long, value_parser = kind())]
+    pub kind: Option<RunKind>,
 }
 
 #[derive(Debug, ClapArgs)]

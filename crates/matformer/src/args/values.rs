@@ -2,7 +2,17 @@
 
 use std::{str::FromStr, time::Duration};
 
-use matformer::engine;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use matformer::{engine, run_file::RunKind};
+
+/// A kind of model, by what its data is called.
+pub(super) fn kind() -> impl TypedValueParser<Value = RunKind> {
+    let value = |kind: RunKind| PossibleValue::new(kind.called().data).help(kind.called().data_for);
+    PossibleValuesParser::new(RunKind::ALL.map(value)).map(|name| {
+        let named = |kind: &RunKind| kind.called().data == name;
+        RunKind::ALL.into_iter().find(named).unwrap_or(RunKind::ALL[0])
+    })
+}
 
 pub(super) fn draft_len(text: &str) -> Result<usize, &'static str> {
     let fits = |n: &usize| (1..=engine::DraftLen::MOST).contains(n);

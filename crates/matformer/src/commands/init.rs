@@ -9,7 +9,7 @@ use anyhow::Result;
 use matformer::{
     core::fs,
     run::{starter, typed},
-    run_file::{RunKind, Starter},
+    run_file::Starter,
 };
 use serde::Serialize;
 
@@ -30,7 +30,7 @@ struct Written<'a> {
 }
 
 pub fn run(args: &InitArgs, json: bool) -> Result<ExitCode> {
-    let kind = args.kind.map(RunKind::from);
+    let kind = args.kind;
     let starter = starter(&args.data, kind, args.preset.as_deref())?;
     let file = file(args.target.as_deref(), &starter).bad_input()?;
     check_target(&file, args.force).bad_input()?;
@@ -38,7 +38,7 @@ pub fn run(args: &InitArgs, json: bool) -> Result<ExitCode> {
         fs::create_dir_all(folder).bad_input()?;
     }
     fs::write_atomic(&file, starter.page(&file)?.as_bytes())?;
-    let (kind, preset, found) = (starter.kind().data(), starter.preset(), starter.found());
+    let (kind, preset, found) = (starter.kind().called().data, starter.preset(), starter.found());
     show(json, &Written { file: &file, kind, preset, found }, print)
 }
 

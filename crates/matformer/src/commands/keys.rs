@@ -3,10 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use matformer::run_file::{
-    RunKind,
-    keys::{KEYS, Key},
-};
+use matformer::run_file::keys::{KEYS, Key};
 use serde::Serialize;
 
 use super::print_json;
@@ -33,7 +30,7 @@ impl From<&Key> for Listed {
     fn from(key: &Key) -> Self {
         Self {
             key: key.path,
-            kind: key.kind.map(RunKind::data),
+            kind: key.kind.map(|kind| kind.called().data),
             value: key.value.name(),
             default: key.default(),
             example: key.example,
@@ -44,7 +41,7 @@ impl From<&Key> for Listed {
 
 pub fn run(args: &KeysArgs, json: bool) -> Result<ExitCode> {
     let part = args.key.as_deref().unwrap_or_default();
-    let kind = args.kind.map(RunKind::from);
+    let kind = args.kind;
     let asked = |key: &&Key| key.path.contains(part) && kind.is_none_or(|kind| key.is_of(kind));
     let keys: Vec<&Key> = KEYS.iter().filter(asked).collect();
     if keys.is_empty() {
@@ -65,7 +62,7 @@ pub fn run(args: &KeysArgs, json: bool) -> Result<ExitCode> {
             out!("{gap}[{table}]")?;
             above = table;
         }
-        let of = key.kind.map_or(String::new(), |kind| format!(" ({} only)", kind.data()));
+        let of = key.kind.map_or(String::new(), |kind| format!(" ({} only)", kind.called().data));
         let line = match (key.default(), key.example) {
             (Some(default), _) => format!("{own} = {default}"),
             (None, Some(example)) => format!("# {own} = {example}"),

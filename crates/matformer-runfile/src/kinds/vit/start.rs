@@ -3,8 +3,11 @@
 use matformer_data::{ImageSurvey, Source, survey_images};
 use toml::Table;
 
-use super::{Sized, paths_of, rounded, table, whole};
-use crate::{Result, Tables, Vit};
+use super::{Tables, Vit};
+use crate::{
+    Result,
+    first_run::{FirstRun, paths_of, rounded, table, whole},
+};
 
 /// The largest images that the preset of small ones is for, in pixels.
 const SMALL: usize = 40;
@@ -12,7 +15,7 @@ const SMALL: usize = 40;
 const EPOCHS: f64 = 30.0;
 
 /// A run on these images.
-pub(super) fn sized(sources: &[Source], asked: Option<&str>) -> Result<Sized> {
+pub(super) fn first_run(sources: &[Source], asked: Option<&str>) -> Result<FirstRun> {
     let survey = paths_of(sources).map(|folders| survey_images(&folders)).transpose()?;
     let is_small = survey.is_some_and(|survey| survey.side <= SMALL);
     let preset = asked.unwrap_or(if is_small { "small28" } else { "small64" });
@@ -53,7 +56,7 @@ pub(super) fn sized(sources: &[Source], asked: Option<&str>) -> Result<Sized> {
         ("checkpoint_every", whole(steps / 10)),
     ]);
     let data = table([("augment", augment.into())]);
-    Ok(Sized { preset: preset.to_owned(), shape, data, train, found: found(survey) })
+    Ok(FirstRun { preset: preset.to_owned(), shape, data, train, found: found(survey) })
 }
 
 fn found(survey: Option<ImageSurvey>) -> String {

@@ -5,11 +5,13 @@ use matformer_data::{Source, TextSurvey, survey_text};
 use matformer_train::TrainConfig;
 
 use super::{
-    Sized, named, paths_of, rounded,
+    Lm, Tables,
     rows::{self, Holds},
-    table, whole,
 };
-use crate::{Error, Lm, Result, Tables};
+use crate::{
+    Error, Result,
+    first_run::{FirstRun, named, paths_of, rounded, table, whole},
+};
 
 /// Bytes of text from which a model of the larger preset has enough to learn.
 const ENOUGH: u64 = 8_000_000;
@@ -19,7 +21,7 @@ const EPOCHS: f64 = 10.0;
 const HELD_OUT: f64 = 100.0;
 
 /// A run on this text.
-pub(super) fn sized(sources: &[Source], preset: Option<&str>) -> Result<Sized> {
+pub(super) fn first_run(sources: &[Source], preset: Option<&str>) -> Result<FirstRun> {
     let survey = survey(sources)?;
     let bytes = survey.map(|survey| survey.bytes);
     let fits = if bytes.is_none_or(|bytes| bytes >= ENOUGH) { "small" } else { "demo" };
@@ -71,7 +73,7 @@ pub(super) fn sized(sources: &[Source], preset: Option<&str>) -> Result<Sized> {
         Some(Holds::Text) | None => {}
     }
     let shape = toml::Table::new();
-    Ok(Sized { preset: preset.to_owned(), shape, data, train, found })
+    Ok(FirstRun { preset: preset.to_owned(), shape, data, train, found })
 }
 
 /// About how much text there is; nothing where some of it is on the Hub.
