@@ -17,7 +17,7 @@ use toml::{Table, Value};
 
 pub use error::{Error, Result};
 pub use first_run::FirstRun;
-pub use kinds::{Called, Lm, ModelTable, RunKind, Tables, Vit, unknown_preset};
+pub use kinds::*;
 use paths::Base;
 pub use starter::Starter;
 

@@ -64,11 +64,11 @@ mod tests {
             [ring(0, 16, 4), ring(16, 40, 3), ring(40, 64, 2)]
         );
         assert_eq!(Ring::of_neurons(&[8, 0]), [ring(0, 8, 1)]);
-        // Columns 16 to 32 were taken with the first ring, 40 to 64 with that before the last.
-        let rings = Ring::of_neurons(&[2048, 16, 2048, 1028, 20]);
+        // Columns 16 to 32 are taken with the first ring, 1028 to 1056 with that before the last.
+        let rings = Ring::of_neurons(&[4096, 16, 4096, 1028, 20]);
         assert_eq!(
-            Ring::in_blocks(&rings, 2048),
-            [ring(0, 32, 5), ring(32, 1056, 3), ring(1056, 2048, 2)]
+            Ring::in_blocks(&rings, 4096),
+            [ring(0, 32, 5), ring(32, 1056, 3), ring(1056, 4096, 2)]
         );
         // As long as it takes to begin with the second ring, zeros are multiplied.
         let rings = Ring::of_neurons(&[64, 64, 32]);
