@@ -112,6 +112,35 @@ pub trait ModelTable:
     fn shape(&self) -> &Self::Shape;
 }
 
+/// Defines the `[model]` table of a kind, by its name and that of the table below it.
+macro_rules! model_table {
+    ($name:ident, $about:literal, $shape:ident: $config:ty) => {
+        #[doc = $about]
+        #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $name {
+            /// A named shape, which the table below then overrides key by key.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            preset: Option<String>,
+            /// The shape.
+            $shape: $config,
+        }
+
+        impl $crate::ModelTable for $name {
+            type Shape = $config;
+
+            fn of($shape: $config) -> Self {
+                Self { preset: None, $shape }
+            }
+
+            fn shape(&self) -> &$config {
+                &self.$shape
+            }
+        }
+    };
+}
+use model_table;
+
 /// The error for an unknown preset; a specific one if another kind of model has a preset of this name.
 pub(super) fn no_preset<T: Tables>(found: &str) -> Error {
     if RunKind::with_preset(found).is_none() {

@@ -6,38 +6,16 @@ mod start;
 use matformer_data::{DataConfig, Source};
 use matformer_lm::{MatLm, MatLmConfig, Preset};
 use matformer_nn::Folder;
-use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use super::{Called, ModelTable, RunKind, Tables};
+use super::{Called, RunKind, Tables, model_table};
 use crate::{Result, RunFile, first_run::FirstRun};
 
 /// A run of a MatLM.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Lm;
 
-/// The `[model]` table of a MatLM.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LmTable {
-    /// A named shape, which `lm` then overrides key by key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    preset: Option<String>,
-    /// Shape of a MatLM.
-    lm: MatLmConfig,
-}
-
-impl ModelTable for LmTable {
-    type Shape = MatLmConfig;
-
-    fn of(lm: MatLmConfig) -> Self {
-        Self { preset: None, lm }
-    }
-
-    fn shape(&self) -> &MatLmConfig {
-        &self.lm
-    }
-}
+model_table!(LmTable, "The `[model]` table of a MatLM.", lm: MatLmConfig);
 
 impl Tables for Lm {
     const KIND: RunKind = RunKind::Lm;

@@ -6,10 +6,9 @@ use matformer_data::{ImageConfig, Source, holds_images};
 use matformer_nn::Folder;
 use matformer_sources::Content;
 use matformer_vit::{MatVit, MatVitConfig, PRESETS, preset};
-use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use super::{Called, ModelTable, RunKind, Tables};
+use super::{Called, RunKind, Tables, model_table};
 use crate::{
     Result, RunFile,
     first_run::{FirstRun, named},
@@ -19,28 +18,7 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Vit;
 
-/// The `[model]` table of a MatViT.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct VitTable {
-    /// A named shape, which `vit` then overrides key by key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    preset: Option<String>,
-    /// Shape of a MatViT.
-    vit: MatVitConfig,
-}
-
-impl ModelTable for VitTable {
-    type Shape = MatVitConfig;
-
-    fn of(vit: MatVitConfig) -> Self {
-        Self { preset: None, vit }
-    }
-
-    fn shape(&self) -> &MatVitConfig {
-        &self.vit
-    }
-}
+model_table!(VitTable, "The `[model]` table of a MatViT.", vit: MatVitConfig);
 
 impl Tables for Vit {
     const KIND: RunKind = RunKind::Vit;
