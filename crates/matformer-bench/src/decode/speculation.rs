@@ -14,6 +14,8 @@ use super::{
 
 /// Numbers of drafted tokens that are measured.
 const LENS: [usize; 4] = [1, 2, 4, 7];
+/// How often passes are repeated before they are timed.
+const CYCLES: usize = 16;
 /// Tokens that are drafted at most where the length is chosen while generating.
 const MOST: usize = 8;
 
@@ -95,19 +97,31 @@ impl Pair<'_> {
         Ok(found)
     }
 
-    /// The times where k tokens are drafted at a time, in the middle of an answer: one pass leaves its weights in the
-    /// caches of the processor, which the next one finds.
+    /// The times where k tokens are drafted at a time, in the middle of an answer. Each pass follows the one that it
+    /// follows there: of what one has left in the caches of the processor, the next finds as much.
     fn times(&mut self, k: usize) -> Result<Times> {
         let context = self.bench.model.config().context;
         let room = (PROMPT + self.bench.question.tokens).min(context);
         let past = room.saturating_sub((self.bench.question.tokens / 2).max(k + 1));
-        let one = self.engine.seconds(&[vec![(self.verifier, 1)]], past)?[0];
-        let mut passes = vec![vec![(self.draft, 1)]; k];
-        passes.push(vec![(self.verifier, k + 1)]);
-        passes.push(vec![(self.draft, 2)]);
-        let seconds = self.engine.seconds(&passes, past)?;
+        let (draft, verifier) = (self.draft, self.verifier);
+        let drafting = |first: usize| {
+            let mut passes = vec![vec![(draft, first)]];
+            passes.resize(k, vec![(draft, 1)]);
+            passes.push(vec![(verifier, k + 1)]);
+            passes
+        };
+        let one = self.steady(&[vec![(verifier, 1)]], past)?[0];
+        let seconds = self.steady(&drafting(1), past)?;
+        let of_two = self.steady(&drafting(2), past)?[0];
         let c = seconds[..k].iter().sum::<f64>() / k as f64 / one;
-        Ok(Times { c, second: (seconds[k + 1] / one - c).max(0.0), v: seconds[k] / one })
+        Ok(Times { c, second: ((of_two - seconds[0]) / one).max(0.0), v: seconds[k] / one })
+    }
+
+    /// Seconds of each of these passes when they are repeated so often that the caches of the processor hold what they
+    /// hold while generating: the prompt has left its own values there.
+    fn steady(&mut self, passes: &[Vec<(&Submodel, usize)>], past: usize) -> Result<Vec<f64>> {
+        let mut seconds = self.engine.seconds(&vec![passes; CYCLES].concat(), past)?;
+        Ok(seconds.split_off((CYCLES - 1) * passes.len()))
     }
 
     fn one(&mut self, len: DraftLen, cache: DraftCache) -> Result<Speculation> {
