@@ -132,7 +132,7 @@ impl NestedFfn {
         self.biased(nested_ffn(x, weights, blocks))
     }
 
-    /// As [`forward`](Self::forward), in a layer's turn of a forward pass: at the widths of the pass's blocks.
+    /// As [`forward`](Self::forward), in a layer's turn of a forward pass: at the widths of `pass.blocks`.
     /// A tap in its state sees what the block's neurons output at x, at full width.
     ///
     /// # Shapes

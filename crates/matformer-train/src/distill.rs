@@ -109,8 +109,8 @@ impl Distill {
     }
 }
 
-/// Output of a teacher at its submodel `teacher` for the rows of `pass`, detached, by a forward pass without
-/// drop-path that computes in `dtype`.
+/// Output of a teacher at its submodel `teacher` for the rows of `pass`, detached, computed in `dtype` without
+/// drop-path.
 pub(crate) fn taught<M: Elastic + Module>(
     model: &M,
     batches: &dyn Batches<M>,

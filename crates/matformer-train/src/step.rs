@@ -310,7 +310,7 @@ impl<M: Elastic + Module> Trainer<M> {
         Ok((accumulator.grads(), totals))
     }
 
-    /// The teacher and its output on the rows of `pass`, which a forward pass has taken through `submodels`.
+    /// The teacher and its output on the rows of `pass`, after the model has taken them through `submodels`.
     fn taught(
         &self,
         distill: &Distill,
@@ -333,7 +333,7 @@ impl<M: Elastic + Module> Trainer<M> {
         Ok((model, output))
     }
 
-    /// What each of the `submodels` that a forward pass has taken the rows of `pass` through learns from them.
+    /// What each of `submodels` learns from the rows of `pass`, which have been taken through all of them.
     fn learnt(
         &self,
         target: &M::Target,

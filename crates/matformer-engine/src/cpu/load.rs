@@ -86,7 +86,7 @@ impl Load for Bf16 {
         unsafe {
             let both = _mm256_loadu_si256(from.cast());
             let odd = _mm256_and_si256(both, _mm256_set1_epi32(ODD));
-            [_mm256_slli_epi32::<16>(both), odd].map(|values| _mm256_castsi256_ps(values))
+            [_mm256_castsi256_ps(_mm256_slli_epi32::<16>(both)), _mm256_castsi256_ps(odd)]
         }
     }
 

@@ -34,7 +34,7 @@ impl Ring {
     }
 
     /// The same as columns, cut at blocks: inputs are zero beyond their widths. A ring that is narrow, or has almost as
-    /// many inputs as the one before, is taken together with it.
+    /// many inputs as those that the one before begins with, is taken together with it.
     pub(crate) fn in_blocks(rings: &[Self], cols: usize) -> Vec<Self> {
         let at = |end: usize| end.next_multiple_of(BLOCK).min(cols);
         let mut found: Vec<Self> = Vec::new();

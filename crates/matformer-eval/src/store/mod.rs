@@ -67,8 +67,8 @@ pub struct StoreKey<'a> {
 }
 
 /// Losses of one model's submodels on one set of held-out documents: those that its folder has, and those that are
-/// measured now. Each forward pass through the model is a file of its own, written at once, so that whatever ends a
-/// measurement loses no more than a forward pass, and processes that measure at the same time lose nothing.
+/// measured now. What each forward pass finds is a file of its own, written at once, so that whatever ends a
+/// measurement loses no more than one, and processes that measure at the same time lose nothing.
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
