@@ -1,4 +1,5 @@
-//! What takes tokens through a model: the engine's own decoder on the CPU, matformer-nn's forward pass on any other device.
+//! What takes tokens through a model: the engine's own decoder on the CPU, matformer-nn's forward pass on any other
+//! device.
 
 use std::time::Instant;
 

@@ -127,7 +127,7 @@ impl Key {
 
     /// Its default as TOML, in runs of a kind that has it; none where it is absent by default.
     pub fn default(&self) -> Option<String> {
-        visit!(self.kind.unwrap_or(RunKind::ALL[0]), default_of(self.path))
+        visit!(self.kind.unwrap_or_default(), default_of(self.path))
     }
 }
 
@@ -197,8 +197,8 @@ fn is_table<T: Tables>(path: &str) -> bool {
 /// What was probably meant by a key that runs of this kind do not have: the nearest key of its table, or
 /// the table that has a key of this name.
 pub(crate) fn meant<T: Tables>(key: &str) -> Option<String> {
-    let tables = RunKind::ALL.map(|kind| kind.called().table);
-    if tables.contains(&key) {
+    let tables = RunKind::ALL.map(|kind| format!("model.{}", kind.called().name));
+    if tables.iter().any(|table| table == key) {
         let tables = tables.map(|table| format!("`{table}`")).join(" or ");
         return Some(format!("a run is of one kind of model: it has {tables}"));
     }

@@ -26,10 +26,10 @@ use super::{
 pub trait Tables: Clone + Debug + Default + PartialEq + Send + Sync + 'static {
     /// The kind.
     const KIND: RunKind;
-    /// The table below `model` that holds the shape.
-    const NAME: &'static str;
-    /// What else it is called.
+    /// What it is called.
     const CALLED: Called;
+    /// The table below `model` that holds the shape.
+    const NAME: &'static str = Self::CALLED.name;
     /// Shape of the model.
     type Shape: ModelConfig + Debug + Default + PartialEq + DeserializeOwned + Send + Sync;
     /// The `[model]` table.
@@ -55,7 +55,7 @@ pub trait Tables: Clone + Debug + Default + PartialEq + Send + Sync + 'static {
     /// The `[data]` table of data at these places.
     fn data_at(places: &[String]) -> Table;
 
-    /// Whether the data at this place is of the kind. The first kind is not asked: it takes what no other does.
+    /// Whether the data at this place is of the kind. The default kind takes what no other does.
     ///
     /// # Errors
     /// When the place is not there or cannot be read.
@@ -86,8 +86,8 @@ pub trait Tables: Clone + Debug + Default + PartialEq + Send + Sync + 'static {
 /// What a kind is called, for programs and for people.
 #[derive(Clone, Copy, Debug)]
 pub struct Called {
-    /// Its table in a run file: `model.lm`.
-    pub table: &'static str,
+    /// The table below `model` that holds the shape: `lm`.
+    pub name: &'static str,
     /// Its name in `matformer.json`.
     pub manifest: &'static str,
     /// Such a model: `a language model`.
@@ -182,16 +182,17 @@ macro_rules! visit {
 }
 
 /// Which kind of model a run file or a model folder is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RunKind {
-    /// A MatLM.
+    /// A MatLM: what data and run files are of that are of no other kind.
+    #[default]
     Lm,
     /// A MatViT.
     Vit,
 }
 
 impl RunKind {
-    /// All kinds. Data and run files that are of no other kind are of the first.
+    /// All kinds.
     pub const ALL: [Self; 2] = [Self::Lm, Self::Vit];
 
     /// What it is called.
@@ -232,13 +233,12 @@ impl RunKind {
         fn is<T: Tables>(source: &Source) -> Result<bool> {
             T::is_data(source)
         }
-        let [first, others @ ..] = Self::ALL;
-        for kind in others {
+        for kind in Self::ALL {
             if visit!(kind, is(source))? {
                 return Ok(kind);
             }
         }
-        Ok(first)
+        Ok(Self::default())
     }
 
     /// The kind of a run file with this `[data]` table.
@@ -246,8 +246,7 @@ impl RunKind {
         fn is<T: Tables>(data: &Table) -> bool {
             T::is_table(data)
         }
-        let [first, others @ ..] = Self::ALL;
-        others.into_iter().find(|kind| visit!(kind, is(data))).unwrap_or(first)
+        Self::ALL.into_iter().find(|kind| visit!(kind, is(data))).unwrap_or_default()
     }
 
     /// The kind of a run file with its `sets`, that starts from the folder `init`: that whose table its
@@ -260,27 +259,28 @@ impl RunKind {
         let text = fs::read_to_string(path)?;
         let mut table: Table = text.parse().map_err(|e| malformed(path, &e))?;
         paths::read(&mut table, &Base::of(path));
-        for set in sets {
-            // What is wrong with one is said when the kind's own tables are read.
-            let _ = table::put(&mut table, set);
-        }
-        let model = table.get("model").and_then(Value::as_table);
-        let preset = model.and_then(|model| model.get("preset")).and_then(Value::as_str);
-        let has = |kind: &Self| {
-            let name = kind.called().table.trim_start_matches("model.");
-            model.is_some_and(|model| model.contains_key(name))
+        let named = |table: &Table| {
+            let model = table.get("model")?.as_table()?;
+            Self::ALL.into_iter().find(|kind| model.contains_key(kind.called().name))
         };
-        let [first, others @ ..] = Self::ALL;
-        if let Some(kind) = others.into_iter().find(has) {
+        // What is wrong with a set is said when the kind's own tables are read: also one of another kind.
+        if let Some(kind) = named(&table) {
             return Ok(kind);
         }
-        if preset.is_some() || has(&first) {
-            return Ok(preset.and_then(Self::with_preset).unwrap_or(first));
+        for set in sets {
+            let _ = table::put(&mut table, set);
+        }
+        if let Some(kind) = named(&table) {
+            return Ok(kind);
+        }
+        let preset = table.get("model").and_then(|model| model.get("preset")?.as_str());
+        if let Some(preset) = preset {
+            return Ok(Self::with_preset(preset).unwrap_or_default());
         }
         // What it starts from, or learns from, says it where the model's tables do not.
         let init = init.or_else(|| table.get("train")?.get("init")?.as_str());
         let started = init.and_then(|dir| Self::named(&Manifest::load(Path::new(dir)).ok()?.kind));
         let of_data = || table.get("data").and_then(Value::as_table).map(Self::of_data_table);
-        Ok(started.or_else(of_data).unwrap_or(first))
+        Ok(started.or_else(of_data).unwrap_or_default())
     }
 }

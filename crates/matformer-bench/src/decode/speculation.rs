@@ -70,7 +70,7 @@ pub(super) fn measure(bench: &Bench<'_>, text: &Text) -> Result<Vec<Speculation>
 struct Times {
     /// A token through the draft.
     c: f64,
-    /// A second one beside it.
+    /// A second one beside it, which only a cache of its own lacks.
     second: f64,
     /// Verifying.
     v: f64,
@@ -99,7 +99,7 @@ impl Pair<'_> {
 
     /// The times where k tokens are drafted at a time, in the middle of an answer. Each pass follows the one that it
     /// follows there: of what one has left in the caches of the processor, the next finds as much.
-    fn times(&mut self, k: usize) -> Result<Times> {
+    fn times(&mut self, k: usize, cache: DraftCache) -> Result<Times> {
         let context = self.bench.model.config().context;
         let room = (PROMPT + self.bench.question.tokens).min(context);
         let past = room.saturating_sub((self.bench.question.tokens / 2).max(k + 1));
@@ -112,9 +112,12 @@ impl Pair<'_> {
         };
         let one = self.steady(&[vec![(verifier, 1)]], past)?[0];
         let seconds = self.steady(&drafting(1), past)?;
-        let of_two = self.steady(&drafting(2), past)?[0];
         let c = seconds[..k].iter().sum::<f64>() / k as f64 / one;
-        Ok(Times { c, second: ((of_two - seconds[0]) / one).max(0.0), v: seconds[k] / one })
+        let second = match cache {
+            DraftCache::Own => (self.steady(&drafting(2), past)?[0] - seconds[0]).max(0.0) / one,
+            DraftCache::Shared => 0.0,
+        };
+        Ok(Times { c, second, v: seconds[k] / one })
     }
 
     /// Seconds of each of these passes when they are repeated so often that the caches of the processor hold what they
@@ -137,7 +140,7 @@ impl Pair<'_> {
         for _ in 0..self.bench.question.rounds {
             // In turn, so that a slower moment of the machine strikes all.
             let plain = self.rate(self.plain, &mut Drafted::default())?;
-            times.extend(k.map(|k| self.times(k)).transpose()?);
+            times.extend(k.map(|k| self.times(k, cache)).transpose()?);
             all = Drafted::default();
             ratios.push(self.rate(&requests, &mut all)? / plain);
         }
@@ -145,8 +148,7 @@ impl Pair<'_> {
         let kept = all.kept as f64 / passes;
         // The last of a draft that was kept whole has not been through the draft model: its own cache lacks it.
         let whole = k.and_then(|k| all.kept_at_once.get(k)).map_or(0.0, |n| *n as f64 / passes);
-        let lacking = if cache == DraftCache::Own { whole } else { 0.0 };
-        let drafting = |t: &Times| t.c + lacking * t.second / k.unwrap_or(1) as f64;
+        let drafting = |t: &Times| t.c + whole * t.second / k.unwrap_or(1) as f64;
         let predicted = |t: &Times| (1.0 + kept) / (k.unwrap_or(0) as f64 * drafting(t) + t.v);
         let of_rounds = |value: &dyn Fn(&Times) -> f64| {
             k.map(|_| median(times.iter().map(value).collect::<Vec<_>>()))

@@ -7,6 +7,8 @@ use matformer_nn::{
     packed::{BLOCK, BLOCK_BYTES},
 };
 
+#[cfg(any(target_arch = "x86_64", test))]
+use super::levels::PLAIN;
 #[cfg(target_arch = "x86_64")]
 use super::{
     avx2, avx512,
@@ -14,7 +16,7 @@ use super::{
 };
 use super::{
     inputs::Inputs,
-    levels::{PLAIN, vectorised},
+    levels::vectorised,
     load::{Bf16, F32, Load},
     ring::Ring,
 };
@@ -46,13 +48,7 @@ vectorised! {
         out: &mut [f32],
         stride: usize,
     ) {
-        match rows {
-            Rows::F32(rows) => of_format::<F32, LEVEL>(rows, cols, inputs, rings, out, stride),
-            Rows::Bf16(rows) => of_format::<Bf16, LEVEL>(rows, cols, inputs, rings, out, stride),
-            Rows::Q8(rows) => {
-                of_format::<Q8, LEVEL>(rows, cols / BLOCK, inputs, rings, out, stride)
-            }
-        }
+        at_level::<LEVEL>(rows, cols, inputs, rings, out, stride);
     }
 }
 
@@ -101,6 +97,23 @@ vectorised! {
                 }
             }
         }
+    }
+}
+
+/// The same at one level, which the processor has.
+#[inline(always)]
+fn at_level<const LEVEL: u8>(
+    rows: Rows<'_>,
+    cols: usize,
+    inputs: &Inputs,
+    rings: &[Ring],
+    out: &mut [f32],
+    stride: usize,
+) {
+    match rows {
+        Rows::F32(rows) => of_format::<F32, LEVEL>(rows, cols, inputs, rings, out, stride),
+        Rows::Bf16(rows) => of_format::<Bf16, LEVEL>(rows, cols, inputs, rings, out, stride),
+        Rows::Q8(rows) => of_format::<Q8, LEVEL>(rows, cols / BLOCK, inputs, rings, out, stride),
     }
 }
 
@@ -297,6 +310,7 @@ impl Format for Q8 {
     type Unit = [u8; BLOCK_BYTES];
 
     #[inline(always)]
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
     fn dots<const LEVEL: u8, const R: usize, const M: usize>(
         rows: [&[Self::Unit]; R],
         inputs: &Inputs,
@@ -338,13 +352,4 @@ pub(super) fn half(bits: u16) -> f32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn half_is_f16() {
-        for bits in (0..0x7C00).chain(0x8000..0xFC00) {
-            assert_eq!(half(bits), burn::tensor::f16::from_bits(bits).to_f32(), "{bits:#x}");
-        }
-    }
-}
+mod tests;

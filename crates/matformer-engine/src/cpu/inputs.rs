@@ -22,6 +22,7 @@ pub(crate) struct Inputs {
     pub(crate) values: Vec<f32>,
     /// The same in the order that registers of bf16 have: of each two registers the values at even places, then those
     /// at odd ones.
+    #[cfg(target_arch = "x86_64")]
     even_odd: Vec<f32>,
     /// The same rounded to signed bytes in blocks.
     rounded: Vec<[i8; BLOCK]>,
@@ -71,6 +72,7 @@ impl Inputs {
                 self.values.resize(self.values.len() + self.cols - width, 0.0);
             }
         }
+        #[cfg(target_arch = "x86_64")]
         if form == Form::EvenOdd {
             self.even_odd.resize(self.values.len(), 0.0);
             sort_even_odd(&self.values, &mut self.even_odd);
@@ -89,8 +91,13 @@ impl Inputs {
         &self.values[i * self.cols..(i + 1) * self.cols]
     }
 
+    /// What registers of bf16 are multiplied with; plain code takes the values as they are.
     pub(super) fn even_odd_row(&self, i: usize) -> &[f32] {
-        &self.even_odd[i * self.cols..(i + 1) * self.cols]
+        #[cfg(target_arch = "x86_64")]
+        let sorted = &self.even_odd;
+        #[cfg(not(target_arch = "x86_64"))]
+        let sorted = &self.values;
+        &sorted[i * self.cols..(i + 1) * self.cols]
     }
 
     pub(super) fn rounded_row(&self, i: usize) -> RoundedRow<'_> {
@@ -100,13 +107,12 @@ impl Inputs {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 vectorised! {
     /// The values of each two registers, those at even places first. Plain code reads none of them.
     fn sort_even_odd(values: &[f32], to: &mut [f32]) {
         match LEVEL {
-            #[cfg(target_arch = "x86_64")]
             AVX512 => sort_by::<{ avx512::WIDTH }>(values, to),
-            #[cfg(target_arch = "x86_64")]
             AVX2 => sort_by::<{ avx2::WIDTH }>(values, to),
             _ => {}
         }
@@ -114,6 +120,7 @@ vectorised! {
 }
 
 /// The same for registers of `W` values.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn sort_by<const W: usize>(values: &[f32], to: &mut [f32]) {
     for (from, to) in values.chunks_exact(2 * W).zip(to.chunks_exact_mut(2 * W)) {

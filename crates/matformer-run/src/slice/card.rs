@@ -22,7 +22,7 @@ pub(super) fn of<K: Kind>(job: &Job<'_, K>, dir: &Path) -> Result<String> {
     writeln!(
         card,
         "\n# {out}\n\nSubmodel `{}` of the elastic model `{parent}`, cut out of its weights: each \
-         feed-forward block keeps the first hidden units of its matrices, everything else is the \
+         feed-forward block keeps the first neurons of its matrices, everything else is the \
          same.\n",
         job.facts.submodel
     )?;

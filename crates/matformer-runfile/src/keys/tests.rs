@@ -86,7 +86,7 @@ fn every_key_can_be_written_as_it_is_shown() {
 
 /// The part of docs/formats.md that this table writes begins and ends so.
 fn marks(kind: RunKind) -> [String; 2] {
-    let name = kind.called().table.trim_start_matches("model.");
+    let name = kind.called().name;
     ["begin", "end"].map(|side| format!("<!-- keys of {name}: {side} -->\n"))
 }
 

@@ -19,9 +19,8 @@ model_table!(LmTable, "The `[model]` table of a MatLM.", lm: MatLmConfig);
 
 impl Tables for Lm {
     const KIND: RunKind = RunKind::Lm;
-    const NAME: &'static str = "lm";
     const CALLED: Called = Called {
-        table: "model.lm",
+        name: "lm",
         manifest: MatLm::KIND,
         model: "a language model",
         data: "text",

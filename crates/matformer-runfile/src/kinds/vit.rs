@@ -22,9 +22,8 @@ model_table!(VitTable, "The `[model]` table of a MatViT.", vit: MatVitConfig);
 
 impl Tables for Vit {
     const KIND: RunKind = RunKind::Vit;
-    const NAME: &'static str = "vit";
     const CALLED: Called = Called {
-        table: "model.vit",
+        name: "vit",
         manifest: MatVit::KIND,
         model: "a vision model",
         data: "images",

@@ -127,7 +127,7 @@ impl Starter {
 fn kind_of(sources: &[Source]) -> Result<RunKind> {
     let found = sources.iter().map(RunKind::of_data).collect::<Result<Vec<_>>>()?;
     let kinds: Vec<(RunKind, &Source)> = found.into_iter().zip(sources).collect();
-    let Some(first) = kinds.first() else { return Ok(RunKind::ALL[0]) };
+    let Some(first) = kinds.first() else { return Ok(RunKind::default()) };
     match kinds.iter().find(|(kind, _)| *kind != first.0) {
         Some(other) => {
             let [first, other] =

@@ -8,9 +8,9 @@ use matformer::{engine, run_file::RunKind};
 /// A kind of model, by what its data is called.
 pub(super) fn kind() -> impl TypedValueParser<Value = RunKind> {
     let value = |kind: RunKind| PossibleValue::new(kind.called().data).help(kind.called().data_for);
-    PossibleValuesParser::new(RunKind::ALL.map(value)).map(|name| {
-        let named = |kind: &RunKind| kind.called().data == name;
-        RunKind::ALL.into_iter().find(named).unwrap_or(RunKind::ALL[0])
+    PossibleValuesParser::new(RunKind::ALL.map(value)).try_map(|name| {
+        let mut kinds = RunKind::ALL.into_iter();
+        kinds.find(|kind| kind.called().data == name).ok_or("expected a kind of data")
     })
 }
 

@@ -22,7 +22,7 @@ use crate::{
 pub fn run(args: &ReportArgs, context: &Context) -> Result<ExitCode> {
     let kind = match args.runs.first() {
         Some(run) => kind::of_folder(run)?,
-        None => RunKind::ALL[0],
+        None => RunKind::default(),
     };
     for other in args.runs.iter().skip(1) {
         if kind::of_folder(other)? != kind {

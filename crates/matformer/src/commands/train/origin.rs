@@ -67,7 +67,7 @@ impl<'a> Origin<'a> {
             Self::File(file) => of(file),
             Self::Data(starter) => return starter.kind(),
         };
-        found.unwrap_or(RunKind::ALL[0])
+        found.unwrap_or_default()
     }
 
     /// The run file of a run that may be new, with what was set.
