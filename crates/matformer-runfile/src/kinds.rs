@@ -261,7 +261,9 @@ impl RunKind {
         paths::read(&mut table, &Base::of(path));
         let named = |table: &Table| {
             let model = table.get("model")?.as_table()?;
-            Self::ALL.into_iter().find(|kind| model.contains_key(kind.called().name))
+            let with_table =
+                Self::ALL.into_iter().find(|kind| model.contains_key(kind.called().name));
+            with_table.or_else(|| Self::with_preset(model.get("preset")?.as_str()?))
         };
         // What is wrong with a set is said when the kind's own tables are read: also one of another kind.
         if let Some(kind) = named(&table) {
@@ -273,9 +275,8 @@ impl RunKind {
         if let Some(kind) = named(&table) {
             return Ok(kind);
         }
-        let preset = table.get("model").and_then(|model| model.get("preset")?.as_str());
-        if let Some(preset) = preset {
-            return Ok(Self::with_preset(preset).unwrap_or_default());
+        if table.get("model").is_some_and(|model| model.get("preset").is_some()) {
+            return Ok(Self::default()); // which says that it has no such preset
         }
         // What it starts from, or learns from, says it where the model's tables do not.
         let init = init.or_else(|| table.get("train")?.get("init")?.as_str());
